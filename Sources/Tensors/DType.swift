@@ -1,0 +1,35 @@
+// Element types by their safetensors names, with bit widths.
+
+/// The element type of a stored tensor.
+///
+/// Source: safetensors, `safetensors/src/tensor.rs` (`Dtype`).
+package enum DType: String, Sendable, CaseIterable {
+  case bool = "BOOL"
+  case u8 = "U8"
+  case i8 = "I8"
+  case f8E5M2 = "F8_E5M2"
+  case f8E4M3 = "F8_E4M3"
+  case i16 = "I16"
+  case u16 = "U16"
+  case f16 = "F16"
+  case bf16 = "BF16"
+  case i32 = "I32"
+  case u32 = "U32"
+  case f32 = "F32"
+  case i64 = "I64"
+  case u64 = "U64"
+  case f64 = "F64"
+
+  /// Bytes of one element.
+  package var byteWidth: Int {
+    switch self {
+    case .bool, .u8, .i8, .f8E5M2, .f8E4M3: 1
+    case .i16, .u16, .f16, .bf16: 2
+    case .i32, .u32, .f32: 4
+    case .i64, .u64, .f64: 8
+    }
+  }
+
+  /// Whether Sluice can read such a tensor as numbers and quantize it.
+  package var isWeight: Bool { self == .bf16 || self == .f16 || self == .f32 }
+}
