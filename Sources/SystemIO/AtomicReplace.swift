@@ -1,0 +1,29 @@
+// Write a sibling temporary, fsync, rename, fsync the folder.
+
+import Glibc
+
+/// Replaces the content of a file so that a crash at any moment leaves the old or the new one whole.
+///
+/// A mapping of the old content stays valid. Two processes must not replace the same file at once:
+/// the temporary's name is fixed, so that a killed run leaves one stray file and not many.
+package func replaceFile(_ path: String, with bytes: [UInt8]) throws(SystemError) {
+  let temporary = path + ".tmp"
+  do {
+    let descriptor = try Descriptor(temporary, O_WRONLY | O_CREAT | O_TRUNC)
+    try unsafe bytes.span.bytes.withUnsafeBytes { content throws(SystemError) in
+      try unsafe descriptor.write(content, at: 0)
+    }
+    try descriptor.synchronize()
+    try check(path, "rename") { unsafe rename(temporary, path) }
+  } catch {
+    unsafe unlink(temporary)
+    throw error
+  }
+  try synchronizeFolder(FileSystem.parent(path))
+}
+
+/// Makes the names in a folder durable: files created, renamed and removed there.
+package func synchronizeFolder(_ path: String) throws(SystemError) {
+  let descriptor = try Descriptor(path, O_RDONLY | O_DIRECTORY)
+  try check(path, "fsync") { fsync(descriptor.number) }
+}

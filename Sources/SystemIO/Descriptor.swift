@@ -1,0 +1,44 @@
+// An open file descriptor that closes when its last owner goes.
+
+import Glibc
+
+final class Descriptor: Sendable {
+  let path: String
+  let number: Int32
+
+  /// - Parameter flags: `O_…`; `O_CLOEXEC` is added.
+  init(_ path: String, _ flags: Int32) throws(SystemError) {
+    number = try check(path, "open") { unsafe open(path, flags | O_CLOEXEC, 0o666) }
+    self.path = path
+  }
+
+  deinit {
+    close(number)
+  }
+
+  func status() throws(SystemError) -> stat {
+    var status = stat()
+    try check(path, "stat") { unsafe fstat(number, &status) }
+    return status
+  }
+
+  /// Reads up to `buffer.count` bytes; 0 at the end of the file.
+  func read(into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) -> Int {
+    try check(path, "read") { unsafe Glibc.read(number, buffer.baseAddress, buffer.count) }
+  }
+
+  /// Writes all of `bytes`, going on after short writes.
+  func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(SystemError) {
+    var done = 0
+    while done < bytes.count {
+      done += try check(path, "write") {
+        unsafe pwrite(number, bytes.baseAddress! + done, bytes.count - done, offset + done)
+      }
+    }
+  }
+
+  /// Makes content and size durable.
+  func synchronize() throws(SystemError) {
+    try check(path, "fdatasync") { fdatasync(number) }
+  }
+}

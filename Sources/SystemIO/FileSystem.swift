@@ -1,0 +1,128 @@
+// Whole files and folders: read, list, create, copy, remove.
+
+import Glibc
+
+package enum FileSystem {
+  /// The content of a file; also of those in /proc, whose size reads 0.
+  package static func readFile(_ path: String) throws(SystemError) -> [UInt8] {
+    let descriptor = try Descriptor(path, O_RDONLY)
+    var content: [UInt8] = []
+    content.reserveCapacity(Int(try descriptor.status().st_size))
+    try unsafe forEachBlock(of: descriptor) { block throws(SystemError) in
+      unsafe content.append(contentsOf: block)
+    }
+    return content
+  }
+
+  package static func exists(_ path: String) -> Bool {
+    unsafe access(path, F_OK) == 0
+  }
+
+  package static func isFolder(_ path: String) -> Bool {
+    var status = stat()
+    return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+  }
+
+  package static func fileSize(_ path: String) throws(SystemError) -> Int {
+    var status = stat()
+    try check(path, "stat") { unsafe stat(path, &status) }
+    return Int(status.st_size)
+  }
+
+  /// Creates a folder and the ones above it, durably; content with those that exist.
+  package static func createFolder(_ path: String) throws(SystemError) {
+    if isFolder(path) { return }
+    let above = parent(path)
+    if above != path { try createFolder(above) }
+    if unsafe mkdir(path, 0o777) != 0 {
+      let code = errno
+      // Another process may have been quicker.
+      if code == EEXIST, isFolder(path) { return }
+      throw SystemError(path: path, call: "mkdir", code: code)
+    }
+    try synchronizeFolder(above)
+  }
+
+  /// The names in a folder, sorted, without `.` and `..`.
+  package static func list(_ folder: String) throws(SystemError) -> [String] {
+    guard let stream = unsafe opendir(folder) else {
+      throw SystemError(path: folder, call: "opendir", code: errno)
+    }
+    defer { unsafe closedir(stream) }
+    var names: [String] = []
+    while true {
+      // The end and a failure both read nil; only errno tells them apart.
+      errno = 0
+      guard let entry = unsafe readdir(stream) else {
+        if errno != 0 { throw SystemError(path: folder, call: "readdir", code: errno) }
+        return names.sorted()
+      }
+      // By address: the record is shorter than the type says, so copying it would overrun.
+      let offset = MemoryLayout<dirent>.offset(of: \.d_name)!
+      let name = unsafe String(
+        cString: (UnsafeRawPointer(entry) + offset).assumingMemoryBound(to: CChar.self))
+      if name != ".", name != ".." { names.append(name) }
+    }
+  }
+
+  /// Removes a file, or a folder with all it holds; links are removed, not followed. Afterwards
+  /// nothing stands at `path`, so it is no error when nothing did before.
+  package static func remove(_ path: String) throws(SystemError) {
+    var status = stat()
+    if unsafe lstat(path, &status) != 0 {
+      if errno == ENOENT { return }
+      throw SystemError(path: path, call: "lstat", code: errno)
+    }
+    if status.st_mode & S_IFMT == S_IFDIR {
+      for name in try list(path) { try remove("\(path)/\(name)") }
+      try check(path, "rmdir") { unsafe rmdir(path) }
+    } else {
+      try check(path, "unlink") { unsafe unlink(path) }
+    }
+  }
+
+  /// Copies the content of a file through a small buffer and makes it durable.
+  ///
+  /// An existing target is emptied first: it must not be mapped by anyone.
+  package static func copyFile(
+    from source: String, to target: String
+  ) throws(SystemError) {
+    let input = try Descriptor(source, O_RDONLY)
+    let output = try Descriptor(target, O_WRONLY | O_CREAT | O_TRUNC)
+    var offset = 0
+    try unsafe forEachBlock(of: input) { block throws(SystemError) in
+      try unsafe output.write(block, at: offset)
+      offset += block.count
+    }
+    try check(target, "fsync") { fsync(output.number) }
+  }
+
+  /// Bytes this user may still write where `path` is or would be created.
+  package static func freeBytes(_ path: String) throws(SystemError) -> Int {
+    var existing = path
+    while !exists(existing), parent(existing) != existing { existing = parent(existing) }
+    var status = statvfs()
+    try check(existing, "statvfs") { unsafe statvfs(existing, &status) }
+    return Int(status.f_bavail) * Int(status.f_frsize)
+  }
+
+  /// The folder `path` lies in: `a/b` for `a/b/c` and `a/b/c/`, `.` for `a`, `/` for `/`.
+  static func parent(_ path: String) -> String {
+    let components = path.split(separator: "/")
+    let root = path.hasPrefix("/") ? "/" : ""
+    let above = root + components.dropLast().joined(separator: "/")
+    return above.isEmpty ? "." : above
+  }
+
+  private static func forEachBlock(
+    of descriptor: Descriptor, _ body: (UnsafeRawBufferPointer) throws(SystemError) -> Void
+  ) throws(SystemError) {
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
+    defer { unsafe buffer.deallocate() }
+    while true {
+      let count = try unsafe descriptor.read(into: buffer)
+      if count == 0 { return }
+      try unsafe body(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+    }
+  }
+}

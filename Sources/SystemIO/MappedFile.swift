@@ -1,0 +1,76 @@
+// A read-only mmap that unmaps when its last owner goes.
+
+import Glibc
+
+/// A file mapped read-only into memory.
+///
+/// Contract: the file must not be truncated while it is mapped; touching a page beyond the new end
+/// raises SIGBUS, which no check of ours can turn into an error. The bytes are untrusted until
+/// `Header` has validated them; after that, tensor ranges are in bounds by construction.
+///
+/// Pages that were touched count as resident until `release` gives them back, so who streams a big
+/// file releases behind the cursor.
+@safe
+package final class MappedFile: Sendable {
+  package let byteCount: Int
+  package var path: String { descriptor.path }
+
+  // Kept open: posix_fadvise wants it.
+  private let descriptor: Descriptor
+  // Valid for `byteCount` bytes until deinit; nil for an empty file, which cannot be mapped.
+  private nonisolated(unsafe) let base: UnsafeMutableRawPointer?
+
+  package init(path: String) throws(SystemError) {
+    let descriptor = try Descriptor(path, O_RDONLY)
+    let status = try descriptor.status()
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      let isFolder = status.st_mode & S_IFMT == S_IFDIR
+      throw SystemError(path: path, call: "mmap", code: isFolder ? EISDIR : ENODEV)
+    }
+    let byteCount = Int(status.st_size)
+    var base: UnsafeMutableRawPointer?
+    if byteCount > 0 {
+      unsafe base = mmap(nil, byteCount, PROT_READ, MAP_PRIVATE, descriptor.number, 0)
+      if unsafe base == UnsafeMutableRawPointer(bitPattern: -1) {
+        throw SystemError(path: path, call: "mmap", code: errno)
+      }
+    }
+    self.descriptor = descriptor
+    self.byteCount = byteCount
+    unsafe self.base = unsafe base
+  }
+
+  deinit {
+    if let base = unsafe base { unsafe munmap(base, byteCount) }
+  }
+
+  /// - Parameter body: must not let the pointer escape; it dies with the last owner of the file.
+  package func withBytes<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
+    try unsafe body(UnsafeRawBufferPointer(start: base, count: byteCount))
+  }
+
+  /// Gives back the memory, and the page cache, of the pages lying fully inside `range`.
+  ///
+  /// The content stays readable; touching it again reads it from disk again.
+  package func release(_ range: Range<Int>) {
+    precondition(range.lowerBound >= 0 && range.upperBound <= byteCount, "range beyond the file")
+    let pageSize = Self.pageSize
+    let lower = (range.lowerBound + pageSize - 1) / pageSize * pageSize
+    // Nothing shares the last page with a range that ends where the file does.
+    let upper =
+      range.upperBound == byteCount ? byteCount : range.upperBound / pageSize * pageSize
+    guard lower < upper, let base = unsafe base else { return }
+    unsafe madvise(base + lower, upper - lower, MADV_DONTNEED)
+    posix_fadvise(descriptor.number, lower, upper - lower, POSIX_FADV_DONTNEED)
+  }
+
+  /// Asks the kernel to start reading `range`; returns at once.
+  package func willNeed(_ range: Range<Int>) {
+    precondition(range.lowerBound >= 0 && range.upperBound <= byteCount, "range beyond the file")
+    let lower = range.lowerBound / Self.pageSize * Self.pageSize
+    guard !range.isEmpty, let base = unsafe base else { return }
+    unsafe madvise(base + lower, range.upperBound - lower, MADV_WILLNEED)
+  }
+
+  private static let pageSize = Int(sysconf(Int32(_SC_PAGESIZE)))
+}

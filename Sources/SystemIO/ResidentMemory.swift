@@ -1,0 +1,51 @@
+// Current and peak resident bytes of this process, and the processor time it used.
+
+import Glibc
+
+/// What the kernel counts against `--memory`. Source: proc_pid_status(5).
+package struct ResidentMemory: Sendable, Equatable {
+  /// VmRSS: pages in memory now, the process's own and those of mapped files.
+  package let residentBytes: Int
+  /// VmHWM: the highest `residentBytes` so far.
+  package let peakBytes: Int
+  /// RssAnon: heap and stacks.
+  package let anonymousBytes: Int
+  /// RssFile: touched pages of mapped files, the program's own included.
+  package let fileBytes: Int
+
+  package static func current() -> ResidentMemory {
+    let path = "/proc/self/status"
+    guard let content = try? FileSystem.readFile(path),
+      let memory = ResidentMemory(status: String(decoding: content, as: UTF8.self))
+    else { fatalError("\(path) does not tell the memory in use; is /proc mounted?") }
+    return memory
+  }
+
+  /// - Parameter status: lines like `VmRSS:      1234 kB`.
+  init?(status: String) {
+    func bytes(_ field: String) -> Int? {
+      for line in status.split(separator: "\n") where line.hasPrefix(field + ":") {
+        let words = line.split { $0 == " " || $0 == "\t" }
+        guard words.count == 3, words[2] == "kB" else { return nil }
+        return Int(words[1]).map { $0 * 1024 }
+      }
+      return nil
+    }
+    guard let resident = bytes("VmRSS"), let peak = bytes("VmHWM"),
+      let anonymous = bytes("RssAnon"), let file = bytes("RssFile")
+    else { return nil }
+    residentBytes = resident
+    peakBytes = peak
+    anonymousBytes = anonymous
+    fileBytes = file
+  }
+}
+
+/// Seconds of processor time all threads of this process used, in user and system mode.
+package func processorSeconds() -> Double {
+  var usage = rusage()
+  let result = unsafe getrusage(RUSAGE_SELF.rawValue, &usage)
+  precondition(result == 0, "getrusage failed")
+  func seconds(_ time: timeval) -> Double { Double(time.tv_sec) + Double(time.tv_usec) / 1e6 }
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}

@@ -1,0 +1,50 @@
+// errno with the path and the call that failed.
+
+import Glibc
+
+/// A system call that failed on a path.
+package struct SystemError: Error, CustomStringConvertible, Equatable {
+  package let path: String
+  /// What was tried, as it reads before "failed": usually the name of the C function.
+  package let call: String
+  /// The errno value.
+  package let code: Int32
+
+  package init(path: String, call: String, code: Int32) {
+    self.path = path
+    self.call = call
+    self.code = code
+  }
+
+  package var description: String {
+    let reason = unsafe String(cString: strerror(code))
+    return "\(path): \(call) failed: \(reason)" + (wayOut.map { "; \($0)" } ?? "")
+  }
+
+  private var wayOut: String? {
+    switch code {
+    case ENOSPC: "free some space or choose another folder"
+    case EDQUOT: "free some of your quota or choose another folder"
+    case EACCES, EPERM: "check the owner and permissions, or choose another folder"
+    case EROFS: "choose a folder on a writable file system"
+    case ENOENT: "check the spelling of the path"
+    case EMFILE: "raise the limit with `ulimit -n`"
+    default: nil
+    }
+  }
+}
+
+/// Calls `body` again for as long as a signal interrupts it; every other failure is thrown.
+///
+/// - Parameter body: a system call that reports failure by a negative result and errno.
+@discardableResult
+func check<Result: SignedInteger>(
+  _ path: String, _ call: String, _ body: () -> Result
+) throws(SystemError) -> Result {
+  while true {
+    let result = body()
+    if result >= 0 { return result }
+    let code = errno
+    if code != EINTR { throw SystemError(path: path, call: call, code: code) }
+  }
+}

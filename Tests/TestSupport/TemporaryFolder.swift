@@ -1,0 +1,18 @@
+// A private folder for one test, gone when the test is.
+
+import Glibc
+import SystemIO
+
+/// Calls `body` with the path of a fresh empty folder and removes it afterwards.
+package func withTemporaryFolder<R>(_ body: (String) throws -> R) throws -> R {
+  let parent = unsafe getenv("TMPDIR").map { unsafe String(cString: $0) } ?? "/tmp"
+  var template = Array("\(parent)/sluice-test-XXXXXX".utf8CString)
+  let folder = unsafe template.withUnsafeMutableBufferPointer { buffer -> String? in
+    unsafe mkdtemp(buffer.baseAddress).map { unsafe String(cString: $0) }
+  }
+  guard let folder else {
+    throw SystemError(path: parent, call: "mkdtemp", code: errno)
+  }
+  defer { try? FileSystem.remove(folder) }
+  return try body(folder)
+}
