@@ -1,22 +1,30 @@
 #!/usr/bin/env python3
 """Writes the goldens of fixtures/: small random checkpoints and what transformers and llm-compressor make of them.
 
-usage: make_fixtures.py OUT [--only forward]
+usage: make_fixtures.py OUT [--only forward|awq]
 
 Every weight comes from a seed derived from the case's name, so that a second run writes the same checkpoints.
 The versions used are printed as JSON. See fixtures/README.md for what each folder holds.
 """
 import argparse
+import importlib.metadata
 import json
 import os
 import shutil
 import zlib
 
 import torch
-import transformers
+from datasets import Dataset
+from llmcompressor import oneshot
+from llmcompressor.modifiers.quantization import QuantizationModifier
+from llmcompressor.modifiers.transform.awq import AWQModifier
+from llmcompressor.modifiers.transform.awq.mappings import AWQMapping
+from llmcompressor.utils import load_context
 from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
 
-from fixture_models import base_config, current_layout, load_float32, published_layout, random_state, shapes, stored, write_checkpoint
+from fixture_models import (base_config, current_layout, load_float32, published_layout, random_state, shapes, stored,
+                            write_checkpoint, write_json)
 
 torch.set_num_threads(1)
 
@@ -114,15 +122,107 @@ def make_forward(folder, name, layout, dtype, shards, multi_token_prediction, ch
                       "hidden_rms": round(golden[f"hidden.{config['num_hidden_layers']}"].pow(2).mean().sqrt().item(), 2)}))
 
 
+# --- awq: the smoothing scales that the peer's grid search picks ------------------------------------------------------
+
+AWQ_CASES = {
+    "moe-only": ("current", dict(first_k_dense_replace=0, num_key_value_heads=2, use_qk_norm=True, attention_bias=True)),
+    "dense-first": ("published", dict(first_k_dense_replace=1, num_key_value_heads=4, n_shared_experts=2, routed_scaling_factor=1.5)),
+}
+AWQ_SIZES = dict(hidden_size=64, moe_intermediate_size=64, intermediate_size=64, n_routed_experts=4)
+AWQ_WEIGHTS = {"num_bits": 4, "type": "int", "symmetric": True, "strategy": "group", "group_size": 32}
+
+
+def uneven(state, generator):
+    """Outlier channels in norms (8 to 20 times) and, of a different severity in each, in v_proj and up_proj rows."""
+    def at_unit_gain(tensor, factors):
+        scaled = tensor * factors.view(-1, *[1] * (tensor.dim() - 1))
+        return scaled * (tensor.pow(2).mean() / scaled.pow(2).mean()).sqrt()
+
+    for name in sorted(state):
+        rows = len(state[name])
+        if name.endswith("layernorm.weight"):
+            factors = torch.ones(rows)
+            factors[torch.randperm(rows, generator=generator)[:5]] = 8 + 12 * torch.rand(5, generator=generator)
+            state[name] = at_unit_gain(state[name], factors)
+        elif name.endswith(("v_proj.weight", "up_proj.weight")):
+            severity = 1.5 * torch.rand([], generator=generator)
+            state[name] = at_unit_gain(state[name], (severity * torch.randn(rows, generator=generator)).exp())
+    return state
+
+
+def awq_mappings(config):
+    """Every consumer of every smoothed tensor, in the layers with experts only."""
+    layers = "|".join(str(i) for i in range(config["first_k_dense_replace"], config["num_hidden_layers"]))
+    at = rf"re:.*layers\.({layers})\."
+    return [
+        AWQMapping(at + "input_layernorm$", [at + f"self_attn.{x}_proj$" for x in "qkv"]),
+        AWQMapping(at + "self_attn.v_proj$", [at + "self_attn.o_proj$"]),
+        AWQMapping(at + "post_attention_layernorm$", [at + "mlp.gate$"] + [
+            at + f"mlp.{block}.{x}_proj$" for block in ("experts.*", "shared_experts") for x in ("gate", "up")]),
+        AWQMapping(at + "mlp.*up_proj$", [at + "mlp.*down_proj$"]),
+    ]
+
+
+class RecordingAWQ(AWQModifier):
+    """The peer's AWQ, unchanged, that keeps the loss of every grid point and the scales it settled on."""
+
+    def _compute_best_scale(self, mapping, *args):
+        RECORDED.append({"smooth": mapping.smooth_name, "balance": mapping.balance_names, "errors": []})
+        scales = super()._compute_best_scale(mapping, *args)
+        record, metrics = RECORDED[-1], self._error_metrics[-1]
+        best = record["errors"].index(min(record["errors"]))  # strictly less wins in the peer: the first of equals
+        ratio, duo = self._get_grid_search_params()[best]
+        record.update(grid_index=best, ratio=ratio, duo=duo, initial_error=metrics["initial_error"],
+                      best_error=metrics["best_error"], scales=scales)
+        assert metrics["best_error"] == record["errors"][best] and metrics["initial_error"] == record["errors"][0]
+        return scales
+
+    def _compute_loss(self, *args):
+        RECORDED[-1]["errors"].append(super()._compute_loss(*args))
+        return RECORDED[-1]["errors"][-1]
+
+
+RECORDED = []
+
+
+def make_awq(folder, name, layout, changes):
+    config = base_config(**AWQ_SIZES, **changes)
+    generator = seeded("awq/" + name)
+    state = uneven(random_state(shapes(config), generator), generator)
+    shutil.rmtree(folder, ignore_errors=True)
+    write_checkpoint(folder, (published_layout if layout == "published" else current_layout)(config, "float32"), state)
+    rows = [torch.randint(0, config["vocab_size"], [length], generator=generator).tolist() for length in (24, 9, 17, 12, 21, 10, 15, 23)]
+    with open(folder + "/calibration.jsonl", "w") as file:
+        file.writelines(json.dumps({"input_ids": row}) + "\n" for row in rows)
+
+    RECORDED.clear()
+    with load_context():
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    assert model.dtype == torch.float32
+    dense = [rf"re:.*layers\.{i}\..*" for i in range(config["first_k_dense_replace"])]
+    recipe = [RecordingAWQ(mappings=awq_mappings(config), offload_device=None),
+              QuantizationModifier(config_groups={"group_0": {"targets": ["Linear"], "weights": AWQ_WEIGHTS}}, ignore=["lm_head"] + dense)]
+    # The rows are ids already: any object passes for a processor. Not shuffled, one row a batch: nothing is cut or padded.
+    oneshot(model=model, processor=object(), dataset=Dataset.from_dict({"input_ids": rows, "attention_mask": [[1] * len(r) for r in rows]}),
+            recipe=recipe, max_seq_length=max(map(len, rows)), num_calibration_samples=len(rows), shuffle_calibration_samples=False)
+    save_file({r["smooth"] + ".smoothing_scale": r.pop("scales").float().contiguous() for r in RECORDED}, folder + "/golden.safetensors")
+    write_json(folder + "/golden.json", RECORDED)
+    print(json.dumps({"awq": name, "choices": {r["smooth"].removeprefix("model.layers."): r["grid_index"] for r in RECORDED}}))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out")
-    parser.add_argument("--only", choices=["forward"])
+    parser.add_argument("--only", choices=["forward", "awq"])
     args = parser.parse_args()
-    print(json.dumps({"torch": torch.__version__, "transformers": transformers.__version__}))
+    versions = ("torch", "transformers", "safetensors", "llmcompressor", "compressed-tensors")
+    print(json.dumps({name: importlib.metadata.version(name) for name in versions}))
     if args.only in (None, "forward"):
         for name, case in FORWARD_CASES.items():
             make_forward(os.path.join(args.out, "forward", name), name, *case)
+    if args.only in (None, "awq"):
+        for name, case in AWQ_CASES.items():
+            make_awq(os.path.join(args.out, "awq", name), name, *case)
 
 
 if __name__ == "__main__":
