@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Writes the goldens of fixtures/: small random checkpoints and what transformers and llm-compressor make of them.
 
-usage: make_fixtures.py OUT [--only forward|awq]
+usage: make_fixtures.py OUT [--only forward|awq|rtn|model] [--model MODEL --chats CHATS.jsonl]
 
-Every weight comes from a seed derived from the case's name, so that a second run writes the same checkpoints.
-The versions used are printed as JSON. See fixtures/README.md for what each folder holds.
+--model is a checkpoint to copy as it is, and --chats has rows with "messages" of which its tokenizer makes calibration
+ids; both are needed for the last part only. Every weight comes from a seed derived from the case's name, so that a
+second run writes the same checkpoints. The versions used are printed as JSON. See fixtures/README.md for what each
+folder holds.
 """
 import argparse
 import importlib.metadata
@@ -26,6 +28,7 @@ from transformers import AutoModelForCausalLM
 
 from fixture_models import (base_config, current_layout, load_float32, published_layout, random_state, shapes, stored,
                             write_checkpoint, write_json)
+from make_ids import truncated_rows, write_rows
 
 torch.set_num_threads(1)
 
@@ -266,8 +269,7 @@ def search_awq(folder, name, attempt, layout, config):
         write_checkpoint(folder, written, state)
         if settle_ties(state, producer_consumers(folder, state, rows)) == 0:
             break
-    with open(folder + "/calibration.jsonl", "w") as file:
-        file.writelines(json.dumps({"input_ids": row}) + "\n" for row in rows)
+    write_rows(folder + "/calibration.jsonl", rows)
 
     with load_context():
         model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
@@ -281,11 +283,65 @@ def search_awq(folder, name, attempt, layout, config):
     return RECORDED
 
 
+# --- rtn: plain rounding by the peer ----------------------------------------------------------------------------------
+
+RTN_SCHEMES = {
+    "W4A16": {"scheme": "W4A16", "targets": "Linear"},
+    "W4A16-G32": {"config_groups": {"group_0": {"targets": ["Linear"], "weights": AWQ_WEIGHTS}}},
+    "W4A16_ASYM": {"scheme": "W4A16_ASYM", "targets": "Linear"},
+    "W8A16": {"scheme": "W8A16", "targets": "Linear"},
+}
+
+
+def make_rtn(folder, name):
+    """A bf16 checkpoint with the groups that go wrong first, and the peer's rounding of it in every scheme."""
+    config = base_config(hidden_size=128, moe_intermediate_size=128, intermediate_size=128, n_routed_experts=4, head_dim=64,
+                         num_attention_heads=2, num_key_value_heads=1, vocab_size=32)
+    state = random_state(shapes(config), seeded("rtn/" + name))
+    expert = "model.layers.1.mlp.experts.{}_proj.weight".format
+    state[expert("0.gate")][3] = 0  # a whole group of 128
+    state[expert("0.up")][5, 32:64] = 0  # a group of 32 only
+    state[expert("1.down")][7, 11] = 300.0  # one outlier that leaves the rest of its row nothing
+    state[expert("2.up")][9].abs_()  # a zero point at the end of its range
+    state[expert("2.up")][10].abs_().neg_()
+    state[expert("3.down")][2] *= 1e-30  # tiny, but not zero
+    shutil.rmtree(folder, ignore_errors=True)
+    write_checkpoint(folder + "/source", published_layout(config, "bfloat16"), stored(state, "bfloat16"), shards=4)
+    for scheme, options in RTN_SCHEMES.items():
+        in_fresh_process(round_to_nearest, folder + "/source", f"{folder}/{scheme}", options)
+        print(json.dumps({"rtn": name, "scheme": scheme, "bytes": os.path.getsize(f"{folder}/{scheme}/model.safetensors")}))
+
+
+def round_to_nearest(source, out, options):
+    with load_context():
+        model = AutoModelForCausalLM.from_pretrained(source, dtype="auto")
+    oneshot(model=model, recipe=[QuantizationModifier(ignore=["lm_head"], **options)])
+    model.save_pretrained(out, save_compressed=True)
+    for path in set(os.listdir(out)) - {"config.json", "model.safetensors"}:
+        os.remove(os.path.join(out, path))
+
+
+# --- model: a small trained checkpoint and ids for it -----------------------------------------------------------------
+
+
+def copy_model(out, model, chats):
+    folder = os.path.join(out, os.path.basename(os.path.normpath(model)))
+    os.makedirs(folder, exist_ok=True)
+    for path in sorted(os.listdir(model)):
+        shutil.copyfile(os.path.join(model, path), os.path.join(folder, path))
+    rows = truncated_rows(folder, chats, samples=64, length=256)
+    write_rows(os.path.join(out, "calibration.jsonl"), rows)
+    print(json.dumps({"model": os.path.basename(folder), "rows": len(rows), "tokens": sum(map(len, rows))}))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out")
-    parser.add_argument("--only", choices=["forward", "awq"])
+    parser.add_argument("--only", choices=["forward", "awq", "rtn", "model"])
+    parser.add_argument("--model"), parser.add_argument("--chats")
     args = parser.parse_args()
+    if args.only in (None, "model") and not (args.model and args.chats):
+        parser.error("--model and --chats are needed (or --only another part)")
     versions = ("torch", "transformers", "safetensors", "llmcompressor", "compressed-tensors")
     print(json.dumps({name: importlib.metadata.version(name) for name in versions}))
     if args.only in (None, "forward"):
@@ -294,6 +350,10 @@ def main():
     if args.only in (None, "awq"):
         for name, case in AWQ_CASES.items():
             make_awq(os.path.join(args.out, "awq", name), name, *case)
+    if args.only in (None, "rtn"):
+        make_rtn(os.path.join(args.out, "rtn", "bf16"), "bf16")
+    if args.only in (None, "model"):
+        copy_model(args.out, args.model, args.chats)
 
 
 if __name__ == "__main__":

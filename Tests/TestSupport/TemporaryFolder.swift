@@ -8,7 +8,7 @@ package func withTemporaryFolder<R>(_ body: (String) throws -> R) throws -> R {
   let parent = unsafe getenv("TMPDIR").map { unsafe String(cString: $0) } ?? "/tmp"
   var template = Array("\(parent)/sluice-test-XXXXXX".utf8CString)
   let folder = unsafe template.withUnsafeMutableBufferPointer { buffer -> String? in
-    unsafe mkdtemp(buffer.baseAddress).map { unsafe String(cString: $0) }
+    unsafe mkdtemp(buffer.baseAddress!).map { unsafe String(cString: $0) }
   }
   guard let folder else {
     throw SystemError(path: parent, call: "mkdtemp", code: errno)

@@ -1,0 +1,67 @@
+// One mapped file and its named tensors.
+
+package import SystemIO
+package import Tensors
+
+/// A tensor in a mapped file: where it lies and what it is. Holding one keeps the file mapped.
+package struct StoredTensor: Sendable {
+  package let file: MappedFile
+  package let name: String
+  package let dtype: DType
+  package let shape: [Int]
+  /// Bytes from the start of the file.
+  package let range: Range<Int>
+
+  package var byteCount: Int { range.count }
+
+  /// - Parameter body: sees the tensor's bytes, row-major and little-endian, at any alignment; it
+  ///   must not let the pointer escape.
+  package func withBytes<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
+    try unsafe file.withBytes { bytes in
+      try unsafe body(UnsafeRawBufferPointer(rebasing: bytes[range]))
+    }
+  }
+
+  /// Gives back the memory of the pages that lie fully inside the tensor.
+  package func release() {
+    file.release(range)
+  }
+
+  /// Gives back the memory of the pages that lie fully inside part of the tensor.
+  ///
+  /// - Parameter bytes: relative to the tensor's first byte.
+  package func release(bytes: Range<Int>) {
+    precondition(bytes.lowerBound >= 0 && bytes.upperBound <= byteCount, "range beyond the tensor")
+    file.release(range.lowerBound + bytes.lowerBound..<range.lowerBound + bytes.upperBound)
+  }
+}
+
+package final class SafetensorsFile: Sendable {
+  package let path: String
+  /// In offset order.
+  package let tensors: [StoredTensor]
+  package let metadata: [(String, String)]
+
+  private let positions: [String: Int]
+
+  package init(path: String) throws(SafetensorsError) {
+    let file = try withSystemErrors { () throws(SystemError) in try MappedFile(path: path) }
+    let parsed = unsafe file.withBytes { bytes in
+      Result { () throws(SafetensorsError) in
+        try unsafe Header.parse(bytes: bytes, fileByteCount: file.byteCount, path: path)
+      }
+    }
+    let header = try parsed.get()
+    self.path = path
+    metadata = header.metadata
+    tensors = header.tensors.map {
+      StoredTensor(file: file, name: $0.name, dtype: $0.dtype, shape: $0.shape, range: $0.range)
+    }
+    positions = Dictionary(
+      uniqueKeysWithValues: header.tensors.enumerated().map { ($1.name, $0) })
+  }
+
+  package subscript(name: String) -> StoredTensor? {
+    positions[name].map { tensors[$0] }
+  }
+}

@@ -1,0 +1,88 @@
+// pwrite each finished tensor at its planned offset.
+
+import Synchronization
+import SystemIO
+
+/// Writes the tensors of a layout into the files of a folder, in any order.
+///
+/// Different tensors, and different parts of one, may be written at the same time. Writing the same
+/// bytes again changes nothing, so a resumed run just repeats what it is not sure of.
+package final class ShardWriter: Sendable {
+  package let layout: ShardLayout
+
+  private let files: [OutputFile]
+  /// Shards with bytes that may not be on the disk yet.
+  private let unsynchronized: Mutex<Set<Int>>
+
+  /// - Parameter resume: false to create the files and write their headers; true to go on with the
+  ///   files of an earlier run, which must have the sizes and headers of this layout.
+  package init(layout: ShardLayout, folder: String, resume: Bool) throws(SafetensorsError) {
+    var files: [OutputFile] = []
+    for shard in layout.shards {
+      let path = "\(folder)/\(shard.fileName)"
+      if resume { try Self.checkWritten(shard, path) }
+      let file = try withSystemErrors { () throws(SystemError) in
+        try resume
+          ? OutputFile(opening: path, byteCount: shard.byteCount) : Self.create(shard, path)
+      }
+      files.append(file)
+    }
+    if !resume { try withSystemErrors { () throws(SystemError) in try synchronizeFolder(folder) } }
+    self.layout = layout
+    self.files = files
+    unsynchronized = Mutex(resume ? [] : Set(files.indices))
+  }
+
+  /// - Parameters:
+  ///   - name: a tensor of the layout.
+  ///   - byteOffset: from the tensor's first byte.
+  package func write(
+    _ bytes: UnsafeRawBufferPointer, to name: String, at byteOffset: Int = 0
+  ) throws(SafetensorsError) {
+    guard let place = layout.location(of: name) else {
+      preconditionFailure("`\(name)` is not in the layout")
+    }
+    precondition(
+      byteOffset >= 0 && bytes.count <= place.spec.byteCount
+        && byteOffset <= place.spec.byteCount - bytes.count,
+      "write beyond the end of `\(name)`")
+    try withSystemErrors { () throws(SystemError) in
+      try unsafe files[place.shard].write(bytes, at: place.offset + byteOffset)
+    }
+    // Only now: marked before the write, a synchronize in between would take the mark and not the bytes.
+    unsynchronized.withLock { _ = $0.insert(place.shard) }
+  }
+
+  /// Returns when everything written before is on the disk; touches only files written since the
+  /// last call.
+  package func synchronize() throws(SafetensorsError) {
+    let shards = unsynchronized.withLock { shards in
+      defer { shards = [] }
+      return shards.sorted()
+    }
+    for shard in shards {
+      try withSystemErrors { () throws(SystemError) in try files[shard].synchronize() }
+    }
+  }
+
+  private static func create(
+    _ shard: ShardLayout.Shard, _ path: String
+  ) throws(SystemError) -> OutputFile {
+    let file = try OutputFile(creating: path, byteCount: shard.byteCount)
+    try unsafe shard.header.span.bytes.withUnsafeBytes { header throws(SystemError) in
+      try unsafe file.write(header, at: 0)
+    }
+    return file
+  }
+
+  private static func checkWritten(
+    _ shard: ShardLayout.Shard, _ path: String
+  ) throws(SafetensorsError) {
+    let file = try withSystemErrors { () throws(SystemError) in try MappedFile(path: path) }
+    guard file.byteCount == shard.byteCount else {
+      throw .shardSizeDiffers(file: path, expected: shard.byteCount, found: file.byteCount)
+    }
+    let isSame = unsafe file.withBytes { unsafe $0.starts(with: shard.header) }
+    guard isSame else { throw .shardHeaderDiffers(file: path) }
+  }
+}

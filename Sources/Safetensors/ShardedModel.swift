@@ -1,0 +1,110 @@
+// model.safetensors.index.json and its shards as one name space.
+
+import JSON
+import SystemIO
+
+/// All tensors of a model folder, whether it holds one file or an index and its shards.
+package final class ShardedModel: Sendable {
+  package let folder: String
+  /// Sorted by file name.
+  package let files: [SafetensorsFile]
+  /// Sorted by name.
+  package let tensors: [StoredTensor]
+
+  private let positions: [String: Int]
+
+  package init(folder: String) throws(SafetensorsError) {
+    let index = folder + "/model.safetensors.index.json"
+    let single = folder + "/model.safetensors"
+    let files: [SafetensorsFile]
+    if FileSystem.exists(index) {
+      files = try Self.openShards(folder, index)
+    } else if FileSystem.exists(single) {
+      files = [try SafetensorsFile(path: single)]
+    } else {
+      throw .noModel(folder: folder)
+    }
+    let tensors = files.flatMap(\.tensors).sorted { $0.name < $1.name }
+    var positions: [String: Int] = [:]
+    for (position, tensor) in tensors.enumerated() {
+      // Only names that differ in Unicode spelling alone can still meet here.
+      guard positions.updateValue(position, forKey: tensor.name) == nil else {
+        throw .duplicateName(file: tensor.file.path, tensor: tensor.name)
+      }
+    }
+    self.folder = folder
+    self.files = files
+    self.tensors = tensors
+    self.positions = positions
+  }
+
+  package subscript(name: String) -> StoredTensor? {
+    positions[name].map { tensors[$0] }
+  }
+
+  /// Bytes of all tensors, without headers.
+  package var totalBytes: Int {
+    tensors.reduce(0) { $0 + $1.byteCount }
+  }
+
+  private static func openShards(
+    _ folder: String, _ index: String
+  ) throws(SafetensorsError) -> [SafetensorsFile] {
+    let weightMap = try readWeightMap(index)
+    // Names of the tensors each shard has to hold.
+    var expected: [String: [String]] = [:]
+    for (tensor, value) in weightMap.entries {
+      guard let shard = value.string else {
+        throw .shardNotAString(file: index, tensor: tensor, found: value.kind)
+      }
+      guard isPlainFileName(shard) else {
+        throw .invalidShardName(file: index, tensor: tensor, found: shard)
+      }
+      expected[shard, default: []].append(tensor)
+    }
+    let shards = expected.keys.sorted()
+    let missing = shards.filter { !FileSystem.exists("\(folder)/\($0)") }
+    guard missing.isEmpty else { throw .missingShards(file: index, names: missing) }
+
+    var files: [SafetensorsFile] = []
+    for shard in shards {
+      let file = try SafetensorsFile(path: "\(folder)/\(shard)")
+      var unlisted: [String] = []
+      for tensor in file.tensors {
+        switch weightMap[tensor.name]?.string {
+        case shard?: continue
+        case let other?:
+          throw .misplacedTensor(file: file.path, tensor: tensor.name, expected: other)
+        case nil: unlisted.append(tensor.name)
+        }
+      }
+      guard unlisted.isEmpty else { throw .unlistedTensors(file: file.path, names: unlisted) }
+      let absent = expected[shard, default: []].filter { file[$0] == nil }
+      guard absent.isEmpty else { throw .absentTensors(file: file.path, names: absent) }
+      files.append(file)
+    }
+    return files
+  }
+
+  private static func readWeightMap(_ index: String) throws(SafetensorsError) -> JSONObject {
+    let bytes = try withSystemErrors { () throws(SystemError) in try FileSystem.readFile(index) }
+    let json: JSONValue
+    do {
+      json = try JSONValue.parse(bytes)
+    } catch {
+      if let key = error.duplicateKey { throw .duplicateName(file: index, tensor: key) }
+      throw .invalidJSON(file: index, error)
+    }
+    let weightMap = json.object?["weight_map"]
+    guard let weightMap = weightMap?.object else {
+      throw .missingWeightMap(file: index, found: weightMap?.kind ?? "nothing")
+    }
+    return weightMap
+  }
+
+  /// An index must not lead out of its folder.
+  private static func isPlainFileName(_ name: String) -> Bool {
+    name.hasSuffix(".safetensors") && !name.utf8.contains(UInt8(ascii: "/"))
+      && !name.utf8.contains(0) && !name.contains("..")
+  }
+}
