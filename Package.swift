@@ -26,8 +26,8 @@ let targets: [Target] = [
   .target(
     name: "CompressedTensors",
     dependencies: [
-      "CKernels", "JSON", "LinearAlgebra", "Models", "Quantization", "Safetensors", "Tensors",
-      "Transformer",
+      "CKernels", "JSON", "LinearAlgebra", "Models", "Quantization", "Safetensors", "SystemIO",
+      "Tensors", "Transformer",
     ]),
   .target(name: "Calibration", dependencies: ["JSON", "ScratchStore", "SystemIO", "Tensors"]),
   .target(

@@ -1,0 +1,108 @@
+// Norm, softmax, SwiGLU and rotation over float32 rows.
+#include "float_types.h"
+#include "include/CKernels.h"
+
+#include <math.h>
+
+// Sixteen partial sums, added in a fixed order: the same bits at every vector width.
+enum { LANES = 16 };
+
+BODY float sum_lanes(const float *lanes) {
+    float sum = 0;
+    for (int i = 0; i < LANES; i++) sum += lanes[i];
+    return sum;
+}
+
+// exp(x) with a relative error below 2e-7: 2^n * p(r), r in [-ln2/2, ln2/2], p the Taylor polynomial of degree 7.
+BODY float exponential(float x) {
+    x = x > 88.0f ? 88.0f : x;
+    x = x < -87.0f ? -87.0f : x;
+    float shifted = x * 1.44269504f + 12582912.0f;  // rounds to an integer in the low bits
+    float n = shifted - 12582912.0f;
+    float r = x - n * 0.693359375f;
+    r = r - n * -2.12194440e-4f;
+    float p = 1.98412698e-4f;
+    p = p * r + 1.38888889e-3f;
+    p = p * r + 8.33333333e-3f;
+    p = p * r + 4.16666667e-2f;
+    p = p * r + 1.66666667e-1f;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    return p * float_of((uint32_t)((int32_t)(bits_of(shifted) - bits_of(12582912.0f)) + 127) << 23);
+}
+
+BODY void sluice_rms_norm_body(const float *x, const float *weight, float epsilon, size_t rows, size_t cols,
+                               float *result) {
+    for (size_t row = 0; row < rows; row++) {
+        const float *from = x + row * cols;
+        float *to = result + row * cols;
+        float lanes[LANES] = {0};
+        size_t c = 0;
+        for (; c + LANES <= cols; c += LANES)
+            for (int i = 0; i < LANES; i++) lanes[i] += from[c + i] * from[c + i];
+        for (; c < cols; c++) lanes[c % LANES] += from[c] * from[c];
+        float factor = 1.0f / sqrtf(sum_lanes(lanes) / (float)cols + epsilon);
+        for (c = 0; c < cols; c++) to[c] = weight[c] * (from[c] * factor);
+    }
+}
+VARIANTS(void, sluice_rms_norm,
+         (const float *x, const float *weight, float epsilon, size_t rows, size_t cols, float *result),
+         (x, weight, epsilon, rows, cols, result))
+
+BODY void sluice_swiglu_body(const float *restrict gate, float *restrict up, size_t count) {
+    for (size_t i = 0; i < count; i++) up[i] = gate[i] / (1.0f + exponential(-gate[i])) * up[i];
+}
+VARIANTS(void, sluice_swiglu, (const float *gate, float *up, size_t count), (gate, up, count))
+
+BODY void sluice_sigmoid_body(float *x, size_t count) {
+    for (size_t i = 0; i < count; i++) x[i] = 1.0f / (1.0f + exponential(-x[i]));
+}
+VARIANTS(void, sluice_sigmoid, (float *x, size_t count), (x, count))
+
+BODY void sluice_softmax_body(float *x, float scale, size_t count) {
+    float largest = -INFINITY;
+    for (size_t i = 0; i < count; i++) largest = x[i] > largest ? x[i] : largest;
+    float lanes[LANES] = {0};
+    size_t c = 0;
+    for (; c + LANES <= count; c += LANES)
+        for (int i = 0; i < LANES; i++) {
+            x[c + i] = exponential((x[c + i] - largest) * scale);
+            lanes[i] += x[c + i];
+        }
+    for (; c < count; c++) {
+        x[c] = exponential((x[c] - largest) * scale);
+        lanes[c % LANES] += x[c];
+    }
+    float factor = 1.0f / sum_lanes(lanes);
+    for (c = 0; c < count; c++) x[c] *= factor;
+}
+VARIANTS(void, sluice_softmax, (float *x, float scale, size_t count), (x, scale, count))
+
+BODY void sluice_rotate_half_body(float *restrict x, const float *restrict cosine, const float *restrict sine,
+                                  size_t half) {
+    for (size_t i = 0; i < half; i++) {
+        float first = x[i], second = x[i + half];
+        x[i] = first * cosine[i] - second * sine[i];
+        x[i + half] = second * cosine[i] + first * sine[i];
+    }
+}
+VARIANTS(void, sluice_rotate_half, (float *x, const float *cosine, const float *sine, size_t half),
+         (x, cosine, sine, half))
+
+BODY void sluice_add_scaled_body(const float *restrict x, float factor, float *restrict result, size_t count) {
+    for (size_t i = 0; i < count; i++) result[i] += factor * x[i];
+}
+VARIANTS(void, sluice_add_scaled, (const float *x, float factor, float *result, size_t count),
+         (x, factor, result, count))
+
+BODY void sluice_multiply_body(const float *x, const float *factor, float *result, size_t count) {
+    for (size_t i = 0; i < count; i++) result[i] = x[i] * factor[i];
+}
+VARIANTS(void, sluice_multiply, (const float *x, const float *factor, float *result, size_t count),
+         (x, factor, result, count))
+
+BODY void sluice_scale_body(const float *x, float factor, float *result, size_t count) {
+    for (size_t i = 0; i < count; i++) result[i] = x[i] * factor;
+}
+VARIANTS(void, sluice_scale, (const float *x, float factor, float *result, size_t count), (x, factor, result, count))

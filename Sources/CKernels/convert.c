@@ -1,0 +1,51 @@
+// bf16 and f16 to float32 and back; byte planes.
+#include "float_types.h"
+#include "include/CKernels.h"
+
+BODY void sluice_bf16_to_f32_body(const uint16_t *restrict source, float *restrict result, size_t count) {
+    for (size_t i = 0; i < count; i++) result[i] = bf16_to_float(source[i]);
+}
+VARIANTS(void, sluice_bf16_to_f32, (const uint16_t *source, float *result, size_t count), (source, result, count))
+
+BODY void sluice_f16_to_f32_body(const uint16_t *restrict source, float *restrict result, size_t count) {
+    for (size_t i = 0; i < count; i++) result[i] = f16_to_float(source[i]);
+}
+VARIANTS(void, sluice_f16_to_f32, (const uint16_t *source, float *result, size_t count), (source, result, count))
+
+BODY void sluice_f32_to_bf16_body(const float *restrict source, uint16_t *restrict result, size_t count) {
+    for (size_t i = 0; i < count; i++) result[i] = float_to_bf16(source[i]);
+}
+VARIANTS(void, sluice_f32_to_bf16, (const float *source, uint16_t *result, size_t count), (source, result, count))
+
+BODY void sluice_f32_to_f16_body(const float *restrict source, uint16_t *restrict result, size_t count) {
+    for (size_t i = 0; i < count; i++) result[i] = float_to_f16(source[i]);
+}
+VARIANTS(void, sluice_f32_to_f16, (const float *source, uint16_t *result, size_t count), (source, result, count))
+
+BODY void sluice_split_planes_body(const uint8_t *restrict source, uint8_t *restrict result, size_t count, size_t width) {
+    if (width == 2) {
+        for (size_t i = 0; i < count; i++) {
+            result[i] = source[2 * i];
+            result[count + i] = source[2 * i + 1];
+        }
+        return;
+    }
+    for (size_t plane = 0; plane < width; plane++)
+        for (size_t i = 0; i < count; i++) result[plane * count + i] = source[i * width + plane];
+}
+VARIANTS(void, sluice_split_planes, (const uint8_t *source, uint8_t *result, size_t count, size_t width),
+         (source, result, count, width))
+
+BODY void sluice_join_planes_body(const uint8_t *restrict source, uint8_t *restrict result, size_t count, size_t width) {
+    if (width == 2) {
+        for (size_t i = 0; i < count; i++) {
+            result[2 * i] = source[i];
+            result[2 * i + 1] = source[count + i];
+        }
+        return;
+    }
+    for (size_t plane = 0; plane < width; plane++)
+        for (size_t i = 0; i < count; i++) result[i * width + plane] = source[plane * count + i];
+}
+VARIANTS(void, sluice_join_planes, (const uint8_t *source, uint8_t *result, size_t count, size_t width),
+         (source, result, count, width))

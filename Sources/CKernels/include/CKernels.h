@@ -1,0 +1,89 @@
+// The whole C surface: single-threaded kernels over plain arrays.
+//
+// Every kernel has one body, compiled for three instruction sets (portable, AVX2, AVX-512) and chosen at run time.
+// Lengths count elements. Pointers may be unaligned; outputs do not alias inputs unless said so. No kernel
+// allocates, starts threads or does I/O. Letters: rows x cols matrices are row-major.
+#ifndef SLUICE_CKERNELS_H
+#define SLUICE_CKERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// ---- cpu.c
+
+// The instruction set in use: "avx512", "avx2" or "portable".
+const char *sluice_instruction_set(void);
+
+// ---- convert.c
+
+void sluice_bf16_to_f32(const uint16_t *source, float *result, size_t count);
+void sluice_f16_to_f32(const uint16_t *source, float *result, size_t count);
+// Round to nearest, ties to even; NaN stays NaN.
+void sluice_f32_to_bf16(const float *source, uint16_t *result, size_t count);
+void sluice_f32_to_f16(const float *source, uint16_t *result, size_t count);
+// Byte `b` of element `i` goes to result[b * count + i], so that the exponent bytes of floats lie side by side.
+void sluice_split_planes(const uint8_t *source, uint8_t *result, size_t count, size_t width);
+void sluice_join_planes(const uint8_t *source, uint8_t *result, size_t count, size_t width);
+
+// ---- activation.c
+
+// result[r, c] = x[r, c] / sqrt(mean(x[r]^2) + epsilon) * weight[c]. `result` may be `x`.
+void sluice_rms_norm(const float *x, const float *weight, float epsilon, size_t rows, size_t cols, float *result);
+// up[i] = silu(gate[i]) * up[i].
+void sluice_swiglu(const float *gate, float *up, size_t count);
+// x[i] = 1 / (1 + exp(-x[i])).
+void sluice_sigmoid(float *x, size_t count);
+// x = softmax(scale * x) in place.
+void sluice_softmax(float *x, float scale, size_t count);
+// Rotates pairs (x[i], x[i + half]) by the angle whose cosine and sine are given, i < half.
+void sluice_rotate_half(float *x, const float *cosine, const float *sine, size_t half);
+// result[i] += factor * x[i].
+void sluice_add_scaled(const float *x, float factor, float *result, size_t count);
+// result[i] = x[i] * factor[i]. `result` may be `x`.
+void sluice_multiply(const float *x, const float *factor, float *result, size_t count);
+// result[i] = x[i] * factor. `result` may be `x`.
+void sluice_scale(const float *x, float factor, float *result, size_t count);
+
+// ---- reduce.c
+
+// absolute_sum[c] += sum over rows of |x[r, c]|; square_sum[c] += sum over rows of x[r, c]^2.
+// x is rows x cols with `stride` elements between rows.
+void sluice_add_moments(const float *x, size_t rows, size_t cols, size_t stride, double *absolute_sum,
+                        double *square_sum);
+// sum[c] += |w[c]| / (max over the group of |w| + 1e-6), for one row of a weight; cols is a multiple of group.
+// Source: llm-compressor, AWQ weight mean (reference: AutoAWQ's duo scaling).
+void sluice_add_relative_magnitude(const float *w, size_t cols, size_t group, double *sum);
+// sum of a[i] * b[i].
+double sluice_dot(const float *a, const float *b, size_t count);
+// sum of x[i]^2 * weight[i].
+double sluice_weighted_squares(const float *x, const float *weight, size_t count);
+// The index of the first NaN or infinity, or count.
+size_t sluice_first_nonfinite(const float *x, size_t count);
+
+// ---- quantize.c
+
+enum { SLUICE_SCALE_F32 = 0, SLUICE_SCALE_BF16 = 1, SLUICE_SCALE_F16 = 2 };
+
+// How a row of weights is rounded. Codes lie in [-2^(bits-1), 2^(bits-1) - 1].
+struct sluice_rounding {
+    int32_t bits;        // 4 or 8
+    int32_t group;       // columns that share a scale; divides cols
+    int32_t symmetric;   // 0: with zero points
+    int32_t scale_type;  // SLUICE_SCALE_*: the type that scales are stored in, and rounded to before use
+};
+
+// Codes, scales [cols / group] and zero points [cols / group] (0 when symmetric) of one row.
+// Returns cols, or the index of the first NaN or infinity in the row, in which case nothing else is written.
+size_t sluice_quantize_row(const float *w, size_t cols, struct sluice_rounding rounding, int8_t *codes, float *scales,
+                           int8_t *zero_points);
+// error[c] = (Q(w[c] * scale[c])) / scale[c] - w[c], the change that rounding under a smoothing scale makes to a row.
+// inverse[c] = 1 / scale[c]. Non-finite rows give non-finite errors.
+void sluice_rounding_error(const float *w, const float *scale, const float *inverse, size_t cols,
+                           struct sluice_rounding rounding, float *error);
+// Codes to 32-bit words, element j of a word in bits bits*j.. of it, stored as code + 2^(bits-1).
+void sluice_pack_row(const int8_t *codes, size_t cols, int32_t bits, int32_t *words);
+// result[c] = (code[c] - zero_point[group of c]) * scale[group of c]; zero_points in codes, or NULL for zeros.
+void sluice_dequantize_row(const int32_t *words, const float *scales, const int8_t *zero_points, size_t cols,
+                           int32_t bits, size_t group, float *result);
+
+#endif

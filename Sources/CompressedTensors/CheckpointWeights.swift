@@ -1,0 +1,137 @@
+// The weights of a checkpoint by name, plain or packed, decoded from the mapping when a product needs them.
+
+internal import CKernels
+package import LinearAlgebra
+package import Quantization
+package import Safetensors
+package import Tensors
+package import Transformer
+
+/// A mapped bf16, f16 or f32 weight.
+package struct StoredWeight: WeightRows {
+  package let tensor: StoredTensor
+
+  package init(_ tensor: StoredTensor) {
+    precondition(tensor.shape.count == 2 && tensor.dtype.isWeight, "\(tensor.name) is no weight")
+    self.tensor = tensor
+  }
+
+  package var rows: Int { tensor.shape[0] }
+  package var columns: Int { tensor.shape[1] }
+
+  package func decode(_ range: Range<Int>, into result: UnsafeMutablePointer<Float>) {
+    let rowBytes = columns * tensor.dtype.byteWidth
+    unsafe tensor.withBytes { bytes in
+      guard let base = bytes.baseAddress else { return }
+      unsafe tensor.dtype.decode(
+        base + range.lowerBound * rowBytes, count: range.count * columns, into: result)
+    }
+  }
+}
+
+/// A mapped `pack-quantized` weight.
+package struct PackedWeight: WeightRows {
+  private let packed: StoredTensor
+  private let scales: StoredWeight
+  private let zeroPoints: StoredTensor?
+  private let scheme: QuantScheme
+  package let columns: Int
+
+  package init(
+    packed: StoredTensor, scales: StoredTensor, zeroPoints: StoredTensor?, scheme: QuantScheme,
+    columns: Int
+  ) {
+    self.packed = packed
+    self.scales = StoredWeight(scales)
+    self.zeroPoints = zeroPoints
+    self.scheme = scheme
+    self.columns = columns
+  }
+
+  package var rows: Int { packed.shape[0] }
+
+  package func decode(_ range: Range<Int>, into result: UnsafeMutablePointer<Float>) {
+    let groups = columns / scheme.groupSize
+    let words = packed.shape[1]
+    for (offset, row) in range.enumerated() {
+      let rowScales = scales.matrix(row..<row + 1)
+      let zeros = zeroPoints.map { zeroPoints(of: row, groups: groups, in: $0) }
+      unsafe packed.withBytes { bytes in
+        // Our own and the peer's shards align int32 tensors; a foreign one may not.
+        let rowWords = unsafe [Int32](unsafeUninitializedCapacity: words) { buffer, count in
+          unsafe UnsafeMutableRawBufferPointer(buffer).copyMemory(
+            from: UnsafeRawBufferPointer(rebasing: bytes[row * words * 4..<(row + 1) * words * 4]))
+          count = words
+        }
+        unsafe sluice_dequantize_row(
+          rowWords, rowScales.base, zeros, columns, Int32(scheme.bits), scheme.groupSize,
+          result + offset * columns)
+      }
+    }
+  }
+
+  /// Zero points are packed along rows: row r is code r % n of word r / n.
+  private func zeroPoints(of row: Int, groups: Int, in tensor: StoredTensor) -> [Int8] {
+    let perWord = scheme.codesPerWord
+    let shift = UInt32(row % perWord * scheme.bits)
+    let mask = UInt32(1) << scheme.bits - 1
+    return unsafe tensor.withBytes { bytes in
+      (0..<groups).map { group in
+        let word = unsafe bytes.loadUnaligned(
+          fromByteOffset: (row / perWord * groups + group) * 4, as: UInt32.self)
+        return Int8(Int(word >> shift & mask) - 1 << (scheme.bits - 1))
+      }
+    }
+  }
+}
+
+/// All weights of an opened checkpoint.
+package struct CheckpointWeights: LayerWeights {
+  private let model: ShardedModel
+  private let scheme: QuantScheme?
+
+  /// The model's tensors must have been checked against its description.
+  package init(_ model: ShardedModel, scheme: QuantScheme?) {
+    self.model = model
+    self.scheme = scheme
+  }
+
+  package func tensor(_ name: String) -> StoredTensor {
+    guard let tensor = model[name] else {
+      preconditionFailure("\(name) was not checked when the checkpoint was opened")
+    }
+    return tensor
+  }
+
+  package func vector(_ name: String) -> [Float] {
+    let tensor = tensor(name)
+    let count = tensor.byteCount / tensor.dtype.byteWidth
+    return unsafe tensor.withBytes { bytes in
+      unsafe [Float](unsafeUninitializedCapacity: count) { result, initialized in
+        if let from = bytes.baseAddress, let to = result.baseAddress {
+          unsafe tensor.dtype.decode(from, count: count, into: to)
+        }
+        initialized = count
+      }
+    }
+  }
+
+  package func weight(_ linear: LinearSpec) -> any WeightRows {
+    if let scheme, let packed = model[linear.name + ".weight_packed"] {
+      return PackedWeight(
+        packed: packed, scales: tensor(linear.name + ".weight_scale"),
+        zeroPoints: scheme.isSymmetric ? nil : tensor(linear.name + ".weight_zero_point"),
+        scheme: scheme, columns: linear.inputs)
+    }
+    return StoredWeight(tensor(linear.weight))
+  }
+
+  /// Lets the pages of a Linear go; they are read again when they are needed again.
+  package func release(_ linears: [LinearSpec]) {
+    for linear in linears {
+      for suffix in [".weight", ".weight_packed", ".weight_scale"] {
+        model[linear.name + suffix]?.release()
+      }
+    }
+  }
+}

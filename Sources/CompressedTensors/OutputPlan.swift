@@ -1,0 +1,129 @@
+// What becomes of every tensor of the source, and so every name, type and shape of the output, before any byte of it.
+
+package import Models
+package import Quantization
+package import Safetensors
+package import Tensors
+package import Transformer
+
+/// A choice of options that a model cannot be quantized with.
+package enum OutputPlanError: Error, CustomStringConvertible, Equatable {
+  case indivisible(module: String, inputs: Int, groupSize: Int)
+  case nothingToQuantize
+
+  package var description: String {
+    switch self {
+    case .indivisible(let module, let inputs, let groupSize):
+      "`\(module)`: \(inputs) input features are not a multiple of --group-size \(groupSize); "
+        + "choose another --group-size, or --ignore the module"
+    case .nothingToQuantize:
+      "the --ignore patterns leave nothing to quantize; leave some Linears out of them"
+    }
+  }
+}
+
+/// The fate of every tensor under a scheme and an ignore list.
+package struct OutputPlan: Sendable {
+  package enum Fate: Sendable, Equatable {
+    /// Byte for byte.
+    case copied
+    /// In its own type, with a smoothing scale folded in.
+    case rescaled
+    /// Rounded and packed.
+    case packed
+  }
+
+  package let scheme: QuantScheme
+  /// By source tensor name.
+  package let fates: [String: Fate]
+  /// The smoothings to search for, by layer: those with a quantized consumer.
+  package let smoothings: [[Smoothing]]
+  /// Every output tensor, in the order of the forward pass.
+  package let tensors: [TensorSpec]
+  /// The expanded ignore list of config.json: every Linear, router and head that stays as it is.
+  package let ignore: [String]
+  /// `<producer>.smoothing_scale` F32 `[channels]`: what each smoothing chose, kept beside the output.
+  package let smoothingTensors: [TensorSpec]
+
+  /// - Parameters:
+  ///   - ignored: module names.
+  ///   - smooths: whether scales are searched for; without, every quantized weight is rounded as it is.
+  package init(
+    _ checkpoint: Checkpoint, scheme: QuantScheme, ignoring patterns: [IgnorePattern],
+    smooths: Bool
+  ) throws {
+    let spec = checkpoint.spec
+    let ignored = try IgnorePattern.matching(patterns, of: Self.modules(of: checkpoint))
+    let quantized = Set(
+      spec.layers.flatMap(\.linears).map(\.name).filter { !ignored.contains($0) })
+    if quantized.isEmpty { throw OutputPlanError.nothingToQuantize }
+    for linear in spec.layers.flatMap(\.linears)
+    where quantized.contains(linear.name) && linear.inputs % scheme.groupSize != 0 {
+      throw OutputPlanError.indivisible(
+        module: linear.name, inputs: linear.inputs, groupSize: scheme.groupSize)
+    }
+    let smoothings = spec.layers.map { layer in
+      smooths
+        ? layer.smoothings.filter { $0.consumers.contains { quantized.contains($0.name) } } : []
+    }
+    var rescaled: Set<String> = []
+    for smoothing in smoothings.joined() {
+      switch smoothing.producer {
+      case .norm(let norm): rescaled.insert(norm.weight)
+      case .linear(let linear): rescaled.formUnion([linear.weight, linear.bias])
+      }
+      rescaled.formUnion(smoothing.consumers.map(\.weight))
+    }
+
+    var fates: [String: Fate] = [:]
+    var tensors: [TensorSpec] = []
+    var ignore: [String] = []
+    for claim in spec.claims {
+      let stored = checkpoint.weights.tensor(claim.name)
+      if let linear = claim.linear, quantized.contains(linear.name) {
+        fates[claim.name] = .packed
+        tensors += PackedLinear(linear, scheme: scheme, scaleType: stored.dtype).tensors
+      } else {
+        fates[claim.name] = rescaled.contains(claim.name) ? .rescaled : .copied
+        tensors.append(TensorSpec(name: stored.name, dtype: stored.dtype, shape: stored.shape))
+        if let module = claim.linear?.name { ignore.append(module) }
+      }
+    }
+    ignore += spec.layers.compactMap(\.mlp.router?.linear.name)
+    for tensor in checkpoint.model.tensors where spec.passesThrough(tensor.name) {
+      fates[tensor.name] = .copied
+      tensors.append(TensorSpec(name: tensor.name, dtype: tensor.dtype, shape: tensor.shape))
+      if tensor.shape.count == 2, tensor.name.hasSuffix(".weight"),
+        !tensor.name.hasSuffix("embed_tokens.weight")
+      {
+        ignore.append(String(tensor.name.dropLast(".weight".count)))
+      }
+    }
+    ignore.append("lm_head")
+
+    self.scheme = scheme
+    self.fates = fates
+    self.smoothings = smoothings
+    self.tensors = tensors
+    self.ignore = ignore
+    smoothingTensors = smoothings.joined().map {
+      TensorSpec(name: Self.scaleTensor($0), dtype: .f32, shape: [$0.channels])
+    }
+  }
+
+  package static func scaleTensor(_ smoothing: Smoothing) -> String {
+    smoothing.producerName + ".smoothing_scale"
+  }
+
+  /// Every module that has a tensor, in the model's order: what ignore patterns are matched against.
+  package static func modules(of checkpoint: Checkpoint) -> [String] {
+    var seen: Set<String> = []
+    let names =
+      checkpoint.spec.claims.map(\.name)
+      + checkpoint.model.tensors.map(\.name).filter(checkpoint.spec.passesThrough)
+    return names.compactMap { name in
+      let module = String(name.prefix(upTo: name.lastIndex(of: ".") ?? name.endIndex))
+      return seen.insert(module).inserted ? module : nil
+    }
+  }
+}

@@ -1,0 +1,101 @@
+// Matrix products over OpenBLAS, cut so that the result never depends on the number of threads.
+
+internal import COpenBLAS
+package import Tensors
+
+/// Which library multiplies, and with which kernels.
+package enum Gemm {
+  /// The name of OpenBLAS's kernels for this CPU, e.g. "SkylakeX"; results may differ between kernels in the last bit.
+  package static let engine: String = {
+    useOneThread()
+    guard let name = unsafe openblas_get_corename() else { return "openblas" }
+    return "openblas " + (unsafe String(cString: name))
+  }()
+
+  /// `Workers` owns the cores; a BLAS that threads as well would cut sums by the number of cores.
+  private static let once: Void = openblas_set_num_threads(1)
+
+  package static func useOneThread() { _ = once }
+
+  /// Rows of the weight that one task decodes and multiplies: enough for the BLAS to reach its speed, and few enough
+  /// that a small expert still feeds several cores. A function of the shape alone.
+  static func tileRows(_ rows: Int) -> Int { rows >= 2048 ? 512 : rows >= 512 ? 256 : 64 }
+
+  /// x `[tokens, in]` times the transpose of `weight` `[out, in]`, plus `bias` `[out]`: `[tokens, out]`.
+  package static func multiply(
+    _ x: Matrix, by weight: any WeightRows, bias: [Float]? = nil, workers: Workers
+  ) -> Matrix {
+    precondition(
+      x.columns == weight.columns, "\(x.columns) columns times \(weight.columns) columns")
+    useOneThread()
+    let result = Matrix(rows: x.rows, columns: weight.rows)
+    if x.rows == 0 { return result }
+    let tiles = ranges(of: weight.rows, by: tileRows(weight.rows))
+    workers.forEach(tiles.count) { index in
+      let tile = tiles[index]
+      let decoded = weight.matrix(tile)
+      if let bias {
+        for row in 0..<x.rows {
+          let to = unsafe result.row(row)
+          for column in tile { unsafe to[column] = bias[column] }
+        }
+      }
+      unsafe product(
+        transposeB: true, rows: x.rows, columns: tile.count, inner: x.columns,
+        a: x.base, aStride: x.columns, b: decoded.base, bStride: weight.columns,
+        add: bias != nil, c: result.base + tile.lowerBound, cStride: result.columns)
+    }
+    return result
+  }
+
+  /// gram `[columns, columns]` += xᵀ x, upper triangle of 256 x 256 tiles only (the rest stays as it is).
+  package static func addGram(of x: Matrix, to gram: Matrix, workers: Workers) {
+    precondition(gram.rows == x.columns && gram.columns == x.columns, "Gram matrix of another size")
+    useOneThread()
+    let strips = ranges(of: x.columns, by: gramTile)
+    let tiles = strips.indices.flatMap { row in (row..<strips.count).map { (strips[row], strips[$0]) } }
+    workers.forEach(tiles.count) { index in
+      let (rows, columns) = tiles[index]
+      unsafe product(
+        transposeA: true, rows: rows.count, columns: columns.count, inner: x.rows,
+        a: x.base + rows.lowerBound, aStride: x.columns,
+        b: x.base + columns.lowerBound, bStride: x.columns,
+        add: true, c: gram.base + rows.lowerBound * gram.columns + columns.lowerBound,
+        cStride: gram.columns)
+    }
+  }
+
+  static let gramTile = 256
+
+  /// Copies the upper triangle of tiles that `addGram` fills to the lower one.
+  package static func symmetrize(_ gram: Matrix) {
+    for row in 0..<gram.rows {
+      let stripStart = row / gramTile * gramTile
+      for column in 0..<stripStart {
+        unsafe gram.row(row)[column] = gram.row(column)[row]
+      }
+    }
+  }
+
+  /// d `[rows, n]` times the symmetric `gram` `[n, n]`, on the calling thread.
+  package static func multiply(_ d: Matrix, bySymmetric gram: Matrix) -> Matrix {
+    useOneThread()
+    let result = Matrix(rows: d.rows, columns: gram.columns)
+    unsafe product(
+      rows: d.rows, columns: gram.columns, inner: d.columns, a: d.base, aStride: d.columns,
+      b: gram.base, bStride: gram.columns, c: result.base, cStride: result.columns)
+    return result
+  }
+
+  /// c `[rows, columns]` = a b (+ c), on the calling thread; strides are elements between rows.
+  package static func product(
+    transposeA: Bool = false, transposeB: Bool = false, rows: Int, columns: Int, inner: Int,
+    a: UnsafePointer<Float>, aStride: Int, b: UnsafePointer<Float>, bStride: Int, add: Bool = false,
+    c: UnsafeMutablePointer<Float>, cStride: Int
+  ) {
+    unsafe cblas_sgemm(
+      CblasRowMajor, transposeA ? CblasTrans : CblasNoTrans, transposeB ? CblasTrans : CblasNoTrans,
+      blasint(rows), blasint(columns), blasint(inner), 1, a, blasint(aStride), b, blasint(bStride),
+      add ? 1 : 0, c, blasint(cStride))
+  }
+}

@@ -1,0 +1,51 @@
+// The one way to use more than one core.
+
+import Dispatch
+import Synchronization
+
+/// A number of threads that share a loop.
+///
+/// Results never depend on the number: callers cut work by the size of the data, and add partial results in index
+/// order.
+package struct Workers: Sendable {
+  package let threads: Int
+
+  package init(threads: Int) {
+    precondition(threads >= 1, "\(threads) threads")
+    self.threads = threads
+  }
+
+  /// Calls `body` once for every index below `count`, on up to `threads` cores, and returns when all are done.
+  package func forEach(_ count: Int, _ body: @Sendable (Int) -> Void) {
+    if threads == 1 || count <= 1 {
+      for index in 0..<count { body(index) }
+      return
+    }
+    let next = Atomic<Int>(0)
+    DispatchQueue.concurrentPerform(iterations: min(threads, count)) { _ in
+      while true {
+        let index = next.wrappingAdd(1, ordering: .relaxed).oldValue
+        if index >= count { return }
+        body(index)
+      }
+    }
+  }
+
+  /// The results of `body` in index order.
+  package func map<Value: Sendable>(
+    _ count: Int, _ body: @Sendable (Int) -> Value
+  ) -> [Value] {
+    unsafe [Value](unsafeUninitializedCapacity: count) { buffer, initialized in
+      nonisolated(unsafe) let values = unsafe buffer
+      forEach(count) { index in
+        unsafe (values.baseAddress! + index).initialize(to: body(index))
+      }
+      initialized = count
+    }
+  }
+}
+
+/// `count` items cut into ranges of `size`; the last may be shorter.
+package func ranges(of count: Int, by size: Int) -> [Range<Int>] {
+  stride(from: 0, to: count, by: size).map { $0..<min($0 + size, count) }
+}

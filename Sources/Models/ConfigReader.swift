@@ -1,0 +1,149 @@
+// Typed, named access to config.json; whatever a description does not ask for is refused at the end.
+
+package import JSON
+
+/// Everything that can be wrong with a config.json, worded for its owner.
+package enum ConfigError: Error, CustomStringConvertible, Equatable {
+  case missing(file: String, key: String)
+  case wrongType(file: String, key: String, expected: String, found: String)
+  case unsupported(file: String, key: String, expected: String, found: String)
+  case conflict(file: String, first: String, second: String, values: String)
+  case unknownKeys(file: String, architecture: String, entries: [String])
+  case unknownArchitecture(file: String, found: String, known: [String])
+
+  package var description: String {
+    switch self {
+    case .missing(let file, let key):
+      "\(file): `\(key)` is missing; compare the file with the published one"
+    case .wrongType(let file, let key, let expected, let found):
+      "\(file): `\(key)` should be \(expected) and is \(found)"
+    case .unsupported(let file, let key, let expected, let found):
+      "\(file): `\(key)` is \(found), but only \(expected) is supported; Sluice does not guess"
+    case .conflict(let file, let first, let second, let values):
+      "\(file): `\(first)` and `\(second)` mean the same and differ (\(values)); remove the wrong one"
+    case .unknownKeys(let file, let architecture, let entries):
+      "\(file): not covered by the description of \(architecture): \(entries.joined(separator: ", ")); "
+        + "if the key does not change the forward pass, remove it from a copy of the file"
+    case .unknownArchitecture(let file, let found, let known):
+      "\(file): unknown architecture \(found); known: \(known.joined(separator: ", "))"
+    }
+  }
+}
+
+/// A config.json of which every key is either asked for by name, known to be inert, or refused by `finish`.
+package struct ConfigReader {
+  private let file: String
+  private let prefix: String
+  private let object: JSONObject
+  private var asked: Set<String> = []
+
+  package init(file: String, object: JSONObject, prefix: String = "") {
+    self.file = file
+    self.object = object
+    self.prefix = prefix
+  }
+
+  /// Keys that name, train or serve a model and do not touch the forward pass of a language model in eager mode.
+  private static let inert: Set<String> = [
+    "_name_or_path", "architectures", "attention_dropout", "auto_map", "bos_token_id",
+    "chunk_size_feed_forward", "dtype", "eos_token_id", "id2label", "initializer_range",
+    "is_decoder", "is_encoder_decoder", "label2id", "max_position_embeddings", "model_type",
+    "name_or_path", "output_attentions", "output_hidden_states", "output_router_logits",
+    "pad_token_id", "problem_type", "return_dict", "router_aux_loss_coef", "torch_dtype",
+    "transformers_version", "use_cache",
+  ]
+
+  /// The value of the first name that is there and not null; all other names must agree with it.
+  private mutating func value(_ names: [String]) throws(ConfigError) -> (name: String, value: JSONValue)? {
+    var found: (name: String, value: JSONValue)?
+    for name in names {
+      asked.insert(name)
+      guard let value = object[name], value != .null else { continue }
+      if let first = found, first.value != value {
+        throw .conflict(
+          file: file, first: prefix + first.name, second: prefix + name,
+          values: "\(first.value.serialized()) and \(value.serialized())")
+      }
+      if found == nil { found = (name, value) }
+    }
+    return found
+  }
+
+  private mutating func read<Value>(
+    _ names: [String], _ type: String, default fallback: Value?, _ convert: (JSONValue) -> Value?
+  ) throws(ConfigError) -> Value {
+    guard let found = try value(names) else {
+      if let fallback { return fallback }
+      throw .missing(file: file, key: prefix + names[0])
+    }
+    guard let result = convert(found.value) else {
+      throw .wrongType(
+        file: file, key: prefix + found.name, expected: type, found: found.value.serialized())
+    }
+    return result
+  }
+
+  /// A whole number of at least `minimum`. Further names are spellings of the same key.
+  package mutating func int(
+    _ names: String..., atLeast minimum: Int = 1, default fallback: Int? = nil
+  ) throws(ConfigError) -> Int {
+    try read(names, "a whole number of at least \(minimum)", default: fallback) {
+      $0.int.flatMap { $0 >= minimum && $0 <= 1 << 40 ? $0 : nil }
+    }
+  }
+
+  /// A finite number above zero.
+  package mutating func positive(
+    _ names: String..., default fallback: Double? = nil
+  ) throws(ConfigError) -> Double {
+    try read(names, "a number above 0", default: fallback) {
+      $0.double.flatMap { $0 > 0 && $0.isFinite ? $0 : nil }
+    }
+  }
+
+  /// A finite number above zero, or nil where the key is absent or null.
+  package mutating func positiveIfPresent(_ name: String) throws(ConfigError) -> Double? {
+    try value([name]) == nil ? nil : positive(name)
+  }
+
+  package mutating func bool(_ names: String..., default fallback: Bool? = nil) throws(ConfigError) -> Bool {
+    try read(names, "true or false", default: fallback) { $0.bool }
+  }
+
+  /// Refuses every value but `expected`; a key that is absent or null passes.
+  package mutating func require(_ names: String..., toBe expected: JSONValue) throws(ConfigError) {
+    if let found = try value(names), found.value != expected {
+      throw .unsupported(
+        file: file, key: prefix + found.name, expected: expected.serialized(),
+        found: found.value.serialized())
+    }
+  }
+
+  /// A nested object, read with a reader of its own.
+  package mutating func object(_ name: String) throws(ConfigError) -> ConfigReader? {
+    guard let found = try value([name]) else { return nil }
+    guard let object = found.value.object else {
+      throw .wrongType(
+        file: file, key: prefix + name, expected: "an object", found: found.value.serialized())
+    }
+    return ConfigReader(file: file, object: object, prefix: prefix + name + ".")
+  }
+
+  package func missing(_ key: String) -> ConfigError { .missing(file: file, key: prefix + key) }
+
+  package func unsupported(_ key: String, expected: String, found: String) -> ConfigError {
+    .unsupported(file: file, key: prefix + key, expected: expected, found: found)
+  }
+
+  /// Refuses what nobody asked for: a key that the description does not know might change the function.
+  package func finish(architecture: String) throws(ConfigError) {
+    let unknown = object.entries.filter {
+      !asked.contains($0.key) && !Self.inert.contains($0.key) && $0.value != .null
+    }
+    if !unknown.isEmpty {
+      throw .unknownKeys(
+        file: file, architecture: architecture,
+        entries: unknown.map { "`\(prefix)\($0.key)` = \($0.value.serialized())" })
+    }
+  }
+}

@@ -1,0 +1,88 @@
+// A whole model as data: embedding, layers, final norm, head, and every tensor it claims.
+
+package import Transformer
+
+/// What an architecture's description makes of a config.json.
+package struct ModelSpec: Sendable, Equatable {
+  package let architecture: String
+  package let vocabularySize: Int
+  package let hiddenSize: Int
+  /// The tensor `[vocabulary, H]`.
+  package let embedding: String
+  package let layers: [LayerSpec]
+  package let finalNorm: NormSpec
+  /// Reads the final norm, `[vocabulary, H]`. Its weight is the embedding's where the two are tied.
+  package let head: LinearSpec
+  /// Names that begin so belong to multi-token-prediction layers: copied byte for byte, there or not.
+  package let passedThrough: [String]
+
+  package init(
+    architecture: String, vocabularySize: Int, hiddenSize: Int, embedding: String,
+    layers: [LayerSpec], finalNorm: NormSpec, head: LinearSpec, passedThrough: [String]
+  ) {
+    self.architecture = architecture
+    self.vocabularySize = vocabularySize
+    self.hiddenSize = hiddenSize
+    self.embedding = embedding
+    self.layers = layers
+    self.finalNorm = finalNorm
+    self.head = head
+    self.passedThrough = passedThrough
+  }
+
+  package var tiesEmbeddings: Bool { head.weight == embedding }
+}
+
+/// A tensor that a model needs: its name, its shape, and the Linear whose weight it is.
+package struct TensorClaim: Sendable, Equatable {
+  package let name: String
+  package let shape: [Int]
+  /// Set for the weights that can be quantized.
+  package let linear: LinearSpec?
+
+  init(_ name: String, _ shape: [Int], linear: LinearSpec? = nil) {
+    self.name = name
+    self.shape = shape
+    self.linear = linear
+  }
+}
+
+extension LinearSpec {
+  fileprivate func claims(quantizable: Bool) -> [TensorClaim] {
+    [TensorClaim(weight, [outputs, inputs], linear: quantizable ? self : nil)]
+      + (hasBias ? [TensorClaim(bias, [outputs])] : [])
+  }
+}
+
+extension LayerSpec {
+  /// Every tensor of the layer, in the order of work.
+  package var claims: [TensorClaim] {
+    var result = [TensorClaim(inputNorm.weight, [inputNorm.size])]
+    for linear in [attention.query, attention.key, attention.value, attention.output] {
+      result += linear.claims(quantizable: true)
+    }
+    for norm in [attention.queryNorm, attention.keyNorm] {
+      if let norm { result.append(TensorClaim(norm.weight, [norm.size])) }
+    }
+    result.append(TensorClaim(postAttentionNorm.weight, [postAttentionNorm.size]))
+    if let router = mlp.router {
+      result += router.linear.claims(quantizable: false)
+      result.append(TensorClaim(router.correctionBias, [router.linear.outputs]))
+    }
+    for linear in mlp.units.flatMap(\.linears) { result += linear.claims(quantizable: true) }
+    return result
+  }
+}
+
+extension ModelSpec {
+  /// Every tensor of the model but the passed-through ones, in the order of the forward pass.
+  package var claims: [TensorClaim] {
+    [TensorClaim(embedding, [vocabularySize, hiddenSize])] + layers.flatMap(\.claims)
+      + [TensorClaim(finalNorm.weight, [finalNorm.size])]
+      + (tiesEmbeddings ? [] : [TensorClaim(head.weight, [vocabularySize, hiddenSize])])
+  }
+
+  package func passesThrough(_ tensor: String) -> Bool {
+    passedThrough.contains { tensor.hasPrefix($0) }
+  }
+}

@@ -1,0 +1,63 @@
+// What calibration remembers of an activation: moments per channel, and the Gram matrix where it is wanted.
+//
+// Letters of this target: T tokens, C channels (input features of the Linears that read the activation).
+
+internal import CKernels
+package import LinearAlgebra
+package import Tensors
+
+/// Sums over all calibration tokens of an activation x `[T, C]`.
+package final class ActivationStatistics {
+  package let channels: Int
+  package private(set) var tokens = 0
+  private var absoluteSum: [Double]
+  private var squareSum: [Double]
+  private let gramSum: Matrix?
+
+  /// - Parameter withGram: also accumulate xᵀ x, `[C, C]`.
+  package init(channels: Int, withGram: Bool) {
+    self.channels = channels
+    absoluteSum = [Double](repeating: 0, count: channels)
+    squareSum = [Double](repeating: 0, count: channels)
+    gramSum = withGram ? Matrix(zeros: channels, channels) : nil
+  }
+
+  /// Adds the rows of x. Blocks must come in the same order in every run: sums are not associative.
+  package func add(_ x: Matrix, workers: Workers) {
+    precondition(x.columns == channels, "\(x.columns) channels instead of \(channels)")
+    let strips = ranges(of: channels, by: 256)
+    unsafe absoluteSum.withUnsafeMutableBufferPointer { absolute in
+      unsafe squareSum.withUnsafeMutableBufferPointer { square in
+        nonisolated(unsafe) let absolute = unsafe absolute.baseAddress!
+        nonisolated(unsafe) let square = unsafe square.baseAddress!
+        workers.forEach(strips.count) { index in
+          let strip = strips[index]
+          unsafe sluice_add_moments(
+            x.base + strip.lowerBound, x.rows, strip.count, x.columns,
+            absolute + strip.lowerBound, square + strip.lowerBound)
+        }
+      }
+    }
+    if let gramSum { Gemm.addGram(of: x, to: gramSum, workers: workers) }
+    tokens += x.rows
+  }
+
+  /// mean |x| per channel, `[C]`.
+  package var meanAbsolute: [Float] { absoluteSum.map { Float($0 / Double(tokens)) } }
+
+  /// mean x² per channel, `[C]`: the diagonal of the Gram matrix over T.
+  package var meanSquare: [Float] { squareSum.map { Float($0 / Double(tokens)) } }
+
+  /// xᵀ x / T, `[C, C]`, or nil where it was not asked for. Ends accumulation.
+  package func gram() -> Matrix? {
+    guard let gramSum else { return nil }
+    Gemm.symmetrize(gramSum)
+    unsafe sluice_scale(gramSum.base, 1 / Float(tokens), gramSum.base, gramSum.count)
+    return gramSum
+  }
+
+  /// The first channel whose sums are not finite: somewhere a NaN or an infinity went through.
+  package var firstNonFiniteChannel: Int? {
+    squareSum.indices.first { !squareSum[$0].isFinite || !absoluteSum[$0].isFinite }
+  }
+}

@@ -1,0 +1,150 @@
+// The AWQ grid search over scale exponents, with losses from second moments instead of forward passes.
+
+internal import CKernels
+internal import Glibc
+package import LinearAlgebra
+package import Tensors
+
+/// A weight with a NaN or an infinity.
+package struct NonFiniteWeight: Error, Equatable {
+  package let row: Int
+  package let column: Int
+}
+
+/// One point of the grid: an exponent, and whether weights take part (`duo`).
+package struct GridPoint: Sendable, Equatable {
+  package let ratio: Double
+  package let usesWeights: Bool
+
+  /// Identity first, so that it wins ties; then ratios 0 to 1 in eighteenths.
+  ///
+  /// Source: llm-compressor 0.14 `AWQModifier` with `duo_scaling=True`, `n_grid=20`.
+  package static let grid =
+    [GridPoint(ratio: 0, usesWeights: false)]
+    + (0...18).map { GridPoint(ratio: Double($0) / 18, usesWeights: true) }
+}
+
+/// How the change of a Linear's output is measured.
+package enum SmoothingLoss: String, Sendable, CaseIterable {
+  /// sum of D² E[x²]: the diagonal of the quadratic form, no Gram matrix needed.
+  case diagonal
+  /// tr(D G Dᵀ), the exact mean squared change of the output.
+  case gram
+}
+
+/// The search for the scales between one activation and all Linears that read it.
+///
+/// Call `addMagnitude` for every quantized consumer, then `fixCandidates`, then `addErrors` for every quantized
+/// consumer, then `best`. Weights are streamed twice and never held.
+/// Source: Lin et al., AWQ (arXiv:2306.00978), section 3.2; formulas as in llm-compressor 0.14 `modifiers/transform/awq`.
+package struct SmoothingSearch {
+  private let meanAbsolute: [Float]
+  private let meanSquare: [Float]
+  private let gram: Matrix?
+  private let scheme: QuantScheme
+  private var magnitude: [Double]
+  private var rows = 0
+  /// The scales of every grid point, `[C]` each.
+  package private(set) var candidates: [[Float]] = []
+  /// The loss of every grid point so far.
+  package private(set) var losses: [Double] = []
+
+  /// Rows of a weight that one task judges; a function of the shape alone.
+  static let tileRows = 64
+
+  package init(statistics: ActivationStatistics, loss: SmoothingLoss, scheme: QuantScheme) {
+    meanAbsolute = statistics.meanAbsolute
+    meanSquare = statistics.meanSquare
+    gram = loss == .gram ? statistics.gram() : nil
+    self.scheme = scheme
+    magnitude = [Double](repeating: 0, count: statistics.channels)
+  }
+
+  /// Adds the weight's share to the mean relative magnitude of each input channel.
+  package mutating func addMagnitude(
+    of weight: any WeightRows, workers: Workers
+  ) throws(NonFiniteWeight) {
+    let tiles = ranges(of: weight.rows, by: Self.tileRows)
+    let group = scheme.groupSize
+    let parts = workers.map(tiles.count) { index -> Result<[Double], NonFiniteWeight> in
+      let rows = weight.matrix(tiles[index])
+      let bad = unsafe sluice_first_nonfinite(rows.base, rows.count)
+      if bad < rows.count {
+        return .failure(
+          NonFiniteWeight(
+            row: tiles[index].lowerBound + bad / rows.columns, column: bad % rows.columns))
+      }
+      var sums = [Double](repeating: 0, count: rows.columns)
+      for row in 0..<rows.rows {
+        unsafe sluice_add_relative_magnitude(rows.row(row), rows.columns, group, &sums)
+      }
+      return .success(sums)
+    }
+    for part in parts {
+      for (channel, sum) in try part.get().enumerated() { magnitude[channel] += sum }
+    }
+    rows += weight.rows
+  }
+
+  /// s = x^r / (w^(1-r) + 1e-4), at least 1e-4, over the geometric middle of its range.
+  package mutating func fixCandidates() {
+    candidates = GridPoint.grid.map { point in
+      let scales = meanAbsolute.indices.map { channel in
+        let x = Double(meanAbsolute[channel])
+        let w = magnitude[channel] / Double(rows)
+        let scale =
+          point.usesWeights
+          ? pow(x, point.ratio) / (pow(w, 1 - point.ratio) + 1e-4) : pow(x, point.ratio)
+        return max(scale, 1e-4)
+      }
+      let middle = ((scales.max() ?? 1) * (scales.min() ?? 1)).squareRoot()
+      return scales.map { scale in
+        let normalized = Float(scale / middle)
+        return normalized.isFinite ? normalized : 1
+      }
+    }
+    losses = [Double](repeating: 0, count: candidates.count)
+  }
+
+  /// Adds what rounding `weight` under each candidate would do to its output.
+  package mutating func addErrors(
+    of weight: any WeightRows, dtype: DType, workers: Workers
+  ) {
+    let tiles = ranges(of: weight.rows, by: Self.tileRows)
+    let rounding = scheme.rounding(for: dtype)
+    let inverses = candidates.map { $0.map { 1 / $0 } }
+    let (candidates, gram, meanSquare) = (candidates, gram, meanSquare)
+    let parts = workers.map(tiles.count) { index in
+      let rows = weight.matrix(tiles[index])
+      let error = Matrix(rows: gram == nil ? 1 : rows.rows, columns: rows.columns)
+      return candidates.indices.map { candidate -> Double in
+        var loss = 0.0
+        for row in 0..<rows.rows {
+          let errorRow = unsafe error.row(gram == nil ? 0 : row)
+          unsafe sluice_rounding_error(
+            rows.row(row), candidates[candidate], inverses[candidate], rows.columns, rounding, errorRow)
+          if gram == nil {
+            loss += unsafe sluice_weighted_squares(errorRow, meanSquare, rows.columns)
+          }
+        }
+        if let gram {
+          let product = Gemm.multiply(error, bySymmetric: gram)
+          loss = unsafe sluice_dot(error.base, product.base, error.count)
+        }
+        return loss
+      }
+    }
+    for part in parts {
+      for (candidate, loss) in part.enumerated() { losses[candidate] += loss }
+    }
+  }
+
+  /// The grid point with the smallest finite loss; the earliest wins ties. Identity where no loss is finite.
+  package var best: Int {
+    var best = 0
+    for index in losses.indices where losses[index].isFinite {
+      if !losses[best].isFinite || losses[index] < losses[best] { best = index }
+    }
+    return best
+  }
+}

@@ -1,0 +1,61 @@
+// An owned, 64-byte-aligned float32 [rows, columns] buffer.
+
+import Glibc
+
+/// A row-major float32 matrix, freed with its last reference.
+///
+/// A class, so that one buffer can be filled by several workers and kept in arrays. The invariant that makes it
+/// `Sendable`: workers that run at the same time write disjoint rows or columns, and nobody reads what is being
+/// written.
+@safe package final class Matrix: @unchecked Sendable {
+  package let rows: Int
+  package let columns: Int
+  /// `rows * columns` floats; valid as long as the matrix lives.
+  package let base: UnsafeMutablePointer<Float>
+
+  /// A matrix whose contents are undefined until written.
+  package init(rows: Int, columns: Int) {
+    precondition(rows >= 0 && columns >= 0, "a matrix of \(rows) x \(columns)")
+    self.rows = rows
+    self.columns = columns
+    let bytes = max(64, (rows * columns * MemoryLayout<Float>.stride + 63) / 64 * 64)
+    guard let raw = unsafe aligned_alloc(64, bytes) else {
+      fatalError("out of memory: \(bytes) bytes for a matrix of \(rows) x \(columns)")
+    }
+    unsafe base = raw.bindMemory(to: Float.self, capacity: rows * columns)
+  }
+
+  package convenience init(zeros rows: Int, _ columns: Int) {
+    self.init(rows: rows, columns: columns)
+    fill(0)
+  }
+
+  package convenience init(rows: Int, columns: Int, values: [Float]) {
+    precondition(values.count == rows * columns, "\(values.count) values for \(rows) x \(columns)")
+    self.init(rows: rows, columns: columns)
+    for (index, value) in values.enumerated() { unsafe base[index] = value }
+  }
+
+  deinit { unsafe free(base) }
+
+  package var count: Int { rows * columns }
+
+  package func row(_ index: Int) -> UnsafeMutablePointer<Float> {
+    precondition(index >= 0 && index < rows, "row \(index) of \(rows)")
+    return unsafe base + index * columns
+  }
+
+  package func fill(_ value: Float) {
+    unsafe base.update(repeating: value, count: count)
+  }
+
+  /// The first `count` rows, copied.
+  package func prefix(_ count: Int) -> Matrix {
+    let result = Matrix(rows: count, columns: columns)
+    unsafe result.base.update(from: base, count: count * columns)
+    return result
+  }
+
+  /// The values, row by row.
+  package var values: [Float] { unsafe Array(UnsafeBufferPointer(start: base, count: count)) }
+}

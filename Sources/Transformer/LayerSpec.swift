@@ -1,0 +1,225 @@
+// A decoder layer described as data: its parts, their tensors, and who consumes what.
+//
+// Letters of this target: T tokens, H hidden size, F intermediate size of an MLP, E experts, K experts per token.
+// Shapes are row-major, outermost first; a Linear's weight is [out, in].
+
+/// A Linear and its tensors `<name>.weight` `[outputs, inputs]` and, with `hasBias`, `<name>.bias` `[outputs]`.
+package struct LinearSpec: Sendable, Equatable {
+  package let name: String
+  package let inputs: Int
+  package let outputs: Int
+  package let hasBias: Bool
+
+  package init(_ name: String, inputs: Int, outputs: Int, hasBias: Bool = false) {
+    self.name = name
+    self.inputs = inputs
+    self.outputs = outputs
+    self.hasBias = hasBias
+  }
+
+  package var weight: String { name + ".weight" }
+  package var bias: String { name + ".bias" }
+}
+
+/// A root-mean-square norm with the tensor `<name>.weight` `[size]`.
+package struct NormSpec: Sendable, Equatable {
+  package let name: String
+  package let size: Int
+  package let epsilon: Float
+
+  package init(_ name: String, size: Int, epsilon: Float) {
+    self.name = name
+    self.size = size
+    self.epsilon = epsilon
+  }
+
+  package var weight: String { name + ".weight" }
+}
+
+/// Rotary position embedding of the first `dimensions` of each head, in halves.
+package struct RotarySpec: Sendable, Equatable {
+  package let dimensions: Int
+  package let theta: Double
+
+  package init(dimensions: Int, theta: Double) {
+    self.dimensions = dimensions
+    self.theta = theta
+  }
+}
+
+/// Causal grouped-query attention.
+package struct AttentionSpec: Sendable, Equatable {
+  package let query: LinearSpec
+  package let key: LinearSpec
+  package let value: LinearSpec
+  package let output: LinearSpec
+  /// Norms of each query and key head, before rotation.
+  package let queryNorm: NormSpec?
+  package let keyNorm: NormSpec?
+  package let heads: Int
+  package let keyValueHeads: Int
+  package let headDimension: Int
+  package let rotary: RotarySpec
+
+  package init(
+    query: LinearSpec, key: LinearSpec, value: LinearSpec, output: LinearSpec,
+    queryNorm: NormSpec?, keyNorm: NormSpec?, heads: Int, keyValueHeads: Int, headDimension: Int,
+    rotary: RotarySpec
+  ) {
+    self.query = query
+    self.key = key
+    self.value = value
+    self.output = output
+    self.queryNorm = queryNorm
+    self.keyNorm = keyNorm
+    self.heads = heads
+    self.keyValueHeads = keyValueHeads
+    self.headDimension = headDimension
+    self.rotary = rotary
+  }
+}
+
+/// down(silu(gate(x)) * up(x)).
+package struct GatedMLPSpec: Sendable, Equatable {
+  package let gate: LinearSpec
+  package let up: LinearSpec
+  package let down: LinearSpec
+
+  package init(gate: LinearSpec, up: LinearSpec, down: LinearSpec) {
+    self.gate = gate
+    self.up = up
+    self.down = down
+  }
+
+  package var linears: [LinearSpec] { [gate, up, down] }
+}
+
+/// Sigmoid scores, K of E experts by score plus correction bias, within the best groups.
+///
+/// Source: DeepSeek-V3 (arXiv:2412.19437, section 2.1.2); transformers `Glm4MoeTopkRouter`.
+package struct RouterSpec: Sendable, Equatable {
+  package let linear: LinearSpec
+  /// A tensor `[E]`, added to the scores for choosing only.
+  package let correctionBias: String
+  package let expertsPerToken: Int
+  package let groups: Int
+  package let chosenGroups: Int
+  /// Whether the K weights are divided by their sum.
+  package let normalizes: Bool
+  package let scalingFactor: Float
+
+  package init(
+    linear: LinearSpec, correctionBias: String, expertsPerToken: Int, groups: Int,
+    chosenGroups: Int, normalizes: Bool, scalingFactor: Float
+  ) {
+    self.linear = linear
+    self.correctionBias = correctionBias
+    self.expertsPerToken = expertsPerToken
+    self.groups = groups
+    self.chosenGroups = chosenGroups
+    self.normalizes = normalizes
+    self.scalingFactor = scalingFactor
+  }
+}
+
+/// The feed-forward half of a layer, as a list of gated MLPs that all read the same input.
+///
+/// The dense MLP of a layer, or shared experts, are *always-on* units; routed experts are weighted by the router.
+package struct MLPSpec: Sendable, Equatable {
+  package let router: RouterSpec?
+  package let alwaysOn: [GatedMLPSpec]
+  package let routed: [GatedMLPSpec]
+
+  package init(dense: GatedMLPSpec) {
+    self.init(router: nil, alwaysOn: [dense], routed: [])
+  }
+
+  package init(router: RouterSpec?, alwaysOn: [GatedMLPSpec], routed: [GatedMLPSpec]) {
+    precondition((router == nil) == routed.isEmpty, "routed experts come with a router")
+    self.router = router
+    self.alwaysOn = alwaysOn
+    self.routed = routed
+  }
+
+  /// All units: the always-on ones, then the routed ones. The order of work and of progress.
+  package var units: [GatedMLPSpec] { alwaysOn + routed }
+}
+
+/// A place in a layer where an activation meets Linears.
+package enum Tap: Hashable, Sendable {
+  /// The normed input of attention, `[T, H]`.
+  case attentionInput
+  /// What the output projection reads, `[T, heads * headDimension]`.
+  case attentionOutput
+  /// The normed input of the feed-forward half, `[T, H]`.
+  case mlpInput
+  /// What the down projection of unit `i` reads, `[T, F]`.
+  case hidden(Int)
+}
+
+/// A scale per channel that moves from an activation's producer into all its consumers, leaving the function as it is.
+///
+/// The AWQ *mapping* of llm-compressor (smooth layer -> balance layers), with exact names. Every reader of the
+/// activation must be listed, also those that are not quantized: that is what keeps the function.
+package struct Smoothing: Sendable, Equatable {
+  package enum Producer: Sendable, Equatable {
+    /// The norm's weight is divided by the scale.
+    case norm(NormSpec)
+    /// The rows of the Linear's weight, and its bias, are divided by the scale.
+    case linear(LinearSpec)
+  }
+
+  package let tap: Tap
+  package let producer: Producer
+  package let consumers: [LinearSpec]
+
+  package init(tap: Tap, producer: Producer, consumers: [LinearSpec]) {
+    self.tap = tap
+    self.producer = producer
+    self.consumers = consumers
+  }
+
+  package var producerName: String {
+    switch producer {
+    case .norm(let norm): norm.name
+    case .linear(let linear): linear.name
+    }
+  }
+
+  package var channels: Int {
+    switch producer {
+    case .norm(let norm): norm.size
+    case .linear(let linear): linear.outputs
+    }
+  }
+}
+
+/// A pre-norm decoder layer: x += attention(norm(x)); x += mlp(norm(x)).
+package struct LayerSpec: Sendable, Equatable {
+  package let index: Int
+  package let inputNorm: NormSpec
+  package let attention: AttentionSpec
+  package let postAttentionNorm: NormSpec
+  package let mlp: MLPSpec
+  package let smoothings: [Smoothing]
+
+  package init(
+    index: Int, inputNorm: NormSpec, attention: AttentionSpec, postAttentionNorm: NormSpec,
+    mlp: MLPSpec, smoothings: [Smoothing]
+  ) {
+    self.index = index
+    self.inputNorm = inputNorm
+    self.attention = attention
+    self.postAttentionNorm = postAttentionNorm
+    self.mlp = mlp
+    self.smoothings = smoothings
+  }
+
+  /// Every Linear of the layer whose weight can be quantized; the router is none of them.
+  package var linears: [LinearSpec] {
+    [attention.query, attention.key, attention.value, attention.output]
+      + mlp.units.flatMap(\.linears)
+  }
+
+  package func smoothing(at tap: Tap) -> Smoothing? { smoothings.first { $0.tap == tap } }
+}

@@ -1,0 +1,21 @@
+// Root-mean-square norm (Zhang and Sennrich, arXiv:1910.07467).
+
+internal import CKernels
+package import LinearAlgebra
+package import Tensors
+
+extension NormSpec {
+  /// x `[T, size]` over its root mean square, times the weight.
+  package func apply(to x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
+    let weight = weights.vector(self.weight)
+    let result = Matrix(rows: x.rows, columns: x.columns)
+    let parts = ranges(of: x.rows, by: 64)
+    workers.forEach(parts.count) { index in
+      let part = parts[index]
+      unsafe sluice_rms_norm(
+        x.row(part.lowerBound), weight, epsilon, part.count, x.columns,
+        result.row(part.lowerBound))
+    }
+    return result
+  }
+}

@@ -1,0 +1,77 @@
+// Which experts a token goes to, and with what weight.
+
+internal import CKernels
+package import LinearAlgebra
+package import Tensors
+
+/// The K experts of each token and their weights, token by token.
+package struct Routing: Sendable, Equatable {
+  package let expertsPerToken: Int
+  /// `[T * K]`, in falling order of choice.
+  package let experts: [Int]
+  /// `[T * K]`.
+  package let weights: [Float]
+
+  /// The tokens of each expert with their weights, in token order.
+  package func byExpert(_ count: Int) -> [[(token: Int, weight: Float)]] {
+    var result = [[(token: Int, weight: Float)]](repeating: [], count: count)
+    for (index, expert) in experts.enumerated() {
+      result[expert].append((index / expertsPerToken, weights[index]))
+    }
+    return result
+  }
+}
+
+extension RouterSpec {
+  /// Source: transformers `Glm4MoeTopkRouter.forward`; all in float32. Ties go to the lower index.
+  package func route(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> Routing {
+    let scores = weights.apply(linear, to: x, workers: workers)
+    let correction = weights.vector(correctionBias)
+    let chosen = workers.map(x.rows) { row in
+      let row = unsafe scores.row(row)
+      unsafe sluice_sigmoid(row, linear.outputs)
+      let scores = unsafe Array(UnsafeBufferPointer(start: row, count: linear.outputs))
+      return choose(scores, correction: correction)
+    }
+    return Routing(
+      expertsPerToken: expertsPerToken, experts: chosen.flatMap(\.experts),
+      weights: chosen.flatMap(\.weights))
+  }
+
+  private func choose(
+    _ scores: [Float], correction: [Float]
+  ) -> (experts: [Int], weights: [Float]) {
+    var choice = zip(scores, correction).map { $0 + $1 }
+    if chosenGroups < groups {
+      let size = choice.count / groups
+      // A group counts as much as its two best experts.
+      let groupScores = (0..<groups).map { group in
+        choice[group * size..<(group + 1) * size].sorted(by: >).prefix(2).reduce(0, +)
+      }
+      let kept = Set(largest(chosenGroups, of: groupScores))
+      for expert in choice.indices where !kept.contains(expert / size) {
+        choice[expert] = -.infinity
+      }
+    }
+    let experts = largest(expertsPerToken, of: choice)
+    var weights = experts.map { scores[$0] }
+    if normalizes {
+      let sum = weights.reduce(0, +) + 1e-20
+      weights = weights.map { $0 / sum }
+    }
+    return (experts, weights.map { $0 * scalingFactor })
+  }
+}
+
+/// The indices of the `count` largest values, largest first.
+private func largest(_ count: Int, of values: [Float]) -> [Int] {
+  var result: [Int] = []
+  for _ in 0..<count {
+    var best = -1
+    for index in values.indices where !result.contains(index) {
+      if best < 0 || values[index] > values[best] { best = index }
+    }
+    result.append(best)
+  }
+  return result
+}
