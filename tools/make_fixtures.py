@@ -48,7 +48,7 @@ def in_fresh_process(function, *arguments):
 FORWARD_CASES = {
     # name: (layout, dtype, shards, extra tensors of a multi-token-prediction layer, hyperparameters)
     "published-qk-norm": ("published", "float32", 1, False, dict(
-        num_hidden_layers=3, use_qk_norm=True, attention_bias=True, routed_scaling_factor=2.5, rope_theta=1000000)),
+        hidden_size=32, num_hidden_layers=3, use_qk_norm=True, attention_bias=True, routed_scaling_factor=2.5, rope_theta=1000000)),
     "published-mtp-bf16": ("published", "bfloat16", 3, True, dict(
         hidden_size=32, num_attention_heads=4, num_key_value_heads=1, attention_bias=True, n_routed_experts=6, n_group=2,
         num_experts_per_tok=3, routed_scaling_factor=1.5, vocab_size=96)),
