@@ -4,6 +4,7 @@ import Glibc
 import SystemIO
 
 /// Calls `body` with the path of a fresh empty folder and removes it afterwards.
+@discardableResult
 package func withTemporaryFolder<R>(_ body: (String) throws -> R) throws -> R {
   let parent = unsafe getenv("TMPDIR").map { unsafe String(cString: $0) } ?? "/tmp"
   var template = Array("\(parent)/sluice-test-XXXXXX".utf8CString)

@@ -1,0 +1,50 @@
+// The old content or the new, and no stray files.
+
+import Glibc
+import SystemIO
+import TestSupport
+import Testing
+
+@Suite struct AtomicReplaceTests {
+  @Test func aFileIsCreatedAndReplacedWithoutLeftovers() throws {
+    try withTemporaryFolder { folder in
+      let path = "\(folder)/state"
+      try replaceFile(path, with: [1, 2, 3])
+      try replaceFile(path, with: [4])
+      #expect(try FileSystem.readFile(path) == [4])
+      #expect(try FileSystem.list(folder) == ["state"])
+    }
+  }
+
+  @Test func aLeftoverOfAKilledRunIsOverwritten() throws {
+    try withTemporaryFolder { folder in
+      let leftover = try OutputFile(creating: "\(folder)/state.tmp", byteCount: 100)
+      try leftover.synchronize()
+      try replaceFile("\(folder)/state", with: [1])
+      #expect(try FileSystem.readFile("\(folder)/state") == [1])
+      #expect(try FileSystem.list(folder) == ["state"])
+    }
+  }
+
+  @Test func aFailureLeavesTheOldContentAndNoTemporary() throws {
+    try withTemporaryFolder { folder in
+      // A folder cannot be replaced by a file.
+      try FileSystem.createFolder("\(folder)/state")
+      #expect(throws: SystemError(path: "\(folder)/state", call: "rename", code: EISDIR)) {
+        try replaceFile("\(folder)/state", with: [1])
+      }
+      #expect(try FileSystem.list(folder) == ["state"])
+      #expect(FileSystem.isFolder("\(folder)/state"))
+    }
+  }
+
+  @Test func onlyAFolderCanBeSynchronizedAsOne() throws {
+    try withTemporaryFolder { folder in
+      try synchronizeFolder(folder)
+      try replaceFile("\(folder)/file", with: [])
+      #expect(throws: SystemError(path: "\(folder)/file", call: "open", code: ENOTDIR)) {
+        try synchronizeFolder("\(folder)/file")
+      }
+    }
+  }
+}

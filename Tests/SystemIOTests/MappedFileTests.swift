@@ -1,0 +1,102 @@
+// Mapping, reading and giving back memory.
+
+import Glibc
+import SystemIO
+import TestSupport
+import Testing
+
+// One after the other: resident memory belongs to the process.
+@Suite(.serialized) struct MappedFileTests {
+  private func pattern(_ count: Int) -> [UInt8] {
+    (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 12) }
+  }
+
+  @Test(arguments: [1, 4095, 4096, 4097, 100_000])
+  func theContentIsReadableAlsoAfterRelease(byteCount: Int) throws {
+    try withTemporaryFolder { folder in
+      let content = pattern(byteCount)
+      try replaceFile("\(folder)/file", with: content)
+      let file = try MappedFile(path: "\(folder)/file")
+      #expect(file.byteCount == byteCount)
+      #expect(file.path == "\(folder)/file")
+      for range in [0..<byteCount, 0..<0, byteCount..<byteCount, byteCount / 3..<byteCount] {
+        file.willNeed(range)
+        unsafe file.withBytes { #expect(unsafe $0.elementsEqual(content)) }
+        file.release(range)
+        unsafe file.withBytes { #expect(unsafe $0.elementsEqual(content)) }
+      }
+    }
+  }
+
+  @Test func releaseGivesMemoryBack() throws {
+    try withTemporaryFolder { folder in
+      let byteCount = 32 << 20
+      try replaceFile("\(folder)/file", with: [UInt8](repeating: 7, count: byteCount))
+      let file = try MappedFile(path: "\(folder)/file")
+      let before = ResidentMemory.current().fileBytes
+      let sum = unsafe file.withBytes { unsafe $0.reduce(0) { $0 + Int($1) } }
+      #expect(sum == 7 * byteCount)
+      let touched = ResidentMemory.current().fileBytes
+      file.release(0..<byteCount)
+      let after = ResidentMemory.current().fileBytes
+      #expect(touched - before > byteCount / 2)
+      #expect(touched - after > byteCount / 2)
+    }
+  }
+
+  @Test func pagesThatAreOnlyPartlyInTheRangeStay() throws {
+    try withTemporaryFolder { folder in
+      let page = Int(sysconf(Int32(_SC_PAGESIZE)))
+      try replaceFile("\(folder)/file", with: pattern(4 * page))
+      let file = try MappedFile(path: "\(folder)/file")
+      func resident() -> [Bool] {
+        unsafe file.withBytes { bytes in
+          var inCache = [UInt8](repeating: 0, count: 4)
+          let base = unsafe UnsafeMutableRawPointer(mutating: bytes.baseAddress)
+          #expect(unsafe mincore(base, bytes.count, &inCache) == 0)
+          return inCache.map { $0 & 1 == 1 }
+        }
+      }
+      file.release(0..<4 * page)
+      // Dropping clean pages from the cache is advice; tmpfs, for one, does not follow it.
+      guard resident() == [false, false, false, false] else { return }
+      unsafe file.withBytes { #expect(unsafe $0.elementsEqual(pattern(4 * page))) }
+      file.release(1..<3 * page + 1)
+      #expect(resident() == [true, false, false, true])
+    }
+  }
+
+  @Test func anEmptyFileHasNoBytes() throws {
+    try withTemporaryFolder { folder in
+      try replaceFile("\(folder)/empty", with: [])
+      let file = try MappedFile(path: "\(folder)/empty")
+      #expect(file.byteCount == 0)
+      unsafe file.withBytes { #expect(unsafe $0.isEmpty) }
+      file.willNeed(0..<0)
+      file.release(0..<0)
+    }
+  }
+
+  @Test func theContentSurvivesTheReplacementOfTheFile() throws {
+    try withTemporaryFolder { folder in
+      try replaceFile("\(folder)/file", with: [1, 2, 3])
+      let file = try MappedFile(path: "\(folder)/file")
+      try replaceFile("\(folder)/file", with: [])
+      unsafe file.withBytes { #expect(unsafe $0.elementsEqual([1, 2, 3])) }
+    }
+  }
+
+  @Test func whatIsNotAFileIsRefused() throws {
+    try withTemporaryFolder { folder in
+      #expect(throws: SystemError(path: "\(folder)/no", call: "open", code: ENOENT)) {
+        try MappedFile(path: "\(folder)/no")
+      }
+      #expect(throws: SystemError(path: folder, call: "mmap", code: EISDIR)) {
+        try MappedFile(path: folder)
+      }
+      #expect(throws: SystemError(path: "/dev/null", call: "mmap", code: ENODEV)) {
+        try MappedFile(path: "/dev/null")
+      }
+    }
+  }
+}
