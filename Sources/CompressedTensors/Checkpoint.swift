@@ -1,10 +1,11 @@
 // A Hugging Face model folder, opened and checked: config, description, and every tensor claimed exactly once.
 
+internal import Transformer
 package import JSON
 package import Models
 package import Safetensors
-package import SystemIO
-package import Tensors
+internal import SystemIO
+internal import Tensors
 
 /// A checkpoint that is not what its config.json says.
 package enum CheckpointError: Error, CustomStringConvertible, Equatable {

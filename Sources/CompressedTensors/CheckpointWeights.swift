@@ -4,7 +4,7 @@ internal import CKernels
 package import LinearAlgebra
 package import Quantization
 package import Safetensors
-package import Tensors
+internal import Tensors
 package import Transformer
 
 /// A mapped bf16, f16 or f32 weight.

@@ -1,9 +1,9 @@
 // What becomes of every tensor of the source, and so every name, type and shape of the output, before any byte of it.
 
-package import Models
+internal import Models
 package import Quantization
 package import Safetensors
-package import Tensors
+internal import Tensors
 package import Transformer
 
 /// A choice of options that a model cannot be quantized with.

@@ -3,7 +3,7 @@
 // Source: transformers 5.17 modeling_glm4_moe.py and configuration_glm4_moe.py; config.json of zai-org/GLM-4.5.
 
 internal import JSON
-package import Transformer
+internal import Transformer
 
 func glm4Moe(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let hidden = try config.int("hidden_size")

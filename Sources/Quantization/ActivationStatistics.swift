@@ -28,8 +28,8 @@ package final class ActivationStatistics {
     let strips = ranges(of: channels, by: 256)
     unsafe absoluteSum.withUnsafeMutableBufferPointer { absolute in
       unsafe squareSum.withUnsafeMutableBufferPointer { square in
-        nonisolated(unsafe) let absolute = unsafe absolute.baseAddress!
-        nonisolated(unsafe) let square = unsafe square.baseAddress!
+        nonisolated(unsafe) let absolute = absolute.baseAddress!
+        nonisolated(unsafe) let square = square.baseAddress!
         workers.forEach(strips.count) { index in
           let strip = strips[index]
           unsafe sluice_add_moments(

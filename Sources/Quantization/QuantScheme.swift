@@ -1,7 +1,7 @@
 // Bits, group size, symmetry: how a weight is rounded.
 
 internal import CKernels
-package import Tensors
+internal import Tensors
 
 /// A weight-only integer scheme, `[out, in]` weights with a scale for each group of input channels.
 ///
@@ -44,6 +44,6 @@ package struct QuantScheme: Sendable, Equatable {
       }
     return sluice_rounding(
       bits: Int32(bits), group: Int32(groupSize), symmetric: isSymmetric ? 1 : 0,
-      scale_type: Int32(type.rawValue))
+      scale_type: Int32(type))
   }
 }

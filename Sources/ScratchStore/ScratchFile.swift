@@ -22,6 +22,10 @@ package enum ScratchError: Error, CustomStringConvertible, Equatable {
 private let magic: UInt32 = 0x3153_4c53  // "SLS1"
 private let headBytes = 32
 
+private func littleEndian(_ value: Int, bytes: Int) -> [UInt8] {
+  (0..<bytes).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
+}
+
 /// Appends blocks to a new file.
 package final class ScratchWriter {
   private let file: AppendedFile
@@ -45,9 +49,10 @@ package final class ScratchWriter {
       unsafe sluice_split_planes(values, to, block.count, dtype.byteWidth)
     }
     let frame = try unsafe ZstdFrame.compress(UnsafeRawBufferPointer(planes))
-    let fields = [magic, blocks, block.rows, block.columns, dtype.byteWidth].map { UInt32($0) }
-    var head: [UInt8] = fields.flatMap { field in (0..<4).map { UInt8(truncatingIfNeeded: field >> (8 * $0)) } }
-    head += (0..<8).map { UInt8(truncatingIfNeeded: frame.count >> (8 * $0)) }
+    var head = [Int(magic), blocks, block.rows, block.columns, dtype.byteWidth].flatMap {
+      littleEndian($0, bytes: 4)
+    }
+    head += littleEndian(frame.count, bytes: 8)
     head += [UInt8](repeating: 0, count: headBytes - head.count)
     try file.append(head)
     try file.append(frame)
@@ -119,7 +124,7 @@ package final class ScratchReader {
     defer { unsafe raw.deallocate() }
     let planes = unsafe UnsafeMutableRawBufferPointer(rebasing: raw[bytes...])
     do {
-      try unsafe file.withBytes { (mapped) throws(ZstdError) in
+      try unsafe file.withBytes { mapped in
         try unsafe ZstdFrame.decompress(
           UnsafeRawBufferPointer(rebasing: mapped[block.frame]), into: planes)
       }

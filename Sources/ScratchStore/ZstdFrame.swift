@@ -11,7 +11,7 @@ enum ZstdFrame {
   /// Level 1: on byte planes of hidden states higher levels are slower and no smaller.
   private static let level: Int32 = 1
 
-  static func compress(_ bytes: UnsafeRawBufferPointer) throws(ZstdError) -> [UInt8] {
+  static func compress(_ bytes: UnsafeRawBufferPointer) throws -> [UInt8] {
     guard let context = unsafe ZSTD_createCCtx() else { throw ZstdError(problem: "out of memory") }
     defer { unsafe ZSTD_freeCCtx(context) }
     unsafe ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, level)
@@ -30,7 +30,7 @@ enum ZstdFrame {
   /// Fills `result` to the last byte, or fails: on a wrong checksum, a wrong size, or bytes that are no frame.
   static func decompress(
     _ frame: UnsafeRawBufferPointer, into result: UnsafeMutableRawBufferPointer
-  ) throws(ZstdError) {
+  ) throws {
     let size = unsafe ZSTD_decompress(result.baseAddress, result.count, frame.baseAddress, frame.count)
     try check(size)
     if size != result.count {
@@ -38,7 +38,7 @@ enum ZstdFrame {
     }
   }
 
-  private static func check(_ code: Int) throws(ZstdError) {
+  private static func check(_ code: Int) throws {
     if ZSTD_isError(code) != 0 {
       throw ZstdError(problem: unsafe String(cString: ZSTD_getErrorName(code)))
     }

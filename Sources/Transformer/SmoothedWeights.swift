@@ -2,7 +2,7 @@
 
 internal import CKernels
 package import LinearAlgebra
-package import Tensors
+
 
 /// A Linear's weight whose columns are multiplied and whose rows are divided by smoothing scales, in float32.
 package struct SmoothedRows: WeightRows {

@@ -1,0 +1,25 @@
+// The activations between two steps of the run, block by block in scratch.
+
+package import ScratchStore
+package import Tensors
+
+/// `[tokens, H]` for every block, written once by one step and read by the next.
+package struct HiddenStates {
+  private let reader: ScratchReader
+  private let blocks: [TokenBlock]
+  private let columns: Int
+
+  /// The type that states of a model with weights of type `dtype` are kept in between steps: bf16 as the reference
+  /// runs, float32 for the others (float16 has not the range).
+  package static func dtype(for dtype: DType) -> DType { dtype == .bf16 ? .bf16 : .f32 }
+
+  package init(path: String, dtype: DType, blocks: [TokenBlock], columns: Int) throws {
+    reader = try ScratchReader(path: path, dtype: dtype)
+    self.blocks = blocks
+    self.columns = columns
+  }
+
+  package func read(_ block: Int) throws(ScratchError) -> Matrix {
+    try reader.read(block, rows: blocks[block].count, columns: columns)
+  }
+}
