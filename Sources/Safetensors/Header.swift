@@ -10,6 +10,13 @@ package struct TensorRecord: Sendable, Equatable {
   package let shape: [Int]
   /// Bytes from the start of the file.
   package let range: Range<Int>
+
+  package init(name: String, dtype: DType, shape: [Int], range: Range<Int>) {
+    self.name = name
+    self.dtype = dtype
+    self.shape = shape
+    self.range = range
+  }
 }
 
 /// The validated header of a safetensors file.

@@ -128,7 +128,7 @@ extension SafetensorsError: CustomStringConvertible {
       return "\(folder): holds neither `model.safetensors.index.json` nor `model.safetensors`; "
         + "name the folder of a downloaded model"
     case .missingWeightMap(let file, let found):
-      return "\(file): `weight_map` is of kind \(found), expected an object; download it again"
+      return "\(file): expected the object `weight_map`, found \(found); download it again"
     case .shardNotAString(let file, let tensor, let found):
       return "\(file): shard of `\(tensor)` is of kind \(found), expected a string; "
         + "download it again"

@@ -1,0 +1,150 @@
+// What is written at planned offsets is read back by name.
+
+import Dispatch
+import Glibc
+import JSON
+import Safetensors
+import SystemIO
+import Tensors
+import TestSupport
+import Testing
+
+@Suite struct ShardWriterTests {
+  private let specs = (0..<20).map { number in
+    TensorSpec(
+      name: "layer.\(number)", dtype: [.u8, .bf16, .i32, .i64][number % 4], shape: [number, 3])
+  }
+
+  private var layout: ShardLayout { ShardLayout(tensors: specs, maximumShardBytes: 500) }
+
+  private func bytes(of spec: TensorSpec) -> [UInt8] {
+    (0..<spec.byteCount).map { UInt8(truncatingIfNeeded: $0 + 37 * spec.byteCount) }
+  }
+
+  private func putIndex(of layout: ShardLayout, _ folder: String) throws {
+    let text = layout.index(totalParameters: 0).serialized(indent: 2)
+    try replaceFile("\(folder)/model.safetensors.index.json", with: Array(text.utf8))
+  }
+
+  private func expectComplete(_ folder: String) throws {
+    let model = try ShardedModel(folder: folder)
+    #expect(model.tensors.count == specs.count)
+    #expect(model.totalBytes == layout.totalTensorBytes)
+    #expect(model.files.count == layout.shards.count)
+    #expect(layout.shards.count > 2)
+    for spec in specs {
+      let tensor = try #require(model[spec.name])
+      #expect(tensor.dtype == spec.dtype)
+      #expect(tensor.shape == spec.shape)
+      #expect(content(of: tensor) == bytes(of: spec))
+    }
+  }
+
+  @Test func tensorsWrittenInAnyOrderByManyThreadsAreReadBack() throws {
+    try withTemporaryFolder { folder in
+      let writer = try ShardWriter(layout: layout, folder: folder, resume: false)
+      let shuffled = specs.shuffled()
+      DispatchQueue.concurrentPerform(iterations: shuffled.count) { index in
+        let spec = shuffled[index]
+        #expect(throws: Never.self) {
+          try write(bytes(of: spec), to: spec.name, writer)
+          try writer.synchronize()
+        }
+      }
+      try putIndex(of: layout, folder)
+      try expectComplete(folder)
+    }
+  }
+
+  @Test func aTensorMayBeWrittenInParts() throws {
+    try withTemporaryFolder { folder in
+      let writer = try ShardWriter(layout: layout, folder: folder, resume: false)
+      for spec in specs {
+        let bytes = bytes(of: spec)
+        let half = bytes.count / 2
+        try write(Array(bytes[half...]), to: spec.name, at: half, writer)
+        try write(Array(bytes[..<half]), to: spec.name, writer)
+      }
+      try writer.synchronize()
+      try putIndex(of: layout, folder)
+      try expectComplete(folder)
+    }
+  }
+
+  @Test func aResumedRunKeepsWhatTheFirstOneWrote() throws {
+    try withTemporaryFolder { folder in
+      do {
+        let writer = try ShardWriter(layout: layout, folder: folder, resume: false)
+        for spec in specs.prefix(9) { try write(bytes(of: spec), to: spec.name, writer) }
+        try writer.synchronize()
+      }
+      let writer = try ShardWriter(layout: layout, folder: folder, resume: true)
+      for spec in specs.dropFirst(8) { try write(bytes(of: spec), to: spec.name, writer) }
+      try writer.synchronize()
+      try putIndex(of: layout, folder)
+      try expectComplete(folder)
+    }
+  }
+
+  @Test func aFreshRunStartsFromZero() throws {
+    try withTemporaryFolder { folder in
+      let layout = ShardLayout(
+        singleFile: "a.safetensors", tensors: [TensorSpec(name: "a", dtype: .u8, shape: [2])])
+      let first = try ShardWriter(layout: layout, folder: folder, resume: false)
+      try write([1, 2], to: "a", first)
+      _ = try ShardWriter(layout: layout, folder: folder, resume: false)
+      let file = try SafetensorsFile(path: "\(folder)/a.safetensors")
+      #expect(try content(of: #require(file["a"])) == [0, 0])
+    }
+  }
+
+  @Test func filesOfAnotherLayoutAreNotResumed() throws {
+    func layout(_ name: String, _ count: Int) -> ShardLayout {
+      let spec = TensorSpec(name: name, dtype: .u8, shape: [count])
+      return ShardLayout(singleFile: "a.safetensors", tensors: [spec])
+    }
+    try withTemporaryFolder { folder in
+      let path = "\(folder)/a.safetensors"
+      let missing = SystemError(path: path, call: "open", code: ENOENT)
+      #expect(throws: SafetensorsError.system(missing)) {
+        try ShardWriter(layout: layout("a", 8), folder: folder, resume: true)
+      }
+      _ = try ShardWriter(layout: layout("a", 8), folder: folder, resume: false)
+      #expect(throws: Never.self) {
+        try ShardWriter(layout: layout("a", 8), folder: folder, resume: true)
+      }
+      let size = layout("a", 8).shards[0].byteCount
+      let differs = SafetensorsError.shardSizeDiffers(file: path, expected: size + 1, found: size)
+      #expect(throws: differs) {
+        try ShardWriter(layout: layout("a", 9), folder: folder, resume: true)
+      }
+      #expect(throws: SafetensorsError.shardHeaderDiffers(file: path)) {
+        try ShardWriter(layout: layout("b", 8), folder: folder, resume: true)
+      }
+    }
+  }
+
+  @Test func aFolderThatIsMissingIsASystemError() throws {
+    try withTemporaryFolder { folder in
+      let path = "\(folder)/no/\(layout.shards[0].fileName)"
+      let missing = SystemError(path: path, call: "open", code: ENOENT)
+      #expect(throws: SafetensorsError.system(missing)) {
+        try ShardWriter(layout: layout, folder: "\(folder)/no", resume: false)
+      }
+    }
+  }
+
+  @Test(arguments: [("b", 0, 1), ("a", -1, 1), ("a", 8, 1), ("a", 0, 9), ("a", Int.max, 1)])
+  func unknownNamesAndOffsetsBeyondTheTensorAreProgrammersErrors(
+    name: String, offset: Int, count: Int
+  ) async {
+    await #expect(processExitsWith: .failure) { [name, offset, count] in
+      try withTemporaryFolder { folder in
+        let spec = TensorSpec(name: "a", dtype: .u8, shape: [8])
+        let layout = ShardLayout(singleFile: "a.safetensors", tensors: [spec])
+        let writer = try ShardWriter(layout: layout, folder: folder, resume: false)
+        try write([UInt8](repeating: 0, count: count), to: name, at: offset, writer)
+      }
+    }
+  }
+}
