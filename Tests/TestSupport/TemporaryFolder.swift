@@ -22,7 +22,7 @@ package func withTemporaryFolder<R>(
 }
 
 private func makeTemporaryFolder() throws -> String {
-  let parent = unsafe getenv("TMPDIR").map { unsafe String(cString: $0) } ?? "/tmp"
+  let parent = unsafe getenv("TMPDIR").map { unsafe String(cString: $0) } ?? P_tmpdir
   var template = Array("\(parent)/sluice-test-XXXXXX".utf8CString)
   let folder = unsafe template.withUnsafeMutableBufferPointer { buffer -> String? in
     unsafe mkdtemp(buffer.baseAddress!).map { unsafe String(cString: $0) }
