@@ -216,7 +216,7 @@ private struct Parser: ~Escapable {
     }
     let first = try hexadecimal()
     if let scalar = Unicode.Scalar(first) { return scalar }
-    // A surrogate: only the high half, directly followed by the escape of its low half, has a meaning.
+    // A surrogate means something only as a high half followed at once by the escape of a low one.
     guard first < 0xDC00, take("\\"), take("u") else {
       throw failure("lone surrogate in an escape", at: start)
     }

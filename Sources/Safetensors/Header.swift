@@ -23,7 +23,9 @@ package struct TensorRecord: Sendable, Equatable {
 ///
 /// A header is untrusted input. One that parses holds tensors that lie in the file, have the size
 /// their dtype and shape ask for, and together cover the data without overlap or hole.
-/// Source: safetensors, README.md ("Format") and `safetensors/src/tensor.rs` (`Metadata::validate`).
+///
+/// Source: safetensors, README.md ("Format") and `safetensors/src/tensor.rs`
+/// (`Metadata::validate`).
 package struct Header: Sendable {
   /// In offset order.
   package let tensors: [TensorRecord]

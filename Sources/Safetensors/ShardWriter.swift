@@ -49,7 +49,8 @@ package final class ShardWriter: Sendable {
     try withSystemErrors { () throws(SystemError) in
       try unsafe files[place.shard].write(bytes, at: place.offset + byteOffset)
     }
-    // Only now: marked before the write, a synchronize in between would take the mark and not the bytes.
+    // Only now: marked before the write, a synchronize in between would take the mark without the
+    // bytes.
     unsynchronized.withLock { _ = $0.insert(place.shard) }
   }
 

@@ -2,7 +2,7 @@
 
 import Glibc
 
-/// Replaces the content of a file so that a crash at any moment leaves the old or the new one whole.
+/// Replaces the content of a file; a crash at any moment leaves the old or the new one whole.
 ///
 /// A mapping of the old content stays valid. Two processes must not replace the same file at once:
 /// the temporary's name is fixed, so that a killed run leaves one stray file and not many.

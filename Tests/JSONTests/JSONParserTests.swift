@@ -81,6 +81,7 @@ private func parse(_ text: String) throws -> JSONValue {
     (#""\ud83d\ud83d""#, 1, "lone surrogate in an escape"),
     (#""\ud83d\u0041""#, 1, "lone surrogate in an escape"),
     (#""\ude00""#, 1, "lone surrogate in an escape"),
+    (#""\udc00\udc00""#, 1, "lone surrogate in an escape"),
   ])
   func malformedTextIsRefusedWhereItGoesWrong(text: String, offset: Int, problem: String) {
     #expect(throws: JSONError(offset: offset, problem: problem)) { try parse(text) }

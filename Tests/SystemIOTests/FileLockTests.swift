@@ -18,16 +18,18 @@ import Testing
   }
 
   @Test func theLockOfAKilledProcessIsFree() async throws {
-    let path = "/tmp/sluice-test-lock-\(getpid())"
-    defer { try? FileSystem.remove(path) }
-    await #expect(processExitsWith: .signal(SIGKILL)) { [path = path as String] in
-      let lock = try FileLock(path: path)
-      try #require(lock != nil)
-      kill(getpid(), SIGKILL)
-      _ = lock
+    try await withTemporaryFolder { folder in
+      let path = "\(folder)/lock"
+      await #expect(processExitsWith: .signal(SIGKILL)) { [path = path as String] in
+        let lock = try FileLock(path: path)
+        try #require(lock != nil)
+        kill(getpid(), SIGKILL)
+        withExtendedLifetime(lock) {}
+      }
+      #expect(FileSystem.exists(path))
+      let next = try FileLock(path: path)
+      #expect(next != nil)
     }
-    #expect(FileSystem.exists(path))
-    #expect(try FileLock(path: path) != nil)
   }
 
   @Test func aLockInAMissingFolderIsAnError() throws {
