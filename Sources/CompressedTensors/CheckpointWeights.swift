@@ -126,12 +126,17 @@ package struct CheckpointWeights: LayerWeights {
     return StoredWeight(tensor(linear.weight))
   }
 
-  /// Lets the pages of a Linear go; they are read again when they are needed again.
+  /// Lets the memory of some Linears go; they are read again when they are needed again.
   package func release(_ linears: [LinearSpec]) {
-    for linear in linears {
-      for suffix in [".weight", ".weight_packed", ".weight_scale"] {
-        model[linear.name + suffix]?.release()
-      }
-    }
+    for tensor in linears.flatMap(storedTensors) { tensor.release() }
+  }
+
+  /// The same for Linears that will not be needed again.
+  package func discard(_ linears: [LinearSpec]) {
+    for tensor in linears.flatMap(storedTensors) { tensor.discard() }
+  }
+
+  private func storedTensors(_ linear: LinearSpec) -> [StoredTensor] {
+    [".weight", ".weight_packed", ".weight_scale"].compactMap { model[linear.name + $0] }
   }
 }

@@ -1,5 +1,6 @@
 // Matrix products over OpenBLAS, cut so that the result never depends on the number of threads.
 
+internal import CKernels
 internal import COpenBLAS
 package import Tensors
 
@@ -11,6 +12,9 @@ package enum Gemm {
     guard let name = unsafe openblas_get_corename() else { return "openblas" }
     return "openblas " + (unsafe String(cString: name))
   }()
+
+  /// The vector instructions that the kernels around the products use.
+  package static let instructionSet = unsafe String(cString: sluice_instruction_set())
 
   /// `Workers` owns the cores; a BLAS that threads as well would cut sums by the number of cores.
   private static let once: Void = openblas_set_num_threads(1)

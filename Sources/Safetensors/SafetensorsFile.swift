@@ -22,20 +22,20 @@ package struct StoredTensor: Sendable {
     }
   }
 
-  /// Gives back the memory of the pages that lie fully inside the tensor.
-  package func release() {
-    file.release(range)
-  }
+  /// Gives back the memory of the tensor's pages; they may stay in the page cache.
+  package func release() { file.release(range) }
 
-  /// Gives back the memory of the pages that lie fully inside part of the tensor.
-  ///
-  /// - Parameter bytes: relative to the tensor's first byte.
+  /// The same for part of the tensor, counted from its first byte.
   package func release(bytes: Range<Int>) {
     precondition(bytes.lowerBound >= 0 && bytes.upperBound <= byteCount, "range beyond the tensor")
     file.release(range.lowerBound + bytes.lowerBound..<range.lowerBound + bytes.upperBound)
   }
+
+  /// Gives back the memory and the page cache of the tensor's pages.
+  package func discard() { file.discard(range) }
 }
 
+/// A mapped file whose header has been validated.
 package final class SafetensorsFile: Sendable {
   package let path: String
   /// In offset order.

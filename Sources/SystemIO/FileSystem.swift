@@ -29,6 +29,17 @@ package enum FileSystem {
     return Int(status.st_size)
   }
 
+  /// The absolute path without links, dots and doubled slashes, as far as it exists.
+  package static func resolved(_ path: String) -> String {
+    if let real = unsafe realpath(path, nil) {
+      defer { unsafe free(real) }
+      return unsafe String(cString: real)
+    }
+    let above = parent(path)
+    let name = path.split(separator: "/").last.map(String.init) ?? ""
+    return above == path ? path : resolved(above) + "/" + name
+  }
+
   /// Creates a folder and the ones above it, durably; content with those that exist.
   package static func createFolder(_ path: String) throws(SystemError) {
     if isFolder(path) { return }

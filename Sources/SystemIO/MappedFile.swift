@@ -49,19 +49,25 @@ package final class MappedFile: Sendable {
     try unsafe body(UnsafeRawBufferPointer(start: base, count: byteCount))
   }
 
-  /// Gives back the memory, and the page cache, of the pages lying fully inside `range`.
-  ///
-  /// The content stays readable; touching it again reads it from disk again.
+  /// Gives back the memory of every page that touches `range`; they stay in the page cache while the kernel has room,
+  /// and the content stays readable. Pages shared with a neighbour go, too: kept, they would add up.
   package func release(_ range: Range<Int>) {
+    guard let base = unsafe base, let pages = pages(touching: range) else { return }
+    unsafe madvise(base + pages.lowerBound, pages.count, MADV_DONTNEED)
+  }
+
+  /// The same, and out of the page cache too: for bytes that will not be read again soon.
+  package func discard(_ range: Range<Int>) {
+    guard let pages = pages(touching: range) else { return }
+    // In this order: the kernel keeps cached pages that are still mapped.
+    release(range)
+    posix_fadvise(descriptor.number, pages.lowerBound, pages.count, POSIX_FADV_DONTNEED)
+  }
+
+  private func pages(touching range: Range<Int>) -> Range<Int>? {
     precondition(range.lowerBound >= 0 && range.upperBound <= byteCount, "range beyond the file")
-    let pageSize = Self.pageSize
-    let lower = (range.lowerBound + pageSize - 1) / pageSize * pageSize
-    // Nothing shares the last page with a range that ends where the file does.
-    let upper =
-      range.upperBound == byteCount ? byteCount : range.upperBound / pageSize * pageSize
-    guard lower < upper, let base = unsafe base else { return }
-    unsafe madvise(base + lower, upper - lower, MADV_DONTNEED)
-    posix_fadvise(descriptor.number, lower, upper - lower, POSIX_FADV_DONTNEED)
+    if range.isEmpty { return nil }
+    return range.lowerBound / Self.pageSize * Self.pageSize..<range.upperBound
   }
 
   /// Asks the kernel to start reading `range`; returns at once.

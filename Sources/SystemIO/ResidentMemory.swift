@@ -49,3 +49,14 @@ package func processorSeconds() -> Double {
   func seconds(_ time: timeval) -> Double { Double(time.tv_sec) + Double(time.tv_usec) / 1e6 }
   return seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
+
+extension ResidentMemory {
+  /// Bytes that this machine could give to programs now without swapping.
+  package static func available() -> Int {
+    guard let text = try? String(decoding: FileSystem.readFile("/proc/meminfo"), as: UTF8.self),
+      let line = text.split(separator: "\n").first(where: { $0.hasPrefix("MemAvailable:") }),
+      let kibibytes = line.split(separator: " ").dropFirst().first.flatMap({ Int($0) })
+    else { return 1 << 30 }
+    return kibibytes << 10
+  }
+}

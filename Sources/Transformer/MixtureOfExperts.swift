@@ -10,9 +10,11 @@ extension MLPSpec {
   /// Units outside, blocks inside, so that the weights of an expert are read once for all blocks. Tokens are gathered
   /// within their block only: what is computed for a token does not depend on how many blocks are in memory.
   ///
-  /// - Parameter finished: called after the last use of a unit's weights.
+  /// - Parameters:
+  ///   - routings: one for each block, or none where there is no router.
+  ///   - finished: called after the last use of a unit's weights.
   package func apply(
-    to blocks: [Matrix], weights: any LayerWeights, workers: Workers,
+    to blocks: [Matrix], routings: [Routing], weights: any LayerWeights, workers: Workers,
     finished: (GatedMLPSpec) -> Void = { _ in }
   ) -> [Matrix] {
     let results = blocks.map { Matrix(zeros: $0.rows, $0.columns) }
@@ -23,10 +25,7 @@ extension MLPSpec {
       }
       finished(unit)
     }
-    guard let router else { return results }
-    let tokens = blocks.map {
-      router.route($0, weights: weights, workers: workers).byExpert(routed.count)
-    }
+    let tokens = routings.map { $0.byExpert(routed.count) }
     for (expert, unit) in routed.enumerated() {
       for (block, x) in blocks.enumerated() where !tokens[block][expert].isEmpty {
         let chosen = tokens[block][expert]
@@ -38,6 +37,14 @@ extension MLPSpec {
       finished(unit)
     }
     return results
+  }
+
+  /// The experts of each token of each block; none where there is no router.
+  package func route(
+    _ blocks: [Matrix], weights: any LayerWeights, workers: Workers
+  ) -> [Routing] {
+    guard let router else { return [] }
+    return blocks.map { router.route($0, weights: weights, workers: workers) }
   }
 
   private func gather(_ rows: [Int], of x: Matrix) -> Matrix {

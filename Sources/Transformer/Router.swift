@@ -23,15 +23,21 @@ package struct Routing: Sendable, Equatable {
 }
 
 extension RouterSpec {
-  /// Source: transformers `Glm4MoeTopkRouter.forward`; all in float32. Ties go to the lower index.
+  /// Sigmoid scores of every expert, `[T, E]`, all in float32.
+  package func scores(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
+    let result = weights.apply(linear, to: x, workers: workers)
+    unsafe sluice_sigmoid(result.base, result.count)
+    return result
+  }
+
+  /// Source: transformers `Glm4MoeTopkRouter.forward`. Ties go to the lower index.
   package func route(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> Routing {
-    let scores = weights.apply(linear, to: x, workers: workers)
+    let scores = scores(x, weights: weights, workers: workers)
     let correction = weights.vector(correctionBias)
     let chosen = workers.map(x.rows) { row in
-      let row = unsafe scores.row(row)
-      unsafe sluice_sigmoid(row, linear.outputs)
-      let scores = unsafe Array(UnsafeBufferPointer(start: row, count: linear.outputs))
-      return choose(scores, correction: correction)
+      choose(
+        unsafe Array(UnsafeBufferPointer(start: scores.row(row), count: linear.outputs)),
+        correction: correction)
     }
     return Routing(
       expertsPerToken: expertsPerToken, experts: chosen.flatMap(\.experts),

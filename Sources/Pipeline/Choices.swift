@@ -1,0 +1,62 @@
+// choices.jsonl: one line for every decision of a run.
+
+internal import JSON
+internal import Quantization
+internal import SystemIO
+internal import Transformer
+
+/// What a smoothing search chose, and what came of it.
+struct SmoothingChoice: Sendable {
+  let smoothing: Smoothing
+  let point: Int
+  let lossBefore: Double
+  let lossAfter: Double
+  /// Tokens that the statistics rest on.
+  let tokens: Int
+  /// Tokens that the router sent to this unit, where there is a router.
+  let routedTokens: Int?
+
+  var lossRatio: Double { lossBefore > 0 ? lossAfter / lossBefore : 1 }
+}
+
+/// The file, cut to what was committed and then appended to.
+final class Choices {
+  private let file: AppendedFile
+
+  init(path: String, committedBytes: Int) throws(SystemError) {
+    file = try AppendedFile(continuing: path, at: committedBytes)
+  }
+
+  var byteCount: Int { file.byteCount }
+
+  func add(_ choice: SmoothingChoice, layer: Int) throws(SystemError) {
+    let point = GridPoint.grid[choice.point]
+    try add([
+      ("layer", .number(JSONNumber(layer))),
+      ("smoothing", .string(choice.smoothing.producerName)),
+      ("consumers", .number(JSONNumber(choice.smoothing.consumers.count))),
+      ("grid_point", .number(JSONNumber(choice.point))),
+      ("ratio", .number(JSONNumber(literal: "\(point.ratio)"))),
+      ("duo_scaling", .bool(point.usesWeights)),
+      ("loss_before", number(choice.lossBefore)), ("loss_after", number(choice.lossAfter)),
+      ("tokens", .number(JSONNumber(choice.tokens))),
+      ("routed_tokens", choice.routedTokens.map { .number(JSONNumber($0)) } ?? .null),
+    ])
+  }
+
+  func add(linear: String, fate: String, layer: Int) throws(SystemError) {
+    try add([
+      ("layer", .number(JSONNumber(layer))), ("linear", .string(linear)), ("fate", .string(fate)),
+    ])
+  }
+
+  private func number(_ value: Double) -> JSONValue {
+    value.isFinite ? .number(JSONNumber(literal: "\(value)")) : .null
+  }
+
+  private func add(_ entries: [(String, JSONValue)]) throws(SystemError) {
+    try file.append(Array((JSONValue.object(JSONObject(entries)).serialized() + "\n").utf8))
+  }
+
+  func synchronize() throws(SystemError) { try file.synchronize() }
+}

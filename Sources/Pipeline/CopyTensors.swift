@@ -1,0 +1,48 @@
+// The first unit of a run: tensors that stay as they are, and the embeddings of the calibration tokens.
+
+internal import Models
+internal import CompressedTensors
+internal import Calibration
+internal import Planning
+internal import Safetensors
+internal import ScratchStore
+internal import SystemIO
+internal import Tensors
+
+extension QuantizeModel {
+  /// Copies every unchanged tensor to its place, a window at a time.
+  func copyTensors() throws {
+    for tensor in plan.checkpoint.model.tensors where plan.output.fates[tensor.name] == .copied {
+      for start in stride(from: 0, to: tensor.byteCount, by: Windows.bytes) {
+        let window = start..<min(start + Windows.bytes, tensor.byteCount)
+        try unsafe tensor.withBytes { bytes in
+          try unsafe writer.write(
+            UnsafeRawBufferPointer(rebasing: bytes[window]), to: tensor.name, at: window.lowerBound)
+        }
+        tensor.release(bytes: window)
+      }
+      reportProgress(.copy, layer: nil, tokensDone: 0)
+    }
+  }
+
+  /// The hidden states that the first layer reads.
+  func embedTokens() throws {
+    if plan.run.calibratedLayers == 0 { return }
+    let embedding = weights.tensor(plan.checkpoint.spec.embedding)
+    let columns = plan.checkpoint.spec.hiddenSize
+    let states = try writeStates(.hidden, layer: 0)
+    for block in plan.blocks {
+      let x = Matrix(rows: block.count, columns: columns)
+      unsafe embedding.withBytes { bytes in
+        let rowBytes = columns * embedding.dtype.byteWidth
+        for (row, token) in block.tokens.enumerated() {
+          unsafe embedding.dtype.decode(
+            bytes.baseAddress! + Int(token) * rowBytes, count: columns, into: x.row(row))
+        }
+      }
+      try states.append(x)
+      embedding.release()
+    }
+    try states.synchronize()
+  }
+}

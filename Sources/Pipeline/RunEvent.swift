@@ -1,0 +1,74 @@
+// What a run reports: values, not text.
+
+package import Planning
+
+/// A step in the life of a run or a layer.
+package enum RunStep: String, Sendable, CaseIterable {
+  case copy
+  case attend
+  case experts
+  case advance
+}
+
+/// How far a run is. Work counts floating-point operations, or bytes while copying.
+package struct RunProgress: Sendable, Equatable {
+  package let step: RunStep
+  /// From 0; nil while copying.
+  package let layer: Int?
+  package let layers: Int
+  package let tokensDone: Int
+  package let tokensInStep: Int
+  /// Share of the whole run's arithmetic, 0 to 1.
+  package let share: Double
+}
+
+/// What a finished layer came to.
+package struct LayerSummary: Sendable, Equatable {
+  package let layer: Int
+  package let layers: Int
+  package let quantizedLinears: Int
+  package let smoothings: Int
+  /// Mean over the layer's smoothings of loss after over loss before; nil without smoothing.
+  package let lossRatio: Double?
+  package let seconds: Double
+}
+
+/// What a finished run came to.
+package struct RunSummary: Sendable, Equatable {
+  package let output: String
+  package let sourceBytes: Int
+  package let outputBytes: Int
+  package let peakBytes: Int
+  package let budget: Int
+  package let wallSeconds: Double
+  package let processorSeconds: Double
+}
+
+/// Something the user should know and that stops nothing.
+package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
+  case fewerSamples(asked: Int, found: Int)
+  case emptyRows(Int)
+  case unroutedExperts(layer: Int, experts: [Int])
+  case overBudget(peak: Int, budget: Int)
+
+  package var description: String {
+    switch self {
+    case .fewerSamples(let asked, let found):
+      "\(asked) samples were asked for, the calibration data holds \(found)"
+    case .emptyRows(let count): "\(count) calibration rows without tokens were passed over"
+    case .unroutedExperts(let layer, let experts):
+      "layer \(layer): no calibration token is routed to \(experts.count) experts "
+        + "(\(experts.prefix(8).map(String.init).joined(separator: ", "))); their scales rest on all tokens alike"
+    case .overBudget(let peak, let budget):
+      "the peak of resident memory was \(bytesText(peak)), over the budget of \(bytesText(budget))"
+    }
+  }
+}
+
+package enum RunEvent: Sendable {
+  case started(RunPlan, resumed: Bool)
+  case progress(RunProgress)
+  case layerFinished(LayerSummary)
+  case warning(RunWarning)
+  case finished(RunSummary)
+}

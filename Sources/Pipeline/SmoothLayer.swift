@@ -1,0 +1,111 @@
+// One smoothing of a layer: from statistics to the scale that is written.
+
+internal import SystemIO
+internal import CompressedTensors
+internal import LinearAlgebra
+internal import Quantization
+internal import Safetensors
+internal import Tensors
+internal import Transformer
+
+extension QuantizeModel {
+  /// Searches the scale between a producer and its consumers, records it, and writes it beside the output.
+  func smooth(
+    _ smoothing: Smoothing, _ statistics: ActivationStatistics, of layer: LayerSpec,
+    routedTokens: Int?
+  ) throws -> AppliedSmoothing {
+    if let channel = statistics.firstNonFiniteChannel {
+      throw QuantizeError.nonFiniteActivation(
+        layer: layer.index, tap: "the input of `\(smoothing.consumers[0].name)`", channel: channel)
+    }
+    let consumers = smoothing.consumers.filter { plan.output.fates[$0.weight] == .packed }
+    var search = SmoothingSearch(
+      statistics: statistics, loss: plan.options.loss, scheme: plan.output.scheme)
+    for consumer in consumers {
+      do {
+        try search.addMagnitude(of: weights.weight(consumer), workers: workers)
+      } catch {
+        throw nonFinite(error, consumer)
+      }
+      weights.release([consumer])
+    }
+    search.fixCandidates()
+    for consumer in consumers {
+      search.addErrors(
+        of: weights.weight(consumer), dtype: weights.tensor(consumer.weight).dtype, workers: workers)
+      weights.release([consumer])
+    }
+    let best = search.best
+    let scale = exactScale(smoothing, search.candidates[best])
+    try unsafe scale.withUnsafeBytes {
+      try unsafe smoothingWriter.write($0, to: OutputPlan.scaleTensor(smoothing))
+    }
+    try note(
+      SmoothingChoice(
+        smoothing: smoothing, point: best, lossBefore: search.losses[0],
+        lossAfter: search.losses[best], tokens: statistics.tokens, routedTokens: routedTokens),
+      layer: layer)
+    return AppliedSmoothing(smoothing, scale: scale)
+  }
+
+  /// The scale that the stored norm can express: the norm is rounded to its type first, and the consumers, which are
+  /// rounded to few bits anyway, take up exactly what it became.
+  private func exactScale(_ smoothing: Smoothing, _ scale: [Float]) -> [Float] {
+    guard case .norm(let norm) = smoothing.producer else { return scale }
+    let weight = weights.vector(norm.weight)
+    let stored = weights.tensor(norm.weight).dtype.rounded(zip(weight, scale).map { $0 / $1 })
+    return scale.indices.map { channel in
+      let exact = weight[channel] / stored[channel]
+      return exact.isFinite && exact > 0 ? exact : scale[channel]
+    }
+  }
+
+  func nonFinite(_ error: NonFiniteWeight, _ linear: LinearSpec) -> QuantizeError {
+    let tensor = weights.tensor(linear.weight)
+    return .nonFiniteWeight(
+      file: tensor.file.path, tensor: tensor.name, row: error.row, column: error.column)
+  }
+
+  /// Writes a tensor as its fate says: packed, or in its own type with the scales folded in. Copied ones are there.
+  func write(
+    _ name: String, linear: LinearSpec?, from weights: SmoothedWeights, layer: LayerSpec
+  ) throws {
+    let dtype = self.weights.tensor(name).dtype
+    switch plan.output.fates[name] {
+    case .packed:
+      guard let linear else { preconditionFailure("\(name) is packed and no Linear") }
+      do {
+        let writer = writer
+        try unsafe PackedLinear(linear, scheme: plan.output.scheme, scaleType: dtype).round(
+          weights.weight(linear), workers: workers
+        ) { bytes, tensor, offset in try unsafe writer.write(bytes, to: tensor, at: offset) }
+      } catch let error as NonFiniteWeight {
+        throw nonFinite(error, linear)
+      }
+      try choices.add(linear: linear.name, fate: "packed", layer: layer.index)
+    case .rescaled:
+      let tensor = self.weights.tensor(name)
+      if tensor.shape.count == 2 {
+        let linear = linear ?? LinearSpec(
+          String(name.dropLast(".weight".count)), inputs: tensor.shape[1], outputs: tensor.shape[0])
+        try writeRows(of: weights.weight(linear), as: dtype, to: name)
+      } else {
+        try unsafe dtype.encoded(weights.vector(name)).withUnsafeBytes {
+          try unsafe writer.write($0, to: name)
+        }
+      }
+      try choices.add(linear: name, fate: "rescaled", layer: layer.index)
+    case .copied, nil: break
+    }
+  }
+
+  private func writeRows(of weight: any WeightRows, as dtype: DType, to name: String) throws {
+    for rows in ranges(of: weight.rows, by: 256) {
+      let decoded = weight.matrix(rows)
+      try unsafe dtype.encoded(decoded.values).withUnsafeBytes {
+        try unsafe writer.write(
+          $0, to: name, at: rows.lowerBound * weight.columns * dtype.byteWidth)
+      }
+    }
+  }
+}

@@ -1,0 +1,127 @@
+// Proof inside every run that smoothing keeps the function: a few tokens of every layer, before and after, in float32.
+
+internal import Calibration
+internal import CompressedTensors
+internal import LinearAlgebra
+internal import Safetensors
+internal import SystemIO
+internal import Tensors
+internal import Transformer
+
+/// A smoothing that changes what its layer computes: a consumer is missing from the architecture's description.
+package struct FunctionChanged: Error, CustomStringConvertible, Equatable {
+  package let layer: Int
+  package let smoothing: String
+  package let place: String
+  package let difference: Float
+
+  package var description: String {
+    "layer \(layer): the smoothing of `\(smoothing)` changes the output of \(place) by "
+      + "\(difference) of its size, more than \(proofTolerance); the description of this architecture is "
+      + "incomplete, please report it"
+  }
+}
+
+/// The largest relative difference of a token's output that float32 arithmetic explains.
+let proofTolerance: Float = 1e-4
+/// Tokens at the beginning of the first sequence that the proof runs.
+private let proofTokens = 8
+
+extension QuantizeModel {
+  /// The smoothings of a layer with the scales that were written for them.
+  func recordedSmoothings(of layer: LayerSpec) throws -> [AppliedSmoothing] {
+    let smoothings = plan.output.smoothings[layer.index]
+    if smoothings.isEmpty { return [] }
+    let file = try SafetensorsFile(path: folder.work + "/" + OutputFolder.smoothingFile)
+    return smoothings.compactMap { smoothing in
+      guard let tensor = file[OutputPlan.scaleTensor(smoothing)] else { return nil }
+      let scale = unsafe tensor.withBytes { bytes in
+        (0..<smoothing.channels).map {
+          unsafe bytes.loadUnaligned(fromByteOffset: 4 * $0, as: Float.self)
+        }
+      }
+      // Zeros: not searched yet.
+      return scale.allSatisfy({ $0 > 0 }) ? AppliedSmoothing(smoothing, scale: scale) : nil
+    }
+  }
+
+  /// One unit alone, also an expert that the router never chooses.
+  func prove(_ unit: GatedMLPSpec, of layer: LayerSpec, _ smoothed: SmoothedWeights) throws {
+    let x = try proofStates(.attended, layer)
+    func output(_ weights: any LayerWeights) -> Matrix {
+      let normed = layer.postAttentionNorm.apply(to: x, weights: weights, workers: workers)
+      return unit.apply(to: normed, weights: weights, workers: workers)
+    }
+    let difference = relativeDifference(output(weights), output(smoothed))
+    if !(difference <= proofTolerance) {
+      throw FunctionChanged(
+        layer: layer.index, smoothing: "\(layer.postAttentionNorm.name)` or `\(unit.up.name)",
+        place: "`\(unit.down.name)`", difference: difference)
+    }
+  }
+
+  /// The whole block under all smoothings of the layer, as they were written.
+  func prove(_ layer: LayerSpec) throws {
+    let applied = try recordedSmoothings(of: layer)
+    if applied.isEmpty { return }
+    let x = try proofStates(.hidden, layer)
+    let original = proofOutput(layer, x, weights)
+    let difference = original.difference(to: proofOutput(layer, x, SmoothedWeights(weights, applied)))
+    if difference <= proofTolerance { return }
+    // Which of them is it? Each alone.
+    let worst = applied.map { each in
+      (each, original.difference(to: proofOutput(layer, x, SmoothedWeights(weights, [each]))))
+    }.max { $0.1 < $1.1 }
+    throw FunctionChanged(
+      layer: layer.index, smoothing: worst?.0.smoothing.producerName ?? "", place: "the block",
+      difference: difference)
+  }
+
+  private func proofStates(_ kind: StateKind, _ layer: LayerSpec) throws -> Matrix {
+    let states = try readStates(kind, layer: layer.index).read(0)
+    return states.prefix(min(proofTokens, plan.blocks[0].sequences[0].count))
+  }
+
+  private func proofOutput(_ layer: LayerSpec, _ x: Matrix, _ weights: any LayerWeights) -> ProofOutput {
+    let attended = layer.attend(x, sequences: [0..<x.rows], weights: weights, workers: workers)
+    let normed = layer.postAttentionNorm.apply(to: attended, weights: weights, workers: workers)
+    // Experts are chosen once, from the original weights: two scores may differ by less than float32 tells apart,
+    // and then a choice proves nothing. The scores themselves are compared instead.
+    let original = layer.postAttentionNorm.apply(to: attended, weights: self.weights, workers: workers)
+    let routings = layer.mlp.route([original], weights: self.weights, workers: workers)
+    let block = layer.feedForward([attended], routings: routings, weights: weights, workers: workers)[0]
+    return ProofOutput(
+      block: block,
+      scores: layer.mlp.router?.scores(normed, weights: weights, workers: workers))
+  }
+}
+
+/// What a layer makes of the proof tokens.
+private struct ProofOutput {
+  let block: Matrix
+  let scores: Matrix?
+
+  func difference(to other: ProofOutput) -> Float {
+    let blocks = relativeDifference(block, other.block)
+    guard let scores, let otherScores = other.scores else { return blocks }
+    let router = relativeDifference(scores, otherScores)
+    // Not max(): a NaN must not hide.
+    return router > blocks || router.isNaN ? router : blocks
+  }
+}
+
+/// The largest norm of a row's difference over the norm of the row.
+private func relativeDifference(_ a: Matrix, _ b: Matrix) -> Float {
+  var largest: Float = 0
+  for row in 0..<a.rows {
+    var (difference, size) = (0.0, 0.0)
+    for column in 0..<a.columns {
+      let (first, second) = unsafe (Double(a.row(row)[column]), Double(b.row(row)[column]))
+      difference += (first - second) * (first - second)
+      size += first * first
+    }
+    let relative = Float((difference / max(size, 1e-30)).squareRoot())
+    if relative > largest || relative.isNaN { largest = relative }
+  }
+  return largest
+}

@@ -1,0 +1,50 @@
+// Hidden states in scratch, by kind and layer.
+
+internal import Safetensors
+internal import CompressedTensors
+internal import Models
+internal import Calibration
+internal import ScratchStore
+internal import SystemIO
+internal import Tensors
+
+enum StateKind: String {
+  /// The input of a layer.
+  case hidden
+  /// Between its attention and its MLP.
+  case attended
+}
+
+extension QuantizeModel {
+  private var stateType: DType {
+    HiddenStates.dtype(for: weights.tensor(plan.checkpoint.spec.embedding).dtype)
+  }
+
+  private func path(_ kind: StateKind, layer: Int) -> String {
+    "\(state.scratch)/\(kind.rawValue)-\(layer).zst"
+  }
+
+  func writeStates(_ kind: StateKind, layer: Int) throws -> ScratchWriter {
+    try ScratchWriter(path: path(kind, layer: layer), dtype: stateType)
+  }
+
+  func readStates(_ kind: StateKind, layer: Int) throws -> HiddenStates {
+    try HiddenStates(
+      path: path(kind, layer: layer), dtype: stateType, blocks: plan.blocks,
+      columns: plan.checkpoint.spec.hiddenSize)
+  }
+
+  /// Values as they will be read back.
+  func rounded(_ x: Matrix) -> Matrix {
+    if stateType == .f32 { return x }
+    return Matrix(rows: x.rows, columns: x.columns, values: stateType.rounded(x.values))
+  }
+
+  /// Removes what no later step reads.
+  func dropScratch(before layer: Int) throws {
+    for old in [layer - 2, layer - 1] where old >= 0 {
+      try FileSystem.remove(path(.hidden, layer: old))
+      try FileSystem.remove(path(.attended, layer: old))
+    }
+  }
+}

@@ -1,0 +1,229 @@
+// What a run will need, from shapes alone: memory by step, disk, arithmetic, and the sizes of its passes.
+
+internal import Models
+internal import CompressedTensors
+internal import LinearAlgebra
+internal import Quantization
+internal import Safetensors
+internal import Tensors
+internal import Transformer
+
+/// A budget that no plan fits.
+package enum PlanError: Error, CustomStringConvertible, Equatable {
+  case budgetTooSmall(budget: Int, smallest: Int, step: String, consumer: String)
+
+  package var description: String {
+    switch self {
+    case .budgetTooSmall(let budget, let smallest, let step, let consumer):
+      "--memory \(bytesText(budget)) is too small: the step `\(step)` needs "
+        + "\(bytesText(smallest)), most of it for \(consumer); raise --memory to "
+        + "\(bytesText(smallest)) or lower --sequence-length"
+    }
+  }
+}
+
+/// "1.5 GiB" for people; three significant digits, rounded up.
+package func bytesText(_ bytes: Int) -> String {
+  var value = Double(bytes)
+  var unit = "B"
+  for next in ["KiB", "MiB", "GiB", "TiB"] where value >= 1000 {
+    value /= 1024
+    unit = next
+  }
+  let digits = value < 10 ? 100.0 : value < 100 ? 10.0 : 1.0
+  let rounded = (value * digits).rounded(.up) / digits
+  return (rounded == rounded.rounded() ? "\(Int(rounded))" : "\(rounded)") + " " + unit
+}
+
+/// One step of the life of a layer, at its largest.
+package struct StepPlan: Sendable, Equatable {
+  package let name: String
+  /// Resident bytes by consumer, largest first.
+  package let consumers: [(name: String, bytes: Int)]
+  /// Floating-point operations over the whole run.
+  package let operations: Double
+
+  package var bytes: Int { consumers.reduce(0) { $0 + $1.bytes } }
+
+  init(_ name: String, _ consumers: [(String, Int)], operations: Double) {
+    self.name = name
+    self.consumers = consumers.map { (name: $0.0, bytes: $0.1) }.sorted { $0.bytes > $1.bytes }
+    self.operations = operations
+  }
+
+  package static func == (a: StepPlan, b: StepPlan) -> Bool {
+    a.name == b.name && a.operations == b.operations && a.bytes == b.bytes
+  }
+}
+
+/// The plan of a run: `sluice plan` prints it, `sluice quantize` follows it.
+package struct RunPlan: Sendable, Equatable {
+  package let budget: Int
+  package let steps: [StepPlan]
+  /// Units (experts) whose statistics are gathered in one pass over the hidden states.
+  package let unitsPerGroup: Int
+  /// Blocks of tokens that advance together through the experts.
+  package let blocksPerPass: Int
+  package let tokens: Int
+  /// Layers that the calibration tokens run through.
+  package let calibratedLayers: Int
+  /// Tensor bytes of the output.
+  package let outputBytes: Int
+  /// Hidden states on disk at the worst moment, before compression.
+  package let scratchBytes: Int
+  package let sourceBytes: Int
+
+  package var peakBytes: Int { steps.map(\.bytes).max() ?? 0 }
+  package var operations: Double { steps.reduce(0) { $0 + $1.operations } }
+  /// The smallest budget that this work can be done in.
+  package let smallestBudget: Int
+
+  /// - Parameter budget: bytes of resident memory, everything included.
+  /// - Throws: `PlanError` with the smallest budget that would do.
+  package init(_ work: Workload, budget: Int) throws(PlanError) {
+    let sizes = Sizes(work)
+    let smallest = sizes.steps(unitsPerGroup: 1, blocksPerPass: 1)
+    guard let largest = smallest.max(by: { $0.bytes < $1.bytes }), largest.bytes <= budget else {
+      let worst = smallest.max { $0.bytes < $1.bytes } ?? smallest[0]
+      throw .budgetTooSmall(
+        budget: budget, smallest: worst.bytes, step: worst.name, consumer: worst.consumers[0].name)
+    }
+    smallestBudget = largest.bytes
+    func fits(_ units: Int, _ blocks: Int) -> Bool {
+      sizes.steps(unitsPerGroup: units, blocksPerPass: blocks).allSatisfy { $0.bytes <= budget }
+    }
+    // The largest group that fits and still commits about once a minute.
+    unitsPerGroup = (1...sizes.units).last { fits($0, 1) && sizes.commitsOften(units: $0) } ?? 1
+    let blockCount = max(1, work.blocks.count)
+    blocksPerPass = (1...blockCount).last { fits(1, $0) } ?? 1
+    steps = sizes.steps(unitsPerGroup: unitsPerGroup, blocksPerPass: blocksPerPass)
+    self.budget = budget
+    tokens = work.tokens
+    calibratedLayers = work.calibratedLayers
+    outputBytes = work.output.tensors.reduce(0) { $0 + $1.byteCount }
+    let width = work.checkpoint.spec.hiddenSize * work.stateType.byteWidth
+    // Two generations and the states between attention and experts, while a layer ends.
+    scratchBytes = calibratedLayers > 0 ? 3 * work.tokens * width : 0
+    sourceBytes = work.checkpoint.model.totalBytes
+  }
+}
+
+/// The sizes that memory and arithmetic follow from.
+private struct Sizes {
+  private let work: Workload
+  private let hidden: Int
+  private let attention: AttentionSpec
+  private let largestMLP: Int
+  private let largestInput: Int
+  /// Tokens of the largest block.
+  private let rows: Int
+  let units: Int
+
+  /// What the process holds before any work: code, Swift's runtime, OpenBLAS and its threads, tokens and headers.
+  private static let processBytes = 48 << 20
+  /// OpenBLAS's packing buffers for each calling thread, as far as they are touched.
+  private static let blasBytes = 12 << 20
+  /// Arithmetic after which a commit is due: about a minute on a small machine.
+  private static let operationsPerCommit = 4e12
+
+  init(_ work: Workload) {
+    self.work = work
+    let layers = work.checkpoint.spec.layers
+    hidden = work.checkpoint.spec.hiddenSize
+    attention = layers[0].attention
+    let mlps = layers.flatMap(\.mlp.units)
+    largestMLP = mlps.map(\.gate.outputs).max() ?? 0
+    largestInput = layers.flatMap(\.linears).map(\.inputs).max() ?? 0
+    rows = work.blocks.max() ?? 0
+    units = layers.map(\.mlp.units.count).max() ?? 1
+  }
+
+  private var unitOperations: Double { 6 * Double(hidden) * Double(largestMLP) }
+
+  func commitsOften(units: Int) -> Bool {
+    Double(units) * unitOperations * Double(work.tokens) <= Self.operationsPerCommit
+  }
+
+  func steps(unitsPerGroup: Int, blocksPerPass: Int) -> [StepPlan] {
+    let float = 4
+    let queries = attention.heads * attention.headDimension
+    let keys = attention.keyValueHeads * attention.headDimension
+    let threads = work.threads
+    let isGram = work.loss == .gram
+    let calibrates = work.calibratedLayers > 0
+    let state = hidden * work.stateType.byteWidth
+    let weightBytes = work.checkpoint.weights.tensor(attention.query.weight).dtype.byteWidth
+    let attentionWeights = (2 * queries + 2 * keys) * hidden * weightBytes
+    let unitWeights = 3 * hidden * largestMLP * weightBytes
+
+    // What every step holds.
+    let common: [(String, Int)] = [
+      ("the process and its libraries", Self.processBytes),
+      ("BLAS buffers", threads * Self.blasBytes),
+    ]
+    let tiles = ("decoded weight tiles", threads * 512 * largestInput * float)
+    let scratch = ("a block to and from scratch", rows * state * 4)
+    let search = [
+      ("candidate scales", 2 * GridPoint.grid.count * largestInput * float),
+      ("rows under search", threads * 64 * largestInput * float * (isGram ? 3 : 2)),
+      ("rows being packed", threads * 256 * largestInput * (float + 2)),
+    ]
+
+    var result = [
+      StepPlan("copy", common + [("a window of the source", Windows.bytes)], operations: 0)
+    ]
+    let tokens = Double(work.tokens)
+    let layers = Double(work.calibratedLayers)
+    let context = Double(work.longestSequence) / 2
+    let attendOperations =
+      tokens * layers
+      * (4 * Double(hidden) * Double(queries + keys) + 4 * Double(queries) * context)
+    let grams = isGram ? (2 * hidden * hidden + queries * queries) * float : 0
+    result.append(
+      StepPlan(
+        "attend",
+        common + [tiles] + search
+          + (calibrates
+            ? [
+              ("activations of a block", rows * (5 * hidden + 2 * queries + 2 * keys) * float),
+              ("attention scores", threads * 128 * work.longestSequence * float),
+              ("attention weights", attentionWeights), scratch, ("Gram matrices", grams),
+            ] : [("attention weights", attentionWeights)]),
+        operations: attendOperations))
+    let unitGram = isGram ? largestMLP * largestMLP * float : 0
+    let unitTokens = work.checkpoint.spec.layers.prefix(work.calibratedLayers)
+      .reduce(0.0) { $0 + Double($1.mlp.units.count) }
+    result.append(
+      StepPlan(
+        "experts",
+        common + [tiles] + search
+          + [
+            ("weights of the group", unitsPerGroup * unitWeights),
+            ("statistics of the group", unitsPerGroup * (2 * largestMLP * 8 + unitGram)),
+          ]
+          + (calibrates
+            ? [("activations of a block", rows * (3 * hidden + 3 * largestMLP) * float), scratch]
+            : []),
+        operations: tokens * unitTokens * unitOperations * 2 / 3))
+    if calibrates {
+      let active = work.checkpoint.spec.layers.prefix(max(0, work.calibratedLayers - 1)).reduce(0.0) {
+        $0 + Double($1.mlp.alwaysOn.count + ($1.mlp.router?.expertsPerToken ?? 0))
+      }
+      result.append(
+        StepPlan(
+          "advance",
+          common
+            + [
+              tiles, scratch, ("weights of an expert", unitWeights),
+              ("tokens in flight", blocksPerPass * rows * 3 * hidden * float),
+              ("activations of an expert", rows * (2 * hidden + 2 * largestMLP) * float),
+            ], operations: tokens * active * unitOperations))
+    }
+    return result
+  }
+}
+
+/// How much of a mapped file is touched at a time.
+package enum Windows {
+  package static let bytes = 16 << 20
+}

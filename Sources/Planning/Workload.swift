@@ -1,0 +1,43 @@
+// What there is to do: a model, a scheme, and the sizes of the calibration data.
+
+internal import Safetensors
+internal import Models
+package import Calibration
+package import CompressedTensors
+package import Quantization
+package import Tensors
+
+/// Everything that the plan of a run depends on but the budget.
+package struct Workload: Sendable {
+  package let checkpoint: Checkpoint
+  package let output: OutputPlan
+  /// Tokens of each block; empty for a run without calibration.
+  package let blocks: [Int]
+  package let longestSequence: Int
+  package let loss: SmoothingLoss
+  package let threads: Int
+
+  package init(
+    checkpoint: Checkpoint, output: OutputPlan, blocks: [TokenBlock], loss: SmoothingLoss,
+    threads: Int
+  ) {
+    self.checkpoint = checkpoint
+    self.output = output
+    self.blocks = blocks.map(\.count)
+    longestSequence = blocks.flatMap { $0.sequences.map(\.count) }.max() ?? 0
+    self.loss = loss
+    self.threads = threads
+  }
+
+  package var tokens: Int { blocks.reduce(0, +) }
+
+  /// The type of hidden states in scratch.
+  package var stateType: DType {
+    HiddenStates.dtype(for: checkpoint.weights.tensor(checkpoint.spec.embedding).dtype)
+  }
+
+  /// Layers that the calibration tokens run through: up to the last one with something to smooth.
+  package var calibratedLayers: Int {
+    (output.smoothings.lastIndex { !$0.isEmpty } ?? -1) + 1
+  }
+}

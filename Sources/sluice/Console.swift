@@ -1,0 +1,34 @@
+// Where text goes: results to stdout, progress and errors to stderr.
+
+internal import Glibc
+
+enum Console {
+  static func error(_ line: String) { write(line + "\n", to: STDERR_FILENO) }
+
+  static func out(_ line: String) { write(line + "\n", to: STDOUT_FILENO) }
+
+  /// Replaces the live line of a terminal.
+  static func live(_ line: String) { write("\r\u{1B}[K" + line, to: STDERR_FILENO) }
+
+  static var stderrIsTerminal: Bool { isatty(STDERR_FILENO) == 1 }
+
+  /// Columns of the terminal behind stderr; 80 where it does not say.
+  static var columns: Int {
+    var size = winsize()
+    let known = unsafe ioctl(STDERR_FILENO, UInt(TIOCGWINSZ), &size) == 0
+    return known && size.ws_col > 0 ? Int(size.ws_col) : 80
+  }
+
+  private static func write(_ text: String, to descriptor: Int32) {
+    var rest = Array(text.utf8)[...]
+    while !rest.isEmpty {
+      let written = unsafe rest.withUnsafeBytes { unsafe Glibc.write(descriptor, $0.baseAddress, $0.count) }
+      if written < 0 {
+        if errno == EINTR { continue }
+        // A closed pipe: nobody reads any more, which is no failure of the work.
+        return
+      }
+      rest = rest.dropFirst(written)
+    }
+  }
+}

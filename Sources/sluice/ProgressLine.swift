@@ -1,0 +1,96 @@
+// RunEvents to stderr: one live line on a terminal, one line per layer otherwise.
+
+internal import LinearAlgebra
+internal import Pipeline
+internal import Planning
+internal import SystemIO
+
+/// "2 h 05 min", "3 min 20 s", "12 s".
+func durationText(_ seconds: Double) -> String {
+  let whole = Int(seconds.rounded())
+  func two(_ number: Int) -> String { number < 10 ? "0\(number)" : "\(number)" }
+  if whole >= 86400 { return "\(whole / 86400) d \(two(whole % 86400 / 3600)) h" }
+  if whole >= 3600 { return "\(whole / 3600) h \(two(whole % 3600 / 60)) min" }
+  if whole >= 60 { return "\(whole / 60) min \(two(whole % 60)) s" }
+  return seconds < 10 ? "\((seconds * 10).rounded() / 10) s" : "\(whole) s"
+}
+
+final class ProgressLine {
+  private let memory: Int
+  private let threads: Int
+  private let isTerminal = Console.stderrIsTerminal
+  private let started = ContinuousClock.now
+  private var lastShown: ContinuousClock.Instant?
+  /// Share of the arithmetic that was done when this process began to measure.
+  private var firstShare: Double?
+  private var stepStarted = ContinuousClock.now
+  private var step: (RunStep, Int?)?
+
+  init(memory: Int, threads: Int) {
+    self.memory = memory
+    self.threads = threads
+  }
+
+  func show(_ event: RunEvent) {
+    switch event {
+    case .started(let plan, let resumed):
+      line(
+        "\(resumed ? "going on" : "starting"): \(plan.tokens) calibration tokens, "
+          + "\(bytesText(plan.sourceBytes)) to \(bytesText(plan.outputBytes)); memory "
+          + "\(bytesText(memory)), planned peak \(bytesText(plan.peakBytes)); \(threads) threads, "
+          + "\(Gemm.engine), \(Gemm.instructionSet)")
+    case .progress(let progress): if isTerminal { live(progress) }
+    case .layerFinished(let layer):
+      let ratio = layer.lossRatio.map { ", error \(Int(($0 * 100).rounded())) % of plain rounding" } ?? ""
+      line(
+        "layer \(layer.layer + 1)/\(layer.layers): "
+          + (layer.quantizedLinears == 0
+            ? "not quantized" : "\(layer.quantizedLinears) Linears, \(layer.smoothings) smoothings\(ratio)")
+          + ", \(durationText(layer.seconds))")
+    case .warning(let warning): line("warning: \(warning)")
+    case .finished(let summary):
+      let share = Double(summary.outputBytes) / Double(max(1, summary.sourceBytes))
+      line(
+        "done: \(summary.output), \(bytesText(summary.outputBytes)) "
+          + "(\(Int((share * 100).rounded())) % of the source), peak memory "
+          + "\(bytesText(summary.peakBytes)) of \(bytesText(summary.budget)), "
+          + "\(durationText(summary.wallSeconds)), \(durationText(summary.processorSeconds)) of processor time")
+    }
+  }
+
+  private func line(_ text: String) {
+    if isTerminal { Console.live("") }
+    Console.error(text)
+    lastShown = nil
+  }
+
+  private func live(_ progress: RunProgress) {
+    let now = ContinuousClock.now
+    if step?.0 != progress.step || step?.1 != progress.layer {
+      step = (progress.step, progress.layer)
+      stepStarted = now
+    }
+    if let lastShown, now - lastShown < .milliseconds(100) { return }
+    lastShown = now
+    let place = progress.layer.map { "layer \($0 + 1)/\(progress.layers) " } ?? ""
+    var text = "\(place)\(progress.step.rawValue)"
+    let stepSeconds = seconds(now - stepStarted)
+    if progress.tokensDone > 0, stepSeconds > 0.05 {
+      text += "  \(progress.tokensDone)/\(progress.tokensInStep) tokens"
+      text += "  \(Int(Double(progress.tokensDone) / stepSeconds)) tokens/s"
+    }
+    text += "  \(bytesText(ResidentMemory.current().residentBytes))"
+    text += "  \(Int(progress.share * 100)) %"
+    let first = firstShare ?? progress.share
+    firstShare = first
+    let elapsed = seconds(now - started)
+    if progress.share > first, elapsed > 1 {
+      text += "  ETA \(durationText(elapsed / (progress.share - first) * (1 - progress.share)))"
+    }
+    Console.live(String(text.prefix(Console.columns - 1)))
+  }
+
+  private func seconds(_ duration: Duration) -> Double {
+    Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
+  }
+}

@@ -1,0 +1,63 @@
+// sluice quantize: flags to a run.
+
+import ArgumentParser
+internal import Dispatch
+internal import Glibc
+internal import Pipeline
+
+struct Quantize: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Quantize a checkpoint with AWQ, within the memory you name.",
+    discussion: """
+      Progress goes to stderr. Ctrl-C finishes the unit in work, commits it and exits with 130; the \
+      same command then goes on, also after a crash or a power loss, and gives the same bytes.
+
+      EXAMPLES
+        sluice quantize GLM-4.6 --output GLM-4.6-W4A16 --calibration ids.jsonl --memory 8GiB \\
+            --ignore 'model.layers.[0-2].*'
+        sluice quantize GLM-4.6 --output GLM-4.6-RTN --no-smoothing
+      """)
+
+  @OptionGroup var arguments: QuantizeArguments
+
+  @Option(
+    name: [.short, .long],
+    help: ArgumentHelp("The folder to write: new, empty, or one to go on with.", valueName: "folder"),
+    completion: .directory)
+  var output: String
+
+  @Flag(help: "Forget an earlier run in the output folder and start over.")
+  var restart = false
+
+  func run() throws {
+    var options = arguments.options(output: output)
+    options.restarts = restart
+    let interruption = Interruption()
+    let signals = SignalWatch { interruption.request() }
+    defer { signals.stop() }
+    let progress = ProgressLine(memory: options.memory, threads: options.threads)
+    let plan = try QuantizePlan(options)
+    try QuantizeModel(plan, interruption: interruption) { progress.show($0) }.run()
+  }
+}
+
+/// Turns the first SIGINT, SIGTERM or SIGHUP into a wish to stop; a second one kills as usual.
+private final class SignalWatch {
+  private let sources: [any DispatchSourceSignal]
+
+  init(_ handler: @escaping @Sendable () -> Void) {
+    sources = [SIGINT, SIGTERM, SIGHUP].map { number in
+      signal(number, SIG_IGN)
+      let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+      source.setEventHandler {
+        Console.error("\nstopping at the next commit; once more to stop at once")
+        handler()
+        signal(number, SIG_DFL)
+      }
+      source.resume()
+      return source
+    }
+  }
+
+  func stop() { for source in sources { source.cancel() } }
+}

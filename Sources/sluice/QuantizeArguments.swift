@@ -1,0 +1,117 @@
+// The flags that quantize and plan share.
+
+import ArgumentParser
+internal import Pipeline
+internal import Planning
+internal import Quantization
+internal import SystemIO
+internal import Glibc
+
+extension QuantScheme.Preset: ExpressibleByArgument {}
+extension SmoothingLoss: ExpressibleByArgument {}
+
+struct QuantizeArguments: ParsableArguments {
+  @Argument(
+    help: "A Hugging Face model folder: config.json and *.safetensors.",
+    completion: .directory)
+  var model: String
+
+  @Option(
+    help: ArgumentHelp(
+      "Calibration data: JSON lines, each an object with a list `input_ids`.", valueName: "file"),
+    completion: .file(extensions: ["jsonl"]))
+  var calibration: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Peak resident memory of the process, e.g. 512MiB or 8GiB. Default: half of what is free.",
+      valueName: "size"))
+  var memory: ByteSize?
+
+  @Option(
+    help: ArgumentHelp(
+      "W4A16, W4A16_ASYM (with zero points) or W8A16.", valueName: "scheme"))
+  var scheme: QuantScheme.Preset = .w4a16
+
+  @Option(
+    name: .customLong("group-size"),
+    help: ArgumentHelp("Input channels that share a scale: 32, 64 or 128.", valueName: "n"))
+  var groupSize = 128
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      Modules to leave unquantized (repeatable): an exact name, a glob ('model.layers.0.*' is \
+      layer 0 only), or re:EXPRESSION matched at the start of the name. Routers, embeddings and \
+      lm_head always stay.
+      """, valueName: "pattern"))
+  var ignore: [String] = []
+
+  @Option(help: ArgumentHelp("Calibration rows to use, from the first.", valueName: "n"))
+  var samples = 512
+
+  @Option(
+    name: .customLong("sequence-length"),
+    help: ArgumentHelp("Tokens of a row to use, from the first.", valueName: "n"))
+  var sequenceLength = 2048
+
+  @Flag(
+    name: .customLong("no-smoothing"),
+    help: "Round to nearest without AWQ scales; needs no calibration data.")
+  var noSmoothing = false
+
+  @Option(
+    help: ArgumentHelp(
+      "How the scale search measures error: diagonal (second moments) or gram (exact, slower).",
+      valueName: "loss"))
+  var loss: SmoothingLoss = .diagonal
+
+  @Option(help: ArgumentHelp("Threads to compute with. Default: all cores.", valueName: "n"))
+  var threads: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "Folder for hidden states during the run. Default: OUT/.sluice/scratch.",
+      valueName: "folder"), completion: .directory)
+  var scratch: String?
+
+  @Option(
+    name: .customLong("max-shard-size"),
+    help: ArgumentHelp("Largest output file, e.g. 5GB.", valueName: "size"))
+  var maximumShardSize = ByteSize(bytes: 5_000_000_000)
+
+  func validate() throws {
+    if !QuantScheme.groupSizes.contains(groupSize) {
+      throw ValidationError("--group-size is 32, 64 or 128")
+    }
+    if samples < 1 { throw ValidationError("--samples is at least 1") }
+    if sequenceLength < 1 { throw ValidationError("--sequence-length is at least 1") }
+    if let threads, threads < 1 || threads > 1024 {
+      throw ValidationError("--threads is 1 to 1024")
+    }
+  }
+
+  func options(output: String) -> QuantizeOptions {
+    var options = QuantizeOptions(
+      model: trimmed(model), output: trimmed(output),
+      memory: memory?.bytes ?? ResidentMemory.available() / 2,
+      threads: threads ?? max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+    options.calibration = calibration
+    options.samples = samples
+    options.sequenceLength = sequenceLength
+    options.scheme = QuantScheme(scheme, groupSize: groupSize)
+    options.ignore = ignore
+    options.smooths = !noSmoothing
+    options.loss = loss
+    options.scratch = scratch
+    options.maximumShardBytes = maximumShardSize.bytes
+    return options
+  }
+}
+
+/// A folder as the user typed it, without the slashes that shells complete.
+func trimmed(_ folder: String) -> String {
+  var result = folder[...]
+  while result.count > 1, result.hasSuffix("/") { result.removeLast() }
+  return String(result)
+}

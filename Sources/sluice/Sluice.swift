@@ -1,0 +1,52 @@
+// The command, its version and its subcommands.
+
+import ArgumentParser
+internal import Glibc
+internal import LinearAlgebra
+internal import Pipeline
+
+@main
+struct Sluice: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "sluice",
+    abstract: "Quantize Mixture-of-Experts checkpoints that are many times larger than RAM.",
+    discussion: """
+      Reads a Hugging Face folder, works through one decoder layer at a time within the memory you \
+      name, and writes compressed-tensors shards that vLLM loads. A run that was stopped or killed \
+      goes on with the same command.
+
+      EXAMPLES
+        sluice inspect GLM-4.6
+        sluice plan GLM-4.6 --calibration ids.jsonl --memory 8GiB
+        sluice quantize GLM-4.6 --output GLM-4.6-W4A16 --calibration ids.jsonl --memory 8GiB \\
+            --ignore 'model.layers.[0-2].*'
+        sluice verify GLM-4.6-W4A16 --source GLM-4.6
+
+      Exit codes: 0 done, 1 failed, 64 usage, 130 interrupted and resumable.
+      """,
+    version: version,
+    subcommands: [Quantize.self])
+
+  static var version: String { "0.1.0 (\(Gemm.engine), \(Gemm.instructionSet))" }
+
+  /// One place where errors become a line on stderr and an exit code.
+  static func main() {
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+    } catch let interrupted as Interrupted {
+      Console.error("stopped at a commit; the same command goes on from there (\(interrupted.output))")
+      Glibc.exit(130)
+    } catch where isOurs(error) {
+      Console.error("error: \(error)")
+      Glibc.exit(1)
+    } catch {
+      exit(withError: error)
+    }
+  }
+
+  /// Usage errors, help and version belong to the argument parser.
+  private static func isOurs(_ error: any Error) -> Bool {
+    exitCode(for: error) == .failure
+  }
+}
