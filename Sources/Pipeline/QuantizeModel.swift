@@ -73,8 +73,13 @@ package struct QuantizePlan: Sendable {
   let layout: ShardLayout
 
   package init(_ options: QuantizeOptions) throws {
+    try self.init(options, checkpoint: Checkpoint(folder: options.model))
+  }
+
+  /// - Parameter checkpoint: `options.model`, opened.
+  package init(_ options: QuantizeOptions, checkpoint: Checkpoint) throws {
     self.options = options
-    checkpoint = try Checkpoint(folder: options.model)
+    self.checkpoint = checkpoint
     if checkpoint.quantization != nil {
       throw QuantizeError.alreadyQuantized(folder: options.model)
     }
@@ -198,7 +203,6 @@ package final class QuantizeModel {
     }
   }
 
-  var spec: some Sequence<LayerSpec> { plan.checkpoint.spec.layers }
   var layers: [LayerSpec] { plan.checkpoint.spec.layers }
 
   /// Does all units that are not done yet.

@@ -1,5 +1,6 @@
 // One smoothing of a layer: from statistics to the scale that is written.
 
+internal import Models
 internal import SystemIO
 internal import CompressedTensors
 internal import LinearAlgebra
@@ -15,8 +16,9 @@ extension QuantizeModel {
     routedTokens: Int?
   ) throws -> AppliedSmoothing {
     if let channel = statistics.firstNonFiniteChannel {
-      throw QuantizeError.nonFiniteActivation(
-        layer: layer.index, tap: "the input of `\(smoothing.consumers[0].name)`", channel: channel)
+      throw nonFiniteWeight(through: layer)
+        ?? QuantizeError.nonFiniteActivation(
+          layer: layer.index, tap: "the input of `\(smoothing.consumers[0].name)`", channel: channel)
     }
     let consumers = smoothing.consumers.filter { plan.output.fates[$0.weight] == .packed }
     var search = SmoothingSearch(
@@ -58,6 +60,20 @@ extension QuantizeModel {
       let exact = weight[channel] / stored[channel]
       return exact.isFinite && exact > 0 ? exact : scale[channel]
     }
+  }
+
+  /// What made an activation NaN or infinite, where it was a weight of this layer or one before.
+  private func nonFiniteWeight(through layer: LayerSpec) -> QuantizeError? {
+    for claim in layers.prefix(through: layer.index).flatMap(\.claims) {
+      let tensor = weights.tensor(claim.name)
+      defer { tensor.release() }
+      let columns = claim.shape.last ?? 1
+      if let bad = weights.vector(claim.name).firstIndex(where: { !$0.isFinite }) {
+        return .nonFiniteWeight(
+          file: tensor.file.path, tensor: tensor.name, row: bad / columns, column: bad % columns)
+      }
+    }
+    return nil
   }
 
   func nonFinite(_ error: NonFiniteWeight, _ linear: LinearSpec) -> QuantizeError {
