@@ -17,3 +17,14 @@ package func withTemporaryFolder<R>(_ body: (String) throws -> R) throws -> R {
   defer { try? FileSystem.remove(folder) }
   return try body(folder)
 }
+
+/// Calls `body` with a private copy of a folder under `fixtures/`.
+@discardableResult
+package func withCopiedFixture<R>(_ name: String, _ body: (String) throws -> R) throws -> R {
+  try withTemporaryFolder { folder in
+    for file in try FileSystem.list(fixturePath(name)) {
+      try FileSystem.copyFile(from: fixturePath(name) + "/" + file, to: folder + "/" + file)
+    }
+    return try body(folder)
+  }
+}
