@@ -83,7 +83,8 @@ import Testing
       for (index, x) in gate.enumerated() {
         let exact = sigmoid(Double(x))
         let product = Double(x) * exact * Double(up[index])
-        guard isClose(sigmoids.element(index), exact), isClose(swiglu.element(index), product) else {
+        guard isClose(sigmoids.element(index), exact), isClose(swiglu.element(index), product)
+        else {
           Issue.record("\(name): x = \(x)")
           return
         }

@@ -46,6 +46,8 @@ func forEachInstructionSet(_ body: (String) throws -> Void) rethrows {
 /// Every length up to four AVX-512 vectors and a bit, at an aligned and at a misaligned start.
 let lengthsAndOffsets = (0...67).flatMap { length in [0, 3].map { (length, $0) } }
 
-func isClose(_ found: Float, _ expected: Double, relative: Double = 1e-6, absolute: Double = 0) -> Bool {
+func isClose(_ found: Float, _ expected: Double, relative: Double = 1e-6, absolute: Double = 0)
+  -> Bool
+{
   abs(Double(found) - expected) <= relative * abs(expected) + absolute
 }

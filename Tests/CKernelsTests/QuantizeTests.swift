@@ -208,7 +208,8 @@ private struct Rounding: CustomTestStringConvertible, Sendable {
       unsafe sluice_dequantize_row(
         words, scales, zeros, codes.count, Int32(bits), group, result.start)
       #expect(result.values == expected(zeros), "\(name)")
-      unsafe sluice_dequantize_row(words, scales, nil, codes.count, Int32(bits), group, result.start)
+      unsafe sluice_dequantize_row(
+        words, scales, nil, codes.count, Int32(bits), group, result.start)
       #expect(result.values == expected([0, 0, 0]), "\(name)")
       #expect(result.guardsStand)
     }

@@ -29,7 +29,8 @@ import Testing
           unsafe sluice_add_moments(
             source.start, rows, columns, stride, absolute.start, square.start)
           #expect(
-            zip(absolute.values, absolutes).allSatisfy { isClose($0, $1, magnitude: $1) }, "\(name)")
+            zip(absolute.values, absolutes).allSatisfy { isClose($0, $1, magnitude: $1) }, "\(name)"
+          )
           #expect(
             zip(square.values, squares).allSatisfy { isClose($0, $1, magnitude: $1) }, "\(name)")
           #expect(absolute.guardsStand && square.guardsStand)

@@ -121,15 +121,19 @@ import Testing
     try withCopiedFixture("rtn/bf16/W4A16_ASYM") { folder in
       let file = folder + "/config.json"
       let text = String(decoding: try FileSystem.readFile(file), as: UTF8.self)
-      try replaceFile(file, with: Array(text.replacing("\"symmetric\": false", with: "\"symmetric\": true").utf8))
+      try replaceFile(
+        file, with: Array(text.replacing("\"symmetric\": false", with: "\"symmetric\": true").utf8))
       let error = #expect(throws: CheckpointError.self) { try Checkpoint(folder: folder) }
       guard case .unclaimed(_, _, let names) = error else {
         Issue.record("\(String(describing: error))")
         return
       }
       #expect(names.allSatisfy { $0.hasSuffix(".weight_zero_point") })
-      try replaceFile(file, with: Array(text.replacing("\"group_size\": 128", with: "\"group_size\": 64").utf8))
-      guard case .wrongShape = #expect(throws: CheckpointError.self, performing: { try Checkpoint(folder: folder) })
+      try replaceFile(
+        file, with: Array(text.replacing("\"group_size\": 128", with: "\"group_size\": 64").utf8))
+      guard
+        case .wrongShape = #expect(
+          throws: CheckpointError.self, performing: { try Checkpoint(folder: folder) })
       else {
         Issue.record("another group size was accepted")
         return
@@ -143,7 +147,8 @@ import Testing
       let text = String(decoding: try FileSystem.readFile(file), as: UTF8.self)
       try replaceFile(file, with: Array(text.replacing("\"silu\"", with: "\"gelu\"").utf8))
       #expect(throws: ConfigError.self) { try Checkpoint(folder: folder) }
-      let quantized = text.replacing("{\n", with: "{\n\"quantization_config\": {\"quant_method\": \"fp8\"},", maxReplacements: 1)
+      let quantized = text.replacing(
+        "{\n", with: "{\n\"quantization_config\": {\"quant_method\": \"fp8\"},", maxReplacements: 1)
       try replaceFile(file, with: Array(quantized.utf8))
       #expect(throws: QuantizationConfigError.self) { try Checkpoint(folder: folder) }
     }

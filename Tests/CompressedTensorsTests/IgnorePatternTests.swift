@@ -6,7 +6,9 @@ import Testing
 @Suite struct IgnorePatternTests {
   private let modules =
     (0...20).flatMap { layer in
-      ["mlp.gate", "mlp.experts.0.down_proj", "self_attn.q_proj"].map { "model.layers.\(layer).\($0)" }
+      ["mlp.gate", "mlp.experts.0.down_proj", "self_attn.q_proj"].map {
+        "model.layers.\(layer).\($0)"
+      }
     } + ["model.embed_tokens", "model.norm", "lm_head"]
 
   private func matched(_ patterns: String...) throws -> [String] {
@@ -74,6 +76,7 @@ import Testing
       return
     }
     #expect(text == pattern)
-    #expect(error?.description.hasPrefix("--ignore '\(pattern)': not a regular expression (") == true)
+    #expect(
+      error?.description.hasPrefix("--ignore '\(pattern)': not a regular expression (") == true)
   }
 }

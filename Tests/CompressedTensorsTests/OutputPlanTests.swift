@@ -19,7 +19,8 @@ import Transformer
     smooths: Bool = true
   ) throws -> OutputPlan {
     try OutputPlan(
-      checkpoint, scheme: scheme, ignoring: patterns.map { try IgnorePattern($0) }, smooths: smooths)
+      checkpoint, scheme: scheme, ignoring: patterns.map { try IgnorePattern($0) }, smooths: smooths
+    )
   }
 
   @Test(arguments: PeerRounding.all)
@@ -34,7 +35,9 @@ import Transformer
     let plan = try plan(source, g32, smooths: false)
     let quantized = Set(source.spec.layers.flatMap(\.linears).map(\.weight))
     #expect(plan.fates.count == source.model.tensors.count)
-    for (name, fate) in plan.fates { #expect(fate == (quantized.contains(name) ? .packed : .copied)) }
+    for (name, fate) in plan.fates {
+      #expect(fate == (quantized.contains(name) ? .packed : .copied))
+    }
     #expect(plan.smoothings.allSatisfy { $0.isEmpty } && plan.smoothingTensors.isEmpty)
   }
 
@@ -76,7 +79,8 @@ import Transformer
 
   /// An ignored consumer of a smoothed norm is rescaled; one whose producer is left alone is copied.
   @Test func anIgnoredConsumerIsRescaledWithItsQuantizedSiblings() throws {
-    let plan = try plan(source(), g32, ignoring: ["*.self_attn.q_proj", "model.layers.0.mlp.down_proj"])
+    let plan = try plan(
+      source(), g32, ignoring: ["*.self_attn.q_proj", "model.layers.0.mlp.down_proj"])
     #expect(plan.fates["model.layers.0.self_attn.q_proj.weight"] == .rescaled)
     #expect(plan.fates["model.layers.0.self_attn.k_proj.weight"] == .packed)
     #expect(plan.fates["model.layers.0.mlp.down_proj.weight"] == .copied)
@@ -151,7 +155,9 @@ import Transformer
   }
 
   /// All Linears but the down projections read 48 features.
-  private let hiddenNotDivisible = ["*q_proj", "*k_proj", "*v_proj", "*o_proj", "*gate_proj", "*up_proj"]
+  private let hiddenNotDivisible = [
+    "*q_proj", "*k_proj", "*v_proj", "*o_proj", "*gate_proj", "*up_proj",
+  ]
 
   @Test func ignoringEverythingIsRefused() throws {
     let source = try source()

@@ -143,12 +143,15 @@ func packed(
     #expect(results[0] == results[1] && results[0] == results[2])
     let rounded = try peer.scheme.roundToNearest(weight, rows: 0..<rows, dtype: .f16)
     let found = try #require(results[0]["m.weight_packed"])
-    let words = unsafe found.withUnsafeBytes { unsafe $0.bindMemory(to: Int32.self).map { Int($0) } }
+    let words = unsafe found.withUnsafeBytes {
+      unsafe $0.bindMemory(to: Int32.self).map { Int($0) }
+    }
     #expect(peer.unpack(words) == rounded.codes.map { Int($0) })
     #expect(results[0]["m.weight_scale"] == DType.f16.encoded(rounded.scales))
     #expect(
       results[0]["m.weight_shape"]
-        == [rows, 128].flatMap { size in (0..<8).map { UInt8(truncatingIfNeeded: size >> (8 * $0)) } })
+        == [rows, 128].flatMap { size in (0..<8).map { UInt8(truncatingIfNeeded: size >> (8 * $0)) }
+        })
     guard let zeros = results[0]["m.weight_zero_point"] else {
       #expect(peer.scheme.isSymmetric)
       return

@@ -43,7 +43,8 @@ import Testing
   }
 
   /// A block with the value at a path of keys replaced, or removed for nil.
-  private func edited(_ value: JSONValue, _ path: [String], _ replacement: JSONValue?) -> JSONValue {
+  private func edited(_ value: JSONValue, _ path: [String], _ replacement: JSONValue?) -> JSONValue
+  {
     guard let key = path.first else { return replacement ?? .null }
     var object = value.object ?? JSONObject()
     object[key] =
@@ -52,30 +53,33 @@ import Testing
     return .object(object)
   }
 
-  @Test(arguments: [
-    (["quant_method"], "gptq", "quant_method"), (["quant_method"], nil, "quant_method"),
-    (["format"], "int-quantized", "format"), (["format"], 3, "format"),
-    (["quantization_status"], "frozen", "quantization_status"),
-    (["config_groups"], nil, "config_groups"), (["config_groups"], [], "config_groups"),
-    (["config_groups", "group_1"], true, "config_groups"),
-    (["config_groups", "group_0"], true, "config_groups"),
-    (["config_groups", "group_0", "targets"], ["Linear", "Embedding"], "config_groups.targets"),
-    (["config_groups", "group_0", "targets"], nil, "config_groups.targets"),
-    (["config_groups", "group_0", "weights", "type"], "float", "weights.type"),
-    (["config_groups", "group_0", "weights", "strategy"], "channel", "weights.strategy"),
-    (["config_groups", "group_0", "weights", "num_bits"], 3, "weights.num_bits"),
-    (["config_groups", "group_0", "weights", "num_bits"], nil, "weights.num_bits"),
-    (["config_groups", "group_0", "weights", "group_size"], 48, "weights.group_size"),
-    (["config_groups", "group_0", "weights", "group_size"], nil, "weights.group_size"),
-    (["config_groups", "group_0", "weights", "symmetric"], "yes", "weights.symmetric"),
-    (["config_groups", "group_0", "weights"], nil, "weights.type"),
-    (["config_groups", "group_0", "weights", "actorder"], "group", "weights.actorder"),
-    (["config_groups", "group_0", "input_activations"], ["x"], "config_groups.input_activations"),
-    (["kv_cache_scheme"], ["x"], "kv_cache_scheme"),
-    (["transform_config"], ["x"], "transform_config"),
-    (["sparsity_config"], ["x"], "sparsity_config"),
-    (["ignore"], nil, "ignore"), (["ignore"], [1], "ignore"), (["ignore"], "lm_head", "ignore"),
-  ] as [([String], JSONValue?, String)])
+  @Test(
+    arguments: [
+      (["quant_method"], "gptq", "quant_method"), (["quant_method"], nil, "quant_method"),
+      (["format"], "int-quantized", "format"), (["format"], 3, "format"),
+      (["quantization_status"], "frozen", "quantization_status"),
+      (["config_groups"], nil, "config_groups"), (["config_groups"], [], "config_groups"),
+      (["config_groups", "group_1"], true, "config_groups"),
+      (["config_groups", "group_0"], true, "config_groups"),
+      (["config_groups", "group_0", "targets"], ["Linear", "Embedding"], "config_groups.targets"),
+      (["config_groups", "group_0", "targets"], nil, "config_groups.targets"),
+      (["config_groups", "group_0", "weights", "type"], "float", "weights.type"),
+      (["config_groups", "group_0", "weights", "strategy"], "channel", "weights.strategy"),
+      (["config_groups", "group_0", "weights", "num_bits"], 3, "weights.num_bits"),
+      (["config_groups", "group_0", "weights", "num_bits"], nil, "weights.num_bits"),
+      (["config_groups", "group_0", "weights", "group_size"], 48, "weights.group_size"),
+      (["config_groups", "group_0", "weights", "group_size"], nil, "weights.group_size"),
+      (["config_groups", "group_0", "weights", "symmetric"], "yes", "weights.symmetric"),
+      (["config_groups", "group_0", "weights"], nil, "weights.type"),
+      (["config_groups", "group_0", "weights", "actorder"], "group", "weights.actorder"),
+      (
+        ["config_groups", "group_0", "input_activations"], ["x"], "config_groups.input_activations"
+      ),
+      (["kv_cache_scheme"], ["x"], "kv_cache_scheme"),
+      (["transform_config"], ["x"], "transform_config"),
+      (["sparsity_config"], ["x"], "sparsity_config"),
+      (["ignore"], nil, "ignore"), (["ignore"], [1], "ignore"), (["ignore"], "lm_head", "ignore"),
+    ] as [([String], JSONValue?, String)])
   func anythingElseIsRefusedByItsKey(path: [String], value: JSONValue?, key: String) throws {
     let block = edited(try block("W4A16"), path, value)
     let error = #expect(throws: QuantizationConfigError.self) {

@@ -106,7 +106,8 @@ private struct AWQCase {
       #expect(search.best == peer.gridIndex, "\(producer)")
       let scale = search.candidates[search.best]
       #expect(
-        zip(scale, peer.scale).allSatisfy { abs($0 / $1 - 1) < 1e-5 } && scale.count == peer.scale.count,
+        zip(scale, peer.scale).allSatisfy { abs($0 / $1 - 1) < 1e-5 }
+          && scale.count == peer.scale.count,
         "\(producer)")
     }
   }

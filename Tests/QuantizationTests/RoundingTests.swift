@@ -8,11 +8,14 @@ import Testing
 
 @Suite struct RoundingTests {
   @Test func presetsAreThePeers() {
-    #expect(QuantScheme(.w4a16, groupSize: 128) == QuantScheme(bits: 4, groupSize: 128, isSymmetric: true))
+    #expect(
+      QuantScheme(.w4a16, groupSize: 128) == QuantScheme(bits: 4, groupSize: 128, isSymmetric: true)
+    )
     #expect(
       QuantScheme(.w4a16Asymmetric, groupSize: 32)
         == QuantScheme(bits: 4, groupSize: 32, isSymmetric: false))
-    #expect(QuantScheme(.w8a16, groupSize: 64) == QuantScheme(bits: 8, groupSize: 64, isSymmetric: true))
+    #expect(
+      QuantScheme(.w8a16, groupSize: 64) == QuantScheme(bits: 8, groupSize: 64, isSymmetric: true))
     #expect(QuantScheme(.w4a16, groupSize: 32).codesPerWord == 8)
     #expect(QuantScheme(.w8a16, groupSize: 32).codesPerWord == 4)
   }

@@ -117,7 +117,9 @@ import Testing
       let expected = try stored.map {
         try change($0, x, scale: diagonal.candidates[point], scheme: scheme, dtype: dtype)
       }
-      let (diagonalSum, exactSum) = expected.reduce((0, 0)) { ($0.0 + $1.diagonal, $0.1 + $1.exact) }
+      let (diagonalSum, exactSum) = expected.reduce((0, 0)) {
+        ($0.0 + $1.diagonal, $0.1 + $1.exact)
+      }
       #expect(abs(diagonal.losses[point] / diagonalSum - 1) < 1e-4, "point \(point)")
       #expect(abs(gram.losses[point] / exactSum - 1) < 1e-4, "point \(point)")
     }

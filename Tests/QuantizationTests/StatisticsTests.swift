@@ -16,7 +16,9 @@ import Testing
   @Test(arguments: [1, 5, 256, 300])
   func momentsAndGramAreMeansOverAllBlocks(channels: Int) throws {
     var generator = SeededGenerator(seed: 44)
-    let blocks = [generator.matrix(40, channels), generator.matrix(1, channels), generator.matrix(33, channels)]
+    let blocks = [
+      generator.matrix(40, channels), generator.matrix(1, channels), generator.matrix(33, channels),
+    ]
     let statistics = collect(blocks, channels: channels, threads: 2)
     let rows = blocks.flatMap { block in
       (0..<block.rows).map { row in
@@ -28,9 +30,11 @@ import Testing
     }
     #expect(statistics.tokens == 74)
     #expect(
-      relativeError(statistics.meanAbsolute, (0..<channels).map { c in mean { abs($0[c]) } }) < 1e-6)
+      relativeError(statistics.meanAbsolute, (0..<channels).map { c in mean { abs($0[c]) } }) < 1e-6
+    )
     #expect(
-      relativeError(statistics.meanSquare, (0..<channels).map { c in mean { $0[c] * $0[c] } }) < 1e-6)
+      relativeError(statistics.meanSquare, (0..<channels).map { c in mean { $0[c] * $0[c] } })
+        < 1e-6)
     let gram = try #require(statistics.gram())
     let expected = (0..<channels).flatMap { a in
       (0..<channels).map { b in mean { $0[a] * $0[b] } }

@@ -28,7 +28,9 @@ extension StoredTensor {
   package var floats: [Float] {
     let count = byteCount / dtype.byteWidth
     return unsafe [Float](unsafeUninitializedCapacity: count) { result, initialized in
-      unsafe withBytes { unsafe dtype.decode($0.baseAddress!, count: count, into: result.baseAddress!) }
+      unsafe withBytes {
+        unsafe dtype.decode($0.baseAddress!, count: count, into: result.baseAddress!)
+      }
       initialized = count
     }
   }

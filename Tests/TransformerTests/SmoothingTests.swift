@@ -19,7 +19,9 @@ import Transformer
   }
 
   /// Both halves of a layer without the residual, which would hide differences.
-  private func run(_ layer: LayerSpec, _ model: ForwardCase, _ weights: any LayerWeights) throws -> Halves {
+  private func run(_ layer: LayerSpec, _ model: ForwardCase, _ weights: any LayerWeights) throws
+    -> Halves
+  {
     let x = try model.hidden(layer.index)
     let workers = model.workers
     let normed = layer.inputNorm.apply(to: x, weights: weights, workers: workers)
@@ -112,6 +114,8 @@ import Transformer
     }
     #expect(relativeError(smoothed.matrix(0..<9).values, expected) < 1e-6)
     let whole = smoothed.matrix(0..<9).values
-    for row in 0..<9 { #expect(smoothed.matrix(row..<row + 1).values == Array(whole[row * 5..<(row + 1) * 5])) }
+    for row in 0..<9 {
+      #expect(smoothed.matrix(row..<row + 1).values == Array(whole[row * 5..<(row + 1) * 5]))
+    }
   }
 }
