@@ -87,9 +87,14 @@ package final class ScratchReader {
       let (fields, length) = unsafe file.withBytes { bytes in
         (
           (0..<5).map { field in
-            unsafe Int(UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: offset + 4 * field, as: UInt32.self)))
+            unsafe Int(
+              UInt32(
+                littleEndian: bytes.loadUnaligned(
+                  fromByteOffset: offset + 4 * field, as: UInt32.self)))
           },
-          unsafe Int(truncatingIfNeeded: UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: offset + 20, as: UInt64.self)))
+          unsafe Int(
+            truncatingIfNeeded: UInt64(
+              littleEndian: bytes.loadUnaligned(fromByteOffset: offset + 20, as: UInt64.self)))
         )
       }
       guard fields[0] == Int(magic), fields[1] == blocks.count, fields[4] == dtype.byteWidth else {
