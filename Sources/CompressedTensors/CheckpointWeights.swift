@@ -4,7 +4,7 @@ internal import CKernels
 package import LinearAlgebra
 package import Quantization
 package import Safetensors
-internal import Tensors
+package import Tensors
 package import Transformer
 
 /// A mapped bf16, f16 or f32 weight.
@@ -124,6 +124,17 @@ package struct CheckpointWeights: LayerWeights {
         scheme: scheme, columns: linear.inputs)
     }
     return StoredWeight(tensor(linear.weight))
+  }
+
+  /// The rows of an embedding, `[tokens, columns]`.
+  package func embed(_ tokens: [Int32], _ name: String, columns: Int) -> Matrix {
+    let embedding = StoredWeight(tensor(name))
+    let result = Matrix(rows: tokens.count, columns: columns)
+    for (row, token) in tokens.enumerated() {
+      unsafe embedding.decode(Int(token)..<Int(token) + 1, into: result.row(row))
+    }
+    embedding.tensor.release()
+    return result
   }
 
   /// Lets the memory of some Linears go; they are read again when they are needed again.

@@ -104,4 +104,20 @@ package enum Gemm {
       blasint(rows), blasint(columns), blasint(inner), 1, a, blasint(aStride), b, blasint(bStride),
       add ? 1 : 0, c, blasint(cStride))
   }
+
+  /// Floating-point operations per second of a product as a layer has them, measured for about a third of a second.
+  package static func measuredRate(workers: Workers) -> Double {
+    let (x, weight) = (Matrix(zeros: 1024, 2048), Matrix(zeros: 2048, 2048))
+    let operations = 2.0 * 1024 * 2048 * 2048
+    _ = multiply(x, by: weight, workers: workers)
+    var rounds = 0.0
+    let clock = ContinuousClock()
+    let start = clock.now
+    while clock.now - start < .milliseconds(300) {
+      _ = multiply(x, by: weight, workers: workers)
+      rounds += 1
+    }
+    let elapsed = (clock.now - start).components
+    return rounds * operations / (Double(elapsed.seconds) + Double(elapsed.attoseconds) * 1e-18)
+  }
 }

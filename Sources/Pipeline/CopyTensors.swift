@@ -28,20 +28,10 @@ extension QuantizeModel {
   /// The hidden states that the first layer reads.
   func embedTokens() throws {
     if plan.run.calibratedLayers == 0 { return }
-    let embedding = weights.tensor(plan.checkpoint.spec.embedding)
-    let columns = plan.checkpoint.spec.hiddenSize
+    let spec = plan.checkpoint.spec
     let states = try writeStates(.hidden, layer: 0)
     for block in plan.blocks {
-      let x = Matrix(rows: block.count, columns: columns)
-      unsafe embedding.withBytes { bytes in
-        let rowBytes = columns * embedding.dtype.byteWidth
-        for (row, token) in block.tokens.enumerated() {
-          unsafe embedding.dtype.decode(
-            bytes.baseAddress! + Int(token) * rowBytes, count: columns, into: x.row(row))
-        }
-      }
-      try states.append(x)
-      embedding.release()
+      try states.append(weights.embed(block.tokens, spec.embedding, columns: spec.hiddenSize))
     }
     try states.synchronize()
   }

@@ -33,16 +33,7 @@ extension QuantizeModel {
     let smoothings = plan.output.smoothings[layer.index]
     if smoothings.isEmpty { return [] }
     let file = try SafetensorsFile(path: folder.work + "/" + OutputFolder.smoothingFile)
-    return smoothings.compactMap { smoothing in
-      guard let tensor = file[OutputPlan.scaleTensor(smoothing)] else { return nil }
-      let scale = unsafe tensor.withBytes { bytes in
-        (0..<smoothing.channels).map {
-          unsafe bytes.loadUnaligned(fromByteOffset: 4 * $0, as: Float.self)
-        }
-      }
-      // Zeros: not searched yet.
-      return scale.allSatisfy({ $0 > 0 }) ? AppliedSmoothing(smoothing, scale: scale) : nil
-    }
+    return file.recordedSmoothings(smoothings)
   }
 
   /// One unit alone, also an expert that the router never chooses.

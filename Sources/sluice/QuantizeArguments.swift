@@ -5,7 +5,6 @@ internal import Pipeline
 internal import Planning
 internal import Quantization
 internal import SystemIO
-internal import Glibc
 
 extension QuantScheme.Preset: ExpressibleByArgument {}
 extension SmoothingLoss: ExpressibleByArgument {}
@@ -95,7 +94,7 @@ struct QuantizeArguments: ParsableArguments {
     var options = QuantizeOptions(
       model: trimmed(model), output: trimmed(output),
       memory: memory?.bytes ?? ResidentMemory.available() / 2,
-      threads: threads ?? max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+      threads: threadCount(threads))
     options.calibration = calibration
     options.samples = samples
     options.sequenceLength = sequenceLength

@@ -25,7 +25,7 @@ struct Sluice: ParsableCommand {
       Exit codes: 0 done, 1 failed, 64 usage, 130 interrupted and resumable.
       """,
     version: version,
-    subcommands: [Quantize.self])
+    subcommands: [Quantize.self, Plan.self, Inspect.self, Verify.self, Evaluate.self])
 
   static var version: String { "0.1.0 (\(Gemm.engine), \(Gemm.instructionSet))" }
 

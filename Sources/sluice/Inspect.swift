@@ -1,0 +1,110 @@
+// sluice inspect: what is in a model folder, an output, or a safetensors file.
+
+internal import Models
+internal import Transformer
+internal import Quantization
+import ArgumentParser
+internal import CompressedTensors
+internal import JSON
+internal import Planning
+internal import Safetensors
+internal import SystemIO
+internal import Tensors
+
+struct Inspect: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Show what is in a model folder, an output, or a safetensors file.",
+    discussion: """
+      EXAMPLES
+        sluice inspect GLM-4.6
+        sluice inspect GLM-4.6 --tensors
+        sluice inspect model-00001-of-00093.safetensors --json
+      """)
+
+  @Argument(help: "A model folder or a .safetensors file.", completion: .directory)
+  var path: String
+
+  @Flag(help: "List every tensor with type and shape.")
+  var tensors = false
+
+  @Flag(help: "Print JSON, with every tensor.")
+  var json = false
+
+  func run() throws {
+    let path = trimmed(path)
+    let stored: [StoredTensor]
+    var facts: [(name: String, value: JSONValue)] = []
+    if FileSystem.isFolder(path) {
+      let checkpoint = try Checkpoint(folder: path)
+      stored = checkpoint.model.tensors
+      facts = Self.facts(checkpoint)
+    } else {
+      stored = try SafetensorsFile(path: path).tensors
+    }
+    let bytes = stored.reduce(0) { $0 + $1.byteCount }
+    facts += [
+      ("tensors", .number(JSONNumber(stored.count))), ("bytes", .number(JSONNumber(bytes))),
+      ("types", .string(Self.types(stored))),
+    ]
+    if json {
+      var object = JSONObject(facts.map { ($0.name, $0.value) })
+      object["tensor_list"] = .array(stored.map(Self.json))
+      Console.out(JSONValue.object(object).serialized(indent: 2))
+      return
+    }
+    for fact in facts {
+      let value = fact.value.string ?? fact.value.serialized()
+      let text = fact.name == "bytes" ? bytesText(bytes) : value
+      Console.out(
+        fact.name.replacing("_", with: " ")
+          + String(repeating: " ", count: max(1, 22 - fact.name.count)) + text)
+    }
+    if tensors {
+      for tensor in stored {
+        Console.out("\(tensor.name)  \(tensor.dtype.rawValue) \(tensor.shape)")
+      }
+    }
+  }
+
+  private static func facts(_ checkpoint: Checkpoint) -> [(name: String, value: JSONValue)] {
+    let spec = checkpoint.spec
+    func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
+    let sparse = spec.layers.filter { $0.mlp.router != nil }
+    var facts: [(name: String, value: JSONValue)] = [
+      ("architecture", .string(spec.architecture)), ("layers", int(spec.layers.count)),
+      ("hidden_size", int(spec.hiddenSize)), ("vocabulary", int(spec.vocabularySize)),
+    ]
+    if let layer = sparse.first, let router = layer.mlp.router {
+      facts += [
+        ("layers_with_experts", int(sparse.count)), ("experts", int(layer.mlp.routed.count)),
+        ("experts_per_token", int(router.expertsPerToken)),
+      ]
+    }
+    if let quantization = checkpoint.quantization {
+      let scheme = quantization.scheme
+      facts.append(
+        (
+          "quantization",
+          .string(
+            "pack-quantized, \(scheme.bits) bits, groups of \(scheme.groupSize), "
+              + (scheme.isSymmetric ? "symmetric" : "with zero points")
+              + ", \(quantization.ignore.count) modules left as they are")
+        ))
+    }
+    return facts
+  }
+
+  private static func types(_ tensors: [StoredTensor]) -> String {
+    let counts = Dictionary(grouping: tensors, by: \.dtype.rawValue).mapValues(\.count)
+    return counts.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }.joined(separator: ", ")
+  }
+
+  private static func json(_ tensor: StoredTensor) -> JSONValue {
+    .object(
+      JSONObject([
+        ("name", .string(tensor.name)), ("dtype", .string(tensor.dtype.rawValue)),
+        ("shape", .array(tensor.shape.map { .number(JSONNumber($0)) })),
+        ("file", .string(tensor.file.path)),
+      ]))
+  }
+}

@@ -1,0 +1,34 @@
+// Numbers as text.
+
+internal import Glibc
+internal import JSON
+
+/// Four significant digits.
+func rounded(_ value: Double) -> String {
+  if value == 0 || !value.isFinite { return "\(value)" }
+  let exponent = Int(log10(abs(value)).rounded(.down))
+  let factor = pow(10, Double(3 - exponent))
+  let result = (value * factor).rounded() / factor
+  return result == result.rounded() && abs(result) < 1e15 ? "\(Int(result))" : "\(result)"
+}
+
+/// A number in JSON; null where it is none.
+func jsonNumber(_ value: Double) -> JSONValue {
+  value.isFinite ? .number(JSONNumber(literal: "\(value)")) : .null
+}
+
+/// Thousands in groups: 13 964.
+func grouped(_ value: Int) -> String {
+  var digits = Substring(String(value))
+  var groups: [Substring] = []
+  while digits.count > 3 {
+    groups.append(digits.suffix(3))
+    digits = digits.dropLast(3)
+  }
+  return ([digits] + groups.reversed()).joined(separator: " ")
+}
+
+/// What --threads means.
+func threadCount(_ asked: Int?) -> Int {
+  asked ?? max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+}
