@@ -80,7 +80,9 @@ package struct PackedLinear: Sendable {
       }
     }
     for result in results { try result.get() }
-    try unsafe [Int64(outputs), Int64(inputs)].withUnsafeBytes { try unsafe write($0, shape.name, 0) }
+    try unsafe [Int64(outputs), Int64(inputs)].withUnsafeBytes {
+      try unsafe write($0, shape.name, 0)
+    }
   }
 
   private func packedWords(_ rounded: QuantizedRows) -> [Int32] {

@@ -57,7 +57,9 @@ package enum Gemm {
     precondition(gram.rows == x.columns && gram.columns == x.columns, "Gram matrix of another size")
     useOneThread()
     let strips = ranges(of: x.columns, by: gramTile)
-    let tiles = strips.indices.flatMap { row in (row..<strips.count).map { (strips[row], strips[$0]) } }
+    let tiles = strips.indices.flatMap { row in
+      (row..<strips.count).map { (strips[row], strips[$0]) }
+    }
     workers.forEach(tiles.count) { index in
       let (rows, columns) = tiles[index]
       unsafe product(

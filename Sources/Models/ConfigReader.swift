@@ -54,7 +54,9 @@ package struct ConfigReader {
   ]
 
   /// The value of the first name that is there and not null; all other names must agree with it.
-  private mutating func value(_ names: [String]) throws(ConfigError) -> (name: String, value: JSONValue)? {
+  private mutating func value(
+    _ names: [String]
+  ) throws(ConfigError) -> (name: String, value: JSONValue)? {
     var found: (name: String, value: JSONValue)?
     for name in names {
       asked.insert(name)
@@ -106,7 +108,9 @@ package struct ConfigReader {
     try value([name]) == nil ? nil : positive(name)
   }
 
-  package mutating func bool(_ names: String..., default fallback: Bool? = nil) throws(ConfigError) -> Bool {
+  package mutating func bool(
+    _ names: String..., default fallback: Bool? = nil
+  ) throws(ConfigError) -> Bool {
     try read(names, "true or false", default: fallback) { $0.bool }
   }
 

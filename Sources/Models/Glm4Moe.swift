@@ -118,7 +118,9 @@ func glm4Moe(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
 
 /// Plain rotary embedding, as published checkpoints spell it (`rope_theta`, `rope_scaling`) and as transformers 5 does
 /// (`rope_parameters`); where a file has both, they must agree.
-private func rotary(_ config: inout ConfigReader, headDimension: Int) throws(ConfigError) -> RotarySpec {
+private func rotary(
+  _ config: inout ConfigReader, headDimension: Int
+) throws(ConfigError) -> RotarySpec {
   try config.require("rope_scaling", toBe: .null)
   var theta = try config.positiveIfPresent("rope_theta")
   var share = try config.positiveIfPresent("partial_rotary_factor")
@@ -128,11 +130,13 @@ private func rotary(_ config: inout ConfigReader, headDimension: Int) throws(Con
     let nestedShare = try rope.positiveIfPresent("partial_rotary_factor")
     try rope.finish(architecture: "Glm4MoeForCausalLM")
     if let theta, theta != nestedTheta {
-      throw config.unsupported("rope_theta", expected: "\(nestedTheta) as in `rope_parameters`", found: "\(theta)")
+      throw config.unsupported(
+        "rope_theta", expected: "\(nestedTheta) as in `rope_parameters`", found: "\(theta)")
     }
     if let share, let nestedShare, share != nestedShare {
       throw config.unsupported(
-        "partial_rotary_factor", expected: "\(nestedShare) as in `rope_parameters`", found: "\(share)")
+        "partial_rotary_factor", expected: "\(nestedShare) as in `rope_parameters`",
+        found: "\(share)")
     }
     theta = nestedTheta
     share = nestedShare ?? share

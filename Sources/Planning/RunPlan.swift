@@ -206,7 +206,8 @@ private struct Sizes {
             : []),
         operations: tokens * unitTokens * unitOperations * 2 / 3))
     if calibrates {
-      let active = work.checkpoint.spec.layers.prefix(max(0, work.calibratedLayers - 1)).reduce(0.0) {
+      let active = work.checkpoint.spec.layers.prefix(max(0, work.calibratedLayers - 1)).reduce(0.0)
+      {
         $0 + Double($1.mlp.alwaysOn.count + ($1.mlp.router?.expertsPerToken ?? 0))
       }
       result.append(

@@ -127,7 +127,8 @@ package struct SmoothingSearch {
         for row in 0..<rows.rows {
           let errorRow = unsafe error.row(gram == nil ? 0 : row)
           unsafe sluice_rounding_error(
-            rows.row(row), candidates[candidate], inverses[candidate], rows.columns, rounding, errorRow)
+            rows.row(row), candidates[candidate], inverses[candidate], rows.columns, rounding,
+            errorRow)
           if gram == nil {
             loss += unsafe sluice_weighted_squares(errorRow, meanSquare, rows.columns)
           }

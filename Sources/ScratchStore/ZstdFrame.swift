@@ -31,7 +31,8 @@ enum ZstdFrame {
   static func decompress(
     _ frame: UnsafeRawBufferPointer, into result: UnsafeMutableRawBufferPointer
   ) throws {
-    let size = unsafe ZSTD_decompress(result.baseAddress, result.count, frame.baseAddress, frame.count)
+    let size = unsafe ZSTD_decompress(
+      result.baseAddress, result.count, frame.baseAddress, frame.count)
     try check(size)
     if size != result.count {
       throw ZstdError(problem: "\(size) bytes inside instead of \(result.count)")

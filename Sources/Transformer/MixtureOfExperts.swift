@@ -29,7 +29,8 @@ extension MLPSpec {
     for (expert, unit) in routed.enumerated() {
       for (block, x) in blocks.enumerated() where !tokens[block][expert].isEmpty {
         let chosen = tokens[block][expert]
-        let output = unit.apply(to: gather(chosen.map(\.token), of: x), weights: weights, workers: workers)
+        let output = unit.apply(
+          to: gather(chosen.map(\.token), of: x), weights: weights, workers: workers)
         for (row, (token, weight)) in chosen.enumerated() {
           unsafe sluice_add_scaled(output.row(row), weight, results[block].row(token), x.columns)
         }

@@ -3,7 +3,6 @@
 internal import CKernels
 package import LinearAlgebra
 
-
 /// A Linear's weight whose columns are multiplied and whose rows are divided by smoothing scales, in float32.
 package struct SmoothedRows: WeightRows {
   private let base: any WeightRows
