@@ -89,6 +89,12 @@ let targets: [Target] = [
   .testTarget(
     name: "CalibrationTests",
     dependencies: ["Calibration", "ScratchStore", "SystemIO", "Tensors", "TestSupport"]),
+  .testTarget(
+    name: "PipelineTests",
+    dependencies: [
+      "Calibration", "CompressedTensors", "JSON", "Models", "Pipeline", "Planning", "Quantization",
+      "Safetensors", "SystemIO", "TestSupport", "Transformer",
+    ]),
 ]
 
 let package = Package(

@@ -172,11 +172,12 @@ package final class QuantizeModel {
         options.scratch.map { FileSystem.resolved($0) + "/sluice-scratch-" + name.text }
         ?? folder.work + "/scratch"
       let needed = plan.layout.shards.reduce(0) { $0 + $1.byteCount }
-      try Self.checkSpace(folder.path, needed + (options.scratch == nil ? plan.run.scratchBytes : 0))
+      try Self.checkSpace(
+        folder.path, needed + (options.scratch == nil ? plan.run.scratchBytes : 0))
       if options.scratch != nil { try Self.checkSpace(scratch, plan.run.scratchBytes) }
       state = RunState(fingerprint: fingerprint, scratch: scratch)
     }
-    try FileSystem.createFolder(state.scratch)
+    if state.position != .done { try FileSystem.createFolder(state.scratch) }
     writer = try ShardWriter(layout: plan.layout, folder: folder.path, resume: resumed)
     smoothingWriter = try ShardWriter(
       layout: ShardLayout(

@@ -18,7 +18,8 @@ extension QuantizeModel {
     if let channel = statistics.firstNonFiniteChannel {
       throw nonFiniteWeight(through: layer)
         ?? QuantizeError.nonFiniteActivation(
-          layer: layer.index, tap: "the input of `\(smoothing.consumers[0].name)`", channel: channel)
+          layer: layer.index, tap: "the input of `\(smoothing.consumers[0].name)`", channel: channel
+        )
     }
     let consumers = smoothing.consumers.filter { plan.output.fates[$0.weight] == .packed }
     var search = SmoothingSearch(
@@ -34,7 +35,8 @@ extension QuantizeModel {
     search.fixCandidates()
     for consumer in consumers {
       search.addErrors(
-        of: weights.weight(consumer), dtype: weights.tensor(consumer.weight).dtype, workers: workers)
+        of: weights.weight(consumer), dtype: weights.tensor(consumer.weight).dtype, workers: workers
+      )
       weights.release([consumer])
     }
     let best = search.best
@@ -102,8 +104,11 @@ extension QuantizeModel {
     case .rescaled:
       let tensor = self.weights.tensor(name)
       if tensor.shape.count == 2 {
-        let linear = linear ?? LinearSpec(
-          String(name.dropLast(".weight".count)), inputs: tensor.shape[1], outputs: tensor.shape[0])
+        let linear =
+          linear
+          ?? LinearSpec(
+            String(name.dropLast(".weight".count)), inputs: tensor.shape[1],
+            outputs: tensor.shape[0])
         try writeRows(of: weights.weight(linear), as: dtype, to: name)
       } else {
         try unsafe dtype.encoded(weights.vector(name)).withUnsafeBytes {

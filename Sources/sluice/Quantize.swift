@@ -22,7 +22,8 @@ struct Quantize: ParsableCommand {
 
   @Option(
     name: [.short, .long],
-    help: ArgumentHelp("The folder to write: new, empty, or one to go on with.", valueName: "folder"),
+    help: ArgumentHelp(
+      "The folder to write: new, empty, or one to go on with.", valueName: "folder"),
     completion: .directory)
   var output: String
 
@@ -50,7 +51,7 @@ private final class SignalWatch {
       signal(number, SIG_IGN)
       let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
       source.setEventHandler {
-        Console.error("\nstopping at the next commit; once more to stop at once")
+        Console.error("stopping at the next commit; once more to stop at once")
         handler()
         signal(number, SIG_DFL)
       }
