@@ -27,7 +27,9 @@ import Glibc
       fatalError("out of memory: \(bytes) bytes for a matrix of \(rows) x \(columns)")
     }
     // Fewer faults and look-ups for the matrices that products run over; a wish, no more.
-    if alignment == Self.hugePage { unsafe madvise(raw, bytes / alignment * alignment, MADV_HUGEPAGE) }
+    if alignment == Self.hugePage {
+      unsafe madvise(raw, bytes / alignment * alignment, MADV_HUGEPAGE)
+    }
     unsafe base = raw.bindMemory(to: Float.self, capacity: rows * columns)
   }
 
