@@ -22,7 +22,7 @@ let targets: [Target] = [
   .target(name: "Quantization", dependencies: ["CKernels", "LinearAlgebra", "Tensors"]),
 
   // Models as data, and what a run needs.
-  .target(name: "Models", dependencies: ["JSON", "Safetensors", "Tensors", "Transformer"]),
+  .target(name: "Models", dependencies: ["JSON", "Transformer"]),
   .target(
     name: "CompressedTensors",
     dependencies: [
@@ -32,7 +32,10 @@ let targets: [Target] = [
   .target(name: "Calibration", dependencies: ["JSON", "ScratchStore", "SystemIO", "Tensors"]),
   .target(
     name: "Planning",
-    dependencies: ["Calibration", "CompressedTensors", "Models", "Quantization", "Transformer"]),
+    dependencies: [
+      "Calibration", "CompressedTensors", "LinearAlgebra", "Models", "Quantization", "Safetensors",
+      "Tensors", "Transformer",
+    ]),
 
   // The run, and the command line.
   .target(
@@ -44,18 +47,22 @@ let targets: [Target] = [
   .executableTarget(
     name: "sluice",
     dependencies: [
-      "Calibration", "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Pipeline", "Planning",
-      "Quantization", "Safetensors", "SystemIO", "Tensors",
+      "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Pipeline", "Planning",
+      "Quantization", "Safetensors", "SystemIO", "Tensors", "Transformer",
       .product(name: "ArgumentParser", package: "swift-argument-parser"),
     ]),
 
   // Tests, one target per target.
   .target(name: "TestSupport", dependencies: ["SystemIO"], path: "Tests/TestSupport"),
-  .testTarget(name: "JSONTests", dependencies: ["JSON", "TestSupport"]),
+  .testTarget(name: "JSONTests", dependencies: ["JSON"]),
   .testTarget(name: "SystemIOTests", dependencies: ["SystemIO", "TestSupport"]),
   .testTarget(
     name: "SafetensorsTests",
     dependencies: ["JSON", "Safetensors", "SystemIO", "Tensors", "TestSupport"]),
+  // Runs the program that stands beside the test bundle.
+  .testTarget(
+    name: "EndToEndTests",
+    dependencies: ["CompressedTensors", "JSON", "Safetensors", "SystemIO", "TestSupport", "sluice"]),
 ]
 
 let package = Package(
