@@ -53,12 +53,45 @@ let targets: [Target] = [
     ]),
 
   // Tests, one target per target.
-  .target(name: "TestSupport", dependencies: ["SystemIO"], path: "Tests/TestSupport"),
-  .testTarget(name: "JSONTests", dependencies: ["JSON"]),
+  .target(
+    name: "TestSupport",
+    dependencies: ["CompressedTensors", "Models", "Safetensors", "SystemIO", "Tensors"],
+    path: "Tests/TestSupport"),
+  .testTarget(name: "CKernelsTests", dependencies: ["CKernels", "TestSupport"]),
   .testTarget(name: "SystemIOTests", dependencies: ["SystemIO", "TestSupport"]),
+  .testTarget(name: "JSONTests", dependencies: ["JSON"]),
+  .testTarget(name: "TensorsTests", dependencies: ["Tensors", "TestSupport"]),
   .testTarget(
     name: "SafetensorsTests",
     dependencies: ["JSON", "Safetensors", "SystemIO", "Tensors", "TestSupport"]),
+  .testTarget(
+    name: "ScratchStoreTests", dependencies: ["ScratchStore", "SystemIO", "Tensors", "TestSupport"]),
+  .testTarget(
+    name: "LinearAlgebraTests", dependencies: ["LinearAlgebra", "Tensors", "TestSupport"]),
+  .testTarget(
+    name: "TransformerTests",
+    dependencies: [
+      "CompressedTensors", "LinearAlgebra", "Models", "Safetensors", "Tensors", "TestSupport",
+      "Transformer",
+    ]),
+  .testTarget(
+    name: "QuantizationTests",
+    dependencies: [
+      "Calibration", "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Quantization",
+      "Safetensors", "SystemIO", "Tensors", "TestSupport", "Transformer",
+    ]),
+  .testTarget(
+    name: "ModelsTests",
+    dependencies: ["JSON", "Models", "Safetensors", "SystemIO", "TestSupport", "Transformer"]),
+  .testTarget(
+    name: "CompressedTensorsTests",
+    dependencies: [
+      "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Quantization", "Safetensors",
+      "SystemIO", "Tensors", "TestSupport", "Transformer",
+    ]),
+  .testTarget(
+    name: "CalibrationTests",
+    dependencies: ["Calibration", "ScratchStore", "SystemIO", "Tensors", "TestSupport"]),
   // Runs the program that stands beside the test bundle.
   .testTarget(
     name: "EndToEndTests",

@@ -3,6 +3,12 @@
 #include "variants.h"
 
 #include <stdatomic.h>
+#include <string.h>
+
+static const char *const names[] = {"portable", "avx2", "avx512"};
+
+// What sluice_use_instruction_set chose for this thread, or -1.
+static _Thread_local int chosen = -1;
 
 static enum sluice_level ask(void) {
 #if defined(__x86_64__)
@@ -15,7 +21,7 @@ static enum sluice_level ask(void) {
     return SLUICE_PORTABLE;
 }
 
-enum sluice_level sluice_level(void) {
+static enum sluice_level best(void) {
     static atomic_int known = -1;
     int level = atomic_load_explicit(&known, memory_order_relaxed);
     if (level < 0) {
@@ -25,10 +31,14 @@ enum sluice_level sluice_level(void) {
     return (enum sluice_level)level;
 }
 
-const char *sluice_instruction_set(void) {
-    switch (sluice_level()) {
-        case SLUICE_AVX512: return "avx512";
-        case SLUICE_AVX2: return "avx2";
-        default: return "portable";
-    }
+enum sluice_level sluice_level(void) { return chosen >= 0 ? (enum sluice_level)chosen : best(); }
+
+const char *sluice_instruction_set(void) { return names[sluice_level()]; }
+
+int sluice_use_instruction_set(const char *name) {
+    chosen = -1;
+    if (!name) return 1;
+    for (int level = 0; level <= (int)best(); level++)
+        if (strcmp(name, names[level]) == 0) chosen = level;
+    return chosen >= 0;
 }

@@ -5,6 +5,7 @@ internal import SystemIO
 
 /// A data set that cannot be used.
 package enum CalibrationError: Error, CustomStringConvertible, Equatable {
+  /// `problem` is a whole sentence about the file.
   case unreadable(path: String, problem: String)
   case badRow(path: String, line: Int, problem: String)
   case noInputIDs(path: String, line: Int, keys: [String])
@@ -13,7 +14,7 @@ package enum CalibrationError: Error, CustomStringConvertible, Equatable {
 
   package var description: String {
     switch self {
-    case .unreadable(let path, let problem): "\(path): \(problem)"
+    case .unreadable(_, let problem): problem
     case .badRow(let path, let line, let problem):
       "\(path): line \(line): \(problem); every line is an object with a list `input_ids`"
     case .noInputIDs(let path, let line, let keys):

@@ -43,7 +43,7 @@ package enum CheckpointError: Error, CustomStringConvertible, Equatable {
 package struct Checkpoint: Sendable {
   package let folder: String
   package let config: JSONObject
-  package let spec: ModelSpec
+  package var spec: ModelSpec
   /// Set for a checkpoint in the `pack-quantized` format.
   package let quantization: QuantizationConfig?
   package let model: ShardedModel

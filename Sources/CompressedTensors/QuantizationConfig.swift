@@ -81,6 +81,16 @@ package struct QuantizationConfig: Sendable, Equatable {
     where weights[key] != value {
       throw refuse("weights.\(key)", value.serialized(), weights[key])
     }
+    // What would change the numbers or bring tensors of its own must be absent, null or empty.
+    for (key, value) in [
+      ("config_groups.input_activations", group["input_activations"]),
+      ("config_groups.output_activations", group["output_activations"]),
+      ("weights.actorder", weights["actorder"]), ("kv_cache_scheme", object["kv_cache_scheme"]),
+      ("sparsity_config", object["sparsity_config"]),
+      ("transform_config", object["transform_config"]),
+    ] where ![nil, JSONValue.null, .object(JSONObject())].contains(value) {
+      throw refuse(key, "null", value)
+    }
     guard let bits = weights["num_bits"]?.int, bits == 4 || bits == 8 else {
       throw refuse("weights.num_bits", "4 or 8", weights["num_bits"])
     }

@@ -9,7 +9,7 @@ package struct ModelSpec: Sendable, Equatable {
   package let hiddenSize: Int
   /// The tensor `[vocabulary, H]`.
   package let embedding: String
-  package let layers: [LayerSpec]
+  package var layers: [LayerSpec]
   package let finalNorm: NormSpec
   /// Reads the final norm, `[vocabulary, H]`. Its weight is the embedding's where the two are tied.
   package let head: LinearSpec

@@ -33,7 +33,8 @@ extension QuantizeModel {
   }
 
   private func operations(_ layer: LayerSpec, tokens: Int) -> Double {
-    let perUnit = layer.mlp.units.first.map { 6 * Double($0.gate.inputs) * Double($0.gate.outputs) } ?? 0
+    let perUnit =
+      layer.mlp.units.first.map { 6 * Double($0.gate.inputs) * Double($0.gate.outputs) } ?? 0
     let active = layer.mlp.alwaysOn.count + (layer.mlp.router?.expertsPerToken ?? 0)
     return Double(tokens) * Double(active) * perUnit
   }

@@ -63,7 +63,9 @@ extension QuantizeModel {
   }
 
   private func attendOperations(_ layer: LayerSpec, tokens: Int) -> Double {
-    let linears = [layer.attention.query, layer.attention.key, layer.attention.value, layer.attention.output]
+    let linears = [
+      layer.attention.query, layer.attention.key, layer.attention.value, layer.attention.output,
+    ]
     return 2 * Double(tokens) * linears.reduce(0.0) { $0 + Double($1.inputs) * Double($1.outputs) }
   }
 

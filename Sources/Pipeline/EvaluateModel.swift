@@ -143,7 +143,9 @@ package struct EvaluateModel {
     return try read(spec.layers.count)
   }
 
-  private func compare(_ states: HiddenStates, _ referenceStates: HiddenStates?) throws -> Evaluation {
+  private func compare(_ states: HiddenStates, _ referenceStates: HiddenStates?) throws
+    -> Evaluation
+  {
     var (nll, referenceNLL) = (0.0, 0.0)
     var predicted = 0
     var agreements = 0
@@ -199,7 +201,8 @@ package struct EvaluateModel {
   }
 
   /// Log-softmax of the head over some rows, `[rows, vocabulary]`.
-  private func logProbabilities(_ x: Matrix, _ rows: Range<Int>, _ checkpoint: Checkpoint) -> Matrix {
+  private func logProbabilities(_ x: Matrix, _ rows: Range<Int>, _ checkpoint: Checkpoint) -> Matrix
+  {
     let logits = Gemm.multiply(
       x.matrix(rows), by: checkpoint.weights.weight(checkpoint.spec.head), workers: workers)
     workers.forEach(logits.rows) { index in

@@ -50,7 +50,8 @@ struct OutputFolder {
     }
     if restart {
       for name in try FileSystem.list(path)
-      where name == "config.json" || name.hasPrefix("model-") || name.hasPrefix("model.safetensors") {
+      where name == "config.json" || name.hasPrefix("model-") || name.hasPrefix("model.safetensors")
+      {
         try FileSystem.remove(path + "/" + name)
       }
       for name in try FileSystem.list(work) where name != "lock" {

@@ -73,8 +73,13 @@ package struct QuantizePlan: Sendable {
   let layout: ShardLayout
 
   package init(_ options: QuantizeOptions) throws {
+    try self.init(options, checkpoint: Checkpoint(folder: options.model))
+  }
+
+  /// - Parameter checkpoint: `options.model`, opened.
+  package init(_ options: QuantizeOptions, checkpoint: Checkpoint) throws {
     self.options = options
-    checkpoint = try Checkpoint(folder: options.model)
+    self.checkpoint = checkpoint
     if checkpoint.quantization != nil {
       throw QuantizeError.alreadyQuantized(folder: options.model)
     }
@@ -167,7 +172,8 @@ package final class QuantizeModel {
         options.scratch.map { FileSystem.resolved($0) + "/sluice-scratch-" + name.text }
         ?? folder.work + "/scratch"
       let needed = plan.layout.shards.reduce(0) { $0 + $1.byteCount }
-      try Self.checkSpace(folder.path, needed + (options.scratch == nil ? plan.run.scratchBytes : 0))
+      try Self.checkSpace(
+        folder.path, needed + (options.scratch == nil ? plan.run.scratchBytes : 0))
       if options.scratch != nil { try Self.checkSpace(scratch, plan.run.scratchBytes) }
       state = RunState(fingerprint: fingerprint, scratch: scratch)
     }
@@ -198,7 +204,6 @@ package final class QuantizeModel {
     }
   }
 
-  var spec: some Sequence<LayerSpec> { plan.checkpoint.spec.layers }
   var layers: [LayerSpec] { plan.checkpoint.spec.layers }
 
   /// Does all units that are not done yet.

@@ -67,7 +67,8 @@ package struct RunState: Sendable, Equatable {
         ("choices_bytes", .number(JSONNumber(choicesBytes))), ("scratch", .string(scratch)),
         (
           "fingerprint",
-          .object(JSONObject(fingerprint.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) }))
+          .object(
+            JSONObject(fingerprint.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) }))
         ),
       ]))
     try replaceFile(path, with: Array((json.serialized(indent: 2) + "\n").utf8))
@@ -108,7 +109,8 @@ package struct RunState: Sendable, Equatable {
 
   /// Refuses to go on with other options or inputs than the ones this state was made with.
   package func check(against asked: [String: String], path: String) throws(RunStateError) {
-    for key in Set(fingerprint.keys).union(asked.keys).sorted() where fingerprint[key] != asked[key] {
+    for key in Set(fingerprint.keys).union(asked.keys).sorted() where fingerprint[key] != asked[key]
+    {
       throw .otherOptions(
         path: path, option: key, written: fingerprint[key] ?? "(nothing)",
         asked: asked[key] ?? "(nothing)")

@@ -1,5 +1,6 @@
 // One smoothing of a layer: from statistics to the scale that is written.
 
+internal import Models
 internal import SystemIO
 internal import CompressedTensors
 internal import LinearAlgebra
@@ -15,8 +16,10 @@ extension QuantizeModel {
     routedTokens: Int?
   ) throws -> AppliedSmoothing {
     if let channel = statistics.firstNonFiniteChannel {
-      throw QuantizeError.nonFiniteActivation(
-        layer: layer.index, tap: "the input of `\(smoothing.consumers[0].name)`", channel: channel)
+      throw nonFiniteWeight(through: layer)
+        ?? QuantizeError.nonFiniteActivation(
+          layer: layer.index, tap: "the input of `\(smoothing.consumers[0].name)`", channel: channel
+        )
     }
     let consumers = smoothing.consumers.filter { plan.output.fates[$0.weight] == .packed }
     var search = SmoothingSearch(
@@ -32,7 +35,8 @@ extension QuantizeModel {
     search.fixCandidates()
     for consumer in consumers {
       search.addErrors(
-        of: weights.weight(consumer), dtype: weights.tensor(consumer.weight).dtype, workers: workers)
+        of: weights.weight(consumer), dtype: weights.tensor(consumer.weight).dtype, workers: workers
+      )
       weights.release([consumer])
     }
     let best = search.best
@@ -58,6 +62,20 @@ extension QuantizeModel {
       let exact = weight[channel] / stored[channel]
       return exact.isFinite && exact > 0 ? exact : scale[channel]
     }
+  }
+
+  /// What made an activation NaN or infinite, where it was a weight of this layer or one before.
+  private func nonFiniteWeight(through layer: LayerSpec) -> QuantizeError? {
+    for claim in layers.prefix(through: layer.index).flatMap(\.claims) {
+      let tensor = weights.tensor(claim.name)
+      defer { tensor.release() }
+      let columns = claim.shape.last ?? 1
+      if let bad = weights.vector(claim.name).firstIndex(where: { !$0.isFinite }) {
+        return .nonFiniteWeight(
+          file: tensor.file.path, tensor: tensor.name, row: bad / columns, column: bad % columns)
+      }
+    }
+    return nil
   }
 
   func nonFinite(_ error: NonFiniteWeight, _ linear: LinearSpec) -> QuantizeError {
@@ -86,8 +104,11 @@ extension QuantizeModel {
     case .rescaled:
       let tensor = self.weights.tensor(name)
       if tensor.shape.count == 2 {
-        let linear = linear ?? LinearSpec(
-          String(name.dropLast(".weight".count)), inputs: tensor.shape[1], outputs: tensor.shape[0])
+        let linear =
+          linear
+          ?? LinearSpec(
+            String(name.dropLast(".weight".count)), inputs: tensor.shape[1],
+            outputs: tensor.shape[0])
         try writeRows(of: weights.weight(linear), as: dtype, to: name)
       } else {
         try unsafe dtype.encoded(weights.vector(name)).withUnsafeBytes {

@@ -57,7 +57,8 @@ extension QuantizeModel {
     if applied.isEmpty { return }
     let x = try proofStates(.hidden, layer)
     let original = proofOutput(layer, x, weights)
-    let difference = original.difference(to: proofOutput(layer, x, SmoothedWeights(weights, applied)))
+    let difference = original.difference(
+      to: proofOutput(layer, x, SmoothedWeights(weights, applied)))
     if difference <= proofTolerance { return }
     // Which of them is it? Each alone.
     let worst = applied.map { each in
@@ -73,14 +74,18 @@ extension QuantizeModel {
     return states.prefix(min(proofTokens, plan.blocks[0].sequences[0].count))
   }
 
-  private func proofOutput(_ layer: LayerSpec, _ x: Matrix, _ weights: any LayerWeights) -> ProofOutput {
+  private func proofOutput(_ layer: LayerSpec, _ x: Matrix, _ weights: any LayerWeights)
+    -> ProofOutput
+  {
     let attended = layer.attend(x, sequences: [0..<x.rows], weights: weights, workers: workers)
     let normed = layer.postAttentionNorm.apply(to: attended, weights: weights, workers: workers)
     // Experts are chosen once, from the original weights: two scores may differ by less than float32 tells apart,
     // and then a choice proves nothing. The scores themselves are compared instead.
-    let original = layer.postAttentionNorm.apply(to: attended, weights: self.weights, workers: workers)
+    let original = layer.postAttentionNorm.apply(
+      to: attended, weights: self.weights, workers: workers)
     let routings = layer.mlp.route([original], weights: self.weights, workers: workers)
-    let block = layer.feedForward([attended], routings: routings, weights: weights, workers: workers)[0]
+    let block = layer.feedForward(
+      [attended], routings: routings, weights: weights, workers: workers)[0]
     return ProofOutput(
       block: block,
       scores: layer.mlp.router?.scores(normed, weights: weights, workers: workers))

@@ -142,7 +142,8 @@ package struct VerifyModel {
       }
       if recorded != [Int64(linear.outputs), Int64(linear.inputs)] {
         return Finding(
-          subject: shape.name, problem: "says \(recorded), expected \([linear.outputs, linear.inputs])")
+          subject: shape.name,
+          problem: "says \(recorded), expected \([linear.outputs, linear.inputs])")
       }
       return nil
     }
@@ -190,7 +191,8 @@ package struct VerifyModel {
   }
 
   private func explained(
-    _ tensor: StoredTensor, _ original: StoredTensor, _ linear: LinearSpec?, _ smoothed: SmoothedWeights
+    _ tensor: StoredTensor, _ original: StoredTensor, _ linear: LinearSpec?,
+    _ smoothed: SmoothedWeights
   ) -> Bool {
     guard tensor.dtype == original.dtype, tensor.shape == original.shape, tensor.dtype.isWeight
     else { return false }

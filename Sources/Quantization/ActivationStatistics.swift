@@ -13,6 +13,8 @@ package final class ActivationStatistics {
   private var absoluteSum: [Double]
   private var squareSum: [Double]
   private let gramSum: Matrix?
+  /// Whether `gramSum` has become the mean.
+  private var gramIsMean = false
 
   /// - Parameter withGram: also accumulate xᵀ x, `[C, C]`.
   package init(channels: Int, withGram: Bool) {
@@ -25,6 +27,7 @@ package final class ActivationStatistics {
   /// Adds the rows of x. Blocks must come in the same order in every run: sums are not associative.
   package func add(_ x: Matrix, workers: Workers) {
     precondition(x.columns == channels, "\(x.columns) channels instead of \(channels)")
+    precondition(!gramIsMean, "the Gram matrix has been handed out")
     let strips = ranges(of: channels, by: 256)
     unsafe absoluteSum.withUnsafeMutableBufferPointer { absolute in
       unsafe squareSum.withUnsafeMutableBufferPointer { square in
@@ -50,9 +53,10 @@ package final class ActivationStatistics {
 
   /// xᵀ x / T, `[C, C]`, or nil where it was not asked for. Ends accumulation.
   package func gram() -> Matrix? {
-    guard let gramSum else { return nil }
+    guard let gramSum, !gramIsMean else { return gramSum }
     Gemm.symmetrize(gramSum)
     unsafe sluice_scale(gramSum.base, 1 / Float(tokens), gramSum.base, gramSum.count)
+    gramIsMean = true
     return gramSum
   }
 

@@ -9,6 +9,11 @@ package import Tensors
 package struct NonFiniteWeight: Error, Equatable {
   package let row: Int
   package let column: Int
+
+  package init(row: Int, column: Int) {
+    self.row = row
+    self.column = column
+  }
 }
 
 /// One point of the grid: an exponent, and whether weights take part (`duo`).

@@ -1,7 +1,7 @@
 // Matrices in a file, one compressed block after the other: written once, read in any order.
 //
-// A block is a 32-byte head (magic, index, rows, columns, bytes of an element, bytes of the frame; little-endian) and a
-// zstd frame of its byte planes, with a checksum.
+// A block is a 32-byte head (magic, index, rows, columns, bytes of an element, 8 of bytes of the frame, a checksum of all
+// these; little-endian) and a zstd frame of its byte planes, with a checksum.
 
 internal import CKernels
 package import SystemIO
@@ -24,6 +24,11 @@ private let headBytes = 32
 
 private func littleEndian(_ value: Int, bytes: Int) -> [UInt8] {
   (0..<bytes).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
+}
+
+/// FNV-1a of the head before the checksum: a damaged length would otherwise put the blame on the next block.
+private func headChecksum(_ bytes: some Sequence<UInt8>) -> Int {
+  Int(bytes.reduce(0x811c_9dc5 as UInt32) { ($0 ^ UInt32($1)) &* 0x0100_0193 })
 }
 
 /// Appends blocks to a new file.
@@ -53,7 +58,7 @@ package final class ScratchWriter {
       littleEndian($0, bytes: 4)
     }
     head += littleEndian(frame.count, bytes: 8)
-    head += [UInt8](repeating: 0, count: headBytes - head.count)
+    head += littleEndian(headChecksum(head), bytes: 4)
     try file.append(head)
     try file.append(frame)
     blocks += 1
@@ -84,25 +89,18 @@ package final class ScratchReader {
         .corrupt(path: path, block: blocks.count, problem: problem)
       }
       guard offset + headBytes <= file.byteCount else { throw damaged("cut short") }
-      let (fields, length) = unsafe file.withBytes { bytes in
-        (
-          (0..<5).map { field in
-            unsafe Int(
-              UInt32(
-                littleEndian: bytes.loadUnaligned(
-                  fromByteOffset: offset + 4 * field, as: UInt32.self)))
-          },
-          unsafe Int(
-            truncatingIfNeeded: UInt64(
-              littleEndian: bytes.loadUnaligned(fromByteOffset: offset + 20, as: UInt64.self)))
-        )
+      let head = unsafe file.withBytes { unsafe [UInt8]($0[offset..<offset + headBytes]) }
+      func field(_ position: Int, bytes: Int) -> Int {
+        head[position..<position + bytes].reversed().reduce(0) { $0 << 8 | Int($1) }
       }
-      guard fields[0] == Int(magic), fields[1] == blocks.count, fields[4] == dtype.byteWidth else {
-        throw damaged("not the head of a block")
-      }
+      guard field(0, bytes: 4) == Int(magic), field(28, bytes: 4) == headChecksum(head.prefix(28)),
+        field(4, bytes: 4) == blocks.count, field(16, bytes: 4) == dtype.byteWidth
+      else { throw damaged("not the head of a block") }
+      let (rows, columns) = (field(8, bytes: 4), field(12, bytes: 4))
+      let length = field(20, bytes: 8)
       let start = offset + headBytes
       guard length >= 0, length <= file.byteCount - start else { throw damaged("cut short") }
-      blocks.append(Block(rows: fields[2], columns: fields[3], frame: start..<start + length))
+      blocks.append(Block(rows: rows, columns: columns, frame: start..<start + length))
       offset = start + length
     }
     self.file = file

@@ -171,7 +171,7 @@ package struct Smoothing: Sendable, Equatable {
 
   package let tap: Tap
   package let producer: Producer
-  package let consumers: [LinearSpec]
+  package var consumers: [LinearSpec]
 
   package init(tap: Tap, producer: Producer, consumers: [LinearSpec]) {
     self.tap = tap
@@ -201,7 +201,7 @@ package struct LayerSpec: Sendable, Equatable {
   package let attention: AttentionSpec
   package let postAttentionNorm: NormSpec
   package let mlp: MLPSpec
-  package let smoothings: [Smoothing]
+  package var smoothings: [Smoothing]
 
   package init(
     index: Int, inputNorm: NormSpec, attention: AttentionSpec, postAttentionNorm: NormSpec,

@@ -41,11 +41,13 @@ final class ProgressLine {
           + "\(Gemm.engine), \(Gemm.instructionSet)")
     case .progress(let progress): if isTerminal { live(progress) }
     case .layerFinished(let layer):
-      let ratio = layer.lossRatio.map { ", error \(Int(($0 * 100).rounded())) % of plain rounding" } ?? ""
+      let ratio =
+        layer.lossRatio.map { ", error \(Int(($0 * 100).rounded())) % of plain rounding" } ?? ""
       line(
         "layer \(layer.layer + 1)/\(layer.layers): "
           + (layer.quantizedLinears == 0
-            ? "not quantized" : "\(layer.quantizedLinears) Linears, \(layer.smoothings) smoothings\(ratio)")
+            ? "not quantized"
+            : "\(layer.quantizedLinears) Linears, \(layer.smoothings) smoothings\(ratio)")
           + ", \(durationText(layer.seconds))")
     case .warning(let warning): line("warning: \(warning)")
     case .finished(let summary):
@@ -54,7 +56,8 @@ final class ProgressLine {
         "done: \(summary.output), \(bytesText(summary.outputBytes)) "
           + "(\(Int((share * 100).rounded())) % of the source), peak memory "
           + "\(bytesText(summary.peakBytes)) of \(bytesText(summary.budget)), "
-          + "\(durationText(summary.wallSeconds)), \(durationText(summary.processorSeconds)) of processor time")
+          + "\(durationText(summary.wallSeconds)), \(durationText(summary.processorSeconds)) of processor time"
+      )
     }
   }
 

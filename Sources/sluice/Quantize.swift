@@ -22,7 +22,8 @@ struct Quantize: ParsableCommand {
 
   @Option(
     name: [.short, .long],
-    help: ArgumentHelp("The folder to write: new, empty, or one to go on with.", valueName: "folder"),
+    help: ArgumentHelp(
+      "The folder to write: new, empty, or one to go on with.", valueName: "folder"),
     completion: .directory)
   var output: String
 

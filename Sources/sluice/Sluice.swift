@@ -35,9 +35,10 @@ struct Sluice: ParsableCommand {
       var command = try parseAsRoot()
       try command.run()
     } catch let interrupted as Interrupted {
-      Console.error("stopped at a commit; the same command goes on from there (\(interrupted.output))")
+      Console.error(
+        "stopped at a commit; the same command goes on from there (\(interrupted.output))")
       Glibc.exit(130)
-    } catch where isOurs(error) {
+    } catch  where isOurs(error) {
       Console.error("error: \(error)")
       Glibc.exit(1)
     } catch {

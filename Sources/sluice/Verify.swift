@@ -49,7 +49,8 @@ struct Verify: ParsableCommand {
     }
     if let worst = report.errors.first {
       let mean = report.errors.reduce(0) { $0 + $1.relative } / Double(report.errors.count)
-      lines.append("relative error of the Linears: mean \(rounded(mean)), worst \(rounded(worst.relative))")
+      lines.append(
+        "relative error of the Linears: mean \(rounded(mean)), worst \(rounded(worst.relative))")
       lines += report.errors.prefix(5).map { "  \(rounded($0.relative))  \($0.linear)" }
     }
     lines += report.findings.map { "FINDING  `\($0.subject)`: \($0.problem)" }

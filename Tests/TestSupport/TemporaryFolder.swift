@@ -30,3 +30,14 @@ private func makeTemporaryFolder() throws -> String {
   guard let folder else { throw SystemError(path: parent, call: "mkdtemp", code: errno) }
   return folder
 }
+
+/// Calls `body` with a private copy of a folder under `fixtures/`.
+@discardableResult
+package func withCopiedFixture<R>(_ name: String, _ body: (String) throws -> R) throws -> R {
+  try withTemporaryFolder { folder in
+    for file in try FileSystem.list(fixturePath(name)) {
+      try FileSystem.copyFile(from: fixturePath(name) + "/" + file, to: folder + "/" + file)
+    }
+    return try body(folder)
+  }
+}

@@ -13,6 +13,9 @@
 
 // The instruction set in use: "avx512", "avx2" or "portable".
 const char *sluice_instruction_set(void);
+// Makes the calling thread use the named one, or again the best one for NULL. Returns 0, and keeps to the best one, when
+// the CPU lacks it. For tests and benchmarks: a run must not mix instruction sets, whose sums differ in the last bit.
+int sluice_use_instruction_set(const char *name);
 
 // ---- convert.c
 

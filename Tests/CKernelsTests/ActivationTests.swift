@@ -1,0 +1,181 @@
+// Norm, softmax, SwiGLU and rotation against the same formulas in Double.
+
+import CKernels
+import Glibc
+import TestSupport
+import Testing
+
+@Suite struct ActivationTests {
+  private func sigmoid(_ x: Double) -> Double { 1 / (1 + exp(-x)) }
+
+  private func softmax(_ x: [Float], scale: Float) -> [Double] {
+    let scaled = x.map { Double($0) * Double(scale) }
+    let weights = scaled.map { exp($0 - (scaled.max() ?? 0)) }
+    let sum = weights.reduce(0, +)
+    return weights.map { $0 / sum }
+  }
+
+  @Test func normDividesEveryRowByItsRootMeanSquare() {
+    var generator = SeededGenerator(seed: 2)
+    for (columns, offset) in lengthsAndOffsets where columns > 0 {
+      let rows = 3
+      let x = generator.floats(rows * columns)
+      let weight = generator.floats(columns)
+      let expected = (0..<rows).flatMap { row -> [Double] in
+        let row = x[row * columns..<(row + 1) * columns].map(Double.init)
+        let mean = row.reduce(0) { $0 + $1 * $1 } / Double(columns)
+        return zip(row, weight).map { $0 * Double($1) / (mean + Double(Float(1e-5))).squareRoot() }
+      }
+      forEachInstructionSet { name in
+        let source = KernelMemory(x, offset: offset)
+        let result = KernelMemory([Float](repeating: 0, count: x.count), offset: offset)
+        unsafe sluice_rms_norm(source.start, weight, 1e-5, rows, columns, result.start)
+        #expect(zip(result.values, expected).allSatisfy { isClose($0, $1) }, "\(name) \(columns)")
+        #expect(result.guardsStand)
+        unsafe sluice_rms_norm(source.start, weight, 1e-5, rows, columns, source.start)
+        #expect(source.values == result.values, "in place")
+        #expect(source.guardsStand)
+      }
+    }
+  }
+
+  @Test func softmaxIsExactToSixDigitsAtEveryLength() {
+    var generator = SeededGenerator(seed: 3)
+    for (count, offset) in lengthsAndOffsets {
+      let x = generator.floats(count).map { 20 * $0 }
+      let expected = softmax(x, scale: 0.5)
+      forEachInstructionSet { name in
+        let result = KernelMemory(x, offset: offset)
+        unsafe sluice_softmax(result.start, 0.5, count)
+        // The exponent is rounded once, which is worth a few units of 2^-24 for each unit of it.
+        #expect(
+          zip(result.values, expected).allSatisfy { isClose($0, $1, relative: 3e-6) },
+          "\(name) \(count)")
+        #expect(result.guardsStand)
+      }
+    }
+  }
+
+  @Test func theExponentialIsExactToSixDigitsOverItsRange() {
+    // With 0 the largest and a scale of 1 the exponents are exact: what is left is the error of exp and of a short sum.
+    let rows = (0..<10_000).map { row in [0] + (0..<7).map { Float(-8 * row - $0) / 1024 } }
+    forEachInstructionSet { name in
+      var worst = 0.0
+      for row in rows {
+        var weights = row
+        unsafe sluice_softmax(&weights, 1, row.count)
+        for (weight, exact) in zip(weights, softmax(row, scale: 1)) {
+          worst = max(worst, abs(Double(weight) / exact - 1))
+        }
+      }
+      #expect(worst < 1e-6, "\(name)")
+    }
+  }
+
+  @Test func sigmoidAndSwiGLUAreExactToSixDigits() {
+    let gate = (-40_000...40_000).map { Float($0) / 1024 }
+    let up = gate.map { 1 + $0 / 64 }
+    forEachInstructionSet { name in
+      let swiglu = KernelMemory(up, offset: 1)
+      unsafe sluice_swiglu(gate, swiglu.start, gate.count)
+      let sigmoids = KernelMemory(gate, offset: 1)
+      unsafe sluice_sigmoid(sigmoids.start, gate.count)
+      for (index, x) in gate.enumerated() {
+        let exact = sigmoid(Double(x))
+        let product = Double(x) * exact * Double(up[index])
+        guard isClose(sigmoids.element(index), exact), isClose(swiglu.element(index), product)
+        else {
+          Issue.record("\(name): x = \(x)")
+          return
+        }
+      }
+    }
+  }
+
+  @Test func sigmoidAndSwiGLUTouchTheirElementsOnly() {
+    var generator = SeededGenerator(seed: 4)
+    for (count, offset) in lengthsAndOffsets {
+      let (gate, up) = (generator.floats(count), generator.floats(count))
+      forEachInstructionSet { name in
+        let result = KernelMemory(up, offset: offset)
+        let gates = KernelMemory(gate, offset: offset)
+        unsafe sluice_swiglu(gates.start, result.start, count)
+        for index in 0..<count {
+          let x = Double(gate[index])
+          #expect(isClose(result.values[index], x * sigmoid(x) * Double(up[index])), "\(name)")
+        }
+        #expect(gates.values == gate)
+        unsafe sluice_sigmoid(gates.start, count)
+        #expect(zip(gates.values, gate).allSatisfy { isClose($0, sigmoid(Double($1))) }, "\(name)")
+        #expect(result.guardsStand && gates.guardsStand)
+      }
+    }
+  }
+
+  @Test func largeMagnitudesGiveLimitsAndNoNaN() {
+    let large: [Float] = [-1e4, 1e4, -1e30, 1e30, -100, 100, 0]
+    forEachInstructionSet { name in
+      let weights = KernelMemory(large)
+      unsafe sluice_softmax(weights.start, 1, large.count)
+      #expect(weights.values[3] == 1, "\(name)")
+      for (index, weight) in weights.values.enumerated() where index != 3 {
+        #expect(weight >= 0 && weight < 1e-30, "\(name)")
+      }
+      let up = KernelMemory([Float](repeating: 1, count: large.count))
+      unsafe sluice_swiglu(large, up.start, large.count)
+      let sigmoids = KernelMemory(large)
+      unsafe sluice_sigmoid(sigmoids.start, large.count)
+      for (index, x) in large.enumerated() {
+        let limit: Float = x > 0 ? 1 : x < 0 ? 0 : 0.5
+        #expect(abs(sigmoids.values[index] - limit) < 1e-30, "\(name) \(x)")
+        #expect(isClose(up.values[index], x > 0 ? Double(x) : 0, absolute: 1e-7), "\(name) \(x)")
+      }
+    }
+  }
+
+  @Test func rotationTurnsEachPairByItsAngle() {
+    var generator = SeededGenerator(seed: 5)
+    for (half, offset) in lengthsAndOffsets {
+      let x = generator.floats(2 * half)
+      let angles = generator.floats(half).map { Double(3 * $0) }
+      let (cosines, sines) = (angles.map { Float(cos($0)) }, angles.map { Float(sin($0)) })
+      forEachInstructionSet { name in
+        let result = KernelMemory(x, offset: offset)
+        unsafe sluice_rotate_half(result.start, cosines, sines, half)
+        for i in 0..<half {
+          let (c, s) = (Double(cosines[i]), Double(sines[i]))
+          let (a, b) = (Double(x[i]), Double(x[i + half]))
+          #expect(isClose(result.values[i], a * c - b * s, absolute: 1e-6), "\(name)")
+          #expect(isClose(result.values[i + half], b * c + a * s, absolute: 1e-6), "\(name)")
+        }
+        #expect(result.guardsStand)
+      }
+    }
+  }
+
+  @Test func productsAndScalingAreElementWise() {
+    var generator = SeededGenerator(seed: 6)
+    for (count, offset) in lengthsAndOffsets {
+      let (x, y) = (generator.floats(count), generator.floats(count))
+      forEachInstructionSet { name in
+        let source = KernelMemory(x, offset: offset)
+        let result = KernelMemory(y, offset: offset)
+        unsafe sluice_multiply(source.start, y, result.start, count)
+        #expect(result.values == zip(x, y).map { $0 * $1 }, "\(name)")
+        unsafe sluice_scale(source.start, 0.3, result.start, count)
+        #expect(result.values == x.map { $0 * 0.3 }, "\(name)")
+        unsafe sluice_add_scaled(source.start, 0.7, result.start, count)
+        for index in 0..<count {
+          let expected = Double(x[index]) * (Double(Float(0.3)) + Double(Float(0.7)))
+          #expect(isClose(result.values[index], expected, relative: 2e-7), "\(name)")
+        }
+        #expect(source.values == x)
+        unsafe sluice_scale(source.start, 3, source.start, count)
+        #expect(source.values == x.map { $0 * 3 }, "in place")
+        unsafe sluice_multiply(source.start, y, source.start, count)
+        #expect(source.values == zip(x, y).map { $0 * 3 * $1 }, "in place")
+        #expect(result.guardsStand && source.guardsStand)
+      }
+    }
+  }
+}

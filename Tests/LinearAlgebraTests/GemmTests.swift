@@ -1,0 +1,110 @@
+// Products and Gram matrices against plain sums in Double.
+
+import LinearAlgebra
+import Tensors
+import TestSupport
+import Testing
+
+@Suite struct GemmTests {
+  private func naive(_ x: Matrix, _ weight: Matrix, bias: [Float]?) -> [Float] {
+    let (a, b) = (x.values.map(Double.init), weight.values.map(Double.init))
+    return (0..<x.rows).flatMap { row in
+      (0..<weight.rows).map { output in
+        var sum = Double(bias?[output] ?? 0)
+        for inner in 0..<x.columns {
+          sum += a[row * x.columns + inner] * b[output * x.columns + inner]
+        }
+        return Float(sum)
+      }
+    }
+  }
+
+  /// Below, at and above the edges of the tiles of weight rows.
+  @Test(arguments: [1, 63, 64, 65, 511, 512, 700, 2048, 2050])
+  func aProductIsTheSumOverInputsPlusTheBias(outputs: Int) {
+    var generator = SeededGenerator(seed: 61)
+    let (x, weight) = (generator.matrix(3, 19), generator.matrix(outputs, 19))
+    let bias = generator.floats(outputs)
+    let workers = Workers(threads: 2)
+    #expect(
+      relativeError(
+        Gemm.multiply(x, by: weight, workers: workers).values, naive(x, weight, bias: nil))
+        < 1e-6)
+    #expect(
+      relativeError(
+        Gemm.multiply(x, by: weight, bias: bias, workers: workers).values,
+        naive(x, weight, bias: bias)) < 1e-6)
+  }
+
+  @Test func aProductOfNoTokensIsEmpty() {
+    let result = Gemm.multiply(
+      Matrix(rows: 0, columns: 4), by: Matrix(zeros: 3, 4), bias: [1, 2, 3],
+      workers: Workers(threads: 2))
+    #expect(result.rows == 0 && result.columns == 3)
+  }
+
+  @Test func resultsDoNotDependOnThreads() {
+    var generator = SeededGenerator(seed: 62)
+    let (x, weight) = (generator.matrix(70, 300), generator.matrix(600, 300))
+    let results = [1, 2, 7].map { threads in
+      let workers = Workers(threads: threads)
+      let gram = Matrix(zeros: 300, 300)
+      Gemm.addGram(of: x, to: gram, workers: workers)
+      let product = Gemm.multiply(
+        x, by: weight, bias: Array(weight.values.prefix(600)), workers: workers)
+      return (product.values + gram.values).map(\.bitPattern)
+    }
+    #expect(results[0] == results[1] && results[0] == results[2])
+  }
+
+  @Test(arguments: [1, 255, 256, 257, 520])
+  func aGramMatrixAddsUpAndIsSymmetric(columns: Int) {
+    var generator = SeededGenerator(seed: 63)
+    let blocks = [generator.matrix(5, columns), generator.matrix(9, columns)]
+    let gram = Matrix(zeros: columns, columns)
+    for block in blocks { Gemm.addGram(of: block, to: gram, workers: Workers(threads: 2)) }
+    Gemm.symmetrize(gram)
+    var expected = [Double](repeating: 0, count: columns * columns)
+    for block in blocks {
+      let values = block.values.map(Double.init)
+      for row in 0..<block.rows {
+        for a in 0..<columns {
+          for b in 0..<columns {
+            expected[a * columns + b] += values[row * columns + a] * values[row * columns + b]
+          }
+        }
+      }
+    }
+    let found = gram.values
+    #expect(relativeError(found, expected.map { Float($0) }) < 1e-6)
+    let mirrored = (0..<columns).flatMap { a in (0..<columns).map { found[$0 * columns + a] } }
+    #expect(relativeError(found, mirrored) < 1e-6)
+  }
+
+  @Test func aProductWithASymmetricMatrixIsAProduct() {
+    var generator = SeededGenerator(seed: 64)
+    let (d, x) = (generator.matrix(4, 30), generator.matrix(50, 30))
+    let gram = Matrix(zeros: 30, 30)
+    Gemm.addGram(of: x, to: gram, workers: Workers(threads: 1))
+    Gemm.symmetrize(gram)
+    #expect(
+      relativeError(Gemm.multiply(d, bySymmetric: gram).values, naive(d, gram, bias: nil)) < 1e-5)
+  }
+}
+
+@Suite struct WorkersTests {
+  @Test(arguments: [1, 2, 7], [0, 1, 2, 6, 7, 8, 1000])
+  func everyIndexIsVisitedOnceAndResultsAreInOrder(threads: Int, count: Int) {
+    let workers = Workers(threads: threads)
+    #expect(workers.map(count) { "\($0)" } == (0..<count).map { "\($0)" })
+    let visits = Matrix(zeros: 1, max(count, 1))
+    workers.forEach(count) { unsafe visits.row(0)[$0] += 1 }
+    #expect(visits.values.prefix(count).allSatisfy { $0 == 1 })
+  }
+
+  @Test func rangesCoverTheCountInPiecesOfTheSize() {
+    #expect(ranges(of: 0, by: 4) == [])
+    #expect(ranges(of: 4, by: 4) == [0..<4])
+    #expect(ranges(of: 9, by: 4) == [0..<4, 4..<8, 8..<9])
+  }
+}

@@ -1,0 +1,179 @@
+// The formulas of the search on small matrices, written down once more in Double.
+
+import Glibc
+import LinearAlgebra
+import Quantization
+import Tensors
+import TestSupport
+import Testing
+
+@Suite struct SmoothingSearchTests {
+  private let scheme = QuantScheme(bits: 4, groupSize: 32, isSymmetric: true)
+  private let workers = Workers(threads: 2)
+
+  private func statistics(_ x: Matrix) -> ActivationStatistics {
+    let result = ActivationStatistics(channels: x.columns, withGram: true)
+    result.add(x, workers: workers)
+    return result
+  }
+
+  private func search(
+    _ weights: [Matrix], _ x: Matrix, _ loss: SmoothingLoss, dtype: DType = .f32,
+    scheme: QuantScheme? = nil, threads: Int = 2
+  ) throws -> SmoothingSearch {
+    let workers = Workers(threads: threads)
+    var search = SmoothingSearch(
+      statistics: statistics(x), loss: loss, scheme: scheme ?? self.scheme)
+    for weight in weights { try search.addMagnitude(of: weight, workers: workers) }
+    search.fixCandidates()
+    for weight in weights { search.addErrors(of: weight, dtype: dtype, workers: workers) }
+    return search
+  }
+
+  /// Activations with four outlier channels, and two weights that read them.
+  private func example() -> (x: Matrix, weights: [Matrix]) {
+    var generator = SeededGenerator(seed: 41)
+    let gains = (0..<64).map { $0 % 16 == 3 ? Float(20) : 1 }
+    let x = generator.floats(50 * 64).enumerated().map { $1 * gains[$0 % 64] }
+    return (
+      Matrix(rows: 50, columns: 64, values: x), [generator.matrix(70, 64), generator.matrix(9, 64)]
+    )
+  }
+
+  @Test func theGridIsTheIdentityAndNineteenRatios() {
+    #expect(GridPoint.grid.count == 20)
+    #expect(GridPoint.grid.map(\.ratio) == [0] + (0...18).map { Double($0) / 18 })
+    #expect(GridPoint.grid.map(\.usesWeights) == [false] + [Bool](repeating: true, count: 19))
+  }
+
+  @Test func candidatesAreTheFormulaOfThePaper() throws {
+    let (x, weights) = example()
+    let found = try search(weights, x, .diagonal).candidates
+    let xMean = (0..<64).map { channel in
+      (0..<x.rows).reduce(0.0) { $0 + Double(abs(x.values[$1 * 64 + channel])) } / Double(x.rows)
+    }
+    var wMean = [Double](repeating: 0, count: 64)
+    for weight in weights {
+      for row in 0..<weight.rows {
+        for channel in 0..<64 {
+          let start = row * 64 + channel / 32 * 32
+          let largest = weight.values[start..<start + 32].map(abs).max() ?? 0
+          wMean[channel] += Double(abs(weight.values[row * 64 + channel]) / (largest + 1e-6)) / 79
+        }
+      }
+    }
+    #expect(found[0] == [Float](repeating: 1, count: 64))
+    for (point, scales) in zip(GridPoint.grid, found).dropFirst() {
+      let raw = zip(xMean, wMean).map { x, w in
+        max(pow(x, point.ratio) / (pow(w, 1 - point.ratio) + 1e-4), 1e-4)
+      }
+      let middle = (raw.max()! * raw.min()!).squareRoot()
+      #expect(zip(scales, raw).allSatisfy { abs(Double($0) / ($1 / middle) - 1) < 1e-5 })
+    }
+  }
+
+  /// Rounds the scaled weight with the public rounding, and multiplies the change with every token.
+  private func change(
+    _ weight: Matrix, _ x: Matrix, scale: [Float], scheme: QuantScheme, dtype: DType
+  ) throws -> (diagonal: Double, exact: Double) {
+    let columns = weight.columns
+    let scaled = Matrix(
+      rows: weight.rows, columns: columns,
+      values: weight.values.enumerated().map { $1 * scale[$0 % columns] })
+    let rounded = try scheme.roundToNearest(scaled, rows: 0..<weight.rows, dtype: dtype)
+    let groups = columns / scheme.groupSize
+    let change = weight.values.enumerated().map { index, value -> Double in
+      let (row, column) = (index / columns, index % columns)
+      let group = row * groups + column / scheme.groupSize
+      let code = Double(rounded.codes[index]) - Double(rounded.zeroPoints[group])
+      return code * Double(rounded.scales[group]) / Double(scale[column]) - Double(value)
+    }
+    var (diagonal, exact) = (0.0, 0.0)
+    for token in 0..<x.rows {
+      let input = x.values[token * columns..<(token + 1) * columns].map(Double.init)
+      for row in 0..<weight.rows {
+        var sum = 0.0
+        for column in 0..<columns {
+          let term = change[row * columns + column] * input[column]
+          sum += term
+          diagonal += term * term
+        }
+        exact += sum * sum
+      }
+    }
+    return (diagonal / Double(x.rows), exact / Double(x.rows))
+  }
+
+  @Test(arguments: [true, false], [DType.f32, .bf16])
+  func lossesAreTheSquaredChangeOfTheOutputs(isSymmetric: Bool, dtype: DType) throws {
+    let (x, weights) = example()
+    let scheme = QuantScheme(bits: 4, groupSize: 32, isSymmetric: isSymmetric)
+    let stored = weights.map {
+      Matrix(rows: $0.rows, columns: $0.columns, values: dtype.rounded($0.values))
+    }
+    let diagonal = try search(stored, x, .diagonal, dtype: dtype, scheme: scheme)
+    let gram = try search(stored, x, .gram, dtype: dtype, scheme: scheme)
+    for point in [0, 1, 9, 19] {
+      let expected = try stored.map {
+        try change($0, x, scale: diagonal.candidates[point], scheme: scheme, dtype: dtype)
+      }
+      let (diagonalSum, exactSum) = expected.reduce((0, 0)) {
+        ($0.0 + $1.diagonal, $0.1 + $1.exact)
+      }
+      #expect(abs(diagonal.losses[point] / diagonalSum - 1) < 1e-4, "point \(point)")
+      #expect(abs(gram.losses[point] / exactSum - 1) < 1e-4, "point \(point)")
+    }
+  }
+
+  @Test(arguments: SmoothingLoss.allCases)
+  func theResultIsTheSameForEveryNumberOfThreads(loss: SmoothingLoss) throws {
+    let (x, weights) = example()
+    let results = try [1, 2, 7].map { try search(weights, x, loss, threads: $0) }
+    for other in results[1...] {
+      #expect(other.losses == results[0].losses)
+      #expect(other.candidates == results[0].candidates)
+    }
+  }
+
+  @Test(arguments: SmoothingLoss.allCases)
+  func theIdentityWinsTies(loss: SmoothingLoss) throws {
+    let (x, _) = example()
+    // Nothing is lost at any grid point: a row of zeros.
+    let result = try search([Matrix(zeros: 4, 64)], x, loss)
+    #expect(result.losses.allSatisfy { $0 == 0 })
+    #expect(result.best == 0)
+  }
+
+  @Test func theSmallestLossWins() throws {
+    let (x, weights) = example()
+    let result = try search(weights, x, .diagonal)
+    #expect(result.losses[result.best] == result.losses.min())
+    #expect(result.best > 1, "outlier channels are worth protecting")
+  }
+
+  @Test(arguments: SmoothingLoss.allCases)
+  func aChannelThatIsAlwaysZeroKeepsScalesFinite(loss: SmoothingLoss) throws {
+    let (x, weights) = example()
+    for row in 0..<x.rows { unsafe x.row(row)[5] = 0 }
+    let result = try search(weights, x, loss)
+    #expect(result.candidates.joined().allSatisfy { $0.isFinite && $0 > 0 })
+    #expect(result.losses.allSatisfy { $0.isFinite })
+  }
+
+  @Test func activationsThatAreAllZeroGiveTheIdentity() throws {
+    let (_, weights) = example()
+    let result = try search(weights, Matrix(zeros: 4, 64), .diagonal)
+    #expect(result.best == 0)
+    #expect(result.candidates.joined().allSatisfy { $0.isFinite && $0 > 0 })
+  }
+
+  @Test func aNonFiniteWeightIsRefusedByRowAndColumn() {
+    let (x, weights) = example()
+    for bad in [Float.nan, .infinity] {
+      unsafe weights[0].row(66)[33] = bad
+      #expect(throws: NonFiniteWeight(row: 66, column: 33)) {
+        try search(weights, x, .diagonal)
+      }
+    }
+  }
+}

@@ -1,0 +1,77 @@
+// Moments and Gram matrices against plain sums in Double.
+
+import LinearAlgebra
+import Quantization
+import Tensors
+import TestSupport
+import Testing
+
+@Suite struct StatisticsTests {
+  private func collect(_ blocks: [Matrix], channels: Int, threads: Int) -> ActivationStatistics {
+    let result = ActivationStatistics(channels: channels, withGram: true)
+    for block in blocks { result.add(block, workers: Workers(threads: threads)) }
+    return result
+  }
+
+  @Test(arguments: [1, 5, 256, 300])
+  func momentsAndGramAreMeansOverAllBlocks(channels: Int) throws {
+    var generator = SeededGenerator(seed: 44)
+    let blocks = [
+      generator.matrix(40, channels), generator.matrix(1, channels), generator.matrix(33, channels),
+    ]
+    let statistics = collect(blocks, channels: channels, threads: 2)
+    let rows = blocks.flatMap { block in
+      (0..<block.rows).map { row in
+        block.values[row * channels..<(row + 1) * channels].map(Double.init)
+      }
+    }
+    func mean(_ term: ([Double]) -> Double) -> Float {
+      Float(rows.reduce(0) { $0 + term($1) } / Double(rows.count))
+    }
+    #expect(statistics.tokens == 74)
+    #expect(
+      relativeError(statistics.meanAbsolute, (0..<channels).map { c in mean { abs($0[c]) } }) < 1e-6
+    )
+    #expect(
+      relativeError(statistics.meanSquare, (0..<channels).map { c in mean { $0[c] * $0[c] } })
+        < 1e-6)
+    let gram = try #require(statistics.gram())
+    let expected = (0..<channels).flatMap { a in
+      (0..<channels).map { b in mean { $0[a] * $0[b] } }
+    }
+    #expect(relativeError(gram.values, expected) < 1e-5)
+  }
+
+  @Test func statisticsDoNotDependOnThreads() throws {
+    var generator = SeededGenerator(seed: 45)
+    let blocks = [generator.matrix(40, 300), generator.matrix(70, 300)]
+    let all = [1, 2, 7].map { collect(blocks, channels: 300, threads: $0) }
+    for other in all[1...] {
+      #expect(other.meanAbsolute == all[0].meanAbsolute)
+      #expect(other.meanSquare == all[0].meanSquare)
+    }
+    let grams = all.map { $0.gram()?.values.map(\.bitPattern) }
+    #expect(grams[0] != nil && grams[0] == grams[1] && grams[0] == grams[2])
+  }
+
+  @Test func withoutAGramThereIsNone() {
+    #expect(ActivationStatistics(channels: 3, withGram: false).gram() == nil)
+  }
+
+  @Test func askingForTheGramTwiceGivesTheSame() throws {
+    var generator = SeededGenerator(seed: 46)
+    let statistics = collect([generator.matrix(9, 4)], channels: 4, threads: 1)
+    let first = try #require(statistics.gram()).values
+    #expect(statistics.gram()?.values == first)
+  }
+
+  @Test func aChannelWithANonFiniteValueIsFound() {
+    var generator = SeededGenerator(seed: 47)
+    for bad in [Float.nan, .infinity] {
+      let x = generator.matrix(40, 5)
+      #expect(collect([x], channels: 5, threads: 1).firstNonFiniteChannel == nil)
+      unsafe x.row(33)[3] = bad
+      #expect(collect([x], channels: 5, threads: 1).firstNonFiniteChannel == 3)
+    }
+  }
+}

@@ -1,0 +1,105 @@
+// Attention over more tokens than one block of queries, against one token at a time in Double.
+
+import Glibc
+import LinearAlgebra
+import Tensors
+import TestSupport
+import Testing
+import Transformer
+
+@Suite struct AttentionTests {
+  private let attention: AttentionSpec
+  private let weights: RandomWeights
+
+  init() {
+    let (hidden, heads, keyValueHeads, dimension) = (24, 4, 2, 12)
+    let norms = ["q_norm", "k_norm"].map { NormSpec($0, size: dimension, epsilon: 1e-5) }
+    attention = AttentionSpec(
+      query: LinearSpec("q", inputs: hidden, outputs: heads * dimension, hasBias: true),
+      key: LinearSpec("k", inputs: hidden, outputs: keyValueHeads * dimension, hasBias: true),
+      value: LinearSpec("v", inputs: hidden, outputs: keyValueHeads * dimension),
+      output: LinearSpec("o", inputs: heads * dimension, outputs: hidden),
+      queryNorm: norms[0], keyNorm: norms[1], heads: heads, keyValueHeads: keyValueHeads,
+      headDimension: dimension, rotary: RotarySpec(dimensions: 8, theta: 500))
+    weights = RandomWeights([attention.query, attention.key, attention.value], norms: norms)
+  }
+
+  /// Norms and rotates one head at one position.
+  private func placed(_ head: [Double], _ norm: NormSpec?, position: Int) -> [Double] {
+    var head = head
+    if let norm {
+      let weight = weights.vector(norm.weight)
+      let mean = head.reduce(0) { $0 + $1 * $1 } / Double(head.count)
+      head = zip(head, weight).map { $0 * Double($1) / (mean + Double(norm.epsilon)).squareRoot() }
+    }
+    let half = attention.rotary.dimensions / 2
+    for i in 0..<half {
+      let angle = Double(position) / pow(attention.rotary.theta, Double(i) / Double(half))
+      let (a, b) = (head[i], head[i + half])
+      head[i] = a * cos(angle) - b * sin(angle)
+      head[i + half] = b * cos(angle) + a * sin(angle)
+    }
+    return head
+  }
+
+  private func naive(_ x: [[Double]]) -> [[Double]] {
+    let d = attention.headDimension
+    func heads(_ linear: LinearSpec) -> [[[Double]]] {
+      naiveLinear(x, linear, weights).map { row in
+        stride(from: 0, to: row.count, by: d).map { Array(row[$0..<$0 + d]) }
+      }
+    }
+    let queries = heads(attention.query).enumerated().map { position, heads in
+      heads.map { placed($0, attention.queryNorm, position: position) }
+    }
+    let keys = heads(attention.key).enumerated().map { position, heads in
+      heads.map { placed($0, attention.keyNorm, position: position) }
+    }
+    let values = heads(attention.value)
+    return x.indices.map { token in
+      (0..<attention.heads).flatMap { head -> [Double] in
+        let shared = head * attention.keyValueHeads / attention.heads
+        let weights = (0...token).map { earlier in
+          exp(
+            zip(queries[token][head], keys[earlier][shared]).reduce(0) { $0 + $1.0 * $1.1 }
+              / Double(d).squareRoot())
+        }
+        let sum = weights.reduce(0, +)
+        return (0..<d).map { channel in
+          (0...token).reduce(0) { $0 + weights[$1] * values[$1][shared][channel] } / sum
+        }
+      }
+    }
+  }
+
+  @Test(arguments: [[1], [127], [128], [129], [300], [130, 1, 257], [3, 128]])
+  func blocksOfQueriesGiveWhatOneTokenAtATimeGives(lengths: [Int]) {
+    var generator = SeededGenerator(seed: 22)
+    let x = generator.matrix(lengths.reduce(0, +), 24)
+    var sequences: [Range<Int>] = []
+    for length in lengths {
+      let start = sequences.last?.upperBound ?? 0
+      sequences.append(start..<start + length)
+    }
+    let all = rows(x)
+    let expected = sequences.flatMap { naive(Array(all[$0])) }.joined().map { Float($0) }
+    let outputs = [1, 2, 7].map { threads in
+      attention.attend(
+        x, sequences: sequences, weights: weights, workers: Workers(threads: threads)
+      ).values
+    }
+    #expect(relativeError(outputs[0], expected) < 1e-5)
+    #expect(outputs[0].map(\.bitPattern) == outputs[1].map(\.bitPattern))
+    #expect(outputs[0].map(\.bitPattern) == outputs[2].map(\.bitPattern))
+  }
+
+  @Test func laterTokensDoNotChangeEarlierOnes() {
+    var generator = SeededGenerator(seed: 23)
+    let x = generator.matrix(140, 24)
+    let workers = Workers(threads: 2)
+    let long = attention.attend(x, sequences: [0..<140], weights: weights, workers: workers)
+    let short = attention.attend(
+      x.prefix(131), sequences: [0..<131], weights: weights, workers: workers)
+    #expect(relativeError(Array(long.values.prefix(short.count)), short.values) < 1e-6)
+  }
+}

@@ -1,0 +1,153 @@
+// The forward pass against transformers: hidden states of every layer and log-probabilities.
+
+import CompressedTensors
+import Glibc
+import LinearAlgebra
+import Models
+import Safetensors
+import Tensors
+import TestSupport
+import Testing
+import Transformer
+
+let forwardCases = [
+  "published-qk-norm", "published-mtp-bf16", "published-dense-3", "no-dense-four-groups",
+  "local-experts-f16", "two-groups-whole", "null-head-dim",
+]
+
+/// A case of `fixtures/forward`, opened.
+struct ForwardCase {
+  let checkpoint: Checkpoint
+  let golden: SafetensorsFile
+  let tokens: [Int32]
+  let sequences: [Range<Int>]
+  let workers = Workers(threads: 2)
+
+  init(_ name: String) throws {
+    let folder = fixturePath("forward/" + name)
+    checkpoint = try Checkpoint(folder: folder)
+    golden = try SafetensorsFile(path: folder + "/golden.safetensors")
+    let ids = try #require(golden["input_ids"])
+    tokens = ids.integers.map { Int32($0) }
+    let length = ids.shape[1]
+    sequences = (0..<ids.shape[0]).map { $0 * length..<($0 + 1) * length }
+  }
+
+  func hidden(_ layer: Int) throws -> Matrix {
+    try golden.matrix("hidden.\(layer)", columns: checkpoint.spec.hiddenSize)
+  }
+
+  func run(_ layer: LayerSpec, _ x: Matrix) throws -> Matrix {
+    let attended = try layer.attend(
+      x, sequences: sequences, weights: checkpoint.weights, workers: workers)
+    return layer.feedForward([attended], weights: checkpoint.weights, workers: workers)[0]
+  }
+}
+
+@Suite struct ForwardTests {
+  @Test(arguments: forwardCases)
+  func everyLayerAndEveryProbabilityIsThatOfTransformers(name: String) throws {
+    let model = try ForwardCase(name)
+    let spec = model.checkpoint.spec
+    var x = model.checkpoint.embed(model.tokens)
+    for layer in spec.layers {
+      #expect(
+        relativeError(x.values, try model.hidden(layer.index).values) < 1e-4,
+        "input of layer \(layer.index)")
+      x = try model.run(layer, x)
+    }
+    #expect(relativeError(x.values, try model.hidden(spec.layers.count).values) < 1e-4)
+
+    let normed = spec.finalNorm.apply(
+      to: x, weights: model.checkpoint.weights, workers: model.workers)
+    let logits = Gemm.multiply(
+      normed, by: model.checkpoint.weights.weight(spec.head), workers: model.workers)
+    let expected = try model.golden.floats("log_probabilities")
+    #expect(logits.count == expected.count)
+    for row in 0..<logits.rows {
+      let columns = row * spec.vocabularySize..<(row + 1) * spec.vocabularySize
+      let values = logits.values[columns].map(Double.init)
+      let largest = values.max() ?? 0
+      let sum = values.reduce(0) { $0 + exp($1 - largest) }
+      for (value, golden) in zip(values, expected[columns]) {
+        #expect(abs(value - largest - log(sum) - Double(golden)) < 1e-4)
+      }
+    }
+  }
+
+  /// A mistake in one layer cannot hide behind the ones before it.
+  @Test(arguments: forwardCases)
+  func everyLayerAloneMapsTheReferenceInputToTheReferenceOutput(name: String) throws {
+    let model = try ForwardCase(name)
+    for layer in model.checkpoint.spec.layers {
+      let output = try model.run(layer, model.hidden(layer.index))
+      let expected = try model.hidden(layer.index + 1)
+      #expect(relativeError(output.values, expected.values) < 2e-5, "layer \(layer.index)")
+    }
+  }
+
+  @Test(arguments: forwardCases)
+  func outputsDoNotDependOnThreads(name: String) throws {
+    let model = try ForwardCase(name)
+    for layer in model.checkpoint.spec.layers {
+      let x = try model.hidden(layer.index)
+      let outputs = try [1, 2, 7].map { threads in
+        let workers = Workers(threads: threads)
+        let attended = try layer.attend(
+          x, sequences: model.sequences, weights: model.checkpoint.weights, workers: workers)
+        let output = layer.feedForward(
+          [attended], weights: model.checkpoint.weights, workers: workers)[0]
+        return (attended.values + output.values).map(\.bitPattern)
+      }
+      #expect(outputs[0] == outputs[1] && outputs[0] == outputs[2])
+    }
+  }
+
+  @Test(arguments: forwardCases)
+  func severalBlocksAtOnceGiveTheBytesOfOneAfterTheOther(name: String) throws {
+    let model = try ForwardCase(name)
+    let weights = model.checkpoint.weights
+    for layer in model.checkpoint.spec.layers {
+      let x = try model.hidden(layer.index)
+      let first = x.prefix(5)
+      let rest = Matrix(
+        rows: x.rows - 5, columns: x.columns, values: Array(x.values[first.count...]))
+      let together = layer.feedForward([first, rest], weights: weights, workers: model.workers)
+      let apart = [first, rest].map {
+        layer.feedForward([$0], weights: weights, workers: model.workers)[0]
+      }
+      for (one, other) in zip(together, apart) {
+        #expect(one.values.map(\.bitPattern) == other.values.map(\.bitPattern))
+      }
+    }
+  }
+
+  @Test func everyUnitIsReportedFinishedOnceAndInOrder() throws {
+    let model = try ForwardCase("local-experts-f16")
+    for layer in model.checkpoint.spec.layers {
+      var finished: [GatedMLPSpec] = []
+      _ = layer.feedForward(
+        [try model.hidden(layer.index)], weights: model.checkpoint.weights, workers: model.workers
+      ) { finished.append($0) }
+      #expect(finished == layer.mlp.units)
+    }
+  }
+
+  @Test func tapsSeeWhatTheAttentionReads() throws {
+    let model = try ForwardCase("published-qk-norm")
+    let layer = model.checkpoint.spec.layers[1]
+    let x = try model.hidden(1)
+    var seen: [Tap: Matrix] = [:]
+    let output = layer.attend(
+      x, sequences: model.sequences, weights: model.checkpoint.weights, workers: model.workers
+    ) { seen[$0] = $1 }
+    let normed = layer.inputNorm.apply(
+      to: x, weights: model.checkpoint.weights, workers: model.workers)
+    #expect(Set(seen.keys) == [.attentionInput, .attentionOutput])
+    #expect(seen[.attentionInput]?.values == normed.values)
+    let read = try #require(seen[.attentionOutput])
+    let projected = Gemm.multiply(
+      read, by: model.checkpoint.weights.weight(layer.attention.output), workers: model.workers)
+    #expect(zip(projected.values, x.values).map { $0 + $1 } == output.values)
+  }
+}

@@ -1,0 +1,84 @@
+// The choice of experts on scores written by hand.
+
+import LinearAlgebra
+import Tensors
+import TestSupport
+import Testing
+import Transformer
+
+@Suite struct RouterTests {
+  /// Scores that the router's Linear passes on as they are: x is the input, the weight the identity.
+  private struct Identity: LayerWeights {
+    let correction: [Float]
+
+    func vector(_ tensor: String) -> [Float] { correction }
+
+    func weight(_ linear: LinearSpec) -> any WeightRows {
+      let size = correction.count
+      return Matrix(
+        rows: size, columns: size,
+        values: (0..<size * size).map { $0 / size == $0 % size ? 1 : 0 })
+    }
+  }
+
+  private func route(
+    _ x: [Float], correction: [Float], k: Int, groups: Int = 1, of chosen: Int = 1,
+    normalizes: Bool = false, factor: Float = 1
+  ) -> Routing {
+    let count = correction.count
+    let router = RouterSpec(
+      linear: LinearSpec("gate", inputs: count, outputs: count), correctionBias: "correction",
+      expertsPerToken: k, groups: groups, chosenGroups: chosen, normalizes: normalizes,
+      scalingFactor: factor)
+    return router.route(
+      Matrix(rows: x.count / count, columns: count, values: x),
+      weights: Identity(correction: correction), workers: Workers(threads: 2))
+  }
+
+  @Test func theBestScoresAreChosenAndTheirSigmoidsAreTheWeights() {
+    let routing = route([0, 2, 1, -1, 3, 0, 0, 1], correction: [0, 0, 0, 0], k: 2)
+    #expect(routing.experts == [1, 2, 0, 3])
+    let expected: [Float] = [0.880797, 0.731059, 0.952574, 0.731059]
+    #expect(relativeError(routing.weights, expected) < 1e-6)
+  }
+
+  @Test func theCorrectionBiasChoosesButDoesNotWeigh() {
+    let routing = route([0, 2, 1, -1], correction: [10, 0, 0, 0], k: 2)
+    #expect(routing.experts == [0, 1])
+    #expect(relativeError(routing.weights, [0.5, 0.880797]) < 1e-6)
+  }
+
+  @Test func weightsAreNormalizedOverTheChosenAndThenScaled() {
+    let routing = route(
+      [0, 2, 1, -1], correction: [0, 0, 0, 0], k: 2, normalizes: true, factor: 3)
+    let sum: Float = 0.880797 + 0.731059
+    #expect(relativeError(routing.weights, [3 * 0.880797 / sum, 3 * 0.731059 / sum]) < 1e-6)
+  }
+
+  @Test func aGroupCountsAsMuchAsItsTwoBestExperts() {
+    // Group 0 has the best expert, group 1 the best pair: three good experts must not win for group 2 either.
+    let x: [Float] = [3, -9, -9, 1.5, 1.5, -9, 0.9, 0.9, 0.9]
+    let routing = route(x, correction: [Float](repeating: 0, count: 9), k: 2, groups: 3)
+    #expect(routing.experts == [3, 4])
+    let two = route(x, correction: [Float](repeating: 0, count: 9), k: 3, groups: 3, of: 2)
+    #expect(two.experts == [3, 4, 6])
+  }
+
+  @Test func expertsOfOtherGroupsStayOutAlsoWithNegativeChoices() {
+    let x: [Float] = [0, 0, 1, 1]
+    let routing = route(x, correction: [-2, -2, -3, -3], k: 2, groups: 2)
+    #expect(routing.experts == [0, 1])
+  }
+
+  @Test func tiesGoToTheLowerIndex() {
+    let routing = route([1, 1, 1, 1], correction: [0, 0, 0, 0], k: 3)
+    #expect(routing.experts == [0, 1, 2])
+  }
+
+  @Test func tokensAreListedByExpertInTokenOrder() {
+    let routing = route([0, 2, 1, 2, 0, 1, 2, 1, 0], correction: [0, 0, 0], k: 2)
+    let tokens = routing.byExpert(3)
+    #expect(tokens.map { $0.map(\.token) } == [[1, 2], [0, 2], [0, 1]])
+    #expect(tokens[1].map(\.weight) == [routing.weights[0], routing.weights[5]])
+  }
+}

@@ -1,0 +1,121 @@
+// Smoothing keeps the function, and every consumer is needed for that.
+
+import CompressedTensors
+import LinearAlgebra
+import Models
+import Tensors
+import TestSupport
+import Testing
+import Transformer
+
+@Suite struct SmoothingTests {
+  private struct Halves {
+    let attention: [Float]
+    let mlp: [Float]
+    /// Of every unit, on all tokens, also those that the router sent elsewhere.
+    let units: [[Float]]
+    /// Before the sigmoid: with one expert a token and normalized weights, only another choice would show.
+    let routerScores: [Float]
+  }
+
+  /// Both halves of a layer without the residual, which would hide differences.
+  private func run(_ layer: LayerSpec, _ model: ForwardCase, _ weights: any LayerWeights) throws
+    -> Halves
+  {
+    let x = try model.hidden(layer.index)
+    let workers = model.workers
+    let normed = layer.inputNorm.apply(to: x, weights: weights, workers: workers)
+    let read = layer.attention.attend(
+      normed, sequences: model.sequences, weights: weights, workers: workers)
+    let input = layer.postAttentionNorm.apply(to: x, weights: weights, workers: workers)
+    return Halves(
+      attention: Gemm.multiply(
+        read, by: weights.weight(layer.attention.output), workers: workers
+      ).values,
+      mlp: layer.mlp.apply(to: [input], weights: weights, workers: workers)[0].values,
+      units: layer.mlp.units.map {
+        $0.apply(to: input, weights: weights, workers: workers).values
+      },
+      routerScores: layer.mlp.router.map {
+        Gemm.multiply(input, by: weights.weight($0.linear), workers: workers).values
+      } ?? [])
+  }
+
+  private func largestError(_ found: Halves, _ expected: Halves) -> Float {
+    let parts = [
+      (found.attention, expected.attention), (found.mlp, expected.mlp),
+      (found.routerScores, expected.routerScores),
+    ]
+    return (parts + zip(found.units, expected.units)).map { relativeError($0, $1) }.max() ?? 0
+  }
+
+  private func scales(_ smoothing: Smoothing, _ generator: inout SeededGenerator) -> [Float] {
+    (0..<smoothing.channels).map { _ in Float.random(in: 0.25...4, using: &generator) }
+  }
+
+  @Test(arguments: forwardCases)
+  func smoothingEveryActivationOfALayerKeepsItsOutput(name: String) throws {
+    let model = try ForwardCase(name)
+    var generator = SeededGenerator(seed: 31)
+    for layer in model.checkpoint.spec.layers {
+      let applied = layer.smoothings.map { AppliedSmoothing($0, scale: scales($0, &generator)) }
+      let plain = try run(layer, model, model.checkpoint.weights)
+      let smoothed = try run(layer, model, SmoothedWeights(model.checkpoint.weights, applied))
+      #expect(largestError(smoothed, plain) < 1e-5, "layer \(layer.index)")
+    }
+  }
+
+  @Test(arguments: forwardCases)
+  func leavingOutAnyConsumerChangesTheOutput(name: String) throws {
+    let model = try ForwardCase(name)
+    var generator = SeededGenerator(seed: 32)
+    for layer in model.checkpoint.spec.layers {
+      let plain = try run(layer, model, model.checkpoint.weights)
+      for smoothing in layer.smoothings {
+        let scale = scales(smoothing, &generator)
+        for left in smoothing.consumers {
+          let incomplete = Smoothing(
+            tap: smoothing.tap, producer: smoothing.producer,
+            consumers: smoothing.consumers.filter { $0 != left })
+          let weights = SmoothedWeights(
+            model.checkpoint.weights, [AppliedSmoothing(incomplete, scale: scale)])
+          let error = largestError(try run(layer, model, weights), plain)
+          #expect(error > 1e-3, "\(smoothing.producerName) without \(left.name)")
+        }
+      }
+    }
+  }
+
+  @Test(arguments: forwardCases)
+  func everyLinearOfALayerButTheOutputProjectionIsSmoothed(name: String) throws {
+    let spec = try ForwardCase(name).checkpoint.spec
+    for layer in spec.layers {
+      let consumers = layer.smoothings.flatMap(\.consumers)
+      #expect(Set(consumers.map(\.name)).count == consumers.count, "consumed twice")
+      let linears = layer.linears + (layer.mlp.router.map { [$0.linear] } ?? [])
+      let whole = layer.attention.heads == layer.attention.keyValueHeads
+      let expected = linears.filter { whole || $0 != layer.attention.output }
+      #expect(Set(consumers.map(\.name)) == Set(expected.map(\.name)))
+      for smoothing in layer.smoothings {
+        #expect(smoothing.consumers.allSatisfy { $0.inputs == smoothing.channels })
+        #expect(layer.smoothing(at: smoothing.tap) == smoothing)
+      }
+    }
+  }
+
+  @Test func rowsDecodeAnywhereAsTheWholeDoes() {
+    var generator = SeededGenerator(seed: 33)
+    let base = generator.matrix(9, 5)
+    let columns = generator.floats(5).map { 2 + $0 }
+    let divisors = generator.floats(9).map { 2 + $0 }
+    let smoothed = SmoothedRows(base, columnScale: columns, rowDivisor: divisors)
+    let expected = base.values.enumerated().map { index, value in
+      value * columns[index % 5] / divisors[index / 5]
+    }
+    #expect(relativeError(smoothed.matrix(0..<9).values, expected) < 1e-6)
+    let whole = smoothed.matrix(0..<9).values
+    for row in 0..<9 {
+      #expect(smoothed.matrix(row..<row + 1).values == Array(whole[row * 5..<(row + 1) * 5]))
+    }
+  }
+}
