@@ -48,6 +48,6 @@ struct Sluice: ParsableCommand {
 
   /// Usage errors, help and version belong to the argument parser.
   private static func isOurs(_ error: any Error) -> Bool {
-    exitCode(for: error) == .failure
+    exitCode(for: error) == .failure && !(error is ExitCode)
   }
 }

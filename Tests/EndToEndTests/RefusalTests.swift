@@ -206,7 +206,7 @@ func expectRefusal(
       try write("".utf8, to: "\(folder)/file")
       for output in ["\(folder)/file", "\(folder)/file/out"] {
         let outcome = try Program.run(["quantize", fixtureModel, "--output", output] + quickly)
-        expectRefusal(outcome, ["\(folder)/file", "a file, not a folder", "--output"])
+        expectRefusal(outcome, ["\(folder)/file", "a file stands where a folder is needed"])
       }
     }
   }
