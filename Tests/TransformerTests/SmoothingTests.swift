@@ -32,7 +32,9 @@ import Transformer
       attention: Gemm.multiply(
         read, by: weights.weight(layer.attention.output), workers: workers
       ).values,
-      mlp: layer.mlp.apply(to: [input], weights: weights, workers: workers)[0].values,
+      mlp: layer.mlp.apply(
+        to: [input], routings: layer.mlp.route([input], weights: weights, workers: workers),
+        weights: weights, workers: workers)[0].values,
       units: layer.mlp.units.map {
         $0.apply(to: input, weights: weights, workers: workers).values
       },
