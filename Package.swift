@@ -92,6 +92,12 @@ let targets: [Target] = [
   .testTarget(
     name: "CalibrationTests",
     dependencies: ["Calibration", "ScratchStore", "SystemIO", "Tensors", "TestSupport"]),
+  .testTarget(
+    name: "PipelineTests",
+    dependencies: [
+      "Calibration", "CompressedTensors", "JSON", "Models", "Pipeline", "Planning", "Quantization",
+      "Safetensors", "SystemIO", "TestSupport", "Transformer",
+    ]),
   // Runs the program that stands beside the test bundle.
   .testTarget(
     name: "EndToEndTests",

@@ -1,14 +1,36 @@
 // Where text goes: results to stdout, progress and errors to stderr.
 
 internal import Glibc
+import Synchronization
 
 enum Console {
-  static func error(_ line: String) { write(line + "\n", to: STDERR_FILENO) }
+  /// Whether a live line is on the terminal; the next line goes in its place.
+  private static let hasLiveLine = Mutex(false)
+
+  static func error(_ line: String) {
+    hasLiveLine.withLock { live in
+      write((live ? "\r\u{1B}[K" : "") + line + "\n", to: STDERR_FILENO)
+      live = false
+    }
+  }
 
   static func out(_ line: String) { write(line + "\n", to: STDOUT_FILENO) }
 
   /// Replaces the live line of a terminal.
-  static func live(_ line: String) { write("\r\u{1B}[K" + line, to: STDERR_FILENO) }
+  static func live(_ line: String) {
+    hasLiveLine.withLock { live in
+      write("\r\u{1B}[K" + line, to: STDERR_FILENO)
+      live = true
+    }
+  }
+
+  /// Takes the live line away.
+  static func endLive() {
+    hasLiveLine.withLock { live in
+      if live { write("\r\u{1B}[K", to: STDERR_FILENO) }
+      live = false
+    }
+  }
 
   static var stderrIsTerminal: Bool { isatty(STDERR_FILENO) == 1 }
 

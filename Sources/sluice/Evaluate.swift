@@ -75,7 +75,7 @@ struct Evaluate: ParsableCommand {
     let result = try EvaluateModel(options) { folder, done, layers in
       if isTerminal { Console.live("\(folder): layer \(done)/\(layers)") }
     }.run()
-    if isTerminal { Console.live("") }
+    Console.endLive()
     Console.out(json ? Self.json(result).serialized(indent: 2) : Self.text(result))
   }
 

@@ -62,7 +62,6 @@ final class ProgressLine {
   }
 
   private func line(_ text: String) {
-    if isTerminal { Console.live("") }
     Console.error(text)
     lastShown = nil
   }

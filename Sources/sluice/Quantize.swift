@@ -51,7 +51,7 @@ private final class SignalWatch {
       signal(number, SIG_IGN)
       let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
       source.setEventHandler {
-        Console.error("\nstopping at the next commit; once more to stop at once")
+        Console.error("stopping at the next commit; once more to stop at once")
         handler()
         signal(number, SIG_DFL)
       }

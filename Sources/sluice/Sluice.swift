@@ -38,7 +38,7 @@ struct Sluice: ParsableCommand {
       Console.error(
         "stopped at a commit; the same command goes on from there (\(interrupted.output))")
       Glibc.exit(130)
-    } catch  where isOurs(error) {
+    } catch let error where isOurs(error) {
       Console.error("error: \(error)")
       Glibc.exit(1)
     } catch {

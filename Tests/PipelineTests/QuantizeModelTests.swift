@@ -1,0 +1,131 @@
+// The run as a whole: the same bytes however it is cut, and nothing believed that was not committed.
+
+import CompressedTensors
+import Models
+import Pipeline
+import Planning
+import Quantization
+import SystemIO
+import TestSupport
+import Testing
+import Transformer
+
+@Suite struct QuantizeModelTests {
+  @Test(arguments: [SmoothingLoss.diagonal, .gram])
+  func `a run interrupted after every commit gives the bytes of one that was not`(
+    loss: SmoothingLoss
+  ) throws {
+    try withTemporaryFolder { folder in
+      var options = SmallRun.options(folder + "/whole")
+      options.loss = loss
+      try SmallRun.run(options)
+      options.output = folder + "/cut"
+      // Small enough for one expert at a time: as many commits as there are.
+      options.memory = try QuantizePlan(options).run.smallestBudget
+      var interruptions = 0
+      while true {
+        let interruption = Interruption()
+        do {
+          let plan = try QuantizePlan(options)
+          try QuantizeModel(plan, interruption: interruption) { event in
+            if case .progress = event { interruption.request() }
+          }.run()
+          break
+        } catch let stopped as Interrupted {
+          #expect(stopped.output == options.output)
+          #expect(!FileSystem.exists(options.output + "/config.json"))
+          interruptions += 1
+          try #require(interruptions < 100)
+        }
+      }
+      // Copy; attend and advance of layer 0; attend and each unit of layer 1.
+      #expect(interruptions >= 4)
+      #expect(try SmallRun.contents(folder + "/whole") == SmallRun.contents(folder + "/cut"))
+    }
+  }
+
+  @Test func `threads and memory leave every byte as it is`() throws {
+    try withTemporaryFolder { folder in
+      var options = SmallRun.options(folder + "/0")
+      try SmallRun.run(options)
+      let expected = try SmallRun.contents(options.output)
+      let smallest = try QuantizePlan(options).run.smallestBudget
+      for (index, (threads, memory)) in [(1, 256 << 20), (3, 4 << 30), (1, smallest)].enumerated() {
+        options.output = "\(folder)/\(index + 1)"
+        options.threads = threads
+        options.memory = memory
+        try SmallRun.run(options)
+        #expect(try SmallRun.contents(options.output) == expected)
+      }
+    }
+  }
+
+  @Test func `going on under other options is refused by their name`() throws {
+    try withTemporaryFolder { folder in
+      var options = SmallRun.options(folder + "/out")
+      let interruption = Interruption()
+      #expect(throws: Interrupted.self) {
+        try QuantizeModel(QuantizePlan(options), interruption: interruption) { event in
+          if case .progress = event { interruption.request() }
+        }.run()
+      }
+      options.loss = .gram
+      let error = #expect(throws: RunStateError.self) { try SmallRun.run(options) }
+      #expect("\(try #require(error))".contains("--loss diagonal, this run has gram"))
+      options.restarts = true
+      try SmallRun.run(options)
+      #expect(FileSystem.exists(options.output + "/config.json"))
+    }
+  }
+
+  @Test func `a finished run is not done again`() throws {
+    try withTemporaryFolder { folder in
+      let options = SmallRun.options(folder + "/out")
+      try SmallRun.run(options)
+      let before = try SmallRun.contents(options.output)
+      var layers = 0
+      try SmallRun.run(options) { if case .layerFinished = $0 { layers += 1 } }
+      #expect(layers == 0)
+      #expect(try SmallRun.contents(options.output) == before)
+    }
+  }
+
+  @Test func `the proof names the smoothing of which any consumer is missing`() throws {
+    let options = SmallRun.options("")
+    let checkpoint = try Checkpoint(folder: options.model)
+    var proven = 0
+    for (layer, spec) in checkpoint.spec.layers.enumerated() {
+      for (index, smoothing) in spec.smoothings.enumerated() where smoothing.consumers.count > 1 {
+        for missing in smoothing.consumers.indices {
+          try withTemporaryFolder { folder in
+            var options = options
+            options.output = folder + "/out"
+            var broken = checkpoint
+            broken.spec.layers[layer].smoothings[index].consumers.remove(at: missing)
+            let plan = try QuantizePlan(options, checkpoint: broken)
+            let error = #expect(
+              throws: FunctionChanged.self, "without \(smoothing.consumers[missing].name)"
+            ) {
+              try QuantizeModel(plan) { _ in }.run()
+            }
+            #expect(error?.smoothing.contains(smoothing.producerName) == true)
+            #expect(error?.layer == layer)
+            proven += 1
+          }
+        }
+      }
+    }
+    // q, k, v of both layers; gate and up of the dense MLP, the shared and all routed experts; the router.
+    #expect(proven == 6 + 2 + 2 + 8 + 1)
+  }
+
+  @Test func `hidden states are gone at the end, and choices stay`() throws {
+    try withTemporaryFolder { folder in
+      let options = SmallRun.options(folder + "/out")
+      try SmallRun.run(options)
+      #expect(
+        try FileSystem.list(options.output + "/.sluice")
+          == ["choices.jsonl", "lock", "smoothing.safetensors", "state.json"])
+    }
+  }
+}
