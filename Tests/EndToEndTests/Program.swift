@@ -49,6 +49,14 @@ final class Program {
   /// What was written to stderr so far.
   var stderr: String { get throws { try text("stderr") } }
 
+  /// Returns when the first layer is done, or after ten seconds.
+  func waitForFirstLayer() throws {
+    for _ in 0..<10_000 {
+      if try stderr.contains("layer 1/") { return }
+      usleep(1000)
+    }
+  }
+
   func wait() throws -> Outcome {
     var status: Int32 = 0
     while unsafe waitpid(pid, &status, 0) < 0 {

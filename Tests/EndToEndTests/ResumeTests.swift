@@ -34,10 +34,7 @@ private func command(_ output: String, _ more: [String] = []) -> [String] {
     -> Outcome
   {
     let program = try Program(command, in: folder)
-    for _ in 0..<10_000 {
-      if try program.stderr.contains("layer 1/") { break }
-      usleep(1000)
-    }
+    try program.waitForFirstLayer()
     program.send(signal)
     return try program.wait()
   }
