@@ -12,18 +12,21 @@ import Testing
 @Suite struct CheckpointTests {
   private let fixture = "forward/local-experts-f16"
 
-  /// A copy of the fixture whose tensors are what `edit` makes of the list.
-  private func withTensors(
-    _ edit: ([TensorSpec]) -> [TensorSpec], _ body: (String) throws -> Void
-  ) throws {
+  private var specs: [TensorSpec] {
+    get throws {
+      try SafetensorsFile(path: fixturePath(fixture + "/model.safetensors")).tensors.map {
+        TensorSpec(name: $0.name, dtype: $0.dtype, shape: $0.shape)
+      }
+    }
+  }
+
+  /// A copy of the fixture with other tensors.
+  private func withTensors(_ specs: [TensorSpec], _ body: (String) throws -> Void) throws {
     try withCopiedFixture(fixture) { folder in
-      let file = try SafetensorsFile(path: folder + "/model.safetensors")
-      let specs = file.tensors.map { TensorSpec(name: $0.name, dtype: $0.dtype, shape: $0.shape) }
       // Contents do not matter: opening reads headers only.
-      let layout = ShardLayout(singleFile: "model.safetensors", tensors: edit(specs))
-      let zeros = [UInt8](
-        repeating: 0, count: layout.shards[0].byteCount - layout.shards[0].header.count)
-      try replaceFile(folder + "/model.safetensors", with: layout.shards[0].header + zeros)
+      let shard = ShardLayout(singleFile: "model.safetensors", tensors: specs).shards[0]
+      let zeros = [UInt8](repeating: 0, count: shard.byteCount - shard.header.count)
+      try replaceFile(folder + "/model.safetensors", with: shard.header + zeros)
       try body(folder)
     }
   }
@@ -73,10 +76,10 @@ import Testing
 
   @Test func missingTensorsAreCountedAndTheFirstFiveNamed() throws {
     let gone = "model.layers.2.mlp.gate.e_score_correction_bias"
-    try withTensors({ $0.filter { $0.name != gone } }) { folder in
+    try withTensors(specs.filter { $0.name != gone }) { folder in
       expect(.missing(folder: folder, count: 1, names: [gone]), for: folder)
     }
-    try withTensors({ $0.filter { !$0.name.contains("norm") } }) { folder in
+    try withTensors(specs.filter { !$0.name.contains("norm") }) { folder in
       let error = #expect(throws: CheckpointError.self) { try Checkpoint(folder: folder) }
       guard case .missing(_, let count, let names) = error else { return }
       #expect(count == 17 && names.count == 5)
@@ -86,28 +89,28 @@ import Testing
 
   @Test func tensorsThatNoDescriptionClaimsAreRefused() throws {
     let extra = TensorSpec(name: "model.layers.0.mlp.extra.weight", dtype: .f16, shape: [1])
-    try withTensors({ $0 + [extra] }) { folder in
+    try withTensors(specs + [extra]) { folder in
       expect(.unclaimed(folder: folder, count: 1, names: [extra.name]), for: folder)
     }
     // A layer behind the last one and the one multi-token-prediction layer.
     let beyond = TensorSpec(name: "model.layers.5.enorm.weight", dtype: .f16, shape: [32])
-    try withTensors({ $0 + [beyond] }) { folder in
+    try withTensors(specs + [beyond]) { folder in
       expect(.unclaimed(folder: folder, count: 1, names: [beyond.name]), for: folder)
     }
   }
 
   @Test func tensorsOfAPredictionLayerMayBeThere() throws {
     let extra = TensorSpec(name: "model.layers.4.enorm.weight", dtype: .f16, shape: [32])
-    try withTensors({ $0 + [extra] }) { _ = try Checkpoint(folder: $0) }
+    try withTensors(specs + [extra]) { _ = try Checkpoint(folder: $0) }
   }
 
   @Test func aTensorOfAnotherShapeOrTypeIsRefused() throws {
     let name = "model.layers.1.self_attn.k_proj.weight"
     for (dtype, shape) in [(DType.f16, [32, 31]), (.f16, [32 * 32]), (.i32, [32, 32])] {
-      let edit = { (specs: [TensorSpec]) in
-        specs.map { $0.name == name ? TensorSpec(name: name, dtype: dtype, shape: shape) : $0 }
+      let edited = try specs.map {
+        $0.name == name ? TensorSpec(name: name, dtype: dtype, shape: shape) : $0
       }
-      try withTensors(edit) { folder in
+      try withTensors(edited) { folder in
         expect(
           .wrongShape(
             file: folder + "/model.safetensors", tensor: name,
