@@ -23,7 +23,7 @@ let targets: [Target] = [
   .target(name: "Quantization", dependencies: ["CKernels", "LinearAlgebra", "Tensors"]),
 
   // Models as data, and what a run needs.
-  .target(name: "Models", dependencies: ["JSON", "Safetensors", "Tensors", "Transformer"]),
+  .target(name: "Models", dependencies: ["JSON", "Transformer"]),
   .target(
     name: "CompressedTensors",
     dependencies: [
@@ -33,7 +33,10 @@ let targets: [Target] = [
   .target(name: "Calibration", dependencies: ["JSON", "ScratchStore", "SystemIO", "Tensors"]),
   .target(
     name: "Planning",
-    dependencies: ["Calibration", "CompressedTensors", "Models", "Quantization", "Transformer"]),
+    dependencies: [
+      "Calibration", "CompressedTensors", "LinearAlgebra", "Models", "Quantization", "Safetensors",
+      "Tensors", "Transformer",
+    ]),
 
   // The run, and the command line.
   .target(
@@ -45,8 +48,8 @@ let targets: [Target] = [
   .executableTarget(
     name: "sluice",
     dependencies: [
-      "Calibration", "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Pipeline", "Planning",
-      "Quantization", "Safetensors", "SystemIO", "Tensors",
+      "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Pipeline", "Planning",
+      "Quantization", "Safetensors", "SystemIO", "Tensors", "Transformer",
       .product(name: "ArgumentParser", package: "swift-argument-parser"),
     ]),
 
@@ -57,7 +60,7 @@ let targets: [Target] = [
     path: "Tests/TestSupport"),
   .testTarget(name: "CKernelsTests", dependencies: ["CKernels", "TestSupport"]),
   .testTarget(name: "SystemIOTests", dependencies: ["SystemIO", "TestSupport"]),
-  .testTarget(name: "JSONTests", dependencies: ["JSON", "TestSupport"]),
+  .testTarget(name: "JSONTests", dependencies: ["JSON"]),
   .testTarget(name: "TensorsTests", dependencies: ["Tensors", "TestSupport"]),
   .testTarget(
     name: "SafetensorsTests",
@@ -96,6 +99,10 @@ let targets: [Target] = [
       "Calibration", "CompressedTensors", "JSON", "Models", "Pipeline", "Planning", "Quantization",
       "Safetensors", "SystemIO", "TestSupport", "Transformer",
     ]),
+  // Runs the program that stands beside the test bundle.
+  .testTarget(
+    name: "EndToEndTests",
+    dependencies: ["CompressedTensors", "JSON", "Safetensors", "SystemIO", "TestSupport", "sluice"]),
 ]
 
 let package = Package(

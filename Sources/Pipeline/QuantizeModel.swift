@@ -146,6 +146,7 @@ package final class QuantizeModel {
   private let interruption: Interruption
   private let lock: FileLock
   private(set) var state: RunState
+  let scratch: String
   private let resumed: Bool
   private var operationsDone = 0.0
   private var layerChoices: [SmoothingChoice] = []
@@ -169,15 +170,15 @@ package final class QuantizeModel {
       var name = Digest()
       name.add(FileSystem.resolved(options.output))
       let scratch =
-        options.scratch.map { FileSystem.resolved($0) + "/sluice-scratch-" + name.text }
-        ?? folder.work + "/scratch"
+        options.scratch.map { FileSystem.resolved($0) + "/sluice-scratch-" + name.text } ?? ""
       let needed = plan.layout.shards.reduce(0) { $0 + $1.byteCount }
       try Self.checkSpace(
         folder.path, needed + (options.scratch == nil ? plan.run.scratchBytes : 0))
       if options.scratch != nil { try Self.checkSpace(scratch, plan.run.scratchBytes) }
       state = RunState(fingerprint: fingerprint, scratch: scratch)
     }
-    if state.position != .done { try FileSystem.createFolder(state.scratch) }
+    let scratch = state.scratch.isEmpty ? folder.work + "/scratch" : state.scratch
+    if state.position != .done { try FileSystem.createFolder(scratch) }
     writer = try ShardWriter(layout: plan.layout, folder: folder.path, resume: resumed)
     smoothingWriter = try ShardWriter(
       layout: ShardLayout(
@@ -190,6 +191,7 @@ package final class QuantizeModel {
     self.folder = folder
     self.lock = lock
     self.state = state
+    self.scratch = scratch
     self.resumed = resumed
     self.interruption = interruption
     self.report = report
@@ -240,7 +242,7 @@ package final class QuantizeModel {
       case .finish:
         try finish()
         try commit(.done)
-        try FileSystem.remove(state.scratch)
+        try FileSystem.remove(scratch)
       case .done: break
       }
     }

@@ -34,7 +34,7 @@ package enum RunPosition: Sendable, Equatable {
 package struct RunState: Sendable, Equatable {
   /// Every option and input that changes output bytes, by the name the user knows it by.
   package let fingerprint: [String: String]
-  /// Where hidden states are kept.
+  /// Where hidden states are kept; empty where that is in the output folder, which may be moved.
   package let scratch: String
   package var position: RunPosition
   /// Bytes of choices.jsonl that belong to finished units.

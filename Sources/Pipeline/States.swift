@@ -21,7 +21,7 @@ extension QuantizeModel {
   }
 
   private func path(_ kind: StateKind, layer: Int) -> String {
-    "\(state.scratch)/\(kind.rawValue)-\(layer).zst"
+    "\(scratch)/\(kind.rawValue)-\(layer).zst"
   }
 
   func writeStates(_ kind: StateKind, layer: Int) throws -> ScratchWriter {

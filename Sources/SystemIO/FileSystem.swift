@@ -36,8 +36,14 @@ package enum FileSystem {
       return unsafe String(cString: real)
     }
     let above = parent(path)
-    let name = path.split(separator: "/").last.map(String.init) ?? ""
-    return above == path ? path : resolved(above) + "/" + name
+    if above == path { return path }
+    let folder = resolved(above)
+    // Below a folder that is yet to be made, dots mean what they will mean then.
+    switch path.split(separator: "/").last.map(String.init) ?? "" {
+    case ".": return folder
+    case "..": return parent(folder)
+    case let name: return (folder == "/" ? "" : folder) + "/" + name
+    }
   }
 
   /// Creates a folder and the ones above it, durably; content with those that exist.
@@ -49,7 +55,7 @@ package enum FileSystem {
       let code = errno
       // Another process may have been quicker.
       if code == EEXIST, isFolder(path) { return }
-      throw SystemError(path: path, call: "mkdir", code: code)
+      throw SystemError(path: path, call: "mkdir", code: code == EEXIST ? ENOTDIR : code)
     }
     try synchronizeFolder(above)
   }

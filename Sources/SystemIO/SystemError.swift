@@ -28,6 +28,7 @@ package struct SystemError: Error, CustomStringConvertible, Equatable {
     case EACCES, EPERM: "check the owner and permissions, or choose another folder"
     case EROFS: "choose a folder on a writable file system"
     case ENOENT: "check the spelling of the path"
+    case ENOTDIR: "a file stands where a folder is needed; choose another path"
     case EMFILE: "raise the limit with `ulimit -n`"
     default: nil
     }

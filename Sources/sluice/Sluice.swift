@@ -40,7 +40,7 @@ struct Sluice: ParsableCommand {
       Console.error(
         "stopped at a commit; the same command goes on from there (\(interrupted.output))")
       Glibc.exit(130)
-    } catch  where isOurs(error) {
+    } catch let error where isOurs(error) {
       Console.error("error: \(error)")
       Glibc.exit(1)
     } catch {
@@ -50,6 +50,6 @@ struct Sluice: ParsableCommand {
 
   /// Usage errors, help and version belong to the argument parser.
   private static func isOurs(_ error: any Error) -> Bool {
-    exitCode(for: error) == .failure
+    exitCode(for: error) == .failure && !(error is ExitCode)
   }
 }

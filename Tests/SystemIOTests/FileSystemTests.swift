@@ -38,9 +38,19 @@ import Testing
   @Test func aFolderCannotBeCreatedUnderAFile() throws {
     try withTemporaryFolder { folder in
       try replaceFile("\(folder)/a", with: [])
-      #expect(throws: SystemError(path: "\(folder)/a", call: "mkdir", code: EEXIST)) {
+      #expect(throws: SystemError(path: "\(folder)/a", call: "mkdir", code: ENOTDIR)) {
         try FileSystem.createFolder("\(folder)/a/b")
       }
+    }
+  }
+
+  @Test func dotsBelowAFolderThatIsYetToBeMadeAreResolved() throws {
+    try withTemporaryFolder { folder in
+      let real = FileSystem.resolved(folder)
+      #expect(FileSystem.resolved("\(folder)/a/b") == "\(real)/a/b")
+      #expect(FileSystem.resolved("\(folder)/a/./b/../c/") == "\(real)/a/c")
+      #expect(FileSystem.resolved("\(folder)/a/..") == real)
+      #expect(FileSystem.resolved("/no-such-folder") == "/no-such-folder")
     }
   }
 

@@ -12,6 +12,7 @@ import Testing
     (EPERM, "Operation not permitted; check the owner and permissions, or choose another folder"),
     (EROFS, "Read-only file system; choose a folder on a writable file system"),
     (ENOENT, "No such file or directory; check the spelling of the path"),
+    (ENOTDIR, "Not a directory; a file stands where a folder is needed; choose another path"),
     (EMFILE, "Too many open files; raise the limit with `ulimit -n`"),
     (EIO, "Input/output error"),
   ])

@@ -1,0 +1,70 @@
+// A disk that is too small, or that someone else fills on the way.
+
+import Glibc
+import SystemIO
+import TestSupport
+import Testing
+
+private let options = ["--calibration", fixtureCalibration]
+
+/// Calls `body` with a folder on a file system of its own.
+private func withDisk<R>(megabytes: Int, _ body: (String) throws -> R) throws -> R {
+  try withTemporaryFolder { folder in
+    let disk = "\(folder)/disk"
+    try FileSystem.createFolder(disk)
+    let mounted = unsafe mount("none", disk, "tmpfs", 0, "size=\(megabytes)m")
+    if mounted != 0 { throw SystemError(path: disk, call: "mount", code: errno) }
+    defer { unsafe umount2(disk, Int32(MNT_DETACH)) }
+    return try body(disk)
+  }
+}
+
+/// Only root may mount, and not in every container.
+private let mayMount = getuid() == 0 && (try? withDisk(megabytes: 1) { _ in }) != nil
+
+@Suite(.enabled(if: mayMount, "needs the right to mount a small disk"))
+struct FullDiskTests {
+  @Test func aDiskThatIsTooSmallIsRefusedAtOnce() throws {
+    try withDisk(megabytes: 3) { disk in
+      let output = "\(disk)/out"
+      let refused = try Program.run(
+        ["quantize", fixtureModel, "--output", output] + options)
+      expectRefusal(refused, [output, "are needed", "are free", "--output"])
+      #expect(try FileSystem.list(output).allSatisfy { $0 == ".sluice" })
+    }
+  }
+
+  @Test func aDiskThatFillsUpStopsTheRunAndSpaceLetsItGoOn() throws {
+    try withDisk(megabytes: 64) { disk in
+      let output = "\(disk)/out"
+      let program = try Program(["quantize", fixtureModel, "--output", output] + options)
+      try program.waitForFirstLayer()
+      program.send(SIGSTOP)
+      try fill("\(disk)/filler")
+      program.send(SIGCONT)
+      let stopped = try program.wait()
+      expectRefusal(stopped, ["No space left on device", "free some space"])
+      #expect(!FileSystem.exists("\(output)/config.json"))
+
+      try FileSystem.remove("\(disk)/filler")
+      let second = try Program.run(["quantize", fixtureModel, "--output", output] + options)
+      #expect(second.end == .exit(0), "\(second)")
+      #expect(second.stderr.contains("going on"))
+      try withTemporaryFolder { folder in
+        try quantize(to: "\(folder)/straight", options)
+        #expect(differences(try result(output), try result("\(folder)/straight")) == [])
+      }
+    }
+  }
+
+  /// Writes until nothing more fits.
+  private func fill(_ path: String) throws {
+    let descriptor = unsafe open(path, O_WRONLY | O_CREAT, 0o600)
+    if descriptor < 0 { throw SystemError(path: path, call: "open", code: errno) }
+    defer { close(descriptor) }
+    for size in [1 << 20, 4096] {
+      let block = [UInt8](repeating: 1, count: size)
+      while unsafe Glibc.write(descriptor, block, size) > 0 {}
+    }
+  }
+}

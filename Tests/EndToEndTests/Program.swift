@@ -1,0 +1,113 @@
+// The program as a user runs it: arguments in, exit code and text out.
+
+import Glibc
+import SystemIO
+
+/// How a process ended and what it said.
+struct Outcome: CustomStringConvertible {
+  enum End: Equatable {
+    case exit(Int32)
+    case signal(Int32)
+  }
+
+  let end: End
+  let stdout: String
+  let stderr: String
+
+  /// Lines of stderr that are not empty.
+  var messages: [Substring] { stderr.split(separator: "\n") }
+
+  var description: String { "\(end)\nstdout: \(stdout)\nstderr: \(stderr)" }
+}
+
+/// A `sluice` process that runs.
+final class Program {
+  /// Beside the test bundle: the build that is being tested, whatever its folder is called.
+  static let path: String = {
+    let bundle = FileSystem.resolved("/proc/self/exe")
+    return bundle.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" } + "/sluice"
+  }()
+
+  private let folder: String
+  private let pid: pid_t
+
+  /// - Parameter workingFolder: the process's own; that of the tests where none is named.
+  init(_ arguments: [String], in workingFolder: String? = nil) throws {
+    folder = try makeFolder()
+    pid = try Self.spawn(arguments, output: folder, workingFolder)
+  }
+
+  deinit { try? FileSystem.remove(folder) }
+
+  /// Runs to the end.
+  static func run(_ arguments: [String], in workingFolder: String? = nil) throws -> Outcome {
+    try Program(arguments, in: workingFolder).wait()
+  }
+
+  func send(_ signal: Int32) { _ = Glibc.kill(pid, signal) }
+
+  /// What was written to stderr so far.
+  var stderr: String { get throws { try text("stderr") } }
+
+  /// Returns when the first layer is done, or after ten seconds.
+  func waitForFirstLayer() throws {
+    for _ in 0..<10_000 {
+      if try stderr.contains("layer 1/") { return }
+      usleep(1000)
+    }
+  }
+
+  func wait() throws -> Outcome {
+    var status: Int32 = 0
+    while unsafe waitpid(pid, &status, 0) < 0 {
+      if errno != EINTR { throw SystemError(path: Self.path, call: "waitpid", code: errno) }
+    }
+    let signal = status & 0x7f
+    return Outcome(
+      end: signal == 0 ? .exit(status >> 8 & 0xff) : .signal(signal), stdout: try text("stdout"),
+      stderr: try text("stderr"))
+  }
+
+  /// Kills without a chance to tidy up, once `milliseconds` have gone by.
+  func kill(after milliseconds: Double) throws -> Outcome {
+    usleep(UInt32(milliseconds * 1000))
+    send(SIGKILL)
+    return try wait()
+  }
+
+  private func text(_ name: String) throws -> String {
+    String(decoding: try FileSystem.readFile("\(folder)/\(name)"), as: UTF8.self)
+  }
+
+  private static func spawn(
+    _ arguments: [String], output: String, _ workingFolder: String?
+  ) throws -> pid_t {
+    var actions = unsafe posix_spawn_file_actions_t()
+    unsafe posix_spawn_file_actions_init(&actions)
+    defer { unsafe posix_spawn_file_actions_destroy(&actions) }
+    unsafe posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+    for (number, name) in [(STDOUT_FILENO, "stdout"), (STDERR_FILENO, "stderr")] {
+      unsafe posix_spawn_file_actions_addopen(
+        &actions, number, "\(output)/\(name)", O_WRONLY | O_CREAT, 0o600)
+    }
+    // Whoever runs the tests may ignore SIGINT; the program must not inherit that.
+    var attributes = posix_spawnattr_t()
+    unsafe posix_spawnattr_init(&attributes)
+    defer { unsafe posix_spawnattr_destroy(&attributes) }
+    var signals = sigset_t()
+    unsafe sigemptyset(&signals)
+    for signal in [SIGINT, SIGTERM, SIGHUP] { unsafe sigaddset(&signals, signal) }
+    unsafe posix_spawnattr_setsigdefault(&attributes, &signals)
+    unsafe posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGDEF))
+
+    // env changes the folder and then becomes the program, under the same number.
+    let words = (workingFolder.map { ["/usr/bin/env", "-C", $0] } ?? []) + [path] + arguments
+    var argv: [UnsafeMutablePointer<CChar>?] = unsafe words.map { unsafe strdup($0) }
+    unsafe argv.append(nil)
+    defer { unsafe argv.forEach { unsafe free($0) } }
+    var pid: pid_t = 0
+    let code = unsafe posix_spawn(&pid, words[0], &actions, &attributes, argv, environ)
+    if code != 0 { throw SystemError(path: path, call: "posix_spawn", code: code) }
+    return pid
+  }
+}

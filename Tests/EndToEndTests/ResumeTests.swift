@@ -1,0 +1,158 @@
+// Stopped, killed, started again: the same bytes, or a refusal that says why.
+
+import Glibc
+import SystemIO
+import TestSupport
+import Testing
+
+private let options = [
+  "--calibration", fixtureCalibration, "--samples", "16", "--ignore", "model.layers.0.*",
+  "--max-shard-size", "2MB", "--memory", "256MiB",
+]
+
+private func command(_ output: String, _ more: [String] = []) -> [String] {
+  ["quantize", fixtureModel, "--output", output] + options + more
+}
+
+@Suite struct ResumeTests {
+  /// An uninterrupted run and the milliseconds it took.
+  private static let reference = Result {
+    try withTemporaryFolder { folder in
+      let start = ContinuousClock.now
+      try quantize(to: "\(folder)/out", options)
+      let time = ContinuousClock.now - start
+      return (
+        files: try result("\(folder)/out"),
+        milliseconds: Double(time.components.attoseconds) / 1e15 + Double(time.components.seconds)
+          * 1e3
+      )
+    }
+  }
+
+  /// Starts a run and stops it by `signal` when the first layer is done.
+  private func stop(_ command: [String], by signal: Int32, in folder: String? = nil) throws
+    -> Outcome
+  {
+    let program = try Program(command, in: folder)
+    try program.waitForFirstLayer()
+    program.send(signal)
+    return try program.wait()
+  }
+
+  @Test(arguments: [SIGINT, SIGTERM])
+  func aStoppedRunSaysSoAndGoesOn(signal: Int32) throws {
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      let stopped = try stop(command(output), by: signal)
+      #expect(stopped.end == .exit(130), "\(stopped)")
+      #expect(stopped.stderr.contains("the same command goes on"))
+      #expect(!FileSystem.exists("\(output)/config.json"))
+      let second = try Program.run(command(output))
+      #expect(second.end == .exit(0), "\(second)")
+      #expect(second.stderr.contains("going on"))
+      #expect(differences(try result(output), try Self.reference.get().files) == [])
+    }
+  }
+
+  /// Instants from before the first file to after the last, as parts of an uninterrupted run.
+  @Test(arguments: (0..<25).map { Double($0) / 24 })
+  func aKilledRunGoesOnToTheSameBytes(part: Double) throws {
+    let reference = try Self.reference.get()
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      _ = try Program(command(output)).kill(after: part * reference.milliseconds)
+      let second = try Program.run(command(output))
+      #expect(second.end == .exit(0), "\(second)")
+      #expect(differences(try result(output), reference.files) == [])
+    }
+  }
+
+  @Test func killedAgainAndAgainItStillGetsThere() throws {
+    let reference = try Self.reference.get()
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      var kills = 0
+      var milliseconds = 10.0
+      while true {
+        let outcome = try Program(command(output)).kill(after: milliseconds)
+        if outcome.end == .exit(0) { break }
+        try #require(outcome.end == .signal(SIGKILL), "\(outcome)")
+        kills += 1
+        // Longer each time, so that a slow machine gets there too.
+        milliseconds *= 1.1
+      }
+      #expect(kills > 3)
+      #expect(differences(try result(output), reference.files) == [])
+    }
+  }
+
+  @Test func memoryThreadsAndPathsMayChangeOnTheWay() throws {
+    try withTemporaryFolder { folder in
+      let stopped = try stop(command("out"), by: SIGINT, in: folder)
+      #expect(stopped.end == .exit(130), "\(stopped)")
+      let second = try Program.run(
+        command("\(folder)/out", ["--threads", "1", "--memory", "1GiB"]), in: "/")
+      #expect(second.end == .exit(0), "\(second)")
+      #expect(differences(try result("\(folder)/out"), try Self.reference.get().files) == [])
+    }
+  }
+
+  @Test func aMovedOutputGoesOn() throws {
+    try withTemporaryFolder { folder in
+      _ = try stop(command("\(folder)/out"), by: SIGINT)
+      #expect(unsafe rename("\(folder)/out", "\(folder)/moved") == 0)
+      let second = try Program.run(command("\(folder)/moved"))
+      #expect(second.end == .exit(0), "\(second)")
+      #expect(differences(try result("\(folder)/moved"), try Self.reference.get().files) == [])
+    }
+  }
+
+  @Test(arguments: [
+    (["--group-size", "64"], ["--group-size", "128", "64"]),
+    (["--ignore", "lm_head"], ["--ignore", "model.layers.0.* lm_head"]),
+    (["--samples", "15"], ["calibration tokens"]),
+    (["--scheme", "W8A16"], ["--scheme", "4 bits", "8 bits"]),
+    (["--loss", "gram"], ["--loss", "diagonal", "gram"]),
+    (["--max-shard-size", "3MB"], ["--max-shard-size", "2000000", "3000000"]),
+  ])
+  func otherOptionsAreRefusedByName(more: [String], named: [String]) throws {
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      _ = try stop(command(output), by: SIGINT)
+      let before = try contents(output)
+      let refused = try Program.run(command(output, more))
+      expectRefusal(refused, named + ["--restart"])
+      #expect(try contents(output) == before)
+    }
+  }
+
+  @Test func restartStartsOver() throws {
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      _ = try stop(command(output, ["--scheme", "W8A16"]), by: SIGINT)
+      let again = try Program.run(command(output, ["--restart"]))
+      #expect(again.end == .exit(0), "\(again)")
+      #expect(again.stderr.contains("starting"))
+      #expect(differences(try result(output), try Self.reference.get().files) == [])
+    }
+  }
+
+  @Test func aDamagedStateIsNotTrusted() throws {
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      _ = try stop(command(output), by: SIGINT)
+      try write("{\"format\": 1".utf8, to: "\(output)/.sluice/state.json")
+      expectRefusal(try Program.run(command(output)), ["state.json", "--restart"])
+    }
+  }
+
+  @Test func aSecondProcessIsTurnedAway() throws {
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      _ = try stop(command(output), by: SIGINT)
+      let lock = try #require(try FileLock(path: "\(output)/.sluice/lock"))
+      expectRefusal(try Program.run(command(output)), [output, "another process"])
+      withExtendedLifetime(lock) {}
+    }
+  }
+}

@@ -1,0 +1,64 @@
+// The same bytes for every number of threads and every memory.
+
+import SystemIO
+import TestSupport
+import Testing
+
+/// Few rows, several token blocks, layer 0 left alone.
+private let options = [
+  "--calibration", fixtureCalibration, "--samples", "24", "--ignore", "model.layers.0.*",
+]
+
+@Suite struct SameBytesTests {
+  private static let reference = Result {
+    try withTemporaryFolder { folder in
+      try quantize(to: "\(folder)/out", options + ["--threads", "2", "--memory", "512MiB"])
+      return try result("\(folder)/out")
+    }
+  }
+
+  /// The amount that the refusal of a tiny budget tells the user to take, as it stands there.
+  private func smallestMemory(_ options: [String]) throws -> String {
+    try withTemporaryFolder { folder in
+      let outcome = try Program.run(
+        ["quantize", fixtureModel, "--output", "\(folder)/out", "--memory", "1MiB"] + options)
+      let match = try #require(
+        try outcome.stderr.firstMatch(of: Regex("raise --memory to ([0-9.]+) MiB")), "\(outcome)")
+      return try #require(match.output[1].substring) + "MiB"
+    }
+  }
+
+  @Test(arguments: ["1", "2", "3"], ["smallest", "256MiB", "2GiB"])
+  func threadsAndMemoryChangeNothing(threads: String, memory: String) throws {
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      let own = options + ["--threads", threads]
+      let memory = memory == "smallest" ? try smallestMemory(own) : memory
+      let run = try quantize(to: output, own + ["--memory", memory])
+      #expect(!run.stderr.contains("over the budget"), "\(run)")
+      #expect(differences(try result(output), try Self.reference.get()) == [])
+    }
+  }
+
+  @Test func theFolderForHiddenStatesChangesNothingAndIsLeftEmpty() throws {
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      try quantize(to: output, options + ["--scratch", "\(folder)/scratch"])
+      #expect(differences(try result(output), try Self.reference.get()) == [])
+      #expect(try FileSystem.list("\(folder)/scratch") == [])
+    }
+  }
+
+  @Test func severalShardsHoldTheSameForEveryMemory() throws {
+    try withTemporaryFolder { folder in
+      let own = options + ["--max-shard-size", "1MB"]
+      try quantize(to: "\(folder)/small", own + ["--memory", try smallestMemory(own)])
+      try quantize(to: "\(folder)/large", own + ["--memory", "1GiB", "--threads", "1"])
+      let small = try result("\(folder)/small")
+      #expect(small.keys.count { $0.hasPrefix("model-0") } > 3)
+      #expect(differences(small, try result("\(folder)/large")) == [])
+      let verify = try Program.run(["verify", "\(folder)/small", "--source", fixtureModel])
+      #expect(verify.end == .exit(0), "\(verify)")
+    }
+  }
+}
