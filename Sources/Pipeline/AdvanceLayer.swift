@@ -27,7 +27,7 @@ extension QuantizeModel {
         noteWork(operations: operations(layer, tokens: done))
         reportProgress(.advance, layer: layer.index, tokensDone: tokens)
       }
-      try results.synchronize()
+      try finishStates(results)
     }
     weights.discard(layer.linears)
   }

@@ -44,7 +44,7 @@ extension QuantizeModel {
         noteWork(operations: attendOperations(layer, tokens: block.count))
         reportProgress(.attend, layer: layer.index, tokensDone: tokens)
       }
-      try results.synchronize()
+      try finishStates(results)
     }
     if statistics[.mlpInput] != nil { warnOfUnrouted(routed, layer: layer) }
 

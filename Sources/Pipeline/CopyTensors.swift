@@ -33,6 +33,6 @@ extension QuantizeModel {
     for block in plan.blocks {
       try states.append(weights.embed(block.tokens, spec.embedding, columns: spec.hiddenSize))
     }
-    try states.synchronize()
+    try finishStates(states)
   }
 }

@@ -40,6 +40,7 @@ extension QuantizeModel {
       }
     }
     let inputs = try recordedSmoothings(of: layer).filter { $0.smoothing.tap == .mlpInput }
+    let proofTokens = smoothings.isEmpty ? nil : try proofStates(.attended, layer)
     for unit in group {
       var applied = inputs
       if let statistics = statistics[unit],
@@ -51,7 +52,7 @@ extension QuantizeModel {
             smoothing, statistics, of: layer, routedTokens: expert >= 0 ? routed[expert] : nil))
       }
       let smoothed = SmoothedWeights(weights, applied)
-      if !applied.isEmpty { try prove(units[unit], of: layer, smoothed) }
+      if let proofTokens { try prove(units[unit], of: layer, smoothed, on: proofTokens) }
       for linear in units[unit].linears {
         try write(linear.weight, linear: linear, from: smoothed, layer: layer)
         if linear.hasBias { try write(linear.bias, linear: nil, from: smoothed, layer: layer) }

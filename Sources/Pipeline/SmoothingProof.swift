@@ -37,8 +37,11 @@ extension QuantizeModel {
   }
 
   /// One unit alone, also an expert that the router never chooses.
-  func prove(_ unit: GatedMLPSpec, of layer: LayerSpec, _ smoothed: SmoothedWeights) throws {
-    let x = try proofStates(.attended, layer)
+  ///
+  /// - Parameter x: `proofStates(.attended, layer)`.
+  func prove(
+    _ unit: GatedMLPSpec, of layer: LayerSpec, _ smoothed: SmoothedWeights, on x: Matrix
+  ) throws {
     func output(_ weights: any LayerWeights) -> Matrix {
       let normed = layer.postAttentionNorm.apply(to: x, weights: weights, workers: workers)
       return unit.apply(to: normed, weights: weights, workers: workers)
@@ -69,7 +72,8 @@ extension QuantizeModel {
       difference: difference)
   }
 
-  private func proofStates(_ kind: StateKind, _ layer: LayerSpec) throws -> Matrix {
+  /// The first tokens of the first sequence, `[proofTokens, H]` or fewer.
+  func proofStates(_ kind: StateKind, _ layer: LayerSpec) throws -> Matrix {
     let states = try readStates(kind, layer: layer.index).read(0)
     return states.prefix(min(proofTokens, plan.blocks[0].sequences[0].count))
   }

@@ -28,6 +28,12 @@ extension QuantizeModel {
     try ScratchWriter(path: path(kind, layer: layer), dtype: stateType)
   }
 
+  /// Makes a finished file durable, name and all: what a commit speaks of must survive a power loss.
+  func finishStates(_ states: ScratchWriter) throws {
+    try states.synchronize()
+    try synchronizeFolder(scratch)
+  }
+
   func readStates(_ kind: StateKind, layer: Int) throws -> HiddenStates {
     try HiddenStates(
       path: path(kind, layer: layer), dtype: stateType, blocks: plan.blocks,
