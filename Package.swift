@@ -4,13 +4,14 @@ import PackageDescription
 // Read top to bottom: a target uses only what stands above it; tools/check_layers.py holds it to that.
 let targets: [Target] = [
   // The system libraries.
+  .systemLibrary(name: "CLinux"),
   .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
   .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
   // SIMD kernels. Optimised in debug builds too: the numeric tests are 30 to 350 times slower otherwise.
   .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3"])]),
 
   // Files and formats.
-  .target(name: "SystemIO"),
+  .target(name: "SystemIO", dependencies: ["CLinux"]),
   .target(name: "JSON"),
   .target(name: "Tensors", dependencies: ["CKernels"]),
   .target(name: "Safetensors", dependencies: ["JSON", "SystemIO", "Tensors"]),

@@ -148,6 +148,8 @@ package struct CheckpointWeights: LayerWeights {
   }
 
   private func storedTensors(_ linear: LinearSpec) -> [StoredTensor] {
-    [".weight", ".weight_packed", ".weight_scale"].compactMap { model[linear.name + $0] }
+    [".weight", ".weight_packed", ".weight_scale", ".weight_zero_point"].compactMap {
+      model[linear.name + $0]
+    }
   }
 }

@@ -58,7 +58,7 @@ extension LayerSpec {
   /// Every tensor of the layer, in the order of work.
   package var claims: [TensorClaim] {
     var result = [TensorClaim(inputNorm.weight, [inputNorm.size])]
-    for linear in [attention.query, attention.key, attention.value, attention.output] {
+    for linear in attention.linears {
       result += linear.claims(quantizable: true)
     }
     for norm in [attention.queryNorm, attention.keyNorm] {

@@ -58,14 +58,11 @@ extension QuantizeModel {
     for claim in layer.claims where !unitLinears.contains(claim.name) {
       try write(claim.name, linear: claim.linear, from: smoothed, layer: layer)
     }
-    weights.release(
-      [layer.attention.query, layer.attention.key, layer.attention.value, layer.attention.output])
+    weights.release(layer.attention.linears)
   }
 
   private func attendOperations(_ layer: LayerSpec, tokens: Int) -> Double {
-    let linears = [
-      layer.attention.query, layer.attention.key, layer.attention.value, layer.attention.output,
-    ]
+    let linears = layer.attention.linears
     return 2 * Double(tokens) * linears.reduce(0.0) { $0 + Double($1.inputs) * Double($1.outputs) }
   }
 

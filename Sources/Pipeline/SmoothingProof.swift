@@ -78,6 +78,7 @@ extension QuantizeModel {
     -> ProofOutput
   {
     let attended = layer.attend(x, sequences: [0..<x.rows], weights: weights, workers: workers)
+    self.weights.release(layer.attention.linears)
     let normed = layer.postAttentionNorm.apply(to: attended, weights: weights, workers: workers)
     // Experts are chosen once, from the original weights: two scores may differ by less than float32 tells apart,
     // and then a choice proves nothing. The scores themselves are compared instead.
@@ -85,7 +86,8 @@ extension QuantizeModel {
       to: attended, weights: self.weights, workers: workers)
     let routings = layer.mlp.route([original], weights: self.weights, workers: workers)
     let block = layer.feedForward(
-      [attended], routings: routings, weights: weights, workers: workers)[0]
+      [attended], routings: routings, weights: weights, workers: workers,
+      finished: { self.weights.release($0.linears) })[0]
     return ProofOutput(
       block: block,
       scores: layer.mlp.router?.scores(normed, weights: weights, workers: workers))

@@ -120,7 +120,7 @@ private struct Sizes {
   let units: Int
 
   /// What the process holds before any work: code, Swift's runtime, OpenBLAS and its threads, tokens and headers.
-  private static let processBytes = 48 << 20
+  private static let processBytes = 64 << 20
   /// OpenBLAS's packing buffers for each calling thread, as far as they are touched.
   private static let blasBytes = 12 << 20
   /// Arithmetic after which a commit is due: about a minute on a small machine.

@@ -1,5 +1,6 @@
 // Current and peak resident bytes of this process, and the processor time it used.
 
+internal import CLinux
 import Glibc
 
 /// What the kernel counts against `--memory`. Source: proc_pid_status(5).
@@ -58,5 +59,15 @@ extension ResidentMemory {
       let kibibytes = line.split(separator: " ").dropFirst().first.flatMap({ Int($0) })
     else { return 1 << 30 }
     return kibibytes << 10
+  }
+}
+
+extension ResidentMemory {
+  /// Makes the heap give large buffers back to the kernel as soon as they are freed.
+  ///
+  /// glibc raises its threshold for that with every large buffer it sees, and what is freed below the threshold stays
+  /// resident in pieces between what is not: 170 MiB over a layer of 5,120 channels. Call once, before any work.
+  package static func returnLargeBuffersAtOnce() {
+    mallopt(M_MMAP_THRESHOLD, 4 << 20)
   }
 }

@@ -77,6 +77,8 @@ package struct AttentionSpec: Sendable, Equatable {
     self.headDimension = headDimension
     self.rotary = rotary
   }
+
+  package var linears: [LinearSpec] { [query, key, value, output] }
 }
 
 /// down(silu(gate(x)) * up(x)).
@@ -217,8 +219,7 @@ package struct LayerSpec: Sendable, Equatable {
 
   /// Every Linear of the layer whose weight can be quantized; the router is none of them.
   package var linears: [LinearSpec] {
-    [attention.query, attention.key, attention.value, attention.output]
-      + mlp.units.flatMap(\.linears)
+    attention.linears + mlp.units.flatMap(\.linears)
   }
 
   package func smoothing(at tap: Tap) -> Smoothing? { smoothings.first { $0.tap == tap } }

@@ -4,6 +4,7 @@ import ArgumentParser
 internal import Glibc
 internal import LinearAlgebra
 internal import Pipeline
+internal import SystemIO
 
 @main
 struct Sluice: ParsableCommand {
@@ -31,6 +32,7 @@ struct Sluice: ParsableCommand {
 
   /// One place where errors become a line on stderr and an exit code.
   static func main() {
+    ResidentMemory.returnLargeBuffersAtOnce()
     do {
       var command = try parseAsRoot()
       try command.run()
