@@ -4,6 +4,16 @@ internal import CKernels
 internal import COpenBLAS
 package import Tensors
 
+/// A BLAS that multiplies wrongly on this CPU.
+package struct WrongProducts: Error, CustomStringConvertible, Equatable {
+  package let engine: String
+  package let difference: Float
+  package var description: String {
+    "\(engine) computes wrong products on this CPU (off by \(difference) of their size); install a "
+      + "newer OpenBLAS, or name other kernels: OPENBLAS_CORETYPE=Haswell"
+  }
+}
+
 /// Which library multiplies, and with which kernels.
 package enum Gemm {
   /// The name of OpenBLAS's kernels for this CPU, e.g. "SkylakeX"; results may differ between kernels in the last bit.
@@ -119,5 +129,41 @@ package enum Gemm {
     }
     let elapsed = (clock.now - start).components
     return rounds * operations / (Double(elapsed.seconds) + Double(elapsed.attoseconds) * 1e-18)
+  }
+
+  /// Multiplies small matrices of awkward sizes in every form that is used, and compares with plain sums: some versions
+  /// of OpenBLAS mistake newer CPUs for ones they have no working kernels for.
+  package static func check() throws(WrongProducts) {
+    useOneThread()
+    let (rows, columns, inner) = (67, 45, 131)
+    func value(_ index: Int) -> Float { Float((index * 7919) % 1021) / 510 - 1 }
+    let a = Matrix(rows: rows, columns: inner, values: (0..<rows * inner).map(value))
+    let b = Matrix(rows: inner, columns: columns, values: (0..<inner * columns).map { value($0 + 5) })
+    func transposed(_ x: Matrix) -> Matrix {
+      Matrix(
+        rows: x.columns, columns: x.rows,
+        values: (0..<x.count).map { unsafe x.row($0 % x.rows)[$0 / x.rows] })
+    }
+    let (aTransposed, bTransposed) = (transposed(a), transposed(b))
+    var largest: Float = 0
+    for (transposeA, transposeB) in [(false, false), (false, true), (true, false)] {
+      let (first, second) = (transposeA ? aTransposed : a, transposeB ? bTransposed : b)
+      let c = Matrix(rows: rows, columns: columns)
+      unsafe product(
+        transposeA: transposeA, transposeB: transposeB, rows: rows, columns: columns, inner: inner,
+        a: first.base, aStride: first.columns, b: second.base, bStride: second.columns,
+        c: c.base, cStride: columns)
+      for row in 0..<rows {
+        for column in 0..<columns {
+          let sum = (0..<inner).reduce(0.0) {
+            unsafe $0 + Double(a.row(row)[$1]) * Double(b.row($1)[column])
+          }
+          let difference = unsafe Float(abs(Double(c.row(row)[column]) - sum) / Double(inner))
+          // Not max(): a NaN must not hide.
+          if !(difference <= largest) { largest = difference }
+        }
+      }
+    }
+    if !(largest < 1e-6) { throw WrongProducts(engine: engine, difference: largest) }
   }
 }

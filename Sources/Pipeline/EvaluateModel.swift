@@ -81,6 +81,7 @@ package struct EvaluateModel {
   package init(_ options: EvaluateOptions, progress: @escaping (String, Int, Int) -> Void) throws {
     self.options = options
     self.progress = progress
+    try Gemm.check()
     workers = Workers(threads: options.threads)
     model = try Checkpoint(folder: options.model)
     reference = try options.reference.map { try Checkpoint(folder: $0) }

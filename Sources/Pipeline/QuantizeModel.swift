@@ -156,6 +156,7 @@ package final class QuantizeModel {
     _ plan: QuantizePlan, interruption: Interruption = Interruption(),
     report: @escaping (RunEvent) -> Void
   ) throws {
+    try Gemm.check()
     let options = plan.options
     let folder = OutputFolder(path: options.output)
     let lock = try folder.open(source: options.model, restart: options.restarts)
