@@ -70,7 +70,9 @@ struct OutputFolder {
   private func copyFiles(from source: String, to target: String, top: Bool) throws {
     for name in try FileSystem.list(source) where !name.hasPrefix(".") {
       let from = source + "/" + name
+      // A linked folder may lead anywhere, even to the output.
       if FileSystem.isFolder(from) {
+        if FileSystem.isLink(from) { continue }
         try FileSystem.createFolder(target + "/" + name)
         try copyFiles(from: from, to: target + "/" + name, top: false)
       } else if !(top && name == "config.json") && !Self.holdsWeights(name) {

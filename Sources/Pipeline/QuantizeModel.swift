@@ -101,6 +101,12 @@ package struct QuantizePlan: Sendable {
     } else {
       blocks = []
     }
+    for group in checkpoint.spec.layers.flatMap(\.fusedGroups) {
+      let plain = group.filter { output.fates[$0.weight] != .packed }
+      if let first = plain.first, plain.count < group.count {
+        warnings.append(.splitsFused(module: first.name))
+      }
+    }
     self.warnings = warnings
     run = try RunPlan(
       Workload(
@@ -180,12 +186,16 @@ package final class QuantizeModel {
     }
     let scratch = state.scratch.isEmpty ? folder.work + "/scratch" : state.scratch
     if state.position != .done { try FileSystem.createFolder(scratch) }
-    writer = try ShardWriter(layout: plan.layout, folder: folder.path, resume: resumed)
-    smoothingWriter = try ShardWriter(
-      layout: ShardLayout(
-        singleFile: OutputFolder.smoothingFile, tensors: plan.output.smoothingTensors),
-      folder: folder.work, resume: resumed)
-    choices = try Choices(path: folder.choices, committedBytes: state.choicesBytes)
+    do {
+      writer = try ShardWriter(layout: plan.layout, folder: folder.path, resume: resumed)
+      smoothingWriter = try ShardWriter(
+        layout: ShardLayout(
+          singleFile: OutputFolder.smoothingFile, tensors: plan.output.smoothingTensors),
+        folder: folder.work, resume: resumed)
+      choices = try Choices(path: folder.choices, committedBytes: state.choicesBytes)
+    } catch  where resumed {
+      throw RunStateError.filesChanged(path: folder.state, problem: "\(error)")
+    }
     // From here on a second run finds a state to go on from.
     if !resumed { try state.commit(to: folder.state) }
     self.plan = plan
@@ -215,6 +225,9 @@ package final class QuantizeModel {
   package func run() throws {
     let started = Clock()
     report(.started(plan.run, resumed: resumed))
+    if resumed, let asked = plan.options.scratch, !scratch.hasPrefix(FileSystem.resolved(asked)) {
+      report(.warning(.scratchStays(scratch)))
+    }
     for warning in plan.warnings { report(.warning(warning)) }
     var layerClock = Clock()
     while state.position != .done {

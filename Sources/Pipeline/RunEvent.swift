@@ -50,6 +50,8 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
   case emptyRows(Int)
   case unroutedExperts(layer: Int, experts: [Int])
   case overBudget(peak: Int, budget: Int)
+  case splitsFused(module: String)
+  case scratchStays(String)
 
   package var description: String {
     switch self {
@@ -59,6 +61,11 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
     case .unroutedExperts(let layer, let experts):
       "layer \(layer): no calibration token is routed to \(experts.count) experts "
         + "(\(experts.prefix(8).map(String.init).joined(separator: ", "))); their scales rest on all tokens alike"
+    case .splitsFused(let module):
+      "`\(module)` is left out, but inference engines load it together with Linears that are "
+        + "quantized; --ignore all of them, or vLLM will refuse the output"
+    case .scratchStays(let folder):
+      "the hidden states of this run stay in \(folder), where it began"
     case .overBudget(let peak, let budget):
       "the peak of resident memory was \(bytesText(peak)), over the budget of \(bytesText(budget))"
     }

@@ -6,12 +6,16 @@ internal import SystemIO
 /// A state that this run cannot go on from.
 package enum RunStateError: Error, CustomStringConvertible, Equatable {
   case damaged(path: String, problem: String)
+  /// An output file is not as the run left it.
+  case filesChanged(path: String, problem: String)
   case otherOptions(path: String, option: String, written: String, asked: String)
 
   package var description: String {
     switch self {
     case .damaged(let path, let problem):
       "\(path): \(problem); start over with --restart"
+    case .filesChanged(let path, let problem):
+      "\(path) speaks of files that are gone or changed: \(problem); start over with --restart"
     case .otherOptions(let path, let option, let written, let asked):
       "\(path) was written with \(option) \(written), this run has \(asked); use the same, "
         + "another --output, or --restart to start over"

@@ -97,11 +97,7 @@ package struct VerifyModel {
       findings.append(Finding(subject: module, problem: "not quantized, but not in `ignore`"))
     }
     for layer in output.spec.layers {
-      let routed = layer.mlp.routed.flatMap(\.linears)
-      let fused =
-        [[layer.attention.query, layer.attention.key, layer.attention.value], routed]
-        + layer.mlp.alwaysOn.map { [$0.gate, $0.up] }
-      for group in fused {
+      for group in layer.fusedGroups {
         let plain = group.filter { ignored.contains($0.name) }
         if !plain.isEmpty, plain.count < group.count {
           findings.append(

@@ -23,6 +23,12 @@ package enum FileSystem {
     return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
   }
 
+  /// Whether `path` itself is a symbolic link, whatever it leads to.
+  package static func isLink(_ path: String) -> Bool {
+    var status = stat()
+    return unsafe lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFLNK
+  }
+
   package static func fileSize(_ path: String) throws(SystemError) -> Int {
     var status = stat()
     try check(path, "stat") { unsafe stat(path, &status) }

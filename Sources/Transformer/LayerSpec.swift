@@ -222,5 +222,12 @@ package struct LayerSpec: Sendable, Equatable {
     attention.linears + mlp.units.flatMap(\.linears)
   }
 
+  /// Linears that inference engines load as one, and that therefore share one scheme: q, k and v; gate and up; all
+  /// routed experts. Source: vLLM's `packed_modules_mapping` and `FusedMoE`.
+  package var fusedGroups: [[LinearSpec]] {
+    [[attention.query, attention.key, attention.value], mlp.routed.flatMap(\.linears)]
+      + mlp.alwaysOn.map { [$0.gate, $0.up] }
+  }
+
   package func smoothing(at tap: Tap) -> Smoothing? { smoothings.first { $0.tap == tap } }
 }

@@ -1,6 +1,7 @@
 // The run as a whole: the same bytes however it is cut, and nothing believed that was not committed.
 
 import CompressedTensors
+import Glibc
 import Models
 import Pipeline
 import Planning
@@ -87,6 +88,46 @@ import Transformer
       try SmallRun.run(options) { if case .layerFinished = $0 { layers += 1 } }
       #expect(layers == 0)
       #expect(try SmallRun.contents(options.output) == before)
+    }
+  }
+
+  @Test(arguments: ["model-00001-of-00001.safetensors", ".sluice/choices.jsonl"])
+  func `an output whose files changed since is refused with the way out`(file: String) throws {
+    try withTemporaryFolder { folder in
+      let options = SmallRun.options(folder + "/out")
+      try SmallRun.run(options)
+      try replaceFile(options.output + "/" + file, with: [1, 2, 3])
+      let error = #expect(throws: RunStateError.self) { try SmallRun.run(options) }
+      #expect("\(try #require(error))".contains("--restart"))
+    }
+  }
+
+  @Test func `leaving out one of several Linears that are loaded as one is warned of`() throws {
+    var options = SmallRun.options("")
+    options.ignore = ["model.layers.1.self_attn.k_proj"]
+    #expect(
+      try QuantizePlan(options).warnings == [
+        .splitsFused(module: "model.layers.1.self_attn.k_proj")
+      ])
+    options.ignore = ["model.layers.1.self_attn.[qkv]_proj"]
+    #expect(try QuantizePlan(options).warnings == [])
+  }
+
+  @Test func `a folder that is a link is not copied along`() throws {
+    try withTemporaryFolder { folder in
+      var options = SmallRun.options(folder + "/out")
+      options.model = folder + "/model"
+      try FileSystem.createFolder(options.model + "/additional_chat_templates")
+      for name in try FileSystem.list(SmallRun.model) where !name.hasPrefix("golden") {
+        try FileSystem.copyFile(
+          from: SmallRun.model + "/" + name, to: options.model + "/" + name)
+      }
+      try replaceFile(options.model + "/additional_chat_templates/a.jinja", with: [65])
+      try #require(unsafe symlink(folder, options.model + "/link") == 0)
+      try SmallRun.run(options)
+      #expect(!FileSystem.exists(options.output + "/link"))
+      #expect(
+        try FileSystem.readFile(options.output + "/additional_chat_templates/a.jinja") == [65])
     }
   }
 
