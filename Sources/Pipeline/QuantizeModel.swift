@@ -101,8 +101,9 @@ package struct QuantizePlan: Sendable {
     } else {
       blocks = []
     }
+    let fates = output.fates
     for group in checkpoint.spec.layers.flatMap(\.fusedGroups) {
-      let plain = group.filter { output.fates[$0.weight] != .packed }
+      let plain = group.filter { fates[$0.weight] != .packed }
       if let first = plain.first, plain.count < group.count {
         warnings.append(.splitsFused(module: first.name))
       }
