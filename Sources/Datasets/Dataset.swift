@@ -56,6 +56,7 @@ package struct Dataset: Sendable {
 
   private static func columns(of files: [DatasetFile]) throws(DatasetError) -> [String] {
     for file in files {
+      if file.format == .parquet { return try ParquetFile(path: file.path, columns: nil).columns }
       let reader = DatasetReader(files: [file], columns: nil)
       var columns: [String] = []
       for _ in 0..<sampledRows {

@@ -76,7 +76,7 @@ package final class DatasetReader {
     case .jsonLines: opened = try JSONLines(file)
     case .json: opened = try openJSONFile(file)
     case .text: opened = try TextDocument(file)
-    case .parquet: preconditionFailure()
+    case .parquet: opened = try ParquetFile(path: file.path, columns: columns)
     }
     source = opened
     return opened
