@@ -8,9 +8,12 @@ OUT/<table>.<form>.parquet is written by pyarrow, or by `datasets` where the for
 With --speed only OUT/speed.parquet is written: chats of MIB mebibytes, by `datasets`.
 """
 import argparse
+import datetime
+import decimal
 import json
 import os
 import random
+import struct
 
 import datasets
 import pyarrow as pa
@@ -170,6 +173,150 @@ def write_forms(out, name, table):
                   column_encoding=delta_encodings(table, texts_as), **options)
 
 
+# ---- Lists as other writers built them, by hand: pyarrow reads these but does not write them.
+
+def varint(value):
+    out = bytearray()
+    while value >= 128:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes(out + bytes([value]))
+
+
+def thrift(fields):
+    """A structure of the compact protocol; fields are (number, value) in rising order."""
+    def encoded(value):
+        if isinstance(value, int):
+            return 6 if isinstance(value, Long) else 5, varint(value << 1 if value >= 0 else (-value << 1) - 1)
+        if isinstance(value, (bytes, str)):
+            data = value.encode() if isinstance(value, str) else value
+            return 8, varint(len(data)) + data
+        if isinstance(value, dict):
+            return 12, thrift(sorted(value.items()))
+        kinds = {encoded(element)[0] for element in value} or {5}
+        header = bytes([len(value) << 4 | min(kinds)]) if len(value) < 15 else bytes([0xF0 | min(kinds)]) + varint(
+            len(value))
+        return 9, header + b"".join(encoded(element)[1] for element in value)
+
+    out, last = b"", 0
+    for number, value in fields:
+        kind, data = encoded(value)
+        out, last = out + bytes([number - last << 4 | kind]) + data, number
+    return out + b"\0"
+
+
+class Long(int):
+    """A number of a field that is declared with 64 bits."""
+
+
+INT32, BYTES = 1, 6
+REQUIRED, OPTIONAL, REPEATED = 0, 1, 2
+UTF8, LIST = 0, 3
+
+
+def field(name, repetition, content, meaning=None):
+    """content: a physical type, or the fields of a group."""
+    return {"name": name, "repetition": repetition, "content": content, "meaning": meaning}
+
+
+def schema_elements(node):
+    element = {3: node["repetition"], 4: node["name"]}
+    children = [] if isinstance(node["content"], int) else node["content"]
+    element[5 if children else 1] = len(children) if children else node["content"]
+    if node["meaning"] is not None:
+        element[6] = node["meaning"]
+    return [element] + [e for child in children for e in schema_elements(child)]
+
+
+def shred(node, value, columns, path=(), repeated=0, depth=0, defined=0):
+    """Melnik et al., Dremel, section 4.2: appends (repetition, definition, value) to the columns of the leaves."""
+    path = path + (node["name"],)
+
+    def descend(value, repeated, depth, defined):
+        if isinstance(node["content"], int):
+            columns.setdefault(path, []).append((repeated, defined, value))
+            return
+        for child in node["content"]:
+            shred(child, None if value is None else value[child["name"]], columns, path, repeated, depth, defined)
+
+    if node["repetition"] == REPEATED:
+        for index, item in enumerate(value or [None]):
+            descend(item, repeated if index == 0 else depth + 1, depth + 1, defined + bool(value))
+    else:
+        present = node["repetition"] == OPTIONAL and value is not None
+        descend(value, repeated, depth, defined + present)
+
+
+def leaves(node, path=(), repetition=0, definition=0):
+    path = path + (node["name"],)
+    repetition += node["repetition"] == REPEATED
+    definition += node["repetition"] != REQUIRED
+    if isinstance(node["content"], int):
+        return [(path, node["content"], repetition, definition)]
+    return [leaf for child in node["content"] for leaf in leaves(child, path, repetition, definition)]
+
+
+def levels(values, maximum):
+    if maximum == 0:
+        return b""
+    runs = b"".join(varint(1 << 1) + bytes([value]) for value in values)
+    return struct.pack("<I", len(runs)) + runs
+
+
+def write_by_hand(path, fields, rows):
+    columns, data, chunks = {}, b"PAR1", []
+    for row in rows:
+        for node in fields:
+            shred(node, row[node["name"]], columns)
+    for path_in_schema, kind, repetition, definition in [leaf for node in fields for leaf in leaves(node)]:
+        entries = columns[path_in_schema]
+        page = levels([e[0] for e in entries], repetition) + levels([e[1] for e in entries], definition)
+        for _, level, value in entries:
+            if level == definition:
+                page += struct.pack("<i", value) if kind == INT32 else struct.pack("<I", len(value)) + value.encode()
+        header = thrift([(1, 0), (2, len(page)), (3, len(page)), (5, {1: len(entries), 2: 0, 3: 3, 4: 3})])
+        size, offset = len(header) + len(page), len(data)
+        data += header + page
+        chunks.append({2: Long(offset), 3: {1: kind, 2: [0, 3], 3: list(path_in_schema), 4: 0, 5: Long(len(entries)),
+                                            6: Long(size), 7: Long(size), 9: Long(offset)}})
+    root = {4: "schema", 5: len(fields)}
+    footer = thrift([(1, 1), (2, [root] + [e for node in fields for e in schema_elements(node)]),
+                     (3, Long(len(rows))), (4, [{1: chunks, 2: Long(len(data)), 3: Long(len(rows))}])])
+    with open(path, "wb") as file:
+        file.write(data + footer + struct.pack("<I", len(footer)) + b"PAR1")
+
+
+def write_legacy(out):
+    text = {"content": BYTES, "meaning": UTF8}
+    fields = [
+        field("bare", REPEATED, INT32),
+        field("protobuf", REPEATED, [field("role", OPTIONAL, **text), field("n", REQUIRED, INT32)]),
+        field("two_levels", OPTIONAL, [field("array", REPEATED, INT32)], LIST),
+        field("of_arrays", OPTIONAL, [field("array", REPEATED, [field("content", REQUIRED, **text)])], LIST),
+        field("of_tuples", REQUIRED, [field("of_tuples_tuple", REPEATED, [field("content", OPTIONAL, **text)])], LIST),
+        field("of_pairs", OPTIONAL, [field("bag", REPEATED, [field("role", OPTIONAL, **text),
+                                                            field("n", OPTIONAL, INT32)])], LIST),
+        field("three_levels", OPTIONAL, [field("strange", REPEATED, [field("names", OPTIONAL, **text)])], LIST),
+        field("lists", OPTIONAL, [field("array", REPEATED, [field("array", REPEATED, INT32)], LIST)], LIST),
+    ]
+    rows = [
+        {"bare": [1, 2, 3], "protobuf": [{"role": "user", "n": 1}, {"role": None, "n": 2}],
+         "two_levels": {"array": [4, 5]}, "of_arrays": {"array": [{"content": "a"}, {"content": ""}]},
+         "of_tuples": {"of_tuples_tuple": [{"content": None}, {"content": "b"}]},
+         "of_pairs": {"bag": [{"role": "x", "n": None}, {"role": None, "n": 7}]},
+         "three_levels": {"strange": [{"names": "c"}, {"names": None}]},
+         "lists": {"array": [{"array": [1, 2]}, {"array": []}, {"array": [3]}]}},
+        {"bare": [], "protobuf": [], "two_levels": {"array": []}, "of_arrays": None,
+         "of_tuples": {"of_tuples_tuple": []}, "of_pairs": None, "three_levels": None, "lists": {"array": []}},
+        {"bare": [6], "protobuf": [{"role": "assistant", "n": 3}], "two_levels": None, "of_arrays": {"array": []},
+         "of_tuples": {"of_tuples_tuple": [{"content": "d"}]}, "of_pairs": {"bag": []},
+         "three_levels": {"strange": []}, "lists": None},
+    ]
+    path = os.path.join(out, "legacy.by-hand.parquet")
+    write_by_hand(path, fields, rows)
+    write_golden(out, "legacy", pq.read_table(path))
+
+
 def write_fixtures(out):
     rng = random.Random(20260907)
     tables = {"chats": chats(rng, 24), "text": texts(rng, 40), "numbers": numbers(rng, 40),
@@ -197,14 +344,13 @@ def write_fixtures(out):
     write(out, "chats", "format-1.0", tables["chats"], version="1.0")
     dataset = datasets.Dataset.from_list(tables["chats"].to_pylist())
     dataset.to_parquet(os.path.join(out, "chats.datasets.parquet"), batch_size=10)
+    write_legacy(out)
     # Refused.
     one = tables["text"].slice(0, 4)
     for codec in ("brotli", "lz4"):
         write(out, "refused", codec, one, compression=codec)
     write(out, "refused", "byte-stream-split", pa.table({"score": [0.5, 1.5]}), use_dictionary=False,
           column_encoding={"score": "BYTE_STREAM_SPLIT"})
-    import datetime
-    import decimal
     write(out, "refused", "types", pa.table({
         "text": ["a"], "at": [datetime.datetime(2026, 9, 7)], "day": [datetime.date(2026, 9, 7)],
         "price": pa.array([decimal.Decimal("1.5")]), "bytes": pa.array([b"abcd"], pa.binary(4)),

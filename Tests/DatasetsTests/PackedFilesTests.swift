@@ -24,9 +24,9 @@ func gzip(_ bytes: [UInt8]) -> [UInt8] {
   return result + littleEndian(crc32(bytes), 4) + littleEndian(UInt32(bytes.count), 4)
 }
 
-/// RFC 8878, one frame of raw blocks without check sum.
+/// RFC 8878, one frame of raw blocks without check sum and size, with a window of 128 KiB.
 func zstd(_ bytes: [UInt8]) -> [UInt8] {
-  var result: [UInt8] = [0x28, 0xB5, 0x2F, 0xFD, 0xA0] + littleEndian(UInt32(bytes.count), 4)
+  var result: [UInt8] = [0x28, 0xB5, 0x2F, 0xFD, 0x00, 0x38]
   for start in stride(from: 0, to: max(bytes.count, 1), by: 1 << 17) {
     let part = bytes[start..<min(start + 1 << 17, bytes.count)]
     let isLast: UInt32 = part.endIndex == bytes.count ? 1 : 0

@@ -38,7 +38,7 @@ func values(_ dataset: Dataset) throws -> [JSONValue] {
 
 @Suite struct ParquetTests {
   @Test func theFixturesAreThere() {
-    #expect(readable.count == 87)
+    #expect(readable.count == 88)
   }
 
   @Test(arguments: readable)

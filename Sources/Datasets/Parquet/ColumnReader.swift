@@ -175,7 +175,7 @@ final class ColumnReader {
     let result = unsafe file.withBytes { bytes -> Result<[UInt8], PackingError> in
       let stored = unsafe UnsafeRawBufferPointer(rebasing: bytes[stored])
       if let expected = header.checkSum, unsafe expected != checkSum(stored) {
-        return .failure(PackingError(problem: "a page does not match its check sum"))
+        return .failure(PackingError(problem: "does not match its check sum"))
       }
       do throws(PackingError) {
         let rest = unsafe UnsafeRawBufferPointer(rebasing: stored[prefix...])
