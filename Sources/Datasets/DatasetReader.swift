@@ -1,0 +1,122 @@
+// The rows of a data set, one after another, file by file.
+
+package import JSON
+
+/// Why a row cannot be used while the rows around it can.
+package struct RowProblem: Error, CustomStringConvertible, Equatable {
+  package let problem: String
+
+  package var description: String { problem }
+}
+
+/// One row and where it stands.
+package struct DatasetRow: Sendable {
+  package let file: String
+  /// Counted from 0 over the whole data set, damaged rows included.
+  package let index: Int
+  /// Counted from 1: the line of a file of JSON lines, in other files the row.
+  package let line: Int
+  package let isLine: Bool
+  package let value: Result<JSONObject, RowProblem>
+
+  /// `chats.jsonl: line 7`, for messages.
+  package var place: String { "\(file): \(isLine ? "line" : "row") \(line)" }
+}
+
+/// Reads forward, at its caller's pace; what it holds does not grow with the files.
+///
+/// After an error is thrown the reader must not be used again.
+package final class DatasetReader {
+  private let files: [DatasetFile]
+  private let columns: Set<String>?
+  private var source: (any RowSource)?
+  private var nextFile = 0
+  /// The index of the row that `next` will return.
+  package private(set) var index = 0
+
+  init(files: [DatasetFile], columns: Set<String>?) {
+    self.files = files
+    self.columns = columns
+  }
+
+  /// Nil after the last row.
+  package func next() throws(DatasetError) -> DatasetRow? {
+    while let source = try openFile() {
+      if let row = try source.next() {
+        defer { index += 1 }
+        let file = files[nextFile - 1]
+        return DatasetRow(
+          file: file.path, index: index, line: row.line, isLine: file.format == .jsonLines,
+          value: row.value.map(chosen))
+      }
+      self.source = nil
+    }
+    return nil
+  }
+
+  /// Passes over rows until the next one is number `index`, or the data set ends. Quicker than reading them:
+  /// nothing is parsed, and of parquet files only what must be.
+  package func skip(to index: Int) throws(DatasetError) {
+    precondition(index >= self.index, "rows cannot be read twice")
+    while self.index < index, let source = try openFile() {
+      let wanted = index - self.index
+      let skipped = try source.skip(wanted)
+      self.index += skipped
+      if skipped < wanted { self.source = nil }
+    }
+  }
+
+  private func openFile() throws(DatasetError) -> (any RowSource)? {
+    if let source { return source }
+    guard nextFile < files.count else { return nil }
+    let file = files[nextFile]
+    nextFile += 1
+    let opened: any RowSource
+    switch file.format {
+    case .jsonLines: opened = try JSONLines(file)
+    case .json: opened = try openJSONFile(file)
+    case .text: opened = try TextDocument(file)
+    case .parquet: opened = try ParquetFile(path: file.path, columns: columns)
+    }
+    source = opened
+    return opened
+  }
+
+  private func chosen(_ object: JSONObject) -> JSONObject {
+    guard let columns, !object.keys.allSatisfy(columns.contains) else { return object }
+    return JSONObject(
+      object.entries.filter { columns.contains($0.key) }.map { ($0.key, $0.value) })
+  }
+}
+
+/// The rows of one file.
+protocol RowSource: AnyObject {
+  /// Nil after the last row.
+  func next() throws(DatasetError) -> SourceRow?
+
+  /// Passes over `count` rows; returns how many there were.
+  func skip(_ count: Int) throws(DatasetError) -> Int
+}
+
+struct SourceRow {
+  let line: Int
+  let value: Result<JSONObject, RowProblem>
+
+  init(line: Int, value: Result<JSONObject, RowProblem>) {
+    self.line = line
+    self.value = value
+  }
+
+  /// - Parameter text: JSON that should be one object.
+  init(line: Int, text: [UInt8]) {
+    self.line = line
+    do throws(JSONError) {
+      switch try JSONValue.parse(text) {
+      case .object(let object): value = .success(object)
+      case let other: value = .failure(RowProblem(problem: "expected an object, found \(other.kind)"))
+      }
+    } catch {
+      value = .failure(RowProblem(problem: "\(error)"))
+    }
+  }
+}

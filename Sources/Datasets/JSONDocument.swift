@@ -1,0 +1,230 @@
+// A file that is one JSON value: an array of rows, or an object with one array of rows.
+
+internal import JSON
+
+/// A `.json` file by its content: many write JSON lines under that name.
+func openJSONFile(_ file: DatasetFile) throws(DatasetError) -> any RowSource {
+  let scanner = JSONScanner(try ByteStream(file))
+  if try scanner.peek() == UInt8(ascii: "{") {
+    // A second value after the first makes it lines.
+    if try scanner.skipValue(), try scanner.peek() != nil { return try JSONLines(file) }
+  }
+  return try JSONDocument(file)
+}
+
+/// Hands out the elements of the array without ever holding the whole file. Only brackets, commas and strings are
+/// looked at to find where an element ends, so that a damaged one does not cost those after it.
+final class JSONDocument: RowSource {
+  private enum State {
+    case start
+    /// In the array of rows.
+    case rows
+    case end
+  }
+
+  private let scanner: JSONScanner
+  private var state = State.start
+  private var row = 0
+  /// The key of the array of rows, where the outer value is an object.
+  private var rowsKey: String?
+
+  init(_ file: DatasetFile) throws(DatasetError) {
+    scanner = JSONScanner(try ByteStream(file))
+  }
+
+  func next() throws(DatasetError) -> SourceRow? {
+    guard let range = try nextRow(keeping: true) else { return nil }
+    return SourceRow(line: row, text: Array(scanner.stream.buffer[range]))
+  }
+
+  func skip(_ count: Int) throws(DatasetError) -> Int {
+    for done in 0..<count where try nextRow(keeping: false) == nil { return done }
+    return count
+  }
+
+  private func nextRow(keeping: Bool) throws(DatasetError) -> Range<Int>? {
+    switch state {
+    case .end: return nil
+    case .start:
+      switch try scanner.peek() {
+      case UInt8(ascii: "["):
+        scanner.stream.position += 1
+      case UInt8(ascii: "{"):
+        scanner.stream.position += 1
+        guard try enterArray() else {
+          throw .notRows(file: scanner.stream.path, found: "an object without an array")
+        }
+      case nil: throw .notRows(file: scanner.stream.path, found: "nothing")
+      default: throw .notRows(file: scanner.stream.path, found: "a single value")
+      }
+      state = .rows
+      if try scanner.peek() == UInt8(ascii: "]") { return try leaveArray() }
+    case .rows:
+      if try scanner.take(",") {
+        break
+      } else if try scanner.peek() == UInt8(ascii: "]") {
+        return try leaveArray()
+      }
+      throw scanner.damage(after: row, "expected `,` or `]`")
+    }
+    guard let range = try scanner.value(limit: keeping ? ByteStream.rowLimit : .max) else {
+      throw scanner.damage(after: row, "the array does not end")
+    }
+    row += 1
+    return range
+  }
+
+  /// Goes to the first element of the next array that is a value of the outer object; false where it ends first.
+  private func enterArray() throws(DatasetError) -> Bool {
+    while true {
+      if try scanner.take("}") { return false }
+      guard try scanner.peek() == UInt8(ascii: "\""), let range = try scanner.value(endsAtColon: true),
+        let key = (try? JSONValue.parse(Array(scanner.stream.buffer[range])))?.string,
+        try scanner.take(":")
+      else { throw scanner.damage(after: row, "expected a key in quotes and `:`") }
+      if try scanner.take("[") {
+        if let first = rowsKey {
+          throw .notRows(
+            file: scanner.stream.path, found: "an object with two arrays, `\(first)` and `\(key)`")
+        }
+        rowsKey = key
+        return true
+      }
+      guard try scanner.skipValue() else { throw scanner.damage(after: row, "the object does not end") }
+      if try scanner.take(",") { continue }
+      guard try scanner.peek() == UInt8(ascii: "}") else {
+        throw scanner.damage(after: row, "expected `,` or `}`")
+      }
+    }
+  }
+
+  /// Checks what stands behind the array.
+  private func leaveArray() throws(DatasetError) -> Range<Int>? {
+    scanner.stream.position += 1
+    state = .end
+    if rowsKey != nil {
+      if try scanner.take(",") {
+        _ = try enterArray()
+      } else if try !scanner.take("}") {
+        throw scanner.damage(after: row, "expected `,` or `}`")
+      }
+    }
+    guard try scanner.peek() == nil else {
+      throw scanner.damage(after: row, "expected the end of the file")
+    }
+    return nil
+  }
+}
+
+/// Finds where JSON values end.
+final class JSONScanner {
+  let stream: ByteStream
+
+  init(_ stream: ByteStream) {
+    self.stream = stream
+  }
+
+  /// The next byte that is not white space, which stays unread.
+  func peek() throws(DatasetError) -> UInt8? {
+    while true {
+      while stream.position < stream.buffer.count {
+        let byte = stream.buffer[stream.position]
+        if !byte.isJSONSpace { return byte }
+        stream.position += 1
+      }
+      guard try stream.more() else { return nil }
+    }
+  }
+
+  func take(_ expected: Unicode.Scalar) throws(DatasetError) -> Bool {
+    guard try peek() == UInt8(ascii: expected) else { return false }
+    stream.position += 1
+    return true
+  }
+
+  /// Reads on to the `,`, `]` or `}` behind the value, which stays unread, and returns where it stands in the buffer;
+  /// nil where the file ends first. With a `limit` of `.max` the value is not kept and the range means nothing.
+  func value(limit: Int = ByteStream.rowLimit, endsAtColon: Bool = false) throws(DatasetError) -> Range<Int>? {
+    _ = try peek()
+    var extent = ValueExtent(endsAtColon: endsAtColon)
+    var searched = 0
+    while true {
+      let start = stream.position
+      if let end = stream.withBytes({ extent.end(in: $0, from: start + searched) }) {
+        stream.position = end
+        return start..<end
+      }
+      searched = stream.buffer.count - start
+      if limit == .max {
+        stream.position = stream.buffer.count
+        searched = 0
+      } else if searched > limit {
+        throw .rowTooLong(file: stream.path, place: "a value", limit: limit)
+      }
+      guard try stream.more() else { return nil }
+    }
+  }
+
+  /// Passes over a whole value; an object or an array ends with its bracket. False where the file ends first.
+  func skipValue() throws(DatasetError) -> Bool {
+    let first = try peek()
+    guard first == UInt8(ascii: "{") || first == UInt8(ascii: "[") else {
+      return try value(limit: .max) != nil
+    }
+    // From inside, the value ends at its own closing bracket, but for the commas.
+    stream.position += 1
+    while true {
+      guard try value(limit: .max) != nil else { return false }
+      let end = stream.buffer[stream.position]
+      stream.position += 1
+      if end != UInt8(ascii: ",") { return true }
+    }
+  }
+
+  func damage(after row: Int, _ problem: String) -> DatasetError {
+    .damaged(file: stream.path, place: row == 0 ? "before the first row" : "after row \(row)", problem: problem)
+  }
+}
+
+/// How deep in brackets and quotes the bytes so far have led.
+private struct ValueExtent {
+  let endsAtColon: Bool
+  private var depth = 0
+  private var inString = false
+  private var isEscaped = false
+
+  init(endsAtColon: Bool) {
+    self.endsAtColon = endsAtColon
+  }
+
+  mutating func end(in bytes: Span<UInt8>, from start: Int) -> Int? {
+    var index = start
+    while index < bytes.count {
+      let byte = bytes[index]
+      if inString {
+        if isEscaped {
+          isEscaped = false
+        } else if byte == UInt8(ascii: "\\") {
+          isEscaped = true
+        } else if byte == UInt8(ascii: "\"") {
+          inString = false
+        }
+      } else {
+        switch byte {
+        case UInt8(ascii: "\""): inString = true
+        case UInt8(ascii: "{"), UInt8(ascii: "["): depth += 1
+        case UInt8(ascii: "}"), UInt8(ascii: "]"):
+          if depth == 0 { return index }
+          depth -= 1
+        case UInt8(ascii: ","):
+          if depth == 0 { return index }
+        case UInt8(ascii: ":"):
+          if depth == 0, endsAtColon { return index }
+        default: break
+        }
+      }
+      index += 1
+    }
+    return nil
+  }
+}

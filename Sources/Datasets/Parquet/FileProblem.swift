@@ -1,0 +1,41 @@
+// What is wrong inside a parquet file, before the file's name is known.
+
+/// Becomes a `DatasetError` where the file is known.
+struct FileProblem: Error {
+  enum Kind {
+    case damaged(String)
+    case unsupported(expected: String, found: String, wayOut: String)
+  }
+
+  let kind: Kind
+  /// The part of the file: a column, the footer; the outermost that knows fills it in.
+  var place: String?
+
+  static func damaged(_ problem: String, at place: String? = nil) -> FileProblem {
+    FileProblem(kind: .damaged(problem), place: place)
+  }
+
+  static func unsupported(
+    _ place: String? = nil, expected: String, found: String, wayOut: String = Self.rewrite
+  ) -> FileProblem {
+    FileProblem(
+      kind: .unsupported(expected: expected, found: found, wayOut: wayOut), place: place)
+  }
+
+  private static let rewrite = "write the file again with `datasets` or pyarrow"
+
+  func error(file: String) -> DatasetError {
+    let place = place ?? "parquet"
+    return switch kind {
+    case .damaged(let problem):
+      .damaged(file: file, place: place, problem: problem)
+    case .unsupported(let expected, let found, let wayOut):
+      .unsupported(file: file, what: place, expected: expected, found: found, wayOut: wayOut)
+    }
+  }
+
+  /// The same problem, said to be at `place` unless it knows better.
+  func located(_ place: @autoclosure () -> String) -> FileProblem {
+    FileProblem(kind: kind, place: self.place ?? place())
+  }
+}
