@@ -18,7 +18,7 @@ package struct Tokenizer: Sendable {
   let decoders: [Decoder]?
   /// Texts as the file spells them.
   let vocabulary: Vocabulary
-  /// Contents of the added tokens by id.
+  /// What the added tokens decode to: their content, normalized where they are looked for by that.
   let addedContents: [Int32: [UInt8]]
   /// Cuts that come before everything else, of the schemes of rank files.
   let slices: TextSlices?
@@ -50,7 +50,8 @@ package struct Tokenizer: Sendable {
     self.vocabulary = vocabulary
     self.slices = slices
     var contents: [Int32: [UInt8]] = [:]
-    for token in addedTokens { contents[token.id] = token.content }
+    for token in raw { contents[token.id] = token.content }
+    for (token, pattern) in zip(normalized, patterns) { contents[token.id] = pattern }
     addedContents = contents
   }
 
