@@ -1,0 +1,195 @@
+// Regular expressions: Oniguruma, with the Unicode sets of the tokenizers package.
+
+internal import COniguruma
+
+/// A compiled regular expression.
+///
+/// The engine is the one the tokenizers package uses, but the Unicode tables of an installed
+/// Oniguruma are older or newer than its own. So every construct that asks a table (`\p{…}`, `\w`,
+/// `\d`, `\b`) is written out as the set it stands for before the engine sees it.
+@safe final class Pattern: Sendable {
+  // Compiled once, freed with the last owner, and only read in between: Oniguruma allows searches
+  // from several threads as long as each has a region of its own.
+  nonisolated(unsafe) private let regex: OnigRegex
+
+  struct Problem: Error {
+    let text: String
+  }
+
+  private static let initialized = oniguruma_initialize()
+
+  init(_ source: String) throws(Problem) {
+    guard Self.initialized == ONIG_NORMAL else { throw Problem(text: "Oniguruma does not start") }
+    let pattern = Array(try PatternRewriter(source).rewritten().utf8)
+    var compiled: OnigRegex?
+    var problem = unsafe OnigErrorInfo()
+    let code = unsafe oniguruma_compile(&compiled, pattern, pattern.count, &problem)
+    guard code == ONIG_NORMAL, let compiled = unsafe compiled else {
+      throw Problem(text: unsafe Self.message(code, &problem))
+    }
+    unsafe regex = compiled
+  }
+
+  deinit { unsafe onig_free(regex) }
+
+  /// Where a search leaves what it found; one per thread.
+  @safe final class Region {
+    nonisolated(unsafe) fileprivate let pointer: UnsafeMutablePointer<OnigRegion>
+
+    init() { unsafe pointer = onig_region_new()! }
+    deinit { unsafe onig_region_free(pointer, 1) }
+  }
+
+  /// Appends every match in `text[range]`, from left to right, without overlaps. The range is searched as if there was
+  /// nothing before and behind it.
+  func findMatches(
+    in text: [UInt8], _ range: Range<Int>, _ region: Region, into matches: inout [Range<Int>]
+  ) throws(TokenizerError) {
+    let failure: CInt = unsafe text.withUnsafeBufferPointer { buffer in
+      guard let base = buffer.baseAddress else { return 0 }
+      let start = unsafe base + range.lowerBound
+      let end = unsafe base + range.upperBound
+      var position = unsafe start
+      var lastEnd: Int?
+      while unsafe position <= end {
+        let found = unsafe onig_search(
+          regex, start, end, position, end, region.pointer, ONIG_OPTION_NONE)
+        if found == ONIG_MISMATCH { return 0 }
+        if found < 0 { return found }
+        let lower = Int(unsafe region.pointer.pointee.beg[0])
+        let upper = Int(unsafe region.pointer.pointee.end[0])
+        unsafe position = start + upper
+        if lower == upper {
+          if lastEnd == lower {
+            // An empty match where the last one ended does not count; look again one scalar on.
+            if unsafe position == end { return 0 }
+            repeat { unsafe position += 1 } while unsafe position < end && position.pointee & 0xC0 == 0x80
+            continue
+          }
+        }
+        lastEnd = upper
+        matches.append(range.lowerBound + lower..<range.lowerBound + upper)
+      }
+      return 0
+    }
+    if failure != 0 { throw .unmatchable(problem: unsafe Self.message(failure, nil)) }
+  }
+
+  @unsafe
+  private static func message(_ code: CInt, _ problem: UnsafeMutablePointer<OnigErrorInfo>?) -> String {
+    var message = [UInt8](repeating: 0, count: Int(ONIG_MAX_ERROR_MESSAGE_LEN))
+    let length = unsafe oniguruma_message(&message, code, problem)
+    return String(decoding: message.prefix(Int(length)), as: UTF8.self)
+  }
+}
+
+/// Writes out the constructs whose meaning depends on a version of Unicode.
+private struct PatternRewriter {
+  private let source: [Unicode.Scalar]
+  private var position = 0
+  private var depth = 0
+  private var result = ""
+
+  init(_ source: String) {
+    self.source = Array(source.unicodeScalars)
+  }
+
+  func rewritten() throws(Pattern.Problem) -> String {
+    var copy = self
+    try copy.run()
+    return copy.result
+  }
+
+  private var isInClass: Bool { depth > 0 }
+
+  private mutating func run() throws(Pattern.Problem) {
+    while position < source.count {
+      let scalar = source[position]
+      switch scalar {
+      case "\\":
+        try escape()
+      case "[":
+        if isInClass, position + 1 < source.count, source[position + 1] == ":" {
+          throw Pattern.Problem(text: "POSIX brackets `[:…:]` are not supported")
+        }
+        copy()
+        depth += 1
+        if position < source.count, source[position] == "^" { copy() }
+        // A bracket that closes at once is meant as itself.
+        if position < source.count, source[position] == "]" { copy() }
+      case "]":
+        copy()
+        if isInClass { depth -= 1 }
+      default:
+        copy()
+      }
+    }
+  }
+
+  private mutating func copy() {
+    result.unicodeScalars.append(source[position])
+    position += 1
+  }
+
+  private mutating func escape() throws(Pattern.Problem) {
+    guard position + 1 < source.count else { throw Pattern.Problem(text: "end pattern at escape") }
+    let kind = source[position + 1]
+    switch kind {
+    case "p", "P":
+      try property(negated: kind == "P")
+    case "d", "D":
+      position += 2
+      write(UnicodeSets.decimal, negated: kind == "D")
+    case "w", "W":
+      position += 2
+      write(UnicodeSets.word, negated: kind == "W")
+    case "b" where !isInClass, "B" where !isInClass:
+      position += 2
+      let word = Self.ranges(UnicodeSets.word)
+      let same = kind == "B"
+      result += "(?:(?<=[\(word)])(?\(same ? "=" : "!")[\(word)])"
+      result += "|(?<![\(word)])(?\(same ? "!" : "=")[\(word)]))"
+    case "X", "y", "Y":
+      throw Pattern.Problem(text: "`\\\(kind)` is not supported")
+    default:
+      copy()
+      copy()
+    }
+  }
+
+  /// `\p{Name}`, `\p{^Name}` and `\P{Name}`.
+  private mutating func property(negated: Bool) throws(Pattern.Problem) {
+    var end = position + 2
+    while end < source.count, source[end] != "}" { end += 1 }
+    guard position + 2 < source.count, source[position + 2] == "{", end < source.count else {
+      throw Pattern.Problem(text: "`\\p` without a name in braces")
+    }
+    var name = source[(position + 3)..<end]
+    var negated = negated
+    if name.first == "^" {
+      negated.toggle()
+      name.removeFirst()
+    }
+    var text = ""
+    text.unicodeScalars.append(contentsOf: name)
+    guard let set = UnicodeSets.property(text) else {
+      throw Pattern.Problem(text: "property `\(text)` is not supported")
+    }
+    position = end + 1
+    write(set, negated: negated)
+  }
+
+  private mutating func write(_ set: ScalarSet, negated: Bool) {
+    // Brackets inside brackets are a union, so the same text serves inside and outside of them.
+    result += "[\(negated ? "^" : "")\(Self.ranges(set))]"
+  }
+
+  private static func ranges(_ set: ScalarSet) -> String {
+    var text = ""
+    for range in set.ranges {
+      text += "\\x{\(String(range.lowerBound, radix: 16))}"
+      if range.count > 1 { text += "-\\x{\(String(range.upperBound, radix: 16))}" }
+    }
+    return text
+  }
+}

@@ -1,0 +1,184 @@
+// Text to token ids and back, as the `tokenizers` package 0.23.3 does by the same tokenizer.json.
+
+internal import JSON
+internal import Synchronization
+internal import SystemIO
+
+/// A tokenizer as its file describes it. Loaded once, used from any number of threads.
+///
+/// The judge is `tokenizers.Tokenizer.from_file` with truncation and padding switched off, not
+/// transformers' `AutoTokenizer`, which rebuilds some tokenizers from code of its own.
+package struct Tokenizer: Sendable {
+  let rawTokens: AddedTokenMatcher
+  let normalizers: [Normalizer]
+  let normalizedTokens: AddedTokenMatcher
+  let preTokenizers: [PreTokenizer]
+  let model: BytePairEncoder
+  let postProcessors: [PostProcessor]
+  let decoders: [Decoder]?
+  /// Texts as the file spells them.
+  let vocabulary: Vocabulary
+  /// What the added tokens decode to: their content, normalized where they are looked for by that.
+  let addedContents: [Int32: [UInt8]]
+  /// Cuts that come before everything else, of the schemes of rank files.
+  let slices: TextSlices?
+  private let workspaces = WorkspacePool()
+
+  init(
+    addedTokens: [AddedToken], normalizers: [Normalizer], preTokenizers: [PreTokenizer],
+    model: BytePairEncoder, postProcessors: [PostProcessor], decoders: [Decoder]?,
+    vocabulary: Vocabulary, slices: TextSlices? = nil
+  ) throws(TokenizerError) {
+    // Special tokens come first; that decides only between equal contents.
+    let ordered = addedTokens.filter(\.isSpecial) + addedTokens.filter { !$0.isSpecial }
+    let raw = ordered.filter { !$0.isNormalized }
+    rawTokens = AddedTokenMatcher(raw, patterns: raw.map(\.content))
+    let normalized = ordered.filter(\.isNormalized)
+    var patterns: [[UInt8]] = []
+    let scratch = SplitScratch()
+    for token in normalized {
+      var content = Pieces(token.content)
+      for normalizer in normalizers { try normalizer.normalize(&content, scratch) }
+      patterns.append(content.text)
+    }
+    normalizedTokens = AddedTokenMatcher(normalized, patterns: patterns)
+    self.normalizers = normalizers
+    self.preTokenizers = preTokenizers
+    self.model = model
+    self.postProcessors = postProcessors
+    self.decoders = decoders
+    self.vocabulary = vocabulary
+    self.slices = slices
+    var contents: [Int32: [UInt8]] = [:]
+    for token in raw { contents[token.id] = token.content }
+    for (token, pattern) in zip(normalized, patterns) { contents[token.id] = pattern }
+    addedContents = contents
+  }
+
+  /// How many tokens there are, added ones included.
+  package var vocabularySize: Int {
+    vocabulary.count + addedContents.keys.count { vocabulary.text(of: $0) == nil }
+  }
+
+  /// - Parameter addSpecialTokens: whether the file's post-processor has its say, which puts a
+  ///   beginning-of-sequence token before plain text in some families. False for rendered chats.
+  package func encode(
+    _ text: String, addSpecialTokens: Bool
+  ) throws(TokenizerError) -> [Int32] {
+    try encode(Array(text.utf8), addSpecialTokens: addSpecialTokens)
+  }
+
+  /// - Parameter text: UTF-8; what is not becomes U+FFFD.
+  package func encode(
+    _ text: [UInt8], addSpecialTokens: Bool
+  ) throws(TokenizerError) -> [Int32] {
+    let workspace = workspaces.take()
+    defer { workspaces.giveBack(workspace) }
+    var ids: [Int32] = []
+    let text = repaired(text)
+    if let slices {
+      for range in slices.cut(text) {
+        try encode(Array(text[range]), workspace, into: &ids)
+      }
+    } else {
+      try encode(text, workspace, into: &ids)
+    }
+    if addSpecialTokens {
+      for processor in postProcessors { ids = processor.process(ids) }
+    }
+    return ids
+  }
+
+  private func encode(
+    _ text: [UInt8], _ workspace: Workspace, into ids: inout [Int32]
+  ) throws(TokenizerError) {
+    var pieces = Pieces(text)
+    rawTokens.split(&pieces)
+    for normalizer in normalizers { try normalizer.normalize(&pieces, workspace.split) }
+    normalizedTokens.split(&pieces)
+    for preTokenizer in preTokenizers { try preTokenizer.apply(&pieces, workspace.split) }
+    ids.reserveCapacity(ids.count + pieces.pieces.count)
+    workspace.encode(pieces, by: model, into: &ids)
+  }
+
+  /// The text of the ids, special tokens included; ids of no token are left out.
+  package func decode(_ ids: [Int32]) throws(TokenizerError) -> String {
+    String(decoding: try decodeBytes(ids), as: UTF8.self)
+  }
+
+  /// The bytes of the ids: part of a text, which need not start or end at a whole character.
+  package func decodeBytes(_ ids: [Int32]) throws(TokenizerError) -> [UInt8] {
+    var tokens: [[UInt8]] = []
+    for id in ids {
+      if let content = addedContents[id] {
+        tokens.append(content)
+      } else if let text = vocabulary.text(of: id) {
+        tokens.append(Array(text))
+      }
+    }
+    guard let decoders else { return Array(tokens.joined(separator: " ".utf8)) }
+    for decoder in decoders { tokens = try decoder.decode(tokens) }
+    return Array(tokens.joined())
+  }
+}
+
+/// Working memory of one thread, with the ids of the pieces it has met.
+private final class Workspace {
+  /// Longer pieces seldom come twice.
+  private static let longestKept = 64
+  private static let keptPieces = 1 << 16
+
+  let split = SplitScratch()
+  private var scratch = BytePairEncoder.Scratch()
+  private var known = ByteTable()
+  private var knownEnds: [Int] = []
+  private var knownIDs: [Int32] = []
+
+  func encode(_ pieces: Pieces, by model: BytePairEncoder, into ids: inout [Int32]) {
+    let text = pieces.text.span
+    for piece in pieces.pieces {
+      if let token = piece.token {
+        ids.append(token)
+        continue
+      }
+      let bytes = text.extracting(piece.range)
+      if bytes.count > Self.longestKept {
+        model.encode(bytes, &scratch, into: &ids)
+      } else if let entry = known.find(bytes) {
+        let start = entry == 0 ? 0 : knownEnds[entry - 1]
+        for index in start..<knownEnds[entry] { ids.append(knownIDs[index]) }
+      } else {
+        if known.count == Self.keptPieces {
+          known.removeAll()
+          knownEnds.removeAll(keepingCapacity: true)
+          knownIDs.removeAll(keepingCapacity: true)
+        }
+        let start = ids.count
+        model.encode(bytes, &scratch, into: &ids)
+        known.add(bytes)
+        knownIDs += ids[start...]
+        knownEnds.append(knownIDs.count)
+      }
+    }
+  }
+}
+
+/// Workspaces that are not in use.
+private final class WorkspacePool: Sendable {
+  // A workspace is with the pool or with one call, never with both.
+  private struct Idle: @unchecked Sendable {
+    var workspaces: [Workspace] = []
+  }
+
+  private let idle = Mutex(Idle())
+
+  func take() -> Workspace {
+    let idle = self.idle.withLock { idle in Idle(workspaces: idle.workspaces.popLast().map { [$0] } ?? []) }
+    return idle.workspaces.first ?? Workspace()
+  }
+
+  func giveBack(_ workspace: Workspace) {
+    let returned = Idle(workspaces: [workspace])
+    idle.withLock { $0.workspaces += returned.workspaces }
+  }
+}

@@ -1,0 +1,35 @@
+// Everything that can keep a tokenizer from being used, worded for the owner of its file.
+
+package enum TokenizerError: Error, CustomStringConvertible, Equatable {
+  /// `at`: the place in the file as a JSON path, such as `$.pre_tokenizer.pretokenizers[1].type`.
+  case unreadable(path: String, problem: String)
+  case unsupported(path: String, at: String, found: String, supported: [String])
+  case unexpected(path: String, at: String, expected: String, found: String)
+  case inconsistent(path: String, at: String, problem: String)
+  case badPattern(path: String, at: String, problem: String)
+  case addedTokenID(path: String, at: String, content: String, declared: Int, computed: Int)
+  case badRank(path: String, line: Int, problem: String)
+  case noTokenizer(folder: String, problem: String)
+  case unmatchable(problem: String)
+
+  package var description: String {
+    switch self {
+    case .unreadable(let path, let problem): "\(path): \(problem)"
+    case .unsupported(let path, let at, let found, let supported):
+      "\(path): \(at) is \(found), which is not supported; supported: "
+        + supported.joined(separator: ", ")
+    case .unexpected(let path, let at, let expected, let found):
+      "\(path): \(at): expected \(expected), found \(found)"
+    case .inconsistent(let path, let at, let problem): "\(path): \(at): \(problem)"
+    case .badPattern(let path, let at, let problem):
+      "\(path): \(at): the regular expression cannot be used: \(problem)"
+    case .addedTokenID(let path, let at, let content, let declared, let computed):
+      "\(path): \(at): `\(content)` declares id \(declared), but the tokenizers package gives it "
+        + "\(computed); ids in this file mean nothing until they agree"
+    case .badRank(let path, let line, let problem): "\(path): line \(line): \(problem)"
+    case .noTokenizer(let folder, let problem): "\(folder): \(problem)"
+    case .unmatchable(let problem):
+      "a text cannot be split by the tokenizer's regular expression: \(problem)"
+    }
+  }
+}
