@@ -1,0 +1,375 @@
+// What a template computes with: Python's values, as far as chat templates meet them.
+
+import JSON
+
+enum Value {
+  case undefined(Undefined)
+  case none
+  case bool(Bool)
+  case integer(BigInteger)
+  case float(Double)
+  case string(String)
+  /// A string marked `safe`; what is joined to it with `+` gets escaped.
+  case markup(String)
+  case list([Value])
+  case tuple([Value])
+  case dict(Mapping)
+  case range(PythonRange)
+  case view(MappingView)
+  case iterator(ValueIterator)
+  case namespace(Namespace)
+  case function(Function)
+  case macro(MacroFunction)
+  case loop(LoopState)
+  case cycler(Cycler)
+
+  static func int(_ value: Int) -> Value { .integer(.small(value)) }
+
+  /// The text of a plain or a safe string.
+  var text: String? {
+    switch self {
+    case .string(let text), .markup(let text): text
+    default: nil
+    }
+  }
+
+  var isUndefined: Bool {
+    if case .undefined = self { return true }
+    return false
+  }
+
+  var isNone: Bool {
+    if case .none = self { return true }
+    return false
+  }
+
+  /// As a number of Python's tower, where a boolean counts as 0 or 1.
+  var integer: BigInteger? {
+    switch self {
+    case .bool(let value): .small(value ? 1 : 0)
+    case .integer(let value): value
+    default: nil
+    }
+  }
+
+  var elements: [Value]? {
+    switch self {
+    case .list(let elements), .tuple(let elements): elements
+    default: nil
+    }
+  }
+
+  /// Python's name of the type, for messages.
+  var typeName: String {
+    switch self {
+    case .undefined: "Undefined"
+    case .none: "NoneType"
+    case .bool: "bool"
+    case .integer: "int"
+    case .float: "float"
+    case .string: "str"
+    case .markup: "Markup"
+    case .list: "list"
+    case .tuple: "tuple"
+    case .dict: "dict"
+    case .range: "range"
+    case .view(let view): "dict_\(view.part.rawValue)"
+    case .iterator: "generator"
+    case .namespace: "Namespace"
+    case .function(let function): function.isType ? "type" : "function"
+    case .macro: "Macro"
+    case .loop: "LoopContext"
+    case .cycler: "Cycler"
+    }
+  }
+
+  func isTrue() throws(Fault) -> Bool {
+    switch self {
+    case .undefined, .none: false
+    case .bool(let value): value
+    case .integer(let value): !value.isZero
+    case .float(let value): value != 0
+    case .string(let text), .markup(let text): !text.utf8.isEmpty
+    case .list(let elements), .tuple(let elements): !elements.isEmpty
+    case .dict(let mapping): mapping.count > 0
+    case .range(let range): range.count > 0
+    case .view(let view): view.mapping.count > 0
+    case .loop(let loop): try loop.length() > 0
+    case .iterator, .namespace, .function, .macro, .cycler: true
+    }
+  }
+
+  /// Python's `len`; nil for what has none.
+  func length() throws(Fault) -> Int? {
+    switch self {
+    case .undefined: 0
+    case .string(let text), .markup(let text): text.unicodeScalars.count
+    case .list(let elements), .tuple(let elements): elements.count
+    case .dict(let mapping): mapping.count
+    case .range(let range): range.count
+    case .view(let view): view.mapping.count
+    case .loop(let loop): try loop.length()
+    case .none, .bool, .integer, .float, .iterator, .namespace, .function, .macro, .cycler: nil
+    }
+  }
+}
+
+extension Value {
+  init(_ json: JSONValue) {
+    switch json {
+    case .null: self = .none
+    case .bool(let value): self = .bool(value)
+    case .number(let number): self = Value(number)
+    case .string(let text): self = .string(text)
+    case .array(let elements): self = .list(elements.map { Value($0) })
+    case .object(let object):
+      let mapping = Mapping(capacity: object.count)
+      for (key, value) in object.entries { mapping.append(.string(key), Value(value)) }
+      self = .dict(mapping)
+    }
+  }
+
+  /// `1` is an integer, `1.0` and `1e3` are floats, as Python's json module reads them.
+  private init(_ number: JSONNumber) {
+    if let value = number.int {
+      self = .integer(.small(value))
+      return
+    }
+    let literal = number.literal
+    if literal.utf8.contains(where: { ".eE".utf8.contains($0) }) {
+      self = .float(number.double ?? (literal.utf8.first == UInt8(ascii: "-") ? -.infinity : .infinity))
+      return
+    }
+    let isNegative = literal.utf8.first == UInt8(ascii: "-")
+    let digits = literal.unicodeScalars.dropFirst(isNegative ? 1 : 0)
+    if literal.utf8.count <= 4_300,
+      let value = BigInteger(digits: digits, radix: 10, negative: isNegative)
+    {
+      self = .integer(value)
+    } else {
+      self = .float(isNegative ? -.infinity : .infinity)
+    }
+  }
+}
+
+/// What a name or attribute that does not exist evaluates to, with the message its use gives.
+final class Undefined {
+  let message: () -> String
+  /// Private attributes and methods that change their object: using them is refused.
+  let isRefused: Bool
+
+  init(isRefused: Bool = false, _ message: @autoclosure @escaping () -> String) {
+    self.message = message
+    self.isRefused = isRefused
+  }
+
+  static func name(_ name: String) -> Value {
+    .undefined(Undefined("\(quoted(name)) is undefined"))
+  }
+
+  var fault: Fault { Fault(isRefused ? .refused : .undefined, message()) }
+}
+
+struct PythonRange: Equatable {
+  let start: Int
+  let stop: Int
+  /// Not zero.
+  let step: Int
+
+  var count: Int {
+    if step > 0 ? start >= stop : start <= stop { return 0 }
+    let distance = step > 0 ? UInt(bitPattern: stop &- start) : UInt(bitPattern: start &- stop)
+    return Int(clamping: (distance - 1) / step.magnitude + 1)
+  }
+
+  /// - Parameter index: within `count`.
+  subscript(index: Int) -> Int { start &+ index &* step }
+}
+
+/// An ordered dict. Filled once, then shared and never changed: the sandbox sees to that.
+final class Mapping {
+  private(set) var keys: [Value]
+  private(set) var values: [Value]
+  /// Positions by key, made when there are too many keys to look through.
+  private var positions: [HashedKey: Int] = [:]
+  private static let scannedKeys = 8
+
+  init(capacity: Int = 0) {
+    keys = []
+    values = []
+    keys.reserveCapacity(capacity)
+    values.reserveCapacity(capacity)
+  }
+
+  var count: Int { keys.count }
+
+  /// For a key known to be new.
+  func append(_ key: Value, _ value: Value) {
+    keys.append(key)
+    values.append(value)
+    if keys.count > Self.scannedKeys + 1 {
+      positions[HashedKey(value: key)] = keys.count - 1
+    } else if keys.count == Self.scannedKeys + 1 {
+      for (index, key) in keys.enumerated() { positions[HashedKey(value: key)] = index }
+    }
+  }
+
+  /// A known key keeps its place and its first spelling, as in Python.
+  func set(_ key: Value, _ value: Value) throws(Fault) {
+    try requireHashable(key)
+    if let position = position(of: key) {
+      values[position] = value
+    } else {
+      append(key, value)
+    }
+  }
+
+  func get(_ key: Value) throws(Fault) -> Value? {
+    try requireHashable(key)
+    return position(of: key).map { values[$0] }
+  }
+
+  func get(_ key: String) -> Value? {
+    if keys.count <= Self.scannedKeys {
+      for (index, other) in keys.enumerated() {
+        if let text = other.text, sameText(text, key) { return values[index] }
+      }
+      return nil
+    }
+    return positions[HashedKey(value: .string(key))].map { values[$0] }
+  }
+
+  private func position(of key: Value) -> Int? {
+    if keys.count <= Self.scannedKeys {
+      let wanted = HashedKey(value: key)
+      return keys.firstIndex { HashedKey(value: $0) == wanted }
+    }
+    return positions[HashedKey(value: key)]
+  }
+}
+
+/// What `keys()`, `values()` and `items()` return.
+struct MappingView {
+  enum Part: String {
+    case keys, values, items
+  }
+
+  let mapping: Mapping
+  let part: Part
+
+  func element(_ index: Int) -> Value {
+    switch part {
+    case .keys: mapping.keys[index]
+    case .values: mapping.values[index]
+    case .items: .tuple([mapping.keys[index], mapping.values[index]])
+    }
+  }
+}
+
+/// A generator: gives each value once.
+final class ValueIterator {
+  private let body: () throws(Fault) -> Value?
+  private var isFinished = false
+
+  init(_ body: @escaping () throws(Fault) -> Value?) {
+    self.body = body
+  }
+
+  convenience init(_ elements: [Value]) {
+    var index = 0
+    self.init { () throws(Fault) -> Value? in
+      guard index < elements.count else { return nil }
+      defer { index += 1 }
+      return elements[index]
+    }
+  }
+
+  func next() throws(Fault) -> Value? {
+    if isFinished { return nil }
+    do {
+      let value = try body()
+      if value == nil { isFinished = true }
+      return value
+    } catch {
+      isFinished = true
+      throw error
+    }
+  }
+}
+
+/// `namespace()`: the one thing a template can change.
+final class Namespace {
+  var attributes = Mapping()
+
+  func set(_ name: String, _ value: Value) throws(Fault) {
+    try attributes.set(.string(name), value)
+  }
+}
+
+/// A function of the environment or a method bound to its object.
+final class Function {
+  let name: String
+  /// `dict`, `range`, `namespace`…: classes, which print differently.
+  let isType: Bool
+  let call: (CallArguments) throws(Fault) -> Value
+
+  init(
+    _ name: String, isType: Bool = false,
+    _ call: @escaping (CallArguments) throws(Fault) -> Value
+  ) {
+    self.name = name
+    self.isType = isType
+    self.call = call
+  }
+}
+
+/// `cycler(…)`
+final class Cycler {
+  let items: [Value]
+  var position = 0
+
+  init(_ items: [Value]) {
+    self.items = items
+  }
+
+  var current: Value { items[position] }
+
+  func next() -> Value {
+    defer { position = (position + 1) % items.count }
+    return current
+  }
+}
+
+/// The values a call was made with.
+struct CallArguments {
+  var positional: [Value] = []
+  var keywords: [(name: String, value: Value)] = []
+
+  /// One value, or nil, for each parameter in order.
+  ///
+  /// - Parameters:
+  ///   - required: how many of the parameters must be given.
+  ///   - positionalOnly: whether, as in many of Python's methods, names are not accepted.
+  func bound(
+    to parameters: [String], required: Int = 0, positionalOnly: Bool = false, of function: String
+  ) throws(Fault) -> [Value?] {
+    guard positional.count <= parameters.count else {
+      throw .failed(
+        "`\(function)` takes at most \(parameters.count) arguments (\(positional.count) given)")
+    }
+    var values = positional.map { Optional($0) }
+    values += Array(repeating: nil, count: parameters.count - positional.count)
+    for (name, value) in keywords {
+      guard !positionalOnly, let index = parameters.firstIndex(where: { sameText($0, name) })
+      else { throw .failed("`\(function)` has no argument named `\(name)`") }
+      guard values[index] == nil else {
+        throw .failed("`\(function)` got more than one value for `\(name)`")
+      }
+      values[index] = value
+    }
+    for index in 0..<required where values[index] == nil {
+      throw .failed("`\(function)` lacks its argument `\(parameters[index])`")
+    }
+    return values
+  }
+}
