@@ -6,6 +6,9 @@ let targets: [Target] = [
   // The system libraries.
   .systemLibrary(name: "CLinux"),
   .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+  .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+  .systemLibrary(name: "CSnappy", pkgConfig: "snappy", providers: [.apt(["libsnappy-dev"])]),
+  .systemLibrary(name: "COniguruma", pkgConfig: "oniguruma", providers: [.apt(["libonig-dev"])]),
   .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
   // SIMD kernels. Optimised in debug builds too: the numeric tests are 30 to 350 times slower otherwise.
   .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3"])]),
@@ -16,6 +19,11 @@ let targets: [Target] = [
   .target(name: "Tensors", dependencies: ["CKernels"]),
   .target(name: "Safetensors", dependencies: ["JSON", "SystemIO", "Tensors"]),
   .target(name: "ScratchStore", dependencies: ["CKernels", "CZstd", "SystemIO", "Tensors"]),
+
+  // Text: rows of data sets, prompts, token ids.
+  .target(name: "Datasets", dependencies: ["CSnappy", "CZlib", "CZstd", "JSON", "SystemIO"]),
+  .target(name: "ChatTemplates", dependencies: ["JSON", "SystemIO"]),
+  .target(name: "Tokenization", dependencies: ["COniguruma", "JSON", "SystemIO"]),
 
   // Numbers: matrices, one decoder layer, rounding.
   .target(name: "LinearAlgebra", dependencies: ["CKernels", "COpenBLAS", "Tensors"]),
@@ -30,7 +38,11 @@ let targets: [Target] = [
       "CKernels", "JSON", "LinearAlgebra", "Models", "Quantization", "Safetensors", "SystemIO",
       "Tensors", "Transformer",
     ]),
-  .target(name: "Calibration", dependencies: ["JSON", "ScratchStore", "SystemIO", "Tensors"]),
+  .target(
+    name: "Calibration",
+    dependencies: [
+      "ChatTemplates", "Datasets", "JSON", "ScratchStore", "SystemIO", "Tensors", "Tokenization",
+    ]),
   .target(
     name: "Planning",
     dependencies: [
@@ -62,6 +74,11 @@ let targets: [Target] = [
   .testTarget(name: "SystemIOTests", dependencies: ["SystemIO", "TestSupport"]),
   .testTarget(name: "JSONTests", dependencies: ["JSON"]),
   .testTarget(name: "TensorsTests", dependencies: ["Tensors", "TestSupport"]),
+  .testTarget(name: "DatasetsTests", dependencies: ["Datasets", "JSON", "SystemIO", "TestSupport"]),
+  .testTarget(
+    name: "ChatTemplatesTests", dependencies: ["ChatTemplates", "JSON", "SystemIO", "TestSupport"]),
+  .testTarget(
+    name: "TokenizationTests", dependencies: ["JSON", "SystemIO", "TestSupport", "Tokenization"]),
   .testTarget(
     name: "SafetensorsTests",
     dependencies: ["JSON", "Safetensors", "SystemIO", "Tensors", "TestSupport"]),

@@ -1,115 +1,120 @@
-// Rows of token ids from a JSON-lines file.
+// The token sequences of a run: which rows, how long, and what became of the others.
 
+package import Datasets
 internal import JSON
-internal import SystemIO
 
 /// A data set that cannot be used.
 package enum CalibrationError: Error, CustomStringConvertible, Equatable {
-  /// `problem` is a whole sentence about the file.
-  case unreadable(path: String, problem: String)
-  case badRow(path: String, line: Int, problem: String)
-  case noInputIDs(path: String, line: Int, keys: [String])
-  case badToken(path: String, line: Int, position: Int, found: String, vocabularySize: Int)
-  case empty(path: String)
+  case noKnownColumn(path: String, columns: [String])
+  case noSuchColumn(path: String, asked: String, columns: [String])
+  case noUsableRow(path: String, rows: Int, first: String?)
 
   package var description: String {
-    switch self {
-    case .unreadable(_, let problem): problem
-    case .badRow(let path, let line, let problem):
-      "\(path): line \(line): \(problem); every line is an object with a list `input_ids`"
-    case .noInputIDs(let path, let line, let keys):
-      "\(path): line \(line) has no `input_ids`, only \(keys.map { "`\($0)`" }.joined(separator: ", ")); "
-        + "tokenize the data set first"
-    case .badToken(let path, let line, let position, let found, let vocabularySize):
-      "\(path): line \(line): token \(position) is \(found), expected a whole number below "
-        + "\(vocabularySize); the ids belong to another tokenizer"
-    case .empty(let path): "\(path): no row with tokens; give a file with at least one"
+    func list(_ columns: [String]) -> String {
+      columns.isEmpty ? "none" : columns.map { "`\($0)`" }.joined(separator: ", ")
+    }
+    return switch self {
+    case .noKnownColumn(let path, let columns):
+      "\(path): no column `messages`, `conversations`, `text` or `input_ids`; the columns are "
+        + "\(list(columns)); name the one with text by --text-column"
+    case .noSuchColumn(let path, let asked, let columns):
+      "\(path): no column `\(asked)`; the columns are \(list(columns))"
+    case .noUsableRow(let path, let rows, let first):
+      "\(path): none of \(rows) rows gives tokens" + (first.map { "; the first: \($0)" } ?? "")
     }
   }
+}
+
+/// Which rows of a data set to use, and how much of each.
+package struct RowSelection: Sendable, Equatable {
+  package var samples: Int
+  /// Tokens of a sequence, from the first.
+  package var sequenceLength: Int
+  /// Rows in an order drawn with this seed; without, in the order of the files.
+  package var shuffleSeed: UInt64?
+  /// Whether rows are joined and cut into full sequences.
+  package var packs: Bool
+
+  package init(samples: Int, sequenceLength: Int, shuffleSeed: UInt64? = nil, packs: Bool = false) {
+    self.samples = samples
+    self.sequenceLength = sequenceLength
+    self.shuffleSeed = shuffleSeed
+    self.packs = packs
+  }
+}
+
+/// A row that was used, before it was cut.
+package struct UsedRow: Sendable, Equatable {
+  /// Counted from 0 over the data set.
+  package let index: Int
+  package let encoded: EncodedRow
+}
+
+/// A row that could not be used, and why.
+package struct FailedRow: Sendable, Equatable, CustomStringConvertible {
+  package let place: String
+  package let problem: String
+  package var description: String { "\(place): \(problem)" }
 }
 
 /// Token sequences to run through the model.
 package struct CalibrationData: Sendable, Equatable {
   /// Never empty; none of the sequences is.
-  package let sequences: [[Int32]]
-  /// Rows without a token, which were passed over.
-  package let emptyRows: Int
+  package private(set) var sequences: [[Int32]] = []
+  /// Rows that gave no token and no error.
+  package private(set) var emptyRows = 0
   /// Rows that were cut to the sequence length.
-  package let cutRows: Int
+  package private(set) var cutRows = 0
+  package private(set) var failedRows: [FailedRow] = []
+  package private(set) var rowsRead = 0
 
   package var tokens: Int { sequences.reduce(0) { $0 + $1.count } }
   package var longest: Int { sequences.map(\.count).max() ?? 0 }
 
-  /// The first `samples` rows that hold tokens, each cut to its first `sequenceLength`. Reading stops there.
+  /// Reads rows until there is enough, and no further.
+  ///
+  /// - Parameters:
+  ///   - path: what errors call the data set.
+  ///   - used: sees every row that is used.
   package init(
-    path: String, samples: Int, sequenceLength: Int, vocabularySize: Int
-  ) throws(CalibrationError) {
-    let file: MappedFile
-    do {
-      file = try MappedFile(path: path)
-    } catch {
-      throw .unreadable(path: path, problem: "\(error)")
-    }
-    var sequences: [[Int32]] = []
-    var emptyRows = 0
-    var cutRows = 0
-    var line = 0
-    var start = 0
-    while start < file.byteCount, sequences.count < samples {
-      line += 1
-      let row = Self.line(of: file, from: start)
-      start += row.count + 1
-      if row.allSatisfy({ $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "\r") }) { continue }
-      let ids = try Self.ids(row, path: path, line: line, vocabularySize: vocabularySize)
-      if ids.isEmpty {
+    _ rows: CalibrationRows, path: String, encoder: RowEncoder, selection: RowSelection,
+    used: (UsedRow) throws -> Void = { _ in }
+  ) throws {
+    var pending: [Int32] = []
+    let reader = try rows.makeReader(selection)
+    while sequences.count < selection.samples, let row = try reader.next() {
+      rowsRead += 1
+      let encoded: EncodedRow
+      do {
+        encoded = try encoder.encode(row.value.get())
+      } catch let problem as RowProblem {
+        failedRows.append(FailedRow(place: row.place, problem: problem.problem))
+        continue
+      } catch let problem as UnusableRow {
+        failedRows.append(FailedRow(place: row.place, problem: problem.problem))
+        continue
+      }
+      if encoded.ids.isEmpty {
         emptyRows += 1
+        continue
+      }
+      try used(UsedRow(index: row.index, encoded: encoded))
+      if selection.packs {
+        pending += encoded.ids
+        while pending.count >= selection.sequenceLength, sequences.count < selection.samples {
+          sequences.append(Array(pending.prefix(selection.sequenceLength)))
+          pending.removeFirst(selection.sequenceLength)
+        }
       } else {
-        if ids.count > sequenceLength { cutRows += 1 }
-        sequences.append(Array(ids.prefix(sequenceLength)))
+        if encoded.ids.count > selection.sequenceLength { cutRows += 1 }
+        sequences.append(Array(encoded.ids.prefix(selection.sequenceLength)))
       }
     }
-    if sequences.isEmpty { throw .empty(path: path) }
-    self.sequences = sequences
-    self.emptyRows = emptyRows
-    self.cutRows = cutRows
-  }
-
-  private static func line(of file: MappedFile, from start: Int) -> [UInt8] {
-    unsafe file.withBytes { bytes in
-      let rest = unsafe bytes[start...]
-      let end = unsafe rest.firstIndex(of: UInt8(ascii: "\n")) ?? rest.endIndex
-      return unsafe [UInt8](rest[start..<end])
+    // Too little text for one full sequence is still text.
+    if sequences.isEmpty, !pending.isEmpty { sequences.append(pending) }
+    if sequences.isEmpty {
+      throw CalibrationError.noUsableRow(
+        path: path, rows: rowsRead, first: failedRows.first?.description)
     }
-  }
-
-  private static func ids(
-    _ row: [UInt8], path: String, line: Int, vocabularySize: Int
-  ) throws(CalibrationError) -> [Int32] {
-    let value: JSONValue
-    do {
-      value = try JSONValue.parse(row)
-    } catch {
-      throw .badRow(path: path, line: line, problem: "\(error)")
-    }
-    guard let object = value.object else {
-      throw .badRow(path: path, line: line, problem: "expected an object, found \(value.kind)")
-    }
-    guard let column = object["input_ids"] else {
-      throw .noInputIDs(path: path, line: line, keys: Array(object.keys.prefix(8)))
-    }
-    guard let values = column.array else {
-      throw .badRow(path: path, line: line, problem: "`input_ids` is \(column.kind)")
-    }
-    var ids: [Int32] = []
-    ids.reserveCapacity(values.count)
-    for (position, value) in values.enumerated() {
-      guard let id = value.int, id >= 0, id < vocabularySize else {
-        throw .badToken(
-          path: path, line: line, position: position, found: value.serialized(),
-          vocabularySize: vocabularySize)
-      }
-      ids.append(Int32(id))
-    }
-    return ids
   }
 }

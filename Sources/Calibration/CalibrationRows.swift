@@ -1,0 +1,104 @@
+// Where calibration rows come from: a data set on disk, or the chats that come with the program.
+
+package import Datasets
+internal import CBuiltinChats
+internal import JSON
+
+/// Rows to choose from.
+package enum CalibrationRows: Sendable {
+  case dataset(Dataset)
+  /// See `CBuiltinChats`.
+  case builtIn
+
+  /// The columns that rows have.
+  package var columns: [String] {
+    switch self {
+    case .dataset(let dataset): dataset.columns
+    case .builtIn: ["messages"]
+    }
+  }
+
+  /// The column to read.
+  package func column(path: String, named text: String?) throws(CalibrationError) -> RowColumn {
+    if let column = RowColumn.find(in: columns, named: text) { return column }
+    if let text { throw .noSuchColumn(path: path, asked: text, columns: columns) }
+    throw .noKnownColumn(path: path, columns: columns)
+  }
+
+  func makeReader(_ selection: RowSelection) throws -> any RowStream {
+    let stream: any RowStream =
+      switch self {
+      case .dataset(let dataset): dataset.makeReader()
+      case .builtIn: BuiltInChats()
+      }
+    guard let seed = selection.shuffleSeed else { return stream }
+    let count =
+      switch self {
+      case .dataset(let dataset): try dataset.rowCount()
+      case .builtIn: BuiltInChats().count
+      }
+    return try ShuffledRows(stream, rows: count, seed: seed, wanted: selection.samples)
+  }
+}
+
+/// Rows one after another.
+protocol RowStream {
+  func next() throws(DatasetError) -> DatasetRow?
+}
+
+extension DatasetReader: RowStream {}
+
+/// The chats that are compiled in.
+private final class BuiltInChats: RowStream {
+  private let lines: [Slice<UnsafeBufferPointer<UInt8>>]
+  private var index = 0
+
+  init() {
+    var count = 0
+    let start = unsafe sluice_builtin_chats(&count)
+    unsafe lines = UnsafeBufferPointer(start: start, count: count).split(separator: UInt8(ascii: "\n"))
+  }
+
+  var count: Int { unsafe lines.count }
+
+  func next() -> DatasetRow? {
+    guard index < count else { return nil }
+    defer { index += 1 }
+    let line = unsafe [UInt8](lines[index])
+    let value = try? JSONValue.parse(line).object
+    return DatasetRow(
+      file: "built-in chats", index: index, line: index + 1, isLine: true,
+      value: value.map { .success($0) } ?? .failure(RowProblem(problem: "not an object")))
+  }
+}
+
+/// A seeded choice of rows, in an order drawn with the same seed.
+///
+/// Every row has a number drawn from seed and index; the rows with the smallest numbers come first. Half as many again
+/// as wanted are kept, for rows that turn out unusable.
+private final class ShuffledRows: RowStream {
+  private var rows: ArraySlice<DatasetRow> = []
+
+  init(_ stream: any RowStream, rows count: Int, seed: UInt64, wanted: Int) throws {
+    let kept = min(count, wanted + wanted / 2 + 16)
+    let order = (0..<count).sorted { Self.draw(seed, $0) < Self.draw(seed, $1) }.prefix(kept)
+    let places = Dictionary(uniqueKeysWithValues: zip(order, order.indices))
+    var chosen = [DatasetRow?](repeating: nil, count: kept)
+    var index = 0
+    while let row = try stream.next() {
+      if let place = places[index] { chosen[place] = row }
+      index += 1
+    }
+    rows = chosen.compactMap { $0 }[...]
+  }
+
+  func next() -> DatasetRow? { rows.popFirst() }
+
+  /// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) of seed and index.
+  private static func draw(_ seed: UInt64, _ index: Int) -> UInt64 {
+    var z = seed &+ UInt64(index &+ 1) &* 0x9e37_79b9_7f4a_7c15
+    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
+    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
+    return z ^ (z >> 31)
+  }
+}

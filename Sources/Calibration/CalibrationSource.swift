@@ -1,0 +1,83 @@
+// From what the user named to token sequences: data set, column, tokenizer, chat template.
+
+package import ChatTemplates
+internal import Datasets
+package import JSON
+internal import SystemIO
+internal import Tokenization
+
+/// Everything a user can say about calibration or evaluation data.
+package struct CalibrationSource: Sendable {
+  /// A file, folder or glob; nil for the built-in chats.
+  package var path: String?
+  package var selection: RowSelection
+  /// The column with plain text, where it is not called `text`.
+  package var textColumn: String?
+  package var addsSpecialTokens: Bool?
+  /// A template file to use instead of the model's own.
+  package var chatTemplate: String?
+  package var templateArguments: [(String, JSONValue)] = []
+  package var templateDate = CalibrationSource.defaultDate
+
+  package init(path: String?, selection: RowSelection) {
+    self.path = path
+    self.selection = selection
+  }
+
+  /// The day that templates take for today. Fixed: a run that goes on tomorrow must see the same prompts.
+  package static let defaultDate: TemplateDate = {
+    guard let date = TemplateDate(year: 2025, month: 1, day: 1) else { preconditionFailure() }
+    return date
+  }()
+
+  /// What errors and notes call the data.
+  package var name: String { path ?? "the built-in chats" }
+
+  /// Reads, renders and tokenizes until there is enough.
+  ///
+  /// - Parameters:
+  ///   - model: the folder with the tokenizer and the chat template.
+  ///   - used: sees every row that is used.
+  package func load(
+    model: String, vocabularySize: Int, used: (UsedRow) throws -> Void = { _ in }
+  ) throws -> CalibrationData {
+    let rows: CalibrationRows = try path.map { .dataset(try Dataset(path: $0)) } ?? .builtIn
+    let column = try rows.column(path: name, named: textColumn)
+    let encoder = try encoder(for: column, model: model, vocabularySize: vocabularySize)
+    return try CalibrationData(
+      rows, path: name, encoder: encoder, selection: selection, used: used)
+  }
+
+  private func encoder(
+    for column: RowColumn, model: String, vocabularySize: Int
+  ) throws -> RowEncoder {
+    if case .inputIDs = column {
+      return RowEncoder(
+        column: column, vocabularySize: vocabularySize, tokenizer: nil, template: nil,
+        addsSpecialTokens: nil)
+    }
+    let tokenizer = try Tokenizer(folder: model)
+    if case .text = column {
+      return RowEncoder(
+        column: column, vocabularySize: vocabularySize, tokenizer: tokenizer, template: nil,
+        addsSpecialTokens: addsSpecialTokens)
+    }
+    let template = try template(model: model)
+    return RowEncoder(
+      column: column, vocabularySize: vocabularySize, tokenizer: tokenizer, template: template,
+      addsSpecialTokens: addsSpecialTokens)
+  }
+
+  private func template(model: String) throws -> PromptTemplate {
+    let specialTokens = try ChatTemplateFiles.specialTokens(folder: model)
+    let template: ChatTemplate
+    if let chatTemplate {
+      let source = try FileSystem.readFile(chatTemplate)
+      template = try ChatTemplate(String(decoding: source, as: UTF8.self), name: chatTemplate)
+    } else {
+      template = try ChatTemplateFiles.find(folder: model, name: nil).template
+    }
+    return PromptTemplate(
+      template, variables: specialTokens + templateArguments, date: templateDate)
+  }
+}

@@ -1,0 +1,170 @@
+// One row of a data set to token ids, as Hugging Face's libraries give them.
+
+package import ChatTemplates
+package import JSON
+package import Tokenization
+
+/// Which column of a row is read, and as what.
+package enum RowColumn: Sendable, Equatable {
+  /// A chat: a list of objects with `role` and `content`.
+  case messages(String)
+  /// A chat in ShareGPT's form: a list of objects with `from` and `value`.
+  case conversations(String)
+  case text(String)
+  case inputIDs(String)
+
+  package var name: String {
+    switch self {
+    case .messages(let name), .conversations(let name), .text(let name), .inputIDs(let name): name
+    }
+  }
+
+  /// The first column that is known by its name, or the one that the user named.
+  package static func find(in columns: [String], named text: String?) -> RowColumn? {
+    if let text { return columns.contains(text) ? .text(text) : nil }
+    let known: [RowColumn] = [
+      .inputIDs("input_ids"), .messages("messages"), .conversations("conversations"), .text("text"),
+    ]
+    return known.first { columns.contains($0.name) }
+  }
+}
+
+/// Why a row gives no tokens. The rows around it may.
+package struct UnusableRow: Error, CustomStringConvertible, Equatable {
+  package let problem: String
+  package var description: String { problem }
+}
+
+/// A row as the model will see it.
+package struct EncodedRow: Sendable, Equatable {
+  /// The rendered chat or the plain text; nil for rows that come as ids.
+  package let text: String?
+  package let ids: [Int32]
+}
+
+/// How rows become token ids.
+package struct RowEncoder: Sendable {
+  private let column: RowColumn
+  private let vocabularySize: Int
+  private let tokenizer: Tokenizer?
+  private let template: PromptTemplate?
+  private let addsSpecialTokens: Bool
+
+  /// - Parameters:
+  ///   - tokenizer: not needed for `inputIDs`.
+  ///   - template: needed for chats only.
+  ///   - addsSpecialTokens: whether the tokenizer file's post-processor has its say; by default it has for text, and
+  ///     not for chats, whose template writes what special tokens there are.
+  package init(
+    column: RowColumn, vocabularySize: Int, tokenizer: Tokenizer?, template: PromptTemplate?,
+    addsSpecialTokens: Bool?
+  ) {
+    self.column = column
+    self.vocabularySize = vocabularySize
+    self.tokenizer = tokenizer
+    self.template = template
+    if case .text = column {
+      self.addsSpecialTokens = addsSpecialTokens ?? true
+    } else {
+      self.addsSpecialTokens = addsSpecialTokens ?? false
+    }
+  }
+
+  /// - Throws: `UnusableRow` for this row alone; `TemplateError` or `TokenizerError` where no other row would fare
+  ///   better.
+  package func encode(_ row: JSONObject) throws -> EncodedRow {
+    guard let value = row[column.name], value != .null else {
+      throw UnusableRow(problem: "no `\(column.name)`")
+    }
+    switch column {
+    case .inputIDs: return EncodedRow(text: nil, ids: try ids(value))
+    case .text:
+      guard let text = value.string else {
+        throw UnusableRow(problem: "`\(column.name)` is \(value.kind), not a string")
+      }
+      return try tokenized(text)
+    case .messages: return try tokenized(render(value, tools: row["tools"]))
+    case .conversations: return try tokenized(render(messages(value), tools: row["tools"]))
+    }
+  }
+
+  private func tokenized(_ text: String) throws -> EncodedRow {
+    guard let tokenizer else { preconditionFailure("text without a tokenizer") }
+    let ids = try tokenizer.encode(text, addSpecialTokens: addsSpecialTokens)
+    if let high = ids.first(where: { $0 >= vocabularySize }) {
+      throw UnusableRow(
+        problem: "token \(high) is beyond the model's vocabulary of \(vocabularySize)")
+    }
+    return EncodedRow(text: text, ids: ids)
+  }
+
+  private func render(_ messages: JSONValue, tools: JSONValue?) throws -> String {
+    guard let template else { preconditionFailure("a chat without a template") }
+    guard let list = messages.array else {
+      throw UnusableRow(problem: "`\(column.name)` is \(messages.kind), not a list")
+    }
+    if list.isEmpty { return "" }
+    if let odd = list.first(where: { $0.object == nil }) {
+      throw UnusableRow(problem: "a message is \(odd.kind), not an object")
+    }
+    do {
+      return try template.render(messages, tools: tools?.array == nil ? nil : tools)
+    } catch TemplateError.raised(let place, let message) {
+      throw UnusableRow(problem: "the chat template refuses it (line \(place.line)): \(message)")
+    }
+  }
+
+  /// ShareGPT's `from` and `value` to `role` and `content`.
+  private func messages(_ value: JSONValue) throws -> JSONValue {
+    let roles = [
+      "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
+      "chatgpt": "assistant", "bing": "assistant", "bard": "assistant", "model": "assistant",
+      "system": "system", "tool": "tool", "function": "tool", "observation": "tool",
+    ]
+    return .array(
+      try (value.array ?? []).map { turn in
+        guard let from = turn.object?["from"]?.string, let role = roles[from],
+          let content = turn.object?["value"]
+        else {
+          throw UnusableRow(
+            problem: "a turn of `\(column.name)` has no known `from` (\(roles.keys.sorted().joined(separator: ", "))) with a `value`")
+        }
+        return .object(JSONObject([("role", .string(role)), ("content", content)]))
+      })
+  }
+
+  private func ids(_ value: JSONValue) throws(UnusableRow) -> [Int32] {
+    guard let values = value.array else {
+      throw UnusableRow(problem: "`\(column.name)` is \(value.kind), not a list")
+    }
+    var ids: [Int32] = []
+    ids.reserveCapacity(values.count)
+    for (position, value) in values.enumerated() {
+      guard let id = value.int, id >= 0, id < vocabularySize else {
+        throw UnusableRow(
+          problem: "token \(position) is \(value.serialized()), expected a whole number below "
+            + "\(vocabularySize); the ids belong to another tokenizer")
+      }
+      ids.append(Int32(id))
+    }
+    return ids
+  }
+}
+
+/// A chat template with everything it is rendered with but the chat.
+package struct PromptTemplate: Sendable {
+  private let template: ChatTemplate
+  private let variables: [(String, JSONValue)]
+  private let date: TemplateDate
+
+  /// - Parameter variables: special tokens and the user's own; a later one of the same name wins.
+  package init(_ template: ChatTemplate, variables: [(String, JSONValue)], date: TemplateDate) {
+    self.template = template
+    self.variables = variables
+    self.date = date
+  }
+
+  package func render(_ messages: JSONValue, tools: JSONValue?) throws(TemplateError) -> String {
+    try template.render(messages: messages, tools: tools, variables: variables, date: date)
+  }
+}
