@@ -74,7 +74,7 @@ private func parquet(footer: [UInt8]) -> [UInt8] {
     let whole = try FileSystem.readFile(fixturePath("datasets/\(name).parquet"))
     var generator = SeededGenerator(state: UInt64(whole.count))
     try withTemporaryFolder { folder in
-      for _ in 0..<300 {
+      for _ in 0..<150 {
         var bytes = whole
         for _ in 0..<Int.random(in: 1...3, using: &generator) {
           let index = Int.random(in: 4..<whole.count - 4, using: &generator)
@@ -140,7 +140,7 @@ private func parquet(footer: [UInt8]) -> [UInt8] {
         #expect(
           (readAnything("\(folder)/\(name)") != nil) == (length > 0 || name == "rows.json" || name == "rows.json.gz"))
       }
-      for _ in 0..<500 {
+      for _ in 0..<200 {
         var bytes = whole
         bytes[Int.random(in: 0..<whole.count, using: &generator)] = UInt8.random(in: 0...255, using: &generator)
         try write(bytes, to: "\(folder)/\(name)")

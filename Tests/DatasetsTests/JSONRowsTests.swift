@@ -19,6 +19,8 @@ func rows(_ dataset: Dataset) throws -> [String] {
 }
 
 func write(_ bytes: [UInt8], to path: String) throws {
+  // Some file systems write a file out at once when it replaces its content.
+  try FileSystem.remove(path)
   guard let file = unsafe fopen(path, "w") else {
     throw SystemError(path: path, call: "fopen", code: errno)
   }
