@@ -31,7 +31,11 @@ final class ByteStream {
     } catch {
       throw .damaged(file: file.path, place: "byte 0", problem: error.problem)
     }
-    if try more(), buffer.starts(with: [0xEF, 0xBB, 0xBF]) { position = 3 }
+    let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
+    while buffer.count < mark.count {
+      guard try more() else { break }
+    }
+    if buffer.starts(with: mark) { position = mark.count }
   }
 
   /// Reads on behind the end of `buffer`; false, changing nothing but `position`, at the end of the file.

@@ -17,8 +17,8 @@ extension FileSystem {
     if code != 0 {
       throw SystemError(path: pattern, call: "glob", code: code == GLOB_NOSPACE ? ENOMEM : errno)
     }
-    return (0..<Int(unsafe found.gl_pathc)).map { index in
-      unsafe String(cString: found.gl_pathv[index]!)
+    return (0..<Int(unsafe found.gl_pathc)).compactMap { index in
+      unsafe found.gl_pathv[index].map { unsafe String(cString: $0) }
     }.sorted()
   }
 }

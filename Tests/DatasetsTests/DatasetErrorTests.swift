@@ -53,7 +53,8 @@ private func failure(
   }
 
   @Test(arguments: [
-    ("a.csv", "`.csv`; convert the rows to JSON lines"), ("rows", "a name without ending; convert the rows to JSON lines"),
+    ("a.csv", "`.csv`; convert the rows to JSON lines"),
+    ("rows", "a name without ending; convert the rows to JSON lines"),
     ("a.jsonl.xz", "`.jsonl.xz`; convert the rows to JSON lines"),
     ("a.arrow", "`.arrow`; load the folder with `datasets` and save it with `to_parquet`"),
     ("a.parquet.zst", "`.parquet.zst`; unpack it first, parquet packs its own pages"),
@@ -76,7 +77,8 @@ private func failure(
     #expect(
       try failure(reading: "a.json", content: "[{\"a\":1}} ]").hasPrefix("a.json: after row 1: expected `,` or `]`; "))
     #expect(
-      try failure(reading: "a.json", content: "[{\"a\":1}] x").hasPrefix("a.json: after row 1: expected the end of the"))
+      try failure(reading: "a.json", content: "[{\"a\":1}] x").hasPrefix("a.json: after row 1: expected the end of the")
+    )
     #expect(
       try failure(reading: "a.json", content: "{\"a\":1]").hasPrefix("a.json: before the first row: expected"))
     #expect(try failure(reading: "a.jsonl.gz", content: "xyz").hasPrefix("a.jsonl.gz: packed byte 0: "))
@@ -140,7 +142,8 @@ private func failure(
   @Test func missingColumnNamesTheOnesThatAreThere() throws {
     #expect(
       try failure(reading: "a.jsonl", content: "{\"prompt\":1}\n{\"answer\":2}", columns: ["text"])
-        == "a.jsonl: expected a column `text`, found `prompt`, `answer`; name one of these or rename it in the data set")
+        == "a.jsonl: expected a column `text`, found `prompt`, `answer`; name one of these or rename it in the data set"
+    )
     let chats = "\(fixtures)/chats.datasets.parquet"
     #expect(
       throws: DatasetError.missingColumn(file: chats, column: "text", found: ["prompt", "prompt_id", "messages"])

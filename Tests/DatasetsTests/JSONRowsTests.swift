@@ -19,6 +19,8 @@ func rows(_ dataset: Dataset) throws -> [String] {
 }
 
 func write(_ bytes: [UInt8], to path: String) throws {
+  // Some file systems write a file out at once when it replaces its content.
+  try FileSystem.remove(path)
   guard let file = unsafe fopen(path, "w") else {
     throw SystemError(path: path, call: "fopen", code: errno)
   }
@@ -55,14 +57,17 @@ extension String {
 
 @Suite struct JSONRowsTests {
   @Test func linesAreRowsAndBlankOnesAreNot() throws {
-    #expect(try rows(of: "{\"a\":1}\r\n\n  \t\n{\"a\":2.50}\n{\"b\":[]}") == ["{\"a\":1}", "{\"a\":2.50}", "{\"b\":[]}"])
+    #expect(
+      try rows(of: "{\"a\":1}\r\n\n  \t\n{\"a\":2.50}\n{\"b\":[]}") == ["{\"a\":1}", "{\"a\":2.50}", "{\"b\":[]}"])
     #expect(try rows(of: "") == [])
     #expect(try rows(of: "\n\n") == [])
     #expect(try rows(of: "\u{FEFF}{\"a\":1}\n", in: "a.ndjson") == ["{\"a\":1}"])
+    #expect(try rows(of: "\u{FEFF}", in: "a.jsonl") == [])
   }
 
   @Test func aDamagedLineIsAValueAndTheNextIsRead() throws {
-    let found = try rows(of: "{\"a\":1}\n{\"a\":\n\n\"\\ud83d\"\n{\"t\":\"\\ud83d x\"}\n[1]\n{\"a\":1,\"a\":2}\n{\"a\":3}\n")
+    let found = try rows(
+      of: "{\"a\":1}\n{\"a\":\n\n\"\\ud83d\"\n{\"t\":\"\\ud83d x\"}\n[1]\n{\"a\":1,\"a\":2}\n{\"a\":3}\n")
     #expect(
       found == [
         "{\"a\":1}", "! a.jsonl: line 2: expected a value at byte 5",

@@ -47,7 +47,9 @@ private func crc32(_ bytes: [UInt8]) -> UInt32 {
 }
 
 @Suite struct PackedFilesTests {
-  @Test(arguments: ["a.jsonl", "a.ndjson", "a.json", "a.jsonl.gz", "a.ndjson.gz", "a.json.gz", "a.jsonl.zst", "a.json.zst"])
+  @Test(arguments: [
+    "a.jsonl", "a.ndjson", "a.json", "a.jsonl.gz", "a.ndjson.gz", "a.json.gz", "a.jsonl.zst", "a.json.zst",
+  ])
   func packedRowsAreRows(name: String) throws {
     let lines = (0..<3000).map { "{\"index\":\($0),\"text\":\"\(String(repeating: "z", count: $0))\"}" }
     try withTemporaryFolder { folder in
@@ -62,8 +64,9 @@ private func crc32(_ bytes: [UInt8]) -> UInt32 {
   @Test(arguments: ["a.txt.gz", "a.txt.zst"])
   func packedTextsAreRows(name: String) throws {
     let text = String(repeating: "line\n", count: 500_000)
-    #expect(try rows(of: packed(Array(text.utf8), as: name), in: name)
-      == [JSONValue.object(JSONObject([("text", .string(text))])).serialized()])
+    #expect(
+      try rows(of: packed(Array(text.utf8), as: name), in: name)
+        == [JSONValue.object(JSONObject([("text", .string(text))])).serialized()])
   }
 
   @Test(arguments: ["a.jsonl.gz", "a.jsonl.zst"])

@@ -64,8 +64,9 @@ final class ColumnReader {
     repetition = try repetitions?.next() ?? 0
     definition = try definitions?.next() ?? 0
     guard repetition <= type.maximumRepetition, definition <= type.maximumDefinition else {
-      throw .damaged("levels \(repetition) and \(definition) where the schema allows "
-        + "\(type.maximumRepetition) and \(type.maximumDefinition)")
+      throw .damaged(
+        "levels \(repetition) and \(definition) where the schema allows "
+          + "\(type.maximumRepetition) and \(type.maximumDefinition)")
     }
   }
 
@@ -159,7 +160,7 @@ final class ColumnReader {
       throw .unsupported(expected: "a dictionary in PLAIN", found: Encoding.name(header.encoding))
     }
     let page = try unpack(stored, header, size: header.size, prefix: 0)
-    let reader = try PlainValues(type, page, page.indices)
+    let reader = PlainValues(type, page, page.indices)
     var values: [JSONValue?] = []
     for _ in 0..<header.values { values.append(try reader.next()) }
     dictionary = values

@@ -13,19 +13,17 @@ enum Encoding: Int {
   case plain = 0
   case plainDictionary = 2
   case rle = 3
-  case bitPacked = 4
   case deltaBinaryPacked = 5
   case deltaLengthByteArray = 6
   case deltaByteArray = 7
   case rleDictionary = 8
-  case byteStreamSplit = 9
 
   static func name(_ code: Int) -> String {
-    switch code {
-    case 4: "BIT_PACKED"
-    case 9: "BYTE_STREAM_SPLIT"
-    default: Encoding(rawValue: code).map { "\($0)" } ?? "encoding \(code)"
-    }
+    let names = [
+      "PLAIN", "encoding 1", "PLAIN_DICTIONARY", "RLE", "BIT_PACKED", "DELTA_BINARY_PACKED",
+      "DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY", "RLE_DICTIONARY", "BYTE_STREAM_SPLIT",
+    ]
+    return names.indices.contains(code) ? names[code] : "encoding \(code)"
   }
 }
 
@@ -35,12 +33,9 @@ enum Encoding: Int {
 func makeValueReader(
   encoding code: Int, _ type: LeafType, dictionary: [JSONValue?]?, page: [UInt8], _ range: Range<Int>
 ) throws(FileProblem) -> any ValueReader {
-  let unsupported = FileProblem.unsupported(
-    expected: "an encoding that \(type.physical.name) has in `datasets` files",
-    found: "\(Encoding.name(code))")
   switch (Encoding(rawValue: code), type.physical) {
   case (.plain, _):
-    return try PlainValues(type, page, range)
+    return PlainValues(type, page, range)
   case (.plainDictionary, _), (.rleDictionary, _):
     guard let dictionary else { throw .damaged("a page of a dictionary that is not there") }
     return try DictionaryValues(dictionary, page, range)
@@ -53,7 +48,9 @@ func makeValueReader(
   case (.deltaByteArray, .byteArray):
     return try DeltaTexts(page, range)
   default:
-    throw unsupported
+    throw .unsupported(
+      expected: "PLAIN, a dictionary, RLE or the DELTA encoding of \(type.physical.name)",
+      found: Encoding.name(code))
   }
 }
 
@@ -62,10 +59,7 @@ final class PlainValues: ValueReader {
   private var input: BitReader
   private let type: LeafType
 
-  init(_ type: LeafType, _ page: [UInt8], _ range: Range<Int>) throws(FileProblem) {
-    guard type.physical != .int96, type.physical != .fixedLengthByteArray else {
-      throw .unsupported(expected: "a type that JSON has", found: type.physical.name)
-    }
+  init(_ type: LeafType, _ page: [UInt8], _ range: Range<Int>) {
     input = BitReader(page, range)
     self.type = type
   }
@@ -84,7 +78,7 @@ final class PlainValues: ValueReader {
       return real(Double(Float(bitPattern: bits)))
     case .double: return real(Double(bitPattern: try input.littleEndian(8)))
     case .boolean: return .bool(try input.bits(1) == 1)
-    case .int96, .fixedLengthByteArray: preconditionFailure("refused at the door")
+    case .int96, .fixedLengthByteArray: preconditionFailure("refused by ColumnReader")
     }
   }
 }
