@@ -1,0 +1,92 @@
+// The flags that say which rows of a data set are used, and how they become tokens.
+
+import ArgumentParser
+internal import Calibration
+internal import ChatTemplates
+internal import JSON
+
+enum YesOrNo: String, ExpressibleByArgument, CaseIterable {
+  case yes
+  case no
+}
+
+struct DataArguments: ParsableArguments {
+  @Option(help: ArgumentHelp("Rows to use, from the first.", valueName: "n"))
+  var samples = 512
+
+  @Option(
+    name: .customLong("sequence-length"),
+    help: ArgumentHelp("Tokens of a row to use, from the first.", valueName: "n"))
+  var sequenceLength = 2048
+
+  @Option(
+    name: .customLong("text-column"),
+    help: ArgumentHelp(
+      "Column with plain text. Known without: messages, conversations, text, input_ids.",
+      valueName: "name"))
+  var textColumn: String?
+
+  @Flag(help: "Join rows and cut them into full sequences.")
+  var pack = false
+
+  @Option(
+    name: .customLong("shuffle-seed"),
+    help: ArgumentHelp("Choose rows at random with this seed.", valueName: "n"))
+  var shuffleSeed: UInt64?
+
+  @Option(
+    name: .customLong("chat-template"),
+    help: ArgumentHelp("A Jinja template to use instead of the model's own.", valueName: "file"),
+    completion: .file())
+  var chatTemplate: String?
+
+  @Option(
+    name: .customLong("template-arg"),
+    help: ArgumentHelp(
+      "A variable for the chat template, e.g. enable_thinking=false (repeatable). Values are JSON, or strings.",
+      valueName: "key=value"))
+  var templateArguments: [String] = []
+
+  @Option(
+    name: .customLong("template-date"),
+    help: ArgumentHelp(
+      "The day that chat templates take for today. Default: 2025-01-01, so that runs can be repeated.",
+      valueName: "date"))
+  var templateDate: String?
+
+  @Option(
+    name: .customLong("add-special-tokens"),
+    help: ArgumentHelp(
+      "Whether the tokenizer adds its own, yes or no. Default: to text yes, to chats no.",
+      valueName: "yes|no"))
+  var addSpecialTokens: YesOrNo?
+
+  func validate() throws {
+    if samples < 1 { throw ValidationError("--samples is at least 1") }
+    if sequenceLength < 1 { throw ValidationError("--sequence-length is at least 1") }
+    for argument in templateArguments where !argument.dropFirst().contains("=") {
+      throw ValidationError("--template-arg '\(argument)' is not of the form key=value")
+    }
+    if let templateDate, TemplateDate(templateDate) == nil {
+      throw ValidationError("--template-date '\(templateDate)' is not a date such as 2025-07-31")
+    }
+  }
+
+  /// - Parameter path: a file, folder or glob; nil for the built-in chats.
+  func source(_ path: String?) -> CalibrationSource {
+    var source = CalibrationSource(
+      path: path,
+      selection: RowSelection(
+        samples: samples, sequenceLength: sequenceLength, shuffleSeed: shuffleSeed, packs: pack))
+    source.textColumn = textColumn
+    source.addsSpecialTokens = addSpecialTokens.map { $0 == .yes }
+    source.chatTemplate = chatTemplate
+    source.templateArguments = templateArguments.map { argument in
+      let parts = argument.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+      let value = (try? JSONValue.parse(Array(parts[1].utf8))) ?? .string(String(parts[1]))
+      return (String(parts[0]), value)
+    }
+    if let date = templateDate.flatMap({ TemplateDate($0) }) { source.templateDate = date }
+    return source
+  }
+}
