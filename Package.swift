@@ -12,6 +12,8 @@ let targets: [Target] = [
   .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
   // SIMD kernels. Optimised in debug builds too: the numeric tests are 30 to 350 times slower otherwise.
   .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3"])]),
+  // The calibration chats of a run that is given none.
+  .target(name: "CBuiltinChats", exclude: ["LICENSE-PYTHON.txt", "chats.jsonl"]),
 
   // Files and formats.
   .target(name: "SystemIO", dependencies: ["CLinux"]),
