@@ -50,6 +50,8 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
   case emptyRows(Int)
   case unroutedExperts(layer: Int, experts: [Int])
   case overBudget(peak: Int, budget: Int)
+  case mapping(MappingNote)
+  case headStays(recipe: String)
 
   package var description: String {
     switch self {
@@ -59,6 +61,9 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
     case .unroutedExperts(let layer, let experts):
       "layer \(layer): no calibration token is routed to \(experts.count) experts "
         + "(\(experts.prefix(8).map(String.init).joined(separator: ", "))); their scales rest on all tokens alike"
+    case .mapping(let note): note.description
+    case .headStays(let recipe):
+      "\(recipe) does not ignore `lm_head`; it is not quantized all the same"
     case .overBudget(let peak, let budget):
       "the peak of resident memory was \(bytesText(peak)), over the budget of \(bytesText(budget))"
     }
