@@ -33,6 +33,9 @@ let targets: [Target] = [
   .target(name: "Quantization", dependencies: ["CKernels", "LinearAlgebra", "Tensors"]),
 
   // Models as data, and what a run needs.
+  .target(
+    name: "Recipes",
+    dependencies: ["Quantization", "SystemIO", .product(name: "Yams", package: "Yams")]),
   .target(name: "Models", dependencies: ["JSON", "Transformer"]),
   .target(
     name: "CompressedTensors",
@@ -57,13 +60,14 @@ let targets: [Target] = [
     name: "Pipeline",
     dependencies: [
       "Calibration", "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Planning",
-      "Quantization", "Safetensors", "ScratchStore", "SystemIO", "Tensors", "Transformer",
+      "Quantization", "Recipes", "Safetensors", "ScratchStore", "SystemIO", "Tensors",
+      "Transformer",
     ]),
   .executableTarget(
     name: "sluice",
     dependencies: [
       "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Pipeline", "Planning",
-      "Quantization", "Safetensors", "SystemIO", "Tensors", "Transformer",
+      "Quantization", "Recipes", "Safetensors", "SystemIO", "Tensors", "Transformer",
       .product(name: "ArgumentParser", package: "swift-argument-parser"),
     ]),
 
@@ -128,7 +132,8 @@ let package = Package(
   name: "sluice",
   products: [.executable(name: "sluice", targets: ["sluice"])],
   dependencies: [
-    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0")
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.0.0"),
   ],
   targets: targets
 )

@@ -2,22 +2,23 @@
 
 /// A pattern that cannot be used.
 package enum IgnorePatternError: Error, CustomStringConvertible, Equatable {
-  case invalidExpression(pattern: String, problem: String)
-  case matchesNothing(pattern: String, nearest: [String])
+  /// `origin` is where the pattern stands: an option, or a file and a key.
+  case invalidExpression(origin: String, pattern: String, problem: String)
+  case matchesNothing(origin: String, pattern: String, nearest: [String])
 
   package var description: String {
     switch self {
-    case .invalidExpression(let pattern, let problem):
-      "--ignore '\(pattern)': not a regular expression (\(problem))"
-    case .matchesNothing(let pattern, let nearest):
-      "--ignore '\(pattern)' matches no module of this model; "
+    case .invalidExpression(let origin, let pattern, let problem):
+      "\(origin) '\(pattern)': not a regular expression (\(problem))"
+    case .matchesNothing(let origin, let pattern, let nearest):
+      "\(origin) '\(pattern)' matches no module of this model; "
         + (nearest.isEmpty
           ? "sluice inspect lists the names" : "near misses: \(nearest.joined(separator: ", "))")
     }
   }
 }
 
-/// One `--ignore` value.
+/// One `--ignore` value, or a pattern of a recipe.
 ///
 /// - `re:EXPRESSION` matches at the start of the whole module name, as Python's `re.match` does in compressed-tensors.
 /// - A value with `*`, `?` or `[` is a glob over the whole name, in which `*` also crosses dots: `model.layers.0.*`
@@ -31,18 +32,23 @@ package struct IgnorePattern {
   }
 
   package let text: String
+  private let origin: String
   private let kind: Kind
 
-  package init(_ text: String) throws(IgnorePatternError) {
+  package init(_ text: String, origin: String = "--ignore") throws(IgnorePatternError) {
     self.text = text
+    self.origin = origin
     if text.hasPrefix("re:") {
       do {
         kind = .expression(try Regex(String(text.dropFirst(3))))
       } catch {
-        throw .invalidExpression(pattern: text, problem: "\(error)")
+        throw .invalidExpression(origin: origin, pattern: text, problem: "\(error)")
       }
     } else if text.contains(where: { "*?[".contains($0) }) {
-      kind = .glob(try globParts(text))
+      guard let parts = globParts(text) else {
+        throw .invalidExpression(origin: origin, pattern: text, problem: "`[` without `]`")
+      }
+      kind = .glob(parts)
     } else {
       kind = .exact
     }
@@ -57,6 +63,12 @@ package struct IgnorePattern {
     }
   }
 
+  /// The same as llm-compressor spells it, which knows no globs.
+  package var recipeText: String {
+    guard case .glob(let parts) = kind else { return text }
+    return "re:" + String(decoding: parts.flatMap(\.expression), as: UTF8.self) + "$"
+  }
+
   /// The modules that any of the patterns matches. A pattern that matches none is an error.
   package static func matching(
     _ patterns: [IgnorePattern], of modules: [String]
@@ -65,7 +77,9 @@ package struct IgnorePattern {
     for pattern in patterns {
       let matched = modules.filter(pattern.matches)
       if matched.isEmpty {
-        throw .matchesNothing(pattern: pattern.text, nearest: nearest(pattern.text, of: modules))
+        throw .matchesNothing(
+          origin: pattern.origin, pattern: pattern.text,
+          nearest: nearest(pattern.text, of: modules))
       }
       result.formUnion(matched)
     }
@@ -78,9 +92,29 @@ private enum GlobPart {
   case anyOne
   case anyRun
   case set([ClosedRange<UInt8>], negated: Bool)
+
+  /// As part of a regular expression.
+  var expression: [UInt8] {
+    // Also what has a meaning in the sets of some dialects only.
+    func escaped(_ byte: UInt8) -> [UInt8] {
+      "\\^$.|?*+()[]{}-&~".utf8.contains(byte) ? [UInt8(ascii: "\\"), byte] : [byte]
+    }
+    return switch self {
+    case .one(let byte): escaped(byte)
+    case .anyOne: Array(".".utf8)
+    case .anyRun: Array(".*".utf8)
+    case .set(let ranges, let negated):
+      Array((negated ? "[^" : "[").utf8)
+        + ranges.flatMap {
+          escaped($0.lowerBound)
+            + ($0.count > 1 ? [UInt8(ascii: "-")] + escaped($0.upperBound) : [])
+        } + Array("]".utf8)
+    }
+  }
 }
 
-private func globParts(_ text: String) throws(IgnorePatternError) -> [GlobPart] {
+/// - Returns: nil for a `[` without `]`.
+private func globParts(_ text: String) -> [GlobPart]? {
   var parts: [GlobPart] = []
   var rest = Array(text.utf8)[...]
   while let byte = rest.popFirst() {
@@ -88,9 +122,7 @@ private func globParts(_ text: String) throws(IgnorePatternError) -> [GlobPart] 
     case UInt8(ascii: "*"): parts.append(.anyRun)
     case UInt8(ascii: "?"): parts.append(.anyOne)
     case UInt8(ascii: "["):
-      guard let end = rest.dropFirst().firstIndex(of: UInt8(ascii: "]")) else {
-        throw .invalidExpression(pattern: text, problem: "`[` without `]`")
-      }
+      guard let end = rest.dropFirst().firstIndex(of: UInt8(ascii: "]")) else { return nil }
       var members = rest[rest.startIndex..<end]
       rest = rest[(end + 1)...]
       let negated = members.first == UInt8(ascii: "!")

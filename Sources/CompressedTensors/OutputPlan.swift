@@ -46,11 +46,12 @@ package struct OutputPlan: Sendable {
   package let smoothingTensors: [TensorSpec]
 
   /// - Parameters:
-  ///   - ignored: module names.
+  ///   - patterns: the modules to leave as they are.
   ///   - smooths: whether scales are searched for; without, every quantized weight is rounded as it is.
+  ///   - producers: whose outputs are smoothed, by name; nil for all that the model's description knows.
   package init(
     _ checkpoint: Checkpoint, scheme: QuantScheme, ignoring patterns: [IgnorePattern],
-    smooths: Bool
+    smooths: Bool, producers: Set<String>? = nil
   ) throws {
     let spec = checkpoint.spec
     let ignored = try IgnorePattern.matching(patterns, of: Self.modules(of: checkpoint))
@@ -63,8 +64,10 @@ package struct OutputPlan: Sendable {
         module: linear.name, inputs: linear.inputs, groupSize: scheme.groupSize)
     }
     let smoothings = spec.layers.map { layer in
-      smooths
-        ? layer.smoothings.filter { $0.consumers.contains { quantized.contains($0.name) } } : []
+      layer.smoothings.filter { smoothing in
+        smooths && producers?.contains(smoothing.producerName) != false
+          && smoothing.consumers.contains { quantized.contains($0.name) }
+      }
     }
     var rescaled: Set<String> = []
     for smoothing in smoothings.joined() {
@@ -115,15 +118,14 @@ package struct OutputPlan: Sendable {
     smoothing.producerName + ".smoothing_scale"
   }
 
-  /// Every module that has a tensor, in the model's order: what ignore patterns are matched against.
+  /// Every module that has a tensor, in the model's order, and the head, also where it shares the embedding's tensor:
+  /// what ignore patterns are matched against.
   package static func modules(of checkpoint: Checkpoint) -> [String] {
     var seen: Set<String> = []
     let names =
       checkpoint.spec.claims.map(\.name)
       + checkpoint.model.tensors.map(\.name).filter(checkpoint.spec.passesThrough)
-    return names.compactMap { name in
-      let module = String(name.prefix(upTo: name.lastIndex(of: ".") ?? name.endIndex))
-      return seen.insert(module).inserted ? module : nil
-    }
+    let modules = names.map { String($0.prefix(upTo: $0.lastIndex(of: ".") ?? $0.endIndex)) }
+    return (modules + ["lm_head"]).filter { seen.insert($0).inserted }
   }
 }

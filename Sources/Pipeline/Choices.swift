@@ -9,6 +9,7 @@ internal import Transformer
 struct SmoothingChoice: Sendable {
   let smoothing: Smoothing
   let point: Int
+  let gridPoint: GridPoint
   let lossBefore: Double
   let lossAfter: Double
   /// Tokens that the statistics rest on.
@@ -30,14 +31,13 @@ final class Choices {
   var byteCount: Int { file.byteCount }
 
   func add(_ choice: SmoothingChoice, layer: Int) throws(SystemError) {
-    let point = GridPoint.grid[choice.point]
     try add([
       ("layer", .number(JSONNumber(layer))),
       ("smoothing", .string(choice.smoothing.producerName)),
       ("consumers", .number(JSONNumber(choice.smoothing.consumers.count))),
       ("grid_point", .number(JSONNumber(choice.point))),
-      ("ratio", .number(JSONNumber(literal: "\(point.ratio)"))),
-      ("duo_scaling", .bool(point.usesWeights)),
+      ("ratio", .number(JSONNumber(literal: "\(choice.gridPoint.ratio)"))),
+      ("duo_scaling", .bool(choice.gridPoint.usesWeights)),
       ("loss_before", number(choice.lossBefore)), ("loss_after", number(choice.lossAfter)),
       ("tokens", .number(JSONNumber(choice.tokens))),
       ("routed_tokens", choice.routedTokens.map { .number(JSONNumber($0)) } ?? .null),

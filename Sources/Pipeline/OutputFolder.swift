@@ -34,6 +34,7 @@ struct OutputFolder {
   var choices: String { work + "/choices.jsonl" }
   var config: String { path + "/config.json" }
   var index: String { path + "/model.safetensors.index.json" }
+  var recipe: String { path + "/recipe.yaml" }
   static let smoothingFile = "smoothing.safetensors"
 
   /// Makes the folder, or refuses one that holds something else; the lock is held as long as it lives.
@@ -50,7 +51,7 @@ struct OutputFolder {
     }
     if restart {
       for name in try FileSystem.list(path)
-      where name == "config.json" || name.hasPrefix("model-") || name.hasPrefix("model.safetensors")
+      where name == "config.json" || name == "recipe.yaml" || name.hasPrefix("model-") || name.hasPrefix("model.safetensors")
       {
         try FileSystem.remove(path + "/" + name)
       }

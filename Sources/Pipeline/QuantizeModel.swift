@@ -8,6 +8,7 @@ internal import JSON
 internal import LinearAlgebra
 package import Planning
 package import Quantization
+package import Recipes
 internal import Safetensors
 internal import SystemIO
 internal import Tensors
@@ -24,6 +25,14 @@ package struct QuantizeOptions: Sendable {
   package var scheme = QuantScheme(.w4a16, groupSize: 128)
   package var ignore: [String] = []
   package var smooths = true
+  package var duoScaling = DuoScaling.on
+  /// Points of the scale search; one of `duoScaling.gridSizes`.
+  package var gridPoints = 20
+  /// What is smoothed; nil for all that the model's description knows.
+  package var mappings: [RecipeMapping]?
+  /// The file that `mappings` are from, and `ignore`, where `ignoreIsFromRecipe`.
+  package var recipe: String?
+  package var ignoreIsFromRecipe = false
   package var loss = SmoothingLoss.diagonal
   package var memory: Int
   package var threads: Int
@@ -38,6 +47,20 @@ package struct QuantizeOptions: Sendable {
     self.memory = memory
     self.threads = threads
   }
+
+  /// Takes over everything that a recipe says.
+  package mutating func follow(_ recipe: Recipe, file: String) {
+    self.recipe = file
+    scheme = recipe.scheme
+    ignore = recipe.ignore
+    ignoreIsFromRecipe = true
+    smooths = recipe.smooths
+    duoScaling = recipe.duoScaling
+    gridPoints = recipe.gridPoints
+    mappings = recipe.mappings
+  }
+
+  var grid: [GridPoint] { GridPoint.grid(points: gridPoints, duo: duoScaling) }
 }
 
 /// Options that do not go together.
@@ -69,8 +92,13 @@ package struct QuantizePlan: Sendable {
   package let output: OutputPlan
   package let run: RunPlan
   package let warnings: [RunWarning]
+  /// The recipe of this run, in llm-compressor's words.
+  let recipe: Recipe
   let blocks: [TokenBlock]
   let layout: ShardLayout
+
+  /// A Linear that llm-compressor quantizes unless it is ignored, and Sluice never does.
+  private static let head = "lm_head"
 
   package init(_ options: QuantizeOptions) throws {
     try self.init(options, checkpoint: Checkpoint(folder: options.model))
@@ -84,10 +112,25 @@ package struct QuantizePlan: Sendable {
       throw QuantizeError.alreadyQuantized(folder: options.model)
     }
     var patterns: [IgnorePattern] = []
-    for text in options.ignore { patterns.append(try IgnorePattern(text)) }
+    let origin = options.ignoreIsFromRecipe ? "\(options.recipe ?? ""): ignore" : "--ignore"
+    for text in options.ignore { patterns.append(try IgnorePattern(text, origin: origin)) }
+    recipe = Recipe(
+      scheme: options.scheme,
+      ignore: patterns.map(\.recipeText)
+        + (patterns.contains { $0.matches(Self.head) } ? [] : [Self.head]),
+      smooths: options.smooths, duoScaling: options.duoScaling, gridPoints: options.gridPoints,
+      mappings: options.mappings)
+    let mappings = try options.mappings.map {
+      try ResolvedMappings($0, of: checkpoint.spec, file: options.recipe ?? "mappings")
+    }
     output = try OutputPlan(
-      checkpoint, scheme: options.scheme, ignoring: patterns, smooths: options.smooths)
+      checkpoint, scheme: options.scheme, ignoring: patterns, smooths: options.smooths,
+      producers: mappings?.producers)
     var warnings: [RunWarning] = []
+    if options.smooths { warnings += (mappings?.notes ?? []).map { .mapping($0) } }
+    if options.ignoreIsFromRecipe, !patterns.contains(where: { $0.matches(Self.head) }) {
+      warnings.append(.headStays(recipe: options.recipe ?? ""))
+    }
     if options.smooths {
       guard let path = options.calibration else { throw QuantizeError.noCalibration }
       let data = try CalibrationData(
@@ -112,7 +155,7 @@ package struct QuantizePlan: Sendable {
     run = try RunPlan(
       Workload(
         checkpoint: checkpoint, output: output, blocks: blocks, loss: options.loss,
-        threads: options.threads), budget: options.memory)
+        gridPoints: options.grid.count, threads: options.threads), budget: options.memory)
     layout = ShardLayout(
       tensors: output.tensors, maximumShardBytes: options.maximumShardBytes)
   }
@@ -129,6 +172,9 @@ package struct QuantizePlan: Sendable {
       tokens.add("\(block.sequences)")
       for token in block.tokens { tokens.add("\(token)") }
     }
+    var producers = Digest()
+    let smoothings = Array(output.smoothings.joined())
+    for smoothing in smoothings { producers.add(smoothing.producerName) }
     return [
       "model": model.text, "calibration tokens": tokens.text,
       "--scheme": "\(options.scheme.bits) bits\(options.scheme.isSymmetric ? "" : " asymmetric")",
@@ -136,6 +182,8 @@ package struct QuantizePlan: Sendable {
       "--ignore": options.ignore.joined(separator: " "),
       "--no-smoothing": options.smooths ? "off" : "on", "--loss": options.loss.rawValue,
       "--max-shard-size": "\(options.maximumShardBytes)", "engine": Gemm.engine,
+      "duo_scaling": options.duoScaling.rawValue, "n_grid": "\(options.gridPoints)",
+      "mappings": "\(smoothings.count) smoothings (\(producers.text))",
     ]
   }
 }
@@ -290,6 +338,7 @@ package final class QuantizeModel {
     let parameters = plan.output.tensors.filter { !buffers.contains($0.name) }
       .reduce(0) { $0 + $1.byteCount / $1.dtype.byteWidth }
     let index = plan.layout.index(totalParameters: parameters)
+    try replaceFile(folder.recipe, with: Array(plan.recipe.yaml().utf8))
     try replaceFile(folder.index, with: Array((index.serialized(indent: 2) + "\n").utf8))
     var config = plan.checkpoint.config
     config["quantization_config"] =

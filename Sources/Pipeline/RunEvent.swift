@@ -52,6 +52,8 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
   case overBudget(peak: Int, budget: Int)
   case splitsFused(module: String)
   case scratchStays(String)
+  case mapping(MappingNote)
+  case headStays(recipe: String)
 
   package var description: String {
     switch self {
@@ -66,6 +68,9 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
         + "quantized; --ignore all of them, or vLLM will refuse the output"
     case .scratchStays(let folder):
       "the hidden states of this run stay in \(folder), where it began"
+    case .mapping(let note): note.description
+    case .headStays(let recipe):
+      "\(recipe) does not ignore `lm_head`; it is not quantized all the same"
     case .overBudget(let peak, let budget):
       "the peak of resident memory was \(bytesText(peak)), over the budget of \(bytesText(budget))"
     }

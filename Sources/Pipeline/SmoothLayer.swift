@@ -22,8 +22,9 @@ extension QuantizeModel {
         )
     }
     let consumers = smoothing.consumers.filter { plan.output.fates[$0.weight] == .packed }
+    let grid = plan.options.grid
     var search = SmoothingSearch(
-      statistics: statistics, loss: plan.options.loss, scheme: plan.output.scheme)
+      statistics: statistics, loss: plan.options.loss, scheme: plan.output.scheme, grid: grid)
     for consumer in consumers {
       do {
         try search.addMagnitude(of: weights.weight(consumer), workers: workers)
@@ -46,8 +47,9 @@ extension QuantizeModel {
     }
     try note(
       SmoothingChoice(
-        smoothing: smoothing, point: best, lossBefore: search.losses[0],
-        lossAfter: search.losses[best], tokens: statistics.tokens, routedTokens: routedTokens),
+        smoothing: smoothing, point: best, gridPoint: grid[best],
+        lossBefore: search.losses[0], lossAfter: search.losses[best], tokens: statistics.tokens,
+        routedTokens: routedTokens),
       layer: layer)
     return AppliedSmoothing(smoothing, scale: scale)
   }

@@ -164,7 +164,7 @@ private struct Sizes {
     let tiles = ("decoded weight tiles", threads * 512 * largestInput * float)
     let scratch = ("a block to and from scratch", rows * state * 4)
     let search = [
-      ("candidate scales", 2 * GridPoint.grid.count * largestInput * float),
+      ("candidate scales", 2 * work.gridPoints * largestInput * float),
       ("rows under search", threads * 64 * largestInput * float * (isGram ? 3 : 2)),
       ("rows being packed", threads * 256 * largestInput * (float + 2)),
     ]

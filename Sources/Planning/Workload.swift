@@ -15,17 +15,20 @@ package struct Workload: Sendable {
   package let blocks: [Int]
   package let longestSequence: Int
   package let loss: SmoothingLoss
+  /// Candidates of each scale search.
+  package let gridPoints: Int
   package let threads: Int
 
   package init(
     checkpoint: Checkpoint, output: OutputPlan, blocks: [TokenBlock], loss: SmoothingLoss,
-    threads: Int
+    gridPoints: Int, threads: Int
   ) {
     self.checkpoint = checkpoint
     self.output = output
     self.blocks = blocks.map(\.count)
     longestSequence = blocks.flatMap { $0.sequences.map(\.count) }.max() ?? 0
     self.loss = loss
+    self.gridPoints = gridPoints
     self.threads = threads
   }
 

@@ -16,17 +16,46 @@ package struct NonFiniteWeight: Error, Equatable {
   }
 }
 
+/// Whether the magnitude of the weights takes part in the scales: llm-compressor's `duo_scaling`, by its values.
+package enum DuoScaling: String, Sendable, CaseIterable {
+  case on = "true"
+  case off = "false"
+  case both
+
+  /// Numbers of grid points with which the ratios go from 0 to 1; with fewer there is no step between them.
+  package var gridSizes: ClosedRange<Int> {
+    switch self {
+    case .on: 3...1000
+    case .off: 2...1000
+    case .both: 4...1000
+    }
+  }
+}
+
 /// One point of the grid: an exponent, and whether weights take part (`duo`).
 package struct GridPoint: Sendable, Equatable {
   package let ratio: Double
   package let usesWeights: Bool
 
-  /// Identity first, so that it wins ties; then ratios 0 to 1 in eighteenths.
+  /// The points that are searched; identity first, so that it wins ties, then ratios from 0 to 1.
   ///
-  /// Source: llm-compressor 0.14 `AWQModifier` with `duo_scaling=True`, `n_grid=20`.
-  package static let grid =
-    [GridPoint(ratio: 0, usesWeights: false)]
-    + (0...18).map { GridPoint(ratio: Double($0) / 18, usesWeights: true) }
+  /// - Parameters:
+  ///   - points: one of `duo.gridSizes`. With `both`, an odd number gives one point less.
+  /// Source: llm-compressor 0.14 `AWQModifier`, `n_grid` and `duo_scaling`.
+  package static func grid(points: Int = 20, duo: DuoScaling = .on) -> [GridPoint] {
+    precondition(duo.gridSizes.contains(points), "no grid of \(points) points")
+    func ratios(_ count: Int) -> [Double] { (0..<count).map { Double($0) / Double(count - 1) } }
+    return switch duo {
+    case .on:
+      [GridPoint(ratio: 0, usesWeights: false)]
+        + ratios(points - 1).map { GridPoint(ratio: $0, usesWeights: true) }
+    case .off: ratios(points).map { GridPoint(ratio: $0, usesWeights: false) }
+    case .both:
+      ratios(points / 2).flatMap {
+        [GridPoint(ratio: $0, usesWeights: false), GridPoint(ratio: $0, usesWeights: true)]
+      }
+    }
+  }
 }
 
 /// How the change of a Linear's output is measured.
@@ -47,6 +76,7 @@ package struct SmoothingSearch {
   private let meanSquare: [Float]
   private let gram: Matrix?
   private let scheme: QuantScheme
+  private let grid: [GridPoint]
   private var magnitude: [Double]
   private var rows = 0
   /// The scales of every grid point, `[C]` each.
@@ -57,11 +87,15 @@ package struct SmoothingSearch {
   /// Rows of a weight that one task judges; a function of the shape alone.
   static let tileRows = 64
 
-  package init(statistics: ActivationStatistics, loss: SmoothingLoss, scheme: QuantScheme) {
+  package init(
+    statistics: ActivationStatistics, loss: SmoothingLoss, scheme: QuantScheme,
+    grid: [GridPoint] = GridPoint.grid()
+  ) {
     meanAbsolute = statistics.meanAbsolute
     meanSquare = statistics.meanSquare
     gram = loss == .gram ? statistics.gram() : nil
     self.scheme = scheme
+    self.grid = grid
     magnitude = [Double](repeating: 0, count: statistics.channels)
   }
 
@@ -91,9 +125,9 @@ package struct SmoothingSearch {
     rows += weight.rows
   }
 
-  /// s = x^r / (w^(1-r) + 1e-4), at least 1e-4, over the geometric middle of its range.
+  /// s = x^r / (w^(1-r) + 1e-4), or x^r where weights take no part; at least 1e-4, over the geometric middle of its range.
   package mutating func fixCandidates() {
-    candidates = GridPoint.grid.map { point in
+    candidates = grid.map { point in
       let scales = meanAbsolute.indices.map { channel in
         let x = Double(meanAbsolute[channel])
         let w = magnitude[channel] / Double(rows)

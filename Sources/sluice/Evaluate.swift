@@ -18,7 +18,9 @@ struct Evaluate: ParsableCommand {
         sluice evaluate GLM-4.6-W4A16 --text ids.jsonl --reference GLM-4.6 --memory 8GiB
       """)
 
-  @Argument(help: "A model folder, plain or quantized.", completion: .directory)
+  @Argument(
+    help: "A model folder, plain or quantized, or ORG/NAME in the Hugging Face cache.",
+    completion: .directory)
   var model: String
 
   @Option(
@@ -27,7 +29,7 @@ struct Evaluate: ParsableCommand {
   var text: String
 
   @Option(
-    help: ArgumentHelp("The checkpoint to compare with.", valueName: "folder"),
+    help: ArgumentHelp("The checkpoint to compare with.", valueName: "model"),
     completion: .directory)
   var reference: String?
 
@@ -66,8 +68,8 @@ struct Evaluate: ParsableCommand {
 
   func run() throws {
     let temporary = unsafe getenv("TMPDIR").map { unsafe String(cString: $0) } ?? "/tmp"
-    let options = EvaluateOptions(
-      model: trimmed(model), reference: reference.map(trimmed), text: text, samples: samples,
+    let options = try EvaluateOptions(
+      model: modelFolder(model), reference: reference.map(modelFolder), text: text, samples: samples,
       sequenceLength: sequenceLength, memory: memory?.bytes ?? ResidentMemory.available() / 2,
       threads: threadCount(threads),
       scratch: "\(scratch.map(trimmed) ?? temporary)/sluice-evaluate-\(getpid())")

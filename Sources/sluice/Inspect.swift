@@ -21,7 +21,9 @@ struct Inspect: ParsableCommand {
         sluice inspect model-00001-of-00093.safetensors --json
       """)
 
-  @Argument(help: "A model folder or a .safetensors file.", completion: .directory)
+  @Argument(
+    help: "A model folder, ORG/NAME in the Hugging Face cache, or a .safetensors file.",
+    completion: .directory)
   var path: String
 
   @Flag(help: "List every tensor with type and shape.")
@@ -31,7 +33,7 @@ struct Inspect: ParsableCommand {
   var json = false
 
   func run() throws {
-    let path = trimmed(path)
+    let path = try modelFolder(path)
     let stored: [StoredTensor]
     var facts: [(name: String, value: JSONValue)] = []
     if FileSystem.isFolder(path) {

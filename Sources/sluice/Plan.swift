@@ -25,7 +25,7 @@ struct Plan: ParsableCommand {
   var json = false
 
   func run() throws {
-    let options = arguments.options(output: "")
+    let options = try arguments.options(output: "")
     let plan = try QuantizePlan(options)
     let rate = Gemm.measuredRate(workers: Workers(threads: options.threads))
     let seconds = plan.run.operations / rate

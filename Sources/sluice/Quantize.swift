@@ -31,7 +31,7 @@ struct Quantize: ParsableCommand {
   var restart = false
 
   func run() throws {
-    var options = arguments.options(output: output)
+    var options = try arguments.options(output: output)
     options.restarts = restart
     let interruption = Interruption()
     let signals = SignalWatch { interruption.request() }

@@ -1,9 +1,11 @@
 // The flags that quantize and plan share.
 
 import ArgumentParser
+internal import CompressedTensors
 internal import Pipeline
 internal import Planning
 internal import Quantization
+internal import Recipes
 internal import SystemIO
 
 extension QuantScheme.Preset: ExpressibleByArgument {}
@@ -11,7 +13,11 @@ extension SmoothingLoss: ExpressibleByArgument {}
 
 struct QuantizeArguments: ParsableArguments {
   @Argument(
-    help: "A Hugging Face model folder: config.json and *.safetensors.",
+    help: ArgumentHelp(
+      """
+      A Hugging Face model folder (config.json and *.safetensors), or ORG/NAME[@REVISION] as in \
+      the local Hugging Face cache.
+      """),
     completion: .directory)
   var model: String
 
@@ -29,13 +35,22 @@ struct QuantizeArguments: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "W4A16, W4A16_ASYM (with zero points) or W8A16.", valueName: "scheme"))
-  var scheme: QuantScheme.Preset = .w4a16
+      """
+      An llm-compressor recipe, YAML or JSON: scheme, ignore, and AWQ's mappings, duo_scaling and \
+      n_grid. --scheme, --group-size, --ignore and --no-smoothing replace what it says.
+      """, valueName: "file"), completion: .file(extensions: ["yaml", "yml", "json"]))
+  var recipe: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "W4A16, W4A16_ASYM (with zero points) or W8A16. Default: W4A16.", valueName: "scheme"))
+  var scheme: QuantScheme.Preset?
 
   @Option(
     name: .customLong("group-size"),
-    help: ArgumentHelp("Input channels that share a scale: 32, 64 or 128.", valueName: "n"))
-  var groupSize = 128
+    help: ArgumentHelp(
+      "Input channels that share a scale: 32, 64 or 128. Default: 128.", valueName: "n"))
+  var groupSize: Int?
 
   @Option(
     help: ArgumentHelp(
@@ -80,7 +95,7 @@ struct QuantizeArguments: ParsableArguments {
   var maximumShardSize = ByteSize(bytes: 5_000_000_000)
 
   func validate() throws {
-    if !QuantScheme.groupSizes.contains(groupSize) {
+    if let groupSize, !QuantScheme.groupSizes.contains(groupSize) {
       throw ValidationError("--group-size is 32, 64 or 128")
     }
     if samples < 1 { throw ValidationError("--samples is at least 1") }
@@ -90,22 +105,37 @@ struct QuantizeArguments: ParsableArguments {
     }
   }
 
-  func options(output: String) -> QuantizeOptions {
+  func options(output: String) throws -> QuantizeOptions {
     var options = QuantizeOptions(
-      model: trimmed(model), output: trimmed(output),
+      model: try modelFolder(model), output: trimmed(output),
       memory: memory?.bytes ?? ResidentMemory.available() / 2,
       threads: threadCount(threads))
     options.calibration = calibration
     options.samples = samples
     options.sequenceLength = sequenceLength
-    options.scheme = QuantScheme(scheme, groupSize: groupSize)
-    options.ignore = ignore
-    options.smooths = !noSmoothing
+    if let recipe { options.follow(try Recipe(path: recipe), file: recipe) }
+    if let scheme {
+      options.scheme = QuantScheme(scheme, groupSize: options.scheme.groupSize)
+    }
+    if let groupSize {
+      options.scheme = QuantScheme(
+        bits: options.scheme.bits, groupSize: groupSize, isSymmetric: options.scheme.isSymmetric)
+    }
+    if !ignore.isEmpty {
+      options.ignore = ignore
+      options.ignoreIsFromRecipe = false
+    }
+    if noSmoothing { options.smooths = false }
     options.loss = loss
     options.scratch = scratch
     options.maximumShardBytes = maximumShardSize.bytes
     return options
   }
+}
+
+/// The folder of a model as the user typed it, or of its hub id.
+func modelFolder(_ text: String) throws -> String {
+  try HubCache().folder(of: trimmed(text))
 }
 
 /// A folder as the user typed it, without the slashes that shells complete.

@@ -23,7 +23,9 @@ struct Verify: ParsableCommand {
   var output: String
 
   @Option(
-    help: ArgumentHelp("The checkpoint it was made from.", valueName: "folder"),
+    help: ArgumentHelp(
+      "The checkpoint it was made from: a folder, or ORG/NAME in the Hugging Face cache.",
+      valueName: "model"),
     completion: .directory)
   var source: String?
 
@@ -35,7 +37,7 @@ struct Verify: ParsableCommand {
 
   func run() throws {
     let report = try VerifyModel(
-      output: trimmed(output), source: source.map(trimmed), threads: threadCount(threads)
+      output: trimmed(output), source: source.map(modelFolder), threads: threadCount(threads)
     ).run()
     Console.out(json ? Self.json(report).serialized(indent: 2) : Self.text(report))
     if !report.findings.isEmpty { throw ExitCode(1) }

@@ -57,7 +57,7 @@ import Testing
   @Test func aPatternThatMatchesNothingNamesWhatWasPerhapsMeant() {
     func nearest(_ pattern: String) -> [String]? {
       let error = #expect(throws: IgnorePatternError.self) { try matched(pattern) }
-      guard case .matchesNothing(let text, let nearest) = error else { return nil }
+      guard case .matchesNothing(_, let text, let nearest) = error else { return nil }
       #expect(text == pattern)
       return nearest
     }
@@ -71,7 +71,7 @@ import Testing
   @Test(arguments: ["re:(", "re:[", "re:*", "model.[0"])
   func aPatternThatIsNoneIsRefused(pattern: String) {
     let error = #expect(throws: IgnorePatternError.self) { try IgnorePattern(pattern) }
-    guard case .invalidExpression(let text, _) = error else {
+    guard case .invalidExpression(_, let text, _) = error else {
       Issue.record("\(String(describing: error))")
       return
     }

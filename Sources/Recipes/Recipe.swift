@@ -1,0 +1,107 @@
+// What a recipe asks for, and the recipe that says it again.
+
+package import Quantization
+
+/// A smoothing as llm-compressor writes it: patterns of names, `re:EXPRESSION` or exact.
+package struct RecipeMapping: Sendable, Equatable {
+  package let smoothLayer: String
+  package let balanceLayers: [String]
+  /// Part of a name, relative to the readers' common parent, whose input is the activation; nil for the readers' own.
+  package let activationHookTarget: String?
+
+  package init(smoothLayer: String, balanceLayers: [String], activationHookTarget: String? = nil) {
+    self.smoothLayer = smoothLayer
+    self.balanceLayers = balanceLayers
+    self.activationHookTarget = activationHookTarget
+  }
+}
+
+/// The part of llm-compressor's recipes that Sluice does: AWQ, and one weight-only scheme for all Linears.
+///
+/// Source: llm-compressor 0.14 `recipe.py`, `AWQModifier`, `QuantizationMixin`; compressed-tensors 0.19 `QuantizationArgs`.
+package struct Recipe: Sendable, Equatable {
+  package var scheme: QuantScheme
+  /// Exact names and `re:EXPRESSION`, never globs.
+  package var ignore: [String]
+  /// Whether there is an AWQModifier.
+  package var smooths: Bool
+  package var duoScaling: DuoScaling
+  package var gridPoints: Int
+  /// What to smooth; nil for all that is known of the architecture.
+  package var mappings: [RecipeMapping]?
+
+  package init(
+    scheme: QuantScheme, ignore: [String] = [], smooths: Bool = true,
+    duoScaling: DuoScaling = .on, gridPoints: Int = 20, mappings: [RecipeMapping]? = nil
+  ) {
+    self.scheme = scheme
+    self.ignore = ignore
+    self.smooths = smooths
+    self.duoScaling = duoScaling
+    self.gridPoints = gridPoints
+    self.mappings = mappings
+  }
+
+  /// Reads a recipe, YAML or JSON. What it asks for is here, or refused by name; nothing is passed over.
+  package init(path: String) throws(RecipeError) {
+    guard let root = try RecipeNode.read(path) else { throw .noModifiers(file: path) }
+    var reader = RecipeReader(file: path)
+    try reader.read(root)
+    self = try reader.recipe()
+  }
+
+  /// The same from text; `file` stands in errors.
+  package init(text: String, file: String) throws(RecipeError) {
+    guard let root = try RecipeNode.parse(text, file: file) else { throw .noModifiers(file: file) }
+    var reader = RecipeReader(file: file)
+    try reader.read(root)
+    self = try reader.recipe()
+  }
+
+  // MARK: Writing
+
+  /// The staged form, which llm-compressor and `init(path:)` read.
+  package func yaml() -> String {
+    var lines = ["default_stage:", "  default_modifiers:"]
+    if smooths {
+      lines += [
+        "    AWQModifier:", "      duo_scaling: \(duoScaling.rawValue)", "      n_grid: \(gridPoints)",
+      ]
+      if let mappings {
+        lines.append("      mappings:")
+        for mapping in mappings {
+          lines.append("      - smooth_layer: \(quoted(mapping.smoothLayer))")
+          lines.append("        balance_layers: \(quoted(mapping.balanceLayers))")
+          if let target = mapping.activationHookTarget {
+            lines.append("        activation_hook_target: \(quoted(target))")
+          }
+        }
+      }
+    }
+    lines += ["    QuantizationModifier:", "      targets: [Linear]"]
+    if !ignore.isEmpty { lines.append("      ignore: \(quoted(ignore))") }
+    if let preset = QuantScheme.Preset.allCases.first(where: {
+      QuantScheme($0, groupSize: Self.presetGroupSize) == scheme
+    }) {
+      lines.append("      scheme: \(preset.rawValue)")
+    } else {
+      lines += [
+        "      config_groups:", "        group_0:", "          targets: [Linear]",
+        "          weights:", "            num_bits: \(scheme.bits)", "            type: int",
+        "            symmetric: \(scheme.isSymmetric)", "            strategy: group",
+        "            group_size: \(scheme.groupSize)", "            dynamic: false",
+        "            observer: memoryless_minmax",
+      ]
+    }
+    return lines.joined(separator: "\n") + "\n"
+  }
+
+  /// Of every preset that is supported.
+  static let presetGroupSize = 128
+
+  private func quoted(_ text: String) -> String { "'\(text.replacing("'", with: "''"))'" }
+
+  private func quoted(_ texts: [String]) -> String {
+    "[\(texts.map { quoted($0) }.joined(separator: ", "))]"
+  }
+}

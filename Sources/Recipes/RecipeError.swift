@@ -1,0 +1,43 @@
+// Everything that can be wrong with a recipe, worded for its owner.
+
+package import SystemIO
+
+package enum RecipeError: Error, CustomStringConvertible, Equatable {
+  case system(SystemError)
+  /// A line of 0 where the parser knows none.
+  case invalidYAML(file: String, line: Int, problem: String)
+  case noModifiers(file: String)
+  case unknownModifier(file: String, line: Int, name: String)
+  case unknownKey(file: String, line: Int, key: String, known: [String])
+  case unsupported(file: String, line: Int, key: String, expected: String, found: String)
+  case missing(file: String, line: Int, modifier: String, key: String)
+  /// Two values that cannot both hold.
+  case conflict(file: String, line: Int, key: String, first: String, second: String)
+  case noQuantizer(file: String, line: Int)
+  case quantizerFirst(file: String, line: Int)
+
+  package var description: String {
+    switch self {
+    case .system(let error): error.description
+    case .invalidYAML(let file, let line, let problem):
+      (line > 0 ? "\(file):\(line)" : file) + ": neither YAML nor JSON (\(problem))"
+    case .noModifiers(let file):
+      "\(file): no modifiers; a recipe has an AWQModifier and a QuantizationModifier, or the latter alone"
+    case .unknownModifier(let file, let line, let name):
+      "\(file):\(line): `\(name)` is not supported, only AWQModifier and QuantizationModifier are; "
+        + "leave it out, or use llm-compressor for this recipe"
+    case .unknownKey(let file, let line, let key, let known):
+      "\(file):\(line): unknown key `\(key)`; known here: \(known.joined(separator: ", "))"
+    case .unsupported(let file, let line, let key, let expected, let found):
+      "\(file):\(line): `\(key)` is \(found), but only \(expected) is supported"
+    case .missing(let file, let line, let modifier, let key):
+      "\(file):\(line): \(modifier) has no `\(key)`"
+    case .conflict(let file, let line, let key, let first, let second):
+      "\(file):\(line): `\(key)` is \(second) here and \(first) before; a recipe has one for all Linears"
+    case .noQuantizer(let file, let line):
+      "\(file):\(line): AWQModifier only smooths; add a QuantizationModifier with `scheme: W4A16` after it"
+    case .quantizerFirst(let file, let line):
+      "\(file):\(line): AWQModifier comes after QuantizationModifier; put it first"
+    }
+  }
+}

@@ -1,0 +1,183 @@
+// YAML as the reader wants it: every value with its line, no tag resolved, nothing executed.
+
+internal import SystemIO
+internal import Yams
+
+/// A value of a recipe. JSON is read as the YAML that it is.
+struct RecipeNode {
+  indirect enum Content {
+    /// `isPlain` where it stands without quotes, and may mean a number, a boolean or nothing.
+    case scalar(String, isPlain: Bool)
+    case list([RecipeNode])
+    case map([Entry])
+  }
+
+  struct Entry {
+    let key: String
+    let line: Int
+    let value: RecipeNode
+  }
+
+  let line: Int
+  let content: Content
+  /// A tag such as `!!python/object/apply:torch.device`; nil for those of plain YAML and where there is none.
+  let tag: String?
+
+  /// Values beyond this many are no recipe but an attack by repeated aliases.
+  private static let largest = 200_000
+
+  static func read(_ path: String) throws(RecipeError) -> RecipeNode? {
+    let bytes: [UInt8]
+    do {
+      bytes = try FileSystem.readFile(path)
+    } catch {
+      throw .system(error)
+    }
+    guard let text = String(validating: bytes, as: UTF8.self) else {
+      throw .invalidYAML(file: path, line: 0, problem: "not UTF-8 text")
+    }
+    return try parse(text, file: path)
+  }
+
+  /// - Returns: nil for a document without content.
+  static func parse(_ text: String, file: String) throws(RecipeError) -> RecipeNode? {
+    var budget = largest
+    do {
+      return try Yams.compose(yaml: text).map { try RecipeNode($0, file, &budget) }
+    } catch let error as RecipeError {
+      throw error
+    } catch let error as YamlError {
+      throw .invalidYAML(file: file, line: error.line, problem: error.problem)
+    } catch {
+      throw .invalidYAML(file: file, line: 0, problem: "\(error)")
+    }
+  }
+
+  private init(_ node: Node, _ file: String, _ budget: inout Int) throws {
+    budget -= 1
+    let line = node.mark?.line ?? 0
+    if budget < 0 {
+      throw RecipeError.invalidYAML(file: file, line: line, problem: "too many values")
+    }
+    self.line = line
+    let written: Tag
+    switch node {
+    case .scalar(let scalar):
+      written = scalar.tag
+      content = .scalar(
+        scalar.string, isPlain: scalar.style == .plain && written.description != Self.textTag)
+    case .sequence(let sequence):
+      var list: [RecipeNode] = []
+      for element in sequence { list.append(try RecipeNode(element, file, &budget)) }
+      content = .list(list)
+      written = sequence.tag
+    case .mapping(let mapping):
+      var entries: [Entry] = []
+      for (key, value) in mapping {
+        guard case .scalar(let name) = key else {
+          throw RecipeError.invalidYAML(
+            file: file, line: key.mark?.line ?? line, problem: "a key that is no text")
+        }
+        entries.append(
+          Entry(
+            key: name.string, line: name.mark?.line ?? line,
+            value: try RecipeNode(value, file, &budget)))
+      }
+      content = .map(entries)
+      written = mapping.tag
+    case .alias:
+      throw RecipeError.invalidYAML(file: file, line: line, problem: "an alias without its anchor")
+    }
+    let name = written.description
+    tag = ["", "?", "!"].contains(name) || Self.plainTags.contains(name) ? nil : name
+  }
+
+  private static let textTag = "tag:yaml.org,2002:str"
+  private static let plainTags = Set(
+    ["str", "int", "float", "bool", "null", "seq", "map"].map { "tag:yaml.org,2002:\($0)" })
+
+  // MARK: Values; a tag that is not understood makes them none of these.
+
+  /// Plain text without a tag, which may mean something else.
+  private var plain: String? {
+    if tag == nil, case .scalar(let text, true) = content { return text }
+    return nil
+  }
+
+  var isNull: Bool {
+    plain.map { ["", "~", "null", "Null", "NULL"].contains($0) } ?? false
+  }
+
+  /// Text in quotes, or plain text that means nothing else.
+  var string: String? {
+    guard tag == nil, case .scalar(let text, _) = content else { return nil }
+    return isNull || bool != nil || int != nil ? nil : text
+  }
+
+  /// As in YAML 1.1, which the peer reads.
+  var bool: Bool? {
+    guard let text = plain else { return nil }
+    let lower = text.lowercased()
+    guard [lower, text.uppercased(), lower.prefix(1).uppercased() + lower.dropFirst()].contains(text)
+    else { return nil }
+    return ["true", "yes", "on"].contains(lower)
+      ? true : ["false", "no", "off"].contains(lower) ? false : nil
+  }
+
+  var int: Int? {
+    plain.flatMap { Int($0) }
+  }
+
+  var list: [RecipeNode]? {
+    if tag == nil, case .list(let values) = content { return values }
+    return nil
+  }
+
+  var map: [Entry]? {
+    if tag == nil, case .map(let entries) = content { return entries }
+    return nil
+  }
+
+  /// A list of texts, or one text for a list of it alone.
+  var strings: [String]? {
+    if let string { return [string] }
+    guard let list else { return nil }
+    let texts = list.compactMap(\.string)
+    return texts.count == list.count ? texts : nil
+  }
+
+  /// The value in one line, for error messages.
+  var text: String {
+    let text =
+      switch content {
+      case .scalar(let text, let isPlain): isPlain ? (text.isEmpty ? "null" : text) : "\"\(text)\""
+      case .list(let values): "[\(values.map(\.text).joined(separator: ", "))]"
+      case .map(let entries):
+        "{\(entries.map { "\($0.key): \($0.value.text)" }.joined(separator: ", "))}"
+      }
+    let whole = (tag.map { "\($0) " } ?? "") + text
+    return whole.count > 120 ? whole.prefix(117) + "..." : whole
+  }
+}
+
+extension YamlError {
+  fileprivate var line: Int {
+    switch self {
+    case .scanner(_, _, let mark, _), .parser(_, _, let mark, _), .composer(_, _, let mark, _):
+      mark.line
+    case .duplicatedKeysInMapping(_, let context): context.mark.line
+    default: 0
+    }
+  }
+
+  fileprivate var problem: String {
+    switch self {
+    case .reader(let problem, _, _, _), .scanner(_, let problem, _, _),
+      .parser(_, let problem, _, _), .composer(_, let problem, _, _):
+      problem
+    case .duplicatedKeysInMapping(let duplicates, _):
+      "\(duplicates.sorted().map { "`\($0)`" }.joined(separator: ", ")) twice in one mapping"
+    default: "\(self)"
+    }
+  }
+}

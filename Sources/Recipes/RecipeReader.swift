@@ -1,0 +1,357 @@
+// Modifiers and their fields: each is understood, known to have no effect here, or refused with its line.
+
+internal import Quantization
+
+/// Gathers what the modifiers of a recipe say, in file order.
+struct RecipeReader {
+  private let file: String
+  private var ignore: [String]?
+  private var scheme: QuantScheme?
+  private var duoScaling = DuoScaling.on
+  private var gridPoints = 20
+  private var mappings: [RecipeMapping]?
+  /// Lines of the modifiers.
+  private var smoother: Int?
+  private var quantizer: Int?
+
+  init(file: String) { self.file = file }
+
+  func recipe() throws(RecipeError) -> Recipe {
+    if let smoother, scheme == nil { throw .noQuantizer(file: file, line: smoother) }
+    guard let scheme else { throw .noModifiers(file: file) }
+    return Recipe(
+      scheme: scheme, ignore: ignore ?? [], smooths: smoother != nil, duoScaling: duoScaling,
+      gridPoints: gridPoints, mappings: mappings)
+  }
+
+  // MARK: Stages, groups, modifiers
+
+  /// `<name>_stage:` over `<name>_modifiers:` over modifiers; or modifiers at once, as a mapping or a list of mappings.
+  mutating func read(_ node: RecipeNode) throws(RecipeError) {
+    if let list = node.list {
+      for element in list { try readModifiers(element) }
+    } else {
+      try readModifiers(node, isTop: true)
+    }
+  }
+
+  private mutating func readModifiers(
+    _ node: RecipeNode, isTop: Bool = false
+  ) throws(RecipeError) {
+    for entry in try map(node, "the recipe", "modifiers by name") {
+      if entry.key.hasSuffix("_stage") || entry.key.hasSuffix("_modifiers") {
+        try read(entry.value)
+        continue
+      }
+      switch entry.key {
+      case "AWQModifier": try readSmoother(entry)
+      case "QuantizationModifier": try readQuantizer(entry)
+      // What the peer stores and never uses.
+      case "args" where isTop && (entry.value.isNull || entry.value.map?.isEmpty == true): break
+      default: throw .unknownModifier(file: file, line: entry.line, name: entry.key)
+      }
+    }
+  }
+
+  private mutating func readSmoother(_ modifier: RecipeNode.Entry) throws(RecipeError) {
+    if let smoother {
+      throw .conflict(
+        file: file, line: modifier.line, key: "AWQModifier", first: "in line \(smoother)",
+        second: "another one")
+    }
+    if quantizer != nil { throw .quantizerFirst(file: file, line: modifier.line) }
+    smoother = modifier.line
+    var sizes: RecipeNode?
+    for field in try fields(modifier) {
+      switch field.key {
+      case "mappings": mappings = try mappings(field)
+      case "duo_scaling": duoScaling = try duoScaling(field)
+      case "n_grid": sizes = field.value
+      // Where the peer keeps its caches; may carry a python tag.
+      case "offload_device": break
+      default:
+        try readQuantization(
+          field, known: ["mappings", "duo_scaling", "n_grid", "offload_device"] + Self.shared)
+      }
+    }
+    if let sizes {
+      guard let points = sizes.int, duoScaling.gridSizes.contains(points) else {
+        throw unsupported(
+          "n_grid", "\(duoScaling.gridSizes.lowerBound) to \(duoScaling.gridSizes.upperBound) "
+            + "with `duo_scaling: \(duoScaling.rawValue)`", sizes)
+      }
+      gridPoints = points
+    }
+  }
+
+  private mutating func readQuantizer(_ modifier: RecipeNode.Entry) throws(RecipeError) {
+    quantizer = modifier.line
+    let entries = try fields(modifier)
+    guard entries.contains(where: { ["scheme", "config_groups"].contains($0.key) && !$0.value.isNull })
+    else {
+      throw .missing(
+        file: file, line: modifier.line, modifier: "QuantizationModifier",
+        key: "scheme` or `config_groups")
+    }
+    for field in entries { try readQuantization(field, known: Self.shared) }
+  }
+
+  /// Fields of a quantizer, which AWQModifier had, too, before it became a transform.
+  private static let shared = [
+    "scheme", "config_groups", "targets", "ignore", "kv_cache_scheme", "weight_observer",
+    "input_observer", "output_observer", "observer", "bypass_divisibility_checks",
+  ]
+
+  private mutating func readQuantization(
+    _ field: RecipeNode.Entry, known: [String]
+  ) throws(RecipeError) {
+    let value = field.value
+    switch field.key {
+    case "scheme": if !value.isNull { try add(try preset(value), value) }
+    case "config_groups": if !value.isNull { try add(try configGroups(value), value) }
+    case "targets": try requireLinear(value)
+    case "ignore": if !value.isNull { try addIgnored(value) }
+    case "weight_observer": try requireObserver(field)
+    case "observer":
+      if value.isNull { return }
+      for entry in try map(value, field.key, "a mapping with the key `weights`") {
+        if entry.key != "weights" {
+          throw .unknownKey(file: file, line: entry.line, key: entry.key, known: ["weights"])
+        }
+        try requireObserver(entry)
+      }
+    case "bypass_divisibility_checks":
+      if value.bool != false { throw unsupported(field.key, "false", value) }
+    // What the peer writes about the modifier itself.
+    case "requires_calibration_data":
+      if value.bool == nil { throw unsupported(field.key, "true or false", value) }
+    case "kv_cache_scheme", "input_observer", "output_observer", "index", "group", "start", "end",
+      "update":
+      if !value.isNull { throw unsupported(field.key, "null", value) }
+    default: throw .unknownKey(file: file, line: field.line, key: field.key, known: known)
+    }
+  }
+
+  // MARK: Schemes
+
+  private mutating func add(_ new: QuantScheme, _ node: RecipeNode) throws(RecipeError) {
+    if let scheme, scheme != new {
+      throw .conflict(
+        file: file, line: node.line, key: "scheme", first: scheme.words, second: new.words)
+    }
+    scheme = new
+  }
+
+  /// A name, or `{name: targets}`.
+  private func preset(_ node: RecipeNode) throws(RecipeError) -> QuantScheme {
+    let names = QuantScheme.Preset.allCases.map(\.rawValue)
+    let expected = "one of \(names.joined(separator: ", "))"
+    var name = node.string
+    if let entries = node.map {
+      guard entries.count == 1 else { throw unsupported("scheme", "one scheme", node) }
+      try requireLinear(entries[0].value)
+      name = entries[0].key
+    }
+    guard let name, let preset = QuantScheme.Preset(rawValue: name.uppercased())
+    else { throw unsupported("scheme", expected, node) }
+    return QuantScheme(preset, groupSize: Recipe.presetGroupSize)
+  }
+
+  private func configGroups(_ node: RecipeNode) throws(RecipeError) -> QuantScheme {
+    let groups = try map(node, "config_groups", "one group by name")
+    guard groups.count == 1 else { throw unsupported("config_groups", "one group", node) }
+    var weights: RecipeNode.Entry?
+    for field in try fields(groups[0]) {
+      switch field.key {
+      case "targets": try requireLinear(field.value)
+      case "weights": weights = field
+      case "format": try require(field, oneOf: ["pack-quantized"], orNull: true)
+      case "input_activations", "output_activations":
+        if !field.value.isNull { throw unsupported(field.key, "null", field.value) }
+      default:
+        throw .unknownKey(
+          file: file, line: field.line, key: field.key,
+          known: ["targets", "weights", "input_activations", "output_activations", "format"])
+      }
+    }
+    guard let weights, !weights.value.isNull else {
+      throw .missing(
+        file: file, line: groups[0].line, modifier: "`\(groups[0].key)`", key: "weights")
+    }
+    return try weightScheme(weights)
+  }
+
+  /// Absent fields are compressed-tensors' defaults: 8 bits, int, symmetric, static.
+  private func weightScheme(_ weights: RecipeNode.Entry) throws(RecipeError) -> QuantScheme {
+    var bits = 8
+    var isSymmetric = true
+    var groupSize: Int?
+    for field in try fields(weights) {
+      let value = field.value
+      switch field.key {
+      case "num_bits":
+        guard let number = value.int, number == 4 || number == 8 else {
+          throw unsupported(field.key, "4 or 8", value)
+        }
+        bits = number
+      case "symmetric":
+        guard let flag = value.bool else { throw unsupported(field.key, "true or false", value) }
+        isSymmetric = flag
+      case "group_size":
+        guard let number = value.int, QuantScheme.groupSizes.contains(number) else {
+          throw unsupported(field.key, "32, 64 or 128", value)
+        }
+        groupSize = number
+      case "type": try require(field, oneOf: ["int"])
+      case "strategy": try require(field, oneOf: ["group"], orNull: true)
+      case "observer": try requireObserver(field)
+      case "zp_dtype": try require(field, oneOf: ["torch.int8"], orNull: true)
+      case "dynamic", "actorder":
+        if value.bool != false, field.key == "dynamic" || !value.isNull {
+          throw unsupported(field.key, "false", value)
+        }
+      case "observer_kwargs":
+        if value.map?.isEmpty != true, !value.isNull { throw unsupported(field.key, "{}", value) }
+      case "block_structure", "scale_dtype":
+        if !value.isNull { throw unsupported(field.key, "null", value) }
+      default:
+        throw .unknownKey(
+          file: file, line: field.line, key: field.key,
+          known: [
+            "num_bits", "type", "symmetric", "strategy", "group_size", "dynamic", "observer",
+            "observer_kwargs", "actorder", "block_structure", "scale_dtype", "zp_dtype",
+          ])
+      }
+    }
+    guard let groupSize else {
+      throw .missing(file: file, line: weights.line, modifier: "`weights`", key: "group_size")
+    }
+    return QuantScheme(bits: bits, groupSize: groupSize, isSymmetric: isSymmetric)
+  }
+
+  private func requireLinear(_ node: RecipeNode) throws(RecipeError) {
+    guard node.strings == ["Linear"] else {
+      throw unsupported("targets", "[Linear] (leave others out with `ignore`)", node)
+    }
+  }
+
+  /// Observers that are the same without data: the smallest and largest weight of a group.
+  private func requireObserver(_ field: RecipeNode.Entry) throws(RecipeError) {
+    try require(field, oneOf: ["minmax", "memoryless_minmax", "static_minmax"], orNull: true)
+  }
+
+  // MARK: Names
+
+  private mutating func addIgnored(_ node: RecipeNode) throws(RecipeError) {
+    guard let elements = node.list ?? (node.string.map { _ in [node] }) else {
+      throw unsupported("ignore", "a list of names", node)
+    }
+    var names: [String] = []
+    for element in elements { names.append(try pattern(element, "ignore")) }
+    if let ignore, ignore != names {
+      throw .conflict(
+        file: file, line: node.line, key: "ignore",
+        first: "[\(ignore.joined(separator: ", "))]", second: node.text)
+    }
+    ignore = names
+  }
+
+  /// An exact name or `re:EXPRESSION`, as compressed-tensors matches them. It also knows names of classes, which a
+  /// checkpoint does not tell.
+  private func pattern(_ node: RecipeNode, _ key: String) throws(RecipeError) -> String {
+    guard let text = node.string, !text.isEmpty else {
+      throw unsupported(key, "a name or re:EXPRESSION", node)
+    }
+    if text.hasPrefix("re:") { return text }
+    if text.contains(where: { "*?[".contains($0) }) {
+      throw unsupported(key, "a name or re:EXPRESSION (globs are for --ignore)", node)
+    }
+    if !text.contains("."), text.first?.isUppercase == true {
+      throw unsupported(
+        key, "the name of a module or re:EXPRESSION (this looks like the name of a class)", node)
+    }
+    return text
+  }
+
+  private func mappings(_ field: RecipeNode.Entry) throws(RecipeError) -> [RecipeMapping]? {
+    if field.value.isNull { return nil }
+    guard let list = field.value.list, !list.isEmpty else {
+      throw unsupported("mappings", "null or a list that is not empty", field.value)
+    }
+    var result: [RecipeMapping] = []
+    for element in list { result.append(try mapping(element)) }
+    return result
+  }
+
+  private func mapping(_ node: RecipeNode) throws(RecipeError) -> RecipeMapping {
+    var smoothLayer: String?
+    var balanceLayers: [String] = []
+    var target: String?
+    for field in try map(node, "mappings", "`smooth_layer` and `balance_layers`") {
+      switch field.key {
+      case "smooth_layer": smoothLayer = try pattern(field.value, field.key)
+      case "balance_layers":
+        guard let list = field.value.list, !list.isEmpty else {
+          throw unsupported(field.key, "a list that is not empty", field.value)
+        }
+        for element in list { balanceLayers.append(try pattern(element, field.key)) }
+      case "activation_hook_target":
+        if !field.value.isNull { target = try pattern(field.value, field.key) }
+      default:
+        throw .unknownKey(
+          file: file, line: field.line, key: field.key,
+          known: ["smooth_layer", "balance_layers", "activation_hook_target"])
+      }
+    }
+    func missing(_ key: String) -> RecipeError {
+      .missing(file: file, line: node.line, modifier: "a mapping", key: key)
+    }
+    guard let smoothLayer else { throw missing("smooth_layer") }
+    if balanceLayers.isEmpty { throw missing("balance_layers") }
+    return RecipeMapping(
+      smoothLayer: smoothLayer, balanceLayers: balanceLayers, activationHookTarget: target)
+  }
+
+  private func duoScaling(_ field: RecipeNode.Entry) throws(RecipeError) -> DuoScaling {
+    let spelled = field.value.bool.map { $0 ? "true" : "false" } ?? field.value.string
+    guard let duo = spelled.flatMap(DuoScaling.init(rawValue:)) else {
+      throw unsupported(field.key, "true, false or \"both\"", field.value)
+    }
+    return duo
+  }
+
+  // MARK: Checks
+
+  /// The fields of a modifier or group; none where it is empty.
+  private func fields(_ entry: RecipeNode.Entry) throws(RecipeError) -> [RecipeNode.Entry] {
+    if entry.value.isNull { return [] }
+    return try map(entry.value, entry.key, "a mapping")
+  }
+
+  private func map(
+    _ node: RecipeNode, _ key: String, _ expected: String
+  ) throws(RecipeError) -> [RecipeNode.Entry] {
+    guard let entries = node.map else { throw unsupported(key, expected, node) }
+    return entries
+  }
+
+  private func require(
+    _ field: RecipeNode.Entry, oneOf values: [String], orNull: Bool = false
+  ) throws(RecipeError) {
+    if orNull, field.value.isNull { return }
+    guard let text = field.value.string, values.contains(text) else {
+      throw unsupported(field.key, values.joined(separator: ", "), field.value)
+    }
+  }
+
+  private func unsupported(_ key: String, _ expected: String, _ found: RecipeNode) -> RecipeError {
+    .unsupported(
+      file: file, line: found.line, key: key, expected: expected, found: found.text)
+  }
+}
+
+extension QuantScheme {
+  fileprivate var words: String {
+    "\(bits) bits \(isSymmetric ? "symmetric" : "asymmetric") in groups of \(groupSize)"
+  }
+}
