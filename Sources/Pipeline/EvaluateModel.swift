@@ -1,7 +1,7 @@
 // A checkpoint, plain or quantized, over token sequences, layer by layer: likelihood, and distance to a reference.
 
 internal import Models
-internal import Calibration
+package import Calibration
 internal import CompressedTensors
 internal import Glibc
 internal import LinearAlgebra
@@ -14,24 +14,18 @@ internal import Transformer
 package struct EvaluateOptions: Sendable {
   package var model: String
   package var reference: String?
-  /// A JSON-lines file with `input_ids`.
-  package var text: String
-  package var samples: Int
-  package var sequenceLength: Int
+  package var data: CalibrationSource
   package var memory: Int
   package var threads: Int
   /// A folder that this process may fill and remove again.
   package var scratch: String
 
   package init(
-    model: String, reference: String?, text: String, samples: Int, sequenceLength: Int,
-    memory: Int, threads: Int, scratch: String
+    model: String, reference: String?, data: CalibrationSource, memory: Int, threads: Int, scratch: String
   ) {
     self.model = model
     self.reference = reference
-    self.text = text
-    self.samples = samples
-    self.sequenceLength = sequenceLength
+    self.data = data
     self.memory = memory
     self.threads = threads
     self.scratch = scratch
@@ -89,9 +83,8 @@ package struct EvaluateModel {
       throw OtherVocabulary(
         model: model.spec.vocabularySize, reference: reference.spec.vocabularySize)
     }
-    let data = try CalibrationData(
-      path: options.text, samples: options.samples, sequenceLength: options.sequenceLength,
-      vocabularySize: model.spec.vocabularySize)
+    let data = try options.data.load(
+      model: options.reference ?? options.model, vocabularySize: model.spec.vocabularySize)
     blocks = TokenBlock.cut(data.sequences)
   }
 

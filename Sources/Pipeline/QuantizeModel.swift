@@ -14,59 +14,9 @@ internal import SystemIO
 internal import Tensors
 internal import Transformer
 
-/// Everything a user can say about a run.
-package struct QuantizeOptions: Sendable {
-  package var model: String
-  package var output: String
-  /// A JSON-lines file with `input_ids`; needed unless `smooths` is off.
-  package var calibration: String?
-  package var samples = 512
-  package var sequenceLength = 2048
-  package var scheme = QuantScheme(.w4a16, groupSize: 128)
-  package var ignore: [String] = []
-  package var smooths = true
-  package var duoScaling = DuoScaling.on
-  /// Points of the scale search; one of `duoScaling.gridSizes`.
-  package var gridPoints = 20
-  /// What is smoothed; nil for all that the model's description knows.
-  package var mappings: [RecipeMapping]?
-  /// The file that `mappings` are from, and `ignore`, where `ignoreIsFromRecipe`.
-  package var recipe: String?
-  package var ignoreIsFromRecipe = false
-  package var loss = SmoothingLoss.diagonal
-  package var memory: Int
-  package var threads: Int
-  /// A folder for hidden states; `OUT/.sluice/scratch` where none is named.
-  package var scratch: String?
-  package var maximumShardBytes = 5_000_000_000
-  package var restarts = false
-
-  package init(model: String, output: String, memory: Int, threads: Int) {
-    self.model = model
-    self.output = output
-    self.memory = memory
-    self.threads = threads
-  }
-
-  /// Takes over everything that a recipe says.
-  package mutating func follow(_ recipe: Recipe, file: String) {
-    self.recipe = file
-    scheme = recipe.scheme
-    ignore = recipe.ignore
-    ignoreIsFromRecipe = true
-    smooths = recipe.smooths
-    duoScaling = recipe.duoScaling
-    gridPoints = recipe.gridPoints
-    mappings = recipe.mappings
-  }
-
-  var grid: [GridPoint] { GridPoint.grid(points: gridPoints, duo: duoScaling) }
-}
-
-/// Options that do not go together.
+/// What stops a run.
 package enum QuantizeError: Error, CustomStringConvertible, Equatable {
   case alreadyQuantized(folder: String)
-  case noCalibration
   case nonFiniteWeight(file: String, tensor: String, row: Int, column: Int)
   case nonFiniteActivation(layer: Int, tap: String, channel: Int)
 
@@ -74,117 +24,12 @@ package enum QuantizeError: Error, CustomStringConvertible, Equatable {
     switch self {
     case .alreadyQuantized(let folder):
       "\(folder): already quantized; start from the original checkpoint"
-    case .noCalibration:
-      "smoothing needs --calibration DATA; without data, --no-smoothing rounds to nearest"
     case .nonFiniteWeight(let file, let tensor, let row, let column):
       "\(file): `\(tensor)` holds NaN or infinity at [\(row), \(column)]; download the file again"
     case .nonFiniteActivation(let layer, let tap, let channel):
       "layer \(layer): \(tap) is NaN or infinite in channel \(channel); check the weights of "
         + "this layer and the ones before, and the calibration data"
     }
-  }
-}
-
-/// The inputs of a run, opened, checked and planned; nothing has been written yet.
-package struct QuantizePlan: Sendable {
-  package let options: QuantizeOptions
-  package let checkpoint: Checkpoint
-  package let output: OutputPlan
-  package let run: RunPlan
-  package let warnings: [RunWarning]
-  /// The recipe of this run, in llm-compressor's words.
-  let recipe: Recipe
-  let blocks: [TokenBlock]
-  let layout: ShardLayout
-
-  /// A Linear that llm-compressor quantizes unless it is ignored, and Sluice never does.
-  private static let head = "lm_head"
-
-  package init(_ options: QuantizeOptions) throws {
-    try self.init(options, checkpoint: Checkpoint(folder: options.model))
-  }
-
-  /// - Parameter checkpoint: `options.model`, opened.
-  package init(_ options: QuantizeOptions, checkpoint: Checkpoint) throws {
-    self.options = options
-    self.checkpoint = checkpoint
-    if checkpoint.quantization != nil {
-      throw QuantizeError.alreadyQuantized(folder: options.model)
-    }
-    var patterns: [IgnorePattern] = []
-    let origin = options.ignoreIsFromRecipe ? "\(options.recipe ?? ""): ignore" : "--ignore"
-    for text in options.ignore { patterns.append(try IgnorePattern(text, origin: origin)) }
-    recipe = Recipe(
-      scheme: options.scheme,
-      ignore: patterns.map(\.recipeText)
-        + (patterns.contains { $0.matches(Self.head) } ? [] : [Self.head]),
-      smooths: options.smooths, duoScaling: options.duoScaling, gridPoints: options.gridPoints,
-      mappings: options.mappings)
-    let mappings = try options.mappings.map {
-      try ResolvedMappings($0, of: checkpoint.spec, file: options.recipe ?? "mappings")
-    }
-    output = try OutputPlan(
-      checkpoint, scheme: options.scheme, ignoring: patterns, smooths: options.smooths,
-      producers: mappings?.producers)
-    var warnings: [RunWarning] = []
-    if options.smooths { warnings += (mappings?.notes ?? []).map { .mapping($0) } }
-    if options.ignoreIsFromRecipe, !patterns.contains(where: { $0.matches(Self.head) }) {
-      warnings.append(.headStays(recipe: options.recipe ?? ""))
-    }
-    if options.smooths {
-      guard let path = options.calibration else { throw QuantizeError.noCalibration }
-      let data = try CalibrationData(
-        path: path, samples: options.samples, sequenceLength: options.sequenceLength,
-        vocabularySize: checkpoint.spec.vocabularySize)
-      if data.sequences.count < options.samples {
-        warnings.append(.fewerSamples(asked: options.samples, found: data.sequences.count))
-      }
-      if data.emptyRows > 0 { warnings.append(.emptyRows(data.emptyRows)) }
-      blocks = TokenBlock.cut(data.sequences)
-    } else {
-      blocks = []
-    }
-    let fates = output.fates
-    for group in checkpoint.spec.layers.flatMap(\.fusedGroups) {
-      let plain = group.filter { fates[$0.weight] != .packed }
-      if let first = plain.first, plain.count < group.count {
-        warnings.append(.splitsFused(module: first.name))
-      }
-    }
-    self.warnings = warnings
-    run = try RunPlan(
-      Workload(
-        checkpoint: checkpoint, output: output, blocks: blocks, loss: options.loss,
-        gridPoints: options.grid.count, threads: options.threads), budget: options.memory)
-    layout = ShardLayout(
-      tensors: output.tensors, maximumShardBytes: options.maximumShardBytes)
-  }
-
-  /// What must be the same for a run to go on where another stopped.
-  var fingerprint: [String: String] {
-    var model = Digest()
-    for (key, value) in checkpoint.config.entries { model.add("\(key)=\(value.serialized())") }
-    for tensor in checkpoint.model.tensors {
-      model.add("\(tensor.name) \(tensor.dtype) \(tensor.shape) \(tensor.range)")
-    }
-    var tokens = Digest()
-    for block in blocks {
-      tokens.add("\(block.sequences)")
-      for token in block.tokens { tokens.add("\(token)") }
-    }
-    var producers = Digest()
-    let smoothings = Array(output.smoothings.joined())
-    for smoothing in smoothings { producers.add(smoothing.producerName) }
-    return [
-      "model": model.text, "calibration tokens": tokens.text,
-      "--scheme": "\(options.scheme.bits) bits\(options.scheme.isSymmetric ? "" : " asymmetric")",
-      "--group-size": "\(options.scheme.groupSize)",
-      "--ignore": options.ignore.joined(separator: " "),
-      "--no-smoothing": options.smooths ? "off" : "on", "--loss": options.loss.rawValue,
-      "--max-shard-size": "\(options.maximumShardBytes)", "engine": Gemm.engine,
-      "duo_scaling": options.duoScaling.rawValue, "n_grid": "\(options.gridPoints)",
-      "mappings": "\(smoothings.count) smoothings (\(producers.text))",
-    ]
   }
 }
 
@@ -277,6 +122,7 @@ package final class QuantizeModel {
     if resumed, let asked = plan.options.scratch, !scratch.hasPrefix(FileSystem.resolved(asked)) {
       report(.warning(.scratchStays(scratch)))
     }
+    if let data = plan.data { report(.dataLoaded(data)) }
     for warning in plan.warnings { report(.warning(warning)) }
     var layerClock = Clock()
     while state.position != .done {

@@ -1,5 +1,6 @@
 // What a run reports: values, not text.
 
+internal import Calibration
 package import Planning
 
 /// A step in the life of a run or a layer.
@@ -46,8 +47,6 @@ package struct RunSummary: Sendable, Equatable {
 
 /// Something the user should know and that stops nothing.
 package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
-  case fewerSamples(asked: Int, found: Int)
-  case emptyRows(Int)
   case unroutedExperts(layer: Int, experts: [Int])
   case overBudget(peak: Int, budget: Int)
   case splitsFused(module: String)
@@ -57,9 +56,6 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
 
   package var description: String {
     switch self {
-    case .fewerSamples(let asked, let found):
-      "\(asked) samples were asked for, the calibration data holds \(found)"
-    case .emptyRows(let count): "\(count) calibration rows without tokens were passed over"
     case .unroutedExperts(let layer, let experts):
       "layer \(layer): no calibration token is routed to \(experts.count) experts "
         + "(\(experts.prefix(8).map(String.init).joined(separator: ", "))); their scales rest on all tokens alike"
@@ -77,7 +73,35 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
   }
 }
 
+/// What a data set came to.
+package struct DataSummary: Sendable, Equatable {
+  /// nil for the built-in chats.
+  package let path: String?
+  package let sequences: Int
+  package let tokens: Int
+  package let asked: Int
+  package let sequenceLength: Int
+  package let emptyRows: Int
+  package let cutRows: Int
+  package let failedRows: Int
+  /// Place and problem of the first row that failed.
+  package let firstFailure: String?
+
+  init(_ data: CalibrationData, of source: CalibrationSource) {
+    path = source.path
+    sequences = data.sequences.count
+    tokens = data.tokens
+    asked = source.selection.samples
+    sequenceLength = source.selection.sequenceLength
+    emptyRows = data.emptyRows
+    cutRows = data.cutRows
+    failedRows = data.failedRows.count
+    firstFailure = data.failedRows.first?.description
+  }
+}
+
 package enum RunEvent: Sendable {
+  case dataLoaded(DataSummary)
   case started(RunPlan, resumed: Bool)
   case progress(RunProgress)
   case layerFinished(LayerSummary)

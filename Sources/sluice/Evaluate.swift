@@ -24,8 +24,9 @@ struct Evaluate: ParsableCommand {
   var model: String
 
   @Option(
-    help: ArgumentHelp("JSON lines, each an object with a list `input_ids`.", valueName: "file"),
-    completion: .file(extensions: ["jsonl"]))
+    help: ArgumentHelp(
+      "Data as for --calibration of sluice quantize: text, chats or token ids.", valueName: "data"),
+    completion: .file())
   var text: String
 
   @Option(
@@ -33,13 +34,7 @@ struct Evaluate: ParsableCommand {
     completion: .directory)
   var reference: String?
 
-  @Option(help: ArgumentHelp("Rows to use, from the first.", valueName: "n"))
-  var samples = 512
-
-  @Option(
-    name: .customLong("sequence-length"),
-    help: ArgumentHelp("Tokens of a row to use, from the first.", valueName: "n"))
-  var sequenceLength = 2048
+  @OptionGroup var data: DataArguments
 
   @Option(
     help: ArgumentHelp(
@@ -59,8 +54,7 @@ struct Evaluate: ParsableCommand {
   var json = false
 
   func validate() throws {
-    if samples < 1 { throw ValidationError("--samples is at least 1") }
-    if sequenceLength < 2 { throw ValidationError("--sequence-length is at least 2") }
+    if data.sequenceLength < 2 { throw ValidationError("--sequence-length is at least 2") }
     if let threads, threads < 1 || threads > 1024 {
       throw ValidationError("--threads is 1 to 1024")
     }

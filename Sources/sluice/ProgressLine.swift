@@ -15,6 +15,24 @@ func durationText(_ seconds: Double) -> String {
   return seconds < 10 ? "\((seconds * 10).rounded() / 10) s" : "\(whole) s"
 }
 
+/// What became of the rows of a data set.
+func dataLines(_ data: DataSummary) -> [String] {
+  var lines: [String] = []
+  if data.path == nil {
+    lines.append("note: calibrating with the built-in chats; --calibration DATA takes your own")
+  }
+  var text = "data: \(data.sequences) sequences, \(grouped(data.tokens)) tokens"
+  if data.cutRows > 0 { text += "; \(data.cutRows) cut to \(data.sequenceLength) tokens" }
+  if data.emptyRows > 0 { text += "; \(data.emptyRows) rows empty" }
+  if data.failedRows > 0 { text += "; \(data.failedRows) rows unusable" }
+  lines.append(text)
+  if let first = data.firstFailure { lines.append("warning: first unusable row: \(first)") }
+  if data.sequences < data.asked {
+    lines.append("warning: \(data.asked) samples were asked for, the data gives \(data.sequences)")
+  }
+  return lines
+}
+
 final class ProgressLine {
   private let memory: Int
   private let threads: Int
@@ -39,6 +57,7 @@ final class ProgressLine {
           + "\(bytesText(plan.sourceBytes)) to \(bytesText(plan.outputBytes)); memory "
           + "\(bytesText(memory)), planned peak \(bytesText(plan.peakBytes)); \(threads) threads, "
           + "\(Gemm.engine), \(Gemm.instructionSet)")
+    case .dataLoaded(let data): for text in dataLines(data) { line(text) }
     case .progress(let progress): if isTerminal { live(progress) }
     case .layerFinished(let layer):
       let ratio =

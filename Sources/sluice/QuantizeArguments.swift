@@ -23,8 +23,11 @@ struct QuantizeArguments: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Calibration data: JSON lines, each an object with a list `input_ids`.", valueName: "file"),
-    completion: .file(extensions: ["jsonl"]))
+      """
+      Calibration data: chats (messages, conversations), text or token ids (input_ids) as JSON \
+      lines, JSON, parquet or plain text, also .gz and .zst; a file, a folder or a glob. Default: \
+      built-in chats.
+      """, valueName: "data"), completion: .file())
   var calibration: String?
 
   @Option(
@@ -61,13 +64,7 @@ struct QuantizeArguments: ParsableArguments {
       """, valueName: "pattern"))
   var ignore: [String] = []
 
-  @Option(help: ArgumentHelp("Calibration rows to use, from the first.", valueName: "n"))
-  var samples = 512
-
-  @Option(
-    name: .customLong("sequence-length"),
-    help: ArgumentHelp("Tokens of a row to use, from the first.", valueName: "n"))
-  var sequenceLength = 2048
+  @OptionGroup var data: DataArguments
 
   @Flag(
     name: .customLong("no-smoothing"),
@@ -98,8 +95,6 @@ struct QuantizeArguments: ParsableArguments {
     if let groupSize, !QuantScheme.groupSizes.contains(groupSize) {
       throw ValidationError("--group-size is 32, 64 or 128")
     }
-    if samples < 1 { throw ValidationError("--samples is at least 1") }
-    if sequenceLength < 1 { throw ValidationError("--sequence-length is at least 1") }
     if let threads, threads < 1 || threads > 1024 {
       throw ValidationError("--threads is 1 to 1024")
     }
@@ -110,9 +105,7 @@ struct QuantizeArguments: ParsableArguments {
       model: try modelFolder(model), output: trimmed(output),
       memory: memory?.bytes ?? ResidentMemory.available() / 2,
       threads: threadCount(threads))
-    options.calibration = calibration
-    options.samples = samples
-    options.sequenceLength = sequenceLength
+    options.data = data.source(calibration)
     if let recipe { options.follow(try Recipe(path: recipe), file: recipe) }
     if let scheme {
       options.scheme = QuantScheme(scheme, groupSize: options.scheme.groupSize)

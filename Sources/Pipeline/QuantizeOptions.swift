@@ -1,0 +1,63 @@
+// Everything a user can say about a run.
+
+internal import Models
+package import Calibration
+package import CompressedTensors
+internal import Glibc
+internal import JSON
+internal import LinearAlgebra
+package import Planning
+package import Quantization
+package import Recipes
+internal import Safetensors
+internal import SystemIO
+internal import Tensors
+internal import Transformer
+
+/// Everything a user can say about a run.
+package struct QuantizeOptions: Sendable {
+  package var model: String
+  package var output: String
+  /// Used unless `smooths` is off.
+  package var data = CalibrationSource(
+    path: nil, selection: RowSelection(samples: 512, sequenceLength: 2048))
+  package var scheme = QuantScheme(.w4a16, groupSize: 128)
+  package var ignore: [String] = []
+  package var smooths = true
+  package var duoScaling = DuoScaling.on
+  /// Points of the scale search; one of `duoScaling.gridSizes`.
+  package var gridPoints = 20
+  /// What is smoothed; nil for all that the model's description knows.
+  package var mappings: [RecipeMapping]?
+  /// The file that `mappings` are from, and `ignore`, where `ignoreIsFromRecipe`.
+  package var recipe: String?
+  package var ignoreIsFromRecipe = false
+  package var loss = SmoothingLoss.diagonal
+  package var memory: Int
+  package var threads: Int
+  /// A folder for hidden states; `OUT/.sluice/scratch` where none is named.
+  package var scratch: String?
+  package var maximumShardBytes = 5_000_000_000
+  package var restarts = false
+
+  package init(model: String, output: String, memory: Int, threads: Int) {
+    self.model = model
+    self.output = output
+    self.memory = memory
+    self.threads = threads
+  }
+
+  /// Takes over everything that a recipe says.
+  package mutating func follow(_ recipe: Recipe, file: String) {
+    self.recipe = file
+    scheme = recipe.scheme
+    ignore = recipe.ignore
+    ignoreIsFromRecipe = true
+    smooths = recipe.smooths
+    duoScaling = recipe.duoScaling
+    gridPoints = recipe.gridPoints
+    mappings = recipe.mappings
+  }
+
+  var grid: [GridPoint] { GridPoint.grid(points: gridPoints, duo: duoScaling) }
+}

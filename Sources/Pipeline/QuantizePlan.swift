@@ -1,0 +1,116 @@
+// The inputs of a run, opened, checked and planned before anything is written.
+
+internal import Models
+internal import Calibration
+package import CompressedTensors
+internal import Glibc
+internal import JSON
+internal import LinearAlgebra
+package import Planning
+package import Quantization
+package import Recipes
+internal import Safetensors
+internal import SystemIO
+internal import Tensors
+internal import Transformer
+
+/// The inputs of a run, opened, checked and planned; nothing has been written yet.
+package struct QuantizePlan: Sendable {
+  package let options: QuantizeOptions
+  package let checkpoint: Checkpoint
+  package let output: OutputPlan
+  package let run: RunPlan
+  package let warnings: [RunWarning]
+  /// What the calibration data came to; nil without.
+  package let data: DataSummary?
+  /// The recipe of this run, in llm-compressor's words.
+  let recipe: Recipe
+  let blocks: [TokenBlock]
+  let layout: ShardLayout
+
+  /// A Linear that llm-compressor quantizes unless it is ignored, and Sluice never does.
+  private static let head = "lm_head"
+
+  package init(_ options: QuantizeOptions) throws {
+    try self.init(options, checkpoint: Checkpoint(folder: options.model))
+  }
+
+  /// - Parameter checkpoint: `options.model`, opened.
+  package init(_ options: QuantizeOptions, checkpoint: Checkpoint) throws {
+    self.options = options
+    self.checkpoint = checkpoint
+    if checkpoint.quantization != nil {
+      throw QuantizeError.alreadyQuantized(folder: options.model)
+    }
+    var patterns: [IgnorePattern] = []
+    let origin = options.ignoreIsFromRecipe ? "\(options.recipe ?? ""): ignore" : "--ignore"
+    for text in options.ignore { patterns.append(try IgnorePattern(text, origin: origin)) }
+    recipe = Recipe(
+      scheme: options.scheme,
+      ignore: patterns.map(\.recipeText)
+        + (patterns.contains { $0.matches(Self.head) } ? [] : [Self.head]),
+      smooths: options.smooths, duoScaling: options.duoScaling, gridPoints: options.gridPoints,
+      mappings: options.mappings)
+    let mappings = try options.mappings.map {
+      try ResolvedMappings($0, of: checkpoint.spec, file: options.recipe ?? "mappings")
+    }
+    output = try OutputPlan(
+      checkpoint, scheme: options.scheme, ignoring: patterns, smooths: options.smooths,
+      producers: mappings?.producers)
+    var warnings: [RunWarning] = []
+    if options.smooths { warnings += (mappings?.notes ?? []).map { .mapping($0) } }
+    if options.ignoreIsFromRecipe, !patterns.contains(where: { $0.matches(Self.head) }) {
+      warnings.append(.headStays(recipe: options.recipe ?? ""))
+    }
+    if options.smooths {
+      let data = try options.data.load(
+        model: options.model, vocabularySize: checkpoint.spec.vocabularySize)
+      self.data = DataSummary(data, of: options.data)
+      blocks = TokenBlock.cut(data.sequences)
+    } else {
+      blocks = []
+      data = nil
+    }
+    let fates = output.fates
+    for group in checkpoint.spec.layers.flatMap(\.fusedGroups) {
+      let plain = group.filter { fates[$0.weight] != .packed }
+      if let first = plain.first, plain.count < group.count {
+        warnings.append(.splitsFused(module: first.name))
+      }
+    }
+    self.warnings = warnings
+    run = try RunPlan(
+      Workload(
+        checkpoint: checkpoint, output: output, blocks: blocks, loss: options.loss,
+        gridPoints: options.grid.count, threads: options.threads), budget: options.memory)
+    layout = ShardLayout(
+      tensors: output.tensors, maximumShardBytes: options.maximumShardBytes)
+  }
+
+  /// What must be the same for a run to go on where another stopped.
+  var fingerprint: [String: String] {
+    var model = Digest()
+    for (key, value) in checkpoint.config.entries { model.add("\(key)=\(value.serialized())") }
+    for tensor in checkpoint.model.tensors {
+      model.add("\(tensor.name) \(tensor.dtype) \(tensor.shape) \(tensor.range)")
+    }
+    var tokens = Digest()
+    for block in blocks {
+      tokens.add("\(block.sequences)")
+      for token in block.tokens { tokens.add("\(token)") }
+    }
+    var producers = Digest()
+    let smoothings = Array(output.smoothings.joined())
+    for smoothing in smoothings { producers.add(smoothing.producerName) }
+    return [
+      "model": model.text, "calibration tokens": tokens.text,
+      "--scheme": "\(options.scheme.bits) bits\(options.scheme.isSymmetric ? "" : " asymmetric")",
+      "--group-size": "\(options.scheme.groupSize)",
+      "--ignore": options.ignore.joined(separator: " "),
+      "--no-smoothing": options.smooths ? "off" : "on", "--loss": options.loss.rawValue,
+      "--max-shard-size": "\(options.maximumShardBytes)", "engine": Gemm.engine,
+      "duo_scaling": options.duoScaling.rawValue, "n_grid": "\(options.gridPoints)",
+      "mappings": "\(smoothings.count) smoothings (\(producers.text))",
+    ]
+  }
+}
