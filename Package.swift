@@ -46,7 +46,8 @@ let targets: [Target] = [
   .target(
     name: "Calibration",
     dependencies: [
-      "ChatTemplates", "Datasets", "JSON", "ScratchStore", "SystemIO", "Tensors", "Tokenization",
+      "CBuiltinChats", "ChatTemplates", "Datasets", "JSON", "ScratchStore", "SystemIO", "Tensors",
+      "Tokenization",
     ]),
   .target(
     name: "Planning",
@@ -101,7 +102,7 @@ let targets: [Target] = [
   .testTarget(
     name: "QuantizationTests",
     dependencies: [
-      "Calibration", "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Quantization",
+      "Calibration", "ChatTemplates", "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Quantization",
       "Safetensors", "SystemIO", "Tensors", "TestSupport", "Transformer",
     ]),
   .testTarget(

@@ -12,7 +12,8 @@ struct Evaluate: ParsableCommand {
     discussion: """
       Runs the checkpoint, plain or quantized, layer by layer over token sequences. With \
       --reference: the KL divergence of each next-token distribution from the reference's, which \
-      tells more about a quantization than perplexity does.
+      tells more about a quantization than perplexity does. --pack joins texts and cuts them into \
+      full sequences, as perplexities are usually measured.
 
       EXAMPLES
         sluice evaluate GLM-4.6-W4A16 --text ids.jsonl --reference GLM-4.6 --memory 8GiB
@@ -63,8 +64,8 @@ struct Evaluate: ParsableCommand {
   func run() throws {
     let temporary = unsafe getenv("TMPDIR").map { unsafe String(cString: $0) } ?? "/tmp"
     let options = try EvaluateOptions(
-      model: modelFolder(model), reference: reference.map(modelFolder), text: text, samples: samples,
-      sequenceLength: sequenceLength, memory: memory?.bytes ?? ResidentMemory.available() / 2,
+      model: modelFolder(model), reference: reference.map(modelFolder), data: data.source(text),
+      memory: memory?.bytes ?? ResidentMemory.available() / 2,
       threads: threadCount(threads),
       scratch: "\(scratch.map(trimmed) ?? temporary)/sluice-evaluate-\(getpid())")
     let isTerminal = Console.stderrIsTerminal

@@ -13,18 +13,30 @@ internal import Tensors
 
 struct Inspect: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Show what is in a model folder, an output, or a safetensors file.",
+    abstract: "Show what is in a model folder, an output, a safetensors file, or a data set.",
     discussion: """
+      With --model, the path is a data set (or `builtin`), and its rows are shown as that model \
+      will see them: rendered by its chat template and tokenized. With --json, one object a row: \
+      row, text, input_ids.
+
       EXAMPLES
         sluice inspect GLM-4.6
         sluice inspect GLM-4.6 --tensors
         sluice inspect model-00001-of-00093.safetensors --json
+        sluice inspect chats.parquet --model GLM-4.6 --samples 3
       """)
 
   @Argument(
-    help: "A model folder, ORG/NAME in the Hugging Face cache, or a .safetensors file.",
+    help: "A model folder, ORG/NAME in the Hugging Face cache, a .safetensors file, or a data set.",
     completion: .directory)
   var path: String
+
+  @Option(
+    help: ArgumentHelp(
+      "Show a data set as this model will see it.", valueName: "folder"), completion: .directory)
+  var model: String?
+
+  @OptionGroup var data: DataArguments
 
   @Flag(help: "List every tensor with type and shape.")
   var tensors = false
@@ -33,6 +45,11 @@ struct Inspect: ParsableCommand {
   var json = false
 
   func run() throws {
+    if let model {
+      let source = data.source(path == "builtin" ? nil : path)
+      try DataListing(source: source, model: modelFolder(model)).run(json: json)
+      return
+    }
     let path = try modelFolder(path)
     let stored: [StoredTensor]
     var facts: [(name: String, value: JSONValue)] = []

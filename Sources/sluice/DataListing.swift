@@ -1,0 +1,63 @@
+// A data set as a model will see it: rendered, tokenized, counted.
+
+internal import Calibration
+internal import CompressedTensors
+internal import JSON
+internal import SystemIO
+
+struct DataListing {
+  let source: CalibrationSource
+  let model: String
+
+  /// Samples that are shown in full, and how much of their text.
+  private static let shownSamples = 3
+  private static let shownCharacters = 1000
+  private static let shownIDs = 32
+
+  func run(json: Bool) throws {
+    // A folder with nothing but a tokenizer will do.
+    let vocabularySize =
+      FileSystem.exists(model + "/config.json")
+      ? try Checkpoint(folder: model).spec.vocabularySize : Int(Int32.max)
+    var lengths: [Int] = []
+    let data = try source.load(model: model, vocabularySize: vocabularySize) { row in
+      lengths.append(row.encoded.ids.count)
+      let ids = source.selection.packs ? row.encoded.ids[...] : row.encoded.ids.prefix(source.selection.sequenceLength)
+      if json {
+        Console.out(
+          JSONValue.object(
+            JSONObject([
+              ("row", .number(JSONNumber(row.index))),
+              ("text", row.encoded.text.map { .string($0) } ?? .null),
+              ("input_ids", .array(ids.map { .number(JSONNumber(Int($0))) })),
+            ])
+          ).serialized())
+      } else if lengths.count <= Self.shownSamples {
+        show(row, ids)
+      }
+    }
+    if !json { summarize(data, lengths.sorted()) }
+    for failed in data.failedRows.prefix(5) { Console.error("warning: unusable row: \(failed)") }
+  }
+
+  private func show(_ row: UsedRow, _ ids: ArraySlice<Int32>) {
+    Console.out("row \(row.index), \(grouped(row.encoded.ids.count)) tokens")
+    if let text = row.encoded.text {
+      let shown = text.prefix(Self.shownCharacters)
+      Console.out(shown + (shown.endIndex < text.endIndex ? " …" : ""))
+    }
+    let list = ids.prefix(Self.shownIDs).map(String.init).joined(separator: " ")
+    Console.out("ids: \(list)\(ids.count > Self.shownIDs ? " …" : "")\n")
+  }
+
+  private func summarize(_ data: CalibrationData, _ lengths: [Int]) {
+    guard let shortest = lengths.first, let longest = lengths.last else { return }
+    Console.out(
+      "\(source.name): \(grouped(data.rowsRead)) rows read, \(grouped(lengths.count)) used, "
+        + "\(data.emptyRows) empty, \(data.failedRows.count) unusable")
+    Console.out(
+      "tokens of a row: \(shortest) to \(longest), median \(lengths[lengths.count / 2]); "
+        + "\(data.cutRows) rows cut to \(source.selection.sequenceLength)")
+    Console.out("\(grouped(data.sequences.count)) sequences, \(grouped(data.tokens)) tokens in all")
+  }
+}
