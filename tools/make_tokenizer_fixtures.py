@@ -255,6 +255,7 @@ def byte_level_families():
     yield "split_merged", make(
         [split(" ", "MergedWithNext", kind="String"), split("[.,;:]", "MergedWithPrevious"), split(r"[!?\d]", "Contiguous")],
         ignore=False)
+    yield "ignored_case", make([split(r"(?i:\p{Lu}+|[a-f]+|straße)|(?i)[\p{Lu}]|(?-i:q)|\p{Ll}|\W\b")], ignore=False)
     made = make([split(CL100K)], ignore=False)
     made["added_tokens"] = family(made["model"], None, tokens=["<|endoftext|>"])["added_tokens"]
     end = made["added_tokens"][0]["id"]

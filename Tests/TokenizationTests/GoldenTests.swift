@@ -8,7 +8,8 @@ import Tokenization
 
 private let families = [
   "added_flags", "bailing_possessive", "deepseek3", "falcon", "glm4", "gpt2_bytelevel_nfc",
-  "gpt2_prefix_space", "grouped_digits", "llama3", "missing_bytes", "missing_bytes_unknown",
+  "gpt2_prefix_space", "grouped_digits", "ignored_case", "llama3", "missing_bytes",
+  "missing_bytes_unknown",
   "o200k_isolated", "o200k_removed_invert", "qwen2_nfc", "qwen35_nfc", "split_merged",
   "spm_metaspace_always", "spm_metaspace_first", "spm_metaspace_never_split", "spm_no_fallback",
   "spm_partial_fallback", "spm_phi_rstrip", "spm_prepend_norm_added", "spm_prepend_replace",

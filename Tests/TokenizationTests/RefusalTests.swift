@@ -33,7 +33,8 @@ private func problem(_ changes: [String: String]) -> String {
     return "nothing"
   } catch {
     let text = "\(error)"
-    return text.contains("tokenizer.json: ") ? String(text.split(separator: ": ", maxSplits: 1)[1]) : text
+    return text.contains("tokenizer.json: ")
+      ? String(text.split(separator: ": ", maxSplits: 1)[1]) : text
   }
 }
 
@@ -69,7 +70,8 @@ private func templateJSON(_ single: String) -> String {
       problem(["normalizer": #"{"type": "\#(type)"}"#])
         == "$.normalizer.type is `\(type)`, which is not supported; "
         + "supported: `NFC`, `Prepend`, `Replace`, `Sequence`")
-    let inSequence = #"{"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "\#(type)"}]}"#
+    let inSequence =
+      #"{"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "\#(type)"}]}"#
     #expect(
       problem(["normalizer": inSequence])
         .hasPrefix("$.normalizer.normalizers[1].type is `\(type)`"))
@@ -124,7 +126,9 @@ private func templateJSON(_ single: String) -> String {
   }
 
   @Test(arguments: [
-    (#"[["a", "c"]]"#, "$.model.merges[0]: both parts and what they make must be in the vocabulary"),
+    (
+      #"[["a", "c"]]"#, "$.model.merges[0]: both parts and what they make must be in the vocabulary"
+    ),
     (#"[["a", "b"], ["b", "a"]]"#, "$.model.merges[1]: both parts"),
     (#"["a b", "a  b"]"#, "$.model.merges[1]: expected two tokens with a blank between"),
     (#"["ab"]"#, "$.model.merges[0]: expected two tokens with a blank between, found `ab`"),
@@ -155,7 +159,8 @@ private func templateJSON(_ single: String) -> String {
         + "ids in this file mean nothing until they agree")
     #expect(
       problem(["added_tokens": "[\(token("ab", 3))]"])
-        .hasPrefix("$.added_tokens[0].id: `ab` declares id 3, but the tokenizers package gives it 2"))
+        .hasPrefix(
+          "$.added_tokens[0].id: `ab` declares id 3, but the tokenizers package gives it 2"))
   }
 
   @Test func addedTokenTwiceOrEmptyOrUnknownlyFlagged() {
@@ -182,13 +187,16 @@ private func templateJSON(_ single: String) -> String {
   }
 
   @Test(arguments: [
-    ("(", "end pattern with unmatched parenthesis"), (#"\\p{Greek_Extended}"#, "property `Greek_Extended` is not supported"),
-    (#"\\pL"#, #"`\p` without a name in braces"#), (#"[[:alpha:]]"#, "POSIX brackets"), (#"\\X"#, #"`\X` is not supported"#),
+    ("(", "end pattern with unmatched parenthesis"),
+    (#"\\p{Greek_Extended}"#, "property `Greek_Extended` is not supported"),
+    (#"\\pL"#, #"`\p` without a name in braces"#), (#"[[:alpha:]]"#, "POSIX brackets"),
+    (#"\\X"#, #"`\X` is not supported"#),
   ])
   func regex(pattern: String, expected: String) {
     #expect(
       problem(["pre_tokenizer": split(pattern)])
-        .hasPrefix("$.pre_tokenizer.pattern.Regex: the regular expression cannot be used: \(expected)"))
+        .hasPrefix(
+          "$.pre_tokenizer.pattern.Regex: the regular expression cannot be used: \(expected)"))
   }
 
   @Test func splitWithAnUnknownBehaviorOrPattern() {
@@ -207,26 +215,59 @@ private func templateJSON(_ single: String) -> String {
   }
 
   @Test(arguments: [
-    (#"{"type": "Metaspace", "replacement": "▁", "prepend_scheme": "last"}"#, "$.pre_tokenizer.prepend_scheme is `last`"),
-    (#"{"type": "Metaspace", "replacement": "__"}"#, "$.pre_tokenizer.replacement: expected one character"),
-    (#"{"type": "Metaspace", "replacement": "▁", "add_prefix_space": false, "prepend_scheme": "first"}"#, "$.pre_tokenizer.add_prefix_space: false, but"),
-    (#"{"type": "ByteLevel", "add_prefix_space": false}"#, "$.pre_tokenizer: expected a key `trim_offsets`"),
+    (
+      #"{"type": "Metaspace", "replacement": "▁", "prepend_scheme": "last"}"#,
+      "$.pre_tokenizer.prepend_scheme is `last`"
+    ),
+    (
+      #"{"type": "Metaspace", "replacement": "__"}"#,
+      "$.pre_tokenizer.replacement: expected one character"
+    ),
+    (
+      #"{"type": "Metaspace", "replacement": "▁", "add_prefix_space": false}"#,
+      "$.pre_tokenizer.add_prefix_space: false, but"
+    ),
+    (
+      #"{"type": "ByteLevel", "add_prefix_space": false}"#,
+      "$.pre_tokenizer: expected a key `trim_offsets`"
+    ),
+    (#"{"type": "Digits"}"#, "$.pre_tokenizer: expected a key `individual_digits`, found none"),
     (#"{"type": "Digits", "count": 3}"#, "$.pre_tokenizer.count is a key of this place"),
-    (#"{"pretokenizers": []}"#, "$.pre_tokenizer: expected a key `type`, found none"), (#""ByteLevel""#, "$.pre_tokenizer: expected an object, found `ByteLevel`"),
+    (#"{"pretokenizers": []}"#, "$.pre_tokenizer: expected a key `type`, found none"),
+    (#""ByteLevel""#, "$.pre_tokenizer: expected an object, found `ByteLevel`"),
   ])
   func preTokenizerOption(component: String, expected: String) {
     #expect(problem(["pre_tokenizer": component]).hasPrefix(expected))
   }
 
   @Test(arguments: [
-    (#"[{"SpecialToken": {"id": "<s>", "type_id": 0}}]"#, "$.post_processor.single: the text itself is missing"),
-    (#"[{"Sequence": {"id": "B", "type_id": 0}}]"#, "$.post_processor.single[0].Sequence.id is `B`"),
-    (#"[{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]"#, "$.post_processor.single[1]: the text appears twice"),
-    (#"[{"SpecialToken": {"id": "</s>", "type_id": 0}}]"#, "$.post_processor.single[0].SpecialToken.id: not among the special tokens"),
+    (
+      #"[{"SpecialToken": {"id": "<s>", "type_id": 0}}]"#,
+      "$.post_processor.single: the text itself is missing"
+    ),
+    (
+      #"[{"Sequence": {"id": "B", "type_id": 0}}]"#, "$.post_processor.single[0].Sequence.id is `B`"
+    ),
+    (
+      #"[{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]"#,
+      "$.post_processor.single[1]: the text appears twice"
+    ),
+    (
+      #"[{"SpecialToken": {"id": "</s>", "type_id": 0}}]"#,
+      "$.post_processor.single[0].SpecialToken.id: not among the special tokens"
+    ),
     (#"["$A"]"#, "$.post_processor.single[0]: expected an object, found `$A`"),
   ])
   func template(single: String, expected: String) {
     #expect(problem(["post_processor": templateJSON(single)]).hasPrefix(expected))
+  }
+
+  @Test func aSecondTemplate() {
+    let single = #"[{"Sequence": {"id": "A", "type_id": 0}}]"#
+    let twice = "\(templateJSON(single)), \(templateJSON(single))"
+    #expect(
+      problem(["post_processor": #"{"type": "Sequence", "processors": [\#(twice)]}"#])
+        == "$.post_processor.processors[1]: a second template")
   }
 
   @Test func anotherVersionOrKeyOfTheFile() {

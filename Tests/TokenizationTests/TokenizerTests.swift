@@ -74,7 +74,9 @@ import Tokenization
     #expect(
       try ids(letters)
         == ids(String(letters.prefix(25_000))) + ids(String(letters.dropFirst(25_000))))
-    #expect(try ids(" " + letters) == ids(" " + String(letters.prefix(25_000))) + ids(String(letters.dropFirst(25_000))))
+    #expect(
+      try ids(" " + letters) == ids(" " + String(letters.prefix(25_000)))
+        + ids(String(letters.dropFirst(25_000))))
     let words = String(repeating: "many words ", count: 40_000)
     #expect(
       try ids(words)
