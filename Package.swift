@@ -6,6 +6,7 @@ let targets: [Target] = [
   // The system libraries.
   .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
   .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
+  .systemLibrary(name: "COniguruma", pkgConfig: "oniguruma", providers: [.apt(["libonig-dev"])]),
   // SIMD kernels. Optimised in debug builds too: the numeric tests are 30 to 350 times slower otherwise.
   .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3"])]),
 
@@ -15,6 +16,7 @@ let targets: [Target] = [
   .target(name: "Tensors", dependencies: ["CKernels"]),
   .target(name: "Safetensors", dependencies: ["JSON", "SystemIO", "Tensors"]),
   .target(name: "ScratchStore", dependencies: ["CKernels", "CZstd", "SystemIO", "Tensors"]),
+  .target(name: "Tokenization", dependencies: ["COniguruma", "JSON", "SystemIO"]),
 
   // Numbers: matrices, one decoder layer, rounding.
   .target(name: "LinearAlgebra", dependencies: ["CKernels", "COpenBLAS", "Tensors"]),
@@ -56,6 +58,8 @@ let targets: [Target] = [
   .testTarget(
     name: "SafetensorsTests",
     dependencies: ["JSON", "Safetensors", "SystemIO", "Tensors", "TestSupport"]),
+  .testTarget(
+    name: "TokenizationTests", dependencies: ["JSON", "SystemIO", "TestSupport", "Tokenization"]),
 ]
 
 let package = Package(
