@@ -10,6 +10,7 @@ let targets: [Target] = [
   .systemLibrary(name: "CSnappy", pkgConfig: "snappy", providers: [.apt(["libsnappy-dev"])]),
   .systemLibrary(name: "COniguruma", pkgConfig: "oniguruma", providers: [.apt(["libonig-dev"])]),
   .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
+  .systemLibrary(name: "COniguruma", pkgConfig: "oniguruma", providers: [.apt(["libonig-dev"])]),
   // SIMD kernels. Optimised in debug builds too: the numeric tests are 30 to 350 times slower otherwise.
   .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3"])]),
   // The calibration chats of a run that is given none.
@@ -21,6 +22,7 @@ let targets: [Target] = [
   .target(name: "Tensors", dependencies: ["CKernels"]),
   .target(name: "Safetensors", dependencies: ["JSON", "SystemIO", "Tensors"]),
   .target(name: "ScratchStore", dependencies: ["CKernels", "CZstd", "SystemIO", "Tensors"]),
+  .target(name: "Tokenization", dependencies: ["COniguruma", "JSON", "SystemIO"]),
 
   // Text: rows of data sets, prompts, token ids.
   .target(name: "Datasets", dependencies: ["CSnappy", "CZlib", "CZstd", "JSON", "SystemIO"]),

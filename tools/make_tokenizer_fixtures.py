@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """fixtures/tokenizers/: tiny tokenizers of every supported family, and what the `tokenizers` package does with them.
 
-usage: make_tokenizer_fixtures.py OUT [--only NAME]
+usage: make_tokenizer_fixtures.py OUT [--only NAME] [--model NAME PATH/TO/tokenizer.json]
 
 Every family's normalizer, pre-tokenizer, post-processor, decoder and added tokens are its real ones; only the vocabulary
 is small, trained here on the sentences below. OUT receives
@@ -10,6 +10,7 @@ is small, trained here on the sentences below. OUT receives
   <family>.json          a tokenizer.json
   <family>.ids.json      "ids": the ids of each text without special tokens; "special": with them, where that differs
                          anywhere; "decoded": text number to decoded text, where it is not the text itself
+  <NAME>.ids.json        the same of the tokenizer named by --model, which is not copied
   kimi/                  a folder without tokenizer.json: ranks and tokenizer_config.json; kimi.ids.json beside it
 
 pip install tokenizers==0.23.3
@@ -254,6 +255,7 @@ def byte_level_families():
     yield "split_merged", make(
         [split(" ", "MergedWithNext", kind="String"), split("[.,;:]", "MergedWithPrevious"), split(r"[!?\d]", "Contiguous")],
         ignore=False)
+    yield "ignored_case", make([split(r"(?i:\p{Lu}+|[a-f]+|straße)|(?i)[\p{Lu}]|(?-i:q)|\p{Ll}|\W\b")], ignore=False)
     made = make([split(CL100K)], ignore=False)
     made["added_tokens"] = family(made["model"], None, tokens=["<|endoftext|>"])["added_tokens"]
     end = made["added_tokens"][0]["id"]
@@ -365,6 +367,7 @@ def byte_symbols():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out"), parser.add_argument("--only")
+    parser.add_argument("--model", nargs=2, metavar=("NAME", "PATH"))
     args = parser.parse_args()
     os.makedirs(args.out, exist_ok=True)
     strings = texts()
@@ -376,6 +379,8 @@ def main():
                 write(f"{args.out}/{name}.ids.json", golden(Tokenizer.from_file(f"{args.out}/{name}.json"), strings))
     if args.only in (None, "kimi"):
         write(f"{args.out}/kimi.ids.json", write_kimi(args.out, strings))
+    if args.model:
+        write(f"{args.out}/{args.model[0]}.ids.json", golden(Tokenizer.from_file(args.model[1]), strings))
     print(len(strings), "texts")
 
 

@@ -23,7 +23,7 @@ struct AddedTokenMatcher: Sendable {
   private var ends: [Int32] = [-1]
   private var firstNodes = [Int32](repeating: -1, count: 256)
 
-  /// - Parameter patterns: what each token is looked for by, not empty; of equal ones the first counts.
+  /// - Parameter patterns: what each token is looked for by; of equal ones the first counts.
   init(_ tokens: [AddedToken], patterns: [[UInt8]]) {
     self.tokens = tokens
     for (index, pattern) in patterns.enumerated() {
@@ -90,7 +90,8 @@ struct AddedTokenMatcher: Sendable {
       }
       if done < start {
         result.append(
-          Piece(range: done..<start, token: nil, isFirst: piece.isFirst && done == range.lowerBound))
+          Piece(range: done..<start, token: nil, isFirst: piece.isFirst && done == range.lowerBound)
+        )
       }
       result.append(Piece(range: start..<end, token: token.id, isFirst: false))
       done = end

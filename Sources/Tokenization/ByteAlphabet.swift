@@ -1,7 +1,7 @@
 // GPT-2's spelling of bytes as printable characters, in which byte-level vocabularies are written.
 
-/// Source: openai/gpt-2, `bytes_to_unicode`: printable Latin-1 stands for itself, the other 68 bytes
-/// take U+0100 and up in order.
+/// Source: openai/gpt-2, `bytes_to_unicode`: printable Latin-1 stands for itself, the other 68
+/// bytes take U+0100 and up in order.
 enum ByteAlphabet {
   static let scalars: [UInt32] = {
     var next: UInt32 = 0x100

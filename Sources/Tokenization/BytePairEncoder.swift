@@ -126,7 +126,7 @@ struct BytePairEncoder: Sendable {
       pending = nil
       scratch.ids.append(id)
     } else if let unknown {
-      // Without an unknown token what is not in the vocabulary is left out, and its neighbours meet.
+      // Without one, what is not in the vocabulary is left out and its neighbours meet.
       if pending != nil, !fusesUnknown { scratch.ids.append(unknown) }
       pending = unknown
     }
@@ -145,7 +145,7 @@ struct BytePairEncoder: Sendable {
         var all = true
         for index in symbol.indices where fallback[Int(symbol[index])] < 0 { all = false }
         if all {
-          // An unknown token that is still pending comes after these: so does the tokenizers package.
+          // An unknown token that is still pending comes after these, as in the package.
           for index in symbol.indices { scratch.ids.append(fallback[Int(symbol[index])]) }
           continue
         }

@@ -21,7 +21,8 @@ enum Decoder: Sendable {
       return Self.joinBytes(tokens)
     case .metaspace(let replacement, let dropsFirst):
       return tokens.enumerated().map { index, token in
-        Self.replacing(replacement, with: index == 0 && dropsFirst ? [] : [UInt8(ascii: " ")], in: token)
+        Self.replacing(
+          replacement, with: index == 0 && dropsFirst ? [] : [UInt8(ascii: " ")], in: token)
       }
     case .replace(let delimiter, let replacement):
       let scratch = SplitScratch()
@@ -37,7 +38,8 @@ enum Decoder: Sendable {
     }
   }
 
-  /// Runs of tokens like `<0xE2>` to the text they spell; every byte of a run that is not UTF-8 becomes U+FFFD.
+  /// Runs of tokens like `<0xE2>` to the text they spell; every byte of a run that is not UTF-8
+  /// becomes U+FFFD.
   private static func joinBytes(_ tokens: [[UInt8]]) -> [[UInt8]] {
     var result: [[UInt8]] = []
     var run: [UInt8] = []

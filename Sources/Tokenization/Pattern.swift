@@ -40,8 +40,8 @@ internal import COniguruma
     deinit { unsafe onig_region_free(pointer, 1) }
   }
 
-  /// Appends every match in `text[range]`, from left to right, without overlaps. The range is searched as if there was
-  /// nothing before and behind it.
+  /// Appends every match in `text[range]`, from left to right, without overlaps. The range is
+  /// searched as if there was nothing before and behind it.
   func findMatches(
     in text: [UInt8], _ range: Range<Int>, _ region: Region, into matches: inout [Range<Int>]
   ) throws(TokenizerError) {
@@ -63,7 +63,9 @@ internal import COniguruma
           if lastEnd == lower {
             // An empty match where the last one ended does not count; look again one scalar on.
             if unsafe position == end { return 0 }
-            repeat { unsafe position += 1 } while unsafe position < end && position.pointee & 0xC0 == 0x80
+            repeat {
+              unsafe position += 1
+            } while unsafe position < end && position.pointee & 0xC0 == 0x80
             continue
           }
         }
@@ -76,7 +78,9 @@ internal import COniguruma
   }
 
   @unsafe
-  private static func message(_ code: CInt, _ problem: UnsafeMutablePointer<OnigErrorInfo>?) -> String {
+  private static func message(_ code: CInt, _ problem: UnsafeMutablePointer<OnigErrorInfo>?)
+    -> String
+  {
     var message = [UInt8](repeating: 0, count: Int(ONIG_MAX_ERROR_MESSAGE_LEN))
     let length = unsafe oniguruma_message(&message, code, problem)
     return String(decoding: message.prefix(Int(length)), as: UTF8.self)
@@ -88,6 +92,8 @@ private struct PatternRewriter {
   private let source: [Unicode.Scalar]
   private var position = 0
   private var depth = 0
+  /// Whether case is ignored, in the groups that are open, innermost last.
+  private var ignoresCase = [false]
   private var result = ""
 
   init(_ source: String) {
@@ -120,10 +126,42 @@ private struct PatternRewriter {
       case "]":
         copy()
         if isInClass { depth -= 1 }
+      case "(" where !isInClass:
+        openGroup()
+      case ")" where !isInClass:
+        copy()
+        if ignoresCase.count > 1 { ignoresCase.removeLast() }
       default:
         copy()
       }
     }
+  }
+
+  /// Reads the options of `(?i:…)`, which hold in the group, and of `(?i)`, which hold to the end
+  /// of the group around it.
+  private mutating func openGroup() {
+    var ignored = ignoresCase[ignoresCase.count - 1]
+    var end = position + 1
+    if end < source.count, source[end] == "?" {
+      end += 1
+      var turnsOn = true
+      while end < source.count, source[end] == "-" || source[end].properties.isAlphabetic {
+        if source[end] == "-" { turnsOn = false }
+        if source[end] == "i" { ignored = turnsOn }
+        end += 1
+      }
+      if end < source.count, source[end] == ")" {
+        ignoresCase[ignoresCase.count - 1] = ignored
+        while position <= end { copy() }
+        return
+      }
+      if end >= source.count || source[end] != ":" {
+        // A group of another kind, such as `(?<name>…)`.
+        ignored = ignoresCase[ignoresCase.count - 1]
+      }
+    }
+    copy()
+    ignoresCase.append(ignored)
   }
 
   private mutating func copy() {
@@ -181,7 +219,10 @@ private struct PatternRewriter {
 
   private mutating func write(_ set: ScalarSet, negated: Bool) {
     // Brackets inside brackets are a union, so the same text serves inside and outside of them.
-    result += "[\(negated ? "^" : "")\(Self.ranges(set))]"
+    let brackets = "[\(negated ? "^" : "")\(Self.ranges(set))]"
+    // Ignoring case widens brackets but not a property that stands alone.
+    let isWidened = !isInClass && ignoresCase[ignoresCase.count - 1]
+    result += isWidened ? "(?-i:\(brackets))" : brackets
   }
 
   private static func ranges(_ set: ScalarSet) -> String {

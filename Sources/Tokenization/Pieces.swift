@@ -21,7 +21,8 @@ struct Pieces: Sendable {
 
   /// The same cuts over new text: `body` appends what becomes of a piece of text.
   mutating func rewrite(
-    _ body: (_ text: [UInt8], _ piece: Piece, _ result: inout [UInt8]) throws(TokenizerError) -> Void
+    _ body: (_ text: [UInt8], _ piece: Piece, _ result: inout [UInt8]) throws(TokenizerError) ->
+      Void
   ) throws(TokenizerError) {
     var result: [UInt8] = []
     result.reserveCapacity(text.count)

@@ -4,7 +4,8 @@ internal import JSON
 internal import SystemIO
 
 extension Tokenizer {
-  /// The tokenizer of a model folder: `tokenizer.json`, else a file of ranks whose scheme its name tells.
+  /// The tokenizer of a model folder: `tokenizer.json`, else a file of ranks, whose name tells its
+  /// scheme.
   package init(folder: String) throws(TokenizerError) {
     let json = "\(folder)/tokenizer.json"
     if FileSystem.exists(json) {
@@ -20,8 +21,8 @@ extension Tokenizer {
     }
   }
 
-  /// Source: `tokenization_kimi.py` of moonshotai/Kimi-K2: 256 special tokens follow the ranks, named
-  /// by `added_tokens_decoder` of tokenizer_config.json or `<|reserved_token_ID|>`.
+  /// Source: `tokenization_kimi.py` of moonshotai/Kimi-K2: 256 special tokens follow the ranks,
+  /// named by `added_tokens_decoder` of tokenizer_config.json or `<|reserved_token_ID|>`.
   private init(kimiFolder folder: String) throws(TokenizerError) {
     let ranks = try RankFile("\(folder)/tiktoken.model")
     let names = try addedNames("\(folder)/tokenizer_config.json")
@@ -42,7 +43,8 @@ extension Tokenizer {
     try self.init(ranks, pattern: pattern, special: special, slices: TextSlices())
   }
 
-  /// Source: `tokenization_hy.py` of tencent/Hunyuan-A13B-Instruct: 210 special tokens follow the ranks.
+  /// Source: `tokenization_hy.py` of tencent/Hunyuan-A13B-Instruct: 210 special tokens follow the
+  /// ranks. Text is composed as of Unicode 9; the Python code does it as of its own version.
   private init(hunyuanFolder folder: String) throws(TokenizerError) {
     let ranks = try RankFile("\(folder)/hy.tiktoken")
     let names =
@@ -129,13 +131,16 @@ private struct RankFile {
     var tokens: [(text: [UInt8], id: Int32)] = []
     var seen: Set<[UInt8]> = []
     let newline = UInt8(ascii: "\n")
-    for (index, line) in bytes.split(separator: newline, omittingEmptySubsequences: false).enumerated() {
+    for (index, line) in bytes.split(separator: newline, omittingEmptySubsequences: false)
+      .enumerated()
+    {
       if line.isEmpty { continue }
       let parts = line.split(separator: UInt8(ascii: " "))
       guard parts.count == 2, let text = base64(parts[0]), !text.isEmpty,
         let rank = Int32(String(decoding: parts[1], as: UTF8.self))
       else {
-        throw .badRank(path: path, line: index + 1, problem: "expected a token in base64 and its rank")
+        throw .badRank(
+          path: path, line: index + 1, problem: "expected a token in base64 and its rank")
       }
       guard Int(rank) == tokens.count else {
         throw .badRank(
@@ -148,12 +153,13 @@ private struct RankFile {
     }
     for byte in 0..<256 where !seen.contains([UInt8(byte)]) {
       throw .badRank(
-        path: path, line: tokens.count, problem: "the file ends without a token of the byte \(byte)")
+        path: path, line: tokens.count, problem: "the file ends without a token of the byte \(byte)"
+      )
     }
     self.tokens = tokens
   }
 
-  /// Every way to cut a token in two: what is lowest in rank is merged first, whatever it is made of.
+  /// Every way to cut a token in two: the lowest rank is made first, whatever it is made of.
   func merges(_ vocabulary: Vocabulary) -> MergeTable {
     var found: [(left: Int32, right: Int32, id: Int32)] = []
     for (text, id) in tokens where text.count > 1 {

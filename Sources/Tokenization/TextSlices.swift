@@ -1,7 +1,8 @@
 // How the Kimi tokenizer cuts long texts before it does anything else.
 
 /// Source: `tokenization_kimi.py` of moonshotai/Kimi-K2: slices of 400,000 characters, and in them
-/// cuts so that no more than 25,000 characters in a row are white space, or are not. Ids change at these cuts.
+/// cuts so that no more than 25,000 characters in a row are white space, or are not. Ids change at
+/// these cuts.
 struct TextSlices: Sendable {
   var sliceLength = 400_000
   var runLength = 25_000

@@ -173,7 +173,9 @@ private final class WorkspacePool: Sendable {
   private let idle = Mutex(Idle())
 
   func take() -> Workspace {
-    let idle = self.idle.withLock { idle in Idle(workspaces: idle.workspaces.popLast().map { [$0] } ?? []) }
+    let idle = self.idle.withLock { idle in
+      Idle(workspaces: idle.workspaces.popLast().map { [$0] } ?? [])
+    }
     return idle.workspaces.first ?? Workspace()
   }
 

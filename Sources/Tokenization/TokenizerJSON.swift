@@ -4,7 +4,7 @@ internal import JSON
 internal import SystemIO
 
 extension Tokenizer {
-  /// - Parameter path: a file as `tokenizers` writes it. Its truncation and padding are not applied.
+  /// - Parameter path: a file as `tokenizers` writes it. Its truncation and padding do not count.
   package init(tokenizerJSON path: String) throws(TokenizerError) {
     let bytes: [UInt8]
     do throws(SystemError) {
@@ -62,8 +62,8 @@ extension Tokenizer {
 
 // MARK: Added tokens
 
-/// The ids are those that the tokenizers package gives, whatever the file declares: a content of the
-/// vocabulary has its id there, others are counted on from the number of tokens.
+/// The ids are those that the tokenizers package gives, whatever the file declares: a content of
+/// the vocabulary has its id there, others are counted on from the number of tokens.
 private func readAddedTokens(
   _ field: Field, _ vocabulary: Vocabulary
 ) throws(TokenizerError) -> [AddedToken] {
@@ -203,7 +203,7 @@ private func readPreTokenizer(
           delimiter: delimiter, behavior: try members.choice("behavior"),
           isInverted: try members.required("invert").bool())))
   case "Digits":
-    let isolates = try members.bool("individual_digits", default: false)
+    let isolates = try members.required("individual_digits").bool()
     result.append(
       .split(
         Splitter(
@@ -229,16 +229,15 @@ private func readPreTokenizer(
   }
 }
 
-/// Older files say `add_prefix_space`, newer ones `prepend_scheme`.
+/// Older files say `add_prefix_space` as well; the package does not let the two disagree.
 private func readPrefix(
   _ members: Members
 ) throws(TokenizerError) -> PreTokenizer.Metaspace.Prefix {
   let prefix: PreTokenizer.Metaspace.Prefix = try members.choice("prepend_scheme", default: .always)
-  guard let older = members["add_prefix_space"], try !older.bool() else { return prefix }
-  if members["prepend_scheme"] != nil, prefix != .never {
+  if let older = members["add_prefix_space"], try !older.bool(), prefix != .never {
     throw older.inconsistent("false, but `prepend_scheme` is `\(prefix.rawValue)`")
   }
-  return .never
+  return prefix
 }
 
 // MARK: Post-processors
@@ -257,6 +256,8 @@ private func readPostProcessor(_ field: Field) throws(TokenizerError) -> [PostPr
     var processors: [PostProcessor] = []
     for element in try members.required("processors").elements() {
       processors += try readPostProcessor(element)
+      // A second template would see the special tokens of the first as a text of their own.
+      if processors.count > 1 { throw element.inconsistent("a second template") }
     }
     return processors
   default:
@@ -322,7 +323,8 @@ private func readDecoder(_ field: Field) throws(TokenizerError) -> [Decoder] {
     return [
       .strip(
         content: try readScalar(try members.required("content")),
-        start: Int(try members.required("start").id()), stop: Int(try members.required("stop").id()))
+        start: Int(try members.required("start").id()), stop: Int(try members.required("stop").id())
+      )
     ]
   case "Metaspace":
     return [
