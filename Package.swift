@@ -10,7 +10,6 @@ let targets: [Target] = [
   .systemLibrary(name: "CSnappy", pkgConfig: "snappy", providers: [.apt(["libsnappy-dev"])]),
   .systemLibrary(name: "COniguruma", pkgConfig: "oniguruma", providers: [.apt(["libonig-dev"])]),
   .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
-  .systemLibrary(name: "COniguruma", pkgConfig: "oniguruma", providers: [.apt(["libonig-dev"])]),
   // SIMD kernels. Optimised in debug builds too: the numeric tests are 30 to 350 times slower otherwise.
   .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3"])]),
   // The calibration chats of a run that is given none.
@@ -27,7 +26,6 @@ let targets: [Target] = [
   // Text: rows of data sets, prompts, token ids.
   .target(name: "Datasets", dependencies: ["CSnappy", "CZlib", "CZstd", "JSON", "SystemIO"]),
   .target(name: "ChatTemplates", dependencies: ["JSON", "SystemIO"]),
-  .target(name: "Tokenization", dependencies: ["COniguruma", "JSON", "SystemIO"]),
 
   // Numbers: matrices, one decoder layer, rounding.
   .target(name: "LinearAlgebra", dependencies: ["CKernels", "COpenBLAS", "Tensors"]),
@@ -69,8 +67,9 @@ let targets: [Target] = [
   .executableTarget(
     name: "sluice",
     dependencies: [
-      "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Pipeline", "Planning",
-      "Quantization", "Recipes", "Safetensors", "SystemIO", "Tensors", "Transformer",
+      "Calibration", "ChatTemplates", "CompressedTensors", "JSON", "LinearAlgebra", "Models",
+      "Pipeline", "Planning", "Quantization", "Recipes", "Safetensors", "SystemIO", "Tensors",
+      "Transformer",
       .product(name: "ArgumentParser", package: "swift-argument-parser"),
     ]),
 
@@ -104,7 +103,7 @@ let targets: [Target] = [
   .testTarget(
     name: "QuantizationTests",
     dependencies: [
-      "Calibration", "ChatTemplates", "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Quantization",
+      "Calibration", "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Quantization",
       "Safetensors", "SystemIO", "Tensors", "TestSupport", "Transformer",
     ]),
   .testTarget(

@@ -1,6 +1,6 @@
 // The token sequences of a run: which rows, how long, and what became of the others.
 
-package import Datasets
+internal import Datasets
 internal import JSON
 
 /// A data set that cannot be used.

@@ -50,25 +50,25 @@ extension DatasetReader: RowStream {}
 
 /// The chats that are compiled in.
 private final class BuiltInChats: RowStream {
-  private let lines: [Slice<UnsafeBufferPointer<UInt8>>]
+  private let lines: [ArraySlice<UInt8>]
   private var index = 0
 
   init() {
     var count = 0
     let start = unsafe sluice_builtin_chats(&count)
-    unsafe lines = UnsafeBufferPointer(start: start, count: count).split(separator: UInt8(ascii: "\n"))
+    lines = unsafe Array(UnsafeBufferPointer(start: start, count: count))
+      .split(separator: UInt8(ascii: "\n"))
   }
 
-  var count: Int { unsafe lines.count }
+  var count: Int { lines.count }
 
   func next() -> DatasetRow? {
     guard index < count else { return nil }
     defer { index += 1 }
-    let line = unsafe [UInt8](lines[index])
-    let value = try? JSONValue.parse(line).object
-    return DatasetRow(
-      file: "built-in chats", index: index, line: index + 1, isLine: true,
-      value: value.map { .success($0) } ?? .failure(RowProblem(problem: "not an object")))
+    guard let chat = try? JSONValue.parse(Array(lines[index])).object else {
+      preconditionFailure("built-in chat \(index) is not an object")
+    }
+    return DatasetRow(file: "built-in chats", index: index, value: chat)
   }
 }
 

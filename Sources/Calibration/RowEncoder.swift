@@ -109,7 +109,8 @@ package struct RowEncoder: Sendable {
     }
     do {
       return try template.render(messages, tools: tools?.array == nil ? nil : tools)
-    } catch TemplateError.raised(let place, let message) {
+    } catch {
+      guard case .raised(let place, let message) = error else { throw error }
       throw UnusableRow(problem: "the chat template refuses it (line \(place.line)): \(message)")
     }
   }

@@ -19,6 +19,21 @@ package struct DatasetRow: Sendable {
   package let isLine: Bool
   package let value: Result<JSONObject, RowProblem>
 
+  init(
+    file: String, index: Int, line: Int, isLine: Bool, value: Result<JSONObject, RowProblem>
+  ) {
+    self.file = file
+    self.index = index
+    self.line = line
+    self.isLine = isLine
+    self.value = value
+  }
+
+  /// A row that lies in no file.
+  package init(file: String, index: Int, value: JSONObject) {
+    self.init(file: file, index: index, line: index + 1, isLine: false, value: .success(value))
+  }
+
   /// `chats.jsonl: line 7`, for messages.
   package var place: String { "\(file): \(isLine ? "line" : "row") \(line)" }
 }

@@ -2,13 +2,13 @@
 
 internal import Models
 internal import Calibration
-package import CompressedTensors
+internal import CompressedTensors
 internal import Glibc
 internal import JSON
 internal import LinearAlgebra
-package import Planning
-package import Quantization
-package import Recipes
+internal import Planning
+internal import Quantization
+internal import Recipes
 internal import Safetensors
 internal import SystemIO
 internal import Tensors

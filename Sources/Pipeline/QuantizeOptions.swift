@@ -2,11 +2,11 @@
 
 internal import Models
 package import Calibration
-package import CompressedTensors
+internal import CompressedTensors
 internal import Glibc
 internal import JSON
 internal import LinearAlgebra
-package import Planning
+internal import Planning
 package import Quantization
 package import Recipes
 internal import Safetensors

@@ -7,8 +7,8 @@ internal import Glibc
 internal import JSON
 internal import LinearAlgebra
 package import Planning
-package import Quantization
-package import Recipes
+internal import Quantization
+internal import Recipes
 internal import Safetensors
 internal import SystemIO
 internal import Tensors

@@ -1,5 +1,6 @@
 // A data set as a model will see it: rendered, tokenized, counted.
 
+internal import Models
 internal import Calibration
 internal import CompressedTensors
 internal import JSON
