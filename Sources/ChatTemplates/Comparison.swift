@@ -26,6 +26,8 @@ struct HashedKey: Hashable {
 func requireHashable(_ value: Value) throws(Fault) {
   switch value {
   case .list, .dict: throw .failed("unhashable type: '\(value.typeName)'")
+  case .view(let view) where view.part != .values:
+    throw .failed("unhashable type: '\(value.typeName)'")
   case .tuple(let elements):
     for element in elements { try requireHashable(element) }
   default: break

@@ -230,6 +230,10 @@ extension Parser {
   private mutating func subscripted(_ value: Expression) throws(Fault) -> Expression {
     let line = line
     advance()
+    // Jinja2 takes an empty subscript for an empty tuple.
+    if skip(symbol: "]") {
+      return Expression(.subscripted(value, Expression(.tuple([]), line: line)), line: line)
+    }
     var start: Expression?
     if !isSymbol(":") {
       let key = try expression()

@@ -339,12 +339,15 @@ private func truncated(_ value: Value, _ bound: [Value?]) throws(Fault) -> Value
   guard length >= endLength, leeway >= 0 else {
     throw .failed("`truncate` to \(length) characters has no room for `\(end)`")
   }
+  guard let count = try value.length() else {
+    throw .failed("object of type '\(value.typeName)' has no len()")
+  }
+  // What is short enough is returned as it is, string or not.
+  if count <= length || count - length <= leeway { return value }
   guard let text = value.text else {
-    if value.isUndefined { return value }
     throw .failed("`truncate` takes a str, not \(value.typeName)")
   }
   let scalars = text.unicodeScalars
-  if scalars.count <= length.addingReportingOverflow(leeway).partialValue { return value }
   var kept = String(scalars.prefix(length - endLength))
   if try !(bound[1]?.isTrue() ?? false) { kept = splitFromEnd(kept, at: " ", limit: 1)[0] }
   return value.isMarkup ? .markup(kept + htmlEscaped(end)) : .string(kept + end)

@@ -436,7 +436,8 @@ private func fieldLayout(_ text: String, typeName: String) throws(Fault) -> Fiel
   var layout = FieldLayout()
   var rest = Scalars(text.unicodeScalars)[...]
   func isAlignment(_ scalar: Unicode.Scalar) -> Bool { "<>=^".unicodeScalars.contains(scalar) }
-  if rest.count > 1, isAlignment(rest[rest.startIndex + 1]) {
+  let hasFill = rest.count > 1 && isAlignment(rest[rest.startIndex + 1])
+  if hasFill {
     layout.fill = rest.removeFirst()
     layout.alignment = rest.removeFirst()
   } else if let first = rest.first, isAlignment(first) {
@@ -447,12 +448,10 @@ private func fieldLayout(_ text: String, typeName: String) throws(Fault) -> Fiel
     layout.isAlternate = true
     rest.removeFirst()
   }
-  if rest.first == "0" {
+  if !hasFill, rest.first == "0" {
     rest.removeFirst()
-    if layout.alignment == nil {
-      layout.fill = "0"
-      layout.alignment = typeName == "str" || typeName == "Markup" ? "<" : "="
-    }
+    layout.fill = "0"
+    if layout.alignment == nil, typeName != "str", typeName != "Markup" { layout.alignment = "=" }
   }
   func number() throws(Fault) -> Int? {
     let digits = rest.prefix { ("0"..."9").contains($0) }
@@ -473,6 +472,11 @@ private func fieldLayout(_ text: String, typeName: String) throws(Fault) -> Fiel
     layout.precision = precision
   }
   layout.type = rest.popFirst()
+  if let grouping = layout.grouping, let type = layout.type {
+    guard "deEfFgG%".unicodeScalars.contains(type)
+      || (grouping == "_" && "boxX".unicodeScalars.contains(type))
+    else { throw .failed("cannot specify '\(grouping)' with '\(type)'") }
+  }
   guard rest.isEmpty else {
     throw .failed("invalid format specifier '\(text)' for object of type '\(typeName)'")
   }

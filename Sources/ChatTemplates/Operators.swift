@@ -159,7 +159,11 @@ private func joined(_ left: Value, _ right: Value) throws(Fault) -> Value? {
 }
 
 private func repeated(_ value: Value, _ count: BigInteger) throws(Fault) -> Value? {
-  let times = count.isNegative ? 0 : count.int ?? .max
+  guard let exact = count.int else {
+    if value.text == nil, value.elements == nil { return nil }
+    throw .failed("cannot fit 'int' into an index-sized integer")
+  }
+  let times = max(0, exact)
   func check(_ size: Int, _ limit: Int) throws(Fault) {
     guard size == 0 || times <= limit / size else {
       throw Fault(.tooLarge, "a repetition beyond \(limit) elements")
