@@ -138,7 +138,8 @@ package enum Gemm {
     let (rows, columns, inner) = (67, 45, 131)
     func value(_ index: Int) -> Float { Float((index * 7919) % 1021) / 510 - 1 }
     let a = Matrix(rows: rows, columns: inner, values: (0..<rows * inner).map(value))
-    let b = Matrix(rows: inner, columns: columns, values: (0..<inner * columns).map { value($0 + 5) })
+    let b = Matrix(
+      rows: inner, columns: columns, values: (0..<inner * columns).map { value($0 + 5) })
     func transposed(_ x: Matrix) -> Matrix {
       Matrix(
         rows: x.columns, columns: x.rows,

@@ -157,7 +157,8 @@ private struct Modules {
     self.names = names
     layer = layers
     smoothings = Dictionary(
-      spec.layers.flatMap(\.smoothings).map { ($0.producerName, $0) }) { first, _ in first }
+      spec.layers.flatMap(\.smoothings).map { ($0.producerName, $0) }
+    ) { first, _ in first }
     linears = Dictionary(spec.layers.flatMap(\.linears).map { ($0.name, $0) }) { first, _ in first }
   }
 

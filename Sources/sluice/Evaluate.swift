@@ -69,7 +69,8 @@ struct Evaluate: ParsableCommand {
   func run() throws {
     let temporary = unsafe getenv("TMPDIR").map { unsafe String(cString: $0) } ?? "/tmp"
     let options = try EvaluateOptions(
-      model: modelFolder(model), reference: reference.map(modelFolder), text: text, samples: samples,
+      model: modelFolder(model), reference: reference.map(modelFolder), text: text,
+      samples: samples,
       sequenceLength: sequenceLength, memory: memory?.bytes ?? ResidentMemory.available() / 2,
       threads: threadCount(threads),
       scratch: "\(scratch.map(trimmed) ?? temporary)/sluice-evaluate-\(getpid())")
