@@ -107,6 +107,8 @@ let targets: [Target] = [
       "Safetensors", "SystemIO", "Tensors", "TestSupport", "Transformer",
     ]),
   .testTarget(
+    name: "RecipesTests", dependencies: ["Quantization", "Recipes", "SystemIO", "TestSupport"]),
+  .testTarget(
     name: "ModelsTests",
     dependencies: ["JSON", "Models", "Safetensors", "SystemIO", "TestSupport", "Transformer"]),
   .testTarget(
@@ -122,7 +124,7 @@ let targets: [Target] = [
     name: "PipelineTests",
     dependencies: [
       "Calibration", "CompressedTensors", "JSON", "Models", "Pipeline", "Planning", "Quantization",
-      "Safetensors", "SystemIO", "TestSupport", "Transformer",
+      "Recipes", "Safetensors", "SystemIO", "TestSupport", "Transformer",
     ]),
   // Runs the program that stands beside the test bundle.
   .testTarget(

@@ -51,7 +51,8 @@ struct OutputFolder {
     }
     if restart {
       for name in try FileSystem.list(path)
-      where name == "config.json" || name == "recipe.yaml" || name.hasPrefix("model-") || name.hasPrefix("model.safetensors")
+      where name == "config.json" || name == "recipe.yaml" || name.hasPrefix("model-")
+        || name.hasPrefix("model.safetensors")
       {
         try FileSystem.remove(path + "/" + name)
       }

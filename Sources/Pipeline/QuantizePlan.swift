@@ -99,9 +99,14 @@ package struct QuantizePlan: Sendable {
       tokens.add("\(block.sequences)")
       for token in block.tokens { tokens.add("\(token)") }
     }
-    var producers = Digest()
+    // Mappings that smooth all there is are as good as none.
     let smoothings = Array(output.smoothings.joined())
+    let possible = checkpoint.spec.layers.flatMap(\.smoothings).filter {
+      $0.consumers.contains { output.fates[$0.weight] == .packed }
+    }
+    var producers = Digest()
     for smoothing in smoothings { producers.add(smoothing.producerName) }
+    let isAll = !options.smooths || smoothings.count == possible.count
     return [
       "model": model.text, "calibration tokens": tokens.text,
       "--scheme": "\(options.scheme.bits) bits\(options.scheme.isSymmetric ? "" : " asymmetric")",
@@ -110,7 +115,7 @@ package struct QuantizePlan: Sendable {
       "--no-smoothing": options.smooths ? "off" : "on", "--loss": options.loss.rawValue,
       "--max-shard-size": "\(options.maximumShardBytes)", "engine": Gemm.engine,
       "duo_scaling": options.duoScaling.rawValue, "n_grid": "\(options.gridPoints)",
-      "mappings": "\(smoothings.count) smoothings (\(producers.text))",
+      "mappings": isAll ? "all" : "\(smoothings.count) of \(possible.count) (\(producers.text))",
     ]
   }
 }

@@ -10,7 +10,6 @@ package struct MappingError: Error, CustomStringConvertible, Equatable {
   package enum Problem: Sendable, Equatable {
     case unknownProducer(String, readers: [String])
     case notAReader(String, of: String)
-    case nothingRead
     case producedTwice(String)
     case unknownHook(String)
   }
@@ -31,7 +30,6 @@ package struct MappingError: Error, CustomStringConvertible, Equatable {
         + (readers.isEmpty ? "" : " to `\(readers[0])`") + "; leave the mapping out"
     case .notAReader(let module, let producer):
       "`\(module)` does not read what `\(producer)` produces; take it out of `balance_layers`"
-    case .nothingRead: "none of its `balance_layers` reads what it produces; correct one of the two"
     case .producedTwice(let producer):
       "`\(producer)` is smoothed by a mapping before it, too; leave one of them out"
     case .unknownHook(let hook):
@@ -91,7 +89,6 @@ package struct ResolvedMappings: Sendable, Equatable {
       }
       var (left, incompatible, unread): ([String], [String], [String]) = ([], [], [])
       var readable: Set<String> = []
-      var isUsed = false
       for module in smoothed {
         guard let smoothing = modules.smoothings[module] else {
           let readers = modules.sameLayer(as: module, named)
@@ -116,14 +113,12 @@ package struct ResolvedMappings: Sendable, Equatable {
         {
           throw refusal(.unknownHook(hook))
         }
-        isUsed = true
         left += readers.filter { !named.contains($0) }
       }
       if let module = modules.names.first(where: { named.contains($0) && !readable.contains($0) }) {
         let producer = smoothed.first { modules.layer[$0] == modules.layer[module] }
         throw refusal(.notAReader(module, of: producer ?? name))
       }
-      if !isUsed, incompatible.isEmpty { throw refusal(.nothingRead) }
       if !left.isEmpty { notes.append(.completed(mapping: name, readers: left)) }
       if !incompatible.isEmpty {
         notes.append(.incompatible(mapping: name, producers: incompatible))
@@ -157,7 +152,8 @@ private struct Modules {
     self.names = names
     layer = layers
     smoothings = Dictionary(
-      spec.layers.flatMap(\.smoothings).map { ($0.producerName, $0) }) { first, _ in first }
+      spec.layers.flatMap(\.smoothings).map { ($0.producerName, $0) }
+    ) { first, _ in first }
     linears = Dictionary(spec.layers.flatMap(\.linears).map { ($0.name, $0) }) { first, _ in first }
   }
 

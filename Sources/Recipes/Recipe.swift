@@ -65,7 +65,8 @@ package struct Recipe: Sendable, Equatable {
     var lines = ["default_stage:", "  default_modifiers:"]
     if smooths {
       lines += [
-        "    AWQModifier:", "      duo_scaling: \(duoScaling.rawValue)", "      n_grid: \(gridPoints)",
+        "    AWQModifier:", "      duo_scaling: \(duoScaling.rawValue)",
+        "      n_grid: \(gridPoints)",
       ]
       if let mappings {
         lines.append("      mappings:")

@@ -13,6 +13,7 @@ package enum RecipeError: Error, CustomStringConvertible, Equatable {
   case missing(file: String, line: Int, modifier: String, key: String)
   /// Two values that cannot both hold.
   case conflict(file: String, line: Int, key: String, first: String, second: String)
+  case secondSmoother(file: String, line: Int, first: Int)
   case noQuantizer(file: String, line: Int)
   case quantizerFirst(file: String, line: Int)
 
@@ -34,6 +35,8 @@ package enum RecipeError: Error, CustomStringConvertible, Equatable {
       "\(file):\(line): \(modifier) has no `\(key)`"
     case .conflict(let file, let line, let key, let first, let second):
       "\(file):\(line): `\(key)` is \(second) here and \(first) before; a recipe has one for all Linears"
+    case .secondSmoother(let file, let line, let first):
+      "\(file):\(line): a second AWQModifier, after the one in line \(first); leave one of them out"
     case .noQuantizer(let file, let line):
       "\(file):\(line): AWQModifier only smooths; add a QuantizationModifier with `scheme: W4A16` after it"
     case .quantizerFirst(let file, let line):

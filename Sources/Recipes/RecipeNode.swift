@@ -118,7 +118,8 @@ struct RecipeNode {
   var bool: Bool? {
     guard let text = plain else { return nil }
     let lower = text.lowercased()
-    guard [lower, text.uppercased(), lower.prefix(1).uppercased() + lower.dropFirst()].contains(text)
+    guard
+      [lower, text.uppercased(), lower.prefix(1).uppercased() + lower.dropFirst()].contains(text)
     else { return nil }
     return ["true", "yes", "on"].contains(lower)
       ? true : ["false", "no", "off"].contains(lower) ? false : nil

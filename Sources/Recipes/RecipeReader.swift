@@ -55,9 +55,7 @@ struct RecipeReader {
 
   private mutating func readSmoother(_ modifier: RecipeNode.Entry) throws(RecipeError) {
     if let smoother {
-      throw .conflict(
-        file: file, line: modifier.line, key: "AWQModifier", first: "in line \(smoother)",
-        second: "another one")
+      throw .secondSmoother(file: file, line: modifier.line, first: smoother)
     }
     if quantizer != nil { throw .quantizerFirst(file: file, line: modifier.line) }
     smoother = modifier.line
@@ -77,7 +75,8 @@ struct RecipeReader {
     if let sizes {
       guard let points = sizes.int, duoScaling.gridSizes.contains(points) else {
         throw unsupported(
-          "n_grid", "\(duoScaling.gridSizes.lowerBound) to \(duoScaling.gridSizes.upperBound) "
+          "n_grid",
+          "\(duoScaling.gridSizes.lowerBound) to \(duoScaling.gridSizes.upperBound) "
             + "with `duo_scaling: \(duoScaling.rawValue)`", sizes)
       }
       gridPoints = points
@@ -87,7 +86,8 @@ struct RecipeReader {
   private mutating func readQuantizer(_ modifier: RecipeNode.Entry) throws(RecipeError) {
     quantizer = modifier.line
     let entries = try fields(modifier)
-    guard entries.contains(where: { ["scheme", "config_groups"].contains($0.key) && !$0.value.isNull })
+    guard
+      entries.contains(where: { ["scheme", "config_groups"].contains($0.key) && !$0.value.isNull })
     else {
       throw .missing(
         file: file, line: modifier.line, modifier: "QuantizationModifier",

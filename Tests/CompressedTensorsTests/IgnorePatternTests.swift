@@ -54,6 +54,30 @@ import Testing
     #expect(throws: IgnorePatternError.self) { try matched("layers.*") }
   }
 
+  @Test func `a glob has an expression that matches the same`() throws {
+    for glob in [
+      "model.layers.0.*", "model.layers.1?.*", "model.layers.[13].*", "model.layers.[!0-8].*",
+      "*gate", "*", "*experts*down*", "model.layers.[2-4].mlp.gate",
+    ] {
+      let pattern = try IgnorePattern(glob)
+      #expect(pattern.recipeText.hasPrefix("re:"))
+      #expect(try matched(pattern.recipeText) == matched(glob), "\(pattern.recipeText)")
+    }
+    #expect(try IgnorePattern("a.[0-2]?x*").recipeText == #"re:a\.[0-2].x.*$"#)
+    #expect(try IgnorePattern("a[!x^]").recipeText == #"re:a[^x\^]$"#)
+    for text in ["lm_head", "re:.*gate"] { #expect(try IgnorePattern(text).recipeText == text) }
+  }
+
+  @Test func `a pattern of a recipe is named with its file`() throws {
+    let pattern = try IgnorePattern("lm_haed", origin: "r.yaml: ignore")
+    let error = #expect(throws: IgnorePatternError.self) {
+      try IgnorePattern.matching([pattern], of: ["lm_head"])
+    }
+    #expect(
+      error?.description
+        == "r.yaml: ignore 'lm_haed' matches no module of this model; near misses: lm_head")
+  }
+
   @Test func aPatternThatMatchesNothingNamesWhatWasPerhapsMeant() {
     func nearest(_ pattern: String) -> [String]? {
       let error = #expect(throws: IgnorePatternError.self) { try matched(pattern) }

@@ -133,6 +133,19 @@ import Transformer
     #expect(Set(plan.ignore).count == plan.ignore.count)
   }
 
+  @Test func `only the producers that are asked for are smoothed`() throws {
+    let source = try source()
+    let producer = "model.layers.1.input_layernorm"
+    let plan = try OutputPlan(
+      source, scheme: g32, ignoring: [], smooths: true, producers: [producer])
+    #expect(plan.smoothings.joined().map(\.producerName) == [producer])
+    #expect(plan.fates["\(producer).weight"] == .rescaled)
+    #expect(plan.fates["model.layers.0.input_layernorm.weight"] == .copied)
+    #expect(plan.fates["model.layers.1.post_attention_layernorm.weight"] == .copied)
+    #expect(plan.fates["model.layers.1.mlp.gate.weight"] == .copied)
+    #expect(plan.smoothingTensors.map(\.name) == ["\(producer).smoothing_scale"])
+  }
+
   @Test func everyTensorOfTheSourceHasAFate() throws {
     for name in ["forward/published-mtp-bf16", "glm4-moe-4m", "rtn/bf16/source"] {
       let checkpoint = try Checkpoint(folder: fixturePath(name))

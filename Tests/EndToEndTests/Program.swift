@@ -31,17 +31,23 @@ final class Program {
   private let folder: String
   private let pid: pid_t
 
-  /// - Parameter workingFolder: the process's own; that of the tests where none is named.
-  init(_ arguments: [String], in workingFolder: String? = nil) throws {
+  /// - Parameters:
+  ///   - workingFolder: the process's own; that of the tests where none is named.
+  ///   - environment: `NAME=VALUE`, beside that of the tests.
+  init(
+    _ arguments: [String], in workingFolder: String? = nil, environment: [String] = []
+  ) throws {
     folder = try makeFolder()
-    pid = try Self.spawn(arguments, output: folder, workingFolder)
+    pid = try Self.spawn(arguments, output: folder, workingFolder, environment)
   }
 
   deinit { try? FileSystem.remove(folder) }
 
   /// Runs to the end.
-  static func run(_ arguments: [String], in workingFolder: String? = nil) throws -> Outcome {
-    try Program(arguments, in: workingFolder).wait()
+  static func run(
+    _ arguments: [String], in workingFolder: String? = nil, environment: [String] = []
+  ) throws -> Outcome {
+    try Program(arguments, in: workingFolder, environment: environment).wait()
   }
 
   func send(_ signal: Int32) { _ = Glibc.kill(pid, signal) }
@@ -80,7 +86,8 @@ final class Program {
   }
 
   private static func spawn(
-    _ arguments: [String], output: String, _ workingFolder: String?
+    _ arguments: [String], output: String, _ workingFolder: String?,
+    _ environment: [String]
   ) throws -> pid_t {
     var actions = unsafe posix_spawn_file_actions_t()
     unsafe posix_spawn_file_actions_init(&actions)
@@ -100,8 +107,9 @@ final class Program {
     unsafe posix_spawnattr_setsigdefault(&attributes, &signals)
     unsafe posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGDEF))
 
-    // env changes the folder and then becomes the program, under the same number.
-    let words = (workingFolder.map { ["/usr/bin/env", "-C", $0] } ?? []) + [path] + arguments
+    // env changes folder and environment and then becomes the program, under the same number.
+    let changes = (workingFolder.map { ["-C", $0] } ?? []) + environment
+    let words = (changes.isEmpty ? [] : ["/usr/bin/env"] + changes) + [path] + arguments
     var argv: [UnsafeMutablePointer<CChar>?] = unsafe words.map { unsafe strdup($0) }
     unsafe argv.append(nil)
     defer { unsafe argv.forEach { unsafe free($0) } }

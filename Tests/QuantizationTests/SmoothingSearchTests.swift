@@ -41,9 +41,64 @@ import Testing
   }
 
   @Test func theGridIsTheIdentityAndNineteenRatios() {
-    #expect(GridPoint.grid.count == 20)
-    #expect(GridPoint.grid.map(\.ratio) == [0] + (0...18).map { Double($0) / 18 })
-    #expect(GridPoint.grid.map(\.usesWeights) == [false] + [Bool](repeating: true, count: 19))
+    let grid = GridPoint.grid()
+    #expect(grid.count == 20)
+    #expect(grid.map(\.ratio) == [0] + (0...18).map { Double($0) / 18 })
+    #expect(grid.map(\.usesWeights) == [false] + [Bool](repeating: true, count: 19))
+  }
+
+  /// The peer's formulas, written down once more.
+  @Test func `other grids are the peer's`() {
+    func points(_ grid: [GridPoint]) -> [String] { grid.map { "\($0.ratio) \($0.usesWeights)" } }
+    for n in [2, 3, 7, 20] {
+      #expect(
+        points(GridPoint.grid(points: n, duo: .off))
+          == (0..<n).map { "\(Double($0) / Double(n - 1)) false" })
+    }
+    for n in [3, 4, 20, 31] {
+      #expect(
+        points(GridPoint.grid(points: n, duo: .on))
+          == ["0.0 false"] + (0...(n - 2)).map { "\(Double($0) / Double(n - 2)) true" })
+    }
+    for n in [4, 5, 20] {
+      let half = n / 2
+      #expect(
+        points(GridPoint.grid(points: n, duo: .both))
+          == (0..<half).flatMap { index -> [String] in
+            let ratio = Double(index) / Double(half - 1)
+            return ["\(ratio) false", "\(ratio) true"]
+          })
+    }
+  }
+
+  @Test(arguments: DuoScaling.allCases)
+  func `every grid begins with the identity and has finite ratios from the smallest size on`(
+    duo: DuoScaling
+  ) {
+    for points in duo.gridSizes.lowerBound...40 {
+      let grid = GridPoint.grid(points: points, duo: duo)
+      #expect(grid[0].ratio == 0 && !grid[0].usesWeights)
+      #expect(grid.map(\.ratio).max() == 1)
+      #expect(grid.allSatisfy { $0.ratio >= 0 })
+    }
+  }
+
+  @Test func `without duo scaling only activations make the scales`() throws {
+    let (x, weights) = example()
+    let grid = GridPoint.grid(points: 5, duo: .off)
+    var search = SmoothingSearch(
+      statistics: statistics(x), loss: .diagonal, scheme: scheme, grid: grid)
+    for weight in weights { try search.addMagnitude(of: weight, workers: workers) }
+    search.fixCandidates()
+    let mean = (0..<64).map { channel in
+      (0..<x.rows).reduce(0.0) { $0 + Double(abs(x.values[$1 * 64 + channel])) } / Double(x.rows)
+    }
+    #expect(search.candidates.count == 5)
+    for (point, scales) in zip(grid, search.candidates) {
+      let raw = mean.map { max(pow($0, point.ratio), 1e-4) }
+      let middle = ((raw.max() ?? 1) * (raw.min() ?? 1)).squareRoot()
+      #expect(zip(scales, raw).allSatisfy { abs(Double($0) / ($1 / middle) - 1) < 1e-5 })
+    }
   }
 
   @Test func candidatesAreTheFormulaOfThePaper() throws {
@@ -63,7 +118,7 @@ import Testing
       }
     }
     #expect(found[0] == [Float](repeating: 1, count: 64))
-    for (point, scales) in zip(GridPoint.grid, found).dropFirst() {
+    for (point, scales) in zip(GridPoint.grid(), found).dropFirst() {
       let raw = zip(xMean, wMean).map { x, w in
         max(pow(x, point.ratio) / (pow(w, 1 - point.ratio) + 1e-4), 1e-4)
       }

@@ -1,0 +1,225 @@
+// What a recipe may not say: refused by key and line, never passed over.
+
+import Quantization
+import Recipes
+import SystemIO
+import TestSupport
+import Testing
+
+@Suite struct RecipeErrorTests {
+  /// The sentence about a recipe that is refused.
+  private func refusal(_ text: String, sourceLocation: SourceLocation = #_sourceLocation) -> String
+  {
+    let error = #expect(throws: RecipeError.self, sourceLocation: sourceLocation) {
+      try recipe(text)
+    }
+    return error?.description ?? ""
+  }
+
+  @Test(arguments: [
+    "GPTQModifier", "SmoothQuantModifier", "SpinQuantModifier", "QuIPModifier",
+    "AutoRoundModifier", "SparseGPTModifier", "awqmodifier",
+  ])
+  func `an unknown modifier is refused by name and line`(name: String) {
+    let staged = """
+      a_stage:
+        a_modifiers:
+          QuantizationModifier: {scheme: W4A16}
+          \(name): {scheme: W4A16}
+      """
+    #expect(
+      refusal(staged)
+        == "recipe.yaml:4: `\(name)` is not supported, only AWQModifier and QuantizationModifier are; "
+        + "leave it out, or use llm-compressor for this recipe")
+    #expect(refusal("- \(name): {}").hasPrefix("recipe.yaml:1: `\(name)`"))
+  }
+
+  /// The fields of a quantizer in `{}`, and what the refusal holds.
+  private static let quantizers = [
+    ("scheme: W8A8", "`scheme` is W8A8, but only one of W4A16, W4A16_ASYM, W8A16 is supported"),
+    ("scheme: NVFP4", "`scheme` is NVFP4"),
+    ("scheme: 4", "`scheme` is 4"),
+    ("scheme: {W4A16: ['re:.*experts.*']}", "`targets` is [\"re:.*experts.*\"]"),
+    ("scheme: {W4A16: [Linear], W8A16: [Linear]}", "`scheme` is {W4A16: [Linear], W8A16"),
+    ("scheme: {weights: {num_bits: 4}}", "`targets` is {num_bits: 4}"),
+    ("scheme: !!python/name:x.W4A16 W4A16", "python/name:x.W4A16"),
+    ("scheme: W4A16, targets: [Linear, Embedding]", "`targets` is [Linear, Embedding]"),
+    ("scheme: W4A16, targets: ['re:.*mlp.*']", "`targets` is"),
+    ("scheme: W4A16, targts: [Linear]", "unknown key `targts`; known here: scheme, config_groups"),
+    ("scheme: W4A16, kv_cache_scheme: {num_bits: 8}", "`kv_cache_scheme` is {num_bits: 8}"),
+    ("scheme: W4A16, weight_observer: mse", "`weight_observer` is mse"),
+    ("scheme: W4A16, input_observer: minmax", "`input_observer` is minmax"),
+    ("scheme: W4A16, output_observer: minmax", "`output_observer` is minmax"),
+    ("scheme: W4A16, observer: {weights: imatrix_mse}", "`weights` is imatrix_mse"),
+    ("scheme: W4A16, observer: {input: minmax}", "unknown key `input`; known here: weights"),
+    ("scheme: W4A16, bypass_divisibility_checks: true", "`bypass_divisibility_checks` is true"),
+    ("scheme: W4A16, start: 0", "`start` is 0, but only null"),
+    ("scheme: W4A16, actorder: static", "unknown key `actorder`"),
+    ("scheme: W4A16, duo_scaling: both", "unknown key `duo_scaling`"),
+    ("scheme: W4A16, ignore: [Linear]", "`ignore` is Linear, but only the name of a module"),
+    ("scheme: W4A16, ignore: [lm_head, Glm4MoeMLP]", "the name of a class"),
+    ("scheme: W4A16, ignore: ['model.layers.0.*']", "globs are for --ignore"),
+    ("scheme: W4A16, ignore: {lm_head: true}", "`ignore` is {lm_head: true}"),
+    ("scheme: W4A16, ignore: [12]", "`ignore` is 12"),
+    ("config_groups: {}", "`config_groups` is {}, but only one group"),
+    (
+      "config_groups: {a: {weights: {group_size: 32}}, b: {weights: {group_size: 64}}}",
+      "only one group"
+    ),
+    ("config_groups: {a: {targets: [Linear]}}", "`a` has no `weights`"),
+    (
+      "config_groups: {a: {weights: {group_size: 32}, targets: [Conv2d]}}", "`targets` is [Conv2d]"
+    ),
+    (
+      "config_groups: {a: {weights: {group_size: 32}, input_activations: {num_bits: 8}}}",
+      "`input_activations` is {num_bits: 8}"
+    ),
+    (
+      "config_groups: {a: {weights: {group_size: 32}, output_activations: {num_bits: 8}}}",
+      "`output_activations` is"
+    ),
+    (
+      "config_groups: {a: {weights: {group_size: 32}, format: marlin-24}}", "`format` is marlin-24"
+    ),
+    ("config_groups: {a: {weights: {group_size: 32}, wieghts: 1}}", "unknown key `wieghts`"),
+    (
+      "scheme: W4A16, config_groups: {a: {weights: {group_size: 32}}}",
+      "`scheme` is 8 bits symmetric in groups of 32 here and 4 bits symmetric in groups of 128 before"
+    ),
+  ]
+
+  @Test(arguments: quantizers)
+  func `a quantizer's field is refused by key and value`(fields: String, part: String) {
+    let found = refusal("QuantizationModifier:\n  {\(fields)}\n")
+    #expect(found.hasPrefix("recipe.yaml:2: ") && found.contains(part), "\(found)")
+  }
+
+  @Test(arguments: [
+    ("num_bits: 3", "`num_bits` is 3, but only 4 or 8"), ("type: float", "`type` is float"),
+    ("strategy: channel", "`strategy` is channel, but only group"),
+    ("group_size: 256", "`group_size` is 256, but only 32, 64 or 128"),
+    ("group_size: -1", "`group_size` is -1"), ("symmetric: 1", "`symmetric` is 1"),
+    ("dynamic: true", "`dynamic` is true"), ("dynamic: local", "`dynamic` is local"),
+    ("actorder: static", "`actorder` is static"), ("observer: mse", "`observer` is mse"),
+    ("observer_kwargs: {maxshrink: 0.1}", "`observer_kwargs` is {maxshrink: 0.1}"),
+    ("block_structure: [128, 128]", "`block_structure` is [128, 128]"),
+    ("scale_dtype: torch.float16", "`scale_dtype` is torch.float16"),
+    ("zp_dtype: torch.float16", "`zp_dtype` is torch.float16"), ("bits: 4", "unknown key `bits`"),
+  ])
+  func `a weight's argument is refused by key and value`(field: String, part: String) {
+    let found = refusal(
+      "QuantizationModifier:\n  config_groups:\n    a:\n      weights:\n        \(field)\n")
+    #expect(found.hasPrefix("recipe.yaml:5: ") && found.contains(part), "\(found)")
+  }
+
+  @Test func `weights without a group size are no group scheme`() {
+    #expect(
+      refusal("QuantizationModifier: {config_groups: {a: {weights: {num_bits: 4}}}}")
+        == "recipe.yaml:1: `weights` has no `group_size`")
+  }
+
+  @Test(arguments: [
+    ("duo_scaling: neither", "`duo_scaling` is neither, but only true, false or \"both\""),
+    ("duo_scaling: 1", "`duo_scaling` is 1"),
+    ("n_grid: 2", "`n_grid` is 2, but only 3 to 1000 with `duo_scaling: true`"),
+    ("n_grid: 1, duo_scaling: false", "`n_grid` is 1, but only 2 to 1000"),
+    ("n_grid: 3, duo_scaling: both", "`n_grid` is 3, but only 4 to 1000"),
+    ("n_grid: 0", "`n_grid` is 0"), ("n_grid: '20'", "`n_grid` is \"20\""),
+    ("n_grid: 100000", "`n_grid` is 100000"),
+    ("max_chunk_memory: 1", "unknown key `max_chunk_memory`"),
+    ("mappings: []", "`mappings` is []"), ("mappings: default", "`mappings` is default"),
+    ("mappings: [[a, [b]]]", "`mappings` is [a, [b]]"),
+    ("mappings: [{smooth_layer: a.b}]", "a mapping has no `balance_layers`"),
+    ("mappings: [{balance_layers: [a.b]}]", "a mapping has no `smooth_layer`"),
+    ("mappings: [{smooth_layer: a.b, balance_layers: []}]", "`balance_layers` is []"),
+    ("mappings: [{smooth_layer: 'a.*', balance_layers: [b]}]", "globs are for --ignore"),
+    ("mappings: [{smooth_layer: a.b, balance_layers: [Linear]}]", "the name of a class"),
+    ("mappings: [{smooth_layer: a, balance_layers: [b], hook: c}]", "unknown key `hook`"),
+    ("scheme: W4A8", "`scheme` is W4A8"),
+  ])
+  func `an AWQModifier's field is refused by key and value`(field: String, part: String) {
+    let found = refusal(
+      "AWQModifier:\n  {\(field)}\nQuantizationModifier: {scheme: W4A16}\n")
+    #expect(found.hasPrefix("recipe.yaml:2: ") && found.contains(part), "\(found)")
+  }
+
+  @Test func `AWQ needs a quantizer after it`() {
+    #expect(
+      refusal("\nAWQModifier: {n_grid: 20}")
+        == "recipe.yaml:2: AWQModifier only smooths; add a QuantizationModifier with `scheme: W4A16` "
+        + "after it")
+    #expect(
+      refusal("QuantizationModifier: {scheme: W4A16}\nAWQModifier: {}")
+        == "recipe.yaml:2: AWQModifier comes after QuantizationModifier; put it first")
+  }
+
+  @Test func `a quantizer needs a scheme`() {
+    for fields in ["", " {}", " {ignore: [lm_head]}", " {scheme: null}"] {
+      #expect(
+        refusal("QuantizationModifier:\(fields)")
+          == "recipe.yaml:1: QuantizationModifier has no `scheme` or `config_groups`")
+    }
+  }
+
+  @Test func `two schemes, two ignore lists and two AWQModifiers are refused`() {
+    let second = refusal(
+      "- QuantizationModifier: {scheme: W4A16}\n- QuantizationModifier: {scheme: W8A16}")
+    #expect(second.hasPrefix("recipe.yaml:2: `scheme` is 8 bits"))
+    let ignore = refusal(
+      """
+      - QuantizationModifier: {scheme: W4A16, ignore: [lm_head]}
+      - QuantizationModifier: {scheme: W4A16, ignore: [a.b]}
+      """)
+    #expect(
+      ignore
+        == "recipe.yaml:2: `ignore` is [a.b] here and [lm_head] before; a recipe has one for all Linears"
+    )
+    #expect(
+      refusal("- AWQModifier: {scheme: W4A16}\n- AWQModifier: {}")
+        == "recipe.yaml:2: a second AWQModifier, after the one in line 1; leave one of them out")
+  }
+
+  @Test(arguments: ["", "# nothing\n", "args: {}", "a_stage: {a_modifiers: {}}", "{}", "[]"])
+  func `a recipe without modifiers is refused`(text: String) {
+    #expect(refusal(text).hasPrefix("recipe.yaml: no modifiers; "))
+  }
+
+  @Test(arguments: [
+    ("W4A16", 1), ("\nversion: 1\n", 2), ("args: {bits: 4}", 1), ("a_stage: AWQModifier", 1),
+    ("- W4A16", 1),
+  ])
+  func `what is no modifier is refused`(text: String, line: Int) {
+    #expect(refusal(text).hasPrefix("recipe.yaml:\(line): "))
+  }
+
+  @Test(arguments: [
+    ("a: [1", 1), ("a: 1\n\tb: 2", 2), ("AWQModifier: {}\nAWQModifier: {}", 1),
+    ("a: *nowhere", 1), ("a: 1\n---\nb: 2\n", 2), ("{[a]: b}", 1),
+  ])
+  func `text that is not YAML is refused with its line`(text: String, line: Int) {
+    let error = #expect(throws: RecipeError.self) { try recipe(text) }
+    guard case .invalidYAML(_, let found, _) = error else {
+      Issue.record("\(String(describing: error))")
+      return
+    }
+    #expect(abs(found - line) <= 1, "\(String(describing: error))")
+  }
+
+  @Test func `aliases that multiply are refused`() {
+    var text = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+    for level in 1...8 {
+      let before = Array(repeating: "*a\(level - 1)", count: 10).joined(separator: ", ")
+      text += "a\(level): &a\(level) [\(before)]\n"
+    }
+    #expect(refusal(text).contains("too many values"))
+  }
+
+  @Test func `a file that is not there or is not text is refused`() throws {
+    try withTemporaryFolder { folder in
+      #expect(throws: RecipeError.self) { try Recipe(path: "\(folder)/no.yaml") }
+      try replaceFile("\(folder)/bytes", with: [0xff, 0xfe, 0x00])
+      let error = #expect(throws: RecipeError.self) { try Recipe(path: "\(folder)/bytes") }
+      #expect(error?.description == "\(folder)/bytes: neither YAML nor JSON (not UTF-8 text)")
+    }
+  }
+}

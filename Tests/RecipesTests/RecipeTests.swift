@@ -1,0 +1,216 @@
+// Every form of a recipe that is read, and what is made of it.
+
+import Quantization
+import Recipes
+import SystemIO
+import TestSupport
+import Testing
+
+func recipe(_ text: String) throws(RecipeError) -> Recipe {
+  try Recipe(text: text, file: "recipe.yaml")
+}
+
+private let w4a16 = QuantScheme(.w4a16, groupSize: 128)
+
+@Suite struct RecipeTests {
+  // MARK: Files of the peer
+
+  @Test func `an AWQ recipe that the peer wrote is read with its mappings`() throws {
+    let recipe = try Recipe(path: fixturePath("recipes/peer-awq.yaml"))
+    #expect(recipe.scheme == w4a16)
+    #expect(recipe.ignore == ["lm_head", #"re:.*layers\.0\..*"#])
+    #expect(recipe.smooths && recipe.duoScaling == .on && recipe.gridPoints == 20)
+    #expect(recipe.mappings?.count == 4)
+    #expect(
+      recipe.mappings?[1]
+        == RecipeMapping(
+          smoothLayer: #"re:.*layers\.(1|2|3|4)\.self_attn.v_proj$"#,
+          balanceLayers: [#"re:.*layers\.(1|2|3|4)\.self_attn.o_proj$"#]))
+    #expect(recipe.mappings?[2].balanceLayers.count == 5)
+  }
+
+  /// The peer itself cannot read this file again.
+  @Test func `a python tag on offload_device is passed over`() throws {
+    let recipe = try Recipe(path: fixturePath("recipes/peer-torch-device.yaml"))
+    #expect(recipe.duoScaling == .both)
+    #expect(recipe.ignore == ["lm_head"])
+    #expect(recipe.mappings?.map(\.balanceLayers.count) == [3, 1, 3, 1])
+  }
+
+  @Test func `a recipe without AWQ does not smooth`() throws {
+    let recipe = try Recipe(path: fixturePath("recipes/peer-rtn.yaml"))
+    #expect(
+      recipe
+        == Recipe(scheme: w4a16, ignore: ["lm_head", #"re:.*layers\.0\..*"#], smooths: false))
+  }
+
+  @Test func `config groups of the peer are read in full`() throws {
+    let recipe = try Recipe(path: fixturePath("recipes/peer-config-groups.yaml"))
+    #expect(recipe.scheme == QuantScheme(.w4a16Asymmetric, groupSize: 32))
+  }
+
+  // MARK: Forms
+
+  private static let forms = [
+    """
+    quant_stage:
+      quant_modifiers:
+        AWQModifier: {n_grid: 10, duo_scaling: false}
+        QuantizationModifier: {scheme: W8A16, ignore: [lm_head]}
+    """,
+    """
+    smooth_stage:
+      smooth_modifiers:
+        AWQModifier:
+          n_grid: 10
+          duo_scaling: no
+    round_stage:
+      round_modifiers:
+        QuantizationModifier:
+          scheme: {W8A16: [Linear]}
+          ignore: [lm_head]
+          targets: Linear
+    """,
+    """
+    args: {}
+    quant_modifiers:
+      AWQModifier: {n_grid: 10, duo_scaling: false}
+      QuantizationModifier: {scheme: w8a16, ignore: ["lm_head"]}
+    """,
+    """
+    AWQModifier: {n_grid: 10, duo_scaling: false, offload_device: cuda:0}
+    QuantizationModifier: {scheme: W8A16, ignore: lm_head}
+    """,
+    """
+    - AWQModifier:
+        n_grid: 10
+        duo_scaling: false
+        offload_device: null
+    - QuantizationModifier:
+        scheme: W8A16
+        ignore: [lm_head]
+    """,
+    """
+    AWQModifier:
+      {n_grid: 10, duo_scaling: false, scheme: W8A16, targets: [Linear], ignore: [lm_head]}
+    """,
+    """
+    {"test_stage": {"quant_modifiers": {
+    \t"AWQModifier": {"n_grid": 10, "duo_scaling": false, "mappings": null},
+    \t"QuantizationModifier": {"scheme": "W8A16", "ignore": ["lm_head"]}}}}
+    """,
+    """
+    AWQModifier: &awq {n_grid: 10, duo_scaling: false}
+    QuantizationModifier:
+      ignore: [lm_head]
+      config_groups:
+        group_0:
+          targets: [Linear]
+          weights: {group_size: 128}
+    """,
+  ]
+
+  @Test(arguments: forms)
+  func `stages, groups, flat mappings, lists and JSON say the same`(form: String) throws {
+    #expect(
+      try recipe(form)
+        == Recipe(
+          scheme: QuantScheme(.w8a16, groupSize: 128), ignore: ["lm_head"], duoScaling: .off,
+          gridPoints: 10))
+  }
+
+  @Test func `an AWQModifier without fields smooths with the peer's defaults`() throws {
+    for empty in ["", " {}", " null"] {
+      let found = try recipe("AWQModifier:\(empty)\nQuantizationModifier: {scheme: W4A16}\n")
+      #expect(found == Recipe(scheme: w4a16))
+    }
+  }
+
+  @Test(arguments: [
+    ("true", DuoScaling.on), ("True", .on), ("yes", .on), ("off", .off), ("both", .both),
+    ("\"both\"", .both),
+  ])
+  func `duo_scaling is a boolean or both`(text: String, duo: DuoScaling) throws {
+    let found = try recipe("AWQModifier: {scheme: W4A16, duo_scaling: \(text)}")
+    #expect(found.duoScaling == duo)
+  }
+
+  @Test(arguments: [32, 64, 128], [4, 8])
+  func `config groups choose bits, symmetry and group size`(size: Int, bits: Int) throws {
+    for isSymmetric in [true, false] {
+      let found = try recipe(
+        """
+        QuantizationModifier:
+          observer: {weights: static_minmax}
+          config_groups:
+            any:
+              format: pack-quantized
+              weights: {num_bits: \(bits), symmetric: \(isSymmetric), strategy: group,
+                group_size: \(size), observer: minmax, actorder: null, observer_kwargs: {}}
+        """)
+      #expect(found.scheme == QuantScheme(bits: bits, groupSize: size, isSymmetric: isSymmetric))
+    }
+  }
+
+  @Test func `the scheme may stand on both modifiers when it is the same`() throws {
+    let found = try recipe(
+      "AWQModifier: {scheme: W4A16, ignore: [lm_head]}\nQuantizationModifier: {scheme: W4A16}")
+    #expect(found == Recipe(scheme: w4a16, ignore: ["lm_head"]))
+  }
+
+  @Test func `activation_hook_target is kept as given`() throws {
+    let found = try recipe(
+      """
+      AWQModifier:
+        scheme: W4A16
+        mappings:
+        - {smooth_layer: a.norm, balance_layers: ['re:.*q$'], activation_hook_target: self_attn.q}
+      """)
+    #expect(
+      found.mappings == [
+        RecipeMapping(
+          smoothLayer: "a.norm", balanceLayers: ["re:.*q$"], activationHookTarget: "self_attn.q")
+      ])
+  }
+
+  // MARK: Writing
+
+  @Test func `what is written reads back the same`() throws {
+    let mappings = [
+      RecipeMapping(smoothLayer: "re:.*it's$", balanceLayers: ["a.b", #"re:x\.(1|2)\."#]),
+      RecipeMapping(smoothLayer: "a", balanceLayers: ["b"], activationHookTarget: "b"),
+    ]
+    for preset in QuantScheme.Preset.allCases {
+      for size in QuantScheme.groupSizes {
+        for duo in DuoScaling.allCases {
+          for mappings in [nil, mappings] {
+            let written = Recipe(
+              scheme: QuantScheme(preset, groupSize: size), ignore: ["lm_head", #"re:a\.0"#],
+              duoScaling: duo, gridPoints: 12, mappings: mappings)
+            #expect(try recipe(written.yaml()) == written)
+          }
+        }
+      }
+    }
+    for scheme in [w4a16, QuantScheme(bits: 8, groupSize: 64, isSymmetric: false)] {
+      let written = Recipe(scheme: scheme, smooths: false)
+      #expect(try recipe(written.yaml()) == written)
+    }
+  }
+
+  @Test func `what is written is staged and plain`() {
+    #expect(
+      Recipe(scheme: w4a16, ignore: ["lm_head"], duoScaling: .both).yaml() == """
+        default_stage:
+          default_modifiers:
+            AWQModifier:
+              duo_scaling: both
+              n_grid: 20
+            QuantizationModifier:
+              targets: [Linear]
+              ignore: ['lm_head']
+              scheme: W4A16
+
+        """)
+  }
+}
