@@ -69,15 +69,15 @@ package struct CalibrationSource: Sendable {
   }
 
   private func template(model: String) throws -> PromptTemplate {
-    let specialTokens = try ChatTemplateFiles.specialTokens(folder: model)
-    let template: ChatTemplate
+    let files = try ChatTemplateFiles(folder: model)
+    let variables = files.specialTokens + templateArguments
     if let chatTemplate {
       let source = try FileSystem.readFile(chatTemplate)
-      template = try ChatTemplate(String(decoding: source, as: UTF8.self), name: chatTemplate)
-    } else {
-      template = try ChatTemplateFiles.find(folder: model, name: nil).template
+      let template = try ChatTemplate(String(decoding: source, as: UTF8.self), name: chatTemplate)
+      return PromptTemplate(template, forTools: nil, variables: variables, date: templateDate)
     }
     return PromptTemplate(
-      template, variables: specialTokens + templateArguments, date: templateDate)
+      try files.standard(), forTools: try files.forTools(), variables: variables,
+      date: templateDate)
   }
 }

@@ -152,20 +152,27 @@ package struct RowEncoder: Sendable {
   }
 }
 
-/// A chat template with everything it is rendered with but the chat.
+/// Chat templates with everything they are rendered with but the chat.
 package struct PromptTemplate: Sendable {
-  private let template: ChatTemplate
+  private let standard: ChatTemplate
+  /// For chats with tools, where the model has a template of its own for them.
+  private let forTools: ChatTemplate?
   private let variables: [(String, JSONValue)]
   private let date: TemplateDate
 
   /// - Parameter variables: special tokens and the user's own; a later one of the same name wins.
-  package init(_ template: ChatTemplate, variables: [(String, JSONValue)], date: TemplateDate) {
-    self.template = template
+  package init(
+    _ standard: ChatTemplate, forTools: ChatTemplate?, variables: [(String, JSONValue)],
+    date: TemplateDate
+  ) {
+    self.standard = standard
+    self.forTools = forTools
     self.variables = variables
     self.date = date
   }
 
   package func render(_ messages: JSONValue, tools: JSONValue?) throws(TemplateError) -> String {
-    try template.render(messages: messages, tools: tools, variables: variables, date: date)
+    let template = tools == nil ? standard : forTools ?? standard
+    return try template.render(messages: messages, tools: tools, variables: variables, date: date)
   }
 }
