@@ -223,7 +223,7 @@ def logs(random):
             if ms > 300:
                 slow.append(lines[-1])
         table = markdown_table(["Path", "Requests", "Mean ms", "Max ms"], [[f"`{p}`", len(v), f"{sum(v) / len(v):.1f}", max(v)] for p, v in sorted(by_path.items(), key=lambda i: (-len(i[1]), i[0]))], (1, 2, 3))
-        statuses = "\n".join(f"{c:4d} {s}" for s, c in sorted(by_status.items(), key=lambda i: (-i[1], i[0])))
+        statuses = "\n".join(f"{c:7d} {s}" for s, c in sorted(by_status.items(), key=lambda i: (-i[1], -i[0])))
         errors = by_status.get(500, 0)
         yield chat("shell-log-long" if size > 40 else "shell-log", "en", "Here is a piece of access.log. How many requests per status, which paths are slow, and how do I get this in the shell?\n\n```\n" + "\n".join(lines) + "\n```",
                    "```sh\nawk '{print $4}' access.log | sort | uniq -c | sort -rn\n```\n\n```\n" + statuses + "\n```\n\nPer path:\n\n" + table + f"\n\nSlower than 300 ms ({len(slow)}):\n\n```sh\nawk '{{t = $5; sub(/ms$/, \"\", t)}} t + 0 > 300' access.log\n```\n\n" + ("```\n" + "\n".join(slow) + "\n```" if slow else "None.") + f"\n\n{errors} of {size} requests ({errors / size * 100:.1f}%) failed with 500.")

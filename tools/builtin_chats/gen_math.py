@@ -499,8 +499,7 @@ def money(random):
 
 
 def newton(random):
-    for _ in range(4):
-        number = random.pick([2, 3, 5, 7, 10, 19, 31, 50])
+    for number in random.sample([2, 3, 5, 7, 10, 19, 31, 50], 4):
         x, lines = Fraction(max(1, isqrt(number))), []
         for step in range(5):
             lines.append([step, f"{float(x):.12f}", f"{float(x * x - number):.2e}"])
