@@ -213,7 +213,7 @@ def hex_steps(n):
 def logs(random):
     """Access logs with the answer of a small pipeline; some long."""
     paths = ["/", "/login", "/api/items", "/api/items/7", "/static/app.js", "/search?q=lamp", "/cart", "/favicon.ico"]
-    for size in (12, 12, 15, 15, 18, 20, 45, 60, 70):
+    for size in (12, 12, 15, 15, 18, 20, 90, 110, 130):
         lines, by_status, by_path, slow = [], {}, {}, []
         for k in range(size):
             path, status, ms = random.pick(paths), random.pick([200] * 7 + [304, 404, 500]), random.between(2, 90) * random.pick([1, 1, 1, 12])
@@ -234,7 +234,7 @@ def records(random):
     people = ["Ana", "Björn", "Chiara", "Đorđe", "Emre", "Fatima", "Gábor", "Hana", "Ines", "Jürgen", "Łukasz", "Mei", "Noé", "Olena", "Priya", "Søren"]
     things = ["lamp", "desk", "chair", "cable", "monitor", "keyboard", "mouse", "shelf"]
     for k in range(22):
-        size = [4, 5, 6, 8, 9, 10][k % 6] if k < 19 else 40
+        size = [4, 5, 6, 8, 9, 10][k % 6] if k < 19 else (60, 75, 90)[k - 19]
         rows = [dict(id=100 + i, customer=random.pick(people), item=random.pick(things), quantity=random.between(1, 6), price=random.between(3, 180) + 0.5 * random.below(2)) for i in range(size)]
         total = sum(r["quantity"] * r["price"] for r in rows)
         csv = "\n".join([",".join(rows[0])] + [",".join(str(v) for v in r.values()) for r in rows])

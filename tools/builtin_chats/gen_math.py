@@ -480,7 +480,7 @@ def statistics(random):
 
 def money(random):
     """Loans to the cent, integers throughout."""
-    for months in (12, 12, 24, 36):
+    for months in (12, 12, 24, 60, 48):
         cents, rate = random.between(20, 120) * 10000, random.pick([3, 4, 5, 6, 8])
         monthly = Fraction(rate, 1200)
         payment = round(cents * monthly / (1 - (1 + monthly) ** -months))
