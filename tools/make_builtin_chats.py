@@ -5,7 +5,7 @@ usage: make_builtin_chats.py [--check] [--python-docs CHATS.jsonl]
 
 Its parts, all in tools/builtin_chats: chats written by hand (*.md), makers of computed chats (gen_*.py), and a selection
 of Python's docstrings (python-docs.jsonl, made anew out of CHATS.jsonl with --python-docs). The same parts give the same
-bytes. With --check nothing is written: the file has to be what the parts give.
+bytes, with any Python from 3.10 on. With --check nothing is written: the file has to be what the parts give.
 """
 import argparse
 import collections
