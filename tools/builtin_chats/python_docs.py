@@ -51,7 +51,7 @@ def entries(path):
                 parts = full.split(".")
                 if not module or parts[0] in LEFT_OUT or any(part.startswith("_") for part in parts):
                     continue
-                if not 160 <= len(text) <= 4000 or "http://" in text or full in seen:
+                if not 160 <= len(text) <= 4000 or re.search(r"://|\w@\w+\.\w", text) or full in seen:
                     continue
                 seen.add(full)
                 yield module, name, text
