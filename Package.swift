@@ -119,7 +119,9 @@ let targets: [Target] = [
     ]),
   .testTarget(
     name: "CalibrationTests",
-    dependencies: ["Calibration", "ScratchStore", "SystemIO", "Tensors", "TestSupport"]),
+    dependencies: [
+      "Calibration", "Datasets", "JSON", "ScratchStore", "SystemIO", "Tensors", "TestSupport",
+    ]),
   .testTarget(
     name: "PipelineTests",
     dependencies: [

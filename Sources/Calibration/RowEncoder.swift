@@ -128,7 +128,9 @@ package struct RowEncoder: Sendable {
           let content = turn.object?["value"]
         else {
           throw UnusableRow(
-            problem: "a turn of `\(column.name)` has no known `from` (\(roles.keys.sorted().joined(separator: ", "))) with a `value`")
+            problem:
+              "a turn of `\(column.name)` has no known `from` (\(roles.keys.sorted().joined(separator: ", "))) with a `value`"
+          )
         }
         return .object(JSONObject([("role", .string(role)), ("content", content)]))
       })

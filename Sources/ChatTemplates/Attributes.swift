@@ -105,7 +105,8 @@ private func pythonAttribute(of value: Value, named name: String) throws(Fault) 
     case "real": return value
     case "imag": return .float(0)
     case "is_integer":
-      return method(name) { _ throws(Fault) in .bool(number.isFinite && number == number.rounded()) }
+      return method(name) { _ throws(Fault) in .bool(number.isFinite && number == number.rounded())
+      }
     default: return nil
     }
   case .bool, .integer:

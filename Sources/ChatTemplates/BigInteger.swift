@@ -188,8 +188,9 @@ enum BigInteger: Sendable, Hashable {
   /// - Parameter exponent: not negative.
   func power(_ exponent: Int) throws(Fault) -> BigInteger {
     if self == .small(1) || exponent == 0 { return .small(1) }
-    guard self == .small(0) || self == .small(-1)
-      || exponent <= Limits.integerBits / max(1, bitWidth - 1)
+    guard
+      self == .small(0) || self == .small(-1)
+        || exponent <= Limits.integerBits / max(1, bitWidth - 1)
     else { throw Fault(.tooLarge, "an integer of more than \(Limits.integerBits) bits") }
     var result = BigInteger.small(1)
     var base = self
@@ -212,7 +213,8 @@ enum BigInteger: Sendable, Hashable {
     var result: [UInt32] = []
     var carry: UInt64 = 0
     for index in 0..<max(a.count, b.count) {
-      let sum = UInt64(index < a.count ? a[index] : 0) + UInt64(index < b.count ? b[index] : 0) + carry
+      let sum =
+        UInt64(index < a.count ? a[index] : 0) + UInt64(index < b.count ? b[index] : 0) + carry
       result.append(UInt32(truncatingIfNeeded: sum))
       carry = sum >> 32
     }
@@ -287,7 +289,8 @@ extension BigInteger: CustomStringConvertible {
       rest = quotient
       while rest.last == 0 { rest.removeLast() }
       let digits = String(remainder.first ?? 0, radix: radix)
-      pieces.append(rest.isEmpty ? digits : String(repeating: "0", count: width - digits.utf8.count) + digits)
+      pieces.append(
+        rest.isEmpty ? digits : String(repeating: "0", count: width - digits.utf8.count) + digits)
     }
     return (negative ? "-" : "") + pieces.reversed().joined()
   }

@@ -75,7 +75,8 @@ package struct ChatTemplateFiles: Sendable {
             let text = entry.object?["template"]?.string
           else {
             throw ChatTemplateFilesError.unreadable(
-              file: file, problem: "`chat_template` is a list of something else than name and template")
+              file: file,
+              problem: "`chat_template` is a list of something else than name and template")
           }
           templates[name] = (text, file)
         }

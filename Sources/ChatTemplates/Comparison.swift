@@ -102,7 +102,9 @@ enum Order {
 
 /// Exact also between an integer and a float too large for each other; nil for non-numbers.
 func numericOrder(_ left: Value, _ right: Value) -> Order? {
-  if let a = left.integer, let b = right.integer { return a < b ? .less : a == b ? .equal : .greater }
+  if let a = left.integer, let b = right.integer {
+    return a < b ? .less : a == b ? .equal : .greater
+  }
   if case .float(let a) = left, case .float(let b) = right {
     return a < b ? .less : a == b ? .equal : a > b ? .greater : .unordered
   }

@@ -109,7 +109,8 @@ extension Interpreter {
       }
       let text = try justified(try value.str(), width: width, fill: " ", .both)
       return value.isMarkup ? .markup(text) : .string(text)
-    case .truncate: return try truncated(value, try bound(["length", "killwords", "end", "leeway"]))
+    case .truncate:
+      return try truncated(value, try bound(["length", "killwords", "end", "leeway"]))
     case .wordcount:
       _ = try bound([])
       return .int(wordCount(try value.str()))
@@ -144,7 +145,8 @@ extension Interpreter {
   private func mapping(
     _ arguments: CallArguments
   ) throws(Fault) -> (Value) throws(Fault) -> Value {
-    if arguments.positional.isEmpty, arguments.keywords.contains(where: { $0.name == "attribute" }) {
+    if arguments.positional.isEmpty, arguments.keywords.contains(where: { $0.name == "attribute" })
+    {
       let bound = try arguments.bound(to: ["attribute", "default"], of: "map")
       let getter = try AttributeGetter(bound[0]!)
       let fallback = bound[1] ?? .none
@@ -417,7 +419,9 @@ private func sortKeys(
 ) throws(Fault) -> (elements: [Value], keys: [Value]) {
   var getters: [AttributeGetter] = []
   if let names = attribute.text {
-    for name in split(names, at: ",", limit: -1) { getters.append(try AttributeGetter(.string(name))) }
+    for name in split(names, at: ",", limit: -1) {
+      getters.append(try AttributeGetter(.string(name)))
+    }
   } else {
     getters = [try AttributeGetter(attribute)]
   }
@@ -575,7 +579,8 @@ private func rounded(_ value: Value, _ bound: [Value?]) throws(Fault) -> Value {
   let scaled = try arithmetic(.multiply, value, unit)
   var whole = scaled
   if case .float(let number) = scaled {
-    guard let integer = BigInteger(truncating: number.rounded(method == "ceil" ? .up : .down)) else {
+    guard let integer = BigInteger(truncating: number.rounded(method == "ceil" ? .up : .down))
+    else {
       throw .failed("cannot convert float to integer")
     }
     whole = .integer(integer)

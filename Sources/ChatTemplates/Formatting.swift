@@ -156,7 +156,9 @@ private struct PercentFormatter {
       format.removeFirst()
       layout.precision = max(0, try number() ?? 0)
     }
-    while let modifier = format.first, "hlL".unicodeScalars.contains(modifier) { format.removeFirst() }
+    while let modifier = format.first, "hlL".unicodeScalars.contains(modifier) {
+      format.removeFirst()
+    }
     guard let type = format.popFirst() else { throw .failed("incomplete format") }
     if type == "%" {
       output += "%"
@@ -202,7 +204,8 @@ private struct PercentFormatter {
     case "c":
       let text: String
       if let integer = value.integer {
-        guard let code = integer.int, let scalar = UInt32(exactly: code).flatMap(Unicode.Scalar.init)
+        guard let code = integer.int,
+          let scalar = UInt32(exactly: code).flatMap(Unicode.Scalar.init)
         else { throw .failed("%c arg not in range(0x110000)") }
         text = String(scalar)
       } else if let given = value.text, given.unicodeScalars.count == 1 {
@@ -267,7 +270,8 @@ private struct PercentFormatter {
 }
 
 private func asciiOnly(_ text: String) -> String {
-  String(text.unicodeScalars.flatMap { $0.isASCII ? String($0).unicodeScalars : backslashEscape($0) })
+  String(
+    text.unicodeScalars.flatMap { $0.isASCII ? String($0).unicodeScalars : backslashEscape($0) })
 }
 
 // MARK: str.format
@@ -473,8 +477,9 @@ private func fieldLayout(_ text: String, typeName: String) throws(Fault) -> Fiel
   }
   layout.type = rest.popFirst()
   if let grouping = layout.grouping, let type = layout.type {
-    guard "deEfFgG%".unicodeScalars.contains(type)
-      || (grouping == "_" && "boxX".unicodeScalars.contains(type))
+    guard
+      "deEfFgG%".unicodeScalars.contains(type)
+        || (grouping == "_" && "boxX".unicodeScalars.contains(type))
     else { throw .failed("cannot specify '\(grouping)' with '\(type)'") }
   }
   guard rest.isEmpty else {
@@ -497,7 +502,8 @@ private func formattedInteger(
     digits = layout.type == "X" ? uppercased(text) : text
     if layout.isAlternate { prefix = "0" + String(layout.type!) }
   case "c":
-    guard let code = value.int, let scalar = UInt32(exactly: code).flatMap(Unicode.Scalar.init) else {
+    guard let code = value.int, let scalar = UInt32(exactly: code).flatMap(Unicode.Scalar.init)
+    else {
       throw .failed("%c arg not in range(0x110000)")
     }
     return try layout.padded(String(scalar), standard: "<")

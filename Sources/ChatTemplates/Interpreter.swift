@@ -507,7 +507,8 @@ final class Interpreter {
       let value = try evaluate(operand, scope)
       var bounds: [Value] = []
       for bound in [start, stop, step] {
-        bounds.append(try bound.map { expression throws(Fault) in try evaluate(expression, scope) } ?? .none)
+        bounds.append(
+          try bound.map { expression throws(Fault) in try evaluate(expression, scope) } ?? .none)
       }
       return try sliced(value, start: bounds[0], stop: bounds[1], step: bounds[2])
     default: return .none

@@ -360,5 +360,6 @@ func justified(
   case .right: left = 0
   case .both: left = missing / 2 + (missing & width & 1)
   }
-  return String(repeating: fill, count: left) + text + String(repeating: fill, count: missing - left)
+  return String(repeating: fill, count: left) + text
+    + String(repeating: fill, count: missing - left)
 }

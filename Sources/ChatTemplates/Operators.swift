@@ -98,13 +98,16 @@ private func quotient(_ a: BigInteger, _ b: BigInteger) throws(Fault) -> Double 
   var scaled = whole.shiftedLeft(1)
   if !rest.isZero { scaled = scaled + .small(1) }
   let width = scaled.bitWidth
-  guard width - shift <= 1_025 else { throw .failed("integer division result too large for a float") }
+  guard width - shift <= 1_025 else {
+    throw .failed("integer division result too large for a float")
+  }
   // Halved until it fits a double's range by itself.
   let extra = max(0, width - 1_000)
   var top = scaled
   if extra > 0 {
     let (high, low) = scaled.dividedDown(by: BigInteger.small(1).shiftedLeft(extra))
-    top = low.isZero || high.dividedDown(by: .small(2)).remainder == .small(1) ? high : high + .small(1)
+    top =
+      low.isZero || high.dividedDown(by: .small(2)).remainder == .small(1) ? high : high + .small(1)
   }
   let value = scalbn(top.double, Int32(clamping: extra - shift - 1))
   guard value.isFinite else { throw .failed("integer division result too large for a float") }

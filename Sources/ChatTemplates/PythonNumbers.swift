@@ -32,7 +32,8 @@ func floatText(_ value: Double) -> String {
   if exponent < 0 {
     return "\(sign)0." + String(repeating: "0", count: -exponent - 1) + string(digits)
   }
-  let padded = digits + Array(repeating: UInt8(ascii: "0"), count: max(0, exponent + 2 - digits.count))
+  let padded =
+    digits + Array(repeating: UInt8(ascii: "0"), count: max(0, exponent + 2 - digits.count))
   return sign + string(padded.prefix(exponent + 1)) + "." + string(padded.dropFirst(exponent + 1))
 }
 

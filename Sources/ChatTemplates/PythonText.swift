@@ -211,7 +211,9 @@ func splitAtSpace(_ text: String, limit: Int) -> [String] {
 /// As `splitAtSpace`, with the cuts counted from the end.
 func splitAtSpaceFromEnd(_ text: String, limit: Int) -> [String] {
   let reversed = String(text.unicodeScalars.reversed())
-  return splitAtSpace(reversed, limit: limit).reversed().map { String($0.unicodeScalars.reversed()) }
+  return splitAtSpace(reversed, limit: limit).reversed().map {
+    String($0.unicodeScalars.reversed())
+  }
 }
 
 /// - Parameter separator: not empty.
@@ -331,7 +333,8 @@ func checkText(_ bytes: Int) throws(Fault) {
 /// `\xe9`, `\u20ac` or `\U0001f600`, whichever is shortest.
 func backslashEscape(_ scalar: Unicode.Scalar) -> String.UnicodeScalarView {
   let digits = String(scalar.value, radix: 16)
-  let (letter, width) = scalar.value < 0x100 ? ("x", 2) : scalar.value < 0x10000 ? ("u", 4) : ("U", 8)
+  let (letter, width) =
+    scalar.value < 0x100 ? ("x", 2) : scalar.value < 0x10000 ? ("u", 4) : ("U", 8)
   let padding = String(repeating: "0", count: width - digits.utf8.count)
   return "\\\(letter)\(padding)\(digits)".unicodeScalars
 }

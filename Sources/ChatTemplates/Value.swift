@@ -137,7 +137,8 @@ extension Value {
     }
     let literal = number.literal
     if literal.utf8.contains(where: { ".eE".utf8.contains($0) }) {
-      self = .float(number.double ?? (literal.utf8.first == UInt8(ascii: "-") ? -.infinity : .infinity))
+      self = .float(
+        number.double ?? (literal.utf8.first == UInt8(ascii: "-") ? -.infinity : .infinity))
       return
     }
     let isNegative = literal.utf8.first == UInt8(ascii: "-")

@@ -45,7 +45,8 @@ package enum DatasetError: Error, CustomStringConvertible, Equatable {
     }
   }
 
-  private static let endings = "`.jsonl`, `.ndjson`, `.json`, `.txt` (each also with `.gz` or `.zst`) or `.parquet`"
+  private static let endings =
+    "`.jsonl`, `.ndjson`, `.json`, `.txt` (each also with `.gz` or `.zst`) or `.parquet`"
 
   private static func conversion(from ending: String) -> String {
     switch ending {

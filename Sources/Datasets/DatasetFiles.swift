@@ -16,7 +16,8 @@ struct DatasetFile: Sendable, Equatable {
   init?(path: String) {
     var name = Self.name(of: path)
     var packing = Packing.none
-    for (ending, kind) in [(".gz", Packing.gzip), (".zst", Packing.zstd)] where name.hasSuffix(ending) {
+    for (ending, kind) in [(".gz", Packing.gzip), (".zst", Packing.zstd)]
+    where name.hasSuffix(ending) {
       name.removeLast(ending.count)
       packing = kind
     }

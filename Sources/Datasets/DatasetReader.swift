@@ -128,7 +128,8 @@ struct SourceRow {
     do throws(JSONError) {
       switch try JSONValue.parse(text) {
       case .object(let object): value = .success(object)
-      case let other: value = .failure(RowProblem(problem: "expected an object, found \(other.kind)"))
+      case let other:
+        value = .failure(RowProblem(problem: "expected an object, found \(other.kind)"))
       }
     } catch {
       value = .failure(RowProblem(problem: "\(error)"))

@@ -91,7 +91,8 @@ extension Packing {
 /// The check sum of a parquet page: CRC-32 as in gzip.
 func checkSum(_ bytes: UnsafeRawBufferPointer) -> UInt32 {
   unsafe UInt32(
-    truncatingIfNeeded: crc32_z(0, bytes.assumingMemoryBound(to: UInt8.self).baseAddress, bytes.count))
+    truncatingIfNeeded: crc32_z(
+      0, bytes.assumingMemoryBound(to: UInt8.self).baseAddress, bytes.count))
 }
 
 protocol UnpackingStream: AnyObject {

@@ -78,7 +78,8 @@ final class JSONDocument: RowSource {
   private func enterArray() throws(DatasetError) -> Bool {
     while true {
       if try scanner.take("}") { return false }
-      guard try scanner.peek() == UInt8(ascii: "\""), let range = try scanner.value(endsAtColon: true),
+      guard try scanner.peek() == UInt8(ascii: "\""),
+        let range = try scanner.value(endsAtColon: true),
         let key = (try? JSONValue.parse(Array(scanner.stream.buffer[range])))?.string,
         try scanner.take(":")
       else { throw scanner.damage(after: row, "expected a key in quotes and `:`") }
@@ -90,7 +91,9 @@ final class JSONDocument: RowSource {
         rowsKey = key
         return true
       }
-      guard try scanner.skipValue() else { throw scanner.damage(after: row, "the object does not end") }
+      guard try scanner.skipValue() else {
+        throw scanner.damage(after: row, "the object does not end")
+      }
       if try scanner.take(",") { continue }
       guard try scanner.peek() == UInt8(ascii: "}") else {
         throw scanner.damage(after: row, "expected `,` or `}`")
@@ -144,7 +147,9 @@ final class JSONScanner {
 
   /// Reads on to the `,`, `]` or `}` behind the value, which stays unread, and returns where it stands in the buffer;
   /// nil where the file ends first. With a `limit` of `.max` the value is not kept and the range means nothing.
-  func value(limit: Int = ByteStream.rowLimit, endsAtColon: Bool = false) throws(DatasetError) -> Range<Int>? {
+  func value(limit: Int = ByteStream.rowLimit, endsAtColon: Bool = false) throws(DatasetError)
+    -> Range<Int>?
+  {
     _ = try peek()
     var extent = ValueExtent(endsAtColon: endsAtColon)
     var searched = 0
@@ -182,7 +187,9 @@ final class JSONScanner {
   }
 
   func damage(after row: Int, _ problem: String) -> DatasetError {
-    .damaged(file: stream.path, place: row == 0 ? "before the first row" : "after row \(row)", problem: problem)
+    .damaged(
+      file: stream.path, place: row == 0 ? "before the first row" : "after row \(row)",
+      problem: problem)
   }
 }
 

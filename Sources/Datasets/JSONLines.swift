@@ -31,7 +31,9 @@ final class JSONLines: RowSource {
     var searched = 0
     while true {
       let start = stream.position
-      if let end = stream.withBytes({ $0.firstIndex(of: UInt8(ascii: "\n"), from: start + searched) }) {
+      if let end = stream.withBytes({
+        $0.firstIndex(of: UInt8(ascii: "\n"), from: start + searched)
+      }) {
         line += 1
         stream.position = end + 1
         return start..<end

@@ -21,7 +21,8 @@ package struct EvaluateOptions: Sendable {
   package var scratch: String
 
   package init(
-    model: String, reference: String?, data: CalibrationSource, memory: Int, threads: Int, scratch: String
+    model: String, reference: String?, data: CalibrationSource, memory: Int, threads: Int,
+    scratch: String
   ) {
     self.model = model
     self.reference = reference

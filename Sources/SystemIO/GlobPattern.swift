@@ -5,7 +5,9 @@ import Glibc
 extension FileSystem {
   /// Whether `path` reads as a pattern: it holds `*`, `?` or `[`.
   package static func isPattern(_ path: String) -> Bool {
-    path.utf8.contains { $0 == UInt8(ascii: "*") || $0 == UInt8(ascii: "?") || $0 == UInt8(ascii: "[") }
+    path.utf8.contains {
+      $0 == UInt8(ascii: "*") || $0 == UInt8(ascii: "?") || $0 == UInt8(ascii: "[")
+    }
   }
 
   /// The existing paths that `pattern` stands for, sorted; none where it fits nothing.

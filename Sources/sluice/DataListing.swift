@@ -23,7 +23,9 @@ struct DataListing {
     var lengths: [Int] = []
     let data = try source.load(model: model, vocabularySize: vocabularySize) { row in
       lengths.append(row.encoded.ids.count)
-      let ids = source.selection.packs ? row.encoded.ids[...] : row.encoded.ids.prefix(source.selection.sequenceLength)
+      let ids =
+        source.selection.packs
+        ? row.encoded.ids[...] : row.encoded.ids.prefix(source.selection.sequenceLength)
       if json {
         Console.out(
           JSONValue.object(

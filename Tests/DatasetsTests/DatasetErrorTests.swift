@@ -31,7 +31,8 @@ private func failure(
   @Test func unreadableNamesTheSystemsReason() throws {
     try withTemporaryFolder { folder in
       let path = "\(folder)/absent.jsonl"
-      #expect(throws: DatasetError.unreadable(SystemError(path: path, call: "stat", code: ENOENT))) {
+      #expect(throws: DatasetError.unreadable(SystemError(path: path, call: "stat", code: ENOENT)))
+      {
         try Dataset(path: path)
       }
     }
@@ -45,7 +46,9 @@ private func failure(
       let error = try #require(throws: DatasetError.self) { try Dataset(path: folder) }
       #expect(
         error == .noFiles(path: folder, found: ["`a.csv`", "`data/`", "`dataset_info.json`"]))
-      #expect("\(error)".hasSuffix("; name a file, a folder that holds such files, or a pattern in quotes"))
+      #expect(
+        "\(error)".hasSuffix(
+          "; name a file, a folder that holds such files, or a pattern in quotes"))
       #expect(throws: DatasetError.noFiles(path: "\(folder)/*.parquet", found: [])) {
         try Dataset(path: "\(folder)/*.parquet")
       }
@@ -69,19 +72,26 @@ private func failure(
   @Test func damagedNamesThePlace() throws {
     #expect(
       try failure(reading: "a.parquet", content: "no parquet file")
-        == "a.parquet: file: does not begin and end with `PAR1`; the file is damaged, download or write it again")
-    #expect(try failure(reading: "a.parquet").hasPrefix("a.parquet: file: expected 12 bytes at least, found 0; "))
+        == "a.parquet: file: does not begin and end with `PAR1`; the file is damaged, download or write it again"
+    )
+    #expect(
+      try failure(reading: "a.parquet").hasPrefix(
+        "a.parquet: file: expected 12 bytes at least, found 0; "))
     #expect(
       try failure(reading: "a.json", content: "[{\"a\":1}, {\"a\":2}").hasPrefix(
         "a.json: after row 1: the array does not end; "))
     #expect(
-      try failure(reading: "a.json", content: "[{\"a\":1}} ]").hasPrefix("a.json: after row 1: expected `,` or `]`; "))
+      try failure(reading: "a.json", content: "[{\"a\":1}} ]").hasPrefix(
+        "a.json: after row 1: expected `,` or `]`; "))
     #expect(
-      try failure(reading: "a.json", content: "[{\"a\":1}] x").hasPrefix("a.json: after row 1: expected the end of the")
+      try failure(reading: "a.json", content: "[{\"a\":1}] x").hasPrefix(
+        "a.json: after row 1: expected the end of the")
     )
     #expect(
-      try failure(reading: "a.json", content: "{\"a\":1]").hasPrefix("a.json: before the first row: expected"))
-    #expect(try failure(reading: "a.jsonl.gz", content: "xyz").hasPrefix("a.jsonl.gz: packed byte 0: "))
+      try failure(reading: "a.json", content: "{\"a\":1]").hasPrefix(
+        "a.json: before the first row: expected"))
+    #expect(
+      try failure(reading: "a.jsonl.gz", content: "xyz").hasPrefix("a.jsonl.gz: packed byte 0: "))
   }
 
   @Test func aPageThatWasChangedDoesNotMatchItsCheckSum() throws {
@@ -111,7 +121,8 @@ private func failure(
     for bytes in [encryptedFooter, encryptedPages] {
       #expect(
         try failure(reading: "a.parquet", bytes: bytes)
-          == "a.parquet: footer: expected plain data, found encryption; decrypt it with the library that wrote it")
+          == "a.parquet: footer: expected plain data, found encryption; decrypt it with the library that wrote it"
+      )
     }
   }
 
@@ -146,7 +157,8 @@ private func failure(
     )
     let chats = "\(fixtures)/chats.datasets.parquet"
     #expect(
-      throws: DatasetError.missingColumn(file: chats, column: "text", found: ["prompt", "prompt_id", "messages"])
+      throws: DatasetError.missingColumn(
+        file: chats, column: "text", found: ["prompt", "prompt_id", "messages"])
     ) {
       try Dataset(path: chats, columns: ["messages", "text"])
     }
@@ -158,7 +170,10 @@ private func failure(
       try FileSystem.copyFile(from: "\(fixtures)/text.groups.parquet", to: "\(folder)/b.parquet")
       let reader = try Dataset(path: folder, columns: ["prompt"]).makeReader()
       try reader.skip(to: 24)
-      #expect(throws: DatasetError.missingColumn(file: "\(folder)/b.parquet", column: "prompt", found: ["text"])) {
+      #expect(
+        throws: DatasetError.missingColumn(
+          file: "\(folder)/b.parquet", column: "prompt", found: ["text"])
+      ) {
         try reader.next()
       }
     }

@@ -26,11 +26,16 @@ import Testing
         #expect(row.index == places.count)
         places.append(row.place.replacing(folder: folder))
       }
-      #expect(places == ["a.jsonl: line 1", "a.jsonl: line 2", "b.jsonl: line 1", "b.jsonl: line 3", "c.json: row 1"])
+      #expect(
+        places == [
+          "a.jsonl: line 1", "a.jsonl: line 2", "b.jsonl: line 1", "b.jsonl: line 3",
+          "c.json: row 1",
+        ])
       for index in 0...5 {
         let reader = dataset.makeReader()
         try reader.skip(to: index)
-        #expect(try reader.next()?.place.replacing(folder: folder) == (index < 5 ? places[index] : nil))
+        #expect(
+          try reader.next()?.place.replacing(folder: folder) == (index < 5 ? places[index] : nil))
       }
     }
   }
@@ -41,7 +46,8 @@ import Testing
         try write(Array("{\"name\":\"\(name)\"}".utf8), to: "\(folder)/\(name)")
       }
       let dataset = try Dataset(path: "\(folder)/train*")
-      #expect(try rows(dataset) == ["{\"name\":\"train-0.jsonl\"}", "{\"name\":\"train-1.jsonl\"}"])
+      #expect(
+        try rows(dataset) == ["{\"name\":\"train-0.jsonl\"}", "{\"name\":\"train-1.jsonl\"}"])
       #expect(dataset.passedOver == ["\(folder)/train.md"])
       // A file whose name reads as a pattern is itself.
       try write(Array("{\"a\":1}".utf8), to: "\(folder)/[x].jsonl")
@@ -60,17 +66,21 @@ import Testing
 
   @Test func rowsHoldOnlyTheColumnsAskedForAndLackWhatTheyLack() throws {
     try withTemporaryFolder { folder in
-      try write(Array("{\"b\":1,\"a\":2,\"c\":3}\n{\"c\":4}\n{\"a\":null}\n".utf8), to: "\(folder)/a.jsonl")
+      try write(
+        Array("{\"b\":1,\"a\":2,\"c\":3}\n{\"c\":4}\n{\"a\":null}\n".utf8), to: "\(folder)/a.jsonl")
       let dataset = try Dataset(path: "\(folder)/a.jsonl")
       #expect(dataset.columns == ["b", "a", "c"])
-      #expect(try rows(dataset.selecting(["a", "b"])) == ["{\"b\":1,\"a\":2}", "{}", "{\"a\":null}"])
+      #expect(
+        try rows(dataset.selecting(["a", "b"])) == ["{\"b\":1,\"a\":2}", "{}", "{\"a\":null}"])
     }
   }
 
   @Test func readingStopsWhereTheCallerStops() throws {
     try withTemporaryFolder { folder in
       var bytes = try FileSystem.readFile(fixturePath("datasets/text.groups.parquet"))
-      let frames = bytes.indices.dropLast(4).filter { Array(bytes[$0..<$0 + 4]) == [0x28, 0xB5, 0x2F, 0xFD] }
+      let frames = bytes.indices.dropLast(4).filter {
+        Array(bytes[$0..<$0 + 4]) == [0x28, 0xB5, 0x2F, 0xFD]
+      }
       bytes[(frames.last ?? 0) + 5] ^= 1
       try write(bytes, to: "\(folder)/a.parquet")
       let rows = try Dataset(path: "\(folder)/a.parquet").makeReader()

@@ -29,7 +29,8 @@ func readAnything(_ path: String) -> DatasetError? {
 }
 
 private let small = [
-  "chats.none-v1-dictionary", "chats.none-v2-delta", "chats.none-v2-plain", "chats.snappy-v1-dictionary",
+  "chats.none-v1-dictionary", "chats.none-v2-delta", "chats.none-v2-plain",
+  "chats.snappy-v1-dictionary",
   "chats.gzip-v2-delta", "chats.fallback-v1", "nested.none-v1-delta", "nested.none-v1-dictionary",
   "nested.none-v2-plain", "nested.zstd-v2-dictionary", "nested.groups", "numbers.none-v1-delta",
   "numbers.none-v2-dictionary", "numbers.zstd-v1-plain", "text.snappy-v2-dictionary",
@@ -55,7 +56,9 @@ private func parquet(footer: [UInt8]) -> [UInt8] {
   }
 
   /// The footer stays, so that every page gets its turn of ending too early.
-  @Test(arguments: ["text.zstd-v2-delta", "text.snappy-v1-dictionary", "required.snappy-v2-dictionary"])
+  @Test(arguments: [
+    "text.zstd-v2-delta", "text.snappy-v1-dictionary", "required.snappy-v2-dictionary",
+  ])
   func zeroedPagesAreAnErrorOrRows(name: String) throws {
     let whole = try FileSystem.readFile(fixturePath("datasets/\(name).parquet"))
     let footer = whole.suffix(8).prefix(4).reversed().reduce(0) { $0 << 8 | Int($1) }
@@ -107,17 +110,20 @@ private func parquet(footer: [UInt8]) -> [UInt8] {
     // The schema: root and 100 000 groups, each inside the one before it.
     let group: [UInt8] = [0x48, 0x01, 0x61, 0x15, 0x02, 0x00]
     let groups = Array(repeatElement(group, count: 100_000).joined())
-    try expectDamaged(parquet(footer: [0x29, 0xFC, 0xA0, 0x8D, 0x06] + groups + [0x16, 0x00, 0x19, 0x0C, 0x00]))
+    try expectDamaged(
+      parquet(footer: [0x29, 0xFC, 0xA0, 0x8D, 0x06] + groups + [0x16, 0x00, 0x19, 0x0C, 0x00]))
   }
 
   @Test func memoryStaysBoundedWhereARunClaimsBillionsOfValues() throws {
     // The levels of `input_ids` in one page: each longest possible run in turn.
-    let whole = try FileSystem.readFile(fixturePath("datasets/required.snappy-v2-dictionary.parquet"))
+    let whole = try FileSystem.readFile(
+      fixturePath("datasets/required.snappy-v2-dictionary.parquet"))
     try withTemporaryFolder { folder in
       for index in 4..<whole.count - 8 {
         var bytes = whole
         bytes.replaceSubrange(
-          index..<min(index + 5, whole.count - 8), with: repeatElement(0xFE, count: min(5, whole.count - 8 - index)))
+          index..<min(index + 5, whole.count - 8),
+          with: repeatElement(0xFE, count: min(5, whole.count - 8 - index)))
         try write(bytes, to: "\(folder)/a.parquet")
         _ = readAnything("\(folder)/a.parquet")
       }
@@ -138,11 +144,13 @@ private func parquet(footer: [UInt8]) -> [UInt8] {
         try write(Array(whole[..<length]), to: "\(folder)/\(name)")
         // An empty file is an empty data set; every other part of these is an error.
         #expect(
-          (readAnything("\(folder)/\(name)") != nil) == (length > 0 || name == "rows.json" || name == "rows.json.gz"))
+          (readAnything("\(folder)/\(name)") != nil)
+            == (length > 0 || name == "rows.json" || name == "rows.json.gz"))
       }
       for _ in 0..<200 {
         var bytes = whole
-        bytes[Int.random(in: 0..<whole.count, using: &generator)] = UInt8.random(in: 0...255, using: &generator)
+        bytes[Int.random(in: 0..<whole.count, using: &generator)] = UInt8.random(
+          in: 0...255, using: &generator)
         try write(bytes, to: "\(folder)/\(name)")
         _ = readAnything("\(folder)/\(name)")
       }

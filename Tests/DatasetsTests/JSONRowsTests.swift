@@ -58,7 +58,9 @@ extension String {
 @Suite struct JSONRowsTests {
   @Test func linesAreRowsAndBlankOnesAreNot() throws {
     #expect(
-      try rows(of: "{\"a\":1}\r\n\n  \t\n{\"a\":2.50}\n{\"b\":[]}") == ["{\"a\":1}", "{\"a\":2.50}", "{\"b\":[]}"])
+      try rows(of: "{\"a\":1}\r\n\n  \t\n{\"a\":2.50}\n{\"b\":[]}") == [
+        "{\"a\":1}", "{\"a\":2.50}", "{\"b\":[]}",
+      ])
     #expect(try rows(of: "") == [])
     #expect(try rows(of: "\n\n") == [])
     #expect(try rows(of: "\u{FEFF}{\"a\":1}\n", in: "a.ndjson") == ["{\"a\":1}"])
@@ -67,7 +69,9 @@ extension String {
 
   @Test func aDamagedLineIsAValueAndTheNextIsRead() throws {
     let found = try rows(
-      of: "{\"a\":1}\n{\"a\":\n\n\"\\ud83d\"\n{\"t\":\"\\ud83d x\"}\n[1]\n{\"a\":1,\"a\":2}\n{\"a\":3}\n")
+      of:
+        "{\"a\":1}\n{\"a\":\n\n\"\\ud83d\"\n{\"t\":\"\\ud83d x\"}\n[1]\n{\"a\":1,\"a\":2}\n{\"a\":3}\n"
+    )
     #expect(
       found == [
         "{\"a\":1}", "! a.jsonl: line 2: expected a value at byte 5",
@@ -76,7 +80,8 @@ extension String {
         "! a.jsonl: line 6: expected an object, found array",
         "! a.jsonl: line 7: key `a` appears twice at byte 7", "{\"a\":3}",
       ])
-    let invalid = try rows(of: [UInt8]("{\"t\":\"".utf8) + [0xFF] + [UInt8]("\"}\n{}".utf8), in: "a.jsonl")
+    let invalid = try rows(
+      of: [UInt8]("{\"t\":\"".utf8) + [0xFF] + [UInt8]("\"}\n{}".utf8), in: "a.jsonl")
     #expect(invalid == ["! a.jsonl: line 1: invalid UTF-8 at byte 6", "{}"])
   }
 
@@ -98,7 +103,8 @@ extension String {
   @Test func aDamagedElementIsAValueAndTheNextIsRead() throws {
     #expect(
       try rows(of: "[{\"a\":tru},3,{\"b\":2},]", in: "a.json") == [
-        "! a.json: row 1: expected a value at byte 5", "! a.json: row 2: expected an object, found number",
+        "! a.json: row 1: expected a value at byte 5",
+        "! a.json: row 2: expected an object, found number",
         "{\"b\":2}", "! a.json: row 4: expected a value at byte 0",
       ])
   }
@@ -116,7 +122,9 @@ extension String {
         "{\"index\":\(index),\"text\":\"\(String(repeating: "é\\\"", count: index % 1000))\"}"
       }
       let lines = (0..<4000).map(line)
-      let content = name == "rows.json" ? "[" + lines.joined(separator: ",") + "]" : lines.joined(separator: "\n")
+      let content =
+        name == "rows.json"
+        ? "[" + lines.joined(separator: ",") + "]" : lines.joined(separator: "\n")
       try write(Array(content.utf8), to: "\(folder)/\(name)")
       let dataset = try Dataset(path: "\(folder)/\(name)")
       #expect(try rows(dataset) == lines)

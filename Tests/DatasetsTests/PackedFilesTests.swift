@@ -42,18 +42,23 @@ private func littleEndian(_ value: UInt32, _ count: Int) -> [UInt8] {
 
 private func crc32(_ bytes: [UInt8]) -> UInt32 {
   ~bytes.reduce(~UInt32(0)) { sum, byte in
-    (0..<8).reduce(sum ^ UInt32(byte)) { value, _ in value >> 1 ^ (value & 1 == 1 ? 0xEDB8_8320 : 0) }
+    (0..<8).reduce(sum ^ UInt32(byte)) { value, _ in value >> 1 ^ (value & 1 == 1 ? 0xEDB8_8320 : 0)
+    }
   }
 }
 
 @Suite struct PackedFilesTests {
   @Test(arguments: [
-    "a.jsonl", "a.ndjson", "a.json", "a.jsonl.gz", "a.ndjson.gz", "a.json.gz", "a.jsonl.zst", "a.json.zst",
+    "a.jsonl", "a.ndjson", "a.json", "a.jsonl.gz", "a.ndjson.gz", "a.json.gz", "a.jsonl.zst",
+    "a.json.zst",
   ])
   func packedRowsAreRows(name: String) throws {
-    let lines = (0..<3000).map { "{\"index\":\($0),\"text\":\"\(String(repeating: "z", count: $0))\"}" }
+    let lines = (0..<3000).map {
+      "{\"index\":\($0),\"text\":\"\(String(repeating: "z", count: $0))\"}"
+    }
     try withTemporaryFolder { folder in
-      try write(packed(Array(lines.joined(separator: "\n").utf8), as: name), to: "\(folder)/\(name)")
+      try write(
+        packed(Array(lines.joined(separator: "\n").utf8), as: name), to: "\(folder)/\(name)")
       let dataset = try Dataset(path: "\(folder)/\(name)")
       #expect(try rows(dataset) == lines)
       #expect(try dataset.rowCount() == 3000)

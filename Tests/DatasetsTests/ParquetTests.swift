@@ -16,7 +16,8 @@ func sameValue(_ left: JSONValue, _ right: JSONValue) -> Bool {
   switch (left, right) {
   case (.number(let left), .number(let right)):
     if left.literal == right.literal { return true }
-    return left.int == nil && right.int == nil && left.double?.bitPattern == right.double?.bitPattern
+    return left.int == nil && right.int == nil
+      && left.double?.bitPattern == right.double?.bitPattern
   case (.array(let left), .array(let right)):
     return left.count == right.count && zip(left, right).allSatisfy(sameValue)
   case (.object(let left), .object(let right)):
@@ -51,7 +52,8 @@ func values(_ dataset: Dataset) throws -> [JSONValue] {
     #expect(try dataset.rowCount() == golden.count)
     #expect(found.count == golden.count)
     for (index, (found, golden)) in zip(found, golden).enumerated() {
-      #expect(sameValue(found, golden), "row \(index): \(found.serialized()) for \(golden.serialized())")
+      #expect(
+        sameValue(found, golden), "row \(index): \(found.serialized()) for \(golden.serialized())")
     }
   }
 
@@ -68,21 +70,28 @@ func values(_ dataset: Dataset) throws -> [JSONValue] {
   }
 
   @Test func onlyTheColumnsAskedForAreRead() throws {
-    let golden = try values(Dataset(path: "\(folder)/chats.jsonl", columns: ["prompt_id", "messages"]))
+    let golden = try values(
+      Dataset(path: "\(folder)/chats.jsonl", columns: ["prompt_id", "messages"]))
     #expect(golden[0].object?.keys == ["prompt_id", "messages"])
-    let found = try values(Dataset(path: "\(folder)/chats.datasets.parquet", columns: ["prompt_id", "messages"]))
+    let found = try values(
+      Dataset(path: "\(folder)/chats.datasets.parquet", columns: ["prompt_id", "messages"]))
     #expect(found == golden)
     // What cannot be read is in nobody's way as long as nobody asks for it.
     let foreign = "\(folder)/refused.types.parquet"
-    #expect(try values(Dataset(path: foreign, columns: ["text"])) == [.object(JSONObject([("text", "a")]))])
+    #expect(
+      try values(Dataset(path: foreign, columns: ["text"])) == [
+        .object(JSONObject([("text", "a")]))
+      ])
     let dataset = try Dataset(path: foreign)
     #expect(dataset.columns == ["text", "at", "day", "price", "bytes", "map", "half"])
   }
 
   @Test(arguments: [
-    ("brotli", "text", "BROTLI"), ("lz4", "text", "LZ4"), ("byte-stream-split", "score", "BYTE_STREAM_SPLIT"),
+    ("brotli", "text", "BROTLI"), ("lz4", "text", "LZ4"),
+    ("byte-stream-split", "score", "BYTE_STREAM_SPLIT"),
     ("types", "at", "TIMESTAMP"), ("types", "day", "DATE"), ("types", "price", "DECIMAL"),
-    ("types", "bytes", "FIXED_LEN_BYTE_ARRAY"), ("types", "map", "MAP"), ("types", "half", "FLOAT16"),
+    ("types", "bytes", "FIXED_LEN_BYTE_ARRAY"), ("types", "map", "MAP"),
+    ("types", "half", "FLOAT16"),
   ])
   func whatIsNotReadIsRefusedByName(form: String, column: String, found: String) throws {
     let file = "\(folder)/refused.\(form).parquet"
@@ -100,7 +109,8 @@ func values(_ dataset: Dataset) throws -> [JSONValue] {
     let found = try rows(Dataset(path: "\(folder)/damaged.not-utf8.parquet"))
     #expect(
       found.map { $0.replacing(folder: folder) } == [
-        "{\"text\":\"a\"}", "! damaged.not-utf8.parquet: row 2: bytes that are not UTF-8", "{\"text\":\"c\"}",
+        "{\"text\":\"a\"}", "! damaged.not-utf8.parquet: row 2: bytes that are not UTF-8",
+        "{\"text\":\"c\"}",
       ])
   }
 }

@@ -1,5 +1,6 @@
 // Likelihood of the forward goldens, and distance to a reference.
 
+import Calibration
 import CompressedTensors
 import Pipeline
 import Safetensors
@@ -37,7 +38,9 @@ import Testing
       try replaceFile(text, with: Array(rows.joined(separator: "\n").utf8))
       let result = try EvaluateModel(
         EvaluateOptions(
-          model: model, reference: model, text: text, samples: 8, sequenceLength: 64,
+          model: model, reference: model,
+          data: CalibrationSource(
+            path: text, selection: RowSelection(samples: 8, sequenceLength: 64)),
           memory: 256 << 20, threads: 2, scratch: folder + "/scratch")
       ) { _, _, _ in }.run()
       #expect(abs(result.nll - (try expectedNLL(golden))) < 1e-4)
@@ -53,15 +56,17 @@ import Testing
         var options = QuantizeOptions(
           model: fixturePath("glm4-moe-4m"), output: "\(folder)/\(smooths)", memory: 256 << 20,
           threads: 2)
-        options.calibration = fixturePath("calibration.jsonl")
-        options.samples = 48
+        options.data.path = fixturePath("calibration.jsonl")
+        options.data.selection.samples = 48
         options.smooths = smooths
         options.ignore = ["model.layers.0.*"]
         try SmallRun.run(options)
         let evaluation = try EvaluateModel(
           EvaluateOptions(
             model: options.output, reference: options.model,
-            text: fixturePath("calibration.jsonl"), samples: 8, sequenceLength: 128,
+            data: CalibrationSource(
+              path: fixturePath("calibration.jsonl"),
+              selection: RowSelection(samples: 8, sequenceLength: 128)),
             memory: 256 << 20, threads: 2, scratch: folder + "/scratch")
         ) { _, _, _ in }.run()
         return try #require(evaluation.divergence).mean

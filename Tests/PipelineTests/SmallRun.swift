@@ -13,8 +13,8 @@ enum SmallRun {
 
   static func options(_ output: String) -> QuantizeOptions {
     var options = QuantizeOptions(model: model, output: output, memory: 256 << 20, threads: 2)
-    options.calibration = calibration
-    options.samples = 8
+    options.data.path = calibration
+    options.data.selection.samples = 8
     options.scheme = QuantScheme(.w4a16, groupSize: 32)
     return options
   }

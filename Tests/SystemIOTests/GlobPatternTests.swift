@@ -6,7 +6,8 @@ import Testing
   @Test func matchesAreSortedExistingPaths() throws {
     try withTemporaryFolder { folder in
       for name in ["b1", "a1", "a2", "c"] { try FileSystem.createFolder("\(folder)/\(name)") }
-      #expect(try FileSystem.matches("\(folder)/[ab]?") == ["a1", "a2", "b1"].map { "\(folder)/\($0)" })
+      #expect(
+        try FileSystem.matches("\(folder)/[ab]?") == ["a1", "a2", "b1"].map { "\(folder)/\($0)" })
       #expect(try FileSystem.matches("\(folder)/x*") == [])
       #expect(try FileSystem.matches("\(folder)/c") == ["\(folder)/c"])
     }

@@ -182,7 +182,9 @@ struct DeltaReader {
       widths = Array(input.bytes[range])
       miniblock = 0
     }
-    guard widths[miniblock] <= 64 else { throw .damaged("differences of \(widths[miniblock]) bits") }
+    guard widths[miniblock] <= 64 else {
+      throw .damaged("differences of \(widths[miniblock]) bits")
+    }
     input.align()
     leftInMiniblock = valuesPerMiniblock
   }

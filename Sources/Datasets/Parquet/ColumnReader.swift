@@ -94,7 +94,8 @@ final class ColumnReader {
 
   private func header() throws(FileProblem) -> PageHeader {
     let result = unsafe file.withBytes { bytes -> Result<PageHeader, FileProblem> in
-      let rest = unsafe UnsafeRawBufferPointer(rebasing: bytes[unread]).assumingMemoryBound(to: UInt8.self)
+      let rest = unsafe UnsafeRawBufferPointer(rebasing: bytes[unread]).assumingMemoryBound(
+        to: UInt8.self)
       do throws(FileProblem) {
         return .success(try PageHeader(unsafe Span(_unsafeElements: rest)))
       } catch {
@@ -202,7 +203,8 @@ final class ColumnReader {
     default:
       let names = [3: "LZO", 4: "BROTLI", 5: "LZ4", 7: "LZ4_RAW"]
       throw .unsupported(
-        expected: "compression with snappy, zstd, gzip or none", found: names[codec] ?? "codec \(codec)")
+        expected: "compression with snappy, zstd, gzip or none",
+        found: names[codec] ?? "codec \(codec)")
     }
   }
 }

@@ -28,7 +28,10 @@ final class ParquetFile: RowSource {
     do throws(FileProblem) {
       footer = try Self.footer(of: file)
       schema = try ParquetSchema(footer.schema)
-      guard footer.rowGroups.allSatisfy({ [leaves = schema.leaves] in $0.columns.count == leaves.count }) else {
+      guard
+        footer.rowGroups.allSatisfy({ [leaves = schema.leaves] in $0.columns.count == leaves.count }
+        )
+      else {
         throw .damaged("a row group lacks columns of the schema")
       }
     } catch {
@@ -122,7 +125,8 @@ final class ParquetFile: RowSource {
     return try result.get()
   }
 
-  private static func footer(in bytes: UnsafeRawBufferPointer) throws(FileProblem) -> ParquetFooter {
+  private static func footer(in bytes: UnsafeRawBufferPointer) throws(FileProblem) -> ParquetFooter
+  {
     guard bytes.count >= 12 else {
       throw .damaged("expected 12 bytes at least, found \(bytes.count)", at: "file")
     }
@@ -131,7 +135,8 @@ final class ParquetFile: RowSource {
     guard mark == Array("PAR1".utf8), unsafe bytes[..<4].elementsEqual("PAR1".utf8) else {
       throw .damaged("does not begin and end with `PAR1`", at: "file")
     }
-    let length = unsafe Int(UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: bytes.count - 8, as: UInt32.self)))
+    let length = unsafe Int(
+      UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: bytes.count - 8, as: UInt32.self)))
     let end = bytes.count - 8
     guard length <= end - 4 else {
       throw .damaged("a footer of \(length) bytes in a file of \(bytes.count)")

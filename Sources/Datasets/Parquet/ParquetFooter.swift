@@ -5,7 +5,9 @@ enum PhysicalType: Int {
   case boolean, int32, int64, int96, float, double, byteArray, fixedLengthByteArray
 
   var name: String {
-    ["BOOLEAN", "INT32", "INT64", "INT96", "FLOAT", "DOUBLE", "BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"][rawValue]
+    [
+      "BOOLEAN", "INT32", "INT64", "INT96", "FLOAT", "DOUBLE", "BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY",
+    ][rawValue]
   }
 }
 
@@ -74,7 +76,9 @@ struct ParquetFooter {
     var sum = 0
     for group in rowGroups {
       let (next, overflowed) = sum.addingReportingOverflow(group.rows)
-      guard group.rows >= 0, !overflowed else { throw .damaged("a row group of \(group.rows) rows") }
+      guard group.rows >= 0, !overflowed else {
+        throw .damaged("a row group of \(group.rows) rows")
+      }
       sum = next
     }
     guard sum == rows else {
@@ -86,9 +90,12 @@ struct ParquetFooter {
   }
 
   static let encrypted = FileProblem.unsupported(
-    expected: "plain data", found: "encryption", wayOut: "decrypt it with the library that wrote it")
+    expected: "plain data", found: "encryption", wayOut: "decrypt it with the library that wrote it"
+  )
 
-  private static func schemaElement(_ reader: inout ThriftReader) throws(FileProblem) -> SchemaElement {
+  private static func schemaElement(_ reader: inout ThriftReader) throws(FileProblem)
+    -> SchemaElement
+  {
     var element = SchemaElement()
     try reader.structure { reader, field throws(FileProblem) in
       switch field.id {
@@ -113,7 +120,9 @@ struct ParquetFooter {
     return element
   }
 
-  private static func rowGroup(_ reader: inout ThriftReader, dataEnd: Int) throws(FileProblem) -> RowGroup {
+  private static func rowGroup(_ reader: inout ThriftReader, dataEnd: Int) throws(FileProblem)
+    -> RowGroup
+  {
     var group = RowGroup()
     try reader.structure { reader, field throws(FileProblem) in
       switch field.id {

@@ -105,7 +105,8 @@ struct RowAssembler {
     values += 1
     guard values <= Self.valueLimit, bytes <= Self.byteLimit else {
       throw .unsupported(
-        expected: "at most \(Self.valueLimit) values and \(Self.byteLimit >> 20) MiB in a row", found: "more",
+        expected: "at most \(Self.valueLimit) values and \(Self.byteLimit >> 20) MiB in a row",
+        found: "more",
         wayOut: "cut the data set into smaller rows")
     }
   }

@@ -31,7 +31,8 @@ enum Encoding: Int {
 ///   - dictionary: that of the column chunk, where it has one.
 ///   - range: of `page`, behind the levels.
 func makeValueReader(
-  encoding code: Int, _ type: LeafType, dictionary: [JSONValue?]?, page: [UInt8], _ range: Range<Int>
+  encoding code: Int, _ type: LeafType, dictionary: [JSONValue?]?, page: [UInt8],
+  _ range: Range<Int>
 ) throws(FileProblem) -> any ValueReader {
   switch (Encoding(rawValue: code), type.physical) {
   case (.plain, _):

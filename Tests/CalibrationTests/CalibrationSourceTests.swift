@@ -1,0 +1,197 @@
+// Rows as users have them to sequences of token ids: columns, choices, and what becomes of bad rows.
+
+import Calibration
+import Datasets
+import JSON
+import SystemIO
+import TestSupport
+import Testing
+
+@Suite struct CalibrationSourceTests {
+  /// A folder with the tokenizer and the chat template of a small GLM-4.
+  private let model = fixturePath("glm4-moe-4m")
+
+  private func load(
+    _ text: String, samples: Int = 10, length: Int = 100, vocabularySize: Int = 2048,
+    model: String? = nil, configure: (inout CalibrationSource) -> Void = { _ in }
+  ) throws -> CalibrationData {
+    try withTemporaryFolder { folder in
+      let path = folder + "/data.jsonl"
+      try replaceFile(path, with: Array(text.utf8))
+      var source = CalibrationSource(
+        path: path, selection: RowSelection(samples: samples, sequenceLength: length))
+      configure(&source)
+      return try source.load(model: model ?? self.model, vocabularySize: vocabularySize)
+    }
+  }
+
+  /// The ids that the fixture's tokenizer gives a text, by the text column.
+  private func ids(_ text: String) throws -> [Int32] {
+    let row = JSONValue.object(JSONObject([("text", .string(text))])).serialized()
+    return try load(row, length: 10_000).sequences[0]
+  }
+
+  // MARK: Columns
+
+  @Test func `every line of ids is a sequence`() throws {
+    let data = try load("{\"input_ids\":[1,2,3]}\n{\"input_ids\":[4],\"other\":null}\n")
+    #expect(data.sequences == [[1, 2, 3], [4]])
+    #expect(data.tokens == 4 && data.longest == 3 && data.rowsRead == 2)
+  }
+
+  @Test func `a chat is what its template makes of it`() throws {
+    let data = try load(
+      #"{"messages":[{"role":"user","content":"Hi"},{"role":"assistant","content":" Hello. "}]}"#)
+    #expect(data.sequences == [try ids("[gMASK]<sop><|user|>\nHi<|assistant|>\nHello.")])
+  }
+
+  @Test func `turns of from and value are the same chat`() throws {
+    let messages = try load(
+      #"{"messages":[{"role":"system","content":"S"},{"role":"user","content":"Hi"},{"role":"assistant","content":"A"}]}"#
+    )
+    let conversations = try load(
+      #"{"conversations":[{"from":"system","value":"S"},{"from":"human","value":"Hi"},{"from":"gpt","value":"A"}]}"#
+    )
+    #expect(messages.sequences == conversations.sequences)
+  }
+
+  @Test func `another column of text can be named`() throws {
+    let data = try load("{\"body\":\"Hi there\",\"id\":7}") { $0.textColumn = "body" }
+    #expect(data.sequences == [try ids("Hi there")])
+  }
+
+  @Test func `a named column that is not there is refused with the ones that are`() {
+    let error = #expect(throws: CalibrationError.self) {
+      try load("{\"body\":\"Hi\",\"id\":7}") { $0.textColumn = "content" }
+    }
+    #expect("\(error!)".contains("no column `content`; the columns are `body`, `id`"))
+  }
+
+  @Test func `columns that are not known are refused by their names`() {
+    let error = #expect(throws: CalibrationError.self) { try load("{\"body\":\"Hi\",\"id\":7}") }
+    #expect("\(error!)".contains("the columns are `body`, `id`; name the one with text"))
+  }
+
+  // MARK: Choice
+
+  @Test func `rows are cut and counted`() throws {
+    let data = try load("{\"input_ids\":[1,2,3,4]}\n{\"input_ids\":[5,6]}\n", length: 2)
+    #expect(data.sequences == [[1, 2], [5, 6]])
+    #expect(data.cutRows == 1)
+  }
+
+  @Test func `reading ends with the last sample`() throws {
+    let data = try load("{\"input_ids\":[1]}\n{\"input_ids\":[2]}\nnot JSON\n", samples: 2)
+    #expect(data.sequences == [[1], [2]])
+    #expect(data.rowsRead == 2 && data.failedRows.isEmpty)
+  }
+
+  @Test func `packed rows make full sequences`() throws {
+    let text = "{\"input_ids\":[1,2,3]}\n{\"input_ids\":[4]}\n{\"input_ids\":[5,6,7,8]}\n"
+    let data = try load(text, length: 3) { $0.selection.packs = true }
+    #expect(data.sequences == [[1, 2, 3], [4, 5, 6]])
+    let short = try load(text, samples: 1, length: 3) { $0.selection.packs = true }
+    #expect(short.sequences == [[1, 2, 3]] && short.rowsRead == 1)
+  }
+
+  @Test func `a seed chooses rows, the same ones every time`() throws {
+    let text = (0..<200).map { "{\"input_ids\":[\($0)]}\n" }.joined()
+    func choice(_ seed: UInt64) throws -> [Int32] {
+      try load(text) { $0.selection.shuffleSeed = seed }.sequences.map { $0[0] }
+    }
+    let first = try choice(1)
+    #expect(first.count == 10 && Set(first).count == 10)
+    #expect(try choice(1) == first)
+    #expect(try choice(2) != first)
+    #expect(first != first.sorted())
+    // Every row has its chance: over many seeds all parts of the file are drawn from.
+    let drawn = Set(try (0..<40).flatMap { try choice(UInt64($0)) })
+    #expect(drawn.count > 150)
+  }
+
+  @Test func `the built-in chats need nothing but a model`() throws {
+    let source = CalibrationSource(
+      path: nil, selection: RowSelection(samples: 600, sequenceLength: 64))
+    let data = try source.load(model: model, vocabularySize: 2048)
+    #expect(data.sequences.count == 600)
+    #expect(data.failedRows.isEmpty && data.emptyRows == 0)
+  }
+
+  // MARK: Bad rows
+
+  @Test func `rows that cannot be used are counted with place and reason`() throws {
+    let data = try load(
+      """
+      {"input_ids":[1]}
+      not JSON
+      {"input_ids":[5000]}
+      {"input_ids":"1 2"}
+      {"other":1}
+      {"input_ids":[]}
+      {"input_ids":[2]}
+      """)
+    #expect(data.sequences == [[1], [2]])
+    #expect(data.emptyRows == 1)
+    let problems = data.failedRows.map(\.description)
+    #expect(problems.count == 4)
+    #expect(problems[0].contains("data.jsonl: line 2"))
+    #expect(problems[1].contains("token 0 is 5000, expected a whole number below 2048"))
+    #expect(problems[2].contains("`input_ids` is string, not a list"))
+    #expect(problems[3].contains("no `input_ids`"))
+  }
+
+  @Test(arguments: ["-1", "1.5", "\"a\"", "null", "1e1", "9223372036854775808"])
+  func `what is no token id is refused`(value: String) {
+    #expect(throws: CalibrationError.self) { try load("{\"input_ids\":[\(value)]}") }
+  }
+
+  @Test func `no usable row is an error with the first reason`() {
+    let error = #expect(throws: CalibrationError.self) {
+      try load("{\"input_ids\":[9999]}\n{\"input_ids\":[]}\n")
+    }
+    #expect("\(error!)".contains("none of 2 rows gives tokens; the first: "))
+  }
+
+  @Test func `a chat that the template refuses is one row, and an error only when none is left`()
+    throws
+  {
+    try withTemporaryFolder { folder in
+      let template = folder + "/t.jinja"
+      try replaceFile(
+        template,
+        with: Array(
+          "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}{{ m.content }}{% endfor %}"
+            .utf8))
+      let good = #"{"messages":[{"role":"user","content":"Hi"}]}"#
+      let bad = #"{"messages":[{"role":"tool","content":"Hi"}]}"#
+      let data = try load(bad + "\n" + good) { $0.chatTemplate = template }
+      #expect(data.sequences == [try ids("Hi")])
+      #expect(data.failedRows[0].problem.contains("refuses it (line 1): no tools"))
+      #expect(throws: CalibrationError.self) { try load(bad) { $0.chatTemplate = template } }
+    }
+  }
+
+  @Test func `a template sees its arguments, its date and the special tokens`() throws {
+    try withTemporaryFolder { folder in
+      let template = folder + "/t.jinja"
+      try replaceFile(
+        template, with: Array("{{ eos_token }}{{ strftime_now('%Y') }}{{ mode }}{{ n + 1 }}".utf8))
+      let data = try load(#"{"messages":[{"role":"user","content":"Hi"}]}"#) {
+        $0.chatTemplate = template
+        $0.templateArguments = [("mode", "x"), ("n", 2)]
+      }
+      #expect(data.sequences == [try ids("<|endoftext|>2025x3")])
+    }
+  }
+
+  @Test func `chats for a model without a template are refused with the option`() throws {
+    try withTemporaryFolder { folder in
+      try FileSystem.copyFile(from: model + "/tokenizer.json", to: folder + "/tokenizer.json")
+      let chat = #"{"messages":[{"role":"user","content":"Hi"}]}"#
+      let error = #expect(throws: (any Error).self) { try load(chat, model: folder) }
+      #expect("\(error!)".contains("--chat-template FILE"))
+      // Text needs no template.
+      #expect(try load("{\"text\":\"Hi\"}", model: folder).sequences == [try ids("Hi")])
+    }
+  }
+}
