@@ -42,7 +42,7 @@ import Testing
   @Test func `a chat is what its template makes of it`() throws {
     let data = try load(
       #"{"messages":[{"role":"user","content":"Hi"},{"role":"assistant","content":" Hello. "}]}"#)
-    #expect(data.sequences == [try ids("[gMASK]<sop><|user|>\nHi<|assistant|>\nHello.")])
+    #expect(data.sequences == [try ids("[gMASK]<sop><|user|>\nHi<|assistant|>\n\nHello.")])
   }
 
   @Test func `turns of from and value are the same chat`() throws {

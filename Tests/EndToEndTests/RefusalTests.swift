@@ -133,7 +133,6 @@ func expectRefusal(
   }
 
   @Test(arguments: [
-    ([], ["--calibration", "--no-smoothing"]),
     (["--calibration", "/nowhere/ids.jsonl"], ["/nowhere/ids.jsonl"]),
     (
       quickly + ["--ignore", "model.layer.0.*"],
@@ -150,12 +149,14 @@ func expectRefusal(
   }
 
   @Test(arguments: [
-    ("{\"input_ids\": [1, 2, 2048]}\n", ["line 1", "token 2", "2048", "tokenizer"]),
-    ("{\"input_ids\": [1]}\n{\"input_ids\": [-1]}\n", ["line 2", "-1"]),
-    ("{\"input_ids\": [1]}\n{\"text\": \"a\"}\n", ["line 2", "input_ids", "text"]),
-    ("{\"input_ids\": [1]}\nhello\n", ["line 2", "input_ids"]),
-    ("{\"input_ids\": []}\n", ["no row with tokens"]),
-    ("", ["no row with tokens"]),
+    (
+      "{\"input_ids\": [1, 2, 2048]}\n",
+      ["none of 1 rows", "line 1", "token 2", "2048", "tokenizer"]
+    ),
+    ("{\"input_ids\": [-1]}\n", ["line 1", "-1"]),
+    ("{\"body\": \"a\"}\n", ["no column", "`input_ids`", "`body`", "--text-column"]),
+    ("{\"input_ids\": []}\n", ["none of 1 rows"]),
+    ("", ["no column", "none"]),
   ])
   func calibrationThatCannotBeUsed(rows: String, named: [String]) throws {
     try withTemporaryFolder { folder in
@@ -163,6 +164,35 @@ func expectRefusal(
       try refuse(
         fixtureModel, ["--calibration", "\(folder)/ids.jsonl"], output: "\(folder)/out",
         naming: ["ids.jsonl"] + named)
+    }
+  }
+
+  @Test func rowsThatCannotBeUsedAreCountedAndTheOthersUsed() throws {
+    try withTemporaryFolder { folder in
+      let rows = "{\"input_ids\": [1, 2, 3]}\nhello\n{\"input_ids\": [-1]}\n{\"input_ids\": []}\n"
+      try write(rows.utf8, to: "\(folder)/ids.jsonl")
+      let outcome = try Program.run([
+        "quantize", fixtureModel, "--output", "\(folder)/out", "--calibration",
+        "\(folder)/ids.jsonl", "--samples", "4",
+      ])
+      #expect(outcome.end == .exit(0))
+      for fragment in [
+        "data: 1 sequences, 3 tokens", "1 rows empty", "2 rows unusable", "ids.jsonl: line 2",
+        "4 samples were asked for, the data gives 1",
+      ] {
+        #expect(outcome.stderr.contains(fragment), "\(outcome.stderr)")
+      }
+    }
+  }
+
+  @Test func withoutDataTheBuiltInChatsAreUsed() throws {
+    try withTemporaryFolder { folder in
+      let outcome = try Program.run([
+        "quantize", fixtureModel, "--output", "\(folder)/out", "--samples", "8",
+        "--sequence-length", "32",
+      ])
+      #expect(outcome.end == .exit(0))
+      #expect(outcome.stderr.contains("built-in chats"))
     }
   }
 

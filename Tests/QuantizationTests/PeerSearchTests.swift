@@ -32,9 +32,10 @@ private struct AWQCase {
   init(_ name: String) throws {
     let folder = fixturePath("awq/" + name)
     checkpoint = try Checkpoint(folder: folder)
-    let data = try CalibrationData(
-      path: folder + "/calibration.jsonl", samples: 64, sequenceLength: 64,
-      vocabularySize: checkpoint.spec.vocabularySize)
+    let data = try CalibrationSource(
+      path: folder + "/calibration.jsonl",
+      selection: RowSelection(samples: 64, sequenceLength: 64)
+    ).load(model: folder, vocabularySize: checkpoint.spec.vocabularySize)
     let golden = try SafetensorsFile(path: folder + "/golden.safetensors")
     let records = try JSONValue.parse(FileSystem.readFile(folder + "/golden.json")).array ?? []
     let smoothings = checkpoint.spec.layers.flatMap(\.smoothings)
