@@ -82,7 +82,8 @@ let targets: [Target] = [
   .testTarget(name: "SystemIOTests", dependencies: ["SystemIO", "TestSupport"]),
   .testTarget(name: "JSONTests", dependencies: ["JSON"]),
   .testTarget(name: "TensorsTests", dependencies: ["Tensors", "TestSupport"]),
-  .testTarget(name: "DatasetsTests", dependencies: ["Datasets", "JSON", "SystemIO", "TestSupport"]),
+  .testTarget(
+    name: "DatasetsTests", dependencies: ["Datasets", "JSON", "SystemIO", "TestSupport"]),
   .testTarget(
     name: "ChatTemplatesTests", dependencies: ["ChatTemplates", "JSON", "SystemIO", "TestSupport"]),
   .testTarget(
