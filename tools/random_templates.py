@@ -40,7 +40,7 @@ def expression(rng, depth):
     if kind < 8:
         return f"({inner()}).{rng.choice(METHODS)}" if kind == 6 else f"({inner()}){rng.choice(SUBSCRIPTS)}"
     if kind == 8:
-        return rng.choice([f"{inner()} if {inner()} else {inner()}", f"not {inner()}", f"-({inner()})", f"({rng.choice(ATOMS)}) ** {rng.choice(['2', '-1', '0.5', 'yes'])}", f"{inner()}|{rng.choice(FILTERS)}"])
+        return rng.choice([f"{inner()} if {inner()} else {inner()}", f"not {inner()}", f"-({inner()})", f"({rng.choice(ATOMS)}) ** {rng.choice(['2', '-1', 'yes'])}", f"{inner()}|{rng.choice(FILTERS)}"])
     return rng.choice([f"[{inner()}, {inner()}]", f"({inner()}, {inner()})", "{'k': " + inner() + "}", f"'%s|%r' % ({inner()}, {inner()})",
                        f"'%d %.2f' % ({inner()}, {inner()})", f"'{{}}{{!r}}'.format({inner()}, {inner()})",
                        f"'%{rng.choice('+- 0#')}{rng.randrange(9)}.{rng.randrange(4)}{rng.choice('srdefgxX')}' % ({inner()},)",

@@ -69,15 +69,15 @@ package struct CalibrationSource: Sendable {
   }
 
   private func template(model: String) throws -> PromptTemplate {
-    let files = try ChatTemplateFiles(folder: model)
+    let files = try ChatTemplateFiles.find(folder: model)
     let variables = files.specialTokens + templateArguments
     if let chatTemplate {
-      let source = try FileSystem.readFile(chatTemplate)
-      let template = try ChatTemplate(String(decoding: source, as: UTF8.self), name: chatTemplate)
-      return PromptTemplate(template, forTools: nil, variables: variables, date: templateDate)
+      let template = try ChatTemplateFiles.template(file: chatTemplate)
+      return PromptTemplate(
+        template, forTools: template, variables: variables, date: templateDate)
     }
     return PromptTemplate(
-      try files.standard(), forTools: try files.forTools(), variables: variables,
+      try files.template(), forTools: try files.template(hasTools: true), variables: variables,
       date: templateDate)
   }
 }

@@ -157,14 +157,14 @@ package struct RowEncoder: Sendable {
 /// Chat templates with everything they are rendered with but the chat.
 package struct PromptTemplate: Sendable {
   private let standard: ChatTemplate
-  /// For chats with tools, where the model has a template of its own for them.
-  private let forTools: ChatTemplate?
+  /// For chats with tools: some models have a template of their own for them.
+  private let forTools: ChatTemplate
   private let variables: [(String, JSONValue)]
   private let date: TemplateDate
 
   /// - Parameter variables: special tokens and the user's own; a later one of the same name wins.
   package init(
-    _ standard: ChatTemplate, forTools: ChatTemplate?, variables: [(String, JSONValue)],
+    _ standard: ChatTemplate, forTools: ChatTemplate, variables: [(String, JSONValue)],
     date: TemplateDate
   ) {
     self.standard = standard
@@ -174,7 +174,7 @@ package struct PromptTemplate: Sendable {
   }
 
   package func render(_ messages: JSONValue, tools: JSONValue?) throws(TemplateError) -> String {
-    let template = tools == nil ? standard : forTools ?? standard
+    let template = tools == nil ? standard : forTools
     return try template.render(messages: messages, tools: tools, variables: variables, date: date)
   }
 }

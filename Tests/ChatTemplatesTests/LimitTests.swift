@@ -1,0 +1,98 @@
+// Templates that would take the run down: each ends in an error, none in a crash.
+
+import ChatTemplates
+import JSON
+import Testing
+
+@Suite struct LimitTests {
+  private func error(_ template: String) -> TemplateError? {
+    do {
+      _ = try render(template)
+      return nil
+    } catch {
+      return error
+    }
+  }
+
+  private func isTooLarge(_ template: String) -> Bool {
+    if case .tooLarge? = error(template) { return true }
+    return false
+  }
+
+  @Test func endlessRecursionEnds() {
+    #expect(isTooLarge("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"))
+    #expect(
+      isTooLarge("{% for x in [1] recursive %}{{ loop([x]) }}{% endfor %}"))
+    #expect(
+      isTooLarge("{% macro f(x) %}{% for y in [[x]] %}{{ f(y) ~ 1 }}{% endfor %}{% endmacro %}{{ f(1) }}"))
+  }
+
+  @Test(arguments: [
+    "((((", "[[[[", "{{{{", "not not ", "- - - ", "a if ", "x[x[", "f(f(", "1~(", "x is in [",
+  ])
+  func deepNestingEnds(_ unit: String) {
+    let template = "{{ " + String(repeating: unit, count: 50_000)
+    #expect(error(template) != nil)
+  }
+
+  @Test func deepBlocksEnd() {
+    #expect(error(String(repeating: "{% if 1 %}", count: 50_000)) != nil)
+    #expect(error(String(repeating: "{% for x in y %}", count: 50_000)) != nil)
+  }
+
+  /// Left-deep chains nest in the tree without nesting in the text.
+  @Test(arguments: [
+    ("x", "|upper"), ("x", ".a"), ("x", "[0]"), ("x", "()"), ("1", " + 1"), ("1", " is odd"), ("x", " or x"),
+    ("x", " ~ x"), ("1", " if 1 else 1"), ("1", " if 1"), ("1", " * 1"), ("x", " and x"), ("1", " < 1"),
+    ("'a'", " 'a'"),
+  ])
+  func longChainsEnd(_ first: String, _ more: String) {
+    _ = error("{{ " + first + String(repeating: more, count: 50_000) + " }}")
+  }
+
+  @Test func textGrowsOnlySoFar() {
+    let doubling = "{% set ns = namespace(s='aaaaaaaa') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}"
+    #expect(isTooLarge(doubling))
+    #expect(isTooLarge("{{ 'ab' * 9999999999 }}"))
+    #expect(isTooLarge("{{ [1] * 9999999999 }}"))
+    #expect(isTooLarge("{{ '%999999999d' % 1 }}") || error("{{ '%999999999d' % 1 }}") != nil)
+    #expect(error("{{ 'a'.center(9999999999) }}") != nil)
+    #expect(isTooLarge("{{ 9 ** 9 ** 9 }}"))
+    #expect(error("{{ 2 ** 1000 }}") == nil)
+  }
+
+  @Test func loopsEnd() {
+    let nested =
+      "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}"
+    #expect(isTooLarge(nested))
+    #expect(error("{{ range(100001)|list }}") != nil)
+  }
+
+  @Test func valuesThatHoldThemselvesEnd() {
+    #expect(isTooLarge("{% set ns = namespace() %}{% set ns.me = [ns] %}{{ ns }}"))
+    let deep = "{% set ns = namespace(v=[]) %}{% for i in range(5000) %}{% set ns.v = [ns.v] %}{% endfor %}"
+    for use in ["{{ ns.v }}", "{{ ns.v == ns.v }}", "{{ ns.v|tojson }}", "{{ [ns.v, ns.v]|sort }}", ""] {
+      _ = error(deep + use)
+    }
+    let wide = "{% set ns = namespace(v=[1]) %}{% for i in range(150) %}{% set ns.v = [ns.v, ns.v] %}{% endfor %}"
+    for use in ["{{ ns.v }}", "{{ ns.v|tojson }}"] { #expect(isTooLarge(wide + use)) }
+  }
+
+  @Test func bytesOfAnyKindDoNotCrash() {
+    var state: UInt64 = 42
+    let words = [
+      "{{", "}}", "{%", "%}", "{#", "#}", "-", "+", " ", "\n", "for", "in", "if", "else", "set", "x", "(", ")", "[", "]",
+      "{", "}", "'", "\"", "|", ".", ",", ":", "=", "~", "1", "2.5", "upper", "is", "not", "messages", "endfor", "endif",
+      "macro", "endmacro", "raw", "endraw", "%", "*", "**", "/", "\\", "é", "loop", "range", "tojson", "\u{0}",
+    ]
+    for _ in 0..<20_000 {
+      var bytes: [UInt8] = []
+      for _ in 0..<12 {
+        state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+        bytes += Array(words[Int(state >> 33) % words.count].utf8)
+      }
+      if state & 64 == 0 { bytes.append(0xFF) }
+      ChatTemplate.exercise(bytes)
+    }
+  }
+}
