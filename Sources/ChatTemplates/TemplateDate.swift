@@ -188,3 +188,12 @@ package struct TemplateDate: Sendable, Equatable {
     }
   }
 }
+
+extension TemplateDate: CustomStringConvertible {
+  /// As `init(_:)` reads it.
+  package var description: String {
+    func two(_ number: Int) -> String { number < 10 ? "0\(number)" : "\(number)" }
+    let fourDigits = String(repeating: "0", count: 4 - "\(year)".count) + "\(year)"
+    return "\(fourDigits)-\(two(month))-\(two(day))T\(two(hour)):\(two(minute)):\(two(second))"
+  }
+}

@@ -1,5 +1,6 @@
 // choices.jsonl: one line for every decision of a run.
 
+internal import Calibration
 internal import JSON
 internal import Quantization
 internal import SystemIO
@@ -41,6 +42,36 @@ final class Choices {
       ("loss_before", number(choice.lossBefore)), ("loss_after", number(choice.lossAfter)),
       ("tokens", .number(JSONNumber(choice.tokens))),
       ("routed_tokens", choice.routedTokens.map { .number(JSONNumber($0)) } ?? .null),
+    ])
+  }
+
+  /// How the calibration data was made, so that it can be made again.
+  func add(_ data: DataSummary, of source: CalibrationSource) throws(SystemError) {
+    func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
+    let selection = source.selection
+    var arguments = JSONObject()
+    for (name, value) in source.templateArguments { arguments[name] = value }
+    try add([
+      (
+        "data",
+        .object(
+          JSONObject([
+            ("path", source.path.map { .string($0) } ?? .null),
+            ("samples", int(selection.samples)), ("sequence_length", int(selection.sequenceLength)),
+            (
+              "shuffle_seed",
+              selection.shuffleSeed.map { .number(JSONNumber(literal: "\($0)")) } ?? .null
+            ),
+            ("pack", .bool(selection.packs)),
+            ("text_column", source.textColumn.map { .string($0) } ?? .null),
+            ("add_special_tokens", source.addsSpecialTokens.map { .bool($0) } ?? .null),
+            ("chat_template", source.chatTemplate.map { .string($0) } ?? .null),
+            ("template_arguments", .object(arguments)),
+            ("template_date", .string("\(source.templateDate)")),
+            ("sequences", int(data.sequences)), ("tokens", int(data.tokens)),
+            ("empty_rows", int(data.emptyRows)), ("failed_rows", int(data.failedRows)),
+          ]))
+      )
     ])
   }
 

@@ -129,6 +129,7 @@ package final class QuantizeModel {
       if interruption.isRequested { throw Interrupted(output: folder.path) }
       switch state.position {
       case .copy:
+        if let data = plan.data { try choices.add(data, of: plan.options.data) }
         try copyTensors()
         try embedTokens()
         try commit(.attend(layer: 0))

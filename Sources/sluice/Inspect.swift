@@ -50,6 +50,10 @@ struct Inspect: ParsableCommand {
       try DataListing(source: source, model: modelFolder(model)).run(json: json)
       return
     }
+    if FileSystem.exists(path), !FileSystem.isFolder(path), !path.hasSuffix(".safetensors") {
+      throw ValidationError(
+        "\(path) is no .safetensors file; a data set is shown with --model MODEL")
+    }
     let path = try modelFolder(path)
     let stored: [StoredTensor]
     var facts: [(name: String, value: JSONValue)] = []

@@ -96,8 +96,9 @@ import Testing
           "bos_token=<s>", "eos_token=</s>", "image_token=<image>", "video_token=<video>",
         ])
     }
-    try withFolder(["tokenizer_config.json": #"{"bos_token": "<s>"}"#, "special_tokens_map.json": map])
-    { files in
+    try withFolder([
+      "tokenizer_config.json": #"{"bos_token": "<s>"}"#, "special_tokens_map.json": map,
+    ]) { files in
       #expect(files.specialTokens.map { $0.1.string } == ["<other>", "<pad>"])
     }
   }

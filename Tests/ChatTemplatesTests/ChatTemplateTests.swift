@@ -83,7 +83,9 @@ import Testing
     #expect(try template.render(messages: [], date: date) == expected)
   }
 
-  @Test(arguments: ["2024-02-30", "2024-13-01", "24-01-01", "2024-01-01T25:00", "2024-01-01T", "now", ""])
+  @Test(arguments: [
+    "2024-02-30", "2024-13-01", "24-01-01", "2024-01-01T25:00", "2024-01-01T", "now", "",
+  ])
   func whatIsNoDateIsRefused(_ text: String) {
     #expect(TemplateDate(text) == nil)
   }

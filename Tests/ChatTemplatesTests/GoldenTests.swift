@@ -29,7 +29,8 @@ import Testing
       let template = try #require(probe["template"]?.string)
       let golden = Outcome(golden: probe)
       let outcome = Outcome { () throws(TemplateError) in try render(template, variables) }
-      #expect(outcome.agrees(with: golden), "\(template.debugDescription): \(outcome), not \(golden)")
+      #expect(
+        outcome.agrees(with: golden), "\(template.debugDescription): \(outcome), not \(golden)")
     }
   }
 
