@@ -39,6 +39,8 @@ import Testing
         let object = try #require(try JSONValue.parse(Array(line.utf8)).object)
         if let name = object["linear"]?.string {
           #expect(linears.updateValue(object["fate"]?.string ?? "", forKey: name) == nil)
+        } else if let data = object["data"]?.object {
+          #expect(data["tokens"]?.int ?? 0 > 0)
         } else {
           let name = try #require(object["smoothing"]?.string)
           #expect(smoothings.insert(name).inserted)
