@@ -7,6 +7,10 @@ struct ByteSize: ExpressibleByArgument {
 
   init(bytes: Int) { self.bytes = bytes }
 
+  var defaultValueDescription: String {
+    bytes % 1_000_000_000 == 0 ? "\(bytes / 1_000_000_000)GB" : "\(bytes)"
+  }
+
   init?(argument: String) {
     let units: [(suffix: String, factor: Double)] = [
       ("kib", 0x1p10), ("mib", 0x1p20), ("gib", 0x1p30), ("tib", 0x1p40),

@@ -16,7 +16,7 @@ struct Evaluate: ParsableCommand {
       full sequences, as perplexities are usually measured.
 
       EXAMPLES
-        sluice evaluate GLM-4.6-W4A16 --text ids.jsonl --reference GLM-4.6 --memory 8GiB
+        sluice evaluate GLM-4.6-W4A16 --text texts.jsonl --reference GLM-4.6
       """)
 
   @Argument(

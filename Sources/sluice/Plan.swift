@@ -16,7 +16,7 @@ struct Plan: ParsableCommand {
       alone. The time rests on a short measurement of this machine.
 
       EXAMPLES
-        sluice plan GLM-4.6 --calibration ids.jsonl --memory 8GiB
+        sluice plan GLM-4.6 --calibration chats.parquet --memory 8GiB
       """)
 
   @OptionGroup var arguments: QuantizeArguments

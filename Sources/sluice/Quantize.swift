@@ -13,9 +13,10 @@ struct Quantize: ParsableCommand {
       same command then goes on, also after a crash or a power loss, and gives the same bytes.
 
       EXAMPLES
-        sluice quantize GLM-4.6 --output GLM-4.6-W4A16 --calibration ids.jsonl --memory 8GiB \\
-            --ignore 'model.layers.[0-2].*'
-        sluice quantize GLM-4.6 --output GLM-4.6-RTN --no-smoothing
+        sluice quantize GLM-4.6 -o GLM-4.6-W4A16 --memory 8GiB
+        sluice quantize GLM-4.6 -o GLM-4.6-W4A16 --memory 8GiB \\
+            --calibration chats.parquet --ignore 'model.layers.[0-2].*'
+        sluice quantize GLM-4.6 -o GLM-4.6-RTN --no-smoothing
       """)
 
   @OptionGroup var arguments: QuantizeArguments

@@ -18,9 +18,9 @@ struct Sluice: ParsableCommand {
 
       EXAMPLES
         sluice inspect GLM-4.6
-        sluice plan GLM-4.6 --calibration ids.jsonl --memory 8GiB
-        sluice quantize GLM-4.6 --output GLM-4.6-W4A16 --calibration ids.jsonl --memory 8GiB \\
-            --ignore 'model.layers.[0-2].*'
+        sluice plan GLM-4.6 --calibration chats.parquet --memory 8GiB
+        sluice quantize GLM-4.6 -o GLM-4.6-W4A16 --memory 8GiB \\
+            --calibration chats.parquet --ignore 'model.layers.[0-2].*'
         sluice verify GLM-4.6-W4A16 --source GLM-4.6
 
       Exit codes: 0 done, 1 failed, 64 usage, 130 interrupted and resumable.
