@@ -4,8 +4,7 @@
 func attribute(of value: Value, named name: String) throws(Fault) -> Value {
   if let found = try pythonAttribute(of: value, named: name) { return found }
   if let found = try item(value, .string(name)) { return found }
-  return .undefined(
-    Undefined("\(quoted(objectName(value))) has no attribute \(quoted(name))"))
+  return missing(value, attribute: name)
 }
 
 /// The item first, then Python's attribute.
@@ -13,22 +12,26 @@ func subscripted(_ value: Value, _ key: Value) throws(Fault) -> Value {
   if let found = try item(value, key) { return found }
   if let name = key.text {
     if let found = try pythonAttribute(of: value, named: name) { return found }
-    return .undefined(
-      Undefined("\(quoted(objectName(value))) has no attribute \(quoted(name))"))
+    return missing(value, attribute: name)
   }
   let shown = try key.repr()
-  return .undefined(Undefined("\(objectName(value)) has no element \(shown)"))
+  let owner = value.typeName
+  return .undefined(Undefined("\(owner) object has no element \(shown)"))
 }
 
-private func objectName(_ value: Value) -> String {
-  value.isNone ? "None" : "\(value.typeName) object"
+/// Keeps the type's name only, not the value.
+private func missing(_ value: Value, attribute name: String) -> Value {
+  let owner = value.isNone ? "None" : value.typeName
+  return .undefined(
+    Undefined("\(quoted(owner == "None" ? owner : owner + " object")) has no attribute \(quoted(name))"))
 }
 
 private func refused(_ value: Value, _ name: String) -> Value {
-  .undefined(
+  let owner = value.typeName
+  return .undefined(
     Undefined(
       isRefused: true,
-      "access to attribute \(quoted(name)) of \(quoted(value.typeName)) object is unsafe"))
+      "access to attribute \(quoted(name)) of \(quoted(owner)) object is unsafe"))
 }
 
 /// What every object of Python has; private all.
@@ -58,7 +61,7 @@ private func pythonAttribute(of value: Value, named name: String) throws(Fault) 
     switch name {
     case "append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove":
       return refused(value, name)
-    case "copy": return method(name) { _ throws(Fault) in value }
+    case "copy": return method(name, of: value) { _ throws(Fault) in value }
     default: return sequenceMethod(name, elements)
     }
   case .tuple(let elements): return sequenceMethod(name, elements)
@@ -72,7 +75,7 @@ private func pythonAttribute(of value: Value, named name: String) throws(Fault) 
   case .macro(let macro):
     switch name {
     case "name": return macro.name.map { .string($0) } ?? .some(.none)
-    case "arguments": return .tuple(macro.macro.parameters.map { .string($0.name) })
+    case "arguments": return .tuple(Elements(macro.macro.parameters.map { .string($0.name) }))
     case "catch_kwargs": return .bool(macro.macro.readsExtraKeywords)
     case "catch_varargs": return .bool(macro.macro.readsExtraPositional)
     case "caller": return .bool(macro.macro.readsCaller)
@@ -81,13 +84,13 @@ private func pythonAttribute(of value: Value, named name: String) throws(Fault) 
   case .cycler(let cycler):
     switch name {
     case "current": return cycler.current
-    case "next": return method(name) { _ throws(Fault) in cycler.next() }
+    case "next": return method(name, of: value) { _ throws(Fault) in cycler.next() }
     case "reset":
-      return method(name) { _ throws(Fault) in
+      return method(name, of: value) { _ throws(Fault) in
         cycler.position = 0
         return .none
       }
-    case "items": return .tuple(cycler.items)
+    case "items": return .tuple(Elements(cycler.items))
     case "pos": return .int(cycler.position)
     default: return nil
     }
@@ -97,7 +100,7 @@ private func pythonAttribute(of value: Value, named name: String) throws(Fault) 
     case "stop": return .int(range.stop)
     case "step": return .int(range.step)
     case "count", "index":
-      return sequenceMethod(name, (0..<range.count).map { .int(range[$0]) })
+      return sequenceMethod(name, Elements((0..<range.count).map { .int(range[$0]) }))
     default: return nil
     }
   case .float(let number):
@@ -123,22 +126,22 @@ private func pythonAttribute(of value: Value, named name: String) throws(Fault) 
 }
 
 func method(
-  _ name: String, _ body: @escaping (CallArguments) throws(Fault) -> Value
+  _ name: String, of owner: Value? = nil, _ body: @escaping (CallArguments) throws(Fault) -> Value
 ) -> Value {
-  .function(Function(name, body))
+  .function(Function(name, of: owner, body))
 }
 
-private func sequenceMethod(_ name: String, _ elements: [Value]) -> Value? {
+private func sequenceMethod(_ name: String, _ elements: Elements) -> Value? {
   switch name {
   case "count":
-    return method(name) { arguments throws(Fault) in
+    return method(name, of: .list(elements)) { arguments throws(Fault) in
       let wanted = try arguments.bound(to: ["value"], required: 1, positionalOnly: true, of: name)
       var count = 0
       for element in elements where try isEqual(element, wanted[0]!) { count += 1 }
       return .int(count)
     }
   case "index":
-    return method(name) { arguments throws(Fault) in
+    return method(name, of: .list(elements)) { arguments throws(Fault) in
       let bound = try arguments.bound(
         to: ["value", "start", "stop"], required: 1, positionalOnly: true, of: name)
       func position(_ value: Value?, _ fallback: Int) -> Int {
@@ -157,17 +160,17 @@ private func sequenceMethod(_ name: String, _ elements: [Value]) -> Value? {
 private func mappingMethod(_ name: String, _ mapping: Mapping) -> Value? {
   switch name {
   case "get":
-    return method(name) { arguments throws(Fault) in
+    return method(name, of: .dict(mapping)) { arguments throws(Fault) in
       let bound = try arguments.bound(
         to: ["key", "default"], required: 1, positionalOnly: true, of: name)
       return try mapping.get(bound[0]!) ?? bound[1] ?? .none
     }
   case "keys", "values", "items":
-    return method(name) { arguments throws(Fault) in
+    return method(name, of: .dict(mapping)) { arguments throws(Fault) in
       _ = try arguments.bound(to: [], of: name)
       return .view(MappingView(mapping: mapping, part: MappingView.Part(rawValue: name)!))
     }
-  case "copy": return method(name) { _ throws(Fault) in .dict(mapping) }
+  case "copy": return method(name, of: .dict(mapping)) { _ throws(Fault) in .dict(mapping) }
   case "fromkeys":
     return method(name) { arguments throws(Fault) in
       let bound = try arguments.bound(
@@ -196,7 +199,7 @@ private func loopAttribute(_ name: String, _ loop: LoopState) throws(Fault) -> V
   case "nextitem":
     return try loop.next() ?? .undefined(Undefined("there is no next item"))
   case "cycle":
-    return method(name) { arguments throws(Fault) in
+    return method(name, of: .loop(loop)) { arguments throws(Fault) in
       let items = arguments.positional
       guard !items.isEmpty, arguments.keywords.isEmpty else {
         throw .failed("no items for cycling given")
@@ -204,7 +207,7 @@ private func loopAttribute(_ name: String, _ loop: LoopState) throws(Fault) -> V
       return items[loop.index0 % items.count]
     }
   case "changed":
-    return method(name) { arguments throws(Fault) in
+    return method(name, of: .loop(loop)) { arguments throws(Fault) in
       .bool(try loop.changed(arguments.positional))
     }
   default: return nil
@@ -214,6 +217,5 @@ private func loopAttribute(_ name: String, _ loop: LoopState) throws(Fault) -> V
 /// The filter `attr`: Python's attributes only, never items.
 func attributeOnly(of value: Value, named name: String) throws(Fault) -> Value {
   if let found = try pythonAttribute(of: value, named: name) { return found }
-  return .undefined(
-    Undefined("\(quoted(objectName(value))) has no attribute \(quoted(name))"))
+  return missing(value, attribute: name)
 }

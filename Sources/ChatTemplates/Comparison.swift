@@ -17,25 +17,58 @@ struct HashedKey: Hashable {
     case .float(let number): number.hash(into: &hasher)
     case .tuple(let elements):
       hasher.combine(elements.count)
-      if let first = elements.first { HashedKey(value: first).hash(into: &hasher) }
+      // Not into tuples in the tuple: that could go on for long.
+      if let first = elements.first, first.elements == nil {
+        HashedKey(value: first).hash(into: &hasher)
+      }
     default: break
     }
   }
 }
 
 func requireHashable(_ value: Value) throws(Fault) {
+  var effort = Effort()
+  try requireHashable(value, &effort)
+}
+
+/// Bounds what walks values inside values: a list that holds the same list twice, that one again,
+/// and so on, is small to make and endless to walk.
+private struct Effort {
+  private var left = Limits.steps
+  private var depth = 0
+
+  mutating func nested<R>(_ body: (inout Effort) throws(Fault) -> R) throws(Fault) -> R {
+    left -= 1
+    guard depth < Limits.valueDepth, left > 0 else {
+      throw Fault(.tooLarge, "values nested too deep")
+    }
+    depth += 1
+    defer { depth -= 1 }
+    return try body(&self)
+  }
+}
+
+private func requireHashable(_ value: Value, _ effort: inout Effort) throws(Fault) {
   switch value {
   case .list, .dict: throw .failed("unhashable type: '\(value.typeName)'")
   case .view(let view) where view.part != .values:
     throw .failed("unhashable type: '\(value.typeName)'")
   case .tuple(let elements):
-    for element in elements { try requireHashable(element) }
+    try effort.nested { effort throws(Fault) in
+      for element in elements { try requireHashable(element, &effort) }
+    }
   default: break
   }
 }
 
-func isEqual(_ left: Value, _ right: Value, depth: Int = 0) throws(Fault) -> Bool {
-  guard depth < Limits.valueDepth else { throw Fault(.tooLarge, "values nested too deep") }
+func isEqual(_ left: Value, _ right: Value) throws(Fault) -> Bool {
+  var effort = Effort()
+  return try isEqual(left, right, &effort)
+}
+
+private func isEqual(
+  _ left: Value, _ right: Value, _ effort: inout Effort
+) throws(Fault) -> Bool {
   switch (left, right) {
   case (.string(let a), .string(let b)), (.string(let a), .markup(let b)),
     (.markup(let a), .string(let b)), (.markup(let a), .markup(let b)):
@@ -43,17 +76,19 @@ func isEqual(_ left: Value, _ right: Value, depth: Int = 0) throws(Fault) -> Boo
   case (.undefined, .undefined), (.none, .none): return true
   case (.list(let a), .list(let b)), (.tuple(let a), .tuple(let b)):
     guard a.count == b.count else { return false }
-    for (x, y) in zip(a, b) where try !isEqual(x, y, depth: depth + 1) { return false }
-    return true
+    return try effort.nested { effort throws(Fault) in
+      for (x, y) in zip(a, b) where try !isEqual(x, y, &effort) { return false }
+      return true
+    }
   case (.dict(let a), .dict(let b)):
     if a === b { return true }
     guard a.count == b.count else { return false }
-    for (key, value) in zip(a.keys, a.values) {
-      guard let other = try b.get(key), try isEqual(value, other, depth: depth + 1) else {
-        return false
+    return try effort.nested { effort throws(Fault) in
+      for (key, value) in zip(a.keys, a.values) {
+        guard let other = try b.get(key), try isEqual(value, other, &effort) else { return false }
       }
+      return true
     }
-    return true
   case (.range(let a), .range(let b)):
     guard a.count == b.count else { return false }
     return a.count == 0 || (a.start == b.start && (a.count == 1 || a.step == b.step))
@@ -144,18 +179,22 @@ func compare(
 }
 
 /// Python's `<` for sorting and comparing; an error where the types have no order.
-func order(
-  _ left: Value, _ right: Value, sign: String = "<", depth: Int = 0
+func order(_ left: Value, _ right: Value, sign: String = "<") throws(Fault) -> Order {
+  var effort = Effort()
+  return try order(left, right, sign: sign, &effort)
+}
+
+private func order(
+  _ left: Value, _ right: Value, sign: String, _ effort: inout Effort
 ) throws(Fault) -> Order {
-  guard depth < Limits.valueDepth else { throw Fault(.tooLarge, "values nested too deep") }
   if let order = numericOrder(left, right) { return order }
   if let a = left.text, let b = right.text {
     return sameText(a, b) ? .equal : textPrecedes(a, b) ? .less : .greater
   }
   switch (left, right) {
   case (.list(let a), .list(let b)), (.tuple(let a), .tuple(let b)):
-    for (x, y) in zip(a, b) where try !isEqual(x, y, depth: depth + 1) {
-      return try order(x, y, sign: sign, depth: depth + 1)
+    for (x, y) in zip(a, b) where try !isEqual(x, y, &effort) {
+      return try effort.nested { effort throws(Fault) in try order(x, y, sign: sign, &effort) }
     }
     return a.count < b.count ? .less : a.count == b.count ? .equal : .greater
   case (.undefined(let undefined), _), (_, .undefined(let undefined)):

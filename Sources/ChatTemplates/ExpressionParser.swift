@@ -21,7 +21,7 @@ extension Parser {
       if let only = elements.first { return only }
       guard isParenthesized else { throw expected("an expression") }
     }
-    return Expression(.tuple(elements), line: line)
+    return try node(.tuple(elements), line: line)
   }
 
   mutating func expression() throws(Fault) -> Expression {
@@ -31,7 +31,7 @@ extension Parser {
       while parser.skip(name: "if") {
         let test = try parser.binary(.or)
         let otherwise = parser.skip(name: "else") ? try parser.expression() : nil
-        value = Expression(
+        value = try parser.node(
           .conditional(test: test, then: value, otherwise: otherwise), line: line)
       }
       return value
@@ -48,22 +48,22 @@ extension Parser {
     switch level {
     case .or:
       var left = try binary(.and)
-      while skip(name: "or") { left = Expression(.or(left, try binary(.and)), line: line) }
+      while skip(name: "or") { left = try node(.or(left, try binary(.and)), line: line) }
       return left
     case .and:
       var left = try binary(.not)
-      while skip(name: "and") { left = Expression(.and(left, try binary(.not)), line: line) }
+      while skip(name: "and") { left = try node(.and(left, try binary(.not)), line: line) }
       return left
     case .not:
       guard skip(name: "not") else { return try comparison() }
       let operand = try nested { parser throws(Fault) in try parser.binary(.not) }
-      return Expression(.not(operand), line: line)
+      return try node(.not(operand), line: line)
     case .comparison:
       return try comparison()
     case .concatenation:
       var parts = [try binary(.product)]
       while skip(symbol: "~") { parts.append(try binary(.product)) }
-      return parts.count == 1 ? parts[0] : Expression(.concatenation(parts), line: line)
+      return parts.count == 1 ? parts[0] : try node(.concatenation(parts), line: line)
     case .sum, .product, .power:
       return try arithmetic(level)
     }
@@ -76,7 +76,7 @@ extension Parser {
       op.level == level
     {
       advance()
-      left = Expression(.arithmetic(op, left, try operand(of: level)), line: line)
+      left = try node(.arithmetic(op, left, try operand(of: level)), line: line)
     }
     return left
   }
@@ -104,7 +104,7 @@ extension Parser {
         advance()
         rest.append((.notIn, try binary(.sum)))
       } else {
-        return rest.isEmpty ? first : Expression(.comparison(first, rest), line: line)
+        return rest.isEmpty ? first : try node(.comparison(first, rest), line: line)
       }
     }
   }
@@ -114,10 +114,10 @@ extension Parser {
     var value: Expression
     if skip(symbol: "-") {
       let operand = try nested { parser throws(Fault) in try parser.unary(withFilter: false) }
-      value = Expression(.negative(operand), line: line)
+      value = try node(.negative(operand), line: line)
     } else if skip(symbol: "+") {
       let operand = try nested { parser throws(Fault) in try parser.unary(withFilter: false) }
-      value = Expression(.positive(operand), line: line)
+      value = try node(.positive(operand), line: line)
     } else {
       value = try primary()
     }
@@ -164,7 +164,17 @@ extension Parser {
     default:
       throw failure("unexpected `\(current.text)`")
     }
-    return Expression(kind, line: line)
+    return try node(kind, line: line)
+  }
+
+  /// An expression that is not nested too deep; chains of operators and filters nest as well.
+  private func node(_ kind: Expression.Kind, line: Int) throws(Fault) -> Expression {
+    let expression = Expression(kind, line: line)
+    guard expression.depth <= Limits.expressionDepth else {
+      throw Fault(
+        .tooLarge, "an expression nested more than \(Limits.expressionDepth) deep", line: line)
+    }
+    return expression
   }
 
   private mutating func list() throws(Fault) -> [Expression] {
@@ -204,7 +214,7 @@ extension Parser {
         value = try subscripted(value)
       } else if isSymbol("(") {
         let line = line
-        value = Expression(.call(value, try arguments()), line: line)
+        value = try node(.call(value, try arguments()), line: line)
       } else {
         return value
       }
@@ -217,11 +227,11 @@ extension Parser {
     switch current {
     case .name(let name):
       advance()
-      return Expression(.attribute(value, name), line: line)
+      return try node(.attribute(value, name), line: line)
     case .integer(let index):
-      let key = Expression(.constant(.integer(index)), line: self.line)
+      let key = try node(.constant(.integer(index)), line: self.line)
       advance()
-      return Expression(.subscripted(value, key), line: line)
+      return try node(.subscripted(value, key), line: line)
     default:
       throw expected("a name or number")
     }
@@ -232,13 +242,13 @@ extension Parser {
     advance()
     // Jinja2 takes an empty subscript for an empty tuple.
     if skip(symbol: "]") {
-      return Expression(.subscripted(value, Expression(.tuple([]), line: line)), line: line)
+      return try node(.subscripted(value, try node(.tuple([]), line: line)), line: line)
     }
     var start: Expression?
     if !isSymbol(":") {
       let key = try expression()
       if isSymbol(",") { return try subscripted(value, byTupleStartingWith: key, line: line) }
-      if skip(symbol: "]") { return Expression(.subscripted(value, key), line: line) }
+      if skip(symbol: "]") { return try node(.subscripted(value, key), line: line) }
       start = key
     }
     try expect(symbol: ":")
@@ -246,7 +256,7 @@ extension Parser {
     var step: Expression?
     if skip(symbol: ":"), !isSymbol("]") { step = try expression() }
     try expect(symbol: "]")
-    return Expression(.slice(value, start: start, stop: stop, step: step), line: line)
+    return try node(.slice(value, start: start, stop: stop, step: step), line: line)
   }
 
   private mutating func subscripted(
@@ -255,7 +265,7 @@ extension Parser {
     var elements = [first]
     while skip(symbol: ",") { elements.append(try expression()) }
     try expect(symbol: "]")
-    return Expression(.subscripted(value, Expression(.tuple(elements), line: line)), line: line)
+    return try node(.subscripted(value, try node(.tuple(elements), line: line)), line: line)
   }
 
   private mutating func filtersAndTests(_ operand: Expression) throws(Fault) -> Expression {
@@ -267,7 +277,7 @@ extension Parser {
         value = try test(value)
       } else if isSymbol("(") {
         let line = line
-        value = Expression(.call(value, try arguments()), line: line)
+        value = try node(.call(value, try arguments()), line: line)
       } else {
         return value
       }
@@ -288,7 +298,7 @@ extension Parser {
       let line = line
       let name = try dottedName()
       let arguments = isSymbol("(") ? try arguments() : Arguments()
-      value = Expression(.filter(value, name, arguments), line: line)
+      value = try node(.filter(value, name, arguments), line: line)
     }
     guard let value else { throw expected("a filter") }
     return value
@@ -306,8 +316,8 @@ extension Parser {
       if isName("is") { throw failure("tests with `is` cannot be chained") }
       arguments.positional = [try postfix(try primary())]
     }
-    let test = Expression(.test(value, name, arguments), line: line)
-    return isNegated ? Expression(.not(test), line: line) : test
+    let test = try node(.test(value, name, arguments), line: line)
+    return isNegated ? try node(.not(test), line: line) : test
   }
 
   /// `x is divisibleby 3`: one value may follow without parentheses.

@@ -55,7 +55,7 @@ extension Interpreter {
       return try recased(filter, value)
     case .list:
       _ = try bound([])
-      return .list(try elements(of: value))
+      return .list(Elements(try elements(of: value)))
     case .items:
       _ = try bound([])
       return items(of: value)
@@ -84,7 +84,8 @@ extension Interpreter {
         elements(of: value), caseSensitive: try bound[1]?.isTrue() ?? false,
         attribute: bound[2] ?? .none)
       return .list(
-        try sorted(keys.elements, keys: keys.keys, descending: try bound[0]?.isTrue() ?? false))
+        Elements(
+          try sorted(keys.elements, keys: keys.keys, descending: try bound[0]?.isTrue() ?? false)))
     case .unique: return try uniqued(value, try bound(["case_sensitive", "attribute"]))
     case .min, .max:
       return try extreme(filter, value, try bound(["case_sensitive", "attribute"]))
@@ -130,7 +131,7 @@ extension Interpreter {
     var step: ((Value) throws(Fault) -> Value)?
     var source: ValueIterator?
     return .iterator(
-      ValueIterator { [unowned self] () throws(Fault) -> Value? in
+      ValueIterator(of: value) { [unowned self] () throws(Fault) -> Value? in
         if source == nil {
           guard try value.isTrue() else { return nil }
           step = try mapping(arguments)
@@ -172,7 +173,7 @@ extension Interpreter {
     var condition: ((Value) throws(Fault) -> Bool)?
     let keeps = filter == .select || filter == .selectattr
     return .iterator(
-      ValueIterator { [unowned self] () throws(Fault) -> Value? in
+      ValueIterator(of: value) { [unowned self] () throws(Fault) -> Value? in
         if source == nil {
           guard try value.isTrue() else { return nil }
           condition = try self.condition(filter, arguments)
@@ -324,7 +325,7 @@ private func formatted(_ value: Value, _ arguments: CallArguments) throws(Fault)
   }
   let values: Value
   if arguments.keywords.isEmpty {
-    values = .tuple(arguments.positional)
+    values = .tuple(Elements(arguments.positional))
   } else {
     values = .dict(try mapping(from: arguments, of: "format"))
   }
@@ -372,7 +373,7 @@ private func wordCount(_ text: String) -> Int {
 private func items(of value: Value) -> Value {
   var index = 0
   return .iterator(
-    ValueIterator { () throws(Fault) -> Value? in
+    ValueIterator(of: value) { () throws(Fault) -> Value? in
       if value.isUndefined { return nil }
       guard case .dict(let mapping) = value else {
         throw .failed("can only get item pairs from a mapping")
@@ -408,9 +409,10 @@ private func sortedItems(of value: Value, _ bound: [Value?]) throws(Fault) -> Va
   let keys = by == "key" ? mapping.keys : mapping.values
   let pairs = zip(mapping.keys, mapping.values).map { Value.tuple([$0, $1]) }
   return .list(
-    try sorted(
-      pairs, keys: isCaseSensitive ? keys : keys.map(ignoringCase),
-      descending: try bound[2]?.isTrue() ?? false))
+    Elements(
+      try sorted(
+        pairs, keys: isCaseSensitive ? keys : keys.map(ignoringCase),
+        descending: try bound[2]?.isTrue() ?? false)))
 }
 
 /// Keys for `sort`: several attributes with commas make a list.
@@ -432,7 +434,7 @@ private func sortKeys(
       let part = try getter.value(of: element)
       parts.append(caseSensitive ? part : ignoringCase(part))
     }
-    keys.append(.list(parts))
+    keys.append(.list(Elements(parts)))
   }
   return (elements, keys)
 }
@@ -443,7 +445,7 @@ private func uniqued(_ value: Value, _ bound: [Value?]) throws(Fault) -> Value {
   var source: ValueIterator?
   let seen = Mapping()
   return .iterator(
-    ValueIterator { () throws(Fault) -> Value? in
+    ValueIterator(of: value) { () throws(Fault) -> Value? in
       if source == nil { source = try requireIterator(over: value) }
       while let element = try source!.next() {
         let found = try getter.value(of: element)
@@ -489,7 +491,7 @@ private func reversed(_ value: Value) throws(Fault) -> Value {
   switch value {
   case .string(let text): return .string(String(text.unicodeScalars.reversed()))
   case .markup(let text): return .markup(String(text.unicodeScalars.reversed()))
-  case .iterator, .loop: return .list(try elements(of: value).reversed())
+  case .iterator, .loop: return .list(Elements(try elements(of: value).reversed()))
   default:
     guard try iterator(over: value) != nil else { throw .failed("argument must be iterable") }
     return .iterator(ValueIterator(try elements(of: value).reversed()))
@@ -508,7 +510,7 @@ private func batched(_ value: Value, _ bound: [Value?]) throws(Fault) -> Value {
     try checkLength(size)
     batches[batches.count - 1] += Array(repeating: fill, count: size - last.count)
   }
-  return .iterator(ValueIterator(batches.map { .list($0) }))
+  return .iterator(ValueIterator(batches.map { .list(Elements($0)) }))
 }
 
 private func columns(_ value: Value, _ bound: [Value?]) throws(Fault) -> Value {
@@ -525,7 +527,7 @@ private func columns(_ value: Value, _ bound: [Value?]) throws(Fault) -> Value {
     let end = start + size + (index < longer ? 1 : 0)
     var column = Array(all[start..<end])
     if !fill.isNone, index >= longer { column.append(fill) }
-    columns.append(.list(column))
+    columns.append(.list(Elements(column)))
     start = end
   }
   return .iterator(ValueIterator(columns))

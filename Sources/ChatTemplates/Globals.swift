@@ -23,7 +23,7 @@ extension Interpreter {
     function("joiner", isType: true) { arguments throws(Fault) in
       let bound = try arguments.bound(to: ["sep"], of: "joiner")
       var isUsed = false
-      return method("joiner") { arguments throws(Fault) in
+      return method("joiner", of: bound[0]) { arguments throws(Fault) in
         _ = try arguments.bound(to: [], of: "joiner")
         defer { isUsed = true }
         return isUsed ? bound[0] ?? .string(", ") : .string("")

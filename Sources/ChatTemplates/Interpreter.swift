@@ -200,6 +200,7 @@ final class Interpreter {
   }
 
   private func assign(_ target: Target, _ value: Value, _ scope: Scope) throws(Fault) {
+    guard value.depth <= Limits.valueDepth else { throw Fault(.tooLarge, "values nested too deep") }
     switch target {
     case .name(let symbol): scope.set(symbol, value)
     case .attribute(let symbol, let name):
@@ -262,7 +263,7 @@ final class Interpreter {
   ) throws(Fault) -> LoopState {
     let source = try requireIterator(over: values)
     guard let filter = loop.filter else {
-      return LoopState(source, count: try values.length(), depth0: depth0)
+      return LoopState(source, over: values, count: try values.length(), depth0: depth0)
     }
     let filtered = ValueIterator { [unowned self] () throws(Fault) -> Value? in
       while let value = try source.next() {
@@ -273,7 +274,7 @@ final class Interpreter {
       }
       return nil
     }
-    return LoopState(filtered, count: nil, depth0: depth0)
+    return LoopState(filtered, over: values, count: nil, depth0: depth0)
   }
 
   // MARK: Calls
@@ -335,7 +336,7 @@ final class Interpreter {
     }
     let extra = arguments.positional.dropFirst(macro.parameters.count)
     if macro.readsExtraPositional, let symbol = symbols[TextKey(text: "varargs")] {
-      scope.set(symbol, .tuple(Array(extra)))
+      scope.set(symbol, .tuple(Elements(Array(extra))))
     } else if !extra.isEmpty {
       throw .failed(
         "macro \(quoted(shown)) takes not more than \(macro.parameters.count) argument(s)")
@@ -386,6 +387,7 @@ final class Interpreter {
   private func evaluate(
     _ expression: Expression, _ scope: Scope, block: Value? = nil
   ) throws(Fault) -> Value {
+    guard !stack.isExhausted else { throw tooDeep }
     do {
       return try compute(expression, scope, block: block)
     } catch {
@@ -483,8 +485,8 @@ final class Interpreter {
         try checkText(text.utf8.count)
       }
       return .string(text)
-    case .tuple(let parts): return .tuple(try all(parts))
-    case .list(let parts): return .list(try all(parts))
+    case .tuple(let parts): return .tuple(Elements(try all(parts)))
+    case .list(let parts): return .list(Elements(try all(parts)))
     case .dict(let pairs):
       let mapping = Mapping()
       for pair in pairs {

@@ -4,7 +4,7 @@
 func iterator(over value: Value) throws(Fault) -> ValueIterator? {
   switch value {
   case .undefined: return ValueIterator([])
-  case .list(let elements), .tuple(let elements): return ValueIterator(elements)
+  case .list(let elements), .tuple(let elements): return ValueIterator(elements.values)
   case .iterator(let iterator): return iterator
   case .string(let text):
     return ValueIterator(text.unicodeScalars.map { .string(String($0)) })
@@ -109,6 +109,8 @@ final class LoopState {
   private var drainedIndex = 0
   private var lastChanged: [Value]?
   let depth0: Int
+  /// Of the values looped over, as `Value.depth`.
+  let depth: Int
   private(set) var index0 = -1
   private(set) var current: Value?
   private(set) var previous: Value?
@@ -116,7 +118,8 @@ final class LoopState {
   var recurse: ((Value) throws(Fault) -> Value)?
 
   /// - Parameter count: nil where only walking tells it.
-  init(_ iterator: ValueIterator, count: Int?, depth0: Int) {
+  init(_ iterator: ValueIterator, over values: Value, count: Int?, depth0: Int) {
+    depth = 1 + values.depth
     self.iterator = { () throws(Fault) -> Value? in try iterator.next() }
     known = count
     self.depth0 = depth0
@@ -154,7 +157,7 @@ final class LoopState {
   }
 
   func changed(_ values: [Value]) throws(Fault) -> Bool {
-    if let lastChanged, try isEqual(.tuple(lastChanged), .tuple(values)) { return false }
+    if let lastChanged, try isEqual(.tuple(Elements(lastChanged)), .tuple(Elements(values))) { return false }
     lastChanged = values
     return true
   }

@@ -4,17 +4,19 @@ enum Limits {
   /// Jinja2's own bound on `range`, `MAX_RANGE` in its sandbox.
   static let rangeLength = 100_000
   /// Bytes of rendered text, and of any string on the way.
-  static let textBytes = 256 << 20
+  static let textBytes = 64 << 20
   /// Elements of a list made by the template.
-  static let listLength = 10_000_000
+  static let listLength = 2_000_000
   /// Loop rounds, macro calls and elements visited by filters, over one whole render.
-  static let steps = 20_000_000
+  static let steps = 5_000_000
   /// Bits of an integer: beyond anything but an attack.
   static let integerBits = 65_536
   /// Values inside values, as far as they are printed or compared.
   static let valueDepth = 200
   /// Nesting of the template's text; Python's parser gives up at a similar depth.
   static let syntaxDepth = 90
+  /// Nesting of expressions, chains included; Python stops at 200 parentheses.
+  static let expressionDepth = 250
   static let sourceBytes = 16 << 20
 }
 

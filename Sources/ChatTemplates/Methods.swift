@@ -36,7 +36,7 @@ private struct StringCall {
     case .splitlines:
       let bound = try bound(["keepends"])
       let keeps = try bound[0]?.isTrue() ?? false
-      return .list(splitLines(text, keepingEnds: keeps).map { same($0) })
+      return .list(Elements(splitLines(text, keepingEnds: keeps).map { same($0) }))
     case .partition, .rpartition: return try partition()
     case .replace: return try replace()
     case .join: return try join()
@@ -121,7 +121,7 @@ private struct StringCall {
       fields =
         isFromEnd ? splitAtSpaceFromEnd(text, limit: limit) : splitAtSpace(text, limit: limit)
     }
-    return .list(fields.map { same($0) })
+    return .list(Elements(fields.map { same($0) }))
   }
 
   private func partition() throws(Fault) -> Value {
@@ -134,7 +134,7 @@ private struct StringCall {
       fields.count == 2
       ? [fields[0], separator, fields[1]]
       : method == .partition ? [text, "", ""] : ["", "", text]
-    return .tuple(parts.map { same($0) })
+    return .tuple(Elements(parts.map { same($0) }))
   }
 
   private func replace() throws(Fault) -> Value {

@@ -153,10 +153,10 @@ private func joined(_ left: Value, _ right: Value) throws(Fault) -> Value? {
   switch (left, right) {
   case (.list(let a), .list(let b)):
     try checkLength(a.count + b.count)
-    return .list(a + b)
+    return .list(Elements(a.values + b.values))
   case (.tuple(let a), .tuple(let b)):
     try checkLength(a.count + b.count)
-    return .tuple(a + b)
+    return .tuple(Elements(a.values + b.values))
   default: return nil
   }
 }
@@ -181,8 +181,8 @@ private func repeated(_ value: Value, _ count: BigInteger) throws(Fault) -> Valu
     try check(elements.count, Limits.listLength)
     var result: [Value] = []
     if !elements.isEmpty { for _ in 0..<times { result += elements } }
-    if case .list = value { return .list(result) }
-    return .tuple(result)
+    if case .list = value { return .list(Elements(result)) }
+    return .tuple(Elements(result))
   default: return nil
   }
 }
@@ -261,8 +261,8 @@ func sliced(
   case .list(let elements), .tuple(let elements):
     let positions = try positions(elements.count)
     let result = (0..<positions.count).map { elements[positions[$0]] }
-    if case .list = value { return .list(result) }
-    return .tuple(result)
+    if case .list = value { return .list(Elements(result)) }
+    return .tuple(Elements(result))
   case .range(let range):
     let positions = try positions(range.count)
     return .range(

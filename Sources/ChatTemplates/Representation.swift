@@ -33,8 +33,8 @@ private struct RepresentationWriter {
     case .float(let value): output += floatText(value)
     case .string(let text): output += quoted(text)
     case .markup(let text): output += "Markup(\(quoted(text)))"
-    case .list(let elements): try write(elements, "[", "]")
-    case .tuple(let elements): try write(elements, "(", elements.count == 1 ? ",)" : ")")
+    case .list(let elements): try write(elements.values, "[", "]")
+    case .tuple(let elements): try write(elements.values, "(", elements.count == 1 ? ",)" : ")")
     case .dict(let mapping): try write(mapping)
     case .range(let range):
       output += "range(\(range.start), \(range.stop)\(range.step == 1 ? "" : ", \(range.step)"))"

@@ -35,10 +35,13 @@ struct Expression: Sendable {
 
   let kind: Kind
   let line: Int
+  /// 1 for one that has no parts.
+  let depth: Int
 
   init(_ kind: Kind, line: Int) {
     self.kind = kind
     self.line = line
+    depth = 1 + kind.children.reduce(0) { max($0, $1.depth) }
   }
 }
 
@@ -141,4 +144,34 @@ struct Macro: Sendable {
   let readsCaller: Bool
   let readsExtraKeywords: Bool
   let readsExtraPositional: Bool
+}
+
+extension Expression.Kind {
+  /// The expressions this one is made of, in the order they are evaluated.
+  var children: [Expression] {
+    switch self {
+    case .constant, .name: []
+    case .tuple(let elements), .list(let elements), .concatenation(let elements): elements
+    case .dict(let pairs): pairs.flatMap { [$0.key, $0.value] }
+    case .attribute(let value, _), .not(let value), .negative(let value), .positive(let value):
+      [value]
+    case .subscripted(let value, let key): [value, key]
+    case .slice(let value, let start, let stop, let step):
+      [value] + [start, stop, step].compactMap { $0 }
+    case .call(let callee, let arguments): [callee] + arguments.children
+    case .filter(let value, _, let arguments): [value].compactMap { $0 } + arguments.children
+    case .test(let value, _, let arguments): [value] + arguments.children
+    case .arithmetic(_, let left, let right), .and(let left, let right), .or(let left, let right):
+      [left, right]
+    case .comparison(let first, let rest): [first] + rest.map { $0.1 }
+    case .conditional(let test, let then, let otherwise):
+      [test, then] + [otherwise].compactMap { $0 }
+    }
+  }
+}
+
+extension Arguments {
+  fileprivate var children: [Expression] {
+    positional + keywords.map { $0.value } + [spread, keywordSpread].compactMap { $0 }
+  }
 }

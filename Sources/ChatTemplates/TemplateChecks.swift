@@ -61,7 +61,7 @@ struct NameReads {
 
   private mutating func visit(_ value: Expression) {
     if case .name(let symbol) = value.kind, wanted.contains(symbol) { found.insert(symbol) }
-    for child in value.children { visit(child) }
+    for child in value.kind.children { visit(child) }
   }
 
   private mutating func assign(_ target: Target) {
@@ -204,40 +204,10 @@ struct TemplateChecks {
     }
     if case .conditional = value.kind {
       try lenient { checks throws(Fault) in
-        for child in value.children { try checks.visit(child) }
+        for child in value.kind.children { try checks.visit(child) }
       }
     } else {
-      for child in value.children { try visit(child) }
+      for child in value.kind.children { try visit(child) }
     }
-  }
-}
-
-extension Expression {
-  /// The expressions this one is made of, in the order they are evaluated.
-  var children: [Expression] {
-    switch kind {
-    case .constant, .name: []
-    case .tuple(let elements), .list(let elements), .concatenation(let elements): elements
-    case .dict(let pairs): pairs.flatMap { [$0.key, $0.value] }
-    case .attribute(let value, _), .not(let value), .negative(let value), .positive(let value):
-      [value]
-    case .subscripted(let value, let key): [value, key]
-    case .slice(let value, let start, let stop, let step):
-      [value] + [start, stop, step].compactMap { $0 }
-    case .call(let callee, let arguments): [callee] + arguments.children
-    case .filter(let value, _, let arguments): [value].compactMap { $0 } + arguments.children
-    case .test(let value, _, let arguments): [value] + arguments.children
-    case .arithmetic(_, let left, let right), .and(let left, let right), .or(let left, let right):
-      [left, right]
-    case .comparison(let first, let rest): [first] + rest.map { $0.1 }
-    case .conditional(let test, let then, let otherwise):
-      [test, then] + [otherwise].compactMap { $0 }
-    }
-  }
-}
-
-extension Arguments {
-  fileprivate var children: [Expression] {
-    positional + keywords.map { $0.value } + [spread, keywordSpread].compactMap { $0 }
   }
 }

@@ -11,8 +11,8 @@ enum Value {
   case string(String)
   /// A string marked `safe`; what is joined to it with `+` gets escaped.
   case markup(String)
-  case list([Value])
-  case tuple([Value])
+  case list(Elements)
+  case tuple(Elements)
   case dict(Mapping)
   case range(PythonRange)
   case view(MappingView)
@@ -54,8 +54,24 @@ enum Value {
 
   var elements: [Value]? {
     switch self {
-    case .list(let elements), .tuple(let elements): elements
+    case .list(let elements), .tuple(let elements): elements.values
     default: nil
+    }
+  }
+
+  /// How many values hold this one's innermost: bounded where variables are set, for releasing a
+  /// chain of values takes stack as walking it does.
+  var depth: Int {
+    switch self {
+    case .list(let elements), .tuple(let elements): elements.depth
+    case .dict(let mapping): mapping.depth
+    case .view(let view): view.mapping.depth + 1
+    case .iterator(let iterator): iterator.depth
+    case .function(let function): function.depth
+    case .loop(let loop): loop.depth
+    case .cycler(let cycler): Elements(cycler.items).depth
+    // Namespaces and macros are taken apart by the interpreter.
+    case .undefined, .none, .bool, .integer, .float, .string, .markup, .range, .namespace, .macro: 0
     }
   }
 
@@ -121,7 +137,7 @@ extension Value {
     case .bool(let value): self = .bool(value)
     case .number(let number): self = Value(number)
     case .string(let text): self = .string(text)
-    case .array(let elements): self = .list(elements.map { Value($0) })
+    case .array(let elements): self = .list(Elements(elements.map { Value($0) }))
     case .object(let object):
       let mapping = Mapping(capacity: object.count)
       for (key, value) in object.entries { mapping.append(.string(key), Value(value)) }
@@ -151,6 +167,23 @@ extension Value {
       self = .float(isNegative ? -.infinity : .infinity)
     }
   }
+}
+
+/// The values of a list or tuple.
+struct Elements: RandomAccessCollection, ExpressibleByArrayLiteral {
+  let values: [Value]
+  let depth: Int
+
+  init(_ values: [Value]) {
+    self.values = values
+    depth = 1 + values.reduce(0) { Swift.max($0, $1.depth) }
+  }
+
+  init(arrayLiteral elements: Value...) { self.init(elements) }
+
+  var startIndex: Int { 0 }
+  var endIndex: Int { values.count }
+  subscript(index: Int) -> Value { values[index] }
 }
 
 /// What a name or attribute that does not exist evaluates to, with the message its use gives.
@@ -191,6 +224,7 @@ struct PythonRange: Equatable {
 final class Mapping {
   private(set) var keys: [Value]
   private(set) var values: [Value]
+  private(set) var depth = 1
   /// Positions by key, made when there are too many keys to look through.
   private var positions: [HashedKey: Int] = [:]
   private static let scannedKeys = 8
@@ -208,6 +242,7 @@ final class Mapping {
   func append(_ key: Value, _ value: Value) {
     keys.append(key)
     values.append(value)
+    depth = max(depth, key.depth + 1, value.depth + 1)
     if keys.count > Self.scannedKeys + 1 {
       positions[HashedKey(value: key)] = keys.count - 1
     } else if keys.count == Self.scannedKeys + 1 {
@@ -220,6 +255,7 @@ final class Mapping {
     try requireHashable(key)
     if let position = position(of: key) {
       values[position] = value
+      depth = max(depth, value.depth + 1)
     } else {
       append(key, value)
     }
@@ -271,14 +307,17 @@ struct MappingView {
 final class ValueIterator {
   private let body: () throws(Fault) -> Value?
   private var isFinished = false
+  let depth: Int
 
-  init(_ body: @escaping () throws(Fault) -> Value?) {
+  /// - Parameter source: what the values come from.
+  init(of source: Value? = nil, _ body: @escaping () throws(Fault) -> Value?) {
     self.body = body
+    depth = 1 + (source?.depth ?? 0)
   }
 
   convenience init(_ elements: [Value]) {
     var index = 0
-    self.init { () throws(Fault) -> Value? in
+    self.init(of: .list(Elements(elements))) { () throws(Fault) -> Value? in
       guard index < elements.count else { return nil }
       defer { index += 1 }
       return elements[index]
@@ -312,14 +351,16 @@ final class Function {
   let name: String
   /// `dict`, `range`, `namespace`…: classes, which print differently.
   let isType: Bool
+  let depth: Int
   let call: (CallArguments) throws(Fault) -> Value
 
   init(
-    _ name: String, isType: Bool = false,
+    _ name: String, isType: Bool = false, of owner: Value? = nil,
     _ call: @escaping (CallArguments) throws(Fault) -> Value
   ) {
     self.name = name
     self.isType = isType
+    depth = 1 + (owner?.depth ?? 0)
     self.call = call
   }
 }

@@ -189,7 +189,7 @@ import Testing
       try FileSystem.copyFile(from: model + "/tokenizer.json", to: folder + "/tokenizer.json")
       let chat = #"{"messages":[{"role":"user","content":"Hi"}]}"#
       let error = #expect(throws: (any Error).self) { try load(chat, model: folder) }
-      #expect("\(error!)".contains("--chat-template FILE"))
+      #expect("\(error!)".contains("`--chat-template`"))
       // Text needs no template.
       #expect(try load("{\"text\":\"Hi\"}", model: folder).sequences == [try ids("Hi")])
     }

@@ -55,8 +55,8 @@ import Testing
   @Test func numbersKeepTheirKind() throws {
     let value = try JSONValue.parse(
       Array(#"[1, 1.0, 1e3, 12345678901234567890, 1E400, -0, -0.0, 0.1]"#.utf8))
-    #expect(
-      try render("{{ v }} {{ v|tojson }}", [("v", value)])
+    try #expect(
+      render("{{ v }} {{ v|tojson }}", [("v", value)])
         == "[1, 1.0, 1000.0, 12345678901234567890, inf, 0, -0.0, 0.1] "
         + "[1, 1.0, 1000.0, 12345678901234567890, Infinity, 0, -0.0, 0.1]")
   }
@@ -66,12 +66,12 @@ import Testing
       "{% set ns = namespace(n=0) %}{% set ns.n = ns.n + 1 %}{{ ns.n }}{{ x is defined }}{% set x = 1 %}",
       name: "test.jinja")
     for _ in 0..<2 {
-      #expect(try template.render(messages: [], date: frozen) == "1False")
+      try #expect(template.render(messages: [], date: frozen) == "1False")
     }
   }
 
   @Test(arguments: [
-    ("2024-02-29", "29.02.2024 00:00:00 060 4 09 08 08 2024"),
+    ("2024-02-29", "29.02.2024 00:00:00 060 4 09 08 09 2024"),
     ("2027-01-01T23:59", "01.01.2027 23:59:00 001 5 53 00 00 2026"),
     ("2024-12-31T01:02:03", "31.12.2024 01:02:03 366 2 01 52 53 2025"),
     ("2000-12-31T12:00:00", "31.12.2000 12:00:00 366 7 52 53 52 2000"),
@@ -80,7 +80,7 @@ import Testing
     let date = try #require(TemplateDate(date))
     let template = try ChatTemplate(
       "{{ strftime_now('%d.%m.%Y %H:%M:%S %j %u %V %U %W %G') }}", name: "test.jinja")
-    #expect(try template.render(messages: [], date: date) == expected)
+    try #expect(template.render(messages: [], date: date) == expected)
   }
 
   @Test(arguments: [
