@@ -26,6 +26,8 @@ package struct StoredWeight: WeightRows {
       unsafe tensor.dtype.decode(
         base + range.lowerBound * rowBytes, count: range.count * columns, into: result)
     }
+    // Behind the cursor: what is mapped at a time is a tile for each thread, however large the weight.
+    tensor.release(bytes: range.lowerBound * rowBytes..<range.upperBound * rowBytes)
   }
 }
 
@@ -68,6 +70,7 @@ package struct PackedWeight: WeightRows {
           result + offset * columns)
       }
     }
+    packed.release(bytes: range.lowerBound * words * 4..<range.upperBound * words * 4)
   }
 
   /// Zero points are packed along rows: row r is code r % n of word r / n.

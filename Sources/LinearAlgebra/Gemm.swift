@@ -33,7 +33,9 @@ package enum Gemm {
 
   /// Rows of the weight that one task decodes and multiplies: enough for the BLAS to reach its speed, and few enough
   /// that a small expert still feeds several cores. A function of the shape alone.
-  static func tileRows(_ rows: Int) -> Int { rows >= 2048 ? 512 : rows >= 512 ? 256 : 64 }
+  static func tileRows(_ rows: Int) -> Int { rows >= 2048 ? largestTile : rows >= 512 ? 256 : 64 }
+
+  package static let largestTile = 512
 
   /// x `[tokens, in]` times the transpose of `weight` `[out, in]`, plus `bias` `[out]`: `[tokens, out]`.
   package static func multiply(

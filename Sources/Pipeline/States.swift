@@ -1,5 +1,6 @@
 // Hidden states in scratch, by kind and layer.
 
+internal import LinearAlgebra
 internal import Safetensors
 internal import CompressedTensors
 internal import Models
@@ -42,8 +43,12 @@ extension QuantizeModel {
 
   /// Values as they will be read back.
   func rounded(_ x: Matrix) -> Matrix {
-    if stateType == .f32 { return x }
-    return Matrix(rows: x.rows, columns: x.columns, values: stateType.rounded(x.values))
+    let result = x.prefix(x.rows)
+    let type = stateType
+    if type != .f32 {
+      workers.forEach(x.rows) { unsafe type.round(result.row($0), count: x.columns) }
+    }
+    return result
   }
 
   /// Removes what no later step reads.

@@ -144,6 +144,7 @@ private struct Sizes {
     Double(units) * unitOperations * Double(work.tokens) <= Self.operationsPerCommit
   }
 
+  /// Every step at its largest moment. Weights are decoded a tile at a time and let go of behind it, so none counts whole.
   func steps(unitsPerGroup: Int, blocksPerPass: Int) -> [StepPlan] {
     let float = 4
     let queries = attention.heads * attention.headDimension
@@ -151,63 +152,77 @@ private struct Sizes {
     let threads = work.threads
     let isGram = work.loss == .gram
     let calibrates = work.calibratedLayers > 0
-    let state = hidden * work.stateType.byteWidth
     let weightBytes = work.checkpoint.weights.tensor(attention.query.weight).dtype.byteWidth
-    let attentionWeights = (2 * queries + 2 * keys) * hidden * weightBytes
-    let unitWeights = 3 * hidden * largestMLP * weightBytes
-
-    // What every step holds.
     let common: [(String, Int)] = [
       ("the process and its libraries", Self.processBytes),
       ("BLAS buffers", threads * Self.blasBytes),
     ]
-    let tiles = ("decoded weight tiles", threads * 512 * largestInput * float)
-    let scratch = ("a block to and from scratch", rows * state * 4)
-    let search = [
-      ("candidate scales", 2 * work.gridPoints * largestInput * float),
-      ("rows under search", threads * 64 * largestInput * float * (isGram ? 3 : 2)),
-      ("rows being packed", threads * 256 * largestInput * (float + 2)),
-    ]
+    let tiles = (
+      "weight tiles", threads * Gemm.largestTile * largestInput * (float + weightBytes)
+    )
+    // Values, byte planes and the compressed frame.
+    let scratch = ("a block to or from scratch", 3 * rows * hidden * work.stateType.byteWidth)
 
-    var result = [
-      StepPlan("copy", common + [("a window of the source", Windows.bytes)], operations: 0)
-    ]
+    func search(_ statistics: [(String, Int)]) -> [(String, Int)] {
+      common + statistics + [
+        ("candidate scales", 2 * work.gridPoints * largestInput * float),
+        ("rows under search", threads * 64 * largestInput * float * (isGram ? 3 : 2)),
+        ("rows being packed", threads * 256 * largestInput * (2 * float + weightBytes)),
+      ]
+    }
+    func largest(_ moments: [[(String, Int)]]) -> [(String, Int)] {
+      moments.max { a, b in a.reduce(0) { $0 + $1.1 } < b.reduce(0) { $0 + $1.1 } } ?? []
+    }
+
     let tokens = Double(work.tokens)
-    let layers = Double(work.calibratedLayers)
+    let layers = work.checkpoint.spec.layers.prefix(work.calibratedLayers)
     let context = Double(work.longestSequence) / 2
-    let attendOperations =
-      tokens * layers
-      * (4 * Double(hidden) * Double(queries + keys) + 4 * Double(queries) * context)
-    let grams = isGram ? (2 * hidden * hidden + queries * queries) * float : 0
-    result.append(
+    let attentionStatistics = [
+      ("statistics", (2 * hidden + queries) * 16),
+      ("Gram matrices", isGram ? (2 * hidden * hidden + queries * queries) * float : 0),
+    ]
+    var result = [
+      StepPlan("copy", common + [("a window of the source", Windows.bytes)], operations: 0),
       StepPlan(
         "attend",
-        common + [tiles] + search
-          + (calibrates
-            ? [
-              ("activations of a block", rows * (5 * hidden + 2 * queries + 2 * keys) * float),
+        largest([
+          search(attentionStatistics),
+          calibrates
+            ? common + attentionStatistics + [
+              tiles, ("activations of a block", rows * 2 * (hidden + queries + keys) * float),
               ("attention scores", threads * 128 * work.longestSequence * float),
-              ("attention weights", attentionWeights), scratch, ("Gram matrices", grams),
-            ] : [("attention weights", attentionWeights)]),
-        operations: attendOperations))
-    let unitGram = isGram ? largestMLP * largestMLP * float : 0
-    let unitTokens = work.checkpoint.spec.layers.prefix(work.calibratedLayers)
-      .reduce(0.0) { $0 + Double($1.mlp.units.count) }
+            ] : [],
+          calibrates
+            ? common + attentionStatistics
+              + [scratch, ("activations of a block", rows * 4 * hidden * float)] : [],
+        ]),
+        operations: tokens * Double(layers.count)
+          * (4 * Double(hidden) * Double(queries + keys) + 4 * Double(queries) * context)),
+    ]
+    let unitStatistics = [
+      (
+        "statistics of the group",
+        unitsPerGroup * (2 * largestMLP * 8 + (isGram ? largestMLP * largestMLP * float : 0))
+      )
+    ]
     result.append(
       StepPlan(
         "experts",
-        common + [tiles] + search
-          + [
-            ("weights of the group", unitsPerGroup * unitWeights),
-            ("statistics of the group", unitsPerGroup * (2 * largestMLP * 8 + unitGram)),
-          ]
-          + (calibrates
-            ? [("activations of a block", rows * (3 * hidden + 3 * largestMLP) * float), scratch]
-            : []),
-        operations: tokens * unitTokens * unitOperations * 2 / 3))
+        largest([
+          search(unitStatistics),
+          calibrates
+            ? common + unitStatistics + [
+              tiles, ("activations of a block", rows * 2 * (hidden + largestMLP) * float),
+            ] : [],
+          calibrates
+            ? common + unitStatistics
+              + [scratch, ("activations of a block", rows * hidden * float)] : [],
+        ]),
+        operations: zip(layers, work.output.smoothings).reduce(0.0) { sum, layer in
+          layer.1.isEmpty ? sum : sum + Double(layer.0.mlp.units.count)
+        } * tokens * unitOperations * 2 / 3))
     if calibrates {
-      let active = work.checkpoint.spec.layers.prefix(max(0, work.calibratedLayers - 1)).reduce(0.0)
-      {
+      let active = layers.dropLast().reduce(0.0) {
         $0 + Double($1.mlp.alwaysOn.count + ($1.mlp.router?.expertsPerToken ?? 0))
       }
       result.append(
@@ -215,9 +230,9 @@ private struct Sizes {
           "advance",
           common
             + [
-              tiles, scratch, ("weights of an expert", unitWeights),
+              tiles, scratch,
               ("tokens in flight", blocksPerPass * rows * 3 * hidden * float),
-              ("activations of an expert", rows * (2 * hidden + 2 * largestMLP) * float),
+              ("activations of an expert", rows * 2 * (hidden + largestMLP) * float),
             ], operations: tokens * active * unitOperations))
     }
     return result

@@ -32,17 +32,22 @@ extension DType {
     }
   }
 
+  /// Replaces values by what is left of them in this type.
+  package func round(_ values: UnsafeMutablePointer<Float>, count: Int) {
+    unsafe withUnsafeTemporaryAllocation(byteCount: count * byteWidth, alignment: 64) { stored in
+      guard let stored = stored.baseAddress else { return }
+      unsafe encode(values, count: count, into: stored)
+      unsafe decode(stored, count: count, into: values)
+    }
+  }
+
   /// Values after a round trip through this type.
   package func rounded(_ values: [Float]) -> [Float] {
-    let bytes = encoded(values)
-    return unsafe bytes.withUnsafeBytes { stored in
-      unsafe [Float](unsafeUninitializedCapacity: values.count) { result, initialized in
-        if let from = stored.baseAddress, let to = result.baseAddress {
-          unsafe decode(from, count: values.count, into: to)
-        }
-        initialized = values.count
-      }
+    var result = values
+    unsafe result.withUnsafeMutableBufferPointer { buffer in
+      if let base = buffer.baseAddress { unsafe round(base, count: buffer.count) }
     }
+    return result
   }
 
   /// The bytes of values stored in this type.
