@@ -8,11 +8,13 @@ into renders.json. The one-line templates of template_probes.py go to probes.jso
 judged instead, into random.json, for a comparison that is not kept. Now is always 31 July 2024, 14:05:09.
 """
 import argparse
+import copy
 import datetime
 import importlib.metadata
 import json
 import os
 import traceback
+import warnings
 
 from jinja2 import exceptions
 from transformers.utils import chat_template_utils
@@ -29,14 +31,18 @@ class Frozen(datetime.datetime):
 
 
 chat_template_utils.datetime = Frozen
+# Of the code Jinja2 makes from `(1)[x]` and the like.
+warnings.simplefilter("ignore", SyntaxWarning)
 
 
 def judged(template, messages, tools=None, documents=None, add_generation_prompt=False, variables=None):
     """{"ok": text} or {"error": class, "line": line}; the line is left out where Python names one of its own."""
+    # `list|indent` adds to the list itself, before it fails.
+    variables = copy.deepcopy(variables or {})
     try:
         rendered, _ = chat_template_utils.render_jinja_template(
             [messages], tools=tools, documents=documents, chat_template=template, add_generation_prompt=add_generation_prompt,
-            **(variables or {}))
+            **variables)
         return {"ok": rendered[0]}
     except exceptions.TemplateSyntaxError as error:
         return {"error": "syntax", "line": error.lineno}

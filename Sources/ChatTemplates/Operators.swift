@@ -13,6 +13,10 @@ func arithmetic(
   case .multiply:
     if let count = right.integer, let product = try repeated(left, count) { return product }
     if let count = left.integer, let product = try repeated(right, count) { return product }
+    // Markup does not leave this to the other operand.
+    if left.isMarkup {
+      throw .failed("can't multiply sequence by non-int of type '\(right.typeName)'")
+    }
   case .remainder:
     if let format = left.text {
       let result = try formattedByPercent(format, right, escaping: left.isMarkup)

@@ -189,7 +189,7 @@ func stripped(_ text: String, _ side: StripSide, _ characters: String? = nil) ->
   return String(scalars[start..<end])
 }
 
-/// Fields between runs of white space; the rest after `limit` cuts keeps its inner space.
+/// Fields between runs of white space; the rest after `limit` cuts keeps its space.
 func splitAtSpace(_ text: String, limit: Int) -> [String] {
   let scalars = Scalars(text.unicodeScalars)
   var fields: [String] = []
@@ -197,11 +197,7 @@ func splitAtSpace(_ text: String, limit: Int) -> [String] {
   while true {
     while index < scalars.count, isPythonSpace(scalars[index]) { index += 1 }
     guard index < scalars.count else { return fields }
-    if limit >= 0, fields.count == limit {
-      var end = scalars.count
-      while isPythonSpace(scalars[end - 1]) { end -= 1 }
-      return fields + [String(scalars[index..<end])]
-    }
+    if limit >= 0, fields.count == limit { return fields + [String(scalars[index...])] }
     let start = index
     while index < scalars.count, !isPythonSpace(scalars[index]) { index += 1 }
     fields.append(String(scalars[start..<index]))
