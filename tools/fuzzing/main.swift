@@ -19,6 +19,8 @@ private let target = environment("SLUICE_FUZZ_TARGET")
 /// For targets that read a path: a folder in memory.
 private let folder = environment("SLUICE_FUZZ_FOLDER")
 
+private let text = "[gMASK]<s> Héllo\n\n wörld's 12345 ▁\u{301}日本"
+
 /// libFuzzer's way in for programs with a `main` of their own.
 @_silgen_name("LLVMFuzzerRunDriver")
 private func runDriver(
@@ -52,7 +54,7 @@ private func fuzzJSON(_ bytes: Bytes) {
 private func fuzzTokenizer(_ bytes: Bytes) {
   let path = unsafe write(bytes, "tokenizer.json")
   guard let tokenizer = try? Tokenizer(tokenizerJSON: path),
-    let ids = try? tokenizer.encode("[gMASK]<s> Héllo\n\n wörld's 12345 ▁\u{301}日本", addSpecialTokens: true)
+    let ids = try? tokenizer.encode(text, addSpecialTokens: true)
   else { return }
   _ = try? tokenizer.decode(ids)
 }
