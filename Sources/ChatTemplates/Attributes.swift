@@ -23,7 +23,8 @@ func subscripted(_ value: Value, _ key: Value) throws(Fault) -> Value {
 private func missing(_ value: Value, attribute name: String) -> Value {
   let owner = value.isNone ? "None" : value.typeName
   return .undefined(
-    Undefined("\(quoted(owner == "None" ? owner : owner + " object")) has no attribute \(quoted(name))"))
+    Undefined(
+      "\(quoted(owner == "None" ? owner : owner + " object")) has no attribute \(quoted(name))"))
 }
 
 private func refused(_ value: Value, _ name: String) -> Value {

@@ -157,7 +157,9 @@ final class LoopState {
   }
 
   func changed(_ values: [Value]) throws(Fault) -> Bool {
-    if let lastChanged, try isEqual(.tuple(Elements(lastChanged)), .tuple(Elements(values))) { return false }
+    if let lastChanged, try isEqual(.tuple(Elements(lastChanged)), .tuple(Elements(values))) {
+      return false
+    }
     lastChanged = values
     return true
   }

@@ -24,7 +24,8 @@ import Testing
     #expect(
       isTooLarge("{% for x in [1] recursive %}{{ loop([x]) }}{% endfor %}"))
     #expect(
-      isTooLarge("{% macro f(x) %}{% for y in [[x]] %}{{ f(y) ~ 1 }}{% endfor %}{% endmacro %}{{ f(1) }}"))
+      isTooLarge(
+        "{% macro f(x) %}{% for y in [[x]] %}{{ f(y) ~ 1 }}{% endfor %}{% endmacro %}{{ f(1) }}"))
   }
 
   @Test(arguments: [
@@ -42,8 +43,10 @@ import Testing
 
   /// Left-deep chains nest in the tree without nesting in the text.
   @Test(arguments: [
-    ("x", "|upper"), ("x", ".a"), ("x", "[0]"), ("x", "()"), ("1", " + 1"), ("1", " is odd"), ("x", " or x"),
-    ("x", " ~ x"), ("1", " if 1 else 1"), ("1", " if 1"), ("1", " * 1"), ("x", " and x"), ("1", " < 1"),
+    ("x", "|upper"), ("x", ".a"), ("x", "[0]"), ("x", "()"), ("1", " + 1"), ("1", " is odd"),
+    ("x", " or x"),
+    ("x", " ~ x"), ("1", " if 1 else 1"), ("1", " if 1"), ("1", " * 1"), ("x", " and x"),
+    ("1", " < 1"),
     ("'a'", " 'a'"),
   ])
   func longChainsEnd(_ first: String, _ more: String) {
@@ -51,7 +54,8 @@ import Testing
   }
 
   @Test func textGrowsOnlySoFar() {
-    let doubling = "{% set ns = namespace(s='aaaaaaaa') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}"
+    let doubling =
+      "{% set ns = namespace(s='aaaaaaaa') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}"
     #expect(isTooLarge(doubling))
     #expect(isTooLarge("{{ 'ab' * 9999999999 }}"))
     #expect(isTooLarge("{{ [1] * 9999999999 }}"))
@@ -70,24 +74,34 @@ import Testing
 
   @Test func valuesThatHoldThemselvesEnd() {
     #expect(isTooLarge("{% set ns = namespace() %}{% set ns.me = [ns] %}{{ ns }}"))
-    let deep = "{% set ns = namespace(v=[]) %}{% for i in range(5000) %}{% set ns.v = [ns.v] %}{% endfor %}"
-    for use in ["{{ ns.v }}", "{{ ns.v == ns.v }}", "{{ ns.v|tojson }}", "{{ [ns.v, ns.v]|sort }}", ""] {
+    let deep =
+      "{% set ns = namespace(v=[]) %}{% for i in range(5000) %}{% set ns.v = [ns.v] %}{% endfor %}"
+    for use in [
+      "{{ ns.v }}", "{{ ns.v == ns.v }}", "{{ ns.v|tojson }}", "{{ [ns.v, ns.v]|sort }}", "",
+    ] {
       #expect(isTooLarge(deep + use))
     }
     // Every way to put a value into another, over and over.
     for step in [
-      "(ns.v,)", "{1: ns.v}", "dict(a=ns.v)", "ns.v|map('upper')", "ns.v|select", "ns.v|unique", "ns.v|items", "[ns.v.x]",
-      "[ns.v.count]", "[ns.v.copy]", "{'a': ns.v}.items()", "cycler(ns.v)", "joiner(ns.v)", "[ns.v]|batch(1)|list", "(ns.v, ns.v)",
-      "[ns.v]|slice(1)", "ns.v|reverse|reverse", "namespace(v=ns.v)", "[ns]", "[ns.v, {}.get]", "[ns.v][ns.v]", "ns.v|attr('copy')",
+      "(ns.v,)", "{1: ns.v}", "dict(a=ns.v)", "ns.v|map('upper')", "ns.v|select", "ns.v|unique",
+      "ns.v|items", "[ns.v.x]",
+      "[ns.v.count]", "[ns.v.copy]", "{'a': ns.v}.items()", "cycler(ns.v)", "joiner(ns.v)",
+      "[ns.v]|batch(1)|list", "(ns.v, ns.v)",
+      "[ns.v]|slice(1)", "ns.v|reverse|reverse", "namespace(v=ns.v)", "[ns]", "[ns.v, {}.get]",
+      "[ns.v][ns.v]", "ns.v|attr('copy')",
     ] {
-      let template = "{% set ns = namespace(v=[1]) %}{% for i in range(90000) %}{% set ns.v = \(step) %}{% endfor %}"
+      let template =
+        "{% set ns = namespace(v=[1]) %}{% for i in range(90000) %}{% set ns.v = \(step) %}{% endfor %}"
       _ = error(template + "{{ ns.v|string|length }}{{ ns.v|list }}")
     }
     _ = error(
-      "{% set ns = namespace(v=[1]) %}{% for i in range(90000) %}{% for x in ns.v %}{% set ns.v = loop %}{% break %}{% endfor %}{% endfor %}")
+      "{% set ns = namespace(v=[1]) %}{% for i in range(90000) %}{% for x in ns.v %}{% set ns.v = loop %}{% break %}{% endfor %}{% endfor %}"
+    )
     _ = error(
-      "{% set ns = namespace(v=[1]) %}{% for i in range(90000) %}{% macro m() %}{{ ns.v }}{% endmacro %}{% set ns.v = m %}{% endfor %}{{ ns.v() }}")
-    let wide = "{% set ns = namespace(v=[1]) %}{% for i in range(150) %}{% set ns.v = [ns.v, ns.v] %}{% endfor %}"
+      "{% set ns = namespace(v=[1]) %}{% for i in range(90000) %}{% macro m() %}{{ ns.v }}{% endmacro %}{% set ns.v = m %}{% endfor %}{{ ns.v() }}"
+    )
+    let wide =
+      "{% set ns = namespace(v=[1]) %}{% for i in range(150) %}{% set ns.v = [ns.v, ns.v] %}{% endfor %}"
     for use in ["{{ ns.v }}", "{{ ns.v|tojson }}"] { #expect(isTooLarge(wide + use)) }
     let twice =
       "{% set ns = namespace(v=[1], w=[1]) %}{% for i in range(150) %}{% set ns.v = [ns.v, ns.v] %}{% set ns.w = [ns.w, ns.w] %}{% endfor %}"
@@ -99,9 +113,12 @@ import Testing
   @Test func bytesOfAnyKindDoNotCrash() {
     var state: UInt64 = 42
     let words = [
-      "{{", "}}", "{%", "%}", "{#", "#}", "-", "+", " ", "\n", "for", "in", "if", "else", "set", "x", "(", ")", "[", "]",
-      "{", "}", "'", "\"", "|", ".", ",", ":", "=", "~", "1", "2.5", "upper", "is", "not", "messages", "endfor", "endif",
-      "macro", "endmacro", "raw", "endraw", "%", "*", "**", "/", "\\", "é", "loop", "range", "tojson", "\u{0}",
+      "{{", "}}", "{%", "%}", "{#", "#}", "-", "+", " ", "\n", "for", "in", "if", "else", "set",
+      "x", "(", ")", "[", "]",
+      "{", "}", "'", "\"", "|", ".", ",", ":", "=", "~", "1", "2.5", "upper", "is", "not",
+      "messages", "endfor", "endif",
+      "macro", "endmacro", "raw", "endraw", "%", "*", "**", "/", "\\", "é", "loop", "range",
+      "tojson", "\u{0}",
     ]
     for _ in 0..<20_000 {
       var bytes: [UInt8] = []
