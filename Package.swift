@@ -145,6 +145,19 @@ let package = Package(
   targets: targets
 )
 
+// libFuzzer's driver for the parsers. Only tools/fuzz builds it: it adds flags to all targets.
+if Context.environment["SLUICE_FUZZ"] != nil {
+  package.targets.append(
+    .executableTarget(
+      name: "fuzzing",
+      dependencies: [
+        "ChatTemplates", "Datasets", "JSON", "Safetensors", "SystemIO", "Tokenization",
+      ],
+      path: "tools/fuzzing",
+      // The gold linker fails on two `main`s, SwiftPM's and libFuzzer's.
+      linkerSettings: [.unsafeFlags(["-use-ld=lld"])]))
+}
+
 for target in package.targets where target.type != .system && target.name != "CKernels" {
   target.swiftSettings = [
     .strictMemorySafety(),
