@@ -7,6 +7,14 @@ package import Safetensors
 package import Tensors
 package import Transformer
 
+extension StoredTensor {
+  /// Lets a tile go that was just decoded: what is mapped at a time is a tile for each thread, however large the
+  /// weight. Small tiles stay until their Linear is released; giving them back costs more than they hold.
+  fileprivate func releaseTile(bytes: Range<Int>) {
+    if bytes.count >= 256 << 10 { release(bytes: bytes) }
+  }
+}
+
 /// A mapped bf16, f16 or f32 weight.
 package struct StoredWeight: WeightRows {
   package let tensor: StoredTensor
@@ -26,8 +34,7 @@ package struct StoredWeight: WeightRows {
       unsafe tensor.dtype.decode(
         base + range.lowerBound * rowBytes, count: range.count * columns, into: result)
     }
-    // Behind the cursor: what is mapped at a time is a tile for each thread, however large the weight.
-    tensor.release(bytes: range.lowerBound * rowBytes..<range.upperBound * rowBytes)
+    tensor.releaseTile(bytes: range.lowerBound * rowBytes..<range.upperBound * rowBytes)
   }
 }
 
@@ -70,7 +77,7 @@ package struct PackedWeight: WeightRows {
           result + offset * columns)
       }
     }
-    packed.release(bytes: range.lowerBound * words * 4..<range.upperBound * words * 4)
+    packed.releaseTile(bytes: range.lowerBound * words * 4..<range.upperBound * words * 4)
   }
 
   /// Zero points are packed along rows: row r is code r % n of word r / n.

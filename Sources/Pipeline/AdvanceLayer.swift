@@ -24,18 +24,11 @@ extension QuantizeModel {
         for block in next { try results.append(block) }
         let done = pass.reduce(0) { $0 + plan.blocks[$1].count }
         tokens += done
-        noteWork(operations: operations(layer, tokens: done))
+        noteWork(operations: Double(done) * layer.feedForwardOperations)
         reportProgress(.advance, layer: layer.index, tokensDone: tokens)
       }
       try finishStates(results)
     }
     weights.discard(layer.linears)
-  }
-
-  private func operations(_ layer: LayerSpec, tokens: Int) -> Double {
-    let perUnit =
-      layer.mlp.units.first.map { 6 * Double($0.gate.inputs) * Double($0.gate.outputs) } ?? 0
-    let active = layer.mlp.alwaysOn.count + (layer.mlp.router?.expertsPerToken ?? 0)
-    return Double(tokens) * Double(active) * perUnit
   }
 }

@@ -41,7 +41,8 @@ extension QuantizeModel {
           }
         }
         tokens += block.count
-        noteWork(operations: attendOperations(layer, tokens: block.count))
+        let context = Double(plan.run.longestSequence) / 2
+        noteWork(operations: Double(block.count) * layer.attendOperations(context: context))
         reportProgress(.attend, layer: layer.index, tokensDone: tokens)
       }
       try finishStates(results)
@@ -59,11 +60,6 @@ extension QuantizeModel {
       try write(claim.name, linear: claim.linear, from: smoothed, layer: layer)
     }
     weights.release(layer.attention.linears)
-  }
-
-  private func attendOperations(_ layer: LayerSpec, tokens: Int) -> Double {
-    let linears = layer.attention.linears
-    return 2 * Double(tokens) * linears.reduce(0.0) { $0 + Double($1.inputs) * Double($1.outputs) }
   }
 
   private func warnOfUnrouted(_ routed: [Int], layer: LayerSpec) {

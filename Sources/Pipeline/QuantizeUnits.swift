@@ -33,7 +33,7 @@ extension QuantizeModel {
           guard let statistics = statistics[unit] else { continue }
           statistics.add(
             units[unit].hidden(normed, weights: weights, workers: workers), workers: workers)
-          noteWork(operations: hiddenOperations(units[unit], tokens: block.count))
+          noteWork(operations: Double(block.count) * units[unit].hiddenOperations)
         }
         tokens += block.count
         reportProgress(.experts, layer: layer.index, tokensDone: tokens)
@@ -59,9 +59,5 @@ extension QuantizeModel {
       }
       weights.release(units[unit].linears)
     }
-  }
-
-  private func hiddenOperations(_ unit: GatedMLPSpec, tokens: Int) -> Double {
-    4 * Double(tokens) * Double(unit.gate.inputs) * Double(unit.gate.outputs)
   }
 }

@@ -65,6 +65,7 @@ package struct RunPlan: Sendable, Equatable {
   /// Blocks of tokens that advance together through the experts.
   package let blocksPerPass: Int
   package let tokens: Int
+  package let longestSequence: Int
   /// Layers that the calibration tokens run through.
   package let calibratedLayers: Int
   /// Tensor bytes of the output.
@@ -99,6 +100,7 @@ package struct RunPlan: Sendable, Equatable {
     steps = sizes.steps(unitsPerGroup: unitsPerGroup, blocksPerPass: blocksPerPass)
     self.budget = budget
     tokens = work.tokens
+    longestSequence = work.longestSequence
     calibratedLayers = work.calibratedLayers
     outputBytes = work.output.tensors.reduce(0) { $0 + $1.byteCount }
     let width = work.checkpoint.spec.hiddenSize * work.stateType.byteWidth
@@ -138,10 +140,9 @@ private struct Sizes {
     units = layers.map(\.mlp.units.count).max() ?? 1
   }
 
-  private var unitOperations: Double { 6 * Double(hidden) * Double(largestMLP) }
-
   func commitsOften(units: Int) -> Bool {
-    Double(units) * unitOperations * Double(work.tokens) <= Self.operationsPerCommit
+    let unit = 4 * Double(hidden) * Double(largestMLP)
+    return Double(units) * unit * Double(work.tokens) <= Self.operationsPerCommit
   }
 
   /// Every step at its largest moment. Weights are decoded a tile at a time and let go of behind it, so none counts whole.
@@ -196,8 +197,7 @@ private struct Sizes {
             ? common + attentionStatistics
               + [scratch, ("activations of a block", rows * 4 * hidden * float)] : [],
         ]),
-        operations: tokens * Double(layers.count)
-          * (4 * Double(hidden) * Double(queries + keys) + 4 * Double(queries) * context)),
+        operations: tokens * layers.reduce(0) { $0 + $1.attendOperations(context: context) }),
     ]
     let unitStatistics = [
       (
@@ -218,13 +218,14 @@ private struct Sizes {
             ? common + unitStatistics
               + [scratch, ("activations of a block", rows * hidden * float)] : [],
         ]),
-        operations: zip(layers, work.output.smoothings).reduce(0.0) { sum, layer in
-          layer.1.isEmpty ? sum : sum + Double(layer.0.mlp.units.count)
-        } * tokens * unitOperations * 2 / 3))
+        operations: tokens
+          * zip(layers, work.output.smoothings).reduce(0) { sum, layer in
+            let searched = layer.0.mlp.units.indices.filter { unit in
+              layer.1.contains { $0.tap == .hidden(unit) }
+            }
+            return searched.reduce(sum) { $0 + layer.0.mlp.units[$1].hiddenOperations }
+          }))
     if calibrates {
-      let active = layers.dropLast().reduce(0.0) {
-        $0 + Double($1.mlp.alwaysOn.count + ($1.mlp.router?.expertsPerToken ?? 0))
-      }
       result.append(
         StepPlan(
           "advance",
@@ -233,7 +234,9 @@ private struct Sizes {
               tiles, scratch,
               ("tokens in flight", blocksPerPass * rows * 3 * hidden * float),
               ("activations of an expert", rows * 2 * (hidden + largestMLP) * float),
-            ], operations: tokens * active * unitOperations))
+            ],
+          operations: tokens
+            * layers.dropLast().reduce(0) { $0 + $1.feedForwardOperations }))
     }
     return result
   }

@@ -1,0 +1,25 @@
+// How much arithmetic a layer is: floating-point operations of its matrix products, from its description alone.
+
+extension LinearSpec {
+  /// For one token.
+  var operations: Double { 2 * Double(inputs) * Double(outputs) }
+}
+
+extension LayerSpec {
+  /// The attention half, for one token that sees `context` tokens on average.
+  package func attendOperations(context: Double) -> Double {
+    attention.linears.reduce(0) { $0 + $1.operations }
+      + 4 * Double(attention.heads * attention.headDimension) * context
+  }
+
+  /// The feed-forward half, for one token: always-on units, and as many routed ones as a token is sent to.
+  package var feedForwardOperations: Double {
+    let chosen = mlp.routed.prefix(mlp.router?.expertsPerToken ?? 0)
+    return (mlp.alwaysOn + chosen).reduce(0) { $0 + $1.hiddenOperations + $1.down.operations }
+  }
+}
+
+extension GatedMLPSpec {
+  /// What the down projection reads, for one token.
+  package var hiddenOperations: Double { gate.operations + up.operations }
+}
