@@ -59,7 +59,8 @@ struct FullDiskTests {
 
   /// Writes until nothing more fits.
   private func fill(_ path: String) throws {
-    let descriptor = unsafe open(path, O_WRONLY | O_CREAT, 0o600)
+    // Programs that other tests start meanwhile would keep the file, and its space, after it is removed.
+    let descriptor = unsafe open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
     if descriptor < 0 { throw SystemError(path: path, call: "open", code: errno) }
     defer { close(descriptor) }
     for size in [1 << 20, 4096] {
