@@ -119,10 +119,17 @@ private struct Sizes {
   private let largestInput: Int
   /// Tokens of the largest block.
   private let rows: Int
+  /// Units of the layer that has most.
   let units: Int
+  /// Of one of those.
+  private let unitOperations: Double
+  private let operations: (attend: Double, experts: Double, advance: Double)
 
-  /// What the process holds before any work: code, Swift's runtime, OpenBLAS and its threads, tokens and headers.
+  /// What the process holds before any work: code, Swift's runtime, OpenBLAS and its threads.
   private static let processBytes = 64 << 20
+  /// What is kept of a source tensor and the output tensors it becomes: names, shapes, places. Measured on the 44,691
+  /// tensors of GLM-4.7's shapes.
+  private static let tensorBytes = 4 << 10
   /// OpenBLAS's packing buffers for each calling thread, as far as they are touched.
   private static let blasBytes = 12 << 20
   /// Arithmetic after which a commit is due: about a minute on a small machine.
@@ -137,12 +144,29 @@ private struct Sizes {
     largestMLP = mlps.map(\.gate.outputs).max() ?? 0
     largestInput = layers.flatMap(\.linears).map(\.inputs).max() ?? 0
     rows = work.blocks.max() ?? 0
-    units = layers.map(\.mlp.units.count).max() ?? 1
+    let widest = layers.max { $0.mlp.units.count < $1.mlp.units.count }
+    units = widest?.mlp.units.count ?? 1
+    unitOperations = widest?.mlp.units.last?.hiddenOperations ?? 0
+
+    let tokens = Double(work.tokens)
+    let context = Double(work.longestSequence) / 2
+    let calibrated = layers.prefix(work.calibratedLayers)
+    var experts = 0.0
+    for (layer, smoothings) in zip(calibrated, work.output.smoothings) {
+      let searched = Set(smoothings.map(\.tap))
+      for (unit, mlp) in layer.mlp.units.enumerated() where searched.contains(.hidden(unit)) {
+        experts += mlp.hiddenOperations
+      }
+    }
+    operations = (
+      attend: tokens * calibrated.reduce(0) { $0 + $1.attendOperations(context: context) },
+      experts: tokens * experts,
+      advance: tokens * calibrated.dropLast().reduce(0) { $0 + $1.feedForwardOperations }
+    )
   }
 
   func commitsOften(units: Int) -> Bool {
-    let unit = 4 * Double(hidden) * Double(largestMLP)
-    return Double(units) * unit * Double(work.tokens) <= Self.operationsPerCommit
+    Double(units) * unitOperations * Double(work.tokens) <= Self.operationsPerCommit
   }
 
   /// Every step at its largest moment. Weights are decoded a tile at a time and let go of behind it, so none counts whole.
@@ -156,6 +180,7 @@ private struct Sizes {
     let weightBytes = work.checkpoint.weights.tensor(attention.query.weight).dtype.byteWidth
     let common: [(String, Int)] = [
       ("the process and its libraries", Self.processBytes),
+      ("names and headers", work.checkpoint.model.tensors.count * Self.tensorBytes),
       ("BLAS buffers", threads * Self.blasBytes),
     ]
     let tiles = (
@@ -175,9 +200,6 @@ private struct Sizes {
       moments.max { a, b in a.reduce(0) { $0 + $1.1 } < b.reduce(0) { $0 + $1.1 } } ?? []
     }
 
-    let tokens = Double(work.tokens)
-    let layers = work.checkpoint.spec.layers.prefix(work.calibratedLayers)
-    let context = Double(work.longestSequence) / 2
     let attentionStatistics = [
       ("statistics", (2 * hidden + queries) * 16),
       ("Gram matrices", isGram ? (2 * hidden * hidden + queries * queries) * float : 0),
@@ -197,7 +219,7 @@ private struct Sizes {
             ? common + attentionStatistics
               + [scratch, ("activations of a block", rows * 4 * hidden * float)] : [],
         ]),
-        operations: tokens * layers.reduce(0) { $0 + $1.attendOperations(context: context) }),
+        operations: operations.attend),
     ]
     let unitStatistics = [
       (
@@ -218,13 +240,7 @@ private struct Sizes {
             ? common + unitStatistics
               + [scratch, ("activations of a block", rows * hidden * float)] : [],
         ]),
-        operations: tokens
-          * zip(layers, work.output.smoothings).reduce(0) { sum, layer in
-            let searched = layer.0.mlp.units.indices.filter { unit in
-              layer.1.contains { $0.tap == .hidden(unit) }
-            }
-            return searched.reduce(sum) { $0 + layer.0.mlp.units[$1].hiddenOperations }
-          }))
+        operations: operations.experts))
     if calibrates {
       result.append(
         StepPlan(
@@ -235,8 +251,7 @@ private struct Sizes {
               ("tokens in flight", blocksPerPass * rows * 3 * hidden * float),
               ("activations of an expert", rows * 2 * (hidden + largestMLP) * float),
             ],
-          operations: tokens
-            * layers.dropLast().reduce(0) { $0 + $1.feedForwardOperations }))
+          operations: operations.advance))
     }
     return result
   }

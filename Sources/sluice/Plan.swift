@@ -29,6 +29,7 @@ struct Plan: ParsableCommand {
     let plan = try QuantizePlan(options)
     let rate = Gemm.measuredRate(workers: Workers(threads: options.threads))
     let seconds = plan.run.operations / rate
+    for line in plan.data.map(dataLines) ?? [] { Console.error(line) }
     for warning in plan.warnings { Console.error("warning: \(warning)") }
     Console.out(
       json

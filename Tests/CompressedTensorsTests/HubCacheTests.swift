@@ -55,13 +55,13 @@ private struct SmallCache {
       HubCache { environment[$0] }.path
     }
     let all = [
-      "HF_HUB_CACHE": "/hub", "HF_HOME": "/hf", "XDG_CACHE_HOME": "/xdg", "HOME": "/home/u",
+      "HF_HUB_CACHE": "/hub", "HF_HOME": "/hf", "XDG_CACHE_HOME": "/xdg", "HOME": "/users/u",
     ]
     #expect(path(all) == "/hub")
     #expect(path(all.filter { $0.key != "HF_HUB_CACHE" }) == "/hf/hub")
-    #expect(path(["HF_HUB_CACHE": "", "HF_HOME": "~/hf", "HOME": "/home/u"]) == "/home/u/hf/hub")
-    #expect(path(["XDG_CACHE_HOME": "/xdg", "HOME": "/home/u"]) == "/xdg/huggingface/hub")
-    #expect(path(["HOME": "/home/u"]) == "/home/u/.cache/huggingface/hub")
+    #expect(path(["HF_HUB_CACHE": "", "HF_HOME": "~/hf", "HOME": "/users/u"]) == "/users/u/hf/hub")
+    #expect(path(["XDG_CACHE_HOME": "/xdg", "HOME": "/users/u"]) == "/xdg/huggingface/hub")
+    #expect(path(["HOME": "/users/u"]) == "/users/u/.cache/huggingface/hub")
   }
 
   @Test(arguments: ["", "@main", "@v1", "@refs/pr/1", "@\(SmallCache.commit)"])
