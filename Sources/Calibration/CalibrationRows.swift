@@ -1,7 +1,7 @@
 // Where calibration rows come from: a data set on disk, or the chats that come with the program.
 
-package import Datasets
 internal import CBuiltinChats
+package import Datasets
 internal import JSON
 
 /// Rows to choose from.

@@ -1,11 +1,11 @@
 // A Hugging Face model folder, opened and checked: config, description, and every tensor claimed exactly once.
 
-internal import Transformer
 package import JSON
 package import Models
 package import Safetensors
 internal import SystemIO
 internal import Tensors
+internal import Transformer
 
 /// A checkpoint that is not what its config.json says.
 package enum CheckpointError: Error, CustomStringConvertible, Equatable {

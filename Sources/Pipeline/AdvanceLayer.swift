@@ -1,7 +1,7 @@
 // The end of a layer: the hidden states of the next one, from the original weights.
 
-internal import CompressedTensors
 internal import Calibration
+internal import CompressedTensors
 internal import Planning
 internal import ScratchStore
 internal import Tensors

@@ -1,10 +1,10 @@
 // The first half of a layer: its attention over all calibration tokens, and the smoothings around it.
 
 internal import Calibration
-internal import Models
-internal import Planning
 internal import CompressedTensors
 internal import LinearAlgebra
+internal import Models
+internal import Planning
 internal import Quantization
 internal import ScratchStore
 internal import Tensors

@@ -1,8 +1,8 @@
 // The first unit of a run: tensors that stay as they are, and the embeddings of the calibration tokens.
 
-internal import Models
-internal import CompressedTensors
 internal import Calibration
+internal import CompressedTensors
+internal import Models
 internal import Planning
 internal import Safetensors
 internal import ScratchStore

@@ -1,10 +1,10 @@
 // A checkpoint, plain or quantized, over token sequences, layer by layer: likelihood, and distance to a reference.
 
-internal import Models
 package import Calibration
 internal import CompressedTensors
 internal import Glibc
 internal import LinearAlgebra
+internal import Models
 internal import Quantization
 internal import ScratchStore
 internal import SystemIO

@@ -1,11 +1,9 @@
 // The run: copy what stays, then for each layer attend, experts, advance; commit after each.
 
-internal import Models
-internal import Calibration
 internal import CompressedTensors
-internal import Glibc
 internal import JSON
 internal import LinearAlgebra
+internal import Models
 internal import Planning
 internal import Quantization
 internal import Recipes

@@ -1,18 +1,8 @@
 // Everything a user can say about a run.
 
-internal import Models
 package import Calibration
-internal import CompressedTensors
-internal import Glibc
-internal import JSON
-internal import LinearAlgebra
-internal import Planning
 package import Quantization
 package import Recipes
-internal import Safetensors
-internal import SystemIO
-internal import Tensors
-internal import Transformer
 
 /// Everything a user can say about a run.
 package struct QuantizeOptions: Sendable {

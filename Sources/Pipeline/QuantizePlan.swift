@@ -1,16 +1,14 @@
 // The inputs of a run, opened, checked and planned before anything is written.
 
-internal import Models
 internal import Calibration
 package import CompressedTensors
-internal import Glibc
 internal import JSON
 internal import LinearAlgebra
+internal import Models
 package import Planning
 internal import Quantization
 internal import Recipes
 internal import Safetensors
-internal import SystemIO
 internal import Tensors
 internal import Transformer
 

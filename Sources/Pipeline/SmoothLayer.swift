@@ -1,11 +1,11 @@
 // One smoothing of a layer: from statistics to the scale that is written.
 
-internal import Models
-internal import SystemIO
 internal import CompressedTensors
 internal import LinearAlgebra
+internal import Models
 internal import Quantization
 internal import Safetensors
+internal import SystemIO
 internal import Tensors
 internal import Transformer
 

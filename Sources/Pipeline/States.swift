@@ -1,10 +1,10 @@
 // Hidden states in scratch, by kind and layer.
 
-internal import LinearAlgebra
-internal import Safetensors
-internal import CompressedTensors
-internal import Models
 internal import Calibration
+internal import CompressedTensors
+internal import LinearAlgebra
+internal import Models
+internal import Safetensors
 internal import ScratchStore
 internal import SystemIO
 internal import Tensors

@@ -1,8 +1,8 @@
 // What a run will need, from shapes alone: memory by step, disk, arithmetic, and the sizes of its passes.
 
-internal import Models
 internal import CompressedTensors
 internal import LinearAlgebra
+internal import Models
 internal import Quantization
 internal import Safetensors
 internal import Tensors

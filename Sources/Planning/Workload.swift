@@ -1,10 +1,10 @@
 // What there is to do: a model, a scheme, and the sizes of the calibration data.
 
-internal import Safetensors
-internal import Models
 package import Calibration
 package import CompressedTensors
+internal import Models
 package import Quantization
+internal import Safetensors
 package import Tensors
 
 /// Everything that the plan of a run depends on but the budget.

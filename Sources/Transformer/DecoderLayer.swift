@@ -1,8 +1,8 @@
 // The forward pass of one decoder layer from its spec and weights, with taps where Linears read.
 
+internal import CKernels
 package import LinearAlgebra
 package import Tensors
-internal import CKernels
 
 extension LayerSpec {
   /// x + attention(norm(x)), `[T, H]`. `tap` sees the inputs of the attention's Linears.

@@ -1,9 +1,9 @@
 // A data set as a model will see it: rendered, tokenized, counted.
 
-internal import Models
 internal import Calibration
 internal import CompressedTensors
 internal import JSON
+internal import Models
 internal import SystemIO
 
 struct DataListing {

@@ -1,15 +1,15 @@
 // sluice inspect: what is in a model folder, an output, or a safetensors file.
 
-internal import Models
-internal import Transformer
-internal import Quantization
 import ArgumentParser
 internal import CompressedTensors
 internal import JSON
+internal import Models
 internal import Planning
+internal import Quantization
 internal import Safetensors
 internal import SystemIO
 internal import Tensors
+internal import Transformer
 
 struct Inspect: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -1,10 +1,10 @@
 // sluice plan: what a run will need, before it runs.
 
-internal import Models
-internal import CompressedTensors
 import ArgumentParser
+internal import CompressedTensors
 internal import JSON
 internal import LinearAlgebra
+internal import Models
 internal import Pipeline
 internal import Planning
 

@@ -2,8 +2,8 @@
 
 import CKernels
 import Glibc
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct ActivationTests {
   private func sigmoid(_ x: Double) -> Double { 1 / (1 + exp(-x)) }

@@ -1,8 +1,8 @@
 // bf16 and f16 against Swift's own Float16 and a bf16 computed by comparing distances.
 
 import CKernels
-import TestSupport
 import Testing
+import TestSupport
 
 /// The nearest bf16, by its distance to the two neighbours; ties go to the even one.
 func nearestBFloat16(_ value: Float) -> UInt16 {

@@ -2,8 +2,8 @@
 
 import CKernels
 import Glibc
-import TestSupport
 import Testing
+import TestSupport
 
 private struct Rounding: CustomTestStringConvertible, Sendable {
   let bits: Int

@@ -1,8 +1,8 @@
 // Sums against Double.
 
 import CKernels
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct ReduceTests {
   private func isClose(_ found: Double, _ expected: Double, magnitude: Double) -> Bool {

@@ -4,8 +4,8 @@ import Calibration
 import ScratchStore
 import SystemIO
 import Tensors
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct TokenBlockTests {
   @Test(arguments: [

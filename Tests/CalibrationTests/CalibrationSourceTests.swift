@@ -4,8 +4,8 @@ import Calibration
 import Datasets
 import JSON
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct CalibrationSourceTests {
   /// A folder with the tokenizer and the chat template of a small GLM-4.

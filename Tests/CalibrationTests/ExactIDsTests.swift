@@ -4,8 +4,8 @@ import Calibration
 import Datasets
 import JSON
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 private let folder = fixturePath("chats")
 private let chats = folder + "/ultrachat.parquet"

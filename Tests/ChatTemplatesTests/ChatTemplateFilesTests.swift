@@ -3,8 +3,8 @@
 import ChatTemplates
 import JSON
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct ChatTemplateFilesTests {
   private func withFolder(

@@ -4,8 +4,8 @@ import ChatTemplates
 import Glibc
 import JSON
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct GoldenTests {
   @Test func everyProbeOfTheLanguageGivesWhatJinja2Gives() throws {

@@ -3,8 +3,8 @@
 import ChatTemplates
 import JSON
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 /// What a render gave: text, or the class of its error and the line.
 struct Outcome: Equatable, CustomStringConvertible {

@@ -6,8 +6,8 @@ import Models
 import Safetensors
 import SystemIO
 import Tensors
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct CheckpointTests {
   private let fixture = "forward/local-experts-f16"

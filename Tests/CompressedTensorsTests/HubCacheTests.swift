@@ -4,8 +4,8 @@ import CompressedTensors
 import Glibc
 import Models
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 /// A cache with one model of one commit, whose files are links into `blobs/`.
 private struct SmallCache {

@@ -5,8 +5,8 @@ import Models
 import Quantization
 import Safetensors
 import Tensors
-import TestSupport
 import Testing
+import TestSupport
 import Transformer
 
 @Suite struct OutputPlanTests {

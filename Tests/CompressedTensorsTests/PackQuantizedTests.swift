@@ -9,8 +9,8 @@ import Safetensors
 import Synchronization
 import SystemIO
 import Tensors
-import TestSupport
 import Testing
+import TestSupport
 import Transformer
 
 /// A scheme of `fixtures/rtn/bf16`, and the share of codes in which bf16 quotients may differ from float32 ones.

@@ -4,8 +4,8 @@ import CompressedTensors
 import JSON
 import Quantization
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct QuantizationConfigTests {
   private func block(_ folder: String) throws -> JSONValue {

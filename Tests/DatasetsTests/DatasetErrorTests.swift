@@ -2,8 +2,8 @@ import Datasets
 import Glibc
 import JSON
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 private let fixtures = fixturePath("datasets")
 

@@ -1,8 +1,8 @@
 import Datasets
 import JSON
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct DatasetTests {
   @Test func theFilesOfAFolderAreReadInNameOrderAndTheOthersReported() throws {

@@ -1,8 +1,8 @@
 import Datasets
 import JSON
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 /// SplitMix64: the same numbers in every run.
 struct SeededGenerator: RandomNumberGenerator {

@@ -2,8 +2,8 @@ import Datasets
 import Glibc
 import JSON
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 /// What a reader gives, one short string a row: the JSON of the row, or `! problem`.
 func rows(_ dataset: Dataset) throws -> [String] {

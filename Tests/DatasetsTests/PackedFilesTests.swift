@@ -1,8 +1,8 @@
 import Datasets
 import JSON
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 /// `bytes` as the ending of `name` says, without compressing them: what gzip calls stored and zstd raw.
 func packed(_ bytes: [UInt8], as name: String) throws -> [UInt8] {

@@ -4,8 +4,8 @@ import Glibc
 import JSON
 import Safetensors
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 let fixtureModel = fixturePath("glm4-moe-4m")
 let fixtureCalibration = fixturePath("calibration.jsonl")

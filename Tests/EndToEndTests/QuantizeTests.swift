@@ -4,8 +4,8 @@ import CompressedTensors
 import JSON
 import Safetensors
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct QuantizeTests {
   @Test func theFixtureModelBecomesACheckpointThatVerifies() throws {

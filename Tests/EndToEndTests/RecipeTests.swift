@@ -2,8 +2,8 @@
 
 import Glibc
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct RecipeTests {
   private func recipe(_ name: String) -> [String] { ["--recipe", fixturePath("recipes/\(name)")] }

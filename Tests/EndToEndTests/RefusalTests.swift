@@ -2,8 +2,8 @@
 
 import Glibc
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 /// Exit code 1, one `error:` line, last, which holds all `fragments`.
 func expectRefusal(

@@ -2,8 +2,8 @@
 
 import Glibc
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 private let options = [
   "--calibration", fixtureCalibration, "--samples", "16", "--ignore", "model.layers.0.*",

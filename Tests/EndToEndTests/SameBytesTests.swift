@@ -1,8 +1,8 @@
 // The same bytes for every number of threads and every memory.
 
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 /// Few rows, several token blocks, layer 0 left alone.
 private let options = [

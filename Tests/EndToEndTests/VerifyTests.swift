@@ -1,8 +1,8 @@
 // sluice verify as a script sees it: the exit code tells, stdout says what.
 
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct VerifyTests {
   /// An output made with `options`, then changed by `spoil`.

@@ -2,8 +2,8 @@
 
 import LinearAlgebra
 import Tensors
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct GemmTests {
   private func naive(_ x: Matrix, _ weight: Matrix, bias: [Float]?) -> [Float] {

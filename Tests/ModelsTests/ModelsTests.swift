@@ -4,8 +4,8 @@ import JSON
 import Models
 import Safetensors
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 import Transformer
 
 @Suite struct ModelsTests {

@@ -5,8 +5,8 @@ import CompressedTensors
 import Pipeline
 import Safetensors
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct EvaluateModelTests {
   /// Mean negative log-likelihood from transformers' log-probabilities.

@@ -7,8 +7,8 @@ import Pipeline
 import Planning
 import Quantization
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 import Transformer
 
 @Suite struct QuantizeModelTests {

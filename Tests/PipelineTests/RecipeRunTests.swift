@@ -7,8 +7,8 @@ import Pipeline
 import Quantization
 import Recipes
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct RecipeRunTests {
   private func choices(_ output: String) throws -> [JSONObject] {

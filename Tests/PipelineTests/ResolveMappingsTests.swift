@@ -4,8 +4,8 @@ import CompressedTensors
 import Models
 import Pipeline
 import Recipes
-import TestSupport
 import Testing
+import TestSupport
 import Transformer
 
 @Suite struct ResolveMappingsTests {

@@ -6,8 +6,8 @@ import Pipeline
 import Quantization
 import Safetensors
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct VerifyModelTests {
   /// An output of the small run, changed by `damage`, and what verify makes of it.

@@ -9,8 +9,8 @@ import Quantization
 import Safetensors
 import SystemIO
 import Tensors
-import TestSupport
 import Testing
+import TestSupport
 import Transformer
 
 /// A case of `fixtures/awq` with the statistics of every activation of the layers that the peer searched.

@@ -3,8 +3,8 @@
 import LinearAlgebra
 import Quantization
 import Tensors
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct RoundingTests {
   @Test func presetsAreThePeers() {

@@ -4,8 +4,8 @@ import Glibc
 import LinearAlgebra
 import Quantization
 import Tensors
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct SmoothingSearchTests {
   private let scheme = QuantScheme(bits: 4, groupSize: 32, isSymmetric: true)

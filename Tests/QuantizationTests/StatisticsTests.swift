@@ -3,8 +3,8 @@
 import LinearAlgebra
 import Quantization
 import Tensors
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct StatisticsTests {
   private func collect(_ blocks: [Matrix], channels: Int, threads: Int) -> ActivationStatistics {

@@ -3,8 +3,8 @@
 import Quantization
 import Recipes
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct RecipeErrorTests {
   /// The sentence about a recipe that is refused.

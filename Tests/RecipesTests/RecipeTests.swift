@@ -3,8 +3,8 @@
 import Quantization
 import Recipes
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 func recipe(_ text: String) throws(RecipeError) -> Recipe {
   try Recipe(text: text, file: "recipe.yaml")

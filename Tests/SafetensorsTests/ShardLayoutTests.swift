@@ -3,8 +3,8 @@
 import JSON
 import Safetensors
 import Tensors
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct ShardLayoutTests {
   private let tensors = [

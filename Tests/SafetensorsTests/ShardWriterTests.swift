@@ -6,8 +6,8 @@ import JSON
 import Safetensors
 import SystemIO
 import Tensors
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct ShardWriterTests {
   private let specs = (0..<20).map { number in

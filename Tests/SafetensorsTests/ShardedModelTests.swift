@@ -5,8 +5,8 @@ import JSON
 import Safetensors
 import SystemIO
 import Tensors
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct ShardedModelTests {
   private func put(_ text: String, _ path: String) throws {

@@ -3,8 +3,8 @@
 import ScratchStore
 import SystemIO
 import Tensors
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct ScratchStoreTests {
   /// Values as this type holds them, with the extremes.

@@ -2,8 +2,8 @@
 
 import Glibc
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct AtomicReplaceTests {
   @Test func aFileIsCreatedAndReplacedWithoutLeftovers() throws {

@@ -2,8 +2,8 @@
 
 import Glibc
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct FileLockTests {
   @Test func aSecondHolderIsTurnedAwayUntilTheFirstIsGone() throws {

@@ -2,8 +2,8 @@
 
 import Glibc
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct FileSystemTests {
   @Test(arguments: [0, 1, 1 << 20, (1 << 20) + 1, 3_000_000])

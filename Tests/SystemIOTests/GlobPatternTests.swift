@@ -1,6 +1,6 @@
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct GlobPatternTests {
   @Test func matchesAreSortedExistingPaths() throws {

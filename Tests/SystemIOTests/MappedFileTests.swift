@@ -2,8 +2,8 @@
 
 import Glibc
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 // One after the other: resident memory belongs to the process.
 @Suite(.serialized) struct MappedFileTests {

@@ -2,8 +2,8 @@
 
 import Glibc
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct OutputFileTests {
   private func write(_ bytes: [UInt8], to file: OutputFile, at offset: Int) throws {

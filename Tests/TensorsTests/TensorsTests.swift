@@ -1,8 +1,8 @@
 // Element types, shapes and the matrix.
 
 import Tensors
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct TensorsTests {
   @Test func sizesAreCheckedForOverflow() {

@@ -2,8 +2,8 @@
 
 import JSON
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 import Tokenization
 
 private let families = [

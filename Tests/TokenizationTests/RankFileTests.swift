@@ -1,8 +1,8 @@
 // Files of ranks: the scheme that their name tells, and what is wrong with a line.
 
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 import Tokenization
 
 /// The 256 bytes in base64, one a line; a token of one byte takes two digits and two pads.

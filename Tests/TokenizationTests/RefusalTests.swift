@@ -2,8 +2,8 @@
 
 import JSON
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 import Tokenization
 
 /// A tokenizer that is accepted, one component a line for the tests to replace.

@@ -3,8 +3,8 @@
 import Dispatch
 import JSON
 import SystemIO
-import TestSupport
 import Testing
+import TestSupport
 import Tokenization
 
 @Suite struct TokenizerTests {

@@ -3,8 +3,8 @@
 import Glibc
 import LinearAlgebra
 import Tensors
-import TestSupport
 import Testing
+import TestSupport
 import Transformer
 
 @Suite struct AttentionTests {

@@ -6,8 +6,8 @@ import LinearAlgebra
 import Models
 import Safetensors
 import Tensors
-import TestSupport
 import Testing
+import TestSupport
 import Transformer
 
 let forwardCases = [

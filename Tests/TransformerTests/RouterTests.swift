@@ -2,8 +2,8 @@
 
 import LinearAlgebra
 import Tensors
-import TestSupport
 import Testing
+import TestSupport
 import Transformer
 
 @Suite struct RouterTests {

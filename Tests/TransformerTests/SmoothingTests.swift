@@ -4,8 +4,8 @@ import CompressedTensors
 import LinearAlgebra
 import Models
 import Tensors
-import TestSupport
 import Testing
+import TestSupport
 import Transformer
 
 @Suite struct SmoothingTests {
