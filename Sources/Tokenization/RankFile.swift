@@ -46,7 +46,7 @@ extension Tokenizer {
   /// Source: `tokenization_hy.py` of tencent/Hunyuan-A13B-Instruct: 210 special tokens follow the
   /// ranks. Text is composed as of Unicode 9; the Python code does it as of its own version.
   private init(hunyuanFolder folder: String) throws(TokenizerError) {
-    let ranks = try RankFile("\(folder)/hy.tiktoken")
+    let ranks = try RankFile("\(folder)/hy.tiktoken", renumbers: true)
     let names =
       ["<|endoftext|>", "<|startoftext|>", "<|bos|>", "<|eos|>", "<|pad|>"]
       + (0..<205).map { "<|extra_\($0)|>" }
@@ -121,7 +121,9 @@ private func addedNames(_ path: String) throws(TokenizerError) -> [Int32: String
 private struct RankFile {
   let tokens: [(text: [UInt8], id: Int32)]
 
-  init(_ path: String) throws(TokenizerError) {
+  /// - Parameter renumbers: whether tokens are counted as they come, repeated ones passed over, and
+  ///   the ranks in the file ignored. `tokenization_hy.py` reads its file so.
+  init(_ path: String, renumbers: Bool = false) throws(TokenizerError) {
     let bytes: [UInt8]
     do throws(SystemError) {
       bytes = try FileSystem.readFile(path)
@@ -142,11 +144,16 @@ private struct RankFile {
         throw .badRank(
           path: path, line: index + 1, problem: "expected a token in base64 and its rank")
       }
+      let isNew = seen.insert(text).inserted
+      if renumbers {
+        if isNew { tokens.append((text, Int32(tokens.count))) }
+        continue
+      }
       guard Int(rank) == tokens.count else {
         throw .badRank(
           path: path, line: index + 1, problem: "expected rank \(tokens.count), found \(rank)")
       }
-      guard seen.insert(text).inserted else {
+      guard isNew else {
         throw .badRank(path: path, line: index + 1, problem: "the token has a rank already")
       }
       tokens.append((text, rank))

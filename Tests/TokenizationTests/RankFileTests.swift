@@ -38,6 +38,17 @@ private func problem(_ lines: [String], name: String = "tiktoken.model") throws 
     }
   }
 
+  @Test func hunyuanTokensAreCountedAsTheyComeAndRepeatedOnesPassedOver() throws {
+    try withTemporaryFolder { folder in
+      let lines = byteRanks() + ["aGU= 256", "YQ== 257", "aGU= 258", "aGVs 300", ""]
+      try replaceFile("\(folder)/hy.tiktoken", with: Array(lines.joined(separator: "\n").utf8))
+      let tokenizer = try Tokenizer(folder: folder)
+      #expect(tokenizer.vocabularySize == 258 + 210)
+      #expect(
+        try tokenizer.encode("hela<|endoftext|>", addSpecialTokens: true) == [257, 97, 258])
+    }
+  }
+
   @Test func badLinesAreNamed() throws {
     let ranks = byteRanks()
     #expect(try problem(ranks) == "nothing")
