@@ -10,7 +10,7 @@ struct Quantize: ParsableCommand {
     abstract: "Quantize a checkpoint with AWQ, within the memory you name.",
     discussion: """
       Progress goes to stderr. Ctrl-C finishes the unit in work, commits it and exits with 130; the \
-      same command then goes on, also after a crash or a power loss, and gives the same bytes.
+      same command then goes on, also after a crash, and gives the same bytes.
 
       EXAMPLES
         sluice quantize GLM-4.6 -o GLM-4.6-W4A16 --memory 8GiB
