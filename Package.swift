@@ -20,7 +20,6 @@ let targets: [Target] = [
   .target(name: "JSON"),
   .target(name: "Tensors", dependencies: ["CKernels"]),
   .target(name: "Safetensors", dependencies: ["JSON", "SystemIO", "Tensors"]),
-  .target(name: "ScratchStore", dependencies: ["CKernels", "CZstd", "SystemIO", "Tensors"]),
   .target(name: "Tokenization", dependencies: ["COniguruma", "JSON", "SystemIO"]),
 
   // Text: rows of data sets, prompts, token ids.
@@ -29,6 +28,8 @@ let targets: [Target] = [
 
   // Numbers: matrices, one decoder layer, rounding.
   .target(name: "LinearAlgebra", dependencies: ["CKernels", "COpenBLAS", "Tensors"]),
+  .target(
+    name: "ScratchStore", dependencies: ["CKernels", "CZstd", "LinearAlgebra", "SystemIO", "Tensors"]),
   .target(name: "Transformer", dependencies: ["CKernels", "LinearAlgebra", "Tensors"]),
   .target(name: "Quantization", dependencies: ["CKernels", "LinearAlgebra", "Tensors"]),
 
@@ -46,14 +47,14 @@ let targets: [Target] = [
   .target(
     name: "Calibration",
     dependencies: [
-      "CBuiltinChats", "ChatTemplates", "Datasets", "JSON", "ScratchStore", "SystemIO", "Tensors",
-      "Tokenization",
+      "CBuiltinChats", "ChatTemplates", "Datasets", "JSON", "LinearAlgebra", "ScratchStore",
+      "SystemIO", "Tensors", "Tokenization",
     ]),
   .target(
     name: "Planning",
     dependencies: [
       "Calibration", "CompressedTensors", "LinearAlgebra", "Models", "Quantization", "Safetensors",
-      "Tensors", "Transformer",
+      "ScratchStore", "Tensors", "Transformer",
     ]),
 
   // The run, and the command line.
@@ -92,7 +93,8 @@ let targets: [Target] = [
     name: "SafetensorsTests",
     dependencies: ["JSON", "Safetensors", "SystemIO", "Tensors", "TestSupport"]),
   .testTarget(
-    name: "ScratchStoreTests", dependencies: ["ScratchStore", "SystemIO", "Tensors", "TestSupport"]),
+    name: "ScratchStoreTests",
+    dependencies: ["LinearAlgebra", "ScratchStore", "SystemIO", "Tensors", "TestSupport"]),
   .testTarget(
     name: "LinearAlgebraTests", dependencies: ["LinearAlgebra", "Tensors", "TestSupport"]),
   .testTarget(
@@ -121,7 +123,8 @@ let targets: [Target] = [
   .testTarget(
     name: "CalibrationTests",
     dependencies: [
-      "Calibration", "Datasets", "JSON", "ScratchStore", "SystemIO", "Tensors", "TestSupport",
+      "Calibration", "Datasets", "JSON", "LinearAlgebra", "ScratchStore", "SystemIO", "Tensors",
+      "TestSupport",
     ]),
   .testTarget(
     name: "PipelineTests",

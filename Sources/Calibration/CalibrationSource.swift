@@ -37,12 +37,18 @@ package struct CalibrationSource: Sendable {
   ///
   /// - Parameters:
   ///   - model: the folder with the tokenizer and the chat template.
+  ///   - willTokenize: sees the size of the tokenizer's file before it is read.
   ///   - used: sees every row that is used.
   package func load(
-    model: String, vocabularySize: Int, used: (UsedRow) throws -> Void = { _ in }
+    model: String, vocabularySize: Int, willTokenize: (Int) throws -> Void = { _ in },
+    used: (UsedRow) throws -> Void = { _ in }
   ) throws -> CalibrationData {
     let rows: CalibrationRows = try path.map { .dataset(try Dataset(path: $0)) } ?? .builtIn
     let column = try rows.column(path: name, named: textColumn)
+    if case .inputIDs = column {
+    } else {
+      try willTokenize(tokenizerBytes(model: model))
+    }
     let encoder = try encoder(for: column, model: model, vocabularySize: vocabularySize)
     return try CalibrationData(
       rows, path: name, encoder: encoder, selection: selection, used: used)
@@ -66,6 +72,14 @@ package struct CalibrationSource: Sendable {
     return RowEncoder(
       column: column, vocabularySize: vocabularySize, tokenizer: tokenizer, template: template,
       addsSpecialTokens: addsSpecialTokens)
+  }
+
+  /// Of the largest file that a tokenizer may be made from.
+  private func tokenizerBytes(model: String) throws -> Int {
+    let names = try FileSystem.list(model).filter {
+      $0 == "tokenizer.json" || $0.hasSuffix(".tiktoken") || $0.hasSuffix("tiktoken.model")
+    }
+    return try names.map { try FileSystem.fileSize("\(model)/\($0)") }.max() ?? 0
   }
 
   private func template(model: String) throws -> PromptTemplate {

@@ -1,5 +1,6 @@
 // The activations between two steps of the run, block by block in scratch.
 
+package import LinearAlgebra
 package import ScratchStore
 package import Tensors
 
@@ -8,18 +9,26 @@ package struct HiddenStates {
   private let reader: ScratchReader
   private let blocks: [TokenBlock]
   private let columns: Int
+  private let dtype: DType
+  private let workers: Workers
 
   /// The type that states of a model with weights of type `dtype` are kept in between steps: bf16 as the reference
   /// runs, float32 for the others (float16 has not the range).
   package static func dtype(for dtype: DType) -> DType { dtype == .bf16 ? .bf16 : .f32 }
 
-  package init(path: String, dtype: DType, blocks: [TokenBlock], columns: Int) throws {
-    reader = try ScratchReader(path: path, dtype: dtype)
+  package init(
+    path: String, dtype: DType, blocks: [TokenBlock], columns: Int, workers: Workers
+  ) throws {
+    reader = try ScratchReader(path: path)
+    self.dtype = dtype
+    self.workers = workers
     self.blocks = blocks
     self.columns = columns
   }
 
   package func read(_ block: Int) throws(ScratchError) -> Matrix {
-    try reader.read(block, rows: blocks[block].count, columns: columns)
+    try reader.read(
+      block, rows: blocks[block].count, columns: columns, dtype: dtype, workers: workers,
+      into: "hidden states of a block")
   }
 }

@@ -11,17 +11,20 @@ extension StoredTensor {
   /// Lets a tile go that was just decoded: what is mapped at a time is a tile for each thread, however large the
   /// weight. Small tiles stay until their Linear is released; giving them back costs more than they hold.
   fileprivate func releaseTile(bytes: Range<Int>) {
-    if bytes.count >= 256 << 10 { release(bytes: bytes) }
+    if bytes.count >= CheckpointWeights.releasedTile { release(bytes: bytes) }
   }
 }
 
 /// A mapped bf16, f16 or f32 weight.
 package struct StoredWeight: WeightRows {
   package let tensor: StoredTensor
+  /// Whether what was decoded stays mapped, for the next time.
+  private let isHeld: Bool
 
-  package init(_ tensor: StoredTensor) {
+  package init(_ tensor: StoredTensor, isHeld: Bool = false) {
     precondition(tensor.shape.count == 2 && tensor.dtype.isWeight, "\(tensor.name) is no weight")
     self.tensor = tensor
+    self.isHeld = isHeld
   }
 
   package var rows: Int { tensor.shape[0] }
@@ -34,6 +37,7 @@ package struct StoredWeight: WeightRows {
       unsafe tensor.dtype.decode(
         base + range.lowerBound * rowBytes, count: range.count * columns, into: result)
     }
+    if isHeld { return }
     tensor.releaseTile(bytes: range.lowerBound * rowBytes..<range.upperBound * rowBytes)
   }
 }
@@ -97,13 +101,24 @@ package struct PackedWeight: WeightRows {
 
 /// All weights of an opened checkpoint.
 package struct CheckpointWeights: LayerWeights {
+  /// Tiles of this many bytes are let go of at once.
+  package static let releasedTile = 256 << 10
+
   private let model: ShardedModel
   private let scheme: QuantScheme?
+  private var isHeld = false
 
   /// The model's tensors must have been checked against its description.
   package init(_ model: ShardedModel, scheme: QuantScheme?) {
     self.model = model
     self.scheme = scheme
+  }
+
+  /// The same weights; what is read of them stays mapped until it is released by name.
+  package var held: CheckpointWeights {
+    var result = self
+    result.isHeld = true
+    return result
   }
 
   package func tensor(_ name: String) -> StoredTensor {
@@ -133,19 +148,26 @@ package struct CheckpointWeights: LayerWeights {
         zeroPoints: scheme.isSymmetric ? nil : tensor(linear.name + ".weight_zero_point"),
         scheme: scheme, columns: linear.inputs)
     }
-    return StoredWeight(tensor(linear.weight))
+    return StoredWeight(tensor(linear.weight), isHeld: isHeld)
   }
 
-  /// The rows of an embedding, `[tokens, columns]`.
-  package func embed(_ tokens: [Int32], _ name: String, columns: Int) -> Matrix {
-    let embedding = StoredWeight(tensor(name))
-    let result = Matrix(rows: tokens.count, columns: columns)
-    for (row, token) in tokens.enumerated() {
-      unsafe embedding.decode(Int(token)..<Int(token) + 1, into: result.row(row))
+  /// The rows of an embedding, `[tokens, columns]`. Read, not mapped: a row here and there would map their neighbours.
+  package func embed(
+    _ tokens: [Int32], _ name: String, columns: Int, workers: Workers
+  ) throws -> Matrix {
+    let tensor = tensor(name)
+    let result = workers.matrix("hidden states of a block", rows: tokens.count, columns: columns)
+    let bytes = columns * tensor.dtype.byteWidth
+    let row = Buffer("an embedding", byteCount: bytes, from: workers.memory)
+    for (index, token) in tokens.enumerated() {
+      try unsafe tensor.read(bytes: Int(token) * bytes..<(Int(token) + 1) * bytes, into: row.bytes)
+      unsafe tensor.dtype.decode(row.bytes.baseAddress!, count: columns, into: result.row(index))
     }
-    embedding.tensor.release()
     return result
   }
+
+  /// Lets the memory of a Linear go that was read to its end, unless these weights are held.
+  package func letGo(_ linear: LinearSpec) { if !isHeld { release([linear]) } }
 
   /// Lets the memory of some Linears go; they are read again when they are needed again.
   package func release(_ linears: [LinearSpec]) {

@@ -49,7 +49,7 @@ package struct PackedLinear: Sendable {
   }
 
   /// Rows that one task rounds and packs: whole words of zero points at any number of bits.
-  private static let tileRows = 256
+  package static let tileRows = 64
 
   /// Rounds `weight` and hands out the bytes of every tensor, in pieces and from several threads.
   ///
@@ -63,7 +63,8 @@ package struct PackedLinear: Sendable {
     let results = workers.map(tiles.count) { index -> Result<Void, any Error> in
       Result {
         let rows = tiles[index]
-        let rounded = try scheme.roundToNearest(weight, rows: rows, dtype: scale.dtype)
+        let rounded = try scheme.roundToNearest(
+          weight, rows: rows, dtype: scale.dtype, from: workers.memory)
         try unsafe packedWords(rounded).withUnsafeBytes {
           try unsafe write($0, packed.name, rows.lowerBound * packed.shape[1] * 4)
         }

@@ -32,24 +32,32 @@ package enum Gemm {
   package static func useOneThread() { _ = once }
 
   /// Rows of the weight that one task decodes and multiplies: enough for the BLAS to reach its speed, and few enough
-  /// that a small expert still feeds several cores. A function of the shape alone.
-  static func tileRows(_ rows: Int) -> Int { rows >= 2048 ? largestTile : rows >= 512 ? 256 : 64 }
+  /// that a small expert still feeds several cores, and that a tile of many columns stays small. A function of the
+  /// shape alone.
+  package static func tileRows(_ rows: Int, columns: Int) -> Int {
+    let wanted = rows >= 2048 ? 512 : rows >= 512 ? 256 : 64
+    return min(wanted, max(64, largestTile / max(1, columns) / 64 * 64))
+  }
 
-  package static let largestTile = 512
+  /// Elements.
+  private static let largestTile = 3 << 20
 
   /// x `[tokens, in]` times the transpose of `weight` `[out, in]`, plus `bias` `[out]`: `[tokens, out]`.
+  ///
+  /// - Parameter name: of the result, in the budget.
   package static func multiply(
-    _ x: Matrix, by weight: any WeightRows, bias: [Float]? = nil, workers: Workers
+    _ x: Matrix, by weight: any WeightRows, bias: [Float]? = nil, workers: Workers,
+    into name: String = "products"
   ) -> Matrix {
     precondition(
       x.columns == weight.columns, "\(x.columns) columns times \(weight.columns) columns")
     useOneThread()
-    let result = Matrix(rows: x.rows, columns: weight.rows)
+    let result = workers.matrix(name, rows: x.rows, columns: weight.rows)
     if x.rows == 0 { return result }
-    let tiles = ranges(of: weight.rows, by: tileRows(weight.rows))
+    let tiles = ranges(of: weight.rows, by: tileRows(weight.rows, columns: weight.columns))
     workers.forEach(tiles.count) { index in
       let tile = tiles[index]
-      let decoded = weight.matrix(tile)
+      let decoded = weight.matrix(tile, from: workers.memory)
       if let bias {
         for row in 0..<x.rows {
           let to = unsafe result.row(row)
@@ -96,9 +104,11 @@ package enum Gemm {
   }
 
   /// d `[rows, n]` times the symmetric `gram` `[n, n]`, on the calling thread.
-  package static func multiply(_ d: Matrix, bySymmetric gram: Matrix) -> Matrix {
+  package static func multiply(
+    _ d: Matrix, bySymmetric gram: Matrix, from budget: MemoryBudget
+  ) -> Matrix {
     useOneThread()
-    let result = Matrix(rows: d.rows, columns: gram.columns)
+    let result = Matrix("rows under search", rows: d.rows, columns: gram.columns, from: budget)
     unsafe product(
       rows: d.rows, columns: gram.columns, inner: d.columns, a: d.base, aStride: d.columns,
       b: gram.base, bStride: gram.columns, c: result.base, cStride: result.columns)

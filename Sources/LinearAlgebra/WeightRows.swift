@@ -14,8 +14,8 @@ package protocol WeightRows: Sendable {
 }
 
 extension WeightRows {
-  package func matrix(_ range: Range<Int>) -> Matrix {
-    let result = Matrix(rows: range.count, columns: columns)
+  package func matrix(_ range: Range<Int>, from budget: MemoryBudget = Matrix.unlimited) -> Matrix {
+    let result = Matrix("weight tiles", rows: range.count, columns: columns, from: budget)
     unsafe decode(range, into: result.base)
     return result
   }

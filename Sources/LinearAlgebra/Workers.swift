@@ -1,7 +1,8 @@
-// The one way to use more than one core.
+// The one way to use more than one core, and the memory that is shared by those who do.
 
-import Dispatch
-import Synchronization
+internal import Dispatch
+internal import Synchronization
+package import Tensors
 
 /// A number of threads that share a loop.
 ///
@@ -9,10 +10,18 @@ import Synchronization
 /// order.
 package struct Workers: Sendable {
   package let threads: Int
+  /// Where their large buffers come from.
+  package let memory: MemoryBudget
 
-  package init(threads: Int) {
+  package init(threads: Int, memory: MemoryBudget = MemoryBudget()) {
     precondition(threads >= 1, "\(threads) threads")
     self.threads = threads
+    self.memory = memory
+  }
+
+  /// A matrix whose contents are undefined until written.
+  package func matrix(_ name: String, rows: Int, columns: Int) -> Matrix {
+    Matrix(name, rows: rows, columns: columns, from: memory)
   }
 
   /// Calls `body` once for every index below `count`, on up to `threads` cores, and returns when all are done.

@@ -2,6 +2,7 @@
 
 internal import Calibration
 internal import CompressedTensors
+internal import LinearAlgebra
 internal import Planning
 internal import ScratchStore
 internal import Tensors
@@ -9,23 +10,35 @@ internal import Transformer
 
 extension QuantizeModel {
   /// Reads the states after attention and writes the next layer's input. Only routed experts contribute.
-  func advance(_ layer: LayerSpec) throws {
+  ///
+  /// - Parameter block: blocks before it are done.
+  func advance(_ layer: LayerSpec, from block: Int) throws {
+    if block == 0 { try proveFeedForward(of: layer) }
     if layer.index + 1 < plan.run.calibratedLayers {
       let states = try readStates(.attended, layer: layer.index)
-      let results = try writeStates(.hidden, layer: layer.index + 1)
-      var tokens = 0
-      for first in stride(from: 0, to: plan.blocks.count, by: plan.run.blocksPerPass) {
-        let pass = first..<min(first + plan.run.blocksPerPass, plan.blocks.count)
+      let routings =
+        layer.mlp.router == nil ? nil : try readStates(.routing, layer: layer.index)
+      let results = try writeStates(.hidden, layer: layer.index + 1, from: block)
+      var next = block
+      while next < plan.blocks.count {
+        let pass = next..<min(next + plan.run.blocksPerPass, plan.blocks.count)
         var blocks: [Matrix] = []
-        for index in pass { blocks.append(try states.read(index)) }
-        let next = layer.feedForward(blocks, weights: weights, workers: workers) {
+        var chosen: [Routing] = []
+        for index in pass {
+          blocks.append(try states.read(index))
+          if let routings { chosen.append(Routing(try routings.read(index))) }
+        }
+        layer.feedForward(blocks, routings: chosen, weights: weights, workers: workers) {
           weights.release($0.linears)
         }
-        for block in next { try results.append(block) }
-        let done = pass.reduce(0) { $0 + plan.blocks[$1].count }
-        tokens += done
-        noteWork(operations: Double(done) * layer.feedForwardOperations)
-        reportProgress(.advance, layer: layer.index, tokensDone: tokens)
+        for block in blocks { try results.file.append(block, workers: workers) }
+        for index in pass {
+          noteBlock(index, .advance, layer, operations: layer.feedForwardOperations)
+        }
+        next = pass.upperBound
+        if next < plan.blocks.count {
+          try commitIfDue(.advance(layer: layer.index, block: next), [results])
+        }
       }
       try finishStates(results)
     }

@@ -13,56 +13,82 @@ internal import Transformer
 extension QuantizeModel {
   /// Reads the layer's hidden states, writes the ones after attention, and writes every tensor of the layer that
   /// belongs to no unit of the MLP.
-  func attend(_ layer: LayerSpec) throws {
-    let smoothings = plan.output.smoothings[layer.index]
-    var statistics: [Tap: ActivationStatistics] = [:]
-    for smoothing in smoothings {
-      if case .hidden = smoothing.tap { continue }
-      statistics[smoothing.tap] = ActivationStatistics(
-        channels: smoothing.channels, withGram: plan.options.loss == .gram)
+  ///
+  /// - Parameter block: blocks before it are done.
+  func attend(_ layer: LayerSpec, from block: Int) throws {
+    let weights = plan.run.holdsAttention ? weights.held : weights
+    let smoothings = plan.output.smoothings[layer.index].filter {
+      if case .hidden = $0.tap { false } else { true }
     }
-    var routed = [Int](repeating: 0, count: layer.mlp.routed.count)
+    let statistics = smoothings.map {
+      ActivationStatistics(
+        channels: $0.channels, withGram: plan.options.loss == .gram, from: workers.memory)
+    }
     if layer.index < plan.run.calibratedLayers {
+      if block > 0 { try restore(statistics) }
       let states = try readStates(.hidden, layer: layer.index)
-      let results = try writeStates(.attended, layer: layer.index)
-      var tokens = 0
-      for (index, block) in plan.blocks.enumerated() {
-        let x = try states.read(index)
-        let attended = layer.attend(
-          x, sequences: block.sequences, weights: weights, workers: workers
-        ) { tap, activation in statistics[tap]?.add(activation, workers: workers) }
-        try results.append(attended)
-        if let mlpInput = statistics[.mlpInput] {
-          let normed = layer.postAttentionNorm.apply(
-            to: rounded(attended), weights: weights, workers: workers)
-          mlpInput.add(normed, workers: workers)
-          for routing in layer.mlp.route([normed], weights: weights, workers: workers) {
-            for expert in routing.experts { routed[expert] += 1 }
+      let results = try writeStates(.attended, layer: layer.index, from: block)
+      let routings =
+        layer.mlp.router == nil
+        ? nil : try writeStates(.routing, layer: layer.index, from: block)
+      let writers = [results] + (routings.map { [$0] } ?? [])
+      for index in block..<plan.blocks.count {
+        func gather(_ tap: Tap, _ activation: Matrix) {
+          if let place = smoothings.firstIndex(where: { $0.tap == tap }) {
+            statistics[place].add(activation, workers: workers)
           }
         }
-        tokens += block.count
-        let context = Double(plan.run.longestSequence) / 2
-        noteWork(operations: Double(block.count) * layer.attendOperations(context: context))
-        reportProgress(.attend, layer: layer.index, tokensDone: tokens)
+        let attended = try attend(
+          block: index, of: states, layer, weights: weights, tap: gather)
+        try results.file.append(attended, workers: workers)
+        round(attended)
+        let normed = layer.postAttentionNorm.apply(
+          to: attended, weights: weights, workers: workers)
+        gather(.mlpInput, normed)
+        for routing in layer.mlp.route([normed], weights: weights, workers: workers) {
+          try routings?.file.append(routing.matrix(workers: workers), workers: workers)
+        }
+        noteBlock(
+          index, .attend, layer,
+          operations: layer.attendOperations(context: Double(plan.run.longestSequence) / 2))
+        if index + 1 < plan.blocks.count {
+          try commitIfDue(
+            .attend(layer: layer.index, block: index + 1), writers, statistics: statistics)
+        }
       }
-      try finishStates(results)
+      for writer in writers { try finishStates(writer) }
+      if smoothings.contains(where: { $0.tap == .mlpInput }) { try warnOfUnrouted(layer) }
     }
-    if statistics[.mlpInput] != nil { warnOfUnrouted(routed, layer: layer) }
 
     var applied: [AppliedSmoothing] = []
-    for smoothing in smoothings {
-      guard let statistics = statistics[smoothing.tap] else { continue }
-      applied.append(try smooth(smoothing, statistics, of: layer, routedTokens: nil))
+    for (smoothing, statistics) in zip(smoothings, statistics) {
+      // What reads the MLP's input is read once more for itself, unit by unit, and too much to stay mapped.
+      let weights = smoothing.tap == .mlpInput ? self.weights : weights
+      applied.append(
+        try smooth(smoothing, statistics, of: layer, weights: weights, routedTokens: nil))
+      noteMemory()
     }
     let smoothed = SmoothedWeights(weights, applied)
     let unitLinears = Set(layer.mlp.units.flatMap(\.linears).map(\.weight))
     for claim in layer.claims where !unitLinears.contains(claim.name) {
       try write(claim.name, linear: claim.linear, from: smoothed, layer: layer)
     }
-    weights.release(layer.attention.linears)
+    if !smoothings.isEmpty { try proveAttention(of: layer) }
+    self.weights.release(layer.attention.linears)
   }
 
-  private func warnOfUnrouted(_ routed: [Int], layer: LayerSpec) {
+  /// A function of its own, so that a block's input is gone before its result is written.
+  private func attend(
+    block: Int, of states: HiddenStates, _ layer: LayerSpec, weights: CheckpointWeights,
+    tap: (Tap, Matrix) -> Void
+  ) throws -> Matrix {
+    layer.attend(
+      try states.read(block), sequences: plan.blocks[block].sequences, weights: weights,
+      workers: workers, tap: tap)
+  }
+
+  private func warnOfUnrouted(_ layer: LayerSpec) throws {
+    let routed = try routedTokens(layer)
     let experts = routed.indices.filter { routed[$0] == 0 }
     if !experts.isEmpty { report(.warning(.unroutedExperts(layer: layer.index, experts: experts))) }
   }

@@ -21,6 +21,7 @@ extension QuantizeModel {
         }
         tensor.release(bytes: window)
       }
+      noteMemory()
       reportProgress(.copy, layer: nil, tokensDone: 0)
     }
   }
@@ -31,7 +32,9 @@ extension QuantizeModel {
     let spec = plan.checkpoint.spec
     let states = try writeStates(.hidden, layer: 0)
     for block in plan.blocks {
-      try states.append(weights.embed(block.tokens, spec.embedding, columns: spec.hiddenSize))
+      try states.file.append(
+        weights.embed(block.tokens, spec.embedding, columns: spec.hiddenSize, workers: workers),
+        workers: workers)
     }
     try finishStates(states)
   }

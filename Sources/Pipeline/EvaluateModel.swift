@@ -102,11 +102,15 @@ package struct EvaluateModel {
     let (spec, weights) = (checkpoint.spec, checkpoint.weights)
     func path(_ layer: Int) -> String { "\(options.scratch)/\(name)-\(layer).zst" }
     func read(_ layer: Int) throws -> HiddenStates {
-      try HiddenStates(path: path(layer), dtype: .f32, blocks: blocks, columns: spec.hiddenSize)
+      try HiddenStates(
+        path: path(layer), dtype: .f32, blocks: blocks, columns: spec.hiddenSize,
+        workers: workers)
     }
     let embedded = try ScratchWriter(path: path(0), dtype: .f32)
     for block in blocks {
-      try embedded.append(weights.embed(block.tokens, spec.embedding, columns: spec.hiddenSize))
+      try embedded.append(
+        weights.embed(block.tokens, spec.embedding, columns: spec.hiddenSize, workers: workers),
+        workers: workers)
     }
     let blockBytes = (blocks.map(\.count).max() ?? 0) * spec.hiddenSize * 4
     let blocksPerPass = max(1, (options.memory - 128 << 20) / max(1, 8 * blockBytes))
@@ -122,13 +126,14 @@ package struct EvaluateModel {
               try states.read(index), sequences: blocks[index].sequences, weights: weights,
               workers: workers))
         }
-        let next = layer.feedForward(attended, weights: weights, workers: workers) {
+        layer.feedForward(attended, weights: weights, workers: workers) {
           weights.release($0.linears)
         }
-        for block in next {
+        for block in attended {
           let isLast = layer.index + 1 == spec.layers.count
           try results.append(
-            isLast ? spec.finalNorm.apply(to: block, weights: weights, workers: workers) : block)
+            isLast ? spec.finalNorm.apply(to: block, weights: weights, workers: workers) : block,
+            workers: workers)
         }
       }
       weights.discard(layer.linears)

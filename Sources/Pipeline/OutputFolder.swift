@@ -20,7 +20,7 @@ package enum OutputFolderError: Error, CustomStringConvertible, Equatable {
       "\(path): another process is writing there; wait for it or stop it first"
     case .noSpace(let path, let needed, let free):
       "\(path): \(bytesText(needed)) are needed, \(bytesText(free)) are free; "
-        + "free some space or choose another folder (--output, --scratch)"
+        + "free some space, use fewer --samples, or choose another folder (--output, --scratch)"
     }
   }
 }
@@ -61,6 +61,59 @@ struct OutputFolder {
       }
     }
     return lock
+  }
+
+  /// The folder for hidden states, made; what a run left elsewhere is moved there first.
+  ///
+  /// - Parameter asked: where the user wants it; where none is named it stays where it was, or lies in the output.
+  /// - Throws: `OutputFolderError.noSpace` where output or scratch will not fit.
+  func openScratch(
+    _ asked: String?, plan: QuantizePlan, state: inout RunState, resumed: Bool
+  ) throws -> String {
+    // With --scratch, two outputs may share a folder; each has its own below it.
+    var name = Digest()
+    name.add(FileSystem.resolved(path))
+    let wanted =
+      asked.map { FileSystem.resolved($0) + "/sluice-scratch-" + name.text } ?? state.scratch
+    func folder(_ text: String) -> String { text.isEmpty ? work + "/scratch" : text }
+    if state.position == .done { return folder(state.scratch) }
+    let isMoved = resumed && folder(wanted) != folder(state.scratch)
+    try checkSpace(plan, scratch: folder(wanted), resumed: resumed, isMoved: isMoved)
+    try FileSystem.createFolder(folder(wanted))
+    if isMoved {
+      for file in try FileSystem.list(folder(state.scratch)) {
+        try FileSystem.copyFile(
+          from: "\(folder(state.scratch))/\(file)", to: "\(folder(wanted))/\(file)")
+      }
+      try synchronizeFolder(folder(wanted))
+    }
+    let old = folder(state.scratch)
+    state.scratch = wanted
+    if isMoved {
+      try state.commit(to: self.state)
+      try FileSystem.remove(old)
+    }
+    return folder(wanted)
+  }
+
+  /// Shards are reserved when a run begins; scratch grows on the way.
+  func checkSpace(
+    _ plan: QuantizePlan, scratch: String, resumed: Bool, isMoved: Bool = false
+  ) throws {
+    let output = resumed ? 0 : plan.outputFileBytes
+    let held = resumed && !isMoved ? FileSystem.folderSize(scratch) : 0
+    let states = max(0, plan.run.scratchBytes - held)
+    if try FileSystem.device(of: path) == FileSystem.device(of: scratch) {
+      try Self.check(path, output + states)
+    } else {
+      try Self.check(path, output)
+      try Self.check(scratch, states)
+    }
+  }
+
+  private static func check(_ path: String, _ needed: Int) throws {
+    let free = try FileSystem.freeBytes(path)
+    if free < needed { throw OutputFolderError.noSpace(path: path, needed: needed, free: free) }
   }
 
   /// Copies what lies beside the weights: tokenizer, chat templates, generation config, licence.

@@ -1,5 +1,6 @@
 // The run: copy what stays, then for each layer attend, experts, advance; commit after each.
 
+internal import Calibration
 internal import CompressedTensors
 internal import JSON
 internal import LinearAlgebra
@@ -8,6 +9,7 @@ internal import Planning
 internal import Quantization
 internal import Recipes
 internal import Safetensors
+internal import ScratchStore
 internal import SystemIO
 internal import Tensors
 internal import Transformer
@@ -45,7 +47,10 @@ package final class QuantizeModel {
   private let lock: FileLock
   private(set) var state: RunState
   let scratch: String
+  var largestScratch = 0
   private let resumed: Bool
+  private var memory: MemoryWatch
+  private var lastCommit = Clock()
   private var operationsDone = 0.0
   private var layerChoices: [SmoothingChoice] = []
 
@@ -59,25 +64,17 @@ package final class QuantizeModel {
     let folder = OutputFolder(path: options.output)
     let lock = try folder.open(source: options.model, restart: options.restarts)
     let resumed = FileSystem.exists(folder.state)
-    let fingerprint = plan.fingerprint
-    let state: RunState
+    let fingerprint = try plan.fingerprint()
+    var state: RunState
     if resumed {
       state = try RunState(readingFrom: folder.state)
       try state.check(against: fingerprint, path: folder.state)
+      try state.check(against: plan, path: folder.state)
     } else {
-      // With --scratch, two outputs may share a folder; each has its own below it.
-      var name = Digest()
-      name.add(FileSystem.resolved(options.output))
-      let scratch =
-        options.scratch.map { FileSystem.resolved($0) + "/sluice-scratch-" + name.text } ?? ""
-      let needed = plan.layout.shards.reduce(0) { $0 + $1.byteCount }
-      try Self.checkSpace(
-        folder.path, needed + (options.scratch == nil ? plan.run.scratchBytes : 0))
-      if options.scratch != nil { try Self.checkSpace(scratch, plan.run.scratchBytes) }
-      state = RunState(fingerprint: fingerprint, scratch: scratch)
+      state = RunState(fingerprint: fingerprint, scratch: "")
     }
-    let scratch = state.scratch.isEmpty ? folder.work + "/scratch" : state.scratch
-    if state.position != .done { try FileSystem.createFolder(scratch) }
+    let scratch = try folder.openScratch(
+      options.scratch, plan: plan, state: &state, resumed: resumed)
     do {
       writer = try ShardWriter(layout: plan.layout, folder: folder.path, resume: resumed)
       smoothingWriter = try ShardWriter(
@@ -98,15 +95,9 @@ package final class QuantizeModel {
     self.resumed = resumed
     self.interruption = interruption
     self.report = report
-    workers = Workers(threads: options.threads)
+    workers = Workers(threads: options.threads, memory: MemoryBudget(limit: 0))
+    memory = MemoryWatch(workers.memory)
     weights = plan.checkpoint.weights
-  }
-
-  private static func checkSpace(_ path: String, _ needed: Int) throws {
-    let free = try FileSystem.freeBytes(path)
-    if free < needed {
-      throw OutputFolderError.noSpace(path: path, needed: needed, free: free)
-    }
   }
 
   var layers: [LayerSpec] { plan.checkpoint.spec.layers }
@@ -117,35 +108,42 @@ package final class QuantizeModel {
   package func run() throws {
     let started = Clock()
     report(.started(plan.run, resumed: resumed))
-    if resumed, let asked = plan.options.scratch, !scratch.hasPrefix(FileSystem.resolved(asked)) {
-      report(.warning(.scratchStays(scratch)))
-    }
     if let data = plan.data { report(.dataLoaded(data)) }
     for warning in plan.warnings { report(.warning(warning)) }
+    ResidentMemory.returnFreedMemory()
     var layerClock = Clock()
     while state.position != .done {
       if interruption.isRequested { throw Interrupted(output: folder.path) }
       switch state.position {
       case .copy:
+        begin(.copy)
         if let data = plan.data { try choices.add(data, of: plan.options.data) }
         try copyTensors()
         try embedTokens()
-        try commit(.attend(layer: 0))
-      case .attend(let layer):
+        try commit(.attend(layer: 0, block: 0))
+      case .attend(let layer, let block):
+        begin(.attend)
         layerClock = Clock()
-        try attend(layers[layer])
-        try commit(.experts(layer: layer, unit: 0))
-      case .experts(let layer, let unit):
-        let end = min(unit + plan.run.unitsPerGroup, layers[layer].mlp.units.count)
-        try quantizeUnits(unit..<end, of: layers[layer])
+        try attend(layers[layer], from: block)
+        try commit(.experts(layer: layer, unit: 0, end: 0, block: 0))
+      case .experts(let layer, let unit, let end, let block):
+        begin(.experts)
+        // A group of its own size where the last commit was between groups; else what that one began, as far as it
+        // fits the memory of this run.
+        let group = unit + plan.run.unitsPerGroup
+        let end = min(
+          block == 0 ? group : min(end, group), layers[layer].mlp.units.count)
+        try quantizeUnits(unit..<end, of: layers[layer], from: block)
         let isLast = end == layers[layer].mlp.units.count
-        try commit(isLast ? .advance(layer: layer) : .experts(layer: layer, unit: end))
-      case .advance(let layer):
-        try prove(layers[layer])
-        try advance(layers[layer])
+        try commit(
+          isLast
+            ? .advance(layer: layer, block: 0)
+            : .experts(layer: layer, unit: end, end: end, block: 0))
+      case .advance(let layer, let block):
+        begin(.advance)
+        try advance(layers[layer], from: block)
         let isLast = layer + 1 == layers.count
-        try commit(isLast ? .finish : .attend(layer: layer + 1))
-        try dropScratch(before: layer + 1)
+        try commit(isLast ? .finish : .attend(layer: layer + 1, block: 0))
         finishLayer(layers[layer], seconds: layerClock.seconds)
       case .finish:
         try finish()
@@ -154,26 +152,59 @@ package final class QuantizeModel {
       case .done: break
       }
     }
-    let memory = ResidentMemory.current()
-    if memory.peakBytes > plan.options.memory {
-      report(.warning(.overBudget(peak: memory.peakBytes, budget: plan.options.memory)))
+    let peaks = memory.finish()
+    let peak = peaks.map(\.bytes).max() ?? 0
+    if peak > plan.options.memory {
+      report(.warning(.overBudget(peak: peak, budget: plan.options.memory)))
     }
     report(
       .finished(
         RunSummary(
           output: folder.path, sourceBytes: plan.run.sourceBytes, outputBytes: plan.run.outputBytes,
-          peakBytes: memory.peakBytes, budget: plan.options.memory, wallSeconds: started.seconds,
-          processorSeconds: processorSeconds())))
+          scratchBytes: largestScratch, steps: peaks, budget: plan.options.memory,
+          wallSeconds: started.seconds, processorSeconds: processorSeconds())))
   }
 
+  // MARK: Commits
+
+  /// Seconds of work that a kill may cost.
+  private static let secondsBetweenCommits = 30.0
+
   /// Output durable, then scratch (each file when it was written), then the state: never the other way round.
-  private func commit(_ next: RunPosition) throws {
+  private func commit(
+    _ next: RunPosition, appended: [String: Int] = [:], statistics: String? = nil
+  ) throws {
     try writer.synchronize()
     try smoothingWriter.synchronize()
     try choices.synchronize()
     state.position = next
+    state.appended = appended
+    state.statistics = statistics
     state.choicesBytes = choices.byteCount
     try state.commit(to: folder.state)
+    lastCommit = Clock()
+    if next != .done { try dropScratch() }
+  }
+
+  /// In the middle of a step: a commit where the last one is long ago, or someone wants to stop.
+  ///
+  /// - Parameters:
+  ///   - writers: scratch files that the step goes on to write.
+  ///   - statistics: what the step has gathered, in the order in which it will restore it.
+  func commitIfDue(
+    _ position: RunPosition, _ writers: [StatesWriter] = [],
+    statistics: [ActivationStatistics] = []
+  ) throws {
+    let stops = interruption.isRequested
+    if !stops, lastCommit.seconds < Self.secondsBetweenCommits { return }
+    for writer in writers { try writer.file.synchronize() }
+    try synchronizeFolder(scratch)
+    let saved = try statistics.isEmpty ? nil : save(statistics, for: position)
+    try commit(
+      position,
+      appended: Dictionary(uniqueKeysWithValues: writers.map { ($0.name, $0.file.byteCount) }),
+      statistics: saved)
+    if stops { throw Interrupted(output: folder.path) }
   }
 
   /// config.json and the index come last: their presence says that the output is complete.
@@ -194,7 +225,19 @@ package final class QuantizeModel {
 
   // MARK: Reporting
 
-  func noteWork(operations: Double) { operationsDone += operations }
+  private func begin(_ step: RunStep) {
+    memory.begin(step, limit: plan.run.step(step).bufferBytes)
+  }
+
+  func noteMemory() { memory.note() }
+
+  /// A block of tokens went through a step: `operations` for each of them.
+  func noteBlock(_ block: Int, _ step: RunStep, _ layer: LayerSpec, operations: Double) {
+    operationsDone += Double(plan.blocks[block].count) * operations
+    memory.note()
+    reportProgress(
+      step, layer: layer.index, tokensDone: plan.blocks[...block].reduce(0) { $0 + $1.count })
+  }
 
   func reportProgress(_ step: RunStep, layer: Int?, tokensDone: Int) {
     report(

@@ -9,6 +9,7 @@ package import Planning
 internal import Quantization
 internal import Recipes
 internal import Safetensors
+internal import SystemIO
 internal import Tensors
 internal import Transformer
 
@@ -29,12 +30,16 @@ package struct QuantizePlan: Sendable {
   /// A Linear that llm-compressor quantizes unless it is ignored, and Sluice never does.
   private static let head = "lm_head"
 
-  package init(_ options: QuantizeOptions) throws {
-    try self.init(options, checkpoint: Checkpoint(folder: options.model))
+  /// - Parameter residentPeak: what this process took at most so far, where it does nothing else.
+  package init(_ options: QuantizeOptions, residentPeak: () -> Int = { 0 }) throws {
+    try self.init(
+      options, checkpoint: Checkpoint(folder: options.model), residentPeak: residentPeak)
   }
 
   /// - Parameter checkpoint: `options.model`, opened.
-  package init(_ options: QuantizeOptions, checkpoint: Checkpoint) throws {
+  package init(
+    _ options: QuantizeOptions, checkpoint: Checkpoint, residentPeak: () -> Int = { 0 }
+  ) throws {
     self.options = options
     self.checkpoint = checkpoint
     if checkpoint.quantization != nil {
@@ -62,7 +67,8 @@ package struct QuantizePlan: Sendable {
     }
     if options.smooths {
       let data = try options.data.load(
-        model: options.model, vocabularySize: checkpoint.spec.vocabularySize)
+        model: options.model, vocabularySize: checkpoint.spec.vocabularySize,
+        willTokenize: { try RunPlan.check(tokenizerBytes: $0, budget: options.memory) })
       self.data = DataSummary(data, of: options.data)
       blocks = TokenBlock.cut(data.sequences)
     } else {
@@ -80,13 +86,17 @@ package struct QuantizePlan: Sendable {
     run = try RunPlan(
       Workload(
         checkpoint: checkpoint, output: output, blocks: blocks, loss: options.loss,
-        gridPoints: options.grid.count, threads: options.threads), budget: options.memory)
+        gridPoints: options.grid.count, threads: options.threads, loadingBytes: residentPeak()),
+      budget: options.memory)
     layout = ShardLayout(
       tensors: output.tensors, maximumShardBytes: options.maximumShardBytes)
   }
 
+  /// All shards, headers included.
+  var outputFileBytes: Int { layout.shards.reduce(0) { $0 + $1.byteCount } }
+
   /// What must be the same for a run to go on where another stopped.
-  var fingerprint: [String: String] {
+  func fingerprint() throws -> [String: String] {
     var model = Digest()
     for (key, value) in checkpoint.config.entries { model.add("\(key)=\(value.serialized())") }
     for tensor in checkpoint.model.tensors {
@@ -106,7 +116,7 @@ package struct QuantizePlan: Sendable {
     for smoothing in smoothings { producers.add(smoothing.producerName) }
     let isAll = !options.smooths || smoothings.count == possible.count
     return [
-      "model": model.text, "calibration tokens": tokens.text,
+      "model": model.text, "model weights": try weightSample(), "calibration tokens": tokens.text,
       "--scheme": "\(options.scheme.bits) bits\(options.scheme.isSymmetric ? "" : " asymmetric")",
       "--group-size": "\(options.scheme.groupSize)",
       "--ignore": options.ignore.joined(separator: " "),
@@ -115,5 +125,25 @@ package struct QuantizePlan: Sendable {
       "duo_scaling": options.duoScaling.rawValue, "n_grid": "\(options.gridPoints)",
       "mappings": isAll ? "all" : "\(smoothings.count) of \(possible.count) (\(producers.text))",
     ]
+  }
+
+  /// Pages of each shard that stand for its content.
+  private static let samples = 16
+
+  /// A digest of some pages of every shard: tells another checkpoint of the same shapes apart, wherever the files lie
+  /// and whenever they were copied there, without reading hundreds of gigabytes.
+  private func weightSample() throws -> String {
+    var digest = Digest()
+    let page = Buffer("a page", byteCount: 4096, from: Matrix.unlimited)
+    for file in checkpoint.model.files {
+      guard let mapped = file.tensors.first?.file else { continue }
+      for sample in 0..<Self.samples {
+        let start = (mapped.byteCount - 1) * sample / (Self.samples - 1) / 4096 * 4096
+        let range = start..<min(start + 4096, mapped.byteCount)
+        _ = try unsafe mapped.read(range, into: page.bytes)
+        unsafe digest.add(page.bytes[..<range.count])
+      }
+    }
+    return digest.text
   }
 }

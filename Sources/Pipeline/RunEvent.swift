@@ -3,14 +3,6 @@
 internal import Calibration
 package import Planning
 
-/// A step in the life of a run or a layer.
-package enum RunStep: String, Sendable, CaseIterable {
-  case copy
-  case attend
-  case experts
-  case advance
-}
-
 /// How far a run is. Work counts floating-point operations, or bytes while copying.
 package struct RunProgress: Sendable, Equatable {
   package let step: RunStep
@@ -39,10 +31,18 @@ package struct RunSummary: Sendable, Equatable {
   package let output: String
   package let sourceBytes: Int
   package let outputBytes: Int
-  package let peakBytes: Int
+  /// The most that lay in scratch.
+  package let scratchBytes: Int
+  /// Peaks of the steps that this process did.
+  package let steps: [StepMemory]
   package let budget: Int
   package let wallSeconds: Double
   package let processorSeconds: Double
+}
+
+extension RunSummary {
+  /// The step with the highest peak.
+  package var largestStep: StepMemory? { steps.max { $0.bytes < $1.bytes } }
 }
 
 /// Something the user should know and that stops nothing.
@@ -50,7 +50,6 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
   case unroutedExperts(layer: Int, experts: [Int])
   case overBudget(peak: Int, budget: Int)
   case splitsFused(module: String)
-  case scratchStays(String)
   case mapping(MappingNote)
   case headStays(recipe: String)
 
@@ -62,8 +61,6 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
     case .splitsFused(let module):
       "`\(module)` is left out, but inference engines load it together with Linears that are "
         + "quantized; --ignore all of them, or vLLM will refuse the output"
-    case .scratchStays(let folder):
-      "the hidden states of this run stay in \(folder), where it began"
     case .mapping(let note): note.description
     case .headStays(let recipe):
       "\(recipe) does not ignore `lm_head`; it is not quantized all the same"

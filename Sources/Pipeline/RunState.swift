@@ -1,7 +1,10 @@
 // What is durable and where to start again: one small file, replaced after each unit of work.
 
+internal import CompressedTensors
 internal import JSON
+internal import Models
 internal import SystemIO
+internal import Transformer
 
 /// A state that this run cannot go on from.
 package enum RunStateError: Error, CustomStringConvertible, Equatable {
@@ -26,12 +29,42 @@ package enum RunStateError: Error, CustomStringConvertible, Equatable {
 /// The next unit of work. Everything before it is on the disk.
 package enum RunPosition: Sendable, Equatable {
   case copy
-  case attend(layer: Int)
-  /// Units `unit...` of the layer's MLP are still to do.
-  case experts(layer: Int, unit: Int)
-  case advance(layer: Int)
+  /// Blocks before `block` have gone through the layer's attention.
+  case attend(layer: Int, block: Int)
+  /// Units before `unit` are written. The statistics of `unit..<end` rest on the blocks before `block`.
+  case experts(layer: Int, unit: Int, end: Int, block: Int)
+  /// Blocks before `block` have become the next layer's input.
+  case advance(layer: Int, block: Int)
   case finish
   case done
+
+  /// Step, layer, unit, end, block: 0 where there is none.
+  fileprivate var parts: (step: String, numbers: [Int]) {
+    switch self {
+    case .copy: ("copy", [0, 0, 0, 0])
+    case .attend(let layer, let block): ("attend", [layer, 0, 0, block])
+    case .experts(let layer, let unit, let end, let block): ("experts", [layer, unit, end, block])
+    case .advance(let layer, let block): ("advance", [layer, 0, 0, block])
+    case .finish: ("finish", [0, 0, 0, 0])
+    case .done: ("done", [0, 0, 0, 0])
+    }
+  }
+
+  fileprivate init?(step: String, numbers: [Int]) {
+    switch step {
+    case "copy": self = .copy
+    case "attend": self = .attend(layer: numbers[0], block: numbers[3])
+    case "experts":
+      self = .experts(layer: numbers[0], unit: numbers[1], end: numbers[2], block: numbers[3])
+    case "advance": self = .advance(layer: numbers[0], block: numbers[3])
+    case "finish": self = .finish
+    case "done": self = .done
+    default: return nil
+    }
+  }
+
+  /// A part of a file's name that no other position has.
+  var fileName: String { ([parts.step] + parts.numbers.map(String.init)).joined(separator: "-") }
 }
 
 /// The only truth about progress: `OUT/.sluice/state.json`.
@@ -39,8 +72,12 @@ package struct RunState: Sendable, Equatable {
   /// Every option and input that changes output bytes, by the name the user knows it by.
   package let fingerprint: [String: String]
   /// Where hidden states are kept; empty where that is in the output folder, which may be moved.
-  package let scratch: String
+  package var scratch: String
   package var position: RunPosition
+  /// Bytes of the scratch files that the step in work has written so far, by name.
+  package var appended: [String: Int] = [:]
+  /// The scratch file with the statistics of the step in work.
+  package var statistics: String?
   /// Bytes of choices.jsonl that belong to finished units.
   package var choicesBytes: Int
 
@@ -51,24 +88,20 @@ package struct RunState: Sendable, Equatable {
     choicesBytes = 0
   }
 
-  private static let format = 1
+  private static let format = 2
 
   /// Makes this state the truth, durably. All that it speaks of must be durable already.
   package func commit(to path: String) throws {
-    let (step, layer, unit) =
-      switch position {
-      case .copy: ("copy", 0, 0)
-      case .attend(let layer): ("attend", layer, 0)
-      case .experts(let layer, let unit): ("experts", layer, unit)
-      case .advance(let layer): ("advance", layer, 0)
-      case .finish: ("finish", 0, 0)
-      case .done: ("done", 0, 0)
-      }
+    func number(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
+    let (step, numbers) = position.parts
+    let files = appended.sorted { $0.key < $1.key }.map { ($0.key, number($0.value)) }
     let json = JSONValue.object(
       JSONObject([
-        ("format", .number(JSONNumber(Self.format))), ("step", .string(step)),
-        ("layer", .number(JSONNumber(layer))), ("unit", .number(JSONNumber(unit))),
-        ("choices_bytes", .number(JSONNumber(choicesBytes))), ("scratch", .string(scratch)),
+        ("format", number(Self.format)), ("step", .string(step)),
+        ("layer", number(numbers[0])), ("unit", number(numbers[1])), ("end", number(numbers[2])),
+        ("block", number(numbers[3])), ("appended", .object(JSONObject(files))),
+        ("statistics", statistics.map { .string($0) } ?? .null),
+        ("choices_bytes", number(choicesBytes)), ("scratch", .string(scratch)),
         (
           "fingerprint",
           .object(
@@ -90,20 +123,18 @@ package struct RunState: Sendable, Equatable {
     guard object["format"]?.int == Self.format else {
       throw damaged("written by another version of Sluice")
     }
-    guard let step = object["step"]?.string, let layer = object["layer"]?.int,
-      let unit = object["unit"]?.int, let choicesBytes = object["choices_bytes"]?.int,
-      let scratch = object["scratch"]?.string, let entries = object["fingerprint"]?.object,
-      layer >= 0, unit >= 0, choicesBytes >= 0
+    let numbers = ["layer", "unit", "end", "block"].compactMap { object[$0]?.int }
+    guard let step = object["step"]?.string, numbers.count == 4, numbers.allSatisfy({ $0 >= 0 }),
+      let choicesBytes = object["choices_bytes"]?.int, choicesBytes >= 0,
+      let scratch = object["scratch"]?.string, let files = object["appended"]?.object,
+      let entries = object["fingerprint"]?.object
     else { throw damaged("not a state of a run") }
-    switch step {
-    case "copy": position = .copy
-    case "attend": position = .attend(layer: layer)
-    case "experts": position = .experts(layer: layer, unit: unit)
-    case "advance": position = .advance(layer: layer)
-    case "finish": position = .finish
-    case "done": position = .done
-    default: throw damaged("unknown step `\(step)`")
+    guard let position = RunPosition(step: step, numbers: numbers) else {
+      throw damaged("unknown step `\(step)`")
     }
+    self.position = position
+    for (name, bytes) in files.entries { appended[name] = bytes.int }
+    statistics = object["statistics"]?.string
     var fingerprint: [String: String] = [:]
     for (key, value) in entries.entries { fingerprint[key] = value.string }
     self.fingerprint = fingerprint
@@ -119,6 +150,23 @@ package struct RunState: Sendable, Equatable {
         path: path, option: key, written: fingerprint[key] ?? "(nothing)",
         asked: asked[key] ?? "(nothing)")
     }
+  }
+}
+
+extension RunState {
+  /// Refuses a position that the model does not have.
+  func check(against plan: QuantizePlan, path: String) throws(RunStateError) {
+    let layers = plan.checkpoint.spec.layers
+    let isThere =
+      switch position {
+      case .copy, .finish, .done: true
+      case .attend(let layer, let block), .advance(let layer, let block):
+        layer < layers.count && block <= plan.blocks.count
+      case .experts(let layer, let unit, let end, let block):
+        layer < layers.count && unit < layers[layer].mlp.units.count
+          && end <= layers[layer].mlp.units.count && block <= plan.blocks.count
+      }
+    if !isThere { throw .damaged(path: path, problem: "a place that this model does not have") }
   }
 }
 

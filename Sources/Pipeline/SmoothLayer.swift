@@ -13,7 +13,7 @@ extension QuantizeModel {
   /// Searches the scale between a producer and its consumers, records it, and writes it beside the output.
   func smooth(
     _ smoothing: Smoothing, _ statistics: ActivationStatistics, of layer: LayerSpec,
-    routedTokens: Int?
+    weights: CheckpointWeights, routedTokens: Int?
   ) throws -> AppliedSmoothing {
     if let channel = statistics.firstNonFiniteChannel {
       throw nonFiniteWeight(through: layer)
@@ -31,14 +31,14 @@ extension QuantizeModel {
       } catch {
         throw nonFinite(error, consumer)
       }
-      weights.release([consumer])
+      weights.letGo(consumer)
     }
     search.fixCandidates()
     for consumer in consumers {
       search.addErrors(
         of: weights.weight(consumer), dtype: weights.tensor(consumer.weight).dtype, workers: workers
       )
-      weights.release([consumer])
+      weights.letGo(consumer)
     }
     let best = search.best
     let scale = exactScale(smoothing, search.candidates[best])
@@ -72,9 +72,19 @@ extension QuantizeModel {
       let tensor = weights.tensor(claim.name)
       defer { tensor.release() }
       let columns = claim.shape.last ?? 1
-      if let bad = weights.vector(claim.name).firstIndex(where: { !$0.isFinite }) {
-        return .nonFiniteWeight(
-          file: tensor.file.path, tensor: tensor.name, row: bad / columns, column: bad % columns)
+      func found(_ row: Int, _ column: Int) -> QuantizeError {
+        .nonFiniteWeight(
+          file: tensor.file.path, tensor: tensor.name, row: row, column: column)
+      }
+      if claim.shape.count == 2 {
+        let weight = StoredWeight(tensor)
+        for rows in ranges(of: weight.rows, by: 64) {
+          if let bad = weight.matrix(rows).values.firstIndex(where: { !$0.isFinite }) {
+            return found(rows.lowerBound + bad / columns, bad % columns)
+          }
+        }
+      } else if let bad = weights.vector(claim.name).firstIndex(where: { !$0.isFinite }) {
+        return found(bad / columns, bad % columns)
       }
     }
     return nil
@@ -123,8 +133,8 @@ extension QuantizeModel {
   }
 
   private func writeRows(of weight: any WeightRows, as dtype: DType, to name: String) throws {
-    for rows in ranges(of: weight.rows, by: 256) {
-      let decoded = weight.matrix(rows)
+    for rows in ranges(of: weight.rows, by: PackedLinear.tileRows) {
+      let decoded = weight.matrix(rows, from: workers.memory)
       try unsafe dtype.encoded(decoded.values).withUnsafeBytes {
         try unsafe writer.write(
           $0, to: name, at: rows.lowerBound * weight.columns * dtype.byteWidth)

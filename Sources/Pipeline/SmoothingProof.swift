@@ -36,11 +36,28 @@ extension QuantizeModel {
     return file.recordedSmoothings(smoothings)
   }
 
+  /// The attention half under its smoothings, as they were written.
+  func proveAttention(of layer: LayerSpec) throws {
+    let applied = try recordedSmoothings(of: layer).filter {
+      $0.smoothing.tap == .attentionInput || $0.smoothing.tap == .attentionOutput
+    }
+    if applied.isEmpty { return }
+    let x = try proofStates(.hidden, layer)
+    func output(_ weights: any LayerWeights) -> Matrix {
+      layer.attend(x, sequences: [0..<x.rows], weights: weights, workers: workers)
+    }
+    let original = output(weights)
+    try prove(applied, of: layer, place: "the attention") {
+      relativeDifference(original, output($0))
+    }
+  }
+
   /// One unit alone, also an expert that the router never chooses.
   ///
   /// - Parameter x: `proofStates(.attended, layer)`.
   func prove(
-    _ unit: GatedMLPSpec, of layer: LayerSpec, _ smoothed: SmoothedWeights, on x: Matrix
+    _ unit: GatedMLPSpec, of layer: LayerSpec, _ smoothed: SmoothedWeights,
+    against weights: CheckpointWeights, on x: Matrix
   ) throws {
     func output(_ weights: any LayerWeights) -> Matrix {
       let normed = layer.postAttentionNorm.apply(to: x, weights: weights, workers: workers)
@@ -54,47 +71,51 @@ extension QuantizeModel {
     }
   }
 
-  /// The whole block under all smoothings of the layer, as they were written.
-  func prove(_ layer: LayerSpec) throws {
-    let applied = try recordedSmoothings(of: layer)
+  /// The feed-forward half under all smoothings of the layer, as they were written.
+  func proveFeedForward(of layer: LayerSpec) throws {
+    let applied = try recordedSmoothings(of: layer).filter {
+      $0.smoothing.tap != .attentionInput && $0.smoothing.tap != .attentionOutput
+    }
     if applied.isEmpty { return }
-    let x = try proofStates(.hidden, layer)
-    let original = proofOutput(layer, x, weights)
-    let difference = original.difference(
-      to: proofOutput(layer, x, SmoothedWeights(weights, applied)))
-    if difference <= proofTolerance { return }
+    let x = try proofStates(.attended, layer)
+    func normed(_ weights: any LayerWeights) -> Matrix {
+      layer.postAttentionNorm.apply(to: x, weights: weights, workers: workers)
+    }
+    // Experts are chosen once, from the original weights: two scores may differ by less than float32 tells apart,
+    // and then a choice proves nothing. The scores themselves are compared instead.
+    let routings = layer.mlp.route([normed(weights)], weights: weights, workers: workers)
+    func output(_ weights: any LayerWeights) -> ProofOutput {
+      let result = x.prefix(x.rows)
+      layer.feedForward(
+        [result], routings: routings, weights: weights, workers: workers,
+        finished: { self.weights.release($0.linears) })
+      return ProofOutput(
+        block: result,
+        scores: layer.mlp.router?.scores(normed(weights), weights: weights, workers: workers))
+    }
+    let original = output(weights)
+    try prove(applied, of: layer, place: "the block") { original.difference(to: output($0)) }
+  }
+
+  /// - Parameter difference: of what some weights compute to what the original ones do.
+  private func prove(
+    _ applied: [AppliedSmoothing], of layer: LayerSpec, place: String,
+    difference: (SmoothedWeights) -> Float
+  ) throws {
+    let together = difference(SmoothedWeights(weights, applied))
+    if together <= proofTolerance { return }
     // Which of them is it? Each alone.
-    let worst = applied.map { each in
-      (each, original.difference(to: proofOutput(layer, x, SmoothedWeights(weights, [each]))))
-    }.max { $0.1 < $1.1 }
+    let worst = applied.map { ($0, difference(SmoothedWeights(weights, [$0]))) }
+      .max { $0.1 < $1.1 }
     throw FunctionChanged(
-      layer: layer.index, smoothing: worst?.0.smoothing.producerName ?? "", place: "the block",
-      difference: difference)
+      layer: layer.index, smoothing: worst?.0.smoothing.producerName ?? "", place: place,
+      difference: together)
   }
 
   /// The first tokens of the first sequence, `[proofTokens, H]` or fewer.
   func proofStates(_ kind: StateKind, _ layer: LayerSpec) throws -> Matrix {
     let states = try readStates(kind, layer: layer.index).read(0)
     return states.prefix(min(proofTokens, plan.blocks[0].sequences[0].count))
-  }
-
-  private func proofOutput(_ layer: LayerSpec, _ x: Matrix, _ weights: any LayerWeights)
-    -> ProofOutput
-  {
-    let attended = layer.attend(x, sequences: [0..<x.rows], weights: weights, workers: workers)
-    self.weights.release(layer.attention.linears)
-    let normed = layer.postAttentionNorm.apply(to: attended, weights: weights, workers: workers)
-    // Experts are chosen once, from the original weights: two scores may differ by less than float32 tells apart,
-    // and then a choice proves nothing. The scores themselves are compared instead.
-    let original = layer.postAttentionNorm.apply(
-      to: attended, weights: self.weights, workers: workers)
-    let routings = layer.mlp.route([original], weights: self.weights, workers: workers)
-    let block = layer.feedForward(
-      [attended], routings: routings, weights: weights, workers: workers,
-      finished: { self.weights.release($0.linears) })[0]
-    return ProofOutput(
-      block: block,
-      scores: layer.mlp.router?.scores(normed, weights: weights, workers: workers))
   }
 }
 

@@ -18,10 +18,12 @@ package struct Workload: Sendable {
   /// Candidates of each scale search.
   package let gridPoints: Int
   package let threads: Int
+  /// The peak of resident memory when the model had been opened and the calibration data read.
+  package let loadingBytes: Int
 
   package init(
     checkpoint: Checkpoint, output: OutputPlan, blocks: [TokenBlock], loss: SmoothingLoss,
-    gridPoints: Int, threads: Int
+    gridPoints: Int, threads: Int, loadingBytes: Int
   ) {
     self.checkpoint = checkpoint
     self.output = output
@@ -30,6 +32,7 @@ package struct Workload: Sendable {
     self.loss = loss
     self.gridPoints = gridPoints
     self.threads = threads
+    self.loadingBytes = loadingBytes
   }
 
   package var tokens: Int { blocks.reduce(0, +) }

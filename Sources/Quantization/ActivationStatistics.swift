@@ -17,11 +17,14 @@ package final class ActivationStatistics {
   private var gramIsMean = false
 
   /// - Parameter withGram: also accumulate xᵀ x, `[C, C]`.
-  package init(channels: Int, withGram: Bool) {
+  package init(channels: Int, withGram: Bool, from budget: MemoryBudget = Matrix.unlimited) {
     self.channels = channels
     absoluteSum = [Double](repeating: 0, count: channels)
     squareSum = [Double](repeating: 0, count: channels)
-    gramSum = withGram ? Matrix(zeros: channels, channels) : nil
+    gramSum =
+      withGram
+      ? Matrix("Gram matrices", rows: channels, columns: channels, from: budget) : nil
+    gramSum?.fill(0)
   }
 
   /// Adds the rows of x. Blocks must come in the same order in every run: sums are not associative.
@@ -43,6 +46,21 @@ package final class ActivationStatistics {
     }
     if let gramSum { Gemm.addGram(of: x, to: gramSum, workers: workers) }
     tokens += x.rows
+  }
+
+  /// What was added up so far, to be kept for later: tokens, then the sums of |x| and of x² per channel.
+  package var sums: [Double] { [Double(tokens)] + absoluteSum + squareSum }
+
+  /// The sum of xᵀ x as it stands, upper triangle of tiles; nil where it was not asked for.
+  package var gramSoFar: Matrix? { gramSum }
+
+  /// Goes on from what `sums` and `gramSoFar` were.
+  package func restore(sums: [Double], gram: Matrix?) {
+    precondition(sums.count == 2 * channels + 1 && (gram == nil) == (gramSum == nil), "other sums")
+    tokens = Int(sums[0])
+    absoluteSum = Array(sums[1...channels])
+    squareSum = Array(sums[(channels + 1)...])
+    if let gram, let gramSum { unsafe gramSum.base.update(from: gram.base, count: gram.count) }
   }
 
   /// mean |x| per channel, `[C]`.

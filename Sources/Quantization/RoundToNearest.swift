@@ -22,9 +22,10 @@ extension QuantScheme {
   /// - Parameter dtype: the type of the stored weight, which its scales share.
   /// - Throws: `NonFiniteWeight` at the first NaN or infinity.
   package func roundToNearest(
-    _ weight: any WeightRows, rows: Range<Int>, dtype: DType
+    _ weight: any WeightRows, rows: Range<Int>, dtype: DType,
+    from budget: MemoryBudget = Matrix.unlimited
   ) throws(NonFiniteWeight) -> QuantizedRows {
-    let values = weight.matrix(rows)
+    let values = weight.matrix(rows, from: budget)
     let groups = weight.columns / groupSize
     let rounding = rounding(for: dtype)
     var codes = [Int8](repeating: 0, count: values.count)

@@ -85,7 +85,7 @@ package struct SmoothingSearch {
   package private(set) var losses: [Double] = []
 
   /// Rows of a weight that one task judges; a function of the shape alone.
-  static let tileRows = 64
+  package static let tileRows = 64
 
   package init(
     statistics: ActivationStatistics, loss: SmoothingLoss, scheme: QuantScheme,
@@ -106,7 +106,7 @@ package struct SmoothingSearch {
     let tiles = ranges(of: weight.rows, by: Self.tileRows)
     let group = scheme.groupSize
     let parts = workers.map(tiles.count) { index -> Result<[Double], NonFiniteWeight> in
-      let rows = weight.matrix(tiles[index])
+      let rows = weight.matrix(tiles[index], from: workers.memory)
       let bad = unsafe sluice_first_nonfinite(rows.base, rows.count)
       if bad < rows.count {
         return .failure(
@@ -154,8 +154,10 @@ package struct SmoothingSearch {
     let inverses = candidates.map { $0.map { 1 / $0 } }
     let (candidates, gram, meanSquare) = (candidates, gram, meanSquare)
     let parts = workers.map(tiles.count) { index in
-      let rows = weight.matrix(tiles[index])
-      let error = Matrix(rows: gram == nil ? 1 : rows.rows, columns: rows.columns)
+      let rows = weight.matrix(tiles[index], from: workers.memory)
+      let error = Matrix(
+        "rows under search", rows: gram == nil ? 1 : rows.rows, columns: rows.columns,
+        from: workers.memory)
       return candidates.indices.map { candidate -> Double in
         var loss = 0.0
         for row in 0..<rows.rows {
@@ -168,7 +170,7 @@ package struct SmoothingSearch {
           }
         }
         if let gram {
-          let product = Gemm.multiply(error, bySymmetric: gram)
+          let product = Gemm.multiply(error, bySymmetric: gram, from: workers.memory)
           loss = unsafe sluice_dot(error.base, product.base, error.count)
         }
         return loss

@@ -22,6 +22,20 @@ package struct StoredTensor: Sendable {
     }
   }
 
+  /// Reads part of the tensor, counted from its first byte, without mapping it.
+  package func read(
+    bytes: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
+  ) throws(SafetensorsError) {
+    precondition(bytes.lowerBound >= 0 && bytes.upperBound <= byteCount, "range beyond the tensor")
+    let place = range.lowerBound + bytes.lowerBound..<range.lowerBound + bytes.upperBound
+    let isWhole = try withSystemErrors { () throws(SystemError) in
+      try unsafe file.read(place, into: buffer)
+    }
+    if !isWhole {
+      throw .shardSizeDiffers(file: file.path, expected: file.byteCount, found: place.lowerBound)
+    }
+  }
+
   /// Gives back the memory of the tensor's pages; they may stay in the page cache.
   package func release() { file.release(range) }
 

@@ -1,9 +1,12 @@
-// Matrices in a file, one compressed block after the other: written once, read in any order.
+// Numbers in a file, one compressed block after the other: appended in order, read in any.
 //
-// A block is a 32-byte head (magic, index, rows, columns, bytes of an element, 8 of bytes of the frame, a checksum of all
-// these; little-endian) and a zstd frame of its byte planes, with a checksum.
+// A block is a head and its strips. The head, little-endian 32-bit words: magic, index, rows, columns, bytes of an
+// element, the lengths of the strips, and a checksum of all these. A strip is a zstd frame, with a checksum, of the byte
+// planes of `stripElements` numbers (the last: of what is left): small enough to be worked on in the cache, and by
+// several threads.
 
 internal import CKernels
+package import LinearAlgebra
 package import SystemIO
 package import Tensors
 
@@ -19,48 +22,124 @@ package enum ScratchError: Error, CustomStringConvertible, Equatable {
   }
 }
 
-private let magic: UInt32 = 0x3153_4c53  // "SLS1"
-private let headBytes = 32
+private enum Layout {
+  static let magic: UInt32 = 0x3253_4c53  // "SLS2"
+  static let stripElements = 1 << 18
+  static let fixedWords = 5
 
-private func littleEndian(_ value: Int, bytes: Int) -> [UInt8] {
-  (0..<bytes).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
+  static func strips(_ elements: Int) -> [Range<Int>] { ranges(of: elements, by: stripElements) }
+
+  /// FNV-1a: a damaged length would otherwise put the blame on the next block.
+  static func checksum(_ words: some Sequence<UInt32>) -> UInt32 {
+    var sum: UInt32 = 0x811c_9dc5
+    for byte in words.flatMap(bytes) { sum = (sum ^ UInt32(byte)) &* 0x0100_0193 }
+    return sum
+  }
+
+  static func bytes(_ word: UInt32) -> [UInt8] {
+    (0..<4).map { UInt8(truncatingIfNeeded: word >> UInt32(8 * $0)) }
+  }
 }
 
-/// FNV-1a of the head before the checksum: a damaged length would otherwise put the blame on the next block.
-private func headChecksum(_ bytes: some Sequence<UInt8>) -> Int {
-  Int(bytes.reduce(0x811c_9dc5 as UInt32) { ($0 ^ UInt32($1)) &* 0x0100_0193 })
+/// What reading and writing a block takes.
+package struct ScratchSizes {
+  let stripBytes: Int
+  package let strips: Int
+
+  package init(elements: Int, width: Int) {
+    stripBytes = min(elements, Layout.stripElements) * width
+    strips = Layout.strips(elements).count
+  }
+
+  var slotBytes: Int { ZstdFrame.bound(stripBytes) }
+  /// Numbers and their planes, for each thread.
+  package var writeStripBytes: Int { 2 * stripBytes }
+  /// Planes, then the frame or the numbers, for each thread.
+  package var readStripBytes: Int { stripBytes + slotBytes }
+  /// The frames of a block.
+  package var frameBytes: Int { strips * slotBytes }
 }
 
-/// Appends blocks to a new file.
+/// Appends blocks to a file.
 package final class ScratchWriter {
   private let file: AppendedFile
   private let dtype: DType
-  private var blocks = 0
+  package private(set) var blocks: Int
 
-  /// - Parameter dtype: the weight type that values are rounded to.
+  /// Creates or empties the file.
+  ///
+  /// - Parameter dtype: the weight type that matrices are rounded to.
   package init(path: String, dtype: DType) throws(SystemError) {
     precondition(dtype.isWeight, "\(dtype.rawValue) in scratch")
     file = try AppendedFile(creating: path)
     self.dtype = dtype
+    blocks = 0
   }
 
-  package func append(_ block: Matrix) throws {
-    let bytes = block.count * dtype.byteWidth
-    let raw = UnsafeMutableRawBufferPointer.allocate(byteCount: 2 * bytes, alignment: 64)
-    defer { unsafe raw.deallocate() }
-    let planes = unsafe UnsafeMutableRawBufferPointer(rebasing: raw[bytes...])
-    if let values = raw.baseAddress, let to = planes.baseAddress {
-      unsafe dtype.encode(block.base, count: block.count, into: values)
-      unsafe sluice_split_planes(values, to, block.count, dtype.byteWidth)
+  /// Goes on after the first `blocks` blocks, which take `byteCount` bytes; what came later was never committed.
+  package init(continuing path: String, dtype: DType, blocks: Int, byteCount: Int)
+    throws(SystemError)
+  {
+    file = try AppendedFile(continuing: path, at: byteCount)
+    self.dtype = dtype
+    self.blocks = blocks
+  }
+
+  package var byteCount: Int { file.byteCount }
+
+  package func append(_ block: Matrix, workers: Workers) throws {
+    let dtype = dtype
+    try unsafe append(
+      rows: block.rows, columns: block.columns, width: dtype.byteWidth, workers
+    ) { strip, values in
+      unsafe dtype.encode(block.base + strip.lowerBound, count: strip.count, into: values)
     }
-    let frame = try unsafe ZstdFrame.compress(UnsafeRawBufferPointer(planes))
-    var head = [Int(magic), blocks, block.rows, block.columns, dtype.byteWidth].flatMap {
-      littleEndian($0, bytes: 4)
+  }
+
+  /// One row of numbers that must come back as they are.
+  package func append(_ numbers: [Double], workers: Workers) throws {
+    try unsafe append(rows: 1, columns: numbers.count, width: 8, workers) { strip, values in
+      unsafe numbers[strip].withUnsafeBytes {
+        unsafe values.copyMemory(from: $0.baseAddress!, byteCount: $0.count)
+      }
     }
-    head += littleEndian(frame.count, bytes: 8)
-    head += littleEndian(headChecksum(head), bytes: 4)
-    try file.append(head)
-    try file.append(frame)
+  }
+
+  private func append(
+    rows: Int, columns: Int, width: Int, _ workers: Workers,
+    encode: @Sendable (Range<Int>, UnsafeMutableRawPointer) -> Void
+  ) throws {
+    let strips = Layout.strips(rows * columns)
+    let sizes = ScratchSizes(elements: rows * columns, width: width)
+    let slot = sizes.slotBytes
+    let frames = Buffer("a block to scratch", byteCount: sizes.frameBytes, from: workers.memory)
+    let lengths = workers.map(strips.count) { index -> Result<Int, ZstdError> in
+      let bytes = strips[index].count * width
+      let buffer = Buffer(
+        "strips of scratch", byteCount: sizes.writeStripBytes, from: workers.memory)
+      return Result { () throws(ZstdError) in
+        let values = unsafe buffer.bytes.baseAddress!
+        let planes = unsafe values + bytes
+        unsafe encode(strips[index], values)
+        unsafe sluice_split_planes(values, planes, strips[index].count, width)
+        return try unsafe ZstdFrame.compress(
+          UnsafeRawBufferPointer(start: planes, count: bytes),
+          into: UnsafeMutableRawBufferPointer(
+            rebasing: frames.bytes[index * slot..<(index + 1) * slot]))
+      }
+    }
+    var words = [Layout.magic] + [blocks, rows, columns, width].map { UInt32($0) }
+    for length in lengths { words.append(UInt32(try length.get())) }
+    words.append(Layout.checksum(words))
+    let start = file.byteCount
+    try file.append(words.flatMap(Layout.bytes))
+    for (index, length) in lengths.enumerated() {
+      let from = index * slot
+      try unsafe file.append(
+        UnsafeRawBufferPointer(rebasing: frames.bytes[from..<from + (try length.get())]))
+    }
+    // The disk works while the next block is computed.
+    file.startWriting(from: start)
     blocks += 1
   }
 
@@ -68,19 +147,19 @@ package final class ScratchWriter {
   package func synchronize() throws(SystemError) { try file.synchronize() }
 }
 
-/// Reads the blocks of a finished file.
+/// Reads the blocks of a file that was written to its end.
 package final class ScratchReader {
   private struct Block {
     let rows: Int
     let columns: Int
-    let frame: Range<Int>
+    let width: Int
+    let frames: [Range<Int>]
   }
 
   private let file: MappedFile
-  private let dtype: DType
   private let blocks: [Block]
 
-  package init(path: String, dtype: DType) throws {
+  package init(path: String) throws {
     let file = try MappedFile(path: path)
     var blocks: [Block] = []
     var offset = 0
@@ -88,57 +167,117 @@ package final class ScratchReader {
       func damaged(_ problem: String) -> ScratchError {
         .corrupt(path: path, block: blocks.count, problem: problem)
       }
-      guard offset + headBytes <= file.byteCount else { throw damaged("cut short") }
-      let head = unsafe file.withBytes { unsafe [UInt8]($0[offset..<offset + headBytes]) }
-      func field(_ position: Int, bytes: Int) -> Int {
-        head[position..<position + bytes].reversed().reduce(0) { $0 << 8 | Int($1) }
+      func words(_ range: Range<Int>) throws -> [UInt32] {
+        let bytes = offset + 4 * range.lowerBound..<offset + 4 * range.upperBound
+        guard bytes.upperBound <= file.byteCount else { throw damaged("cut short") }
+        var raw = [UInt8](repeating: 0, count: bytes.count)
+        let isWhole = try unsafe raw.withUnsafeMutableBytes {
+          try unsafe file.read(bytes, into: $0)
+        }
+        guard isWhole else { throw damaged("cut short") }
+        return stride(from: 0, to: raw.count, by: 4).map { word in
+          (0..<4).reduce(0) { $0 | UInt32(raw[word + $1]) << UInt32(8 * $1) }
+        }
       }
-      guard field(0, bytes: 4) == Int(magic), field(28, bytes: 4) == headChecksum(head.prefix(28)),
-        field(4, bytes: 4) == blocks.count, field(16, bytes: 4) == dtype.byteWidth
+      let fixed = try words(0..<Layout.fixedWords)
+      let (rows, columns, width) = (Int(fixed[2]), Int(fixed[3]), Int(fixed[4]))
+      let (elements, overflow) = rows.multipliedReportingOverflow(by: columns)
+      guard fixed[0] == Layout.magic, Int(fixed[1]) == blocks.count, [2, 4, 8].contains(width),
+        !overflow, elements <= file.byteCount * 1024
       else { throw damaged("not the head of a block") }
-      let (rows, columns) = (field(8, bytes: 4), field(12, bytes: 4))
-      let length = field(20, bytes: 8)
-      let start = offset + headBytes
-      guard length >= 0, length <= file.byteCount - start else { throw damaged("cut short") }
-      blocks.append(Block(rows: rows, columns: columns, frame: start..<start + length))
-      offset = start + length
+      let strips = Layout.strips(elements).count
+      let rest = try words(Layout.fixedWords..<Layout.fixedWords + strips + 1)
+      guard rest.last == Layout.checksum(fixed + rest.dropLast()) else {
+        throw damaged("not the head of a block")
+      }
+      offset += 4 * (Layout.fixedWords + strips + 1)
+      var frames: [Range<Int>] = []
+      for length in rest.dropLast() {
+        guard Int(length) <= file.byteCount - offset else { throw damaged("cut short") }
+        frames.append(offset..<offset + Int(length))
+        offset += Int(length)
+      }
+      blocks.append(Block(rows: rows, columns: columns, width: width, frames: frames))
     }
     self.file = file
-    self.dtype = dtype
     self.blocks = blocks
   }
 
   package var count: Int { blocks.count }
 
-  /// The values of a block, which must have the given shape.
-  package func read(_ index: Int, rows: Int, columns: Int) throws(ScratchError) -> Matrix {
-    guard index < blocks.count else {
-      throw .corrupt(path: file.path, block: index, problem: "missing")
-    }
-    let block = blocks[index]
-    guard block.rows == rows, block.columns == columns else {
-      throw .corrupt(
-        path: file.path, block: index,
-        problem: "\(block.rows) x \(block.columns) instead of \(rows) x \(columns)")
-    }
-    let result = Matrix(rows: rows, columns: columns)
-    let bytes = result.count * dtype.byteWidth
-    let raw = UnsafeMutableRawBufferPointer.allocate(byteCount: 2 * bytes, alignment: 64)
-    defer { unsafe raw.deallocate() }
-    let planes = unsafe UnsafeMutableRawBufferPointer(rebasing: raw[bytes...])
-    do {
-      try unsafe file.withBytes { mapped in
-        try unsafe ZstdFrame.decompress(
-          UnsafeRawBufferPointer(rebasing: mapped[block.frame]), into: planes)
-      }
-    } catch {
-      throw .corrupt(path: file.path, block: index, problem: "\(error)")
-    }
-    file.release(block.frame)
-    if let values = raw.baseAddress, let from = planes.baseAddress {
-      unsafe sluice_join_planes(from, values, result.count, dtype.byteWidth)
-      unsafe dtype.decode(values, count: result.count, into: result.base)
+  /// The values of a block, which must have the given shape and have been written in `dtype`.
+  package func read(
+    _ index: Int, rows: Int, columns: Int, dtype: DType, workers: Workers, into name: String
+  ) throws(ScratchError) -> Matrix {
+    let result = workers.matrix(name, rows: rows, columns: columns)
+    try unsafe read(
+      index, rows: rows, columns: columns, width: dtype.byteWidth, workers
+    ) { strip, values in
+      unsafe dtype.decode(values, count: strip.count, into: result.base + strip.lowerBound)
     }
     return result
+  }
+
+  /// A row of numbers, as they were.
+  package func readNumbers(
+    _ index: Int, count: Int, workers: Workers
+  ) throws(ScratchError) -> [Double] {
+    let result = Matrix(rows: 2, columns: count)
+    try unsafe read(index, rows: 1, columns: count, width: 8, workers) { strip, values in
+      let to = unsafe UnsafeMutableRawPointer(result.base + 2 * strip.lowerBound)
+      unsafe to.copyMemory(from: values, byteCount: 8 * strip.count)
+    }
+    return unsafe result.base.withMemoryRebound(to: Double.self, capacity: count) {
+      unsafe Array(UnsafeBufferPointer(start: $0, count: count))
+    }
+  }
+
+  private func read(
+    _ index: Int, rows: Int, columns: Int, width: Int, _ workers: Workers,
+    decode: @Sendable (Range<Int>, UnsafeRawPointer) -> Void
+  ) throws(ScratchError) {
+    func damaged(_ problem: String) -> ScratchError {
+      .corrupt(path: self.file.path, block: index, problem: problem)
+    }
+    guard index < blocks.count else { throw damaged("missing") }
+    let block = blocks[index]
+    guard block.rows == rows, block.columns == columns, block.width == width else {
+      throw damaged(
+        "\(block.rows) x \(block.columns) of \(block.width) bytes instead of \(rows) x "
+          + "\(columns) of \(width)")
+    }
+    // The disk works while this block is computed with.
+    if index + 1 < blocks.count, let next = blocks[index + 1].frames.first {
+      file.prefetch(next.lowerBound..<blocks[index + 1].frames.last!.upperBound)
+    }
+    let strips = Layout.strips(rows * columns)
+    let sizes = ScratchSizes(elements: rows * columns, width: width)
+    let bound = sizes.slotBytes
+    let file = file
+    let problems = workers.map(strips.count) { strip -> String? in
+      let frame = block.frames[strip]
+      if frame.count > bound { return "a frame of \(frame.count) bytes" }
+      let bytes = strips[strip].count * width
+      let buffer = Buffer(
+        "strips of scratch", byteCount: sizes.readStripBytes, from: workers.memory)
+      let planes = unsafe UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[..<bytes])
+      let compressed = unsafe UnsafeMutableRawBufferPointer(
+        rebasing: buffer.bytes[
+          buffer.bytes.count - bound..<buffer.bytes.count - bound + frame.count])
+      do {
+        guard try unsafe file.read(frame, into: compressed) else { return "cut short" }
+        try unsafe ZstdFrame.decompress(UnsafeRawBufferPointer(compressed), into: planes)
+      } catch let error as ZstdError {
+        return error.problem
+      } catch {
+        return "\(error)"
+      }
+      // The compressed bytes have done their work.
+      let values = unsafe buffer.bytes.baseAddress! + sizes.stripBytes
+      unsafe sluice_join_planes(planes.baseAddress!, values, strips[strip].count, width)
+      unsafe decode(strips[strip], values)
+      return nil
+    }
+    if let problem = problems.compactMap({ $0 }).first { throw damaged(problem) }
   }
 }

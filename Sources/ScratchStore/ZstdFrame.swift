@@ -11,26 +11,28 @@ enum ZstdFrame {
   /// Level 1: on byte planes of hidden states higher levels are slower and no smaller.
   private static let level: Int32 = 1
 
-  static func compress(_ bytes: UnsafeRawBufferPointer) throws -> [UInt8] {
+  /// Room that the frame of `bytes` never exceeds.
+  static func bound(_ bytes: Int) -> Int { ZSTD_compressBound(bytes) }
+
+  /// - Parameter frame: at least `bound(bytes.count)` long.
+  /// - Returns: the length of the frame.
+  static func compress(
+    _ bytes: UnsafeRawBufferPointer, into frame: UnsafeMutableRawBufferPointer
+  ) throws(ZstdError) -> Int {
     guard let context = unsafe ZSTD_createCCtx() else { throw ZstdError(problem: "out of memory") }
     defer { unsafe ZSTD_freeCCtx(context) }
     unsafe ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, level)
     unsafe ZSTD_CCtx_setParameter(context, ZSTD_c_checksumFlag, 1)
-    var written = 0
-    let result = unsafe [UInt8](unsafeUninitializedCapacity: ZSTD_compressBound(bytes.count)) {
-      buffer, count in
-      written = unsafe ZSTD_compress2(
-        context, buffer.baseAddress, buffer.count, bytes.baseAddress, bytes.count)
-      count = ZSTD_isError(written) == 0 ? written : 0
-    }
-    try check(written)
-    return result
+    let length = unsafe ZSTD_compress2(
+      context, frame.baseAddress, frame.count, bytes.baseAddress, bytes.count)
+    try check(length)
+    return length
   }
 
   /// Fills `result` to the last byte, or fails: on a wrong checksum, a wrong size, or bytes that are no frame.
   static func decompress(
     _ frame: UnsafeRawBufferPointer, into result: UnsafeMutableRawBufferPointer
-  ) throws {
+  ) throws(ZstdError) {
     let size = unsafe ZSTD_decompress(
       result.baseAddress, result.count, frame.baseAddress, frame.count)
     try check(size)
@@ -39,7 +41,7 @@ enum ZstdFrame {
     }
   }
 
-  private static func check(_ code: Int) throws {
+  private static func check(_ code: Int) throws(ZstdError) {
     if ZSTD_isError(code) != 0 {
       throw ZstdError(problem: unsafe String(cString: ZSTD_getErrorName(code)))
     }

@@ -1,5 +1,6 @@
 // A file that only grows, with a known durable length.
 
+internal import CLinux
 import Glibc
 
 /// A file written from front to back.
@@ -27,16 +28,21 @@ package final class AppendedFile {
   }
 
   package func append(_ bytes: [UInt8]) throws(SystemError) {
-    var failure: SystemError?
-    unsafe bytes.withUnsafeBytes { raw in
-      do throws(SystemError) {
-        try unsafe descriptor.write(raw, at: byteCount)
-      } catch {
-        failure = error
-      }
+    try unsafe bytes.span.bytes.withUnsafeBytes { raw throws(SystemError) in
+      try unsafe append(raw)
     }
-    if let failure { throw failure }
+  }
+
+  package func append(_ bytes: UnsafeRawBufferPointer) throws(SystemError) {
+    try unsafe descriptor.write(bytes, at: byteCount)
     byteCount += bytes.count
+  }
+
+  /// Lets the kernel begin to write what was appended from `offset` on; returns at once, and promises nothing.
+  package func startWriting(from offset: Int) {
+    sync_file_range(
+      descriptor.number, Int64(offset), Int64(byteCount - offset),
+      UInt32(sluice_sync_file_range_write))
   }
 
   /// Returns when everything appended before is on the disk.

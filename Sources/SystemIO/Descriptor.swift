@@ -27,6 +27,20 @@ final class Descriptor: Sendable {
     try check(path, "read") { unsafe Glibc.read(number, buffer.baseAddress, buffer.count) }
   }
 
+  /// Fills `buffer` from `offset` on, going on after short reads; false where the file ends before.
+  func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws(SystemError) -> Bool
+  {
+    var done = 0
+    while done < buffer.count {
+      let count = try check(path, "read") {
+        unsafe pread(number, buffer.baseAddress! + done, buffer.count - done, offset + done)
+      }
+      if count == 0 { return false }
+      done += count
+    }
+    return true
+  }
+
   /// Writes all of `bytes`, going on after short writes.
   func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(SystemError) {
     var done = 0

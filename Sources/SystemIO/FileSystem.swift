@@ -120,6 +120,23 @@ package enum FileSystem {
     try check(target, "fsync") { fsync(output.number) }
   }
 
+  /// Bytes of the files in a folder and below; what cannot be read counts nothing.
+  package static func folderSize(_ folder: String) -> Int {
+    ((try? list(folder)) ?? []).reduce(0) { sum, name in
+      let path = "\(folder)/\(name)"
+      return sum + (isFolder(path) ? folderSize(path) : (try? fileSize(path)) ?? 0)
+    }
+  }
+
+  /// The file system that `path` is on or would be created on.
+  package static func device(of path: String) throws(SystemError) -> UInt {
+    var existing = path
+    while !exists(existing), parent(existing) != existing { existing = parent(existing) }
+    var status = stat()
+    try check(existing, "stat") { unsafe stat(existing, &status) }
+    return UInt(status.st_dev)
+  }
+
   /// Bytes this user may still write where `path` is or would be created.
   package static func freeBytes(_ path: String) throws(SystemError) -> Int {
     var existing = path

@@ -49,6 +49,23 @@ package final class MappedFile: Sendable {
     try unsafe body(UnsafeRawBufferPointer(start: base, count: byteCount))
   }
 
+  /// Reads `range` without mapping it: what is touched here and there would hold its neighbours, too.
+  ///
+  /// - Returns: whether all of it was there; a file may have been cut since it was opened.
+  package func read(
+    _ range: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
+  ) throws(SystemError) -> Bool {
+    precondition(range.lowerBound >= 0 && range.upperBound <= byteCount, "range beyond the file")
+    precondition(buffer.count >= range.count, "a buffer of \(buffer.count) bytes")
+    return try unsafe descriptor.read(
+      into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<range.count]), at: range.lowerBound)
+  }
+
+  /// Asks the kernel to read `range` into its cache; returns at once.
+  package func prefetch(_ range: Range<Int>) {
+    posix_fadvise(descriptor.number, range.lowerBound, range.count, POSIX_FADV_WILLNEED)
+  }
+
   /// Gives back the memory of every page that touches `range`; they stay in the page cache while the kernel has room,
   /// and the content stays readable. Pages shared with a neighbour go, too: kept, they would add up.
   package func release(_ range: Range<Int>) {

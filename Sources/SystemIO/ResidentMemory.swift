@@ -63,6 +63,19 @@ extension ResidentMemory {
 }
 
 extension ResidentMemory {
+  /// Sets the peak back to what is resident now. Where the kernel does not allow that, it stays.
+  ///
+  /// Source: proc_pid_clear_refs(5).
+  package static func resetPeak() {
+    let descriptor = unsafe open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC)
+    if descriptor < 0 { return }
+    _ = unsafe write(descriptor, "5", 1)
+    close(descriptor)
+  }
+
+  /// Gives pages of the heap that hold nothing any more back to the kernel.
+  package static func returnFreedMemory() { malloc_trim(0) }
+
   /// Makes the heap give large buffers back to the kernel as soon as they are freed.
   ///
   /// glibc raises its threshold for that with every large buffer it sees, and what is freed below the threshold stays

@@ -1,7 +1,5 @@
 // An owned, 64-byte-aligned float32 [rows, columns] buffer.
 
-import Glibc
-
 /// A row-major float32 matrix, freed with its last reference.
 ///
 /// A class, so that one buffer can be filled by several workers and kept in arrays. The invariant that makes it
@@ -12,26 +10,27 @@ import Glibc
   package let columns: Int
   /// `rows * columns` floats; valid as long as the matrix lives.
   package let base: UnsafeMutablePointer<Float>
-
-  private static let hugePage = 2 << 20
+  private let buffer: Buffer
 
   /// A matrix whose contents are undefined until written.
-  package init(rows: Int, columns: Int) {
+  ///
+  /// - Parameters:
+  ///   - name: what the budget calls it.
+  ///   - budget: of the run; the default one has no limit.
+  package init(
+    _ name: String = "matrix", rows: Int, columns: Int,
+    from budget: MemoryBudget = Matrix.unlimited
+  ) {
     precondition(rows >= 0 && columns >= 0, "a matrix of \(rows) x \(columns)")
     self.rows = rows
     self.columns = columns
-    let bytes = rows * columns * MemoryLayout<Float>.stride
-    let alignment = bytes >= Self.hugePage ? Self.hugePage : 64
-    let rounded = max(alignment, (bytes + alignment - 1) / alignment * alignment)
-    guard let raw = unsafe aligned_alloc(alignment, rounded) else {
-      fatalError("out of memory: \(bytes) bytes for a matrix of \(rows) x \(columns)")
-    }
-    // Fewer faults and look-ups for the matrices that products run over; a wish, no more.
-    if alignment == Self.hugePage {
-      unsafe madvise(raw, bytes / alignment * alignment, MADV_HUGEPAGE)
-    }
-    unsafe base = raw.bindMemory(to: Float.self, capacity: rows * columns)
+    let count = rows * columns
+    buffer = Buffer(name, byteCount: count * MemoryLayout<Float>.stride, from: budget)
+    unsafe base = buffer.bytes.baseAddress!.bindMemory(to: Float.self, capacity: count)
   }
+
+  /// For matrices outside a run.
+  package static let unlimited = MemoryBudget()
 
   package convenience init(zeros rows: Int, _ columns: Int) {
     self.init(rows: rows, columns: columns)
@@ -43,8 +42,6 @@ import Glibc
     self.init(rows: rows, columns: columns)
     for (index, value) in values.enumerated() { unsafe base[index] = value }
   }
-
-  deinit { unsafe free(base) }
 
   package var count: Int { rows * columns }
 

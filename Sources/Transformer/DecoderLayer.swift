@@ -10,29 +10,36 @@ extension LayerSpec {
     _ x: Matrix, sequences: [Range<Int>], weights: any LayerWeights, workers: Workers,
     tap: (Tap, Matrix) -> Void = { _, _ in }
   ) -> Matrix {
-    let normed = inputNorm.apply(to: x, weights: weights, workers: workers)
-    tap(.attentionInput, normed)
-    let read = attention.attend(normed, sequences: sequences, weights: weights, workers: workers)
+    let read = attention.attend(
+      project(x, weights: weights, workers: workers, tap: tap), sequences: sequences,
+      weights: weights, workers: workers)
     tap(.attentionOutput, read)
-    let result = weights.apply(attention.output, to: read, workers: workers)
+    let result = weights.apply(
+      attention.output, to: read, workers: workers, into: "hidden states of a block")
     unsafe sluice_add_scaled(x.base, 1, result.base, x.count)
     return result
   }
 
-  /// x + mlp(norm(x)) for each block.
+  /// A function of its own, so that the normed input is gone before scores are computed.
+  private func project(
+    _ x: Matrix, weights: any LayerWeights, workers: Workers, tap: (Tap, Matrix) -> Void
+  ) -> Projections {
+    let normed = inputNorm.apply(to: x, weights: weights, workers: workers)
+    tap(.attentionInput, normed)
+    return attention.project(normed, weights: weights, workers: workers)
+  }
+
+  /// x += mlp(norm(x)) for each block.
   ///
   /// - Parameter routings: the experts of each token, where they are known already.
   package func feedForward(
     _ blocks: [Matrix], routings: [Routing]? = nil, weights: any LayerWeights, workers: Workers,
     finished: (GatedMLPSpec) -> Void = { _ in }
-  ) -> [Matrix] {
+  ) {
     let normed = blocks.map { postAttentionNorm.apply(to: $0, weights: weights, workers: workers) }
-    let results = mlp.apply(
-      to: normed, routings: routings ?? mlp.route(normed, weights: weights, workers: workers),
+    mlp.add(
+      to: blocks, reading: normed,
+      routings: routings ?? mlp.route(normed, weights: weights, workers: workers),
       weights: weights, workers: workers, finished: finished)
-    for (x, result) in zip(blocks, results) {
-      unsafe sluice_add_scaled(x.base, 1, result.base, x.count)
-    }
-    return results
   }
 }

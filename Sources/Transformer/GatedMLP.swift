@@ -7,8 +7,8 @@ package import Tensors
 extension GatedMLPSpec {
   /// silu(gate(x)) * up(x), `[T, F]`: what the down projection reads.
   package func hidden(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
-    let gated = weights.apply(gate, to: x, workers: workers)
-    let result = weights.apply(up, to: x, workers: workers)
+    let gated = weights.apply(gate, to: x, workers: workers, into: "activations of an expert")
+    let result = weights.apply(up, to: x, workers: workers, into: "activations of an expert")
     let parts = ranges(of: result.count, by: 1 << 16)
     workers.forEach(parts.count) { index in
       let part = parts[index]
@@ -20,6 +20,7 @@ extension GatedMLPSpec {
   /// `[T, H]`.
   package func apply(to x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
     weights.apply(
-      down, to: hidden(x, weights: weights, workers: workers), workers: workers)
+      down, to: hidden(x, weights: weights, workers: workers), workers: workers,
+      into: "outputs of an expert")
   }
 }

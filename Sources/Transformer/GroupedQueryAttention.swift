@@ -6,33 +6,48 @@ internal import CKernels
 package import LinearAlgebra
 package import Tensors
 
+/// Queries `[T, heads * headDimension]`, keys and values `[T, keyValueHeads * headDimension]`.
+package struct Projections {
+  let queries: Matrix
+  let keys: Matrix
+  let values: Matrix
+}
+
 extension AttentionSpec {
   /// Queries of one task: rows of the score matrix that are held at a time.
-  private static let queryRows = 128
+  package static let queryRows = 128
 
-  /// What the output projection reads, `[T, heads * headDimension]`.
+  /// - Parameter x: `[T, H]`, the normed input.
+  package func project(
+    _ x: Matrix, weights: any LayerWeights, workers: Workers
+  ) -> Projections {
+    Projections(
+      queries: weights.apply(query, to: x, workers: workers, into: "queries"),
+      keys: weights.apply(key, to: x, workers: workers, into: "keys and values"),
+      values: weights.apply(value, to: x, workers: workers, into: "keys and values"))
+  }
+
+  /// What the output projection reads, `[T, heads * headDimension]`; it takes the place of the queries.
   ///
   /// - Parameters:
-  ///   - x: `[T, H]`, the normed input: whole sequences, one after the other.
+  ///   - projections: of whole sequences, one after the other.
   ///   - sequences: the rows of each sequence; positions count from the start of each.
   package func attend(
-    _ x: Matrix, sequences: [Range<Int>], weights: any LayerWeights, workers: Workers
+    _ projections: consuming Projections, sequences: [Range<Int>], weights: any LayerWeights,
+    workers: Workers
   ) -> Matrix {
-    let q = weights.apply(query, to: x, workers: workers)
-    let k = weights.apply(key, to: x, workers: workers)
-    let v = weights.apply(value, to: x, workers: workers)
+    let (q, k, v) = (projections.queries, projections.keys, projections.values)
     let table = RotaryTable(rotary, positions: sequences.map(\.count).max() ?? 0)
     for sequence in sequences {
       position(q, heads: heads, norm: queryNorm, sequence, table, weights, workers)
       position(k, heads: keyValueHeads, norm: keyNorm, sequence, table, weights, workers)
     }
-    let result = Matrix(rows: x.rows, columns: heads * headDimension)
     let tasks = sequences.flatMap { sequence in (0..<heads).map { (sequence, $0) } }
     workers.forEach(tasks.count) { index in
       let (sequence, head) = tasks[index]
-      attend(head: head, sequence, q, k, v, into: result)
+      attend(head: head, sequence, q, k, v, from: workers.memory)
     }
-    return result
+    return q
   }
 
   /// Norms and rotates every head of every token of a sequence, in place.
@@ -55,15 +70,19 @@ extension AttentionSpec {
     }
   }
 
-  /// softmax(q kᵀ / sqrt(headDimension)) v for one head of one sequence; later keys are never multiplied.
+  /// softmax(q kᵀ / sqrt(headDimension)) v for one head of one sequence, in the place of q, which nobody else reads;
+  /// later keys are never multiplied.
   private func attend(
-    head: Int, _ sequence: Range<Int>, _ q: Matrix, _ k: Matrix, _ v: Matrix, into result: Matrix
+    head: Int, _ sequence: Range<Int>, _ q: Matrix, _ k: Matrix, _ v: Matrix,
+    from memory: MemoryBudget
   ) {
     let start = sequence.lowerBound
     let column = head * headDimension
     let sharedColumn = head / (heads / keyValueHeads) * headDimension
     let scale = 1 / Float(headDimension).squareRoot()
-    let scores = Matrix(rows: min(Self.queryRows, sequence.count), columns: sequence.count)
+    let scores = Matrix(
+      "attention scores", rows: min(Self.queryRows, sequence.count), columns: sequence.count,
+      from: memory)
     for rows in ranges(of: sequence.count, by: Self.queryRows) {
       let keys = rows.upperBound
       unsafe Gemm.product(
@@ -81,7 +100,7 @@ extension AttentionSpec {
         rows: rows.count, columns: headDimension, inner: keys,
         a: scores.base, aStride: scores.columns,
         b: v.row(start) + sharedColumn, bStride: v.columns,
-        c: result.row(start + rows.lowerBound) + column, cStride: result.columns)
+        c: q.row(start + rows.lowerBound) + column, cStride: q.columns)
     }
   }
 }

@@ -14,7 +14,9 @@ package protocol LayerWeights: Sendable {
 extension LayerWeights {
   func bias(_ linear: LinearSpec) -> [Float]? { linear.hasBias ? vector(linear.bias) : nil }
 
-  func apply(_ linear: LinearSpec, to x: Matrix, workers: Workers) -> Matrix {
-    Gemm.multiply(x, by: weight(linear), bias: bias(linear), workers: workers)
+  func apply(
+    _ linear: LinearSpec, to x: Matrix, workers: Workers, into name: String
+  ) -> Matrix {
+    Gemm.multiply(x, by: weight(linear), bias: bias(linear), workers: workers, into: name)
   }
 }

@@ -8,7 +8,7 @@ extension NormSpec {
   /// x `[T, size]` over its root mean square, times the weight.
   package func apply(to x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
     let weight = weights.vector(self.weight)
-    let result = Matrix(rows: x.rows, columns: x.columns)
+    let result = workers.matrix("normed input", rows: x.rows, columns: x.columns)
     let parts = ranges(of: x.rows, by: 64)
     workers.forEach(parts.count) { index in
       let part = parts[index]

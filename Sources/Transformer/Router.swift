@@ -12,6 +12,40 @@ package struct Routing: Sendable, Equatable {
   /// `[T * K]`.
   package let weights: [Float]
 
+  init(expertsPerToken: Int, experts: [Int], weights: [Float]) {
+    self.expertsPerToken = expertsPerToken
+    self.experts = experts
+    self.weights = weights
+  }
+
+  /// `[T, 2K]`: each token's experts, then their weights.
+  package func matrix(workers: Workers) -> Matrix {
+    let tokens = experts.count / expertsPerToken
+    let result = workers.matrix("routing", rows: tokens, columns: 2 * expertsPerToken)
+    for token in 0..<tokens {
+      for choice in 0..<expertsPerToken {
+        let index = token * expertsPerToken + choice
+        unsafe result.row(token)[choice] = Float(experts[index])
+        unsafe result.row(token)[expertsPerToken + choice] = weights[index]
+      }
+    }
+    return result
+  }
+
+  /// What `matrix` was made from.
+  package init(_ matrix: Matrix) {
+    expertsPerToken = matrix.columns / 2
+    var (experts, weights): ([Int], [Float]) = ([], [])
+    for token in 0..<matrix.rows {
+      for choice in 0..<expertsPerToken {
+        experts.append(unsafe Int(matrix.row(token)[choice]))
+        weights.append(unsafe matrix.row(token)[expertsPerToken + choice])
+      }
+    }
+    self.experts = experts
+    self.weights = weights
+  }
+
   /// The tokens of each expert with their weights, in token order.
   package func byExpert(_ count: Int) -> [[(token: Int, weight: Float)]] {
     var result = [[(token: Int, weight: Float)]](repeating: [], count: count)
@@ -25,7 +59,7 @@ package struct Routing: Sendable, Equatable {
 extension RouterSpec {
   /// Sigmoid scores of every expert, `[T, E]`, all in float32.
   package func scores(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
-    let result = weights.apply(linear, to: x, workers: workers)
+    let result = weights.apply(linear, to: x, workers: workers, into: "router scores")
     unsafe sluice_sigmoid(result.base, result.count)
     return result
   }

@@ -21,24 +21,26 @@ struct DataListing {
       FileSystem.exists(model + "/config.json")
       ? try Checkpoint(folder: model).spec.vocabularySize : Int(Int32.max)
     var lengths: [Int] = []
-    let data = try source.load(model: model, vocabularySize: vocabularySize) { row in
-      lengths.append(row.encoded.ids.count)
-      let ids =
-        source.selection.packs
-        ? row.encoded.ids[...] : row.encoded.ids.prefix(source.selection.sequenceLength)
-      if json {
-        Console.out(
-          JSONValue.object(
-            JSONObject([
-              ("row", .number(JSONNumber(row.index))),
-              ("text", row.encoded.text.map { .string($0) } ?? .null),
-              ("input_ids", .array(ids.map { .number(JSONNumber(Int($0))) })),
-            ])
-          ).serialized())
-      } else if lengths.count <= Self.shownSamples {
-        show(row, ids)
-      }
-    }
+    let data = try source.load(
+      model: model, vocabularySize: vocabularySize,
+      used: { row in
+        lengths.append(row.encoded.ids.count)
+        let ids =
+          source.selection.packs
+          ? row.encoded.ids[...] : row.encoded.ids.prefix(source.selection.sequenceLength)
+        if json {
+          Console.out(
+            JSONValue.object(
+              JSONObject([
+                ("row", .number(JSONNumber(row.index))),
+                ("text", row.encoded.text.map { .string($0) } ?? .null),
+                ("input_ids", .array(ids.map { .number(JSONNumber(Int($0))) })),
+              ])
+            ).serialized())
+        } else if lengths.count <= Self.shownSamples {
+          show(row, ids)
+        }
+      })
     if !json { summarize(data, lengths.sorted()) }
     for failed in data.failedRows.prefix(5) { Console.error("warning: unusable row: \(failed)") }
   }

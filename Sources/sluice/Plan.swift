@@ -7,6 +7,7 @@ internal import LinearAlgebra
 internal import Models
 internal import Pipeline
 internal import Planning
+internal import SystemIO
 
 struct Plan: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -26,7 +27,7 @@ struct Plan: ParsableCommand {
 
   func run() throws {
     let options = try arguments.options(output: "")
-    let plan = try QuantizePlan(options)
+    let plan = try QuantizePlan(options) { ResidentMemory.current().peakBytes }
     let rate = Gemm.measuredRate(workers: Workers(threads: options.threads))
     let seconds = plan.run.operations / rate
     for line in plan.data.map(dataLines) ?? [] { Console.error(line) }
@@ -51,8 +52,9 @@ struct Plan: ParsableCommand {
     for step in run.steps {
       let largest = step.consumers.prefix(2).map { "\($0.name) \(bytesText($0.bytes))" }
       lines.append(
-        name(step.name, 10) + name(bytesText(step.bytes), 14)
-          + name(rounded(step.operations / 1e12), 10) + largest.joined(separator: ", "))
+        name(step.step.rawValue, 10) + name(bytesText(step.bytes), 14)
+          + name(rounded(step.operations / 1e12), 10) + bytesText(step.bufferBytes) + " "
+          + largest.joined(separator: ", "))
     }
     lines += [
       "",
@@ -61,7 +63,9 @@ struct Plan: ParsableCommand {
       "source    \(bytesText(run.sourceBytes))",
       "output    \(bytesText(run.outputBytes))",
       "scratch   \(bytesText(run.scratchBytes)) at most",
-      "passes    \(run.unitsPerGroup) experts at a time, \(run.blocksPerPass) token blocks at a time",
+      "passes    \(run.unitsPerGroup) experts at a time\(run.holdsExperts ? ", mapped once" : ""), "
+        + "\(run.blocksPerPass) token blocks at a time",
+      "reads     \(bytesText(run.sourceReadBytes)) of the source",
       "time      about \(durationText(seconds)) of matrix products at "
         + "\(rounded(rate / 1e9)) GFLOP/s, measured here",
     ]
@@ -73,7 +77,7 @@ struct Plan: ParsableCommand {
     let steps = run.steps.map { step -> JSONValue in
       .object(
         JSONObject([
-          ("step", .string(step.name)), ("peak_bytes", int(step.bytes)),
+          ("step", .string(step.step.rawValue)), ("peak_bytes", int(step.bytes)),
           ("operations", jsonNumber(step.operations)),
           (
             "consumers",

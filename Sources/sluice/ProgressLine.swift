@@ -33,6 +33,27 @@ func dataLines(_ data: DataSummary) -> [String] {
   return lines
 }
 
+/// What a run came to, and what each of its steps took.
+private func summaryLines(_ summary: RunSummary) -> [String] {
+  let share = Double(summary.outputBytes) / Double(max(1, summary.sourceBytes))
+  var lines = [
+    "done: \(summary.output), \(bytesText(summary.outputBytes)) "
+      + "(\(Int((share * 100).rounded())) % of the source), \(durationText(summary.wallSeconds)), "
+      + "\(durationText(summary.processorSeconds)) of processor time"
+  ]
+  if let largest = summary.largestStep {
+    lines.append(
+      "memory: \(bytesText(summary.budget)) named, peak \(bytesText(largest.bytes)) in "
+        + "\(largest.step.rawValue) (heap \(bytesText(largest.heapBytes)), mapped files "
+        + "\(bytesText(largest.mappedBytes)))")
+    let steps = summary.steps.map {
+      "\($0.step.rawValue) \(bytesText($0.bytes)) (\(bytesText($0.heapBytes)) + \(bytesText($0.mappedBytes))) buffers \(bytesText($0.bufferBytes))"
+    }
+    lines.append("peaks: " + steps.joined(separator: ", "))
+  }
+  return lines
+}
+
 final class ProgressLine {
   private let memory: Int
   private let threads: Int
@@ -70,13 +91,7 @@ final class ProgressLine {
           + ", \(durationText(layer.seconds))")
     case .warning(let warning): line("warning: \(warning)")
     case .finished(let summary):
-      let share = Double(summary.outputBytes) / Double(max(1, summary.sourceBytes))
-      line(
-        "done: \(summary.output), \(bytesText(summary.outputBytes)) "
-          + "(\(Int((share * 100).rounded())) % of the source), peak memory "
-          + "\(bytesText(summary.peakBytes)) of \(bytesText(summary.budget)), "
-          + "\(durationText(summary.wallSeconds)), \(durationText(summary.processorSeconds)) of processor time"
-      )
+      for text in summaryLines(summary) { line(text) }
     }
   }
 

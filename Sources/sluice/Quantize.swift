@@ -4,6 +4,7 @@ import ArgumentParser
 internal import Dispatch
 internal import Glibc
 internal import Pipeline
+internal import SystemIO
 
 struct Quantize: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -38,7 +39,7 @@ struct Quantize: ParsableCommand {
     let signals = SignalWatch { interruption.request() }
     defer { signals.stop() }
     let progress = ProgressLine(memory: options.memory, threads: options.threads)
-    let plan = try QuantizePlan(options)
+    let plan = try QuantizePlan(options) { ResidentMemory.current().peakBytes }
     try QuantizeModel(plan, interruption: interruption) { progress.show($0) }.run()
   }
 }

@@ -1,6 +1,7 @@
 // Blocks of sequences, and the states between steps.
 
 import Calibration
+import LinearAlgebra
 import ScratchStore
 import SystemIO
 import Tensors
@@ -48,13 +49,14 @@ import TestSupport
       ])
       var generator = SeededGenerator(seed: 66)
       let states = blocks.map { generator.matrix($0.count, 4) }
+      let workers = Workers(threads: 2)
       let writer = try ScratchWriter(path: folder + "/states", dtype: .f32)
-      for state in states { try writer.append(state) }
+      for state in states { try writer.append(state, workers: workers) }
       let hidden = try HiddenStates(
-        path: folder + "/states", dtype: .f32, blocks: blocks, columns: 4)
+        path: folder + "/states", dtype: .f32, blocks: blocks, columns: 4, workers: workers)
       for index in blocks.indices { #expect(try hidden.read(index).values == states[index].values) }
       let other = try HiddenStates(
-        path: folder + "/states", dtype: .f32, blocks: blocks, columns: 5)
+        path: folder + "/states", dtype: .f32, blocks: blocks, columns: 5, workers: workers)
       #expect(throws: ScratchError.self) { try other.read(0) }
     }
   }

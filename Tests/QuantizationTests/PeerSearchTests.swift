@@ -75,7 +75,8 @@ private struct AWQCase {
         for (index, unit) in layer.mlp.units.enumerated() {
           add(.hidden(index), unit.hidden(normed, weights: weights, workers: workers))
         }
-        x = layer.feedForward([attended], weights: weights, workers: workers)[0]
+        layer.feedForward([attended], weights: weights, workers: workers)
+        x = attended
       }
     }
     self.statistics = statistics

@@ -72,6 +72,14 @@ import Transformer
     }
   }
 
+  /// What the output projection reads.
+  private func read(_ x: Matrix, _ sequences: [Range<Int>], threads: Int) -> Matrix {
+    let workers = Workers(threads: threads)
+    return attention.attend(
+      attention.project(x, weights: weights, workers: workers), sequences: sequences,
+      weights: weights, workers: workers)
+  }
+
   @Test(arguments: [[1], [127], [128], [129], [300], [130, 1, 257], [3, 128]])
   func blocksOfQueriesGiveWhatOneTokenAtATimeGives(lengths: [Int]) {
     var generator = SeededGenerator(seed: 22)
@@ -83,11 +91,7 @@ import Transformer
     }
     let all = rows(x)
     let expected = sequences.flatMap { naive(Array(all[$0])) }.joined().map { Float($0) }
-    let outputs = [1, 2, 7].map { threads in
-      attention.attend(
-        x, sequences: sequences, weights: weights, workers: Workers(threads: threads)
-      ).values
-    }
+    let outputs = [1, 2, 7].map { read(x, sequences, threads: $0).values }
     #expect(relativeError(outputs[0], expected) < 1e-5)
     #expect(outputs[0].map(\.bitPattern) == outputs[1].map(\.bitPattern))
     #expect(outputs[0].map(\.bitPattern) == outputs[2].map(\.bitPattern))
@@ -96,10 +100,8 @@ import Transformer
   @Test func laterTokensDoNotChangeEarlierOnes() {
     var generator = SeededGenerator(seed: 23)
     let x = generator.matrix(140, 24)
-    let workers = Workers(threads: 2)
-    let long = attention.attend(x, sequences: [0..<140], weights: weights, workers: workers)
-    let short = attention.attend(
-      x.prefix(131), sequences: [0..<131], weights: weights, workers: workers)
+    let long = read(x, [0..<140], threads: 2)
+    let short = read(x.prefix(131), [0..<131], threads: 2)
     #expect(relativeError(Array(long.values.prefix(short.count)), short.values) < 1e-6)
   }
 }

@@ -26,15 +26,19 @@ import Transformer
     let workers = model.workers
     let normed = layer.inputNorm.apply(to: x, weights: weights, workers: workers)
     let read = layer.attention.attend(
-      normed, sequences: model.sequences, weights: weights, workers: workers)
+      layer.attention.project(normed, weights: weights, workers: workers),
+      sequences: model.sequences, weights: weights, workers: workers)
     let input = layer.postAttentionNorm.apply(to: x, weights: weights, workers: workers)
+    let mlp = Matrix(zeros: x.rows, x.columns)
+    layer.mlp.add(
+      to: [mlp], reading: [input],
+      routings: layer.mlp.route([input], weights: weights, workers: workers), weights: weights,
+      workers: workers)
     return Halves(
       attention: Gemm.multiply(
         read, by: weights.weight(layer.attention.output), workers: workers
       ).values,
-      mlp: layer.mlp.apply(
-        to: [input], routings: layer.mlp.route([input], weights: weights, workers: workers),
-        weights: weights, workers: workers)[0].values,
+      mlp: mlp.values,
       units: layer.mlp.units.map {
         $0.apply(to: input, weights: weights, workers: workers).values
       },

@@ -1,0 +1,439 @@
+// The sizes that memory, disk and arithmetic follow from. What is listed here mirrors, moment by moment, what the steps
+// in Pipeline allocate; the run's budget stops a step that takes more, and a test compares the two.
+
+internal import CompressedTensors
+internal import LinearAlgebra
+internal import Models
+internal import Quantization
+internal import Safetensors
+internal import ScratchStore
+internal import Tensors
+internal import Transformer
+
+struct RunSizes {
+  private let work: Workload
+  private let hidden: Int
+  /// Layers with different shapes, one of each.
+  private let layers: [LayerSpec]
+  /// Tokens of the largest block.
+  private let rows: Int
+  private let weightWidth: Int
+
+  /// What the process holds before any work: code, Swift's runtime, OpenBLAS's tables. Measured, as all constants here;
+  /// `tools/bench --memory` shows what became of them.
+  static let processBytes = 28 << 20
+  /// What is kept of a source tensor and the output tensors it becomes: names, shapes, places. Measured on the 44,691
+  /// tensors of GLM-4.7's shapes.
+  private static let tensorBytes = 4 << 10
+  /// Memory that reading a tokenizer takes, over the size of its file: 5.8 for one of GLM-4's size.
+  static let tokenizerFactor = 6
+  /// A thread's stack and small buffers.
+  private static let threadBytes = 1 << 20
+  /// OpenBLAS's packing buffers for each calling thread, where matrices are large enough to fill them.
+  private static let packingBytes = 3 << 20
+  /// Pages that the kernel maps around those that are asked for.
+  private static let neighbourBytes = 16 << 20
+  /// Arithmetic after which a commit is due: about a minute on a small machine.
+  private static let operationsPerCommit = 1e13
+  /// What is left of a bf16 state in scratch: a byte plane that does not compress, and one of sign and exponent that
+  /// goes to two fifths. Measured on trained and on random weights: 0.69 to 0.71.
+  private static let compression = 0.70
+
+  init(_ work: Workload) {
+    self.work = work
+    let spec = work.checkpoint.spec
+    hidden = spec.hiddenSize
+    rows = work.blocks.max() ?? 0
+    weightWidth =
+      work.checkpoint.weights.tensor(spec.layers[0].attention.query.weight).dtype.byteWidth
+    var seen: Set<String> = []
+    layers = spec.layers.filter { layer in
+      seen.insert("\(layer.mlp.units.map(\.gate.outputs)) \(layer.attention.query.outputs)")
+        .inserted
+    }
+  }
+
+  // MARK: Choices
+
+  /// The passes that read least within a budget.
+  func passes(within budget: Int) -> Passes {
+    var best = Passes.smallest
+    func fits(_ passes: Passes, _ step: RunStep) -> Bool {
+      steps(passes, only: step).allSatisfy { $0.bytes <= budget }
+    }
+    func largest(_ range: ClosedRange<Int>, _ works: (Int) -> Bool) -> Int {
+      var (low, high) = (range.lowerBound, range.upperBound)
+      while low < high {
+        let middle = (low + high + 1) / 2
+        if works(middle) { low = middle } else { high = middle - 1 }
+      }
+      return low
+    }
+    let units = layers.map(\.mlp.units.count).max() ?? 1
+    for holds in [false, true] {
+      var passes = best
+      passes.holdsExperts = holds
+      passes.unitsPerGroup = 1
+      if !fits(passes, .experts) { continue }
+      passes.unitsPerGroup = largest(1...units) { count in
+        var more = passes
+        more.unitsPerGroup = count
+        return fits(more, .experts) && commitsOften(units: count)
+      }
+      if reads(passes) < reads(best) { best = passes }
+    }
+    var held = best
+    held.holdsAttention = true
+    if fits(held, .attend) { best = held }
+    best.blocksPerPass = largest(1...max(1, work.blocks.count)) { count in
+      var more = best
+      more.blocksPerPass = count
+      return fits(more, .advance) && commitsOften(blocks: count)
+    }
+    return best
+  }
+
+  private func commitsOften(units: Int) -> Bool {
+    let operations = layers.map { layer in
+      layer.mlp.units.suffix(units).reduce(0) { $0 + $1.hiddenOperations }
+    }.max()
+    return units == 1 || Double(rows) * (operations ?? 0) <= Self.operationsPerCommit
+  }
+
+  private func commitsOften(blocks: Int) -> Bool {
+    let operations = layers.map(\.feedForwardOperations).max() ?? 0
+    return blocks == 1 || Double(blocks * rows) * operations <= Self.operationsPerCommit
+  }
+
+  /// Bytes from source and scratch.
+  private func reads(_ passes: Passes) -> Int { sourceReads(passes) + stateReads(passes) }
+
+  // MARK: Disk
+
+  private var stateBytes: Int {
+    let raw = work.tokens * hidden * work.stateType.byteWidth
+    return Int(Double(raw) * (work.stateType == .bf16 ? Self.compression : 1))
+  }
+
+  /// Two generations of hidden states, the routing, and the statistics of a step that is cut.
+  var scratchBytes: Int {
+    work.calibratedLayers > 0 ? 2 * stateBytes : 0
+  }
+
+  private func stateReads(_ passes: Passes) -> Int {
+    work.checkpoint.spec.layers.prefix(work.calibratedLayers).reduce(0) { sum, layer in
+      let groups = (layer.mlp.units.count + passes.unitsPerGroup - 1) / passes.unitsPerGroup
+      return sum + (2 + groups) * stateBytes
+    }
+  }
+
+  /// How often each weight is mapped; the proof's few tokens included.
+  func sourceReads(_ passes: Passes) -> Int {
+    let blocks = work.blocks.count
+    let spec = work.checkpoint.spec
+    func bytes(_ linears: [LinearSpec]) -> Int {
+      linears.reduce(0) { $0 + $1.inputs * $1.outputs * weightWidth }
+    }
+    var total = work.checkpoint.model.totalBytes
+    for layer in spec.layers.prefix(work.calibratedLayers) {
+      let isLast = layer.index + 1 == work.calibratedLayers
+      let isSmoothed = !work.output.smoothings[layer.index].isEmpty
+      let (attention, units) = (
+        bytes(layer.attention.linears), bytes(layer.mlp.units.flatMap(\.linears))
+      )
+      let down = bytes(layer.mlp.units.map(\.down))
+      // Blocks, two for the search, two for the proof; the total holds the one for writing.
+      if !passes.holdsAttention { total += (blocks + (isSmoothed ? 4 : 0)) * attention }
+      if isSmoothed {
+        // Gate and up share a search.
+        total += 2 * (units - down)
+        if !passes.holdsExperts { total += blocks * (units - down) + 2 * units + 2 * down }
+      }
+      if !isLast { total += (blocks + passes.blocksPerPass - 1) / passes.blocksPerPass * units }
+    }
+    return total
+  }
+
+  // MARK: Arithmetic
+
+  private func operations(_ step: RunStep) -> Double {
+    let calibrated = work.checkpoint.spec.layers.prefix(work.calibratedLayers)
+    let context = Double(work.longestSequence) / 2
+    switch step {
+    case .load, .copy: return 0
+    case .attend:
+      return Double(work.tokens)
+        * calibrated.reduce(0) { $0 + $1.attendOperations(context: context) }
+    case .experts:
+      return Double(work.tokens)
+        * zip(calibrated, work.output.smoothings).reduce(0) { sum, layer in
+          let searched = Set(layer.1.map(\.tap))
+          return sum
+            + layer.0.mlp.units.enumerated().reduce(0) {
+              $0 + (searched.contains(.hidden($1.offset)) ? $1.element.hiddenOperations : 0)
+            }
+        }
+    case .advance:
+      return Double(work.tokens)
+        * calibrated.dropLast().reduce(0) { $0 + $1.feedForwardOperations }
+    }
+  }
+
+  // MARK: Memory
+
+  func steps(_ passes: Passes, only step: RunStep? = nil) -> [StepPlan] {
+    var always = [
+      MemoryUse("the process and its libraries", Self.processBytes),
+      MemoryUse("names and headers", work.checkpoint.model.tensors.count * Self.tensorBytes),
+      // Ids in blocks, and the sequences they were cut from.
+      MemoryUse("calibration tokens", work.tokens * 16),
+    ]
+    var result: [StepPlan] = []
+    func add(_ name: RunStep, _ moments: [Moment]) {
+      if step == nil || step == name {
+        result.append(
+          StepPlan(name, always: always, moments: moments, operations: operations(name)))
+      }
+    }
+    let base = always.reduce(0) { $0 + $1.bytes }
+    add(
+      .load,
+      [
+        Moment(
+          buffers: [], mapped: [MemoryUse("tokenizer and data", max(0, work.loadingBytes - base))])
+      ])
+    let linears = layers.flatMap(\.linears)
+    let largestWeight = linears.map { $0.inputs * $0.outputs * 4 }.max() ?? 0
+    always.append(
+      MemoryUse(
+        "threads and BLAS",
+        work.threads * (Self.threadBytes + min(Self.packingBytes, largestWeight))))
+    let copied = work.checkpoint.model.tensors.filter { work.output.fates[$0.name] == .copied }
+    let window = min(Windows.bytes, copied.map(\.byteCount).max() ?? 0)
+    add(
+      .copy,
+      [Moment(buffers: [], mapped: [MemoryUse("a window of the source", window)])] + embedding)
+    add(.attend, layers.flatMap { attend($0, passes) })
+    add(.experts, layers.flatMap { experts($0, passes) })
+    add(.advance, layers.flatMap { advance($0, passes) })
+    return result
+  }
+
+  private var isGram: Bool { work.loss == .gram }
+  private var block: MemoryUse { MemoryUse("hidden states of a block", floats: rows * hidden) }
+  private var normed: MemoryUse { MemoryUse("normed input", floats: rows * hidden) }
+
+  /// A product with a Linear's weight, tile by tile on every thread.
+  private func tiles(_ linear: LinearSpec) -> MemoryUse {
+    let tile = Gemm.tileRows(linear.outputs, columns: linear.inputs)
+    let count = min(work.threads, (linear.outputs + tile - 1) / tile)
+    return MemoryUse(
+      "weight tiles", count: count, floats: min(tile, linear.outputs) * linear.inputs)
+  }
+
+  /// What is mapped of Linears that are worked through one after the other in tiles of `rows` rows.
+  private func mapped(_ linears: [LinearSpec], held: Bool, rows: (LinearSpec) -> Int) -> [MemoryUse]
+  {
+    let bytes = linears.map { $0.outputs * $0.inputs * weightWidth }
+    // There is no more around them than the model has.
+    let others = work.checkpoint.model.totalBytes - bytes.reduce(0, +)
+    let around = MemoryUse("pages around them", max(0, min(Self.neighbourBytes, others / 8)))
+    if held { return [MemoryUse("weights that stay mapped", bytes.reduce(0, +)), around] }
+    let streamed = zip(linears, bytes).map { linear, whole in
+      let tile = rows(linear) * linear.inputs * weightWidth
+      return tile >= CheckpointWeights.releasedTile ? min(whole, work.threads * tile) : whole
+    }
+    // Small ones stay until all are done with.
+    let small = zip(linears, bytes).filter {
+      rows($0.0) * $0.0.inputs * weightWidth < CheckpointWeights.releasedTile
+    }.reduce(0) { $0 + $1.1 }
+    return [
+      MemoryUse("mapped weights", max(small, streamed.max() ?? 0)), around,
+    ]
+  }
+
+  private func productRows(_ linear: LinearSpec) -> Int {
+    Gemm.tileRows(linear.outputs, columns: linear.inputs)
+  }
+
+  /// Reading and writing a block of states.
+  private var scratch: (read: [MemoryUse], write: [MemoryUse]) {
+    scratch(columns: hidden, width: work.stateType.byteWidth)
+  }
+
+  private func scratch(columns: Int, width: Int) -> (read: [MemoryUse], write: [MemoryUse]) {
+    let use = ScratchSizes(elements: rows * columns, width: width)
+    let threads = min(work.threads, use.strips)
+    return (
+      [MemoryUse("strips of scratch", threads * MemoryBudget.footprint(use.readStripBytes))],
+      [
+        MemoryUse("strips of scratch", threads * MemoryBudget.footprint(use.writeStripBytes)),
+        MemoryUse("a block to scratch", MemoryBudget.footprint(use.frameBytes)),
+      ]
+    )
+  }
+
+  private var embedding: [Moment] {
+    work.calibratedLayers > 0 ? [Moment(buffers: [block] + scratch.write)] : []
+  }
+
+  /// Searching scales for Linears that read `channels`, and rounding and writing Linears.
+  private func searches(_ linears: [LinearSpec], held: [LinearSpec], isHeld: Bool) -> [Moment] {
+    let inputs = linears.map(\.inputs).max() ?? 0
+    let row = (rows: SmoothingSearch.tileRows, threads: work.threads)
+    let tile = MemoryUse("weight tiles", count: row.threads, floats: row.rows * inputs)
+    let errors = MemoryUse(
+      "rows under search", count: isGram ? 2 * row.threads : row.threads,
+      floats: isGram ? row.rows * inputs : inputs)
+    let parts = linears.map { ($0.outputs + row.rows - 1) / row.rows * $0.inputs * 8 }.max() ?? 0
+    let heap = MemoryUse(
+      "candidate scales and sums", parts + (3 * work.gridPoints + 4) * inputs * 4)
+    // Codes, words and scales of the rows that each thread packs.
+    let packed = MemoryUse("rows being packed", row.threads * PackedLinear.tileRows * inputs * 2)
+    let mappedWeights = mapped(isHeld ? held : linears, held: isHeld) { _ in row.rows }
+    return [
+      Moment(buffers: [tile, errors], mapped: mappedWeights + [heap]),
+      Moment(buffers: [tile], mapped: mappedWeights + [packed]),
+    ]
+  }
+
+  private func attend(_ layer: LayerSpec, _ passes: Passes) -> [Moment] {
+    let attention = layer.attention
+    let (queries, keys) = (attention.query.outputs, attention.key.outputs)
+    let grams =
+      isGram
+      ? [
+        MemoryUse("Gram matrices", count: 2, floats: hidden * hidden),
+        MemoryUse("Gram matrices", floats: queries * queries),
+      ] : []
+    let weights = mapped(
+      attention.linears, held: passes.holdsAttention, rows: productRows)
+    func moment(_ buffers: [MemoryUse]) -> Moment {
+      Moment(buffers: grams + buffers, mapped: weights)
+    }
+    let q = MemoryUse("queries", floats: rows * queries)
+    let kv = MemoryUse("keys and values", count: 2, floats: rows * keys)
+    let searched = searches(
+      attention.linears + (layer.mlp.units.last?.linears ?? []), held: attention.linears,
+      isHeld: passes.holdsAttention)
+    var moments = searched.map { Moment(buffers: grams + $0.buffers, mapped: $0.mapped) }
+    guard work.calibratedLayers > 0 else { return moments }
+    moments += [
+      moment([block] + scratch.read),
+      moment([block, normed, q, tiles(attention.query)]),
+      moment([block, normed, q, kv, tiles(attention.value)]),
+      moment([
+        block, q, kv,
+        MemoryUse(
+          "attention scores", count: work.threads,
+          floats: min(AttentionSpec.queryRows, work.longestSequence) * work.longestSequence),
+      ]),
+      moment([block, q, block, tiles(attention.output)]),
+      moment([block] + scratch.write),
+      moment([block, normed]),
+    ]
+    if let router = layer.mlp.router {
+      moments.append(
+        moment([
+          block, normed, MemoryUse("router scores", floats: rows * router.linear.outputs),
+          tiles(router.linear),
+        ]))
+      let columns = 2 * router.expertsPerToken
+      moments.append(
+        moment(
+          [block, normed, MemoryUse("routing", floats: rows * columns)]
+            + scratch(columns: columns, width: 4).write))
+    }
+    return moments
+  }
+
+  private func experts(_ layer: LayerSpec, _ passes: Passes) -> [Moment] {
+    let units = layer.mlp.units.sorted { $0.gate.outputs > $1.gate.outputs }
+    guard let unit = units.first else { return [] }
+    let group = units.prefix(passes.unitsPerGroup)
+    let grams =
+      isGram
+      ? group.map { MemoryUse("Gram matrices", floats: $0.gate.outputs * $0.gate.outputs) } : []
+    let held = group.flatMap { [$0.gate, $0.up] } + [unit.down]
+    let weights = mapped(
+      passes.holdsExperts ? held : unit.linears, held: passes.holdsExperts, rows: productRows)
+    let statistics = MemoryUse(
+      "statistics of the group", group.reduce(0) { $0 + 3 * 16 * $1.gate.outputs })
+    func moment(_ buffers: [MemoryUse]) -> Moment {
+      Moment(buffers: grams + buffers, mapped: weights + [statistics])
+    }
+    let searched = searches(unit.linears, held: held, isHeld: passes.holdsExperts)
+    var moments = searched.map {
+      Moment(buffers: grams + $0.buffers, mapped: $0.mapped + [statistics])
+    }
+    guard work.calibratedLayers > 0 else { return moments }
+    moments += [
+      moment([block] + scratch.read), moment([block, normed]),
+      moment([
+        normed, MemoryUse("activations of an expert", count: 2, floats: rows * unit.gate.outputs),
+        tiles(unit.gate),
+      ]),
+      // The proof's few tokens.
+      moment([tiles(unit.down)]),
+    ]
+    return moments
+  }
+
+  private func advance(_ layer: LayerSpec, _ passes: Passes) -> [Moment] {
+    guard work.calibratedLayers > 0 else { return [] }
+    // The proof's few tokens are all there is where no layer follows.
+    let proof = layer.mlp.units.last.map {
+      Moment(
+        buffers: [block, tiles($0.down)] + scratch.read,
+        mapped: mapped($0.linears, held: false, rows: productRows))
+    }
+    if work.calibratedLayers == 1 { return proof.map { [$0] } ?? [] }
+    let count = passes.blocksPerPass
+    // Any blocks that follow each other: a resumed run may begin a pass anywhere.
+    let footprints = work.blocks.map { MemoryBudget.footprint($0 * hidden * 4) }
+    var window = footprints.prefix(count).reduce(0, +)
+    var largestWindow = window
+    for next in footprints.indices.dropFirst(count) {
+      window += footprints[next] - footprints[next - count]
+      largestWindow = max(largestWindow, window)
+    }
+    let chosen = layer.mlp.router?.expertsPerToken ?? 0
+    let states = MemoryUse("tokens in flight", largestWindow)
+    let flight = [MemoryUse("tokens in flight", 2 * largestWindow)]
+    // Each token's experts and weights, and the same by expert.
+    let routing = MemoryUse("routing", count * rows * chosen * 48)
+    func apply(_ unit: GatedMLPSpec, rows: Int, gathered: Int) -> [Moment] {
+      let input = MemoryUse("tokens of an expert", floats: gathered * hidden)
+      let weights = mapped(unit.linears, held: false, rows: productRows) + [routing]
+      let inner = rows * unit.gate.outputs
+      return [
+        Moment(
+          buffers: flight + [
+            input, MemoryUse("activations of an expert", count: 2, floats: inner),
+            tiles(unit.gate),
+          ], mapped: weights),
+        Moment(
+          buffers: flight + [
+            input, MemoryUse("activations of an expert", floats: inner),
+            MemoryUse("outputs of an expert", floats: rows * hidden), tiles(unit.down),
+          ], mapped: weights),
+      ]
+    }
+    var moments = [
+      Moment(buffers: [states] + scratch.read), Moment(buffers: [states] + scratch.write),
+    ]
+    if let unit = layer.mlp.alwaysOn.max(by: { $0.gate.outputs < $1.gate.outputs }) {
+      moments += apply(unit, rows: rows, gathered: 0)
+    }
+    if let unit = layer.mlp.routed.first {
+      let gathered = min(rows, MLPSpec.gatheredRows)
+      moments += apply(unit, rows: gathered, gathered: gathered)
+    }
+    return moments
+  }
+}
+
+/// How much of a mapped file is touched at a time.
+package enum Windows {
+  package static let bytes = 16 << 20
+}

@@ -1,0 +1,152 @@
+// Where large buffers come from: counted by name, kept for the next of the same size, refused beyond the plan.
+
+import Glibc
+import Synchronization
+
+/// The memory that large buffers of one run may take, all together.
+///
+/// A run that asks for more than was planned has a bug in its plan: it stops with the names of all buffers, before the
+/// machine suffers. What is given back stays mapped for the next buffer of that size, as far as the limit has room:
+/// fresh pages cost a fault each.
+package final class MemoryBudget: Sendable {
+  private struct State {
+    var limit: Int
+    /// Bytes in use by name.
+    var names: [String: Int] = [:]
+    var used = 0
+    var peak = 0
+    /// Given back and still mapped, oldest first.
+    var idle: [(address: UInt, count: Int)] = []
+    var idleBytes = 0
+  }
+
+  private let state: Mutex<State>
+
+  /// - Parameter limit: bytes of buffers in use at any time.
+  package init(limit: Int = .max) { state = Mutex(State(limit: limit)) }
+
+  /// Buffers below this are not counted: they come from the heap.
+  package static let smallest = 64 << 10
+
+  /// Where there is no limit.
+  private static let mostIdle = 64 << 20
+  private static let page = 4 << 10
+  private static let hugePage = 2 << 20
+
+  /// What a buffer of `bytes` takes: whole pages, huge ones where it is larger than one.
+  package static func footprint(_ bytes: Int) -> Int {
+    if bytes < smallest { return 0 }
+    let unit = bytes >= hugePage ? hugePage : page
+    return (bytes + unit - 1) / unit * unit
+  }
+
+  /// The most that was in use at a time since the last `setLimit`.
+  package var peak: Int { state.withLock { $0.peak } }
+
+  /// What the step that begins now may use. Lets go of what is idle and would not fit.
+  package func setLimit(_ limit: Int) {
+    state.withLock { state in
+      state.limit = limit
+      state.peak = state.used
+      Self.dropIdle(&state)
+    }
+  }
+
+  fileprivate func take(_ name: String, _ bytes: Int) -> UnsafeMutableRawPointer {
+    unsafe state.withLock { state in
+      let (used, limit) = (state.used, state.limit)
+      if bytes > limit - used { Self.stop(name, bytes, state) }
+      state.names[name, default: 0] += bytes
+      state.used += bytes
+      state.peak = max(state.peak, state.used)
+      if let index = state.idle.firstIndex(where: { $0.count == bytes }) {
+        state.idleBytes -= bytes
+        return unsafe UnsafeMutableRawPointer(bitPattern: state.idle.remove(at: index).address)!
+      }
+      Self.dropIdle(&state)
+      return unsafe Self.map(name, bytes)
+    }
+  }
+
+  fileprivate func giveBack(_ name: String, _ base: UnsafeMutableRawPointer?, _ bytes: Int) {
+    let address = UInt(bitPattern: base)
+    state.withLock { state in
+      state.used -= bytes
+      let left = (state.names[name] ?? 0) - bytes
+      state.names[name] = left > 0 ? left : nil
+      state.idle.append((address, bytes))
+      state.idleBytes += bytes
+      Self.dropIdle(&state)
+    }
+  }
+
+  /// Unmaps idle buffers, oldest first, until those in use and those idle are within the limit.
+  private static func dropIdle(_ state: inout State) {
+    let room = state.limit == .max ? mostIdle : state.limit - state.used
+    while state.idleBytes > max(0, room) {
+      let oldest = state.idle.removeFirst()
+      state.idleBytes -= oldest.count
+      unsafe munmap(UnsafeMutableRawPointer(bitPattern: oldest.address), oldest.count)
+    }
+  }
+
+  private static func map(_ name: String, _ bytes: Int) -> UnsafeMutableRawPointer {
+    let isHuge = bytes >= hugePage
+    // Room to align: what sticks out on both sides is given back at once.
+    let length = isHuge ? bytes + hugePage : bytes
+    let answer = unsafe mmap(
+      nil, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    guard let mapped = unsafe answer, unsafe mapped != UnsafeMutableRawPointer(bitPattern: -1)
+    else {
+      fatalError("out of memory: \(bytes) bytes for `\(name)`")
+    }
+    if !isHuge { return unsafe mapped }
+    let ahead = -Int(bitPattern: mapped) & (hugePage - 1)
+    if ahead > 0 { unsafe munmap(mapped, ahead) }
+    let base = unsafe mapped + ahead
+    if ahead < hugePage { unsafe munmap(base + bytes, hugePage - ahead) }
+    // A wish, no more.
+    unsafe madvise(base, bytes, MADV_HUGEPAGE)
+    return unsafe base
+  }
+
+  private static func stop(_ name: String, _ bytes: Int, _ state: State) -> Never {
+    let held = state.names.sorted { $0.value > $1.value }.map { "\($0.key) \($0.value)" }
+    fatalError(
+      "the plan has no room for `\(name)` of \(bytes) bytes: \(state.used) of \(state.limit) are in "
+        + "use (\(held.joined(separator: ", "))); please report this")
+  }
+}
+
+/// A buffer that goes back to its budget with its last reference; small ones are the heap's.
+@safe package final class Buffer: @unchecked Sendable {
+  package let bytes: UnsafeMutableRawBufferPointer
+  private let name: String
+  private let budget: MemoryBudget
+  private let footprint: Int
+
+  /// Contents are undefined until written.
+  package init(_ name: String, byteCount: Int, from budget: MemoryBudget) {
+    precondition(byteCount >= 0, "a buffer of \(byteCount) bytes")
+    self.name = name
+    self.budget = budget
+    footprint = MemoryBudget.footprint(byteCount)
+    let base: UnsafeMutableRawPointer
+    if footprint > 0 {
+      unsafe base = budget.take(name, footprint)
+    } else if let heap = unsafe aligned_alloc(64, max(64, (byteCount + 63) / 64 * 64)) {
+      unsafe base = heap
+    } else {
+      fatalError("out of memory: \(byteCount) bytes for `\(name)`")
+    }
+    unsafe bytes = UnsafeMutableRawBufferPointer(start: base, count: byteCount)
+  }
+
+  deinit {
+    if footprint > 0 {
+      unsafe budget.giveBack(name, bytes.baseAddress, footprint)
+    } else {
+      unsafe free(bytes.baseAddress)
+    }
+  }
+}
