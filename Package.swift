@@ -16,7 +16,7 @@ let targets: [Target] = [
   .target(name: "CBuiltinChats", exclude: ["LICENSE-PYTHON.txt", "chats.jsonl"]),
 
   // Files and formats.
-  .target(name: "SystemIO", dependencies: ["CLinux"]),
+  .target(name: "SystemIO", dependencies: ["CLinux", "CZlib"]),
   .target(name: "JSON"),
   .target(name: "Tensors", dependencies: ["CKernels"]),
   .target(name: "Safetensors", dependencies: ["JSON", "SystemIO", "Tensors"]),

@@ -20,7 +20,7 @@ SYSTEM_LIBRARIES = {
     "COpenBLAS": {"Sources/LinearAlgebra/Gemm.swift"},
     # One keeps frames of known size, the other reads streams of any.
     "CZstd": {"Sources/ScratchStore/ZstdFrame.swift", "Sources/Datasets/Decompression.swift"},
-    "CZlib": {"Sources/Datasets/Decompression.swift"},
+    "CZlib": {"Sources/Datasets/Decompression.swift", "Sources/SystemIO/Checksum.swift"},
     "CSnappy": {"Sources/Datasets/Decompression.swift"},
     "COniguruma": {"Sources/Tokenization/Pattern.swift"},
     "CLinux": {"Sources/SystemIO/AppendedFile.swift", "Sources/SystemIO/ResidentMemory.swift"},

@@ -21,16 +21,7 @@ struct SmoothingChoice: Sendable {
   var lossRatio: Double { lossBefore > 0 ? lossAfter / lossBefore : 1 }
 }
 
-/// The file, cut to what was committed and then appended to.
-final class Choices {
-  private let file: AppendedFile
-
-  init(path: String, committedBytes: Int) throws(SystemError) {
-    file = try AppendedFile(continuing: path, at: committedBytes)
-  }
-
-  var byteCount: Int { file.byteCount }
-
+extension Journal {
   func add(_ choice: SmoothingChoice, layer: Int) throws(SystemError) {
     try add([
       ("layer", .number(JSONNumber(layer))),
@@ -86,8 +77,6 @@ final class Choices {
   }
 
   private func add(_ entries: [(String, JSONValue)]) throws(SystemError) {
-    try file.append(Array((JSONValue.object(JSONObject(entries)).serialized() + "\n").utf8))
+    try add(line: JSONValue.object(JSONObject(entries)).serialized())
   }
-
-  func synchronize() throws(SystemError) { try file.synchronize() }
 }

@@ -26,12 +26,13 @@ package enum OutputFolderError: Error, CustomStringConvertible, Equatable {
 }
 
 /// `OUT` and `OUT/.sluice`.
-struct OutputFolder {
+package struct OutputFolder {
   let path: String
 
   var work: String { path + "/.sluice" }
   var state: String { work + "/state.json" }
   var choices: String { work + "/choices.jsonl" }
+  var checksums: String { work + "/checksums.txt" }
   var config: String { path + "/config.json" }
   var index: String { path + "/model.safetensors.index.json" }
   var recipe: String { path + "/recipe.yaml" }
@@ -94,6 +95,16 @@ struct OutputFolder {
       try FileSystem.remove(old)
     }
     return folder(wanted)
+  }
+
+  /// Whether what a plan will write has room, before anything is made.
+  ///
+  /// - Throws: `OutputFolderError.noSpace`.
+  package static func checkSpace(_ plan: QuantizePlan) throws {
+    let folder = OutputFolder(path: plan.options.output)
+    try folder.checkSpace(
+      plan, scratch: plan.options.scratch ?? folder.path,
+      resumed: FileSystem.exists(folder.state) && !plan.options.restarts)
   }
 
   /// Shards are reserved when a run begins; scratch grows on the way.

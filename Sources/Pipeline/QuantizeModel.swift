@@ -41,7 +41,8 @@ package final class QuantizeModel {
   let folder: OutputFolder
   let writer: ShardWriter
   let smoothingWriter: ShardWriter
-  let choices: Choices
+  let choices: Journal
+  private let checksums: Journal
   let report: (RunEvent) -> Void
   private let interruption: Interruption
   private let lock: FileLock
@@ -49,7 +50,7 @@ package final class QuantizeModel {
   let scratch: String
   var largestScratch = 0
   private let resumed: Bool
-  private var memory: MemoryWatch
+  private var memory: StepWatch
   private var lastCommit = Clock()
   private var operationsDone = 0.0
   private var layerChoices: [SmoothingChoice] = []
@@ -81,12 +82,20 @@ package final class QuantizeModel {
         layout: ShardLayout(
           singleFile: OutputFolder.smoothingFile, tensors: plan.output.smoothingTensors),
         folder: folder.work, resume: resumed)
-      choices = try Choices(path: folder.choices, committedBytes: state.choicesBytes)
+      choices = try Journal(path: folder.choices, committed: state.choices)
+      checksums = try Journal(path: folder.checksums, committed: state.checksums)
     } catch  where resumed {
       throw RunStateError.filesChanged(path: folder.state, problem: "\(error)")
     }
-    // From here on a second run finds a state to go on from.
-    if !resumed { try state.commit(to: folder.state) }
+    if !resumed {
+      // From here on a second run finds a state to go on from, and files as that state needs them.
+      try writer.synchronize()
+      try smoothingWriter.synchronize()
+      try choices.synchronize()
+      try checksums.synchronize()
+      try synchronizeFolder(folder.work)
+      try state.commit(to: folder.state)
+    }
     self.plan = plan
     self.folder = folder
     self.lock = lock
@@ -96,7 +105,7 @@ package final class QuantizeModel {
     self.interruption = interruption
     self.report = report
     workers = Workers(threads: options.threads, memory: MemoryBudget(limit: 0))
-    memory = MemoryWatch(workers.memory)
+    memory = StepWatch(workers.memory)
     weights = plan.checkpoint.weights
   }
 
@@ -110,7 +119,7 @@ package final class QuantizeModel {
     report(.started(plan.run, resumed: resumed))
     if let data = plan.data { report(.dataLoaded(data)) }
     for warning in plan.warnings { report(.warning(warning)) }
-    ResidentMemory.returnFreedMemory()
+    if resumed, state.position != .done { try checkWritten(checksums.committed) }
     var layerClock = Clock()
     while state.position != .done {
       if interruption.isRequested { throw Interrupted(output: folder.path) }
@@ -146,6 +155,8 @@ package final class QuantizeModel {
         try commit(isLast ? .finish : .attend(layer: layer + 1, block: 0))
         finishLayer(layers[layer], seconds: layerClock.seconds)
       case .finish:
+        begin(.check)
+        try checkWritten(try FileSystem.readFile(folder.checksums))
         try finish()
         try commit(.done)
         try FileSystem.remove(scratch)
@@ -176,14 +187,38 @@ package final class QuantizeModel {
   ) throws {
     try writer.synchronize()
     try smoothingWriter.synchronize()
+    try recordChecksums()
     try choices.synchronize()
+    try checksums.synchronize()
     state.position = next
     state.appended = appended
     state.statistics = statistics
-    state.choicesBytes = choices.byteCount
+    state.choices = choices.mark
+    state.checksums = checksums.mark
     try state.commit(to: folder.state)
     lastCommit = Clock()
     if next != .done { try dropScratch() }
+  }
+
+  /// Of what was written since the last call. Called after every unit, so that the order never depends on commits.
+  func recordChecksums() throws {
+    for (tensor, checksum) in writer.takeChecksums() + smoothingWriter.takeChecksums() {
+      try checksums.add(line: Checksums.line(tensor, checksum))
+    }
+  }
+
+  /// Holds every tensor that was written, and every scale, against its checksum.
+  private func checkWritten(_ lines: [UInt8]) throws {
+    let files = try plan.layout.shards.map {
+      try SafetensorsFile(path: "\(folder.path)/\($0.fileName)")
+    }
+    let scales = try SafetensorsFile(path: "\(folder.work)/\(OutputFolder.smoothingFile)")
+    let layout = plan.layout
+    let change = Checksums(lines: lines).firstChange(workers: workers) { name in
+      if let place = layout.location(of: name) { return files[place.shard][name] }
+      return scales[name]
+    }
+    if let change { throw change }
   }
 
   /// In the middle of a step: a commit where the last one is long ago, or someone wants to stop.

@@ -75,6 +75,7 @@ extension QuantizeModel {
       }
       weights.release(units[unit].linears)
       noteMemory()
+      try recordChecksums()
       if unit + 1 < group.upperBound {
         try commitIfDue(
           position(unit + 1, block: statistics.isEmpty ? 0 : plan.blocks.count),

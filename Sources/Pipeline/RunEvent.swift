@@ -34,7 +34,7 @@ package struct RunSummary: Sendable, Equatable {
   /// The most that lay in scratch.
   package let scratchBytes: Int
   /// Peaks of the steps that this process did.
-  package let steps: [StepMemory]
+  package let steps: [StepSummary]
   package let budget: Int
   package let wallSeconds: Double
   package let processorSeconds: Double
@@ -42,7 +42,7 @@ package struct RunSummary: Sendable, Equatable {
 
 extension RunSummary {
   /// The step with the highest peak.
-  package var largestStep: StepMemory? { steps.max { $0.bytes < $1.bytes } }
+  package var largestStep: StepSummary? { steps.max { $0.bytes < $1.bytes } }
 }
 
 /// Something the user should know and that stops nothing.

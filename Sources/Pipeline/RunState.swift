@@ -18,7 +18,9 @@ package enum RunStateError: Error, CustomStringConvertible, Equatable {
     case .damaged(let path, let problem):
       "\(path): \(problem); start over with --restart"
     case .filesChanged(let path, let problem):
-      "\(path) speaks of files that are gone or changed: \(problem); start over with --restart"
+      // What is wrong with a shard says so itself.
+      "\(path) speaks of files that are gone or changed: \(problem)"
+        + (problem.hasSuffix("--restart") ? "" : "; start over with --restart")
     case .otherOptions(let path, let option, let written, let asked):
       "\(path) was written with \(option) \(written), this run has \(asked); use the same, "
         + "another --output, or --restart to start over"
@@ -78,14 +80,15 @@ package struct RunState: Sendable, Equatable {
   package var appended: [String: Int] = [:]
   /// The scratch file with the statistics of the step in work.
   package var statistics: String?
-  /// Bytes of choices.jsonl that belong to finished units.
-  package var choicesBytes: Int
+  /// What of choices.jsonl belongs to finished units.
+  package var choices = JournalMark.start
+  /// What of checksums.txt does.
+  package var checksums = JournalMark.start
 
   package init(fingerprint: [String: String], scratch: String) {
     self.fingerprint = fingerprint
     self.scratch = scratch
     position = .copy
-    choicesBytes = 0
   }
 
   private static let format = 2
@@ -95,20 +98,31 @@ package struct RunState: Sendable, Equatable {
     func number(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
     let (step, numbers) = position.parts
     let files = appended.sorted { $0.key < $1.key }.map { ($0.key, number($0.value)) }
-    let json = JSONValue.object(
-      JSONObject([
-        ("format", number(Self.format)), ("step", .string(step)),
-        ("layer", number(numbers[0])), ("unit", number(numbers[1])), ("end", number(numbers[2])),
-        ("block", number(numbers[3])), ("appended", .object(JSONObject(files))),
-        ("statistics", statistics.map { .string($0) } ?? .null),
-        ("choices_bytes", number(choicesBytes)), ("scratch", .string(scratch)),
-        (
-          "fingerprint",
-          .object(
-            JSONObject(fingerprint.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) }))
-        ),
-      ]))
-    try replaceFile(path, with: Array((json.serialized(indent: 2) + "\n").utf8))
+    func mark(_ mark: JournalMark) -> JSONValue {
+      .object(
+        JSONObject([("bytes", number(mark.byteCount)), ("crc32", .string(mark.checksum))]))
+    }
+    var json = JSONObject([
+      ("format", number(Self.format)), ("step", .string(step)),
+      ("layer", number(numbers[0])), ("unit", number(numbers[1])), ("end", number(numbers[2])),
+      ("block", number(numbers[3])), ("appended", .object(JSONObject(files))),
+      ("statistics", statistics.map { .string($0) } ?? .null),
+      ("choices", mark(choices)), ("checksums", mark(checksums)),
+      ("scratch", .string(scratch)),
+      (
+        "fingerprint",
+        .object(
+          JSONObject(fingerprint.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) }))
+      ),
+    ])
+    json["crc32"] = .string(Self.checksum(of: json))
+    try replaceFile(path, with: Array((JSONValue.object(json).serialized(indent: 2) + "\n").utf8))
+  }
+
+  /// Of everything that stands before it.
+  private static func checksum(of object: JSONObject) -> String {
+    let bytes = Array(JSONValue.object(object).serialized().utf8)
+    return unsafe bytes.withUnsafeBytes { unsafe Checksum($0).text }
   }
 
   package init(readingFrom path: String) throws {
@@ -119,13 +133,24 @@ package struct RunState: Sendable, Equatable {
     } catch let error as JSONError {
       throw damaged("\(error)")
     }
-    let object = value.object ?? JSONObject()
+    var object = value.object ?? JSONObject()
     guard object["format"]?.int == Self.format else {
       throw damaged("written by another version of Sluice")
     }
+    let checksum = object["crc32"]?.string
+    object["crc32"] = nil
+    guard checksum == Self.checksum(of: object) else {
+      throw damaged("not as it was written: its checksum differs")
+    }
+    func mark(_ key: String) -> JournalMark? {
+      guard let mark = object[key]?.object, let bytes = mark["bytes"]?.int, bytes >= 0,
+        let checksum = mark["crc32"]?.string
+      else { return nil }
+      return JournalMark(byteCount: bytes, checksum: checksum)
+    }
     let numbers = ["layer", "unit", "end", "block"].compactMap { object[$0]?.int }
     guard let step = object["step"]?.string, numbers.count == 4, numbers.allSatisfy({ $0 >= 0 }),
-      let choicesBytes = object["choices_bytes"]?.int, choicesBytes >= 0,
+      let choices = mark("choices"), let checksums = mark("checksums"),
       let scratch = object["scratch"]?.string, let files = object["appended"]?.object,
       let entries = object["fingerprint"]?.object
     else { throw damaged("not a state of a run") }
@@ -139,7 +164,8 @@ package struct RunState: Sendable, Equatable {
     for (key, value) in entries.entries { fingerprint[key] = value.string }
     self.fingerprint = fingerprint
     self.scratch = scratch
-    self.choicesBytes = choicesBytes
+    self.choices = choices
+    self.checksums = checksums
   }
 
   /// Refuses to go on with other options or inputs than the ones this state was made with.

@@ -1,6 +1,7 @@
 // What a run will need, from shapes alone: memory by step, disk, arithmetic, and the sizes of its passes.
 
 internal import CompressedTensors
+internal import Models
 internal import Safetensors
 internal import Transformer
 
@@ -49,6 +50,10 @@ package struct RunPlan: Sendable, Equatable {
   package let outputBytes: Int
   /// Scratch on disk at the worst moment, as far as shapes tell: how well states compress is what was measured.
   package let scratchBytes: Int
+  /// Units of the layer that has most.
+  package let largestUnitCount: Int
+  /// Passes over a layer's weights at its end.
+  package let weightPasses: Int
   /// Bytes of source tensors that are mapped over the whole run; what is mapped again counts again.
   package let sourceReadBytes: Int
 
@@ -87,6 +92,10 @@ package struct RunPlan: Sendable, Equatable {
     sourceBytes = work.checkpoint.model.totalBytes
     outputBytes = work.output.tensors.reduce(0) { $0 + $1.byteCount }
     scratchBytes = sizes.scratchBytes
+    largestUnitCount = work.checkpoint.spec.layers.map(\.mlp.units.count).max() ?? 1
+    weightPasses =
+      work.calibratedLayers > 1
+      ? (work.blocks.count + passes.blocksPerPass - 1) / passes.blocksPerPass : 0
     sourceReadBytes = sizes.sourceReads(passes)
   }
 }

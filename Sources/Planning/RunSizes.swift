@@ -160,7 +160,7 @@ struct RunSizes {
     let calibrated = work.checkpoint.spec.layers.prefix(work.calibratedLayers)
     let context = Double(work.longestSequence) / 2
     switch step {
-    case .load, .copy: return 0
+    case .load, .copy, .check: return 0
     case .attend:
       return Double(work.tokens)
         * calibrated.reduce(0) { $0 + $1.attendOperations(context: context) }
@@ -216,6 +216,13 @@ struct RunSizes {
     add(.attend, layers.flatMap { attend($0, passes) })
     add(.experts, layers.flatMap { experts($0, passes) })
     add(.advance, layers.flatMap { advance($0, passes) })
+    let written = work.output.tensors.map { min($0.byteCount, Windows.checkedBytes) }.max() ?? 0
+    add(
+      .check,
+      [
+        Moment(
+          buffers: [], mapped: [MemoryUse("windows of the output", work.threads * written)])
+      ])
     return result
   }
 
@@ -436,4 +443,6 @@ struct RunSizes {
 /// How much of a mapped file is touched at a time.
 package enum Windows {
   package static let bytes = 16 << 20
+  /// By each thread, while the output is read back.
+  package static let checkedBytes = 4 << 20
 }

@@ -10,6 +10,8 @@ package enum RunStep: String, Sendable, CaseIterable {
   case attend
   case experts
   case advance
+  /// Reading back what was written, at the end.
+  case check
 }
 
 /// Resident bytes of one consumer.

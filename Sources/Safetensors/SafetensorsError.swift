@@ -149,8 +149,7 @@ extension SafetensorsError: CustomStringConvertible {
         + "download both and the index again"
 
     case .shardSizeDiffers(let file, let expected, let found):
-      return "\(file): expected \(expected) bytes from the run to resume, found \(found); "
-        + "start over with --restart"
+      return "\(file): expected \(expected) bytes, found \(found); start over with --restart"
     case .shardHeaderDiffers(let file):
       return "\(file): header is not the one this run would write; start over with --restart"
     }

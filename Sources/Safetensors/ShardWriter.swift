@@ -1,7 +1,7 @@
 // pwrite each finished tensor at its planned offset.
 
 import Synchronization
-import SystemIO
+package import SystemIO
 
 /// Writes the tensors of a layout into the files of a folder, in any order.
 ///
@@ -13,6 +13,8 @@ package final class ShardWriter: Sendable {
   private let files: [OutputFile]
   /// Shards with bytes that may not be on the disk yet.
   private let unsynchronized: Mutex<Set<Int>>
+  /// Checksums of the parts of a tensor that were written so far, by offset.
+  private let parts = Mutex<[String: [Int: Checksum]]>([:])
 
   /// - Parameter resume: false to create the files and write their headers; true to go on with the
   ///   files of an earlier run, which must have the sizes and headers of this layout.
@@ -52,6 +54,22 @@ package final class ShardWriter: Sendable {
     // Only now: marked before the write, a synchronize in between would take the mark without the
     // bytes.
     unsynchronized.withLock { _ = $0.insert(place.shard) }
+    let checksum = unsafe Checksum(bytes)
+    parts.withLock { $0[name, default: [:]][byteOffset] = checksum }
+  }
+
+  /// The checksums of the tensors that were written whole since the last call, by name.
+  package func takeChecksums() -> [(tensor: String, checksum: Checksum)] {
+    parts.withLock { parts in
+      let whole = parts.filter { name, parts in
+        parts.values.reduce(0) { $0 + $1.byteCount } == layout.location(of: name)?.spec.byteCount
+      }
+      for name in whole.keys { parts[name] = nil }
+      return whole.sorted { $0.key < $1.key }.map { name, parts in
+        let ordered = parts.sorted { $0.key < $1.key }.map(\.value)
+        return (name, ordered.reduce(Checksum()) { $0.followed(by: $1) })
+      }
+    }
   }
 
   /// Returns when everything written before is on the disk; touches only files written since the

@@ -128,10 +128,16 @@ package enum FileSystem {
     }
   }
 
-  /// The file system that `path` is on or would be created on.
-  package static func device(of path: String) throws(SystemError) -> UInt {
+  /// `path`, or the nearest folder above it that is there.
+  package static func existing(_ path: String) -> String {
     var existing = path
     while !exists(existing), parent(existing) != existing { existing = parent(existing) }
+    return existing
+  }
+
+  /// The file system that `path` is on or would be created on.
+  package static func device(of path: String) throws(SystemError) -> UInt {
+    let existing = existing(path)
     var status = stat()
     try check(existing, "stat") { unsafe stat(existing, &status) }
     return UInt(status.st_dev)
@@ -139,8 +145,7 @@ package enum FileSystem {
 
   /// Bytes this user may still write where `path` is or would be created.
   package static func freeBytes(_ path: String) throws(SystemError) -> Int {
-    var existing = path
-    while !exists(existing), parent(existing) != existing { existing = parent(existing) }
+    let existing = existing(path)
     var status = statvfs()
     try check(existing, "statvfs") { unsafe statvfs(existing, &status) }
     return Int(status.f_bavail) * Int(status.f_frsize)

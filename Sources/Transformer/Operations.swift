@@ -2,7 +2,7 @@
 
 extension LinearSpec {
   /// For one token.
-  var operations: Double { 2 * Double(inputs) * Double(outputs) }
+  package var operations: Double { 2 * Double(inputs) * Double(outputs) }
 }
 
 extension LayerSpec {

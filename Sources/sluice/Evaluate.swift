@@ -62,12 +62,11 @@ struct Evaluate: ParsableCommand {
   }
 
   func run() throws {
-    let temporary = unsafe getenv("TMPDIR").map { unsafe String(cString: $0) } ?? "/tmp"
     let options = try EvaluateOptions(
       model: modelFolder(model), reference: reference.map(modelFolder), data: data.source(text),
       memory: memory?.bytes ?? ResidentMemory.available() / 2,
       threads: threadCount(threads),
-      scratch: "\(scratch.map(trimmed) ?? temporary)/sluice-evaluate-\(getpid())")
+      scratch: "\(scratch.map(trimmed) ?? temporaryFolder)/sluice-evaluate-\(getpid())")
     let isTerminal = Console.stderrIsTerminal
     let result = try EvaluateModel(options) { folder, done, layers in
       if isTerminal { Console.live("\(folder): layer \(done)/\(layers)") }

@@ -28,6 +28,15 @@ func grouped(_ value: Int) -> String {
   return ([digits] + groups.reversed()).joined(separator: " ")
 }
 
+func seconds(_ duration: Duration) -> Double {
+  Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
+}
+
+/// Where the system wants files that live for a moment.
+var temporaryFolder: String {
+  unsafe getenv("TMPDIR").map { unsafe String(cString: $0) } ?? "/tmp"
+}
+
 /// What --threads means.
 func threadCount(_ asked: Int?) -> Int {
   asked ?? max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))

@@ -14,74 +14,92 @@ struct Plan: ParsableCommand {
     abstract: "Show what a run will need: memory by step, disk, arithmetic, time. Runs nothing.",
     discussion: """
       Takes the flags of sluice quantize and computes the plan that it would follow, from shapes \
-      alone. The time rests on a short measurement of this machine.
+      alone. The time rests on two seconds of measurement on this machine, with the model's own \
+      weights; nothing is left on disk. Exit code 1 where memory or disk space will not do.
 
       EXAMPLES
         sluice plan GLM-4.6 --calibration chats.parquet --memory 8GiB
+        sluice plan GLM-4.6 --memory 8GiB --output /data/GLM-4.6-W4A16 --scratch /fast/disk
       """)
 
   @OptionGroup var arguments: QuantizeArguments
+
+  @Option(
+    name: [.short, .long],
+    help: ArgumentHelp(
+      "Where the result would go: its disk is looked at, nothing is made.", valueName: "folder"),
+    completion: .directory)
+  var output: String?
 
   @Flag(help: "Print JSON.")
   var json = false
 
   func run() throws {
-    let options = try arguments.options(output: "")
+    let started = ContinuousClock.now
+    let options = try arguments.options(output: output ?? "")
     let plan = try QuantizePlan(options) { ResidentMemory.current().peakBytes }
-    let rate = Gemm.measuredRate(workers: Workers(threads: options.threads))
-    let seconds = plan.run.operations / rate
+    let loading = seconds(ContinuousClock.now - started)
     for line in plan.data.map(dataLines) ?? [] { Console.error(line) }
     for warning in plan.warnings { Console.error("warning: \(warning)") }
+    let time = try TimeEstimate(
+      plan, loading: loading,
+      folder: FileSystem.existing(options.scratch ?? output ?? temporaryFolder))
     Console.out(
-      json
-        ? Self.json(plan.run, rate: rate, seconds: seconds).serialized(indent: 2)
-        : Self.text(plan, rate: rate, seconds: seconds))
+      json ? Self.json(plan.run, time).serialized(indent: 2) : Self.text(plan, time))
+    if output != nil { try OutputFolder.checkSpace(plan) }
   }
 
-  private static func text(_ plan: QuantizePlan, rate: Double, seconds: Double) -> String {
+  private static func text(_ plan: QuantizePlan, _ time: TimeEstimate) -> String {
     let run = plan.run
-    let name = { (text: String, width: Int) in
+    let cell = { (text: String, width: Int) in
       text + String(repeating: " ", count: max(1, width - text.count))
     }
     var lines = [
       "\(plan.checkpoint.spec.architecture), \(plan.checkpoint.spec.layers.count) layers, "
         + "\(grouped(run.tokens)) calibration tokens through \(run.calibratedLayers) layers",
       "",
-      name("step", 10) + name("peak memory", 14) + name("TFLOP", 10) + "most of it",
+      cell("step", 10) + cell("peak memory", 14) + cell("TFLOP", 10) + cell("time", 14)
+        + "most of the memory",
     ]
     for step in run.steps {
       let largest = step.consumers.prefix(2).map { "\($0.name) \(bytesText($0.bytes))" }
       lines.append(
-        name(step.step.rawValue, 10) + name(bytesText(step.bytes), 14)
-          + name(rounded(step.operations / 1e12), 10) + bytesText(step.bufferBytes) + " "
+        cell(step.step.rawValue, 10) + cell(bytesText(step.bytes), 14)
+          + cell(rounded(step.operations / 1e12), 10)
+          + cell(durationText(time.seconds[step.step] ?? 0), 14)
           + largest.joined(separator: ", "))
     }
+    let groups = (run.largestUnitCount + run.unitsPerGroup - 1) / run.unitsPerGroup
     lines += [
       "",
       "memory    \(bytesText(run.peakBytes)) of \(bytesText(run.budget)); the smallest that works is "
         + bytesText(run.smallestBudget),
-      "source    \(bytesText(run.sourceBytes))",
+      "source    \(bytesText(run.sourceBytes)), \(bytesText(run.sourceReadBytes)) read in all passes",
       "output    \(bytesText(run.outputBytes))",
-      "scratch   \(bytesText(run.scratchBytes)) at most",
-      "passes    \(run.unitsPerGroup) experts at a time\(run.holdsExperts ? ", mapped once" : ""), "
-        + "\(run.blocksPerPass) token blocks at a time",
-      "reads     \(bytesText(run.sourceReadBytes)) of the source",
-      "time      about \(durationText(seconds)) of matrix products at "
-        + "\(rounded(rate / 1e9)) GFLOP/s, measured here",
+      "scratch   \(bytesText(run.scratchBytes))",
+      "passes    a layer: \(groups) over its states (\(run.unitsPerGroup) experts at a time"
+        + (run.holdsExperts
+          ? ", their weights mapped once" : ", their weights mapped for each block")
+        + "), \(run.weightPasses) over its weights at the end (\(run.blocksPerPass) token blocks at a time)",
+      "time      \(durationText(time.total)), \(rounded(time.rate / 1e9)) GFLOP/s in the experts",
     ]
     return lines.joined(separator: "\n")
   }
 
-  private static func json(_ run: RunPlan, rate: Double, seconds: Double) -> JSONValue {
+  private static func json(_ run: RunPlan, _ time: TimeEstimate) -> JSONValue {
     func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
     let steps = run.steps.map { step -> JSONValue in
       .object(
         JSONObject([
           ("step", .string(step.step.rawValue)), ("peak_bytes", int(step.bytes)),
           ("operations", jsonNumber(step.operations)),
+          ("seconds", jsonNumber(time.seconds[step.step] ?? 0)),
           (
             "consumers",
-            .object(JSONObject(step.consumers.map { ($0.name, int($0.bytes)) }))
+            .array(
+              step.consumers.map {
+                .object(JSONObject([("name", .string($0.name)), ("bytes", int($0.bytes))]))
+              })
           ),
         ]))
     }
@@ -89,11 +107,14 @@ struct Plan: ParsableCommand {
       JSONObject([
         ("budget_bytes", int(run.budget)), ("peak_bytes", int(run.peakBytes)),
         ("smallest_budget_bytes", int(run.smallestBudget)), ("source_bytes", int(run.sourceBytes)),
+        ("source_read_bytes", int(run.sourceReadBytes)),
         ("output_bytes", int(run.outputBytes)), ("scratch_bytes", int(run.scratchBytes)),
         ("calibration_tokens", int(run.tokens)), ("calibrated_layers", int(run.calibratedLayers)),
-        ("experts_per_group", int(run.unitsPerGroup)), ("blocks_per_pass", int(run.blocksPerPass)),
-        ("operations", jsonNumber(run.operations)), ("measured_rate", jsonNumber(rate)),
-        ("seconds", jsonNumber(seconds)), ("steps", .array(steps)),
+        ("experts_per_group", int(run.unitsPerGroup)), ("holds_experts", .bool(run.holdsExperts)),
+        ("holds_attention", .bool(run.holdsAttention)),
+        ("blocks_per_pass", int(run.blocksPerPass)), ("weight_passes", int(run.weightPasses)),
+        ("operations", jsonNumber(run.operations)), ("measured_rate", jsonNumber(time.rate)),
+        ("seconds", jsonNumber(time.total)), ("steps", .array(steps)),
       ]))
   }
 }

@@ -47,7 +47,7 @@ private func summaryLines(_ summary: RunSummary) -> [String] {
         + "\(largest.step.rawValue) (heap \(bytesText(largest.heapBytes)), mapped files "
         + "\(bytesText(largest.mappedBytes)))")
     let steps = summary.steps.map {
-      "\($0.step.rawValue) \(bytesText($0.bytes)) (\(bytesText($0.heapBytes)) + \(bytesText($0.mappedBytes))) buffers \(bytesText($0.bufferBytes))"
+      "\($0.step.rawValue) \(bytesText($0.bytes)) (\(bytesText($0.heapBytes)) + \(bytesText($0.mappedBytes))) buffers \(bytesText($0.bufferBytes)) \(durationText($0.seconds))"
     }
     lines.append("peaks: " + steps.joined(separator: ", "))
   }
@@ -124,9 +124,5 @@ final class ProgressLine {
       text += "  ETA \(durationText(elapsed / (progress.share - first) * (1 - progress.share)))"
     }
     Console.live(String(text.prefix(Console.columns - 1)))
-  }
-
-  private func seconds(_ duration: Duration) -> Double {
-    Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
   }
 }

@@ -166,7 +166,7 @@ import Transformer
       try SmallRun.run(options)
       #expect(
         try FileSystem.list(options.output + "/.sluice")
-          == ["choices.jsonl", "lock", "smoothing.safetensors", "state.json"])
+          == ["checksums.txt", "choices.jsonl", "lock", "smoothing.safetensors", "state.json"])
     }
   }
 }

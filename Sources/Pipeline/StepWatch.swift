@@ -1,11 +1,11 @@
-// The peak of resident memory, step by step.
+// The peak of resident memory and the time, step by step.
 
 package import Planning
 internal import SystemIO
 internal import Tensors
 
-/// What a step took at its largest, over all layers.
-package struct StepMemory: Sendable, Equatable {
+/// What a step took over all layers: its time, and its memory at its largest.
+package struct StepSummary: Sendable, Equatable {
   package let step: RunStep
   /// The peak of the resident set (VmHWM).
   package internal(set) var bytes = 0
@@ -15,22 +15,24 @@ package struct StepMemory: Sendable, Equatable {
   package internal(set) var mappedBytes = 0
   /// The most that large buffers took together.
   package internal(set) var bufferBytes = 0
+  package internal(set) var seconds = 0.0
 
   init(_ step: RunStep) { self.step = step }
 }
 
-/// Follows the peak through the steps of a run: the kernel's mark is read and set back between them.
-struct MemoryWatch {
+/// Follows a run through its steps: the kernel's mark of the peak is read and set back between them.
+struct StepWatch {
   private let budget: MemoryBudget
-  private var steps: [RunStep: StepMemory] = [:]
+  private var steps: [RunStep: StepSummary] = [:]
   private var current = RunStep.load
+  private var clock = Clock()
 
   init(_ budget: MemoryBudget) { self.budget = budget }
 
   /// - Parameter limit: what the step's buffers may take.
   mutating func begin(_ step: RunStep, limit: Int) {
     if step == current { return }
-    note()
+    endStep()
     current = step
     budget.setLimit(limit)
     ResidentMemory.returnFreedMemory()
@@ -39,7 +41,7 @@ struct MemoryWatch {
 
   mutating func note() {
     let now = ResidentMemory.current()
-    var step = steps[current] ?? StepMemory(current)
+    var step = steps[current] ?? StepSummary(current)
     if now.residentBytes > step.heapBytes + step.mappedBytes {
       step.heapBytes = now.anonymousBytes
       step.mappedBytes = now.residentBytes - now.anonymousBytes
@@ -49,9 +51,15 @@ struct MemoryWatch {
     steps[current] = step
   }
 
-  /// In the order of the steps.
-  mutating func finish() -> [StepMemory] {
+  private mutating func endStep() {
     note()
+    steps[current]?.seconds += clock.seconds
+    clock = Clock()
+  }
+
+  /// In the order of the steps.
+  mutating func finish() -> [StepSummary] {
+    endStep()
     return RunStep.allCases.compactMap { steps[$0] }
   }
 }

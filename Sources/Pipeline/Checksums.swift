@@ -1,0 +1,59 @@
+// checksums.txt: the CRC-32 of every tensor that was written, to be held against what the disk gives back.
+
+internal import LinearAlgebra
+internal import Planning
+internal import Safetensors
+internal import SystemIO
+
+/// A tensor that does not read as it was written.
+package struct TensorChanged: Error, CustomStringConvertible, Equatable {
+  package let file: String
+  package let tensor: String
+  package let written: String
+  package let found: String
+
+  package var description: String {
+    "\(file): `\(tensor)` has the checksum \(found), written was \(written); something else wrote "
+      + "there, or the disk is failing: check it, and start over with --restart"
+  }
+}
+
+/// CRC-32 in hexadecimal and name, a line for each tensor.
+struct Checksums {
+  private(set) var entries: [(tensor: String, checksum: String)] = []
+
+  init(lines: [UInt8]) {
+    for line in String(decoding: lines, as: UTF8.self).split(separator: "\n") {
+      let parts = line.split(separator: " ", maxSplits: 1)
+      if parts.count == 2 { entries.append((String(parts[1]), String(parts[0]))) }
+    }
+  }
+
+  static func line(_ tensor: String, _ checksum: Checksum) -> String {
+    "\(checksum.text) \(tensor)"
+  }
+
+  /// Reads every listed tensor that `find` knows.
+  ///
+  /// - Returns: the first that is not as it was written.
+  func firstChange(
+    workers: Workers, find: @Sendable (String) -> StoredTensor?
+  ) -> TensorChanged? {
+    let entries = entries
+    let changes = workers.map(entries.count) { index -> TensorChanged? in
+      let (name, written) = entries[index]
+      guard let tensor = find(name) else { return nil }
+      var checksum = Checksum()
+      for start in stride(from: 0, to: tensor.byteCount, by: Windows.checkedBytes) {
+        let part = start..<min(start + Windows.checkedBytes, tensor.byteCount)
+        unsafe tensor.withBytes { unsafe checksum.add(UnsafeRawBufferPointer(rebasing: $0[part])) }
+        tensor.release(bytes: part)
+      }
+      return checksum.text == written
+        ? nil
+        : TensorChanged(
+          file: tensor.file.path, tensor: name, written: written, found: checksum.text)
+    }
+    return changes.compactMap { $0 }.first
+  }
+}

@@ -1,0 +1,52 @@
+// A file of lines that grows with a run, and is believed only as far as the last commit speaks of it.
+
+internal import SystemIO
+
+/// How much of a journal a commit speaks of, and what it holds.
+package struct JournalMark: Sendable, Equatable {
+  package let byteCount: Int
+  /// CRC-32 in hexadecimal.
+  package let checksum: String
+
+  package init(byteCount: Int, checksum: String) {
+    self.byteCount = byteCount
+    self.checksum = checksum
+  }
+
+  package static let start = JournalMark(byteCount: 0, checksum: Checksum().text)
+}
+
+/// A journal that holds something else than what was committed.
+struct JournalChanged: Error, CustomStringConvertible {
+  let path: String
+  var description: String { "\(path) does not hold what was written to it" }
+}
+
+final class Journal {
+  private let file: AppendedFile
+  private var checksum: Checksum
+  /// The lines that were committed before.
+  let committed: [UInt8]
+
+  /// Cuts the file to what was committed; what came later never was.
+  init(path: String, committed mark: JournalMark) throws {
+    let lines =
+      mark.byteCount > 0 ? Array(try FileSystem.readFile(path).prefix(mark.byteCount)) : []
+    checksum = unsafe lines.withUnsafeBytes { unsafe Checksum($0) }
+    guard lines.count == mark.byteCount, checksum.text == mark.checksum else {
+      throw JournalChanged(path: path)
+    }
+    committed = lines
+    file = try AppendedFile(continuing: path, at: mark.byteCount)
+  }
+
+  func add(line: String) throws(SystemError) {
+    let bytes = Array((line + "\n").utf8)
+    try file.append(bytes)
+    unsafe bytes.withUnsafeBytes { unsafe checksum.add($0) }
+  }
+
+  var mark: JournalMark { JournalMark(byteCount: file.byteCount, checksum: checksum.text) }
+
+  func synchronize() throws(SystemError) { try file.synchronize() }
+}
