@@ -79,6 +79,8 @@ let targets: [Target] = [
     name: "TestSupport",
     dependencies: ["CompressedTensors", "Models", "Safetensors", "SystemIO", "Tensors"],
     path: "Tests/TestSupport"),
+  // System calls that fail or kill, for LD_PRELOAD.
+  .target(name: "CFaultShim", path: "Tests/CFaultShim", publicHeadersPath: "."),
   .testTarget(name: "CKernelsTests", dependencies: ["CKernels", "TestSupport"]),
   .testTarget(name: "SystemIOTests", dependencies: ["SystemIO", "TestSupport"]),
   .testTarget(name: "JSONTests", dependencies: ["JSON"]),
@@ -140,7 +142,10 @@ let targets: [Target] = [
 
 let package = Package(
   name: "sluice",
-  products: [.executable(name: "sluice", targets: ["sluice"])],
+  products: [
+    .executable(name: "sluice", targets: ["sluice"]),
+    .library(name: "CFaultShim", type: .dynamic, targets: ["CFaultShim"]),
+  ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.0.0"),
