@@ -4,3 +4,7 @@
 // <fcntl.h> hides it unless _GNU_SOURCE comes first, and Swift has read that header by now.
 extern int sync_file_range(int descriptor, long long offset, long long count, unsigned int flags);
 enum { sluice_sync_file_range_write = 2 };
+
+// <fcntl.h> hides these as well.
+static const int sluice_get_lock = 36;  // F_OFD_GETLK
+static const int sluice_set_lock = 37;  // F_OFD_SETLK

@@ -31,6 +31,8 @@ package struct OutputFolder {
 
   var work: String { path + "/.sluice" }
   var state: String { work + "/state.json" }
+  var lock: String { work + "/lock" }
+  var progress: String { work + "/progress.json" }
   var choices: String { work + "/choices.jsonl" }
   var checksums: String { work + "/checksums.txt" }
   var config: String { path + "/config.json" }
@@ -47,7 +49,7 @@ package struct OutputFolder {
       throw OutputFolderError.foreign(path: path)
     }
     try FileSystem.createFolder(work)
-    guard let lock = try FileLock(path: work + "/lock") else {
+    guard let lock = try FileLock(path: self.lock) else {
       throw OutputFolderError.inUse(path: path)
     }
     if restart {

@@ -52,12 +52,18 @@ package final class QuantizeModel {
   private let resumed: Bool
   private var memory: StepWatch
   private var lastCommit = Clock()
-  private var operationsDone = 0.0
+  private var record: ProgressRecord
+  private var recordClock: Clock?
+  private let runClock = Clock()
+  private var operationsDone: Double
+  private let operationsBefore: Double
   private var layerChoices: [SmoothingChoice] = []
 
   /// Opens or resumes the output.
+  ///
+  /// - Parameter command: what to tell others who ask how to go on.
   package init(
-    _ plan: QuantizePlan, interruption: Interruption = Interruption(),
+    _ plan: QuantizePlan, command: [String] = [], interruption: Interruption = Interruption(),
     report: @escaping (RunEvent) -> Void
   ) throws {
     try Gemm.check()
@@ -106,6 +112,9 @@ package final class QuantizeModel {
     self.report = report
     workers = Workers(threads: options.threads, memory: MemoryBudget(limit: 0))
     memory = StepWatch(workers.memory)
+    record = ProgressRecord(command: command, threads: options.threads, budget: options.memory)
+    operationsBefore = plan.operations(before: state.position)
+    operationsDone = operationsBefore
     weights = plan.checkpoint.weights
   }
 
@@ -160,6 +169,7 @@ package final class QuantizeModel {
         try finish()
         try commit(.done)
         try FileSystem.remove(scratch)
+        writeRecord(nil)
       case .done: break
       }
     }
@@ -172,7 +182,7 @@ package final class QuantizeModel {
       .finished(
         RunSummary(
           output: folder.path, sourceBytes: plan.run.sourceBytes, outputBytes: plan.run.outputBytes,
-          scratchBytes: largestScratch, steps: peaks, budget: plan.options.memory,
+          scratchBytes: largestScratch, steps: peaks, plan: plan.run, budget: plan.options.memory,
           wallSeconds: started.seconds, processorSeconds: processorSeconds())))
   }
 
@@ -275,12 +285,24 @@ package final class QuantizeModel {
   }
 
   func reportProgress(_ step: RunStep, layer: Int?, tokensDone: Int) {
-    report(
-      .progress(
-        RunProgress(
-          step: step, layer: layer, layers: layers.count, tokensDone: tokensDone,
-          tokensInStep: plan.run.tokens,
-          share: plan.run.operations > 0 ? min(1, operationsDone / plan.run.operations) : 0)))
+    let all = plan.run.operations
+    let done = operationsDone - operationsBefore
+    let progress = RunProgress(
+      step: step, layer: layer, layers: layers.count, tokensDone: tokensDone,
+      tokensInStep: plan.run.tokens, share: all > 0 ? min(1, operationsDone / all) : 0,
+      secondsLeft: done > 0 && runClock.seconds > 1
+        ? runClock.seconds / done * max(0, all - operationsDone) : nil)
+    report(.progress(progress))
+    if recordClock.map({ $0.seconds > 1 }) ?? true { writeRecord(progress) }
+  }
+
+  private func writeRecord(_ progress: RunProgress?) {
+    let memory = ResidentMemory.current()
+    record.progress = progress
+    record.residentBytes = memory.residentBytes
+    record.peakBytes = max(record.peakBytes, memory.peakBytes, self.memory.peakBytes)
+    record.write(to: folder.progress)
+    recordClock = Clock()
   }
 
   func note(_ choice: SmoothingChoice, layer: LayerSpec) throws {

@@ -92,6 +92,49 @@ package struct QuantizePlan: Sendable {
       tensors: output.tensors, maximumShardBytes: options.maximumShardBytes)
   }
 
+  /// Floating-point operations of a run until it stands where `position` says.
+  func operations(before position: RunPosition) -> Double {
+    let layers = checkpoint.spec.layers
+    func tokens(_ blocks: Int) -> Double {
+      blocks < self.blocks.count
+        ? Double(self.blocks[..<blocks].reduce(0) { $0 + $1.count }) : Double(run.tokens)
+    }
+    func attend(_ layer: LayerSpec) -> Double {
+      layer.index < run.calibratedLayers
+        ? layer.attendOperations(context: Double(run.longestSequence) / 2) : 0
+    }
+    func experts(_ layer: LayerSpec, _ units: Range<Int>) -> Double {
+      let searched = Set(output.smoothings[layer.index].map(\.tap))
+      return units.reduce(0) {
+        $0 + (searched.contains(.hidden($1)) ? layer.mlp.units[$1].hiddenOperations : 0)
+      }
+    }
+    func advance(_ layer: LayerSpec) -> Double {
+      layer.index + 1 < run.calibratedLayers ? layer.feedForwardOperations : 0
+    }
+    func whole(_ count: Int) -> Double {
+      layers.prefix(count).reduce(0) {
+        $0 + Double(run.tokens)
+          * (attend($1) + experts($1, 0..<$1.mlp.units.count) + advance($1))
+      }
+    }
+    let all = Double(run.tokens)
+    switch position {
+    case .copy: return 0
+    case .attend(let layer, let block):
+      return whole(layer) + tokens(block) * attend(layers[layer])
+    case .experts(let layer, let unit, let end, let block):
+      let here = layers[layer]
+      return whole(layer) + all * (attend(here) + experts(here, 0..<unit))
+        + (block > 0 ? tokens(block) * experts(here, unit..<max(unit, end)) : 0)
+    case .advance(let layer, let block):
+      let here = layers[layer]
+      return whole(layer) + all * (attend(here) + experts(here, 0..<here.mlp.units.count))
+        + tokens(block) * advance(here)
+    case .finish, .done: return run.operations
+    }
+  }
+
   /// All shards, headers included.
   var outputFileBytes: Int { layout.shards.reduce(0) { $0 + $1.byteCount } }
 

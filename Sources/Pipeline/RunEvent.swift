@@ -13,6 +13,8 @@ package struct RunProgress: Sendable, Equatable {
   package let tokensInStep: Int
   /// Share of the whole run's arithmetic, 0 to 1.
   package let share: Double
+  /// As what this process did so far lets expect; nil while it did too little.
+  package let secondsLeft: Double?
 }
 
 /// What a finished layer came to.
@@ -35,14 +37,10 @@ package struct RunSummary: Sendable, Equatable {
   package let scratchBytes: Int
   /// Peaks of the steps that this process did.
   package let steps: [StepSummary]
+  package let plan: RunPlan
   package let budget: Int
   package let wallSeconds: Double
   package let processorSeconds: Double
-}
-
-extension RunSummary {
-  /// The step with the highest peak.
-  package var largestStep: StepSummary? { steps.max { $0.bytes < $1.bytes } }
 }
 
 /// Something the user should know and that stops nothing.

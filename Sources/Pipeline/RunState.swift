@@ -29,7 +29,7 @@ package enum RunStateError: Error, CustomStringConvertible, Equatable {
 }
 
 /// The next unit of work. Everything before it is on the disk.
-package enum RunPosition: Sendable, Equatable {
+package enum RunPosition: Sendable, Equatable, CustomStringConvertible {
   case copy
   /// Blocks before `block` have gone through the layer's attention.
   case attend(layer: Int, block: Int)
@@ -62,6 +62,22 @@ package enum RunPosition: Sendable, Equatable {
     case "finish": self = .finish
     case "done": self = .done
     default: return nil
+    }
+  }
+
+  /// For people; layers count from 1.
+  package var description: String {
+    switch self {
+    case .copy: "copying"
+    case .attend(let layer, let block):
+      "layer \(layer + 1), attend" + (block > 0 ? " from token block \(block + 1)" : "")
+    case .experts(let layer, let unit, _, let block):
+      "layer \(layer + 1), experts from number \(unit + 1)"
+        + (block > 0 ? ", token block \(block + 1)" : "")
+    case .advance(let layer, let block):
+      "layer \(layer + 1), advance" + (block > 0 ? " from token block \(block + 1)" : "")
+    case .finish: "the last check"
+    case .done: "done"
     }
   }
 

@@ -51,6 +51,9 @@ struct StepWatch {
     steps[current] = step
   }
 
+  /// Over all steps so far.
+  var peakBytes: Int { steps.values.map(\.bytes).max() ?? 0 }
+
   private mutating func endStep() {
     note()
     steps[current]?.seconds += clock.seconds

@@ -4,22 +4,24 @@ import Glibc
 
 /// Replaces the content of a file; a crash at any moment leaves the old or the new one whole.
 ///
-/// A mapping of the old content stays valid. Two processes must not replace the same file at once:
+/// Not `durably`, a loss of power may leave neither. A mapping of the old content stays valid. Two processes must not replace the same file at once:
 /// the temporary's name is fixed, so that a killed run leaves one stray file and not many.
-package func replaceFile(_ path: String, with bytes: [UInt8]) throws(SystemError) {
+package func replaceFile(_ path: String, with bytes: [UInt8], durably: Bool = true)
+  throws(SystemError)
+{
   let temporary = path + ".tmp"
   do {
     let descriptor = try Descriptor(temporary, O_WRONLY | O_CREAT | O_TRUNC)
     try unsafe bytes.span.bytes.withUnsafeBytes { content throws(SystemError) in
       try unsafe descriptor.write(content, at: 0)
     }
-    try descriptor.synchronize()
+    if durably { try descriptor.synchronize() }
     try check(path, "rename") { unsafe rename(temporary, path) }
   } catch {
     unsafe unlink(temporary)
     throw error
   }
-  try synchronizeFolder(FileSystem.parent(path))
+  if durably { try synchronizeFolder(FileSystem.parent(path)) }
 }
 
 /// Makes the names in a folder durable: files created, renamed and removed there.

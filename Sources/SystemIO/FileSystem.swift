@@ -35,6 +35,19 @@ package enum FileSystem {
     return Int(status.st_size)
   }
 
+  /// When a file was last written, in seconds since 1970.
+  package static func modified(_ path: String) throws(SystemError) -> Int {
+    var status = stat()
+    try check(path, "stat") { unsafe stat(path, &status) }
+    return status.st_mtim.tv_sec
+  }
+
+  /// The name of this machine.
+  package static func hostName() -> String {
+    let name = try? String(decoding: readFile("/proc/sys/kernel/hostname"), as: UTF8.self)
+    return String((name ?? "").prefix { $0 != "\n" })
+  }
+
   /// The absolute path without links, dots and doubled slashes, as far as it exists.
   package static func resolved(_ path: String) -> String {
     if let real = unsafe realpath(path, nil) {

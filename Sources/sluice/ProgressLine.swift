@@ -36,32 +36,38 @@ func dataLines(_ data: DataSummary) -> [String] {
 /// What a run came to, and what each of its steps took.
 private func summaryLines(_ summary: RunSummary) -> [String] {
   let share = Double(summary.outputBytes) / Double(max(1, summary.sourceBytes))
+  let peak = summary.steps.map(\.bytes).max() ?? 0
   var lines = [
     "done: \(summary.output), \(bytesText(summary.outputBytes)) "
       + "(\(Int((share * 100).rounded())) % of the source), \(durationText(summary.wallSeconds)), "
-      + "\(durationText(summary.processorSeconds)) of processor time"
+      + "\(durationText(summary.processorSeconds)) of processor time",
+    "memory: peak \(bytesText(peak)) of \(bytesText(summary.budget)), "
+      + "\(bytesText(summary.plan.peakBytes)) planned; scratch \(bytesText(summary.scratchBytes)), "
+      + "\(bytesText(summary.plan.scratchBytes)) planned",
+    row(["step", "time", "peak", "planned", "heap", "mapped files"]),
   ]
-  if let largest = summary.largestStep {
+  for step in summary.steps {
     lines.append(
-      "memory: \(bytesText(summary.budget)) named, peak \(bytesText(largest.bytes)) in "
-        + "\(largest.step.rawValue) (heap \(bytesText(largest.heapBytes)), mapped files "
-        + "\(bytesText(largest.mappedBytes)))")
-    let steps = summary.steps.map {
-      "\($0.step.rawValue) \(bytesText($0.bytes)) (\(bytesText($0.heapBytes)) + \(bytesText($0.mappedBytes))) buffers \(bytesText($0.bufferBytes)) \(durationText($0.seconds))"
-    }
-    lines.append("peaks: " + steps.joined(separator: ", "))
+      row([
+        step.step.rawValue, durationText(step.seconds), bytesText(step.bytes),
+        bytesText(summary.plan.step(step.step).bytes), bytesText(step.heapBytes),
+        bytesText(step.mappedBytes),
+      ]))
   }
   return lines
+}
+
+/// Cells in columns.
+private func row(_ cells: [String]) -> String {
+  let padded = cells.dropLast().map { $0 + String(repeating: " ", count: max(1, 13 - $0.count)) }
+  return "  " + padded.joined() + (cells.last ?? "")
 }
 
 final class ProgressLine {
   private let memory: Int
   private let threads: Int
   private let isTerminal = Console.stderrIsTerminal
-  private let started = ContinuousClock.now
   private var lastShown: ContinuousClock.Instant?
-  /// Share of the arithmetic that was done when this process began to measure.
-  private var firstShare: Double?
   private var stepStarted = ContinuousClock.now
   private var step: (RunStep, Int?)?
 
@@ -117,12 +123,7 @@ final class ProgressLine {
     }
     text += "  \(bytesText(ResidentMemory.current().residentBytes))"
     text += "  \(Int(progress.share * 100)) %"
-    let first = firstShare ?? progress.share
-    firstShare = first
-    let elapsed = seconds(now - started)
-    if progress.share > first, elapsed > 1 {
-      text += "  ETA \(durationText(elapsed / (progress.share - first) * (1 - progress.share)))"
-    }
+    if let left = progress.secondsLeft { text += "  ETA \(durationText(left))" }
     Console.live(String(text.prefix(Console.columns - 1)))
   }
 }

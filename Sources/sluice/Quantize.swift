@@ -35,12 +35,15 @@ struct Quantize: ParsableCommand {
   func run() throws {
     var options = try arguments.options(output: output)
     options.restarts = restart
+    // A terminal or a pager that goes away must not end days of work.
+    signal(SIGPIPE, SIG_IGN)
     let interruption = Interruption()
     let signals = SignalWatch { interruption.request() }
     defer { signals.stop() }
     let progress = ProgressLine(memory: options.memory, threads: options.threads)
     let plan = try QuantizePlan(options) { ResidentMemory.current().peakBytes }
-    try QuantizeModel(plan, interruption: interruption) { progress.show($0) }.run()
+    try QuantizeModel(plan, command: goingOn, interruption: interruption) { progress.show($0) }
+      .run()
   }
 }
 

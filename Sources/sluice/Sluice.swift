@@ -26,7 +26,7 @@ struct Sluice: ParsableCommand {
       Exit codes: 0 done, 1 failed, 64 usage, 130 interrupted and resumable.
       """,
     version: version,
-    subcommands: [Quantize.self, Plan.self, Inspect.self, Verify.self, Evaluate.self])
+    subcommands: [Quantize.self, Plan.self, Status.self, Inspect.self, Verify.self, Evaluate.self])
 
   static var version: String { "0.1.0 (\(Gemm.engine), \(Gemm.instructionSet))" }
 
@@ -36,9 +36,9 @@ struct Sluice: ParsableCommand {
     do {
       var command = try parseAsRoot()
       try command.run()
-    } catch let interrupted as Interrupted {
-      Console.error(
-        "stopped at a commit; the same command goes on from there (\(interrupted.output))")
+    } catch is Interrupted {
+      Console.error("stopped at a commit; the same command goes on from there:")
+      Console.error("  " + shellText(goingOn))
       Glibc.exit(130)
     } catch let error where isOurs(error) {
       Console.error("error: \(error)")

@@ -43,13 +43,16 @@ private func command(_ output: String, _ more: [String] = []) -> [String] {
     }
   }
 
-  @Test(arguments: [SIGINT, SIGTERM])
+  @Test(arguments: [SIGINT, SIGTERM, SIGHUP])
   func aStoppedRunSaysSoAndGoesOn(signal: Int32) throws {
     try withTemporaryFolder { folder in
       let output = "\(folder)/out"
       let stopped = try stop(output, by: signal)
       #expect(stopped.end == .exit(130), "\(stopped)")
       #expect(stopped.stderr.contains("the same command goes on"))
+      // Copied into a shell, that is what was called.
+      let words = [Program.path] + command(output).map { $0.contains("*") ? "'\($0)'" : $0 }
+      #expect(stopped.messages.last == "  " + words.joined(separator: " "))
       #expect(!FileSystem.exists("\(output)/config.json"))
       let second = try Program.run(command(output))
       #expect(second.end == .exit(0), "\(second)")
@@ -127,6 +130,56 @@ private func command(_ output: String, _ more: [String] = []) -> [String] {
       let refused = try Program.run(command(output, more))
       expectRefusal(refused, named + ["--restart"])
       #expect(try contents(output) == before)
+    }
+  }
+
+  @Test func theFolderForHiddenStatesMayChangeOnTheWay() throws {
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      _ = try stop(output)
+      for scratch in ["first", "second"] {
+        let program = try Program(command(output, ["--scratch", "\(folder)/\(scratch)"]))
+        usleep(150_000)
+        program.send(SIGINT)
+        _ = try program.wait()
+        #expect(!FileSystem.exists("\(output)/.sluice/scratch"))
+      }
+      let last = try Program.run(command(output, ["--scratch", "\(folder)/first"]))
+      #expect(last.end == .exit(0), "\(last)")
+      #expect(differences(try result(output), try Self.reference.get().files) == [])
+      #expect(try FileSystem.list("\(folder)/first") == [])
+      #expect(try FileSystem.list("\(folder)/second") == [])
+    }
+  }
+
+  /// The pipe that stderr goes to closes after a line, as with `| head -1`.
+  @Test func aReaderThatGoesAwayStopsNothing() throws {
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      let words = (["'\(Program.path)'"] + command(output).map { "'\($0)'" })
+        .joined(separator: " ")
+      #expect(unsafe system("\(words) 2>&1 | head -n 1 > '\(folder)/log'") == 0)
+      let files = try result(output)
+      #expect(differences(files, try Self.reference.get().files) == [])
+    }
+  }
+
+  @Test func anotherModelIsRefusedByName() throws {
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      let model = try SpoiledModel("\(folder)/model")
+      let change = ["quantize", model.path, "--output", output] + options
+      let program = try Program(change)
+      try program.waitForFirstLayer()
+      program.send(SIGINT)
+      let outcome = try program.wait()
+      try #require(outcome.end == .exit(130), "\(outcome)")
+      // The same shapes, other weights.
+      let shard = try model.place(of: "model.layers.3.self_attn.q_proj.weight").shard
+      try model.change(shard) { bytes in
+        for index in bytes.indices.dropFirst(bytes.count / 2) { bytes[index] = bytes[index] ^ 1 }
+      }
+      expectRefusal(try Program.run(change), ["model weights", "--restart"])
     }
   }
 

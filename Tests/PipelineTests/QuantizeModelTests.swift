@@ -166,7 +166,10 @@ import Transformer
       try SmallRun.run(options)
       #expect(
         try FileSystem.list(options.output + "/.sluice")
-          == ["checksums.txt", "choices.jsonl", "lock", "smoothing.safetensors", "state.json"])
+          == [
+            "checksums.txt", "choices.jsonl", "lock", "progress.json", "smoothing.safetensors",
+            "state.json",
+          ])
     }
   }
 }

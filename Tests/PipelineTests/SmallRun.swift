@@ -25,12 +25,12 @@ enum SmallRun {
     try QuantizeModel(QuantizePlan(options), report: report).run()
   }
 
-  /// Every file of a finished output by its name, but for the state, which names the scratch folder, and the lock.
+  /// Every file of a finished output by its name, but for the state, which names the scratch folder, the news and the lock.
   static func contents(_ output: String) throws -> [String: [UInt8]] {
     var result: [String: [UInt8]] = [:]
     for folder in ["", ".sluice/"] {
       for name in try FileSystem.list(output + "/" + folder)
-      where !["state.json", "lock", ".sluice"].contains(name) {
+      where !["state.json", "progress.json", "lock", ".sluice"].contains(name) {
         result[folder + name] = try FileSystem.readFile("\(output)/\(folder)\(name)")
       }
     }

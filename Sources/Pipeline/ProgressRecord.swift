@@ -1,0 +1,128 @@
+// progress.json: news of a run for `sluice status`. The truth about progress is state.json; this file may be lost.
+
+internal import Glibc
+internal import JSON
+internal import Planning
+internal import SystemIO
+
+/// Where a run is, or was when its process was last heard of.
+package struct ProgressRecord: Sendable, Equatable {
+  package var process: Int
+  package var host: String
+  /// The words of the command line.
+  package var command: [String]
+  package var workingFolder: String
+  /// Seconds since 1970.
+  package var started: Int
+  package var threads: Int
+  package var budget: Int
+  package var residentBytes: Int
+  package var peakBytes: Int
+  /// nil before the first step and after the last.
+  package var progress: RunProgress?
+
+  package init(command: [String], threads: Int, budget: Int) {
+    process = Int(getpid())
+    host = FileSystem.hostName()
+    self.command = command
+    workingFolder = FileSystem.resolved(".")
+    started = time(nil)
+    self.threads = threads
+    self.budget = budget
+    residentBytes = 0
+    peakBytes = 0
+  }
+
+  /// Replaces the file. What cannot be written is not worth a run: a failure is passed over.
+  func write(to path: String) {
+    func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
+    func number(_ value: Double) -> JSONValue { .number(JSONNumber(literal: "\(value)")) }
+    var object = JSONObject([
+      ("process", int(process)), ("host", .string(host)),
+      ("command", .array(command.map { .string($0) })), ("folder", .string(workingFolder)),
+      ("started", int(started)), ("threads", int(threads)), ("budget_bytes", int(budget)),
+      ("resident_bytes", int(residentBytes)), ("peak_bytes", int(peakBytes)),
+    ])
+    if let progress {
+      object["step"] = .string(progress.step.rawValue)
+      object["layer"] = progress.layer.map(int) ?? .null
+      object["layers"] = int(progress.layers)
+      object["tokens_done"] = int(progress.tokensDone)
+      object["tokens_in_step"] = int(progress.tokensInStep)
+      object["share"] = number(progress.share)
+      object["seconds_left"] = progress.secondsLeft.map(number) ?? .null
+    }
+    let text = JSONValue.object(object).serialized(indent: 2) + "\n"
+    try? replaceFile(path, with: Array(text.utf8), durably: false)
+  }
+
+  /// - Returns: nil where there is no such file, or none that can be read.
+  package init?(readingFrom path: String) {
+    guard let bytes = try? FileSystem.readFile(path),
+      let object = (try? JSONValue.parse(bytes))?.object,
+      let process = object["process"]?.int, let host = object["host"]?.string,
+      let command = object["command"]?.array, let folder = object["folder"]?.string,
+      let started = object["started"]?.int, let threads = object["threads"]?.int,
+      let budget = object["budget_bytes"]?.int, let resident = object["resident_bytes"]?.int,
+      let peak = object["peak_bytes"]?.int
+    else { return nil }
+    self.process = process
+    self.host = host
+    self.command = command.compactMap(\.string)
+    workingFolder = folder
+    self.started = started
+    self.threads = threads
+    self.budget = budget
+    residentBytes = resident
+    peakBytes = peak
+    if let step = object["step"]?.string.flatMap(RunStep.init), let layers = object["layers"]?.int,
+      let done = object["tokens_done"]?.int, let all = object["tokens_in_step"]?.int,
+      let share = object["share"]?.double
+    {
+      progress = RunProgress(
+        step: step, layer: object["layer"]?.int, layers: layers, tokensDone: done,
+        tokensInStep: all, share: share, secondsLeft: object["seconds_left"]?.double)
+    }
+  }
+}
+
+/// What is known of the run in an output folder.
+package struct RunStatus: Sendable {
+  package enum Phase: String, Sendable {
+    case running
+    case stopped
+    case finished
+  }
+
+  package let phase: Phase
+  package let position: RunPosition
+  /// When the last commit was, in seconds since 1970.
+  package let lastCommit: Int
+  package let record: ProgressRecord?
+
+  /// Looks and touches nothing.
+  ///
+  /// - Throws: `NoRun` where there is no run of Sluice; `RunStateError` where its state is damaged.
+  package init(output: String) throws {
+    let folder = OutputFolder(path: output)
+    guard FileSystem.isFolder(output) else { throw NoRun(path: output, problem: "no such folder") }
+    let isAlive = FileLock.isHeld(path: folder.lock)
+    guard FileSystem.exists(folder.state) else {
+      throw NoRun(
+        path: output,
+        problem: isAlive ? "a run is beginning there; ask again" : "not an output of Sluice")
+    }
+    let state = try RunState(readingFrom: folder.state)
+    phase = state.position == .done ? .finished : isAlive ? .running : .stopped
+    position = state.position
+    lastCommit = try FileSystem.modified(folder.state)
+    record = ProgressRecord(readingFrom: folder.progress)
+  }
+}
+
+/// A folder that `sluice status` has nothing to say of.
+package struct NoRun: Error, CustomStringConvertible, Equatable {
+  package let path: String
+  package let problem: String
+  package var description: String { "\(path): \(problem)" }
+}

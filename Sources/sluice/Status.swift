@@ -1,0 +1,118 @@
+// sluice status: where a run is, from another terminal or after a crash.
+
+import ArgumentParser
+internal import Glibc
+internal import JSON
+internal import Pipeline
+internal import Planning
+
+struct Status: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Tell where a run is: layer and step, share done, memory, time left, last commit.",
+    discussion: """
+      Works from another terminal while a run goes on, and after it ended in whatever way. Looks \
+      only; disturbs nothing.
+
+      EXAMPLES
+        sluice status GLM-4.6-W4A16
+        watch sluice status GLM-4.6-W4A16
+      """)
+
+  @Argument(help: "The output folder of sluice quantize.", completion: .directory)
+  var output: String
+
+  @Flag(help: "Print JSON.")
+  var json = false
+
+  func run() throws {
+    let status = try RunStatus(output: trimmed(output))
+    Console.out(json ? Self.json(status).serialized(indent: 2) : text(status))
+  }
+
+  private func text(_ status: RunStatus) -> String {
+    var first = "\(trimmed(output)): \(status.phase.rawValue)"
+    if status.phase == .finished { first += " \(dateText(status.lastCommit))" }
+    if let record = status.record, status.phase == .running {
+      first += " (process \(record.process) on \(record.host))"
+      if let progress = record.progress {
+        first += progress.layer.map { ", layer \($0 + 1)/\(progress.layers)" } ?? ""
+        first += ", \(progress.step.rawValue), \(Int(progress.share * 100)) % done"
+        if let left = progress.secondsLeft { first += ", about \(durationText(left)) left" }
+      }
+    }
+    var lines = [first]
+    if let record = status.record {
+      let now = status.phase == .running ? "\(bytesText(record.residentBytes)) now, " : ""
+      lines.append(
+        "memory       \(now)\(bytesText(record.peakBytes)) at the peak, of \(bytesText(record.budget))"
+      )
+    }
+    if status.phase != .finished {
+      lines.append(
+        "last commit  \(dateText(status.lastCommit)) (\(durationText(Double(time(nil) - status.lastCommit))) "
+          + "ago): \(status.position) is next")
+    }
+    if status.phase == .stopped {
+      if let record = status.record {
+        lines.append("to go on     cd \(shellText([record.workingFolder]))")
+        lines.append("             \(shellText(record.command))")
+      } else {
+        lines.append("to go on     give the command of that run again")
+      }
+    }
+    return lines.joined(separator: "\n")
+  }
+
+  private static func json(_ status: RunStatus) -> JSONValue {
+    func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
+    var object = JSONObject([
+      ("state", .string(status.phase.rawValue)), ("position", .string("\(status.position)")),
+      ("last_commit", .string(dateText(status.lastCommit))),
+    ])
+    guard let record = status.record else { return .object(object) }
+    object["process"] = int(record.process)
+    object["host"] = .string(record.host)
+    object["started"] = .string(dateText(record.started))
+    object["command"] = .array(record.command.map { .string($0) })
+    object["folder"] = .string(record.workingFolder)
+    object["threads"] = int(record.threads)
+    object["budget_bytes"] = int(record.budget)
+    object["resident_bytes"] = int(record.residentBytes)
+    object["peak_bytes"] = int(record.peakBytes)
+    if let progress = record.progress {
+      object["layer"] = progress.layer.map { int($0 + 1) } ?? .null
+      object["layers"] = int(progress.layers)
+      object["step"] = .string(progress.step.rawValue)
+      object["tokens_done"] = int(progress.tokensDone)
+      object["tokens_in_step"] = int(progress.tokensInStep)
+      object["share"] = jsonNumber(progress.share)
+      object["seconds_left"] = progress.secondsLeft.map(jsonNumber) ?? .null
+    }
+    return .object(object)
+  }
+}
+
+/// The words of this command, to be given again: without what would start over.
+var goingOn: [String] { CommandLine.arguments.filter { $0 != "--restart" } }
+
+/// Words as a shell takes them.
+func shellText(_ words: [String]) -> String {
+  let plain = Set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=:,@%+")
+  return words.map { word in
+    !word.isEmpty && word.allSatisfy(plain.contains)
+      ? word
+      : "'"
+        + word.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''")
+        + "'"
+  }.joined(separator: " ")
+}
+
+/// 2026-01-31T12:00:00Z.
+func dateText(_ seconds: Int) -> String {
+  var (time, parts) = unsafe (seconds, tm())
+  unsafe gmtime_r(&time, &parts)
+  func two(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
+  let day = unsafe [parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday].map(two)
+  let clock = unsafe [parts.tm_hour, parts.tm_min, parts.tm_sec].map(two)
+  return day.joined(separator: "-") + "T" + clock.joined(separator: ":") + "Z"
+}

@@ -1,0 +1,86 @@
+// The plan of memory against what a run takes: never less, and hardly more.
+
+internal import Calibration
+import Pipeline
+import Planning
+import Quantization
+import Testing
+import TestSupport
+
+@Suite struct MemoryPlanTests {
+  private func summary(_ options: QuantizeOptions) throws -> RunSummary {
+    var result: RunSummary?
+    try SmallRun.run(options) { if case .finished(let summary) = $0 { result = summary } }
+    return try #require(result)
+  }
+
+  private func fixture(_ output: String, loss: SmoothingLoss) -> QuantizeOptions {
+    var options = QuantizeOptions(
+      model: fixturePath("glm4-moe-4m"), output: output, memory: 0, threads: 2)
+    options.data.path = fixturePath("calibration.jsonl")
+    options.data.selection.samples = 24
+    options.loss = loss
+    return options
+  }
+
+  /// The run itself stops where a buffer goes beyond the plan; here it must also come near.
+  @Test(arguments: [SmoothingLoss.diagonal, .gram], [0, 60, 70, 200])
+  func buffersAreWhatWasPlanned(loss: SmoothingLoss, mebibytes: Int) throws {
+    try withTemporaryFolder { folder in
+      var options = fixture(folder + "/out", loss: loss)
+      options.memory = 1 << 40
+      let smallest = try QuantizePlan(options).run.smallestBudget
+      options.memory = mebibytes == 0 ? smallest : max(smallest, mebibytes << 20)
+      let summary = try summary(options)
+      for step in summary.steps where step.step != .load && step.step != .check {
+        let planned = summary.plan.step(step.step).bufferBytes
+        #expect(step.bufferBytes <= planned, "\(step.step)")
+        #expect(Double(step.bufferBytes) >= 0.9 * Double(planned), "\(step.step)")
+      }
+    }
+  }
+
+  @Test func moreMemoryMeansFewerPassesAndLessReading() throws {
+    var options = fixture("", loss: .gram)
+    options.memory = 1 << 40
+    var budget = try QuantizePlan(options).run.smallestBudget
+    var last: RunPlan?
+    while budget < 256 << 20 {
+      options.memory = budget
+      let plan = try QuantizePlan(options).run
+      #expect(plan.peakBytes <= budget)
+      if let last {
+        #expect(plan.sourceReadBytes <= last.sourceReadBytes)
+        #expect(plan.weightPasses <= last.weightPasses)
+      }
+      last = plan
+      budget = budget * 5 / 4
+    }
+    #expect(last?.weightPasses == 1)
+    #expect(last?.holdsExperts == true)
+  }
+
+  @Test func scratchIsWhatWasPlanned() throws {
+    try withTemporaryFolder { folder in
+      var options = fixture(folder + "/out", loss: .diagonal)
+      options.memory = 256 << 20
+      let summary = try summary(options)
+      let planned = Double(summary.plan.scratchBytes)
+      #expect(abs(Double(summary.scratchBytes) - planned) < 0.1 * planned)
+    }
+  }
+
+  @Test func theRefusalNamesAMemoryThatWorks() throws {
+    try withTemporaryFolder { folder in
+      var options = fixture(folder + "/out", loss: .gram)
+      options.memory = 1 << 20
+      let error = #expect(throws: PlanError.self) { try QuantizePlan(options) }
+      guard case .budgetTooSmall(_, let smallest, _, _) = error else { return }
+      options.memory = smallest - 1
+      #expect(throws: PlanError.self) { try QuantizePlan(options) }
+      options.memory = smallest
+      let plan = try summary(options).plan
+      #expect(plan.peakBytes <= smallest)
+    }
+  }
+}
