@@ -29,7 +29,8 @@ let targets: [Target] = [
   // Numbers: matrices, one decoder layer, rounding.
   .target(name: "LinearAlgebra", dependencies: ["CKernels", "COpenBLAS", "Tensors"]),
   .target(
-    name: "ScratchStore", dependencies: ["CKernels", "CZstd", "LinearAlgebra", "SystemIO", "Tensors"]),
+    name: "ScratchStore",
+    dependencies: ["CKernels", "CZstd", "LinearAlgebra", "SystemIO", "Tensors"]),
   .target(name: "Transformer", dependencies: ["CKernels", "LinearAlgebra", "Tensors"]),
   .target(name: "Quantization", dependencies: ["CKernels", "LinearAlgebra", "Tensors"]),
 
