@@ -1,0 +1,193 @@
+// Killed at every commit, failed at every sync, damaged in every file. tools/fault_test does it at length.
+
+import Glibc
+import SystemIO
+import Testing
+import TestSupport
+
+private let model = fixturePath("awq/dense-first")
+/// One thread, so that the n-th system call is the same one in every run.
+private let options = [
+  "--calibration", "\(model)/calibration.jsonl", "--samples", "8", "--group-size", "32",
+  "--max-shard-size", "100KB", "--threads", "1",
+]
+
+@Suite struct FaultTests {
+  /// What an uninterrupted run writes, and the system calls it makes, as Tests/CFaultShim records them.
+  private static let reference = Result {
+    try withOutput { output in
+      let trace = "\(FileSystem.resolved(output + "/.."))/trace"
+      let outcome = try run(output, ["SLUICE_FAULT_TRACE=\(trace)"])
+      try #require(outcome.end == .exit(0), "\(outcome)")
+      let calls = String(decoding: try FileSystem.readFile(trace), as: UTF8.self)
+      return (files: try result(output), calls: calls.split(separator: "\n"))
+    }
+  }
+
+  private static func withOutput<R>(_ body: (String) throws -> R) throws -> R {
+    try withTemporaryFolder { try body(FileSystem.resolved($0) + "/out") }
+  }
+
+  /// The program with the shim between it and the system.
+  private static func run(_ output: String, _ environment: [String]) throws -> Outcome {
+    let products = Program.path.split(separator: "/").dropLast().joined(separator: "/")
+    let root = output.split(separator: "/").dropLast().joined(separator: "/")
+    return try Program.run(
+      command(output),
+      environment: [
+        "LD_PRELOAD=/\(products)/libCFaultShim.so", "SLUICE_FAULT_ROOT=/\(root)",
+      ] + environment)
+  }
+
+  private static func command(_ output: String) -> [String] {
+    ["quantize", model, "--output", output] + options
+  }
+
+  /// Runs with a fault, looks at how that ended, then insists that the same command gives the bytes of the reference.
+  private func interrupt(
+    _ fault: String, sourceLocation: SourceLocation = #_sourceLocation,
+    _ check: (Outcome, String) throws -> Void
+  ) throws {
+    let reference = try Self.reference.get()
+    try Self.withOutput { output in
+      try check(try Self.run(output, ["SLUICE_FAULT=\(fault)"]), output)
+      if FileSystem.exists("\(output)/config.json") {
+        #expect(
+          differences(try result(output), reference.files) == [], "\(fault): unfinished",
+          sourceLocation: sourceLocation)
+      }
+      let second = try Program.run(Self.command(output))
+      #expect(second.end == .exit(0), "\(fault): \(second)", sourceLocation: sourceLocation)
+      #expect(
+        differences(try result(output), reference.files) == [], "\(fault)",
+        sourceLocation: sourceLocation)
+    }
+  }
+
+  @Test(arguments: ["kill-before", "kill-after"])
+  func aKillAtAnyCommitLosesNothing(action: String) throws {
+    let commits = try Self.reference.get().calls.count {
+      $0.hasPrefix("rename 0 ") && $0.hasSuffix("/state.json")
+    }
+    try #require(commits > 6)
+    for number in 1...commits {
+      try interrupt("\(action) rename \(number) 0 /.sluice/state.json") { outcome, _ in
+        #expect(outcome.end == .signal(SIGKILL), "commit \(number): \(outcome)")
+      }
+    }
+  }
+
+  @Test(arguments: ["fsync", "fdatasync", "rename", "posix_fallocate", "mkdir"])
+  func anyCallThatMakesDurableMayFailAndStopsTheRun(call: String) throws {
+    let calls = try Self.reference.get().calls.count { $0.hasPrefix("\(call) 0 ") }
+    try #require(calls > 2)
+    for number in 1...calls {
+      try interrupt("fail \(call) \(number) \(EIO)") { outcome, output in
+        let folder = String(output.dropLast("/out".count))
+        expectRefusal(outcome, [folder, "\(call) failed: Input/output error"])
+      }
+    }
+  }
+
+  /// The first write that finds no room is a short one.
+  @Test func aDiskMayBeFullFromAnyMomentOn() throws {
+    let names = ["open", "mkdir", "write", "pwrite", "ftruncate", "posix_fallocate"]
+    let calls = try Self.reference.get().calls.count { call in
+      names.contains { call.hasPrefix("\($0) ") }
+    }
+    try #require(calls > 100)
+    for number in stride(from: 1, through: calls, by: 12) {
+      try interrupt("full \(names.joined(separator: "+")) \(number) \(ENOSPC)") { outcome, _ in
+        expectRefusal(outcome, ["No space left on device", "free some space"])
+      }
+    }
+  }
+
+  enum Damage: CaseIterable {
+    case changedFirst, changedLast, cut, emptied, lengthened, removed
+
+    func callAsFunction(_ bytes: [UInt8]) -> [UInt8]? {
+      var bytes = bytes
+      switch self {
+      case .changedFirst: bytes[0] ^= 1
+      case .changedLast: bytes[bytes.count - 1] ^= 4
+      case .cut: bytes.removeLast((bytes.count + 1) / 2)
+      case .emptied: bytes = []
+      case .lengthened: bytes += [0, 1, 2, 3]
+      case .removed: return nil
+      }
+      return bytes
+    }
+  }
+
+  /// What a run leaves that is killed after its fifth commit, by path in the output.
+  private static let stopped = Result {
+    try withOutput { output in
+      let outcome = try run(output, ["SLUICE_FAULT=kill-after rename 5 0 /.sluice/state.json"])
+      try #require(outcome.end == .signal(SIGKILL), "\(outcome)")
+      var files: [String: [UInt8]] = [:]
+      for case (let path, let bytes?) in try contents(output) {
+        files[String(path.dropFirst(output.count + 1))] = bytes
+      }
+      return files
+    }
+  }
+
+  /// Goes on from the stopped run with one file changed: undone, or refused by name with a way out.
+  private func expectUnused(_ damaged: [UInt8]?, as path: String, _ damage: String) throws {
+    let reference = try Self.reference.get().files
+    try Self.withOutput { output in
+      try FileSystem.createFolder("\(output)/.sluice/scratch")
+      for (name, bytes) in try Self.stopped.get() where name != path {
+        try write(bytes, to: "\(output)/\(name)")
+      }
+      if let damaged { try write(damaged, to: "\(output)/\(path)") }
+      let second = try Program.run(Self.command(output))
+      if second.end != .exit(0) {
+        expectRefusal(second, [output, "--restart"])
+        let third = try Program.run(Self.command(output) + ["--restart"])
+        #expect(third.end == .exit(0), "\(path) \(damage): \(third)")
+      }
+      #expect(differences(try result(output), reference) == [], "\(path) \(damage)")
+    }
+  }
+
+  /// Nothing tells what committed bytes were, and a scratch file that is gone is refused without a way out.
+  private static func isNotYetFound(_ damage: Damage, _ part: String) -> Bool {
+    switch (damage, part) {
+    case (.changedFirst, "choices.jsonl"), (.changedLast, "choices.jsonl"),
+      (.changedLast, ".safetensors"), (.removed, "scratch/"):
+      true
+    default: false
+    }
+  }
+
+  @Test(arguments: Damage.allCases, ["scratch/", "state.json", ".safetensors", "choices.jsonl"])
+  func damageIsNeverUsed(damage: Damage, part: String) throws {
+    let files = try Self.stopped.get().filter { $0.key.contains(part) }
+    try #require(!files.isEmpty)
+    func damageEach() throws {
+      for (path, bytes) in files { try expectUnused(damage(bytes), as: path, "\(damage)") }
+    }
+    if Self.isNotYetFound(damage, part) {
+      withKnownIssue { try damageEach() }
+    } else {
+      try damageEach()
+    }
+  }
+
+  /// In the last tensor that was committed.
+  @Test(arguments: ["model-0", "smoothing."])
+  func aCommittedTensorThatChangedIsNeverUsed(part: String) throws {
+    let reference = try Self.reference.get().files
+    for (path, bytes) in try Self.stopped.get() where path.contains(part) {
+      let wanted = try #require(reference[path.split(separator: "/").last.map(String.init) ?? ""])
+      let last = bytes.indices.last { bytes[$0] == wanted[$0] && bytes[$0] != 0 }
+      var bytes = bytes
+      bytes[try #require(last)] ^= 1
+      withKnownIssue("no checksum of what was committed") {
+        try expectUnused(bytes, as: path, "changed")
+      }
+    }
+  }
+}
