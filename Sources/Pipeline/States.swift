@@ -49,6 +49,10 @@ extension QuantizeModel {
     guard let bytes = state.appended[name] else {
       throw RunStateError.damaged(path: folder.state, problem: "it does not speak of \(name)")
     }
+    guard FileSystem.exists(path), try FileSystem.fileSize(path) >= bytes else {
+      throw RunStateError.filesChanged(
+        path: folder.state, problem: "\(path): less than \(bytes) bytes")
+    }
     return StatesWriter(
       name: name,
       file: try ScratchWriter(

@@ -160,6 +160,9 @@ package final class ScratchReader {
   private let blocks: [Block]
 
   package init(path: String) throws {
+    guard FileSystem.exists(path) else {
+      throw ScratchError.corrupt(path: path, block: 0, problem: "the file is gone")
+    }
     let file = try MappedFile(path: path)
     var blocks: [Block] = []
     var offset = 0

@@ -206,9 +206,9 @@ extension ScratchReader {
     }
   }
 
-  @Test func aMissingFileIsASystemError() throws {
+  @Test func aMissingFileIsRefusedWithTheWayOut() throws {
     try withTemporaryFolder { folder in
-      #expect(throws: SystemError.self) { try ScratchReader(path: folder + "/no") }
+      #expect(throws: ScratchError.self) { try ScratchReader(path: folder + "/no") }
     }
   }
 }
