@@ -37,7 +37,11 @@ package struct StoredWeight: WeightRows {
       unsafe tensor.dtype.decode(
         base + range.lowerBound * rowBytes, count: range.count * columns, into: result)
     }
-    if isHeld { return }
+    if isHeld {
+      // Its neighbours may be no one's to hold, and there are as many as held weights.
+      if range.lowerBound == 0 || range.upperBound == rows { tensor.releaseAround() }
+      return
+    }
     tensor.releaseTile(bytes: range.lowerBound * rowBytes..<range.upperBound * rowBytes)
   }
 }

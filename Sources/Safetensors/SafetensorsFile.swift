@@ -45,6 +45,9 @@ package struct StoredTensor: Sendable {
     file.release(range.lowerBound + bytes.lowerBound..<range.lowerBound + bytes.upperBound)
   }
 
+  /// Gives back the memory of pages that were mapped with the tensor's and are not the tensor's.
+  package func releaseAround() { file.releaseAround(range) }
+
   /// Gives back the memory and the page cache of the tensor's pages.
   package func discard() { file.discard(range) }
 }

@@ -73,7 +73,22 @@ package final class MappedFile: Sendable {
     unsafe madvise(base + pages.lowerBound, pages.count, MADV_DONTNEED)
   }
 
-  /// The same, and out of the page cache too: for bytes that will not be read again soon.
+  /// Gives back the pages next to `range` that the kernel mapped with it: a touch maps all of what it keeps in one piece.
+  /// What is lost to someone who still reads there is a fault.
+  package func releaseAround(_ range: Range<Int>) {
+    guard let base = unsafe base, let pages = pages(touching: range) else { return }
+    let before = max(0, pages.lowerBound - Self.largestPiece)..<pages.lowerBound
+    let end = (pages.upperBound + Self.pageSize - 1) / Self.pageSize * Self.pageSize
+    for part in [before, end..<max(end, min(byteCount, end + Self.largestPiece))]
+    where !part.isEmpty {
+      unsafe madvise(base + part.lowerBound, part.count, MADV_DONTNEED)
+    }
+  }
+
+  /// Of the page cache of Linux: a huge page.
+  private static let largestPiece = 2 << 20
+
+  /// Like `release`, and out of the page cache too: for bytes that will not be read again soon.
   package func discard(_ range: Range<Int>) {
     guard let pages = pages(touching: range) else { return }
     // In this order: the kernel keeps cached pages that are still mapped.
