@@ -109,7 +109,7 @@ let targets: [Target] = [
   .testTarget(
     name: "QuantizationTests",
     dependencies: [
-      "Calibration", "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Quantization",
+      "CKernels", "Calibration", "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Quantization",
       "Safetensors", "SystemIO", "Tensors", "TestSupport", "Transformer",
     ]),
   .testTarget(

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the goldens of fixtures/: small random checkpoints and what transformers and llm-compressor make of them.
 
-usage: make_fixtures.py OUT [--only forward|awq|rtn|model] [--model MODEL --chats CHATS.jsonl]
+usage: make_fixtures.py OUT [--only forward|awq|rtn|gptq|model] [--model MODEL --chats CHATS.jsonl]
 
 --model is a checkpoint to copy as it is, and --chats has rows with "messages" of which its tokenizer makes calibration
 ids; both are needed for the last part only. Every weight comes from a seed derived from the case's name, so that a
@@ -17,8 +17,11 @@ import shutil
 import zlib
 
 import torch
+from compressed_tensors.quantization import QuantizationArgs
+from compressed_tensors.quantization.utils import calculate_qparams
 from datasets import Dataset
 from llmcompressor import oneshot
+from llmcompressor.modifiers.gptq.gptq_quantize import quantize_weight
 from llmcompressor.modifiers.quantization import QuantizationModifier
 from llmcompressor.modifiers.transform.awq import AWQModifier
 from llmcompressor.modifiers.transform.awq.mappings import AWQMapping
@@ -321,6 +324,32 @@ def round_to_nearest(source, out, options):
         os.remove(os.path.join(out, path))
 
 
+# --- gptq: the peer's error-compensated rounding of one weight ----------------------------------------------------------
+
+
+def make_gptq(folder):
+    """A weight whose input has a few loud and many correlated channels, and what the peer's GPTQ makes of it."""
+    os.makedirs(folder, exist_ok=True)
+    for name, symmetric in [("symmetric", True), ("asymmetric", False)]:
+        generator = seeded("gptq/" + name)
+        rows, columns, tokens, group = 48, 160, 400, 32
+        mix = torch.randn(columns, columns, generator=generator) * 0.4 + torch.eye(columns)
+        x = torch.randn(tokens, columns, generator=generator) @ mix
+        x *= torch.exp(torch.randn(columns, generator=generator))
+        weight = torch.randn(rows, columns, generator=generator) * 0.05
+        args = QuantizationArgs(num_bits=4, symmetric=symmetric, strategy="group", group_size=group, actorder="static")
+        groups = weight.view(rows, -1, group)
+        scale, zero = calculate_qparams(groups.amin(-1), groups.amax(-1), args)
+        gram = x.T @ x / tokens
+        result, _, fallback = quantize_weight(weight[None].clone(), gram[None].clone(), scale[None], zero[None], None, args,
+                                              blocksize=128, percdamp=0.01)
+        assert not fallback.any()
+        save_file({"weight": weight, "gram": gram, "scale": scale.float(), "zero_point": zero.float(),
+                   "result": result[0].contiguous()}, f"{folder}/{name}.safetensors")
+        change = (result[0] - weight).double()
+        print(json.dumps({"gptq": name, "error": (change @ gram.double() * change).sum().item()}))
+
+
 # --- model: a small trained checkpoint and ids for it -----------------------------------------------------------------
 
 
@@ -337,7 +366,7 @@ def copy_model(out, model, chats):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out")
-    parser.add_argument("--only", choices=["forward", "awq", "rtn", "model"])
+    parser.add_argument("--only", choices=["forward", "awq", "rtn", "gptq", "model"])
     parser.add_argument("--model"), parser.add_argument("--chats")
     args = parser.parse_args()
     if args.only in (None, "model") and not (args.model and args.chats):
@@ -352,6 +381,8 @@ def main():
             make_awq(os.path.join(args.out, "awq", name), name, *case)
     if args.only in (None, "rtn"):
         make_rtn(os.path.join(args.out, "rtn", "bf16"), "bf16")
+    if args.only in (None, "gptq"):
+        make_gptq(os.path.join(args.out, "gptq"))
     if args.only in (None, "model"):
         copy_model(args.out, args.model, args.chats)
 

@@ -1,71 +1,8 @@
 // Rounding to groups of 4-bit or 8-bit codes, packing and unpacking.
 //
-// Source: compressed-tensors 0.19 `calculate_qparams`, `_quantize` and `pack_to_int32`. One deviation: quotients are
+// Source: compressed-tensors 0.19 `_quantize` and `pack_to_int32`. One deviation: quotients are
 // float32, as in the peer's GPU path, and not rounded to the weight's type first, as in its CPU path.
-#include "float_types.h"
-#include "include/CKernels.h"
-
-#include <math.h>
-
-// Codes must not depend on whether the CPU fuses multiply and add.
-#pragma STDC FP_CONTRACT OFF
-
-BODY float round_to_type(float value, int32_t type) {
-    switch (type) {
-        case SLUICE_SCALE_BF16: return bf16_to_float(float_to_bf16(value));
-        case SLUICE_SCALE_F16: return f16_to_float(float_to_f16(value));
-        default: return value;
-    }
-}
-
-// What an all-zero group gets as scale: the machine epsilon of the scale's type.
-BODY float epsilon_of_type(int32_t type) {
-    switch (type) {
-        case SLUICE_SCALE_BF16: return 0.0078125f;
-        case SLUICE_SCALE_F16: return 0.0009765625f;
-        default: return 1.1920929e-07f;
-    }
-}
-
-// Nearest integer, ties to even, for |value| < 2^22.
-BODY float nearest(float value) { return (value + 12582912.0f) - 12582912.0f; }
-
-BODY float clamped(float value, float low, float high) {
-    value = value < low ? low : value;
-    return value > high ? high : value;
-}
-
-struct group_parameters {
-    float scale, zero_point;
-};
-
-BODY struct group_parameters parameters_of_group(const float *w, struct sluice_rounding rounding, float low, float high) {
-    struct group_parameters result = {0, 0};
-    size_t group = (size_t)rounding.group;
-    if (rounding.symmetric) {
-        uint32_t largest = 0;
-        for (size_t c = 0; c < group; c++) {
-            uint32_t magnitude = bits_of(w[c]) & 0x7fffffffu;
-            largest = magnitude > largest ? magnitude : largest;
-        }
-        result.scale = round_to_type(float_of(largest) / ((high - low) / 2), rounding.scale_type);
-    } else {
-        float smallest = 0, largest = 0;
-        for (size_t c = 0; c < group; c++) {
-            smallest = w[c] < smallest ? w[c] : smallest;
-            largest = w[c] > largest ? w[c] : largest;
-        }
-        // The peer computes these in the weight's type, one rounding an operation.
-        float range = round_to_type(largest - smallest, rounding.scale_type);
-        result.scale = round_to_type(range / (high - low), rounding.scale_type);
-        if (result.scale != 0) {
-            float quotient = round_to_type(round_to_type(smallest, rounding.scale_type) / result.scale, rounding.scale_type);
-            result.zero_point = nearest(clamped(round_to_type(low - quotient, rounding.scale_type), low, high));
-        }
-    }
-    if (result.scale == 0) result.scale = epsilon_of_type(rounding.scale_type);
-    return result;
-}
+#include "rounding.h"
 
 BODY size_t sluice_quantize_row_body(const float *restrict w, size_t cols, struct sluice_rounding rounding,
                                      int8_t *restrict codes, float *restrict scales, int8_t *restrict zero_points) {
@@ -104,6 +41,91 @@ VARIANTS(void, sluice_rounding_error,
          (const float *w, const float *scale, const float *inverse, size_t cols, struct sluice_rounding rounding,
           float *error),
          (w, scale, inverse, cols, rounding, error))
+
+BODY void sluice_group_ranges_body(const float *restrict w, size_t cols, struct sluice_rounding rounding,
+                                   float *restrict scales, float *restrict zero_points) {
+    float low = -(float)(1 << (rounding.bits - 1)), high = -low - 1;
+    size_t group = (size_t)rounding.group;
+    for (size_t start = 0; start < cols; start += group) {
+        struct group_parameters p = parameters_of_group(w + start, rounding, low, high);
+        scales[start / group] = p.scale;
+        zero_points[start / group] = p.zero_point;
+    }
+}
+VARIANTS(void, sluice_group_ranges,
+         (const float *w, size_t cols, struct sluice_rounding rounding, float *scales, float *zero_points),
+         (w, cols, rounding, scales, zero_points))
+
+BODY void sluice_round_within_body(const float *restrict w, size_t cols, struct sluice_rounding rounding,
+                                   const float *restrict scales, const float *restrict zero_points,
+                                   int8_t *restrict codes, float *restrict error) {
+    float low = -(float)(1 << (rounding.bits - 1)), high = -low - 1;
+    size_t group = (size_t)rounding.group;
+    for (size_t start = 0; start < cols; start += group) {
+        float scale = scales[start / group], zero = zero_points[start / group];
+        for (size_t c = start; c < start + group; c++) {
+            float code = nearest(clamped(w[c] / scale + zero, low, high));
+            codes[c] = (int8_t)code;
+            error[c] = w[c] - (code - zero) * scale;
+        }
+    }
+}
+VARIANTS(void, sluice_round_within,
+         (const float *w, size_t cols, struct sluice_rounding rounding, const float *scales, const float *zero_points,
+          int8_t *codes, float *error),
+         (w, cols, rounding, scales, zero_points, codes, error))
+
+enum { CLIPS = 21, LANES = 16 };
+
+// sum over a group of weight[c] (Q(w[c]) - w[c])^2.
+BODY float group_error(const float *restrict w, const float *restrict weight, size_t group, struct group_parameters p,
+                       float low, float high) {
+    float inverse = 1 / p.scale;
+    float lanes[LANES] = {0};
+    size_t c = 0;
+    for (; c + LANES <= group; c += LANES)
+        for (size_t lane = 0; lane < LANES; lane++) {
+            float code = nearest(clamped(w[c + lane] * inverse + p.zero_point, low, high));
+            float error = (code - p.zero_point) * p.scale - w[c + lane];
+            lanes[lane] += error * error * weight[c + lane];
+        }
+    for (; c < group; c++) {
+        float code = nearest(clamped(w[c] * inverse + p.zero_point, low, high));
+        float error = (code - p.zero_point) * p.scale - w[c];
+        lanes[c % LANES] += error * error * weight[c];
+    }
+    float total = 0;
+    for (size_t lane = 0; lane < LANES; lane++) total += lanes[lane];
+    return total;
+}
+
+BODY void sluice_clipped_ranges_body(const float *restrict w, const float *restrict weight, size_t cols,
+                                     struct sluice_rounding rounding, float *restrict scales,
+                                     float *restrict zero_points) {
+    float low = -(float)(1 << (rounding.bits - 1)), high = -low - 1;
+    size_t group = (size_t)rounding.group;
+    for (size_t start = 0; start < cols; start += group) {
+        float smallest, largest, least = 0;
+        range_of_group(w + start, rounding, &smallest, &largest);
+        struct group_parameters best = {0, 0};
+        for (size_t clip = 0; clip < CLIPS; clip++) {
+            float share = 1 - 0.025f * (float)clip;
+            struct group_parameters p = parameters_of_range(smallest * share, largest * share, rounding, low, high);
+            float error = group_error(w + start, weight + start, group, p, low, high);
+            // The whole range wins ties.
+            if (clip == 0 || error < least) {
+                least = error;
+                best = p;
+            }
+        }
+        scales[start / group] = best.scale;
+        zero_points[start / group] = best.zero_point;
+    }
+}
+VARIANTS(void, sluice_clipped_ranges,
+         (const float *w, const float *weight, size_t cols, struct sluice_rounding rounding, float *scales,
+          float *zero_points),
+         (w, weight, cols, rounding, scales, zero_points))
 
 BODY void sluice_pack_row_body(const int8_t *restrict codes, size_t cols, int32_t bits, int32_t *restrict words) {
     int32_t offset = 1 << (bits - 1), mask = (1 << bits) - 1;

@@ -32,6 +32,34 @@ VARIANTS(void, sluice_add_moments,
          (const float *x, size_t rows, size_t cols, size_t stride, double *absolute_sum, double *square_sum),
          (x, rows, cols, stride, absolute_sum, square_sum))
 
+BODY void sluice_add_weighted_moments_body(const float *restrict x, const float *restrict weight, size_t rows, size_t cols,
+                                           size_t stride, double *restrict absolute_sum, double *restrict square_sum) {
+    for (size_t start = 0; start < cols; start += STRIP) {
+        size_t width = cols - start < STRIP ? cols - start : STRIP;
+        for (size_t first = 0; first < rows; first += RUN) {
+            size_t last = rows - first < RUN ? rows : first + RUN;
+            float absolute[STRIP] = {0}, square[STRIP] = {0};
+            for (size_t row = first; row < last; row++) {
+                const float *from = x + row * stride + start;
+                float share = weight[row];
+                for (size_t c = 0; c < width; c++) {
+                    float weighted = share * from[c];
+                    absolute[c] += fabsf(weighted);
+                    square[c] += weighted * from[c];
+                }
+            }
+            for (size_t c = 0; c < width; c++) {
+                absolute_sum[start + c] += absolute[c];
+                square_sum[start + c] += square[c];
+            }
+        }
+    }
+}
+VARIANTS(void, sluice_add_weighted_moments,
+         (const float *x, const float *weight, size_t rows, size_t cols, size_t stride, double *absolute_sum,
+          double *square_sum),
+         (x, weight, rows, cols, stride, absolute_sum, square_sum))
+
 BODY void sluice_add_relative_magnitude_body(const float *restrict w, size_t cols, size_t group, double *restrict sum) {
     for (size_t start = 0; start < cols; start += group) {
         uint32_t largest = 0;  // the bits of |w| order as the values do

@@ -38,6 +38,9 @@ package struct OutputPlan: Sendable {
   package let fates: [String: Fate]
   /// The smoothings to search for, by layer: those with a quantized consumer.
   package let smoothings: [[Smoothing]]
+  package let method: RoundingMethod
+  /// The activations that calibration must see, by layer: for a smoothing, or for the rounding of what reads them.
+  package let taps: [[Tap]]
   /// Every output tensor, in the order of the forward pass.
   package let tensors: [TensorSpec]
   /// The expanded ignore list of config.json: every Linear, router and head that stays as it is.
@@ -48,10 +51,11 @@ package struct OutputPlan: Sendable {
   /// - Parameters:
   ///   - patterns: the modules to leave as they are.
   ///   - smooths: whether scales are searched for; without, every quantized weight is rounded as it is.
+  ///   - method: how quantized weights are rounded.
   ///   - producers: whose outputs are smoothed, by name; nil for all that the model's description knows.
   package init(
     _ checkpoint: Checkpoint, scheme: QuantScheme, ignoring patterns: [IgnorePattern],
-    smooths: Bool, producers: Set<String>? = nil
+    smooths: Bool, method: RoundingMethod = .nearest, producers: Set<String>? = nil
   ) throws {
     let spec = checkpoint.spec
     let ignored = try IgnorePattern.matching(patterns, of: Self.modules(of: checkpoint))
@@ -107,6 +111,15 @@ package struct OutputPlan: Sendable {
     self.scheme = scheme
     self.fates = fates
     self.smoothings = smoothings
+    self.method = method
+    taps = zip(spec.layers, smoothings).map { layer, smoothings in
+      let smoothed = Set(smoothings.map(\.tap))
+      return layer.taps.filter { tap in
+        smoothed.contains(tap)
+          || method.needsStatistics
+            && layer.readers(at: tap).contains { quantized.contains($0.name) }
+      }
+    }
     self.tensors = tensors
     self.ignore = ignore
     smoothingTensors = smoothings.joined().map {

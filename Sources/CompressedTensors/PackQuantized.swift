@@ -48,23 +48,21 @@ package struct PackedLinear: Sendable {
     [packed, scale] + (zeroPoint.map { [$0] } ?? []) + [shape]
   }
 
-  /// Rows that one task rounds and packs: whole words of zero points at any number of bits.
-  package static let tileRows = 64
-
   /// Rounds `weight` and hands out the bytes of every tensor, in pieces and from several threads.
   ///
   /// - Parameter write: tensor name, byte offset in the tensor, bytes.
   /// - Throws: `NonFiniteWeight`, or what `write` throws.
+  @discardableResult
   package func round(
-    _ weight: any WeightRows, workers: Workers,
+    _ weight: any WeightRows, by rounding: Rounding = .nearest, workers: Workers,
     write: @escaping @Sendable (UnsafeRawBufferPointer, String, Int) throws -> Void
-  ) throws {
-    let tiles = ranges(of: outputs, by: Self.tileRows)
-    let results = workers.map(tiles.count) { index -> Result<Void, any Error> in
+  ) throws -> RoundingErrors {
+    let tiles = ranges(of: outputs, by: rounding.tileRows)
+    let results = workers.map(tiles.count) { index -> Result<RoundingErrors, any Error> in
       Result {
         let rows = tiles[index]
-        let rounded = try scheme.roundToNearest(
-          weight, rows: rows, dtype: scale.dtype, from: workers.memory)
+        let rounded = try scheme.round(
+          weight, rows: rows, dtype: scale.dtype, by: rounding, from: workers.memory)
         try unsafe packedWords(rounded).withUnsafeBytes {
           try unsafe write($0, packed.name, rows.lowerBound * packed.shape[1] * 4)
         }
@@ -78,12 +76,15 @@ package struct PackedLinear: Sendable {
               $0, zeroPoint.name, rows.lowerBound / scheme.codesPerWord * zeroPoint.shape[1] * 4)
           }
         }
+        return rounded.errors
       }
     }
-    for result in results { try result.get() }
+    var errors = RoundingErrors()
+    for result in results { errors.add(try result.get()) }
     try unsafe [Int64(outputs), Int64(inputs)].withUnsafeBytes {
       try unsafe write($0, shape.name, 0)
     }
+    return errors
   }
 
   private func packedWords(_ rounded: QuantizedRows) -> [Int32] {

@@ -72,21 +72,27 @@ package enum Gemm {
     return result
   }
 
-  /// gram `[columns, columns]` += xᵀ x, upper triangle of 256 x 256 tiles only (the rest stays as it is).
-  package static func addGram(of x: Matrix, to gram: Matrix, workers: Workers) {
-    precondition(gram.rows == x.columns && gram.columns == x.columns, "Gram matrix of another size")
+  /// gram `[n, n]` += xᵀ x for n columns of x, upper triangle of tiles only (the rest stays as it is).
+  package static func addGram(
+    of x: Matrix, columns: Range<Int>? = nil, to gram: Matrix, workers: Workers
+  ) {
+    let columns = columns ?? 0..<x.columns
+    precondition(
+      gram.rows == columns.count && gram.columns == columns.count, "Gram matrix of another size")
+    precondition(columns.upperBound <= x.columns, "columns \(columns) of \(x.columns)")
     useOneThread()
-    let strips = ranges(of: x.columns, by: gramTile)
+    let strips = ranges(of: columns.count, by: gramTile)
     let tiles = strips.indices.flatMap { row in
       (row..<strips.count).map { (strips[row], strips[$0]) }
     }
     workers.forEach(tiles.count) { index in
-      let (rows, columns) = tiles[index]
+      let (rows, others) = tiles[index]
+      let base = unsafe x.base + columns.lowerBound
       unsafe product(
-        transposeA: true, rows: rows.count, columns: columns.count, inner: x.rows,
-        a: x.base + rows.lowerBound, aStride: x.columns,
-        b: x.base + columns.lowerBound, bStride: x.columns,
-        add: true, c: gram.base + rows.lowerBound * gram.columns + columns.lowerBound,
+        transposeA: true, rows: rows.count, columns: others.count, inner: x.rows,
+        a: base + rows.lowerBound, aStride: x.columns,
+        b: base + others.lowerBound, bStride: x.columns,
+        add: true, c: gram.base + rows.lowerBound * gram.columns + others.lowerBound,
         cStride: gram.columns)
     }
   }
@@ -103,16 +109,25 @@ package enum Gemm {
     }
   }
 
-  /// d `[rows, n]` times the symmetric `gram` `[n, n]`, on the calling thread.
-  package static func multiply(
-    _ d: Matrix, bySymmetric gram: Matrix, from budget: MemoryBudget
-  ) -> Matrix {
+  /// The sum over rows of d G dᵀ, where G has `blocks` on its diagonal, one after the other; on the calling thread.
+  package static func quadraticForm(
+    _ d: Matrix, _ blocks: [Matrix], from budget: MemoryBudget
+  ) -> Double {
     useOneThread()
-    let result = Matrix("rows under search", rows: d.rows, columns: gram.columns, from: budget)
-    unsafe product(
-      rows: d.rows, columns: gram.columns, inner: d.columns, a: d.base, aStride: d.columns,
-      b: gram.base, bStride: gram.columns, c: result.base, cStride: result.columns)
-    return result
+    var sum = 0.0
+    var first = 0
+    for gram in blocks {
+      let product = Matrix("rows under search", rows: d.rows, columns: gram.columns, from: budget)
+      unsafe Gemm.product(
+        rows: d.rows, columns: gram.columns, inner: gram.rows, a: d.base + first,
+        aStride: d.columns, b: gram.base, bStride: gram.columns, c: product.base,
+        cStride: product.columns)
+      for row in 0..<d.rows {
+        sum += unsafe sluice_dot(d.row(row) + first, product.row(row), gram.columns)
+      }
+      first += gram.rows
+    }
+    return sum
   }
 
   /// c `[rows, columns]` = a b (+ c), on the calling thread; strides are elements between rows.

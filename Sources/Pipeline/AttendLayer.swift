@@ -17,13 +17,10 @@ extension QuantizeModel {
   /// - Parameter block: blocks before it are done.
   func attend(_ layer: LayerSpec, from block: Int) throws {
     let weights = plan.run.holdsAttention ? weights.held : weights
-    let smoothings = plan.output.smoothings[layer.index].filter {
-      if case .hidden = $0.tap { false } else { true }
+    let taps = plan.output.taps[layer.index].filter {
+      if case .hidden = $0 { false } else { true }
     }
-    let statistics = smoothings.map {
-      ActivationStatistics(
-        channels: $0.channels, withGram: plan.options.loss == .gram, from: workers.memory)
-    }
+    let statistics = taps.map { newStatistics($0, of: layer) }
     if layer.index < plan.run.calibratedLayers {
       if block > 0 { try restore(statistics) }
       let states = try readStates(.hidden, layer: layer.index)
@@ -34,7 +31,7 @@ extension QuantizeModel {
       let writers = [results] + (routings.map { [$0] } ?? [])
       for index in block..<plan.blocks.count {
         func gather(_ tap: Tap, _ activation: Matrix) {
-          if let place = smoothings.firstIndex(where: { $0.tap == tap }) {
+          if let place = taps.firstIndex(of: tap) {
             statistics[place].add(activation, workers: workers)
           }
         }
@@ -50,31 +47,54 @@ extension QuantizeModel {
         }
         noteBlock(
           index, .attend, layer,
-          operations: layer.attendOperations(context: Double(plan.run.longestSequence) / 2))
+          operations: plan.run.layers[layer.index].attend.perToken)
         if index + 1 < plan.blocks.count {
           try commitIfDue(
             .attend(layer: layer.index, block: index + 1), writers, statistics: statistics)
         }
       }
       for writer in writers { try finishStates(writer) }
-      if smoothings.contains(where: { $0.tap == .mlpInput }) { try warnOfUnrouted(layer) }
+      if taps.contains(.mlpInput) { try warnOfUnrouted(layer) }
     }
 
     var applied: [AppliedSmoothing] = []
-    for (smoothing, statistics) in zip(smoothings, statistics) {
+    for (tap, statistics) in zip(taps, statistics) {
       // What reads the MLP's input is read once more for itself, unit by unit, and too much to stay mapped.
-      let weights = smoothing.tap == .mlpInput ? self.weights : weights
-      applied.append(
-        try smooth(smoothing, statistics, of: layer, weights: weights, routedTokens: nil))
+      let weights = tap == .mlpInput ? self.weights : weights
+      // Search and rounding use Gram matrices up.
+      if tap == .mlpInput, plan.output.method.needsStatistics {
+        try saveInput(statistics, of: layer)
+      }
+      if let smoothing = plan.output.smoothings[layer.index].first(where: { $0.tap == tap }) {
+        applied.append(
+          try smooth(smoothing, statistics, of: layer, weights: weights, routedTokens: nil))
+      }
       noteMemory()
     }
-    let smoothed = SmoothedWeights(weights, applied)
-    let unitLinears = Set(layer.mlp.units.flatMap(\.linears).map(\.weight))
-    for claim in layer.claims where !unitLinears.contains(claim.name) {
-      try write(claim.name, linear: claim.linear, from: smoothed, layer: layer)
-    }
-    if !smoothings.isEmpty { try proveAttention(of: layer) }
+    try writeAttention(of: layer, SmoothedWeights(weights, applied), applied, taps, statistics)
+    noteOnce(plan.run.layers[layer.index].attend)
+    if !applied.isEmpty { try proveAttention(of: layer) }
     self.weights.release(layer.attention.linears)
+  }
+
+  /// Every tensor of the layer that belongs to no unit of the MLP.
+  private func writeAttention(
+    of layer: LayerSpec, _ weights: SmoothedWeights, _ applied: [AppliedSmoothing], _ taps: [Tap],
+    _ statistics: [ActivationStatistics]
+  ) throws {
+    var written = Set(layer.mlp.units.flatMap(\.linears).map(\.weight))
+    for tap in [Tap.attentionInput, .attentionOutput] {
+      let rounding = try rounding(
+        taps.firstIndex(of: tap).map { statistics[$0] }, at: tap, under: applied, of: layer)
+      for linear in layer.readers(at: tap) {
+        try write(linear.weight, linear: linear, from: weights, layer: layer, by: rounding)
+        written.insert(linear.weight)
+      }
+      noteMemory()
+    }
+    for claim in layer.claims where !written.contains(claim.name) {
+      try write(claim.name, linear: claim.linear, from: weights, layer: layer)
+    }
   }
 
   /// A function of its own, so that a block's input is gone before its result is written.
@@ -88,8 +108,8 @@ extension QuantizeModel {
   }
 
   private func warnOfUnrouted(_ layer: LayerSpec) throws {
-    let routed = try routedTokens(layer)
-    let experts = routed.indices.filter { routed[$0] == 0 }
+    let shares = try expertShares(layer)
+    let experts = shares.indices.filter { shares[$0].tokens == 0 }
     if !experts.isEmpty { report(.warning(.unroutedExperts(layer: layer.index, experts: experts))) }
   }
 }

@@ -67,9 +67,40 @@ extension Journal {
   }
 
   func add(linear: String, fate: String, layer: Int) throws(SystemError) {
-    try add([
-      ("layer", .number(JSONNumber(layer))), ("linear", .string(linear)), ("fate", .string(fate)),
-    ])
+    try add(entries(linear: linear, fate: fate, layer: layer))
+  }
+
+  /// A packed Linear: which way of rounding its rows won, and by how much.
+  func add(
+    linear: String, _ chosen: ChosenRounding, _ errors: RoundingErrors, layer: Int
+  ) throws(SystemError) {
+    let (method, other) =
+      switch chosen.rounding {
+      case .nearest: ("nearest", "")
+      case .clip: ("clip", "clipped")
+      case .compensated: ("compensated", "compensated")
+      }
+    var line = entries(linear: linear, fate: "packed", layer: layer)
+    line.append(("rounding", .string(method)))
+    if !other.isEmpty {
+      line += [
+        ("error", number(errors.chosen)), ("error_nearest", number(errors.nearest)),
+        (
+          "rows",
+          .object(
+            JSONObject([
+              ("nearest", .number(JSONNumber(errors.nearestRows))),
+              (other, .number(JSONNumber(errors.rows - errors.nearestRows))),
+            ]))
+        ),
+      ]
+    }
+    if let dampening = chosen.dampening { line.append(("dampening", number(dampening))) }
+    try add(line)
+  }
+
+  private func entries(linear: String, fate: String, layer: Int) -> [(String, JSONValue)] {
+    [("layer", .number(JSONNumber(layer))), ("linear", .string(linear)), ("fate", .string(fate))]
   }
 
   private func number(_ value: Double) -> JSONValue {

@@ -58,6 +58,10 @@ package final class QuantizeModel {
   private var operationsDone: Double
   private let operationsBefore: Double
   private var layerChoices: [SmoothingChoice] = []
+  /// Of Linears that are rounded other than to nearest: the mean of error over that of rounding to nearest.
+  private var layerErrors: [RoundingErrors] = []
+  /// How gate and up projections of the layer in work are rounded.
+  var madeInputRounding: (layer: Int, rounding: ChosenRounding)?
 
   /// Opens or resumes the output.
   ///
@@ -157,6 +161,7 @@ package final class QuantizeModel {
           isLast
             ? .advance(layer: layer, block: 0)
             : .experts(layer: layer, unit: end, end: end, block: 0))
+        if isLast { madeInputRounding = nil }
       case .advance(let layer, let block):
         begin(.advance)
         try advance(layers[layer], from: block)
@@ -202,6 +207,9 @@ package final class QuantizeModel {
     try checksums.synchronize()
     state.position = next
     state.appended = appended
+    if statistics != state.statistics, case .experts(_, let unit, _, _) = next {
+      state.statisticsUnit = unit
+    }
     state.statistics = statistics
     state.choices = choices.mark
     state.checksums = checksums.mark
@@ -236,15 +244,19 @@ package final class QuantizeModel {
   /// - Parameters:
   ///   - writers: scratch files that the step goes on to write.
   ///   - statistics: what the step has gathered, in the order in which it will restore it.
+  ///   - keepsStatistics: whether those of the last commit are still needed.
+  ///   - isDue: whether it is time whatever the clock says.
   func commitIfDue(
     _ position: RunPosition, _ writers: [StatesWriter] = [],
-    statistics: [ActivationStatistics] = []
+    statistics: [ActivationStatistics] = [], keepsStatistics: Bool = false, isDue: Bool = false
   ) throws {
     let stops = interruption.isRequested
-    if !stops, lastCommit.seconds < Self.secondsBetweenCommits { return }
+    if !stops, !isDue, lastCommit.seconds < Self.secondsBetweenCommits { return }
     for writer in writers { try writer.file.synchronize() }
     try synchronizeFolder(scratch)
-    let saved = try statistics.isEmpty ? nil : save(statistics, for: position)
+    let saved =
+      try statistics.isEmpty
+      ? keepsStatistics ? state.statistics : nil : save(statistics, for: position)
     try commit(
       position,
       appended: Dictionary(uniqueKeysWithValues: writers.map { ($0.name, $0.file.byteCount) }),
@@ -284,6 +296,12 @@ package final class QuantizeModel {
       step, layer: layer.index, tokensDone: plan.blocks[...block].reduce(0) { $0 + $1.count })
   }
 
+  /// What is done once for all tokens is done.
+  func noteOnce(_ operations: Operations) {
+    operationsDone += operations.once
+    memory.note()
+  }
+
   func reportProgress(_ step: RunStep, layer: Int?, tokensDone: Int) {
     let all = plan.run.operations
     let done = operationsDone - operationsBefore
@@ -310,17 +328,27 @@ package final class QuantizeModel {
     layerChoices.append(choice)
   }
 
+  func note(
+    _ linear: LinearSpec, _ rounding: ChosenRounding, _ errors: RoundingErrors, layer: LayerSpec
+  ) throws {
+    try choices.add(linear: linear.name, rounding, errors, layer: layer.index)
+    if errors.nearest > 0 { layerErrors.append(errors) }
+  }
+
   private func finishLayer(_ layer: LayerSpec, seconds: Double) {
-    let ratios = layerChoices.map(\.lossRatio)
+    func mean(_ ratios: [Double]) -> Double? {
+      ratios.isEmpty ? nil : ratios.reduce(0, +) / Double(ratios.count)
+    }
     report(
       .layerFinished(
         LayerSummary(
           layer: layer.index, layers: layers.count,
           quantizedLinears: layer.linears.filter { plan.output.fates[$0.weight] == .packed }.count,
-          smoothings: ratios.count,
-          lossRatio: ratios.isEmpty ? nil : ratios.reduce(0, +) / Double(ratios.count),
+          smoothings: layerChoices.count, lossRatio: mean(layerChoices.map(\.lossRatio)),
+          roundingRatio: mean(layerErrors.map { $0.chosen / $0.nearest }),
           seconds: seconds)))
     layerChoices = []
+    layerErrors = []
   }
 }
 

@@ -14,6 +14,11 @@ package struct QuantizeOptions: Sendable {
   package var scheme = QuantScheme(.w4a16, groupSize: 128)
   package var ignore: [String] = []
   package var smooths = true
+  package var rounding = RoundingMethod.compensated
+  /// nil for what measured best with `rounding`.
+  package var expertWeighting: ExpertWeighting?
+  /// What is added to the diagonal of a Gram matrix, over its mean.
+  package var dampening = 0.005
   package var duoScaling = DuoScaling.on
   /// Points of the scale search; one of `duoScaling.gridSizes`.
   package var gridPoints = 20
@@ -44,10 +49,21 @@ package struct QuantizeOptions: Sendable {
     ignore = recipe.ignore
     ignoreIsFromRecipe = true
     smooths = recipe.smooths
+    rounding = recipe.rounding
+    if let dampening = recipe.dampening { self.dampening = dampening }
     duoScaling = recipe.duoScaling
     gridPoints = recipe.gridPoints
     mappings = recipe.mappings
   }
+
+  /// Statistics of experts that see every token alike are what plain AWQ has.
+  var weighting: ExpertWeighting { expertWeighting ?? (rounding == .compensated ? .blend : .all) }
+
+  /// Whether statistics come with Gram matrices.
+  package var gathersGrams: Bool { loss == .gram || rounding.needsGram }
+
+  /// Whether the run looks at calibration data.
+  package var calibrates: Bool { smooths || rounding.needsStatistics }
 
   var grid: [GridPoint] { GridPoint.grid(points: gridPoints, duo: duoScaling) }
 }

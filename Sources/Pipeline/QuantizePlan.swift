@@ -52,20 +52,21 @@ package struct QuantizePlan: Sendable {
       scheme: options.scheme,
       ignore: patterns.map(\.recipeText)
         + (patterns.contains { $0.matches(Self.head) } ? [] : [Self.head]),
-      smooths: options.smooths, duoScaling: options.duoScaling, gridPoints: options.gridPoints,
-      mappings: options.mappings)
+      smooths: options.smooths, rounding: options.rounding,
+      dampening: options.rounding == .compensated ? options.dampening : nil,
+      duoScaling: options.duoScaling, gridPoints: options.gridPoints, mappings: options.mappings)
     let mappings = try options.mappings.map {
       try ResolvedMappings($0, of: checkpoint.spec, file: options.recipe ?? "mappings")
     }
     output = try OutputPlan(
       checkpoint, scheme: options.scheme, ignoring: patterns, smooths: options.smooths,
-      producers: mappings?.producers)
+      method: options.rounding, producers: mappings?.producers)
     var warnings: [RunWarning] = []
     if options.smooths { warnings += (mappings?.notes ?? []).map { .mapping($0) } }
     if options.ignoreIsFromRecipe, !patterns.contains(where: { $0.matches(Self.head) }) {
       warnings.append(.headStays(recipe: options.recipe ?? ""))
     }
-    if options.smooths {
+    if options.calibrates {
       let data = try options.data.load(
         model: options.model, vocabularySize: checkpoint.spec.vocabularySize,
         willTokenize: { try RunPlan.check(tokenizerBytes: $0, budget: options.memory) })
@@ -94,43 +95,29 @@ package struct QuantizePlan: Sendable {
 
   /// Floating-point operations of a run until it stands where `position` says.
   func operations(before position: RunPosition) -> Double {
-    let layers = checkpoint.spec.layers
+    let layers = run.layers
+    let all = run.tokens
     func tokens(_ blocks: Int) -> Double {
-      blocks < self.blocks.count
-        ? Double(self.blocks[..<blocks].reduce(0) { $0 + $1.count }) : Double(run.tokens)
-    }
-    func attend(_ layer: LayerSpec) -> Double {
-      layer.index < run.calibratedLayers
-        ? layer.attendOperations(context: Double(run.longestSequence) / 2) : 0
-    }
-    func experts(_ layer: LayerSpec, _ units: Range<Int>) -> Double {
-      let searched = Set(output.smoothings[layer.index].map(\.tap))
-      return units.reduce(0) {
-        $0 + (searched.contains(.hidden($1)) ? layer.mlp.units[$1].hiddenOperations : 0)
-      }
-    }
-    func advance(_ layer: LayerSpec) -> Double {
-      layer.index + 1 < run.calibratedLayers ? layer.feedForwardOperations : 0
+      Double(blocks < self.blocks.count ? self.blocks[..<blocks].reduce(0) { $0 + $1.count } : all)
     }
     func whole(_ count: Int) -> Double {
-      layers.prefix(count).reduce(0) {
-        $0 + Double(run.tokens)
-          * (attend($1) + experts($1, 0..<$1.mlp.units.count) + advance($1))
-      }
+      layers.prefix(count).reduce(0) { $0 + $1.total(tokens: all) }
     }
-    let all = Double(run.tokens)
+    func attendAndUnits(_ layer: Int, before unit: Int) -> Double {
+      layers[layer].attend.total(tokens: all)
+        + layers[layer].units.prefix(unit).reduce(0) { $0 + $1.total(tokens: all) }
+    }
     switch position {
     case .copy: return 0
     case .attend(let layer, let block):
-      return whole(layer) + tokens(block) * attend(layers[layer])
+      return whole(layer) + tokens(block) * layers[layer].attend.perToken
     case .experts(let layer, let unit, let end, let block):
-      let here = layers[layer]
-      return whole(layer) + all * (attend(here) + experts(here, 0..<unit))
-        + (block > 0 ? tokens(block) * experts(here, unit..<max(unit, end)) : 0)
+      let begun = block > 0 ? layers[layer].units[unit..<max(unit, end)] : []
+      return whole(layer) + attendAndUnits(layer, before: unit)
+        + tokens(block) * begun.reduce(0) { $0 + $1.perToken }
     case .advance(let layer, let block):
-      let here = layers[layer]
-      return whole(layer) + all * (attend(here) + experts(here, 0..<here.mlp.units.count))
-        + tokens(block) * advance(here)
+      return whole(layer) + attendAndUnits(layer, before: layers[layer].units.count)
+        + tokens(block) * layers[layer].advance.perToken
     case .finish, .done: return run.operations
     }
   }
@@ -164,6 +151,9 @@ package struct QuantizePlan: Sendable {
       "--group-size": "\(options.scheme.groupSize)",
       "--ignore": options.ignore.joined(separator: " "),
       "--no-smoothing": options.smooths ? "off" : "on", "--loss": options.loss.rawValue,
+      "--rounding": options.rounding.rawValue,
+      "--expert-weighting": options.calibrates ? options.weighting.rawValue : "none",
+      "--dampening": options.rounding == .compensated ? "\(options.dampening)" : "none",
       "--max-shard-size": "\(options.maximumShardBytes)", "engine": Gemm.engine,
       "duo_scaling": options.duoScaling.rawValue, "n_grid": "\(options.gridPoints)",
       "mappings": isAll ? "all" : "\(smoothings.count) of \(possible.count) (\(producers.text))",

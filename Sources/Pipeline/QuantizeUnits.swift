@@ -18,70 +18,100 @@ extension QuantizeModel {
   func quantizeUnits(_ group: Range<Int>, of layer: LayerSpec, from block: Int) throws {
     let weights = plan.run.holdsExperts ? weights.held : weights
     let units = layer.mlp.units
+    let taps = plan.output.taps[layer.index]
     let smoothings = plan.output.smoothings[layer.index]
-    var statistics: [(unit: Int, sums: ActivationStatistics)] = []
-    for unit in group {
-      guard let smoothing = smoothings.first(where: { $0.tap == .hidden(unit) }) else { continue }
-      statistics.append(
-        (
-          unit,
-          ActivationStatistics(
-            channels: smoothing.channels, withGram: plan.options.loss == .gram,
-            from: workers.memory)
-        ))
+    let operations = plan.run.layers[layer.index].units
+    var statistics = group.filter { taps.contains(.hidden($0)) }.map {
+      (unit: $0, sums: newStatistics(.hidden($0), of: layer))
     }
     func position(_ unit: Int, block: Int) -> RunPosition {
       .experts(layer: layer.index, unit: unit, end: group.upperBound, block: block)
     }
+    let shares = try statistics.isEmpty ? [] : expertShares(layer)
     if !statistics.isEmpty {
-      if block > 0 { try restore(statistics.map(\.sums)) }
+      if block > 0 {
+        let written = (state.statisticsUnit..<max(state.statisticsUnit, group.lowerBound))
+          .filter { taps.contains(.hidden($0)) }
+        try restore(
+          statistics.map(\.sums), passingOver: written.map { units[$0].down.inputs })
+      }
       let states = try readStates(.attended, layer: layer.index)
       for index in block..<plan.blocks.count {
         let normed = try mlpInput(block: index, of: states, layer)
+        let routed = try routedTokens(block: index, of: layer)
         for (unit, sums) in statistics {
           sums.add(
-            units[unit].hidden(normed, weights: weights, workers: workers), workers: workers)
+            units[unit].hidden(normed, weights: weights, workers: workers),
+            weights: tokenWeights(unit, block: index, routed, shares, of: layer), workers: workers)
         }
         noteBlock(
           index, .experts, layer,
-          operations: statistics.reduce(0) { $0 + units[$1.unit].hiddenOperations })
-        if index + 1 < plan.blocks.count {
-          try commitIfDue(
-            position(group.lowerBound, block: index + 1), statistics: statistics.map(\.sums))
-        }
+          operations: statistics.reduce(0) { $0 + operations[$1.unit].perToken })
+        let isLast = index + 1 == plan.blocks.count
+        try commitIfDue(
+          position(group.lowerBound, block: index + 1), statistics: statistics.map(\.sums),
+          isDue: isLast && group.count > 1)
       }
     }
-    let routed = try statistics.isEmpty ? [] : routedTokens(layer)
     let inputs = try recordedSmoothings(of: layer).filter { $0.smoothing.tap == .mlpInput }
+    let inputRounding = try inputRounding(of: layer, under: inputs)
     let proofTokens = smoothings.isEmpty ? nil : try proofStates(.attended, layer)
     for unit in group {
       var applied = inputs
-      if statistics.first?.unit == unit,
-        let smoothing = smoothings.first(where: { $0.tap == .hidden(unit) })
-      {
-        let expert = unit - layer.mlp.alwaysOn.count
+      let tap = Tap.hidden(unit)
+      let sums = statistics.first?.unit == unit ? statistics.removeFirst().sums : nil
+      if let sums, let smoothing = smoothings.first(where: { $0.tap == tap }) {
         applied.append(
           try smooth(
-            smoothing, statistics.removeFirst().sums, of: layer, weights: weights,
-            routedTokens: expert >= 0 ? routed[expert] : nil))
+            smoothing, sums, of: layer, weights: weights,
+            routedTokens: expert(unit, of: layer).map { shares[$0].tokens }))
       }
       let smoothed = SmoothedWeights(weights, applied)
       if let proofTokens {
         try prove(units[unit], of: layer, smoothed, against: weights, on: proofTokens)
       }
+      let downRounding = try rounding(sums, at: tap, under: applied, of: layer)
       for linear in units[unit].linears {
-        try write(linear.weight, linear: linear, from: smoothed, layer: layer)
+        try write(
+          linear.weight, linear: linear, from: smoothed, layer: layer,
+          by: linear == units[unit].down ? downRounding : inputRounding)
         if linear.hasBias { try write(linear.bias, linear: nil, from: smoothed, layer: layer) }
       }
       weights.release(units[unit].linears)
-      noteMemory()
+      noteOnce(operations[unit])
       try recordChecksums()
       if unit + 1 < group.upperBound {
         try commitIfDue(
           position(unit + 1, block: statistics.isEmpty ? 0 : plan.blocks.count),
-          statistics: statistics.map(\.sums))
+          keepsStatistics: !statistics.isEmpty)
       }
     }
+  }
+
+  // MARK: What counts for an expert
+
+  /// The number of a routed expert among the units of a layer.
+  private func expert(_ unit: Int, of layer: LayerSpec) -> Int? {
+    unit >= layer.mlp.alwaysOn.count ? unit - layer.mlp.alwaysOn.count : nil
+  }
+
+  /// Tokens of a block by expert, where they are asked for.
+  private func routedTokens(
+    block: Int, of layer: LayerSpec
+  ) throws -> [[(token: Int, weight: Float)]] {
+    if layer.mlp.router == nil || plan.options.weighting == .all { return [] }
+    return Routing(try readStates(.routing, layer: layer.index).read(block))
+      .byExpert(layer.mlp.routed.count)
+  }
+
+  private func tokenWeights(
+    _ unit: Int, block: Int, _ routed: [[(token: Int, weight: Float)]], _ shares: [ExpertShare],
+    of layer: LayerSpec
+  ) -> [Float]? {
+    guard let expert = expert(unit, of: layer), !routed.isEmpty else { return nil }
+    return plan.options.weighting.weights(
+      tokens: plan.blocks[block].count, routed: routed[expert],
+      meanSquare: shares[expert].squares / Double(plan.run.tokens))
   }
 
   /// A function of its own, so that the states are gone before the units run.

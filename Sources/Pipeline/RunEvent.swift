@@ -25,6 +25,8 @@ package struct LayerSummary: Sendable, Equatable {
   package let smoothings: Int
   /// Mean over the layer's smoothings of loss after over loss before; nil without smoothing.
   package let lossRatio: Double?
+  /// Error of the layer's Linears over that of rounding to nearest; nil where that was all.
+  package let roundingRatio: Double?
   package let seconds: Double
 }
 
@@ -47,6 +49,7 @@ package struct RunSummary: Sendable, Equatable {
 package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
   case unroutedExperts(layer: Int, experts: [Int])
   case overBudget(peak: Int, budget: Int)
+  case notFactored(layer: Int, linear: String)
   case splitsFused(module: String)
   case mapping(MappingNote)
   case headStays(recipe: String)
@@ -56,6 +59,9 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
     case .unroutedExperts(let layer, let experts):
       "layer \(layer): no calibration token is routed to \(experts.count) experts "
         + "(\(experts.prefix(8).map(String.init).joined(separator: ", "))); their scales rest on all tokens alike"
+    case .notFactored(let layer, let linear):
+      "layer \(layer): the Gram matrix of what `\(linear)` reads could not be factored, even with its diagonal "
+        + "doubled; its readers are rounded within clipped ranges, without compensation"
     case .splitsFused(let module):
       "`\(module)` is left out, but inference engines load it together with Linears that are "
         + "quantized; --ignore all of them, or vLLM will refuse the output"

@@ -96,6 +96,8 @@ package struct RunState: Sendable, Equatable {
   package var appended: [String: Int] = [:]
   /// The scratch file with the statistics of the step in work.
   package var statistics: String?
+  /// The first unit in that file, where the step is `experts`.
+  package var statisticsUnit = 0
   /// What of choices.jsonl belongs to finished units.
   package var choices = JournalMark.start
   /// What of checksums.txt does.
@@ -107,7 +109,7 @@ package struct RunState: Sendable, Equatable {
     position = .copy
   }
 
-  private static let format = 2
+  private static let format = 3
 
   /// Makes this state the truth, durably. All that it speaks of must be durable already.
   package func commit(to path: String) throws {
@@ -123,6 +125,7 @@ package struct RunState: Sendable, Equatable {
       ("layer", number(numbers[0])), ("unit", number(numbers[1])), ("end", number(numbers[2])),
       ("block", number(numbers[3])), ("appended", .object(JSONObject(files))),
       ("statistics", statistics.map { .string($0) } ?? .null),
+      ("statistics_unit", number(statisticsUnit)),
       ("choices", mark(choices)), ("checksums", mark(checksums)),
       ("scratch", .string(scratch)),
       (
@@ -176,6 +179,7 @@ package struct RunState: Sendable, Equatable {
     self.position = position
     for (name, bytes) in files.entries { appended[name] = bytes.int }
     statistics = object["statistics"]?.string
+    statisticsUnit = object["statistics_unit"]?.int ?? 0
     var fingerprint: [String: String] = [:]
     for (key, value) in entries.entries { fingerprint[key] = value.string }
     self.fingerprint = fingerprint

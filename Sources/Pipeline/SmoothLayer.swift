@@ -16,10 +16,7 @@ extension QuantizeModel {
     weights: CheckpointWeights, routedTokens: Int?
   ) throws -> AppliedSmoothing {
     if let channel = statistics.firstNonFiniteChannel {
-      throw nonFiniteWeight(through: layer)
-        ?? QuantizeError.nonFiniteActivation(
-          layer: layer.index, tap: "the input of `\(smoothing.consumers[0].name)`", channel: channel
-        )
+      throw nonFiniteActivation(channel, read: smoothing.consumers[0], of: layer)
     }
     let consumers = smoothing.consumers.filter { plan.output.fates[$0.weight] == .packed }
     let grid = plan.options.grid
@@ -66,6 +63,15 @@ extension QuantizeModel {
     }
   }
 
+  /// What made an activation NaN or infinite.
+  func nonFiniteActivation(
+    _ channel: Int, read reader: LinearSpec, of layer: LayerSpec
+  ) -> QuantizeError {
+    nonFiniteWeight(through: layer)
+      ?? .nonFiniteActivation(
+        layer: layer.index, tap: "the input of `\(reader.name)`", channel: channel)
+  }
+
   /// What made an activation NaN or infinite, where it was a weight of this layer or one before.
   private func nonFiniteWeight(through layer: LayerSpec) -> QuantizeError? {
     for claim in layers.prefix(through: layer.index).flatMap(\.claims) {
@@ -97,8 +103,11 @@ extension QuantizeModel {
   }
 
   /// Writes a tensor as its fate says: packed, or in its own type with the scales folded in. Copied ones are there.
+  ///
+  /// - Parameter rounding: of a Linear that may be packed.
   func write(
-    _ name: String, linear: LinearSpec?, from weights: SmoothedWeights, layer: LayerSpec
+    _ name: String, linear: LinearSpec?, from weights: SmoothedWeights, layer: LayerSpec,
+    by rounding: ChosenRounding = .nearest
   ) throws {
     let dtype = self.weights.tensor(name).dtype
     switch plan.output.fates[name] {
@@ -106,13 +115,14 @@ extension QuantizeModel {
       guard let linear else { preconditionFailure("\(name) is packed and no Linear") }
       do {
         let writer = writer
-        try unsafe PackedLinear(linear, scheme: plan.output.scheme, scaleType: dtype).round(
-          weights.weight(linear), workers: workers
+        let packed = PackedLinear(linear, scheme: plan.output.scheme, scaleType: dtype)
+        let errors = try unsafe packed.round(
+          weights.weight(linear), by: rounding.rounding, workers: workers
         ) { bytes, tensor, offset in try unsafe writer.write(bytes, to: tensor, at: offset) }
+        try note(linear, rounding, errors, layer: layer)
       } catch let error as NonFiniteWeight {
         throw nonFinite(error, linear)
       }
-      try choices.add(linear: linear.name, fate: "packed", layer: layer.index)
     case .rescaled:
       let tensor = self.weights.tensor(name)
       if tensor.shape.count == 2 {
@@ -133,7 +143,7 @@ extension QuantizeModel {
   }
 
   private func writeRows(of weight: any WeightRows, as dtype: DType, to name: String) throws {
-    for rows in ranges(of: weight.rows, by: PackedLinear.tileRows) {
+    for rows in ranges(of: weight.rows, by: 64) {
       let decoded = weight.matrix(rows, from: workers.memory)
       try unsafe dtype.encoded(decoded.values).withUnsafeBytes {
         try unsafe writer.write(

@@ -26,6 +26,13 @@ struct StatesWriter {
   let file: ScratchWriter
 }
 
+/// What the router sends to one expert, over all calibration tokens.
+struct ExpertShare {
+  var tokens = 0
+  /// Sum of the squared routing weights.
+  var squares = 0.0
+}
+
 extension QuantizeModel {
   private var stateType: DType {
     HiddenStates.dtype(for: weights.tensor(plan.checkpoint.spec.embedding).dtype)
@@ -83,13 +90,17 @@ extension QuantizeModel {
     }
   }
 
-  /// Tokens of the calibration data that the router of a layer sends to each expert.
-  func routedTokens(_ layer: LayerSpec) throws -> [Int] {
-    var result = [Int](repeating: 0, count: layer.mlp.routed.count)
+  /// What the router of a layer sends to each expert; nothing where there is none.
+  func expertShares(_ layer: LayerSpec) throws -> [ExpertShare] {
+    var result = [ExpertShare](repeating: ExpertShare(), count: layer.mlp.routed.count)
     if layer.mlp.router == nil { return result }
     let states = try readStates(.routing, layer: layer.index)
     for index in plan.blocks.indices {
-      for expert in Routing(try states.read(index)).experts { result[expert] += 1 }
+      let routing = Routing(try states.read(index))
+      for (expert, weight) in zip(routing.experts, routing.weights) {
+        result[expert].tokens += 1
+        result[expert].squares += Double(weight) * Double(weight)
+      }
     }
     return result
   }
@@ -101,36 +112,79 @@ extension QuantizeModel {
   /// Writes sums to a file of their own, durably, and gives its name.
   func save(_ statistics: [ActivationStatistics], for position: RunPosition) throws -> String {
     let name = "\(Self.statisticsPrefix)\(position.fileName).zst"
-    let file = try ScratchWriter(path: "\(scratch)/\(name)", dtype: .f32)
-    for each in statistics {
-      try file.append(each.sums, workers: workers)
-      if let gram = each.gramSoFar { try file.append(gram, workers: workers) }
-    }
-    try file.synchronize()
-    try synchronizeFolder(scratch)
+    try save(statistics, as: name)
     return name
   }
 
-  /// Fills statistics from the file that the last commit speaks of; it may hold more of them.
-  func restore(_ statistics: [ActivationStatistics]) throws {
+  private func save(_ statistics: [ActivationStatistics], as name: String) throws {
+    let file = try ScratchWriter(path: "\(scratch)/\(name)", dtype: .f32)
+    for each in statistics {
+      try file.append(each.sums, workers: workers)
+      for gram in each.gramsSoFar {
+        for rows in ranges(of: gram.rows, by: ActivationStatistics.storedRows) {
+          try file.append(gram, rows: rows, workers: workers)
+        }
+      }
+    }
+    try file.synchronize()
+    try synchronizeFolder(scratch)
+    noteScratch()
+  }
+
+  /// Fills statistics from the file that the last commit speaks of.
+  ///
+  /// - Parameter passedOver: channels of those that the file begins with and nobody needs any more.
+  func restore(_ statistics: [ActivationStatistics], passingOver passedOver: [Int] = []) throws {
     if statistics.isEmpty { return }
     guard let name = state.statistics else {
       throw RunStateError.damaged(path: folder.state, problem: "it does not speak of statistics")
     }
+    let grams = plan.options.gathersGrams
+    try restore(
+      statistics, from: name,
+      at: passedOver.reduce(0) {
+        $0 + 1 + (grams ? ActivationStatistics.storedBlocks(channels: $1) : 0)
+      })
+  }
+
+  private func restore(
+    _ statistics: [ActivationStatistics], from name: String, at first: Int = 0
+  ) throws {
     let file = try ScratchReader(path: "\(scratch)/\(name)")
-    var block = 0
+    var block = first
     for each in statistics {
-      let sums = try file.readNumbers(block, count: 2 * each.channels + 1, workers: workers)
+      each.restore(
+        sums: try file.readNumbers(block, count: each.sumsCount, workers: workers))
       block += 1
-      var gram: Matrix?
-      if each.gramSoFar != nil {
-        gram = try file.read(
-          block, rows: each.channels, columns: each.channels, dtype: .f32, workers: workers,
-          into: "a Gram matrix from scratch")
-        block += 1
+      for gram in each.gramsSoFar {
+        for rows in ranges(of: gram.rows, by: ActivationStatistics.storedRows) {
+          try file.read(block, into: gram, rows: rows, dtype: .f32, workers: workers)
+          block += 1
+        }
       }
-      each.restore(sums: sums, gram: gram)
     }
+  }
+
+  // MARK: Statistics that one step leaves to the next
+
+  private func inputName(_ layer: Int) -> String { "mlp-input-\(layer).zst" }
+
+  /// What the gate and up projections of a layer are rounded with, once its units' turn comes.
+  func saveInput(_ statistics: ActivationStatistics, of layer: LayerSpec) throws {
+    try save([statistics], as: inputName(layer.index))
+  }
+
+  func restoreInput(of layer: LayerSpec) throws -> ActivationStatistics {
+    let statistics = newStatistics(.mlpInput, of: layer)
+    try restore([statistics], from: inputName(layer.index))
+    return statistics
+  }
+
+  /// Empty ones of an activation.
+  func newStatistics(_ tap: Tap, of layer: LayerSpec) -> ActivationStatistics {
+    ActivationStatistics(
+      channels: layer.readers(at: tap)[0].inputs, withGram: plan.options.gathersGrams,
+      from: workers.memory)
   }
 
   /// Removes every file in scratch that the state does not need to go on.
@@ -140,7 +194,11 @@ extension QuantizeModel {
     switch state.position {
     case .copy, .finish, .done: break
     case .attend(let layer, _): needed.insert(name(.hidden, layer: layer))
-    case .experts(let layer, _, _, _), .advance(let layer, _):
+    case .experts(let layer, _, _, _):
+      needed.insert(name(.attended, layer: layer))
+      needed.insert(name(.routing, layer: layer))
+      needed.insert(inputName(layer))
+    case .advance(let layer, _):
       needed.insert(name(.attended, layer: layer))
       needed.insert(name(.routing, layer: layer))
     }

@@ -54,6 +54,8 @@ package struct RunPlan: Sendable, Equatable {
   package let largestUnitCount: Int
   /// Passes over a layer's weights at its end.
   package let weightPasses: Int
+  /// Arithmetic by layer.
+  package let layers: [LayerOperations]
   /// Bytes of source tensors that are mapped over the whole run; what is mapped again counts again.
   package let sourceReadBytes: Int
 
@@ -91,7 +93,8 @@ package struct RunPlan: Sendable, Equatable {
     calibratedLayers = work.calibratedLayers
     sourceBytes = work.checkpoint.model.totalBytes
     outputBytes = work.output.tensors.reduce(0) { $0 + $1.byteCount }
-    scratchBytes = sizes.scratchBytes
+    scratchBytes = sizes.scratchBytes(passes)
+    layers = work.operations
     largestUnitCount = work.checkpoint.spec.layers.map(\.mlp.units.count).max() ?? 1
     weightPasses =
       work.calibratedLayers > 1

@@ -38,6 +38,8 @@ struct RunSizes {
   /// What is left of a bf16 state in scratch: a byte plane that does not compress, and one of sign and exponent that
   /// goes to two fifths. Measured on trained and on random weights: 0.69 to 0.71.
   private static let compression = 0.70
+  /// The same of the upper half of a Gram matrix in float32.
+  private static let gramCompression = 0.9
 
   init(_ work: Workload) {
     self.work = work
@@ -115,9 +117,22 @@ struct RunSizes {
     return Int(Double(raw) * (work.stateType == .bf16 ? Self.compression : 1))
   }
 
-  /// Two generations of hidden states, the routing, and the statistics of a step that is cut.
-  var scratchBytes: Int {
-    work.calibratedLayers > 0 ? 2 * stateBytes : 0
+  /// Two generations of hidden states; with Gram matrices, what one step leaves to the next, and those of a group.
+  func scratchBytes(_ passes: Passes) -> Int {
+    if work.calibratedLayers == 0 { return 0 }
+    if !isGram { return 2 * stateBytes }
+    func stored(_ channels: Int) -> Int {
+      ActivationStatistics.gramRanges(channels).reduce(0) {
+        $0 + Int(Double($1.count * ($1.count + 256) / 2 * 4) * Self.gramCompression)
+      }
+    }
+    let input = isCompensated ? stored(hidden) : 0
+    let group = layers.map { layer in
+      let units = layer.mlp.units.sorted { $0.down.inputs > $1.down.inputs }
+        .prefix(passes.unitsPerGroup)
+      return units.count > 1 ? units.reduce(0) { $0 + stored($1.down.inputs) } : 0
+    }.max() ?? 0
+    return max(2 * stateBytes + input, stateBytes + input + group)
   }
 
   private func stateReads(_ passes: Passes) -> Int {
@@ -157,25 +172,14 @@ struct RunSizes {
   // MARK: Arithmetic
 
   private func operations(_ step: RunStep) -> Double {
-    let calibrated = work.checkpoint.spec.layers.prefix(work.calibratedLayers)
-    let context = Double(work.longestSequence) / 2
-    switch step {
-    case .load, .copy, .check: return 0
-    case .attend:
-      return Double(work.tokens)
-        * calibrated.reduce(0) { $0 + $1.attendOperations(context: context) }
-    case .experts:
-      return Double(work.tokens)
-        * zip(calibrated, work.output.smoothings).reduce(0) { sum, layer in
-          let searched = Set(layer.1.map(\.tap))
-          return sum
-            + layer.0.mlp.units.enumerated().reduce(0) {
-              $0 + (searched.contains(.hidden($1.offset)) ? $1.element.hiddenOperations : 0)
-            }
-        }
-    case .advance:
-      return Double(work.tokens)
-        * calibrated.dropLast().reduce(0) { $0 + $1.feedForwardOperations }
+    let tokens = work.tokens
+    return work.operations.reduce(0) { sum, layer in
+      switch step {
+      case .load, .copy, .check: sum
+      case .attend: sum + layer.attend.total(tokens: tokens)
+      case .experts: sum + layer.units.reduce(0) { $0 + $1.total(tokens: tokens) }
+      case .advance: sum + layer.advance.total(tokens: tokens)
+      }
     }
   }
 
@@ -226,7 +230,16 @@ struct RunSizes {
     return result
   }
 
-  private var isGram: Bool { work.loss == .gram }
+  private var isGram: Bool { work.gathersGrams }
+  private var isCompensated: Bool { work.output.method == .compensated }
+
+  /// The Gram matrices of an activation.
+  private func grams(_ channels: Int) -> [MemoryUse] {
+    isGram
+      ? ActivationStatistics.gramRanges(channels).map {
+        MemoryUse("Gram matrices", floats: $0.count * $0.count)
+      } : []
+  }
   private var block: MemoryUse { MemoryUse("hidden states of a block", floats: rows * hidden) }
   private var normed: MemoryUse { MemoryUse("normed input", floats: rows * hidden) }
 
@@ -269,7 +282,11 @@ struct RunSizes {
   }
 
   private func scratch(columns: Int, width: Int) -> (read: [MemoryUse], write: [MemoryUse]) {
-    let use = ScratchSizes(elements: rows * columns, width: width)
+    scratch(elements: rows * columns, width: width)
+  }
+
+  private func scratch(elements: Int, width: Int) -> (read: [MemoryUse], write: [MemoryUse]) {
+    let use = ScratchSizes(elements: elements, width: width)
     let threads = min(work.threads, use.strips)
     return (
       [MemoryUse("strips of scratch", threads * MemoryBudget.footprint(use.readStripBytes))],
@@ -296,7 +313,8 @@ struct RunSizes {
     let heap = MemoryUse(
       "candidate scales and sums", parts + (3 * work.gridPoints + 4) * inputs * 4)
     // Codes, words and scales of the rows that each thread packs.
-    let packed = MemoryUse("rows being packed", row.threads * PackedLinear.tileRows * inputs * 2)
+    let packed = MemoryUse(
+      "rows being packed", row.threads * (isCompensated ? 2 : 1) * row.rows * inputs * 2)
     let mappedWeights = mapped(isHeld ? held : linears, held: isHeld) { _ in row.rows }
     return [
       Moment(buffers: [tile, errors], mapped: mappedWeights + [heap]),
@@ -304,15 +322,44 @@ struct RunSizes {
     ]
   }
 
+  /// The corners of an activation's factors, which stay with it.
+  private func corners(_ channels: Int) -> [MemoryUse] {
+    isCompensated
+      ? ActivationStatistics.gramRanges(channels).map {
+        MemoryUse("corners of a factor", floats: $0.count * work.output.scheme.groupSize)
+      } : []
+  }
+
+  /// Writing Gram matrices to scratch and reading them, factoring them, and rounding what reads their activation.
+  ///
+  /// - Parameter made: whether the factors' corners are counted already.
+  private func compensation(_ linear: LinearSpec, made: Bool = false) -> [[MemoryUse]] {
+    if !isGram { return [] }
+    let channels = linear.inputs
+    let widest = ActivationStatistics.gramRanges(channels).map(\.count).max() ?? 0
+    let stored = scratch(
+      elements: min(widest, ActivationStatistics.storedRows) * widest, width: DType.f32.byteWidth)
+    if !isCompensated { return [stored.read, stored.write] }
+    let factor = UpperFactor.workFloats(widest)
+    let kept = made ? [] : corners(channels)
+    let rows = CompensationRows(linear, threads: work.threads)
+    return [
+      stored.read, stored.write,
+      kept + [
+        MemoryUse("panel of a factor", floats: factor.panel),
+        MemoryUse("tiles of a factor", count: work.threads, floats: factor.tile),
+      ],
+      kept + [MemoryUse("weight tiles", count: rows.threads, floats: rows.rows * channels)]
+        + Rounding.compensationBuffers(rows: rows.rows, channels: channels).map {
+          MemoryUse("rows being rounded", rows.threads * MemoryBudget.footprint($0))
+        },
+    ]
+  }
+
   private func attend(_ layer: LayerSpec, _ passes: Passes) -> [Moment] {
     let attention = layer.attention
     let (queries, keys) = (attention.query.outputs, attention.key.outputs)
-    let grams =
-      isGram
-      ? [
-        MemoryUse("Gram matrices", count: 2, floats: hidden * hidden),
-        MemoryUse("Gram matrices", floats: queries * queries),
-      ] : []
+    let grams = grams(hidden) + grams(hidden) + grams(queries)
     let weights = mapped(
       attention.linears, held: passes.holdsAttention, rows: productRows)
     func moment(_ buffers: [MemoryUse]) -> Moment {
@@ -325,6 +372,7 @@ struct RunSizes {
       isHeld: passes.holdsAttention)
     var moments = searched.map { Moment(buffers: grams + $0.buffers, mapped: $0.mapped) }
     guard work.calibratedLayers > 0 else { return moments }
+    moments += (compensation(attention.query) + compensation(attention.output)).map(moment)
     moments += [
       moment([block] + scratch.read),
       moment([block, normed, q, tiles(attention.query)]),
@@ -358,9 +406,9 @@ struct RunSizes {
     let units = layer.mlp.units.sorted { $0.gate.outputs > $1.gate.outputs }
     guard let unit = units.first else { return [] }
     let group = units.prefix(passes.unitsPerGroup)
-    let grams =
-      isGram
-      ? group.map { MemoryUse("Gram matrices", floats: $0.gate.outputs * $0.gate.outputs) } : []
+    // The input's factor is kept over all groups.
+    let input = isCompensated ? self.grams(hidden) + corners(hidden) : []
+    let grams = input + group.flatMap { self.grams($0.down.inputs) }
     let held = group.flatMap { [$0.gate, $0.up] } + [unit.down]
     let weights = mapped(
       passes.holdsExperts ? held : unit.linears, held: passes.holdsExperts, rows: productRows)
@@ -374,6 +422,7 @@ struct RunSizes {
       Moment(buffers: grams + $0.buffers, mapped: $0.mapped + [statistics])
     }
     guard work.calibratedLayers > 0 else { return moments }
+    moments += (compensation(unit.gate, made: true) + compensation(unit.down)).map(moment)
     moments += [
       moment([block] + scratch.read), moment([block, normed]),
       moment([
@@ -437,6 +486,17 @@ struct RunSizes {
       moments += apply(unit, rows: gathered, gathered: gathered)
     }
     return moments
+  }
+}
+
+/// The rows of a Linear that each of some threads rounds at a time.
+private struct CompensationRows {
+  let rows: Int
+  let threads: Int
+
+  init(_ linear: LinearSpec, threads: Int) {
+    rows = min(linear.outputs, Rounding.compensatedRows)
+    self.threads = min(threads, (linear.outputs + rows - 1) / rows)
   }
 }
 

@@ -42,8 +42,20 @@ package struct Workload: Sendable {
     HiddenStates.dtype(for: checkpoint.weights.tensor(checkpoint.spec.embedding).dtype)
   }
 
-  /// Layers that the calibration tokens run through: up to the last one with something to smooth.
+  /// Layers that the calibration tokens run through: up to the last one with something to calibrate.
   package var calibratedLayers: Int {
-    (output.smoothings.lastIndex { !$0.isEmpty } ?? -1) + 1
+    (output.taps.lastIndex { !$0.isEmpty } ?? -1) + 1
   }
+
+  /// By layer.
+  var operations: [LayerOperations] {
+    zip(checkpoint.spec.layers.indices, checkpoint.spec.layers).map { index, layer in
+      LayerOperations(
+        layer, output, gathersGrams: gathersGrams, context: Double(longestSequence) / 2,
+        isCalibrated: index < calibratedLayers, isLast: index + 1 >= calibratedLayers)
+    }
+  }
+
+  /// Whether statistics come with Gram matrices.
+  package var gathersGrams: Bool { loss == .gram || output.method.needsGram }
 }

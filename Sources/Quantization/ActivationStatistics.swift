@@ -10,25 +10,55 @@ package import Tensors
 package final class ActivationStatistics {
   package let channels: Int
   package private(set) var tokens = 0
+  /// Sum of the tokens' weights.
+  private var weight = 0.0
   private var absoluteSum: [Double]
   private var squareSum: [Double]
-  private let gramSum: Matrix?
-  /// Whether `gramSum` has become the mean.
+  /// Of each of `gramRanges`; empty where they are not wanted.
+  private let gramSums: [Matrix]
+  /// Whether `gramSums` have become means.
   private var gramIsMean = false
 
-  /// - Parameter withGram: also accumulate xᵀ x, `[C, C]`.
+  /// - Parameter withGram: also accumulate xᵀ x.
   package init(channels: Int, withGram: Bool, from budget: MemoryBudget = Matrix.unlimited) {
     self.channels = channels
     absoluteSum = [Double](repeating: 0, count: channels)
     squareSum = [Double](repeating: 0, count: channels)
-    gramSum =
+    gramSums =
       withGram
-      ? Matrix("Gram matrices", rows: channels, columns: channels, from: budget) : nil
-    gramSum?.fill(0)
+      ? Self.gramRanges(channels).map {
+        Matrix("Gram matrices", rows: $0.count, columns: $0.count, from: budget)
+      } : []
+    for gram in gramSums { gram.fill(0) }
+  }
+
+  /// Channels whose products are kept: all of them, or blocks of heads where the whole matrix would be the largest
+  /// buffer of a run. A function of the shape alone.
+  package static func gramRanges(_ channels: Int) -> [Range<Int>] {
+    let parts = (channels + widestGram - 1) / widestGram
+    // Whole groups of any size.
+    let size = (channels / max(1, parts) + 127) / 128 * 128
+    return ranges(of: channels, by: parts <= 1 ? max(1, channels) : size)
+  }
+
+  private static let widestGram = 8192
+
+  /// Rows of a Gram matrix that are written to scratch together.
+  package static let storedRows = 256
+
+  package static func storedBlocks(channels: Int) -> Int {
+    gramRanges(channels).reduce(0) { $0 + ($1.count + storedRows - 1) / storedRows }
+  }
+
+  /// Of the Gram matrices of one token: half of the products that a whole one has.
+  package static func gramOperations(channels: Int) -> Double {
+    gramRanges(channels).reduce(0) { $0 + Double($1.count) * Double($1.count) }
   }
 
   /// Adds the rows of x. Blocks must come in the same order in every run: sums are not associative.
-  package func add(_ x: Matrix, workers: Workers) {
+  ///
+  /// - Parameter weights: how much each token counts, `[T]`; x is scaled by their roots then, and used up.
+  package func add(_ x: Matrix, weights: [Float]? = nil, workers: Workers) {
     precondition(x.columns == channels, "\(x.columns) channels instead of \(channels)")
     precondition(!gramIsMean, "the Gram matrix has been handed out")
     let strips = ranges(of: channels, by: 256)
@@ -38,44 +68,95 @@ package final class ActivationStatistics {
         nonisolated(unsafe) let square = square.baseAddress!
         workers.forEach(strips.count) { index in
           let strip = strips[index]
-          unsafe sluice_add_moments(
-            x.base + strip.lowerBound, x.rows, strip.count, x.columns,
-            absolute + strip.lowerBound, square + strip.lowerBound)
+          if let weights {
+            unsafe sluice_add_weighted_moments(
+              x.base + strip.lowerBound, weights, x.rows, strip.count, x.columns,
+              absolute + strip.lowerBound, square + strip.lowerBound)
+          } else {
+            unsafe sluice_add_moments(
+              x.base + strip.lowerBound, x.rows, strip.count, x.columns,
+              absolute + strip.lowerBound, square + strip.lowerBound)
+          }
         }
       }
     }
-    if let gramSum { Gemm.addGram(of: x, to: gramSum, workers: workers) }
+    if !gramSums.isEmpty {
+      if let weights { scale(x, byRootsOf: weights, workers) }
+      for (gram, columns) in zip(gramSums, Self.gramRanges(channels)) {
+        Gemm.addGram(of: x, columns: columns, to: gram, workers: workers)
+      }
+    }
     tokens += x.rows
+    weight += weights.map { $0.reduce(0) { $0 + Double($1) } } ?? Double(x.rows)
   }
 
-  /// What was added up so far, to be kept for later: tokens, then the sums of |x| and of x² per channel.
-  package var sums: [Double] { [Double(tokens)] + absoluteSum + squareSum }
+  private func scale(_ x: Matrix, byRootsOf weights: [Float], _ workers: Workers) {
+    workers.forEach(x.rows) { row in
+      unsafe sluice_scale(x.row(row), weights[row].squareRoot(), x.row(row), x.columns)
+    }
+  }
 
-  /// The sum of xᵀ x as it stands, upper triangle of tiles; nil where it was not asked for.
-  package var gramSoFar: Matrix? { gramSum }
+  // MARK: Kept for later
 
-  /// Goes on from what `sums` and `gramSoFar` were.
-  package func restore(sums: [Double], gram: Matrix?) {
-    precondition(sums.count == 2 * channels + 1 && (gram == nil) == (gramSum == nil), "other sums")
+  /// What was added up so far: tokens and their weight, then the sums of |x| and of x² per channel.
+  package var sums: [Double] { [Double(tokens), weight] + absoluteSum + squareSum }
+
+  package var sumsCount: Int { 2 * channels + 2 }
+
+  /// The sums of xᵀ x as they stand, upper triangle of tiles.
+  package var gramsSoFar: [Matrix] {
+    precondition(!gramIsMean, "the Gram matrix has been handed out")
+    return gramSums
+  }
+
+  /// Goes on from what `sums` was; `gramsSoFar` are filled by who kept them.
+  package func restore(sums: [Double]) {
+    precondition(sums.count == sumsCount, "other sums")
     tokens = Int(sums[0])
-    absoluteSum = Array(sums[1...channels])
-    squareSum = Array(sums[(channels + 1)...])
-    if let gram, let gramSum { unsafe gramSum.base.update(from: gram.base, count: gram.count) }
+    weight = sums[1]
+    absoluteSum = Array(sums[2..<channels + 2])
+    squareSum = Array(sums[(channels + 2)...])
   }
+
+  // MARK: Results
 
   /// mean |x| per channel, `[C]`.
-  package var meanAbsolute: [Float] { absoluteSum.map { Float($0 / Double(tokens)) } }
+  package var meanAbsolute: [Float] { absoluteSum.map { Float($0 / weight) } }
 
   /// mean x² per channel, `[C]`: the diagonal of the Gram matrix over T.
-  package var meanSquare: [Float] { squareSum.map { Float($0 / Double(tokens)) } }
+  package var meanSquare: [Float] { squareSum.map { Float($0 / weight) } }
 
-  /// xᵀ x / T, `[C, C]`, or nil where it was not asked for. Ends accumulation.
-  package func gram() -> Matrix? {
-    guard let gramSum, !gramIsMean else { return gramSum }
-    Gemm.symmetrize(gramSum)
-    unsafe sluice_scale(gramSum.base, 1 / Float(tokens), gramSum.base, gramSum.count)
+  /// xᵀ x / T of each of `gramRanges`; empty where they were not asked for. Ends accumulation.
+  package func grams() -> [Matrix] {
+    if gramIsMean { return gramSums }
+    for gram in gramSums {
+      Gemm.symmetrize(gram)
+      unsafe sluice_scale(gram.base, 1 / Float(weight), gram.base, gram.count)
+    }
     gramIsMean = true
-    return gramSum
+    return gramSums
+  }
+
+  /// What compensated rounding needs of x / `scale`, in the place of the Gram matrices, which are used up.
+  ///
+  /// - Parameter scale: the smoothing scale of the activation, `[C]`; nil for none.
+  package func factors(
+    smoothedBy scale: [Float]?, groupSize: Int, dampening: Double, workers: Workers
+  ) throws(NotPositiveDefinite) -> GramFactors {
+    var parts: [GramFactor] = []
+    for (gram, channels) in zip(grams(), Self.gramRanges(channels)) {
+      if let scale {
+        let inverse = scale[channels].map { 1 / $0 }
+        workers.forEach(gram.rows) { row in
+          unsafe sluice_multiply(gram.row(row), inverse, gram.row(row), gram.columns)
+          unsafe sluice_scale(gram.row(row), inverse[row], gram.row(row), gram.columns)
+        }
+      }
+      parts.append(
+        try GramFactor(
+          gram, channels: channels, groupSize: groupSize, dampening: dampening, workers: workers))
+    }
+    return GramFactors(parts)
   }
 
   /// The first channel whose sums are not finite: somewhere a NaN or an infinity went through.

@@ -74,7 +74,8 @@ package enum SmoothingLoss: String, Sendable, CaseIterable {
 package struct SmoothingSearch {
   private let meanAbsolute: [Float]
   private let meanSquare: [Float]
-  private let gram: Matrix?
+  /// Of `ActivationStatistics.gramRanges`; empty for the diagonal loss.
+  private let grams: [Matrix]
   private let scheme: QuantScheme
   private let grid: [GridPoint]
   private var magnitude: [Double]
@@ -93,7 +94,7 @@ package struct SmoothingSearch {
   ) {
     meanAbsolute = statistics.meanAbsolute
     meanSquare = statistics.meanSquare
-    gram = loss == .gram ? statistics.gram() : nil
+    grams = loss == .gram ? statistics.grams() : []
     self.scheme = scheme
     self.grid = grid
     magnitude = [Double](repeating: 0, count: statistics.channels)
@@ -152,28 +153,24 @@ package struct SmoothingSearch {
     let tiles = ranges(of: weight.rows, by: Self.tileRows)
     let rounding = scheme.rounding(for: dtype)
     let inverses = candidates.map { $0.map { 1 / $0 } }
-    let (candidates, gram, meanSquare) = (candidates, gram, meanSquare)
+    let (candidates, grams, meanSquare) = (candidates, grams, meanSquare)
     let parts = workers.map(tiles.count) { index in
       let rows = weight.matrix(tiles[index], from: workers.memory)
       let error = Matrix(
-        "rows under search", rows: gram == nil ? 1 : rows.rows, columns: rows.columns,
+        "rows under search", rows: grams.isEmpty ? 1 : rows.rows, columns: rows.columns,
         from: workers.memory)
       return candidates.indices.map { candidate -> Double in
         var loss = 0.0
         for row in 0..<rows.rows {
-          let errorRow = unsafe error.row(gram == nil ? 0 : row)
+          let errorRow = unsafe error.row(grams.isEmpty ? 0 : row)
           unsafe sluice_rounding_error(
             rows.row(row), candidates[candidate], inverses[candidate], rows.columns, rounding,
             errorRow)
-          if gram == nil {
+          if grams.isEmpty {
             loss += unsafe sluice_weighted_squares(errorRow, meanSquare, rows.columns)
           }
         }
-        if let gram {
-          let product = Gemm.multiply(error, bySymmetric: gram, from: workers.memory)
-          loss = unsafe sluice_dot(error.base, product.base, error.count)
-        }
-        return loss
+        return loss + Gemm.quadraticForm(error, grams, from: workers.memory)
       }
     }
     for part in parts {

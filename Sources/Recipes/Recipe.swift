@@ -16,15 +16,20 @@ package struct RecipeMapping: Sendable, Equatable {
   }
 }
 
-/// The part of llm-compressor's recipes that Sluice does: AWQ, and one weight-only scheme for all Linears.
+/// The part of llm-compressor's recipes that Sluice does: AWQ, and one weight-only scheme for all Linears, by nearest
+/// rounding or GPTQ.
 ///
-/// Source: llm-compressor 0.14 `recipe.py`, `AWQModifier`, `QuantizationMixin`; compressed-tensors 0.19 `QuantizationArgs`.
+/// Source: llm-compressor 0.14 `recipe.py`, `AWQModifier`, `GPTQModifier`, `QuantizationMixin`; compressed-tensors 0.19 `QuantizationArgs`.
 package struct Recipe: Sendable, Equatable {
   package var scheme: QuantScheme
   /// Exact names and `re:EXPRESSION`, never globs.
   package var ignore: [String]
   /// Whether there is an AWQModifier.
   package var smooths: Bool
+  /// Compensated with a GPTQModifier, to nearest with a QuantizationModifier.
+  package var rounding: RoundingMethod
+  /// A GPTQModifier's share of the diagonal; nil without one.
+  package var dampening: Double?
   package var duoScaling: DuoScaling
   package var gridPoints: Int
   /// What to smooth; nil for all that is known of the architecture.
@@ -32,11 +37,14 @@ package struct Recipe: Sendable, Equatable {
 
   package init(
     scheme: QuantScheme, ignore: [String] = [], smooths: Bool = true,
+    rounding: RoundingMethod = .nearest, dampening: Double? = nil,
     duoScaling: DuoScaling = .on, gridPoints: Int = 20, mappings: [RecipeMapping]? = nil
   ) {
     self.scheme = scheme
     self.ignore = ignore
     self.smooths = smooths
+    self.rounding = rounding
+    self.dampening = dampening
     self.duoScaling = duoScaling
     self.gridPoints = gridPoints
     self.mappings = mappings
@@ -79,7 +87,13 @@ package struct Recipe: Sendable, Equatable {
         }
       }
     }
-    lines += ["    QuantizationModifier:", "      targets: [Linear]"]
+    if rounding == .compensated {
+      lines.append("    GPTQModifier:")
+      if let dampening { lines.append("      dampening_frac: \(dampening)") }
+    } else {
+      lines.append("    QuantizationModifier:")
+    }
+    lines.append("      targets: [Linear]")
     if !ignore.isEmpty { lines.append("      ignore: \(quoted(ignore))") }
     if let preset = QuantScheme.Preset.allCases.first(where: {
       QuantScheme($0, groupSize: Self.presetGroupSize) == scheme

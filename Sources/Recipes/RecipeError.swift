@@ -15,7 +15,7 @@ package enum RecipeError: Error, CustomStringConvertible, Equatable {
   case conflict(file: String, line: Int, key: String, first: String, second: String)
   case secondSmoother(file: String, line: Int, first: Int)
   case noQuantizer(file: String, line: Int)
-  case quantizerFirst(file: String, line: Int)
+  case quantizerFirst(file: String, line: Int, name: String)
 
   package var description: String {
     switch self {
@@ -23,9 +23,9 @@ package enum RecipeError: Error, CustomStringConvertible, Equatable {
     case .invalidYAML(let file, let line, let problem):
       (line > 0 ? "\(file):\(line)" : file) + ": neither YAML nor JSON (\(problem))"
     case .noModifiers(let file):
-      "\(file): no modifiers; a recipe has an AWQModifier and a QuantizationModifier, or the latter alone"
+      "\(file): no modifiers; a recipe has an AWQModifier and a QuantizationModifier or GPTQModifier, or one of the latter alone"
     case .unknownModifier(let file, let line, let name):
-      "\(file):\(line): `\(name)` is not supported, only AWQModifier and QuantizationModifier are; "
+      "\(file):\(line): `\(name)` is not supported, only AWQModifier, QuantizationModifier and GPTQModifier are; "
         + "leave it out, or use llm-compressor for this recipe"
     case .unknownKey(let file, let line, let key, let known):
       "\(file):\(line): unknown key `\(key)`; known here: \(known.joined(separator: ", "))"
@@ -38,9 +38,9 @@ package enum RecipeError: Error, CustomStringConvertible, Equatable {
     case .secondSmoother(let file, let line, let first):
       "\(file):\(line): a second AWQModifier, after the one in line \(first); leave one of them out"
     case .noQuantizer(let file, let line):
-      "\(file):\(line): AWQModifier only smooths; add a QuantizationModifier with `scheme: W4A16` after it"
-    case .quantizerFirst(let file, let line):
-      "\(file):\(line): AWQModifier comes after QuantizationModifier; put it first"
+      "\(file):\(line): AWQModifier only smooths; add a GPTQModifier or QuantizationModifier with `scheme: W4A16` after it"
+    case .quantizerFirst(let file, let line, let name):
+      "\(file):\(line): AWQModifier comes after \(name); put it first"
     }
   }
 }

@@ -129,6 +129,10 @@ struct RecipeNode {
     plain.flatMap { Int($0) }
   }
 
+  var double: Double? {
+    plain.flatMap { Double($0) }
+  }
+
   var list: [RecipeNode]? {
     if tag == nil, case .list(let values) = content { return values }
     return nil

@@ -12,7 +12,8 @@ struct RecipeReader {
   private var mappings: [RecipeMapping]?
   /// Lines of the modifiers.
   private var smoother: Int?
-  private var quantizer: Int?
+  private var quantizer: (line: Int, name: String)?
+  private var dampening: Double?
 
   init(file: String) { self.file = file }
 
@@ -20,8 +21,9 @@ struct RecipeReader {
     if let smoother, scheme == nil { throw .noQuantizer(file: file, line: smoother) }
     guard let scheme else { throw .noModifiers(file: file) }
     return Recipe(
-      scheme: scheme, ignore: ignore ?? [], smooths: smoother != nil, duoScaling: duoScaling,
-      gridPoints: gridPoints, mappings: mappings)
+      scheme: scheme, ignore: ignore ?? [], smooths: smoother != nil,
+      rounding: dampening == nil ? .nearest : .compensated, dampening: dampening,
+      duoScaling: duoScaling, gridPoints: gridPoints, mappings: mappings)
   }
 
   // MARK: Stages, groups, modifiers
@@ -45,7 +47,7 @@ struct RecipeReader {
       }
       switch entry.key {
       case "AWQModifier": try readSmoother(entry)
-      case "QuantizationModifier": try readQuantizer(entry)
+      case "QuantizationModifier", "GPTQModifier": try readQuantizer(entry)
       // What the peer stores and never uses.
       case "args" where isTop && (entry.value.isNull || entry.value.map?.isEmpty == true): break
       default: throw .unknownModifier(file: file, line: entry.line, name: entry.key)
@@ -57,7 +59,9 @@ struct RecipeReader {
     if let smoother {
       throw .secondSmoother(file: file, line: modifier.line, first: smoother)
     }
-    if quantizer != nil { throw .quantizerFirst(file: file, line: modifier.line) }
+    if let quantizer {
+      throw .quantizerFirst(file: file, line: modifier.line, name: quantizer.name)
+    }
     smoother = modifier.line
     var sizes: RecipeNode?
     for field in try fields(modifier) {
@@ -84,16 +88,51 @@ struct RecipeReader {
   }
 
   private mutating func readQuantizer(_ modifier: RecipeNode.Entry) throws(RecipeError) {
-    quantizer = modifier.line
+    if let quantizer, quantizer.name != modifier.key {
+      throw .conflict(
+        file: file, line: modifier.line, key: "modifier", first: quantizer.name,
+        second: modifier.key)
+    }
+    quantizer = (modifier.line, modifier.key)
+    let isGPTQ = modifier.key == "GPTQModifier"
+    if isGPTQ { dampening = Self.peersDampening }
     let entries = try fields(modifier)
     guard
       entries.contains(where: { ["scheme", "config_groups"].contains($0.key) && !$0.value.isNull })
     else {
       throw .missing(
-        file: file, line: modifier.line, modifier: "QuantizationModifier",
+        file: file, line: modifier.line, modifier: modifier.key,
         key: "scheme` or `config_groups")
     }
-    for field in entries { try readQuantization(field, known: Self.shared) }
+    for field in entries {
+      if isGPTQ, try readCompensation(field) { continue }
+      try readQuantization(field, known: isGPTQ ? Self.compensation + Self.shared : Self.shared)
+    }
+  }
+
+  /// Source: llm-compressor 0.14 `GPTQModifier.dampening_frac`.
+  private static let peersDampening = 0.01
+  private static let compensation = [
+    "dampening_frac", "block_size", "actorder", "batched_quantization",
+  ]
+
+  /// - Returns: whether the field is one that only a GPTQModifier has.
+  private mutating func readCompensation(_ field: RecipeNode.Entry) throws(RecipeError) -> Bool {
+    let value = field.value
+    switch field.key {
+    case "dampening_frac":
+      if value.isNull { return true }
+      guard let share = value.double, share > 0, share < 1 else {
+        throw unsupported(field.key, "more than 0 and less than 1", value)
+      }
+      dampening = share
+    // Columns are taken in the order of the activations, and groups stay where they are.
+    case "actorder": try require(field, oneOf: ["static", "weight"], orNull: true)
+    // How the peer cuts its work.
+    case "block_size", "batched_quantization": break
+    default: return false
+    }
+    return true
   }
 
   /// Fields of a quantizer, which AWQModifier had, too, before it became a transform.

@@ -87,12 +87,15 @@ package final class ScratchWriter {
 
   package var byteCount: Int { file.byteCount }
 
-  package func append(_ block: Matrix, workers: Workers) throws {
+  /// - Parameter rows: of the block; nil for all.
+  package func append(_ block: Matrix, rows: Range<Int>? = nil, workers: Workers) throws {
     let dtype = dtype
+    let rows = rows ?? 0..<block.rows
+    let first = rows.lowerBound * block.columns
     try unsafe append(
-      rows: block.rows, columns: block.columns, width: dtype.byteWidth, workers
+      rows: rows.count, columns: block.columns, width: dtype.byteWidth, workers
     ) { strip, values in
-      unsafe dtype.encode(block.base + strip.lowerBound, count: strip.count, into: values)
+      unsafe dtype.encode(block.base + first + strip.lowerBound, count: strip.count, into: values)
     }
   }
 
@@ -213,12 +216,20 @@ package final class ScratchReader {
     _ index: Int, rows: Int, columns: Int, dtype: DType, workers: Workers, into name: String
   ) throws(ScratchError) -> Matrix {
     let result = workers.matrix(name, rows: rows, columns: columns)
-    try unsafe read(
-      index, rows: rows, columns: columns, width: dtype.byteWidth, workers
-    ) { strip, values in
-      unsafe dtype.decode(values, count: strip.count, into: result.base + strip.lowerBound)
-    }
+    try read(index, into: result, rows: 0..<rows, dtype: dtype, workers: workers)
     return result
+  }
+
+  /// The same into rows of a matrix that is there.
+  package func read(
+    _ index: Int, into result: Matrix, rows: Range<Int>, dtype: DType, workers: Workers
+  ) throws(ScratchError) {
+    let first = rows.lowerBound * result.columns
+    try unsafe read(
+      index, rows: rows.count, columns: result.columns, width: dtype.byteWidth, workers
+    ) { strip, values in
+      unsafe dtype.decode(values, count: strip.count, into: result.base + first + strip.lowerBound)
+    }
   }
 
   /// A row of numbers, as they were.

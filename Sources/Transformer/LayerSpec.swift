@@ -229,5 +229,20 @@ package struct LayerSpec: Sendable, Equatable {
       + mlp.alwaysOn.map { [$0.gate, $0.up] }
   }
 
+  /// Every tap, in the order of the forward pass.
+  package var taps: [Tap] {
+    [.attentionInput, .attentionOutput, .mlpInput] + mlp.units.indices.map { .hidden($0) }
+  }
+
+  /// The Linears of `linears` that read the activation at a tap.
+  package func readers(at tap: Tap) -> [LinearSpec] {
+    switch tap {
+    case .attentionInput: [attention.query, attention.key, attention.value]
+    case .attentionOutput: [attention.output]
+    case .mlpInput: mlp.units.flatMap { [$0.gate, $0.up] }
+    case .hidden(let unit): [mlp.units[unit].down]
+    }
+  }
+
   package func smoothing(at tap: Tap) -> Smoothing? { smoothings.first { $0.tap == tap } }
 }

@@ -10,6 +10,8 @@ internal import SystemIO
 
 extension QuantScheme.Preset: ExpressibleByArgument {}
 extension SmoothingLoss: ExpressibleByArgument {}
+extension RoundingMethod: ExpressibleByArgument {}
+extension ExpertWeighting: ExpressibleByArgument {}
 
 struct QuantizeArguments: ParsableArguments {
   @Argument(
@@ -68,8 +70,36 @@ struct QuantizeArguments: ParsableArguments {
 
   @Flag(
     name: .customLong("no-smoothing"),
-    help: "Round to nearest without AWQ scales; needs no calibration data.")
+    help: """
+      No AWQ scales. Rounds to nearest where --rounding does not say otherwise, and then needs no \
+      calibration data.
+      """)
   var noSmoothing = false
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      compensated (clipped ranges, error-compensated codes, fitted scales), clip (ranges alone) or \
+      nearest (plain AWQ). Default: compensated, or as the recipe says.
+      """, valueName: "method"))
+  var rounding: RoundingMethod?
+
+  @Option(
+    name: .customLong("expert-weighting"),
+    help: ArgumentHelp(
+      """
+      How much a token counts for an expert: all (every token alike), routed (by the router's \
+      weight) or blend (by it, and a little of all). Default: blend; all with nearest and clip.
+      """, valueName: "kind"))
+  var expertWeighting: ExpertWeighting?
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      What compensated rounding adds to the diagonal of a Gram matrix, as a share of its mean. \
+      Default: 0.005.
+      """, valueName: "share"))
+  var dampening: Double?
 
   @Option(
     help: ArgumentHelp(
@@ -95,6 +125,9 @@ struct QuantizeArguments: ParsableArguments {
     if let groupSize, !QuantScheme.groupSizes.contains(groupSize) {
       throw ValidationError("--group-size is 32, 64 or 128")
     }
+    if let dampening, !(dampening > 0 && dampening < 1) {
+      throw ValidationError("--dampening is more than 0 and less than 1")
+    }
     if let threads, threads < 1 || threads > 1024 {
       throw ValidationError("--threads is 1 to 1024")
     }
@@ -118,7 +151,13 @@ struct QuantizeArguments: ParsableArguments {
       options.ignore = ignore
       options.ignoreIsFromRecipe = false
     }
-    if noSmoothing { options.smooths = false }
+    if noSmoothing {
+      options.smooths = false
+      options.rounding = .nearest
+    }
+    if let rounding { options.rounding = rounding }
+    options.expertWeighting = expertWeighting
+    if let dampening { options.dampening = dampening }
     options.loss = loss
     options.scratch = scratch
     options.maximumShardBytes = maximumShardSize.bytes

@@ -141,7 +141,7 @@ func packed(
     let packedLinear = PackedLinear(linear, scheme: peer.scheme, scaleType: .f16)
     let results = try [1, 2, 7].map { try packed(packedLinear, weight, threads: $0) }
     #expect(results[0] == results[1] && results[0] == results[2])
-    let rounded = try peer.scheme.roundToNearest(weight, rows: 0..<rows, dtype: .f16)
+    let rounded = try peer.scheme.round(weight, rows: 0..<rows, dtype: .f16)
     let found = try #require(results[0]["m.weight_packed"])
     let words = unsafe found.withUnsafeBytes {
       unsafe $0.bindMemory(to: Int32.self).map { Int($0) }

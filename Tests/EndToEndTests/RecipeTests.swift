@@ -39,7 +39,7 @@ import TestSupport
   @Test func `the peer's AWQ recipe is the run with its flags`() throws {
     try withTemporaryFolder { folder in
       let (first, second) = ("\(folder)/flags", "\(folder)/recipe")
-      try quantize(to: first, quickly + ["--ignore", "model.layers.0.*"])
+      try quantize(to: first, quickly + ["--ignore", "model.layers.0.*", "--rounding", "nearest"])
       let outcome = try quantize(to: second, quickly + recipe("peer-awq.yaml"))
       #expect(differences(try result(first), try result(second)) == ["recipe.yaml"])
       #expect(
@@ -68,7 +68,7 @@ import TestSupport
   @Test func `a recipe that cannot be followed is refused before anything is written`() throws {
     try withTemporaryFolder { folder in
       for (text, named) in [
-        ("GPTQModifier: {scheme: W4A16}", ["r.yaml:1: `GPTQModifier`"]),
+        ("SpinQuantModifier: {scheme: W4A16}", ["r.yaml:1: `SpinQuantModifier`"]),
         ("QuantizationModifier: {scheme: FP8}", ["r.yaml:1: `scheme` is FP8"]),
         (
           "QuantizationModifier: {scheme: W4A16, ignore: [lm_haed]}",

@@ -81,16 +81,30 @@ import TestSupport
     #expect(relativeError(found, mirrored) < 1e-6)
   }
 
-  @Test func aProductWithASymmetricMatrixIsAProduct() {
+  /// The sum over tokens and rows of (x d)², of each block of columns by itself.
+  @Test func aQuadraticFormIsTheSquareOfTheOutputs() {
     var generator = SeededGenerator(seed: 64)
     let (d, x) = (generator.matrix(4, 30), generator.matrix(50, 30))
-    let gram = Matrix(zeros: 30, 30)
-    Gemm.addGram(of: x, to: gram, workers: Workers(threads: 1))
-    Gemm.symmetrize(gram)
-    #expect(
-      relativeError(
-        Gemm.multiply(d, bySymmetric: gram, from: Matrix.unlimited).values,
-        naive(d, gram, bias: nil)) < 1e-5)
+    let parts = [0..<18, 18..<30]
+    let grams = parts.map { columns in
+      let gram = Matrix(zeros: columns.count, columns.count)
+      Gemm.addGram(of: x, columns: columns, to: gram, workers: Workers(threads: 1))
+      Gemm.symmetrize(gram)
+      return gram
+    }
+    var expected = 0.0
+    for token in 0..<50 {
+      for row in 0..<4 {
+        for columns in parts {
+          let output = columns.reduce(0.0) {
+            unsafe $0 + Double(x.row(token)[$1]) * Double(d.row(row)[$1])
+          }
+          expected += output * output
+        }
+      }
+    }
+    let found = Gemm.quadraticForm(d, grams, from: Matrix.unlimited)
+    #expect(abs(found - expected) < 1e-5 * expected)
   }
 }
 

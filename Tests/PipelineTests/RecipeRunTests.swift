@@ -130,7 +130,7 @@ import TestSupport
           == Recipe(
             scheme: options.scheme,
             ignore: [#"re:model\.layers\.0\..*$"#, "re:.*layers\\.1\\..*o_proj$", "lm_head"],
-            duoScaling: .both, gridPoints: 8))
+            rounding: .compensated, dampening: options.dampening, duoScaling: .both, gridPoints: 8))
 
       var again = SmallRun.options("\(folder)/again")
       again.follow(try Recipe(path: path), file: path)

@@ -41,7 +41,7 @@ import TestSupport
     #expect(report.findings == [])
     #expect(report.rescaledTensors == 3)
     #expect(report.errors.count == report.quantizedLinears)
-    #expect(report.errors.allSatisfy { $0.relative > 0 && $0.relative < 0.2 })
+    #expect(report.errors.allSatisfy { $0.relative > 0 && $0.relative < 0.4 })
   }
 
   @Test func `an output without smoothing has no findings`() throws {

@@ -29,7 +29,7 @@ import TestSupport
       scheme.isSymmetric ? (-high - 0.5, high + 0.5) : (-high - 1, high)
     let group = [highest, lowest] + (2..<32).map { Float($0 % 13 - 6) }
     let values = group + group
-    let rounded = try scheme.roundToNearest(
+    let rounded = try scheme.round(
       Matrix(rows: 1, columns: 64, values: values), rows: 0..<1, dtype: .bf16)
     #expect(rounded.scales == [1, 1])
     #expect(rounded.zeroPoints == [0, 0])
@@ -42,8 +42,8 @@ import TestSupport
     var generator = SeededGenerator(seed: 42)
     let weight = generator.matrix(11, 64)
     let scheme = QuantScheme(.w4a16Asymmetric, groupSize: 32)
-    let whole = try scheme.roundToNearest(weight, rows: 0..<11, dtype: .bf16)
-    let part = try scheme.roundToNearest(weight, rows: 3..<7, dtype: .bf16)
+    let whole = try scheme.round(weight, rows: 0..<11, dtype: .bf16)
+    let part = try scheme.round(weight, rows: 3..<7, dtype: .bf16)
     #expect(part.rows == 4 && part.columns == 64)
     #expect(part.codes == Array(whole.codes[3 * 64..<7 * 64]))
     #expect(part.scales == Array(whole.scales[6..<14]))
@@ -57,10 +57,10 @@ import TestSupport
     unsafe weight.row(8)[1] = .nan
     let scheme = QuantScheme(.w4a16, groupSize: 32)
     #expect(throws: NonFiniteWeight(row: 6, column: 40)) {
-      try scheme.roundToNearest(weight, rows: 3..<11, dtype: .bf16)
+      try scheme.round(weight, rows: 3..<11, dtype: .bf16)
     }
     #expect(throws: NonFiniteWeight(row: 8, column: 1)) {
-      try scheme.roundToNearest(weight, rows: 7..<11, dtype: .bf16)
+      try scheme.round(weight, rows: 7..<11, dtype: .bf16)
     }
   }
 }

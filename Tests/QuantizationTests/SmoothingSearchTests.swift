@@ -135,7 +135,7 @@ import TestSupport
     let scaled = Matrix(
       rows: weight.rows, columns: columns,
       values: weight.values.enumerated().map { $1 * scale[$0 % columns] })
-    let rounded = try scheme.roundToNearest(scaled, rows: 0..<weight.rows, dtype: dtype)
+    let rounded = try scheme.round(scaled, rows: 0..<weight.rows, dtype: dtype)
     let groups = columns / scheme.groupSize
     let change = weight.values.enumerated().map { index, value -> Double in
       let (row, column) = (index / columns, index % columns)

@@ -35,11 +35,37 @@ import TestSupport
     #expect(
       relativeError(statistics.meanSquare, (0..<channels).map { c in mean { $0[c] * $0[c] } })
         < 1e-6)
-    let gram = try #require(statistics.gram())
+    let gram = try #require(statistics.grams().first)
     let expected = (0..<channels).flatMap { a in
       (0..<channels).map { b in mean { $0[a] * $0[b] } }
     }
     #expect(relativeError(gram.values, expected) < 1e-5)
+  }
+
+  @Test func aWeightCountsATokenThatManyTimes() throws {
+    var generator = SeededGenerator(seed: 48)
+    let x = generator.matrix(40, 300)
+    let counts = (0..<40).map { [0, 1, 2, 4][$0 % 4] }
+    let repeated = (0..<40).flatMap { row in
+      (0..<counts[row]).flatMap { _ in unsafe Array(UnsafeBufferPointer(start: x.row(row), count: 300)) }
+    }
+    let plain = collect(
+      [Matrix(rows: counts.reduce(0, +), columns: 300, values: repeated)], channels: 300, threads: 1)
+    let weighted = ActivationStatistics(channels: 300, withGram: true)
+    weighted.add(x, weights: counts.map(Float.init), workers: Workers(threads: 2))
+    #expect(weighted.tokens == 40)
+    #expect(relativeError(weighted.meanAbsolute, plain.meanAbsolute) < 1e-6)
+    #expect(relativeError(weighted.meanSquare, plain.meanSquare) < 1e-6)
+    let grams = try (#require(weighted.grams().first), #require(plain.grams().first))
+    #expect(relativeError(grams.0.values, grams.1.values) < 1e-6)
+  }
+
+  @Test func wideActivationsAreCutIntoWholeGroups() {
+    #expect(ActivationStatistics.gramRanges(300) == [0..<300])
+    #expect(ActivationStatistics.gramRanges(8192) == [0..<8192])
+    #expect(ActivationStatistics.gramRanges(12288) == [0..<6144, 6144..<12288])
+    #expect(
+      ActivationStatistics.gramRanges(20000) == [0..<6784, 6784..<13568, 13568..<20000])
   }
 
   @Test func statisticsDoNotDependOnThreads() throws {
@@ -50,19 +76,19 @@ import TestSupport
       #expect(other.meanAbsolute == all[0].meanAbsolute)
       #expect(other.meanSquare == all[0].meanSquare)
     }
-    let grams = all.map { $0.gram()?.values.map(\.bitPattern) }
+    let grams = all.map { $0.grams().first?.values.map(\.bitPattern) }
     #expect(grams[0] != nil && grams[0] == grams[1] && grams[0] == grams[2])
   }
 
   @Test func withoutAGramThereIsNone() {
-    #expect(ActivationStatistics(channels: 3, withGram: false).gram() == nil)
+    #expect(ActivationStatistics(channels: 3, withGram: false).grams().isEmpty)
   }
 
   @Test func askingForTheGramTwiceGivesTheSame() throws {
     var generator = SeededGenerator(seed: 46)
     let statistics = collect([generator.matrix(9, 4)], channels: 4, threads: 1)
-    let first = try #require(statistics.gram()).values
-    #expect(statistics.gram()?.values == first)
+    let first = try #require(statistics.grams().first).values
+    #expect(statistics.grams().first?.values == first)
   }
 
   @Test func aChannelWithANonFiniteValueIsFound() {

@@ -17,7 +17,7 @@ import TestSupport
   }
 
   @Test(arguments: [
-    "GPTQModifier", "SmoothQuantModifier", "SpinQuantModifier", "QuIPModifier",
+    "SmoothQuantModifier", "SpinQuantModifier", "QuIPModifier",
     "AutoRoundModifier", "SparseGPTModifier", "awqmodifier",
   ])
   func `an unknown modifier is refused by name and line`(name: String) {
@@ -29,8 +29,8 @@ import TestSupport
       """
     #expect(
       refusal(staged)
-        == "recipe.yaml:4: `\(name)` is not supported, only AWQModifier and QuantizationModifier are; "
-        + "leave it out, or use llm-compressor for this recipe")
+        == "recipe.yaml:4: `\(name)` is not supported, only AWQModifier, QuantizationModifier "
+        + "and GPTQModifier are; leave it out, or use llm-compressor for this recipe")
     #expect(refusal("- \(name): {}").hasPrefix("recipe.yaml:1: `\(name)`"))
   }
 
@@ -143,11 +143,29 @@ import TestSupport
     #expect(found.hasPrefix("recipe.yaml:2: ") && found.contains(part), "\(found)")
   }
 
+  @Test(arguments: [
+    ("dampening_frac: 0", "`dampening_frac` is 0, but only more than 0 and less than 1"),
+    ("dampening_frac: nan", "`dampening_frac` is nan"),
+    ("actorder: group", "`actorder` is group, but only static, weight is supported"),
+    ("offload_hessians: true", "unknown key `offload_hessians`; known here: dampening_frac"),
+  ])
+  func `a GPTQModifier's field is refused by key and value`(field: String, part: String) {
+    let found = refusal("GPTQModifier:\n  {scheme: W4A16, \(field)}\n")
+    #expect(found.hasPrefix("recipe.yaml:2: ") && found.contains(part), "\(found)")
+  }
+
+  @Test func `one quantizer is enough`() {
+    #expect(
+      refusal("QuantizationModifier: {scheme: W4A16}\nGPTQModifier: {scheme: W4A16}\n")
+        == "recipe.yaml:2: `modifier` is GPTQModifier here and QuantizationModifier before; a recipe "
+        + "has one for all Linears")
+  }
+
   @Test func `AWQ needs a quantizer after it`() {
     #expect(
       refusal("\nAWQModifier: {n_grid: 20}")
-        == "recipe.yaml:2: AWQModifier only smooths; add a QuantizationModifier with `scheme: W4A16` "
-        + "after it")
+        == "recipe.yaml:2: AWQModifier only smooths; add a GPTQModifier or QuantizationModifier "
+        + "with `scheme: W4A16` after it")
     #expect(
       refusal("QuantizationModifier: {scheme: W4A16}\nAWQModifier: {}")
         == "recipe.yaml:2: AWQModifier comes after QuantizationModifier; put it first")

@@ -152,6 +152,17 @@ private let w4a16 = QuantScheme(.w4a16, groupSize: 128)
     }
   }
 
+  @Test func `a GPTQModifier compensates, with the peer's dampening where it names none`() throws {
+    let short = try recipe("GPTQModifier: {scheme: W4A16}")
+    #expect(short.rounding == .compensated && short.dampening == 0.01 && !short.smooths)
+    let full = try recipe(
+      """
+      AWQModifier: {duo_scaling: both}
+      GPTQModifier: {scheme: W4A16, dampening_frac: 0.001, block_size: 64, actorder: static}
+      """)
+    #expect(full.rounding == .compensated && full.dampening == 0.001 && full.smooths)
+  }
+
   @Test func `the scheme may stand on both modifiers when it is the same`() throws {
     let found = try recipe(
       "AWQModifier: {scheme: W4A16, ignore: [lm_head]}\nQuantizationModifier: {scheme: W4A16}")
@@ -193,8 +204,12 @@ private let w4a16 = QuantScheme(.w4a16, groupSize: 128)
       }
     }
     for scheme in [w4a16, QuantScheme(bits: 8, groupSize: 64, isSymmetric: false)] {
-      let written = Recipe(scheme: scheme, smooths: false)
-      #expect(try recipe(written.yaml()) == written)
+      for dampening in [nil, 0.0025] {
+        let written = Recipe(
+          scheme: scheme, smooths: false, rounding: dampening == nil ? .nearest : .compensated,
+          dampening: dampening)
+        #expect(try recipe(written.yaml()) == written)
+      }
     }
   }
 

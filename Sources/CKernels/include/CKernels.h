@@ -53,6 +53,9 @@ void sluice_scale(const float *x, float factor, float *result, size_t count);
 // x is rows x cols with `stride` elements between rows.
 void sluice_add_moments(const float *x, size_t rows, size_t cols, size_t stride, double *absolute_sum,
                         double *square_sum);
+// The same with every row times weight[r] >= 0.
+void sluice_add_weighted_moments(const float *x, const float *weight, size_t rows, size_t cols, size_t stride,
+                                 double *absolute_sum, double *square_sum);
 // sum[c] += |w[c]| / (max over the group of |w| + 1e-6), for one row of a weight; cols is a multiple of group.
 // Source: llm-compressor, AWQ weight mean (reference: AutoAWQ's duo scaling).
 void sluice_add_relative_magnitude(const float *w, size_t cols, size_t group, double *sum);
@@ -83,10 +86,57 @@ size_t sluice_quantize_row(const float *w, size_t cols, struct sluice_rounding r
 // inverse[c] = 1 / scale[c]. Non-finite rows give non-finite errors.
 void sluice_rounding_error(const float *w, const float *scale, const float *inverse, size_t cols,
                            struct sluice_rounding rounding, float *error);
+// The scales [cols / group] and zero points [cols / group] of one row of finite weights, as floats, without its codes.
+void sluice_group_ranges(const float *w, size_t cols, struct sluice_rounding rounding, float *scales, float *zero_points);
+// Codes of one row under given scales and zero points, and error[c] = w[c] minus what its code stands for.
+void sluice_round_within(const float *w, size_t cols, struct sluice_rounding rounding, const float *scales,
+                         const float *zero_points, int8_t *codes, float *error);
+// What sluice_group_ranges gives, after a search over 21 ranges, from the whole one down to half of it, for the least
+// sum of weight[c] * (Q(w[c]) - w[c])^2 of each group.
+// Source: the clipping of AWQ (arXiv:2306.00978, section 3.2) with the diagonal of the layer's quadratic loss.
+void sluice_clipped_ranges(const float *w, const float *weight, size_t cols, struct sluice_rounding rounding,
+                           float *scales, float *zero_points);
 // Codes to 32-bit words, element j of a word in bits bits*j.. of it, stored as code + 2^(bits-1).
 void sluice_pack_row(const int8_t *codes, size_t cols, int32_t bits, int32_t *words);
 // result[c] = (code[c] - zero_point[group of c]) * scale[group of c]; zero_points in codes, or NULL for zeros.
 void sluice_dequantize_row(const int32_t *words, const float *scales, const int8_t *zero_points, size_t cols,
                            int32_t bits, size_t group, float *result);
+
+// ---- compensate.c
+
+// Tiles of a weight by columns: element [c][r] at c * rows + r. `rows` is a multiple of SLUICE_TILE_STRIP, padded with
+// zeros; scales and zero points are [group][rows]. `d` is the weight minus its rounded value.
+enum { SLUICE_TILE_STRIP = 64 };
+
+// result[c][r] = x[r][c], with strides.
+void sluice_transpose(const float *x, size_t rows, size_t cols, size_t stride, float *result, size_t result_stride);
+// d[j] of the columns `columns[j]`, rounded to nearest.
+void sluice_column_errors(size_t rows, size_t count, const uint32_t *columns, const float *w, const float *scales,
+                          const float *zero_points, struct sluice_rounding rounding, float *d);
+// Given acc[j] = sum over all columns before the block of d factor, adds the squares of
+// acc[j] + sum over i <= j of d[i] factor[i][j] to loss [rows]: the block's share of |d R|^2. acc is used up.
+// factor: the block of R on its diagonal, upper triangular, `stride` between rows.
+void sluice_triangular_block(size_t rows, size_t count, const float *factor, size_t stride, const float *d, float *acc,
+                             float *loss);
+// The same while each column is rounded to make its own square least: `w` [all columns][rows], `codes` likewise;
+// `columns` are the block's columns in the order of the factor.
+// Source: Frantar et al., GPTQ (arXiv:2210.17323), algorithm 1, with R where the paper has the inverse's factor.
+void sluice_compensate_block(size_t rows, size_t count, const float *factor, size_t stride, const uint32_t *columns,
+                             const float *w, const float *scales, const float *zero_points,
+                             struct sluice_rounding rounding, float *acc, float *d, int8_t *codes, float *loss);
+// Makes d G d^T smaller for every row of a group of `count` columns while all others stay: its scale by least squares,
+// then its codes one by one. gram: [count][count] of the group; correlation: d G on the group's columns, kept up to
+// date, as is d. change [rows] += what d G d^T became less (negative). work: 2 * count * SLUICE_TILE_STRIP floats.
+void sluice_refine_group(size_t rows, size_t count, const float *gram, struct sluice_rounding rounding, float *scale,
+                         const float *zero_point, int8_t *codes, float *correlation, float *d, float *change,
+                         float *work);
+
+// ---- factor.c
+
+// Upper triangle of a [n][n] to R with a = R R^T, R upper triangular. work: n * n + n doubles.
+// Returns 0, with `a` undefined, where a is not positive definite.
+int sluice_factor_upper(float *a, size_t n, size_t stride, double *work);
+// inverse [n][n] of an upper triangular r, zeros below. work: n * n doubles.
+void sluice_invert_upper(const float *r, size_t n, size_t stride, float *inverse, double *work);
 
 #endif

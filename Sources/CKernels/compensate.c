@@ -1,0 +1,168 @@
+// Error-compensated rounding of a tile of a weight, and the refinement of its scales and codes.
+//
+// A tile is held by columns: element [c][r] is column c of row r, so that what one column does to all later ones is
+// vector arithmetic over rows. The rows of a tile are padded to whole strips.
+#include "rounding.h"
+
+enum { STRIP = SLUICE_TILE_STRIP };
+
+// acc[k][r] += d[r] factor[k] for the columns k of a block that follow.
+BODY void spread(const float *restrict d, const float *restrict factor, size_t first, size_t count, size_t rows,
+                 float *restrict acc) {
+    for (size_t k = first; k < count; k++) {
+        float share = factor[k];
+        float *to = acc + k * rows;
+        for (size_t r = 0; r < STRIP; r++) to[r] += d[r] * share;
+    }
+}
+
+BODY void sluice_triangular_block_body(size_t rows, size_t count, const float *restrict factor, size_t stride,
+                                       const float *restrict d, float *restrict acc, float *restrict loss) {
+    for (size_t start = 0; start < rows; start += STRIP)
+        for (size_t j = 0; j < count; j++) {
+            const float *row = factor + j * stride, *here = d + j * rows + start;
+            float *sums = acc + j * rows + start;
+            for (size_t r = 0; r < STRIP; r++) {
+                float error = sums[r] + here[r] * row[j];
+                loss[start + r] += error * error;
+            }
+            spread(here, row, j + 1, count, rows, acc + start);
+        }
+}
+VARIANTS(void, sluice_triangular_block,
+         (size_t rows, size_t count, const float *factor, size_t stride, const float *d, float *acc, float *loss),
+         (rows, count, factor, stride, d, acc, loss))
+
+BODY void sluice_compensate_block_body(size_t rows, size_t count, const float *restrict factor, size_t stride,
+                                       const uint32_t *restrict columns, const float *restrict w,
+                                       const float *restrict scales, const float *restrict zero_points,
+                                       struct sluice_rounding rounding, float *restrict acc, float *restrict d,
+                                       int8_t *restrict codes, float *restrict loss) {
+    float low = -(float)(1 << (rounding.bits - 1)), high = -low - 1;
+    for (size_t start = 0; start < rows; start += STRIP)
+        for (size_t j = 0; j < count; j++) {
+            size_t place = columns[j] * rows + start, group = columns[j] / (size_t)rounding.group * rows + start;
+            const float *row = factor + j * stride;
+            float pivot = row[j], inverse = 1 / pivot;
+            float *here = d + j * rows + start, *sums = acc + j * rows + start;
+            for (size_t r = 0; r < STRIP; r++) {
+                float scale = scales[group + r], zero = zero_points[group + r], value = w[place + r];
+                float code = nearest(clamped((value + sums[r] * inverse) / scale + zero, low, high));
+                float difference = value - (code - zero) * scale, error = sums[r] + difference * pivot;
+                here[r] = difference;
+                codes[place + r] = (int8_t)code;
+                loss[start + r] += error * error;
+            }
+            spread(here, row, j + 1, count, rows, acc + start);
+        }
+}
+VARIANTS(void, sluice_compensate_block,
+         (size_t rows, size_t count, const float *factor, size_t stride, const uint32_t *columns, const float *w,
+          const float *scales, const float *zero_points, struct sluice_rounding rounding, float *acc, float *d,
+          int8_t *codes, float *loss),
+         (rows, count, factor, stride, columns, w, scales, zero_points, rounding, acc, d, codes, loss))
+
+// The scales that fit the codes of a group best while all else stays: one step of least squares.
+BODY void fit_scales(size_t start, size_t rows, size_t count, const float *restrict gram, const int8_t *restrict codes,
+                     struct sluice_rounding rounding, float *restrict scale, const float *restrict zero,
+                     float *restrict correlation, float *restrict d, float *restrict change, float *restrict steps) {
+    float numerator[STRIP] = {0}, denominator[STRIP] = {0}, delta[STRIP];
+    for (size_t j = 0; j < count; j++)
+        for (size_t r = 0; r < STRIP; r++)
+            steps[j * STRIP + r] = (float)codes[j * rows + start + r] - zero[start + r];
+    float *products = steps + count * STRIP;
+    for (size_t j = 0; j < count; j++) {
+        float sum[STRIP] = {0};
+        for (size_t k = 0; k < count; k++)
+            for (size_t r = 0; r < STRIP; r++) sum[r] += gram[j * count + k] * steps[k * STRIP + r];
+        for (size_t r = 0; r < STRIP; r++) {
+            products[j * STRIP + r] = sum[r];
+            numerator[r] += correlation[j * rows + start + r] * steps[j * STRIP + r];
+            denominator[r] += sum[r] * steps[j * STRIP + r];
+        }
+    }
+    for (size_t r = 0; r < STRIP; r++) {
+        float old = scale[start + r];
+        float best = round_to_type(old + numerator[r] / denominator[r], rounding.scale_type);
+        float step = best > 0 && best <= 3.0e38f && denominator[r] > 0 ? best - old : 0;
+        float gain = step * (step * denominator[r] - 2 * numerator[r]);
+        // Rounding to the scale's type may lose more than the fit gains.
+        step = gain < 0 ? step : 0;
+        delta[r] = step;
+        scale[start + r] = old + step;
+        change[start + r] += gain < 0 ? gain : 0;
+    }
+    for (size_t j = 0; j < count; j++)
+        for (size_t r = 0; r < STRIP; r++) {
+            d[j * rows + start + r] -= delta[r] * steps[j * STRIP + r];
+            correlation[j * rows + start + r] -= delta[r] * products[j * STRIP + r];
+        }
+}
+
+// Each code where it fits best while all others stay, one column after the other.
+BODY void fit_codes(size_t start, size_t rows, size_t count, const float *restrict gram, int8_t *restrict codes,
+                    struct sluice_rounding rounding, const float *restrict scale, float *restrict correlation,
+                    float *restrict d, float *restrict change) {
+    float low = -(float)(1 << (rounding.bits - 1)), high = -low - 1;
+    for (size_t j = 0; j < count; j++) {
+        const float *row = gram + j * count;
+        float inverse = row[j] > 0 ? 1 / row[j] : 0, step[STRIP];
+        float *here = correlation + j * rows + start;
+        for (size_t r = 0; r < STRIP; r++) {
+            float old = (float)codes[j * rows + start + r], unit = scale[start + r];
+            float code = nearest(clamped(old + here[r] * inverse / unit, low, high));
+            step[r] = (old - code) * unit;
+            change[start + r] += step[r] * (step[r] * row[j] + 2 * here[r]);
+            d[j * rows + start + r] += step[r];
+            codes[j * rows + start + r] = (int8_t)code;
+        }
+        spread(step, row, 0, count, rows, correlation + start);
+    }
+}
+
+BODY void sluice_refine_group_body(size_t rows, size_t count, const float *restrict gram, struct sluice_rounding rounding,
+                                   float *restrict scale, const float *restrict zero_point, int8_t *restrict codes,
+                                   float *restrict correlation, float *restrict d, float *restrict change,
+                                   float *restrict work) {
+    for (size_t start = 0; start < rows; start += STRIP) {
+        fit_scales(start, rows, count, gram, codes, rounding, scale, zero_point, correlation, d, change, work);
+        fit_codes(start, rows, count, gram, codes, rounding, scale, correlation, d, change);
+    }
+}
+VARIANTS(void, sluice_refine_group,
+         (size_t rows, size_t count, const float *gram, struct sluice_rounding rounding, float *scale,
+          const float *zero_point, int8_t *codes, float *correlation, float *d, float *change, float *work),
+         (rows, count, gram, rounding, scale, zero_point, codes, correlation, d, change, work))
+
+BODY void sluice_column_errors_body(size_t rows, size_t count, const uint32_t *restrict columns,
+                                    const float *restrict w, const float *restrict scales,
+                                    const float *restrict zero_points, struct sluice_rounding rounding,
+                                    float *restrict d) {
+    float low = -(float)(1 << (rounding.bits - 1)), high = -low - 1;
+    for (size_t j = 0; j < count; j++) {
+        size_t place = columns[j] * rows, group = columns[j] / (size_t)rounding.group * rows;
+        for (size_t r = 0; r < rows; r++) {
+            float scale = scales[group + r], zero = zero_points[group + r];
+            float code = nearest(clamped(w[place + r] / scale + zero, low, high));
+            d[j * rows + r] = w[place + r] - (code - zero) * scale;
+        }
+    }
+}
+VARIANTS(void, sluice_column_errors,
+         (size_t rows, size_t count, const uint32_t *columns, const float *w, const float *scales,
+          const float *zero_points, struct sluice_rounding rounding, float *d),
+         (rows, count, columns, w, scales, zero_points, rounding, d))
+
+BODY void sluice_transpose_body(const float *restrict x, size_t rows, size_t cols, size_t stride, float *restrict result,
+                                size_t result_stride) {
+    enum { TILE = 16 };
+    for (size_t r0 = 0; r0 < rows; r0 += TILE)
+        for (size_t c0 = 0; c0 < cols; c0 += TILE) {
+            size_t r1 = r0 + TILE < rows ? r0 + TILE : rows, c1 = c0 + TILE < cols ? c0 + TILE : cols;
+            for (size_t c = c0; c < c1; c++)
+                for (size_t r = r0; r < r1; r++) result[c * result_stride + r] = x[r * stride + c];
+        }
+}
+VARIANTS(void, sluice_transpose,
+         (const float *x, size_t rows, size_t cols, size_t stride, float *result, size_t result_stride),
+         (x, rows, cols, stride, result, result_stride))

@@ -1,0 +1,89 @@
+// From a group of weights to its scale, zero point and codes.
+//
+// Source: compressed-tensors 0.19 `calculate_qparams`, `_quantize`.
+#ifndef SLUICE_ROUNDING_H
+#define SLUICE_ROUNDING_H
+
+#include "float_types.h"
+#include "include/CKernels.h"
+
+// Codes must not depend on whether the CPU fuses multiply and add.
+#pragma STDC FP_CONTRACT OFF
+
+BODY float round_to_type(float value, int32_t type) {
+    switch (type) {
+        case SLUICE_SCALE_BF16: return bf16_to_float(float_to_bf16(value));
+        case SLUICE_SCALE_F16: return f16_to_float(float_to_f16(value));
+        default: return value;
+    }
+}
+
+// What an all-zero group gets as scale: the machine epsilon of the scale's type.
+BODY float epsilon_of_type(int32_t type) {
+    switch (type) {
+        case SLUICE_SCALE_BF16: return 0.0078125f;
+        case SLUICE_SCALE_F16: return 0.0009765625f;
+        default: return 1.1920929e-07f;
+    }
+}
+
+// Nearest integer, ties to even, for |value| < 2^22.
+BODY float nearest(float value) { return (value + 12582912.0f) - 12582912.0f; }
+
+BODY float clamped(float value, float low, float high) {
+    value = value < low ? low : value;
+    return value > high ? high : value;
+}
+
+struct group_parameters {
+    float scale, zero_point;
+};
+
+// What rounding to nearest divides by, for weights between smallest <= 0 and largest >= 0; symmetric schemes look at
+// largest alone, which is then the largest magnitude.
+BODY struct group_parameters parameters_of_range(float smallest, float largest, struct sluice_rounding rounding, float low,
+                                                 float high) {
+    struct group_parameters result = {0, 0};
+    if (rounding.symmetric) {
+        result.scale = round_to_type(largest / ((high - low) / 2), rounding.scale_type);
+    } else {
+        // The peer computes these in the weight's type, one rounding an operation.
+        float range = round_to_type(largest - smallest, rounding.scale_type);
+        result.scale = round_to_type(range / (high - low), rounding.scale_type);
+        if (result.scale != 0) {
+            float quotient = round_to_type(round_to_type(smallest, rounding.scale_type) / result.scale, rounding.scale_type);
+            result.zero_point = nearest(clamped(round_to_type(low - quotient, rounding.scale_type), low, high));
+        }
+    }
+    if (result.scale == 0) result.scale = epsilon_of_type(rounding.scale_type);
+    return result;
+}
+
+BODY void range_of_group(const float *w, struct sluice_rounding rounding, float *smallest, float *largest) {
+    size_t group = (size_t)rounding.group;
+    if (rounding.symmetric) {
+        uint32_t magnitude = 0;
+        for (size_t c = 0; c < group; c++) {
+            uint32_t here = bits_of(w[c]) & 0x7fffffffu;
+            magnitude = here > magnitude ? here : magnitude;
+        }
+        *smallest = 0;
+        *largest = float_of(magnitude);
+    } else {
+        float least = 0, most = 0;
+        for (size_t c = 0; c < group; c++) {
+            least = w[c] < least ? w[c] : least;
+            most = w[c] > most ? w[c] : most;
+        }
+        *smallest = least;
+        *largest = most;
+    }
+}
+
+BODY struct group_parameters parameters_of_group(const float *w, struct sluice_rounding rounding, float low, float high) {
+    float smallest, largest;
+    range_of_group(w, rounding, &smallest, &largest);
+    return parameters_of_range(smallest, largest, rounding, low, high);
+}
+
+#endif

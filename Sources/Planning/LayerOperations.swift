@@ -1,0 +1,61 @@
+// How much arithmetic a layer of a run is: floating-point operations of its matrix products, from shapes alone.
+
+internal import CompressedTensors
+internal import Quantization
+internal import Transformer
+
+/// Operations of one kind of work: for each token, and once for all of them.
+package struct Operations: Sendable, Equatable {
+  package let perToken: Double
+  package let once: Double
+
+  static let none = Operations(perToken: 0, once: 0)
+
+  package func total(tokens: Int) -> Double { perToken * Double(tokens) + once }
+}
+
+/// The arithmetic of one layer by step.
+package struct LayerOperations: Sendable, Equatable {
+  package let attend: Operations
+  /// Of each unit: what its down projection reads, statistics, and rounding.
+  package let units: [Operations]
+  package let advance: Operations
+
+  /// - Parameters:
+  ///   - context: tokens that a token sees on average.
+  ///   - isLast: whether no layer after this one is calibrated.
+  init(
+    _ layer: LayerSpec, _ output: OutputPlan, gathersGrams: Bool, context: Double,
+    isCalibrated: Bool, isLast: Bool
+  ) {
+    let taps = Set(output.taps[layer.index])
+    func gram(_ tap: Tap) -> Double {
+      gathersGrams && taps.contains(tap)
+        ? ActivationStatistics.gramOperations(channels: layer.readers(at: tap)[0].inputs) : 0
+    }
+    func rounding(_ linears: [LinearSpec]) -> Double {
+      if output.method != .compensated { return 0 }
+      return linears.filter { output.fates[$0.weight] == .packed }.reduce(0) {
+        $0 + Rounding.compensationOperations(rows: $1.outputs, channels: $1.inputs)
+      }
+    }
+    attend = Operations(
+      perToken: isCalibrated
+        ? layer.attendOperations(context: context) + gram(.attentionInput) + gram(.attentionOutput)
+          + gram(.mlpInput) : 0,
+      once: rounding(layer.attention.linears))
+    units = layer.mlp.units.enumerated().map { index, unit in
+      Operations(
+        perToken: taps.contains(.hidden(index))
+          ? unit.hiddenOperations + gram(.hidden(index)) : 0,
+        once: rounding(unit.linears))
+    }
+    advance = Operations(
+      perToken: isCalibrated && !isLast ? layer.feedForwardOperations : 0, once: 0)
+  }
+
+  /// Of a whole layer.
+  package func total(tokens: Int) -> Double {
+    ([attend, advance] + units).reduce(0) { $0 + $1.total(tokens: tokens) }
+  }
+}

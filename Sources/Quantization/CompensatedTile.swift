@@ -1,0 +1,272 @@
+// Error-compensated rounding of some rows of a weight, under the Gram matrix of its input.
+
+internal import CKernels
+internal import LinearAlgebra
+internal import Tensors
+
+/// Rows that are rounded together, held by columns: element [c][r] is column c of row r.
+///
+/// For every row: clipped group ranges; codes one after the other, each making up for the errors so far (GPTQ); then, a
+/// few times over all groups, the scale that fits the codes best and each code where it fits best. Every step makes
+/// d G dᵀ smaller, and a row that is not better than rounded to nearest in the end is rounded to nearest.
+struct CompensatedTile {
+  static let largestRows = 128
+  /// Times that scales and codes are fitted.
+  static let refinements = 2
+
+  private let values: Matrix
+  private let kernel: sluice_rounding
+  private let memory: MemoryBudget
+  /// Rows, filled up to whole strips.
+  private let width: Int
+
+  init(_ values: Matrix, by kernel: sluice_rounding, from memory: MemoryBudget) {
+    self.values = values
+    self.kernel = kernel
+    self.memory = memory
+    width = Self.width(values.rows)
+  }
+
+  private static func width(_ rows: Int) -> Int {
+    let strip = Int(SLUICE_TILE_STRIP)
+    return (rows + strip - 1) / strip * strip
+  }
+
+  /// Elements of a tile of a Linear with `rows` outputs, under the factor of `channels` channels.
+  static func elements(rows: Int, channels: Int) -> Int {
+    width(min(rows, largestRows)) * channels
+  }
+
+  /// Of the sums beside it.
+  static func sums(rows: Int) -> Int { width(min(rows, largestRows)) * TilePart.block }
+
+  func round(under factors: GramFactors, into result: inout QuantizedRows) {
+    let moments = factors.moments
+    var whole = ColumnRanges(groups: result.groups, width: width)
+    var clipped = whole
+    var ranges = GroupRanges(groups: result.groups)
+    for row in 0..<values.rows {
+      unsafe ranges.takeWhole(values.row(row), columns: values.columns, by: kernel)
+      whole.set(row, to: ranges)
+      unsafe ranges.takeClipped(
+        values.row(row), weighted: moments, columns: values.columns, by: kernel)
+      clipped.set(row, to: ranges)
+    }
+    var plain = [Double](repeating: 0, count: width)
+    var error = plain
+    for factor in factors.parts {
+      let part = TilePart(values, factor, kernel, width: width, from: memory)
+      part.roundToNearest(within: whole, addingTo: &plain)
+      part.compensate(within: &clipped, addingTo: &error)
+      part.copyCodes(into: &result)
+    }
+    for row in 0..<values.rows {
+      if result.errors.choose(error[row], nearest: plain[row]) {
+        clipped.copy(row, into: &result)
+      } else {
+        unsafe result.round(row, values.row(row), by: kernel)
+      }
+    }
+  }
+}
+
+/// The columns of a tile that one factor covers.
+private final class TilePart {
+  /// Columns that are rounded between two products.
+  static let block = 128
+
+  private let factor: GramFactor
+  private let kernel: sluice_rounding
+  private let rows: Int
+  private let width: Int
+  private let count: Int
+  private let group: Int
+  /// `[n, width]`: the weights; once they are rounded, the errors in the order of the channels.
+  private let columns: Matrix
+  /// `[n, width]`: the errors in the order of the factor.
+  private let errors: Matrix
+  /// `[block, width]`: what other columns leave for those of a block or a group.
+  private let sums: Matrix
+  private let work: Matrix
+  private let codes: Buffer
+
+  init(
+    _ values: Matrix, _ factor: GramFactor, _ kernel: sluice_rounding, width: Int,
+    from memory: MemoryBudget
+  ) {
+    self.factor = factor
+    self.kernel = kernel
+    self.width = width
+    rows = values.rows
+    count = factor.channels.count
+    group = Int(kernel.group)
+    columns = Matrix("rows being rounded", rows: count, columns: width, from: memory)
+    errors = Matrix("rows being rounded", rows: count, columns: width, from: memory)
+    sums = Matrix("rows being rounded", rows: Self.block, columns: width, from: memory)
+    work = Matrix(rows: 2 * group, columns: Int(SLUICE_TILE_STRIP))
+    codes = Buffer("codes being chosen", byteCount: count * width, from: memory)
+    if rows < width { columns.fill(0) }
+    unsafe sluice_transpose(
+      values.base + factor.channels.lowerBound, rows, count, values.columns, columns.base, width)
+  }
+
+  /// Adds d G dᵀ of each row to `total`.
+  func roundToNearest(within ranges: ColumnRanges, addingTo total: inout [Double]) {
+    var ranges = ranges
+    unsafe ranges.withGroups(of: factor.channels, by: group) { scales, zeroPoints in
+      unsafe sluice_column_errors(
+        width, count, factor.order, columns.base, scales, zeroPoints, kernel, errors.base)
+    }
+    addLosses(to: &total) { block, loss in
+      unsafe sluice_triangular_block(
+        width, block.count, corner(of: block), count, errors.base + block.lowerBound * width,
+        sums.base, &loss)
+    }
+    takeOffDamping(errors, from: &total)
+  }
+
+  /// Rounds, refines scales and codes, and adds what is left of d G dᵀ of each row to `total`.
+  func compensate(within ranges: inout ColumnRanges, addingTo total: inout [Double]) {
+    unsafe ranges.withGroups(of: factor.channels, by: group) { scales, zeroPoints in
+      addLosses(to: &total) { block, loss in
+        unsafe factor.order.withUnsafeBufferPointer { order in
+          unsafe sluice_compensate_block(
+            width, block.count, corner(of: block), count, order.baseAddress! + block.lowerBound,
+            columns.base, scales, zeroPoints, kernel, sums.base,
+            errors.base + block.lowerBound * width, codesBase, &loss)
+        }
+      }
+      for (place, channel) in factor.order.enumerated() {
+        unsafe (columns.base + Int(channel) * width)
+          .update(from: errors.base + place * width, count: width)
+      }
+      for _ in 0..<CompensatedTile.refinements {
+        for first in stride(from: 0, to: count, by: group) {
+          let offset = first / group * width
+          unsafe refine(first, scales + offset, zeroPoints + offset, &total)
+        }
+      }
+    }
+    takeOffDamping(columns, from: &total)
+  }
+
+  /// Runs `body` on every block of columns in the order of the factor, with what the columns before leave in `sums`.
+  private func addLosses(
+    to total: inout [Double], _ body: (_ block: Range<Int>, _ loss: inout [Float]) -> Void
+  ) {
+    for block in ranges(of: count, by: Self.block) {
+      let before = block.lowerBound
+      if before == 0 {
+        sums.fill(0)
+      } else {
+        unsafe Gemm.product(
+          transposeA: true, rows: block.count, columns: width, inner: before,
+          a: factor.matrix.base + before, aStride: count, b: errors.base, bStride: width,
+          c: sums.base, cStride: width)
+      }
+      var loss = [Float](repeating: 0, count: width)
+      body(block, &loss)
+      for row in 0..<width { total[row] += Double(loss[row]) }
+    }
+  }
+
+  /// One group, all others left as they are. `columns` holds the errors.
+  private func refine(
+    _ first: Int, _ scales: UnsafeMutablePointer<Float>, _ zeroPoints: UnsafePointer<Float>,
+    _ total: inout [Double]
+  ) {
+    let end = first + group
+    let corner = unsafe factor.corners.row(first)
+    // d G on the group's channels: G's rows left of its corner, the corner, G's columns below it.
+    unsafe Gemm.product(
+      rows: group, columns: width, inner: group, a: corner, aStride: group,
+      b: columns.base + first * width, bStride: width, c: sums.base, cStride: width)
+    if first > 0 {
+      unsafe Gemm.product(
+        rows: group, columns: width, inner: first, a: factor.matrix.row(first), aStride: count,
+        b: columns.base, bStride: width, add: true, c: sums.base, cStride: width)
+    }
+    if end < count {
+      unsafe Gemm.product(
+        transposeA: true, rows: group, columns: width, inner: count - end,
+        a: factor.matrix.row(end) + first, aStride: count, b: columns.base + end * width,
+        bStride: width, add: true, c: sums.base, cStride: width)
+    }
+    var change = [Float](repeating: 0, count: width)
+    unsafe sluice_refine_group(
+      width, group, corner, kernel, scales, zeroPoints, codesBase + first * width, sums.base,
+      columns.base + first * width, &change, work.base)
+    for row in 0..<width { total[row] += Double(change[row]) }
+  }
+
+  /// d (G + λI) dᵀ to d G dᵀ.
+  private func takeOffDamping(_ errors: Matrix, from total: inout [Double]) {
+    var squares = [Float](repeating: 0, count: width)
+    for column in 0..<count {
+      let row = unsafe errors.row(column)
+      for index in 0..<width { unsafe squares[index] += row[index] * row[index] }
+    }
+    for index in 0..<width { total[index] -= Double(factor.damping * squares[index]) }
+  }
+
+  /// R's corner of a block, upper triangular.
+  private func corner(of block: Range<Int>) -> UnsafePointer<Float> {
+    unsafe UnsafePointer(factor.matrix.row(block.lowerBound) + block.lowerBound)
+  }
+
+  private var codesBase: UnsafeMutablePointer<Int8> {
+    unsafe codes.bytes.baseAddress!.assumingMemoryBound(to: Int8.self)
+  }
+
+  func copyCodes(into result: inout QuantizedRows) {
+    for row in 0..<rows {
+      let start = row * result.columns + factor.channels.lowerBound
+      for column in 0..<count {
+        result.codes[start + column] = unsafe codesBase[column * width + row]
+      }
+    }
+  }
+}
+
+/// Scales and zero points of a tile, `[groups, width]` each.
+private struct ColumnRanges {
+  private let groups: Int
+  private let width: Int
+  private var scales: [Float]
+  private var zeroPoints: [Float]
+
+  /// Rows that are only there to fill a strip keep these.
+  init(groups: Int, width: Int) {
+    self.groups = groups
+    self.width = width
+    scales = [Float](repeating: 1, count: groups * width)
+    zeroPoints = [Float](repeating: 0, count: groups * width)
+  }
+
+  mutating func set(_ row: Int, to ranges: GroupRanges) {
+    for group in 0..<groups {
+      scales[group * width + row] = ranges.scales[group]
+      zeroPoints[group * width + row] = ranges.zeroPoints[group]
+    }
+  }
+
+  func copy(_ row: Int, into result: inout QuantizedRows) {
+    for group in 0..<groups {
+      result.scales[row * groups + group] = scales[group * width + row]
+      result.zeroPoints[row * groups + group] = Int8(zeroPoints[group * width + row])
+    }
+  }
+
+  /// From the group of the first of `channels` on.
+  mutating func withGroups(
+    of channels: Range<Int>, by group: Int,
+    _ body: (_ scales: UnsafeMutablePointer<Float>, _ zeroPoints: UnsafePointer<Float>) -> Void
+  ) {
+    let offset = channels.lowerBound / group * width
+    unsafe scales.withUnsafeMutableBufferPointer { scales in
+      unsafe zeroPoints.withUnsafeBufferPointer { zeroPoints in
+        unsafe body(scales.baseAddress! + offset, zeroPoints.baseAddress! + offset)
+      }
+    }
+  }
+}

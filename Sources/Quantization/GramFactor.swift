@@ -1,0 +1,114 @@
+// The Gram matrix of a Linear's input, factored for error-compensated rounding.
+
+internal import CKernels
+package import LinearAlgebra
+package import Tensors
+
+/// Why a Gram matrix could not be factored, however much its diagonal was raised.
+package struct NotPositiveDefinite: Error, Equatable {}
+
+/// G + λI = R Rᵀ of some channels, in the order in which they are rounded: falling E[x²], so that those that matter most
+/// have most others left to make up for them.
+///
+/// d (G + λI) dᵀ = |d R|² for the rounding errors d of a row. R takes the place that the inverse's factor has in the
+/// paper: entry j of d R holds what is left of the error when column j has made up for the ones before.
+/// Source: Frantar et al., GPTQ (arXiv:2210.17323); its order of columns and damping as in the authors' code.
+package final class GramFactor: @unchecked Sendable {
+  /// Of the activation.
+  package let channels: Range<Int>
+  /// The channel, from the first of `channels`, that is rounded at each place.
+  let order: [UInt32]
+  /// `[n, n]`: above the diagonal and on it R, in `order`; below it G, in the order of the channels.
+  let matrix: Matrix
+  /// Of G.
+  let diagonal: [Float]
+  /// `[n, group]`: the blocks of G + λI on its diagonal, one a group.
+  let corners: Matrix
+  let damping: Float
+  /// λ over the mean of the diagonal: what was asked for, or what it took.
+  package let dampening: Double
+
+  /// The most that is added, in means of the diagonal.
+  private static let mostDampening = 1.0
+
+  /// - Parameters:
+  ///   - gram: xᵀ x / T, symmetric; it becomes part of this object.
+  ///   - dampening: λ over the mean of the diagonal; ten times as much where that is too little.
+  package init(
+    _ gram: consuming Matrix, channels: Range<Int>, groupSize: Int, dampening: Double,
+    workers: Workers
+  ) throws(NotPositiveDefinite) {
+    let n = gram.rows
+    precondition(gram.columns == n && channels.count == n && n % groupSize == 0, "another Gram")
+    let diagonal = (0..<n).map { unsafe gram.base[$0 * n + $0] }
+    let mean = diagonal.reduce(0.0) { $0 + Double($1) } / Double(n)
+    guard mean > 0, mean.isFinite else { throw NotPositiveDefinite() }
+    let order = diagonal.indices.sorted {
+      diagonal[$0] != diagonal[$1] ? diagonal[$0] > diagonal[$1] : $0 < $1
+    }.map { UInt32($0) }
+    var share = dampening
+    while true {
+      Self.arrange(gram, by: order, diagonal: diagonal, damping: Float(share * mean), workers)
+      if UpperFactor.factor(gram, workers: workers) { break }
+      share *= 10
+      if share > Self.mostDampening { throw NotPositiveDefinite() }
+    }
+    let damping = Float(share * mean)
+    corners = Self.corners(gram, diagonal, groupSize: groupSize, damping: damping, workers)
+    matrix = gram
+    self.channels = channels
+    self.order = order
+    self.diagonal = diagonal
+    self.damping = damping
+    self.dampening = share
+  }
+
+  /// Writes G + λI in `order` on and above the diagonal, from what stands below it.
+  private static func arrange(
+    _ gram: Matrix, by order: [UInt32], diagonal: [Float], damping: Float, _ workers: Workers
+  ) {
+    let n = gram.rows
+    let parts = ranges(of: n, by: 64)
+    workers.forEach(parts.count) { index in
+      for row in parts[index] {
+        let first = Int(order[row])
+        let to = unsafe gram.row(row)
+        unsafe to[row] = diagonal[first] + damping
+        for column in row + 1..<max(n, row + 1) {
+          let second = Int(order[column])
+          unsafe to[column] = gram.base[max(first, second) * n + min(first, second)]
+        }
+      }
+    }
+  }
+
+  private static func corners(
+    _ gram: Matrix, _ diagonal: [Float], groupSize: Int, damping: Float, _ workers: Workers
+  ) -> Matrix {
+    let result = workers.matrix("corners of a factor", rows: gram.rows, columns: groupSize)
+    for row in 0..<gram.rows {
+      let start = row / groupSize * groupSize
+      let to = unsafe result.row(row)
+      for column in 0..<groupSize {
+        let other = start + column
+        unsafe to[column] =
+          other == row
+          ? diagonal[row] + damping : gram.row(max(row, other))[min(row, other)]
+      }
+    }
+    return result
+  }
+}
+
+/// The factors of all channels that a Linear reads; wide activations are cut.
+package struct GramFactors: Sendable {
+  package let parts: [GramFactor]
+
+  package init(_ parts: [GramFactor]) { self.parts = parts }
+
+  /// Of all channels, `[in]`.
+  var moments: [Float] { parts.flatMap(\.diagonal) }
+
+  /// The largest share that had to be added to a diagonal.
+  package var dampening: Double { parts.map(\.dampening).max() ?? 0 }
+}

@@ -1,0 +1,100 @@
+// Codes, scales and zero points for rows of a weight, and the ways of filling them that look at one row alone.
+
+internal import CKernels
+
+/// Some rows of a rounded weight, before packing.
+package struct QuantizedRows: Sendable {
+  package let rows: Int
+  package let columns: Int
+  /// Groups of a row.
+  package let groups: Int
+  /// `[rows, columns]`, in `-2^(bits-1) ..< 2^(bits-1)`.
+  package internal(set) var codes: [Int8]
+  /// `[rows, groups]`, already rounded to the type they are stored in.
+  package internal(set) var scales: [Float]
+  /// `[rows, groups]`; zero in symmetric schemes.
+  package internal(set) var zeroPoints: [Int8]
+  package internal(set) var errors = RoundingErrors()
+
+  init(rows: Int, columns: Int, groupSize: Int) {
+    self.rows = rows
+    self.columns = columns
+    groups = columns / groupSize
+    codes = [Int8](repeating: 0, count: rows * columns)
+    scales = [Float](repeating: 0, count: rows * groups)
+    zeroPoints = [Int8](repeating: 0, count: rows * groups)
+  }
+
+  /// To nearest, within the whole range of each group.
+  mutating func round(
+    _ row: Int, _ weights: UnsafePointer<Float>, by rounding: sluice_rounding
+  ) {
+    let (columns, groups) = (columns, groups)
+    unsafe codes.withUnsafeMutableBufferPointer { codes in
+      unsafe scales.withUnsafeMutableBufferPointer { scales in
+        unsafe zeroPoints.withUnsafeMutableBufferPointer { zeroPoints in
+          _ = unsafe sluice_quantize_row(
+            weights, columns, rounding, codes.baseAddress! + row * columns,
+            scales.baseAddress! + row * groups, zeroPoints.baseAddress! + row * groups)
+        }
+      }
+    }
+  }
+
+  /// To nearest, within the ranges that make the sum of `moments` times squared errors least.
+  ///
+  /// - Parameter moments: E[x²], `[columns]`.
+  mutating func clip(
+    _ row: Int, _ weights: UnsafePointer<Float>, weighted moments: [Float],
+    by rounding: sluice_rounding
+  ) {
+    var ranges = GroupRanges(groups: groups)
+    func error(_ codes: inout [Int8]) -> Double {
+      var change = [Float](repeating: 0, count: columns)
+      unsafe sluice_round_within(
+        weights, columns, rounding, ranges.scales, ranges.zeroPoints, &codes, &change)
+      return unsafe sluice_weighted_squares(change, moments, columns)
+    }
+    var codes = [Int8](repeating: 0, count: columns)
+    unsafe ranges.takeWhole(weights, columns: columns, by: rounding)
+    let plain = error(&codes)
+    unsafe ranges.takeClipped(weights, weighted: moments, columns: columns, by: rounding)
+    if errors.choose(error(&codes), nearest: plain) {
+      set(row, codes: codes, ranges: ranges)
+    } else {
+      unsafe round(row, weights, by: rounding)
+    }
+  }
+
+  private mutating func set(_ row: Int, codes: [Int8], ranges: GroupRanges) {
+    self.codes.replaceSubrange(row * columns..<(row + 1) * columns, with: codes)
+    for group in 0..<groups {
+      scales[row * groups + group] = ranges.scales[group]
+      zeroPoints[row * groups + group] = Int8(ranges.zeroPoints[group])
+    }
+  }
+}
+
+/// Scales and zero points of the groups of one row.
+struct GroupRanges {
+  private(set) var scales: [Float]
+  private(set) var zeroPoints: [Float]
+
+  init(groups: Int) {
+    scales = [Float](repeating: 0, count: groups)
+    zeroPoints = scales
+  }
+
+  mutating func takeWhole(
+    _ weights: UnsafePointer<Float>, columns: Int, by rounding: sluice_rounding
+  ) {
+    unsafe sluice_group_ranges(weights, columns, rounding, &scales, &zeroPoints)
+  }
+
+  mutating func takeClipped(
+    _ weights: UnsafePointer<Float>, weighted moments: [Float], columns: Int,
+    by rounding: sluice_rounding
+  ) {
+    unsafe sluice_clipped_ranges(weights, moments, columns, rounding, &scales, &zeroPoints)
+  }
+}

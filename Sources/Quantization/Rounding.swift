@@ -1,0 +1,113 @@
+// The ways of rounding a weight: to nearest, within clipped ranges, or with errors compensated.
+
+internal import CKernels
+package import LinearAlgebra
+package import Tensors
+
+/// How weights become codes.
+package enum RoundingMethod: String, Sendable, CaseIterable {
+  /// Group ranges from the smallest and largest weight, each weight by itself.
+  case nearest
+  /// Group ranges from a search, each weight by itself.
+  case clip
+  /// Group ranges from a search, and later weights make up for the errors of earlier ones.
+  case compensated
+
+  /// Whether it asks for Gram matrices of the activations.
+  package var needsGram: Bool { self == .compensated }
+  /// Whether it asks for statistics of the activations at all.
+  package var needsStatistics: Bool { self != .nearest }
+}
+
+/// A method of rounding with what it knows of the activation that the weight meets.
+package enum Rounding: Sendable {
+  case nearest
+  /// E[x²] of each input channel.
+  case clip([Float])
+  case compensated(GramFactors)
+
+  /// Rows that one task rounds; whole words of zero points at any number of bits.
+  package var tileRows: Int {
+    if case .compensated = self { CompensatedTile.largestRows } else { 64 }
+  }
+}
+
+extension Rounding {
+  package static let compensatedRows = CompensatedTile.largestRows
+
+  /// What error-compensated rounding of a Linear holds on each thread beside its decoded rows, in bytes by buffer.
+  package static func compensationBuffers(rows: Int, channels: Int) -> [Int] {
+    let widest = ActivationStatistics.gramRanges(channels).map(\.count).max() ?? 0
+    let elements = CompensatedTile.elements(rows: rows, channels: widest)
+    return [4 * elements, 4 * elements, elements, 4 * CompensatedTile.sums(rows: rows)]
+  }
+
+  /// Of error-compensated rounding: its products, two to measure and to compensate and two for each refinement.
+  package static func compensationOperations(rows: Int, channels: Int) -> Double {
+    ActivationStatistics.gramOperations(channels: channels) * Double(rows)
+      * Double(2 + 2 * CompensatedTile.refinements)
+  }
+}
+
+/// What rounding did to a Linear's output: mean squares per token, summed over rows of the weight.
+package struct RoundingErrors: Sendable, Equatable {
+  /// tr(D G Dᵀ) of what was chosen; of `clip`, its diagonal alone.
+  package var chosen = 0.0
+  /// The same of rounding to nearest.
+  package var nearest = 0.0
+  /// Rows that are rounded to nearest, because nothing was better.
+  package var nearestRows = 0
+  package var rows = 0
+
+  package init() {}
+
+  package mutating func add(_ other: RoundingErrors) {
+    chosen += other.chosen
+    nearest += other.nearest
+    nearestRows += other.nearestRows
+    rows += other.rows
+  }
+
+  /// Chooses for one row.
+  ///
+  /// - Returns: whether the candidate is better than rounding to nearest.
+  mutating func choose(_ candidate: Double, nearest plain: Double) -> Bool {
+    let isBetter = candidate < plain
+    rows += 1
+    nearestRows += isBetter ? 0 : 1
+    chosen += isBetter ? candidate : plain
+    nearest += plain
+    return isBetter
+  }
+}
+
+extension QuantScheme {
+  /// Rounds rows of `weight`.
+  ///
+  /// - Parameter dtype: the type of the stored weight, which its scales share.
+  /// - Throws: `NonFiniteWeight` at the first NaN or infinity.
+  package func round(
+    _ weight: any WeightRows, rows: Range<Int>, dtype: DType, by rounding: Rounding = .nearest,
+    from budget: MemoryBudget = Matrix.unlimited
+  ) throws(NonFiniteWeight) -> QuantizedRows {
+    let values = weight.matrix(rows, from: budget)
+    let bad = unsafe sluice_first_nonfinite(values.base, values.count)
+    if bad < values.count {
+      throw NonFiniteWeight(
+        row: rows.lowerBound + bad / values.columns, column: bad % values.columns)
+    }
+    var result = QuantizedRows(rows: values.rows, columns: values.columns, groupSize: groupSize)
+    let kernel = self.rounding(for: dtype)
+    switch rounding {
+    case .nearest:
+      for row in 0..<values.rows { unsafe result.round(row, values.row(row), by: kernel) }
+    case .clip(let moments):
+      for row in 0..<values.rows {
+        unsafe result.clip(row, values.row(row), weighted: moments, by: kernel)
+      }
+    case .compensated(let factors):
+      CompensatedTile(values, by: kernel, from: budget).round(under: factors, into: &result)
+    }
+    return result
+  }
+}

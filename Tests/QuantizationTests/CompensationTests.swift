@@ -1,0 +1,298 @@
+// Error-compensated rounding: against the peer's GPTQ, and its errors against sums in Double.
+
+import CKernels
+import LinearAlgebra
+import Quantization
+import Safetensors
+import Tensors
+import Testing
+import TestSupport
+
+@Suite struct CompensationTests {
+  private let workers = Workers(threads: 2)
+
+  /// What codes stand for.
+  private func dequantized(_ rows: QuantizedRows, group: Int) -> [Float] {
+    rows.codes.indices.map { index in
+      let (row, column) = (index / rows.columns, index % rows.columns)
+      let place = row * rows.groups + column / group
+      return Float(Int(rows.codes[index]) - Int(rows.zeroPoints[place])) * rows.scales[place]
+    }
+  }
+
+  /// tr(D G Dᵀ) of some channels, in Double.
+  private func error(
+    _ found: [Float], _ weight: Matrix, _ gram: Matrix, channels: Range<Int>? = nil
+  ) -> Double {
+    let channels = channels ?? 0..<weight.columns
+    var sum = 0.0
+    for row in 0..<weight.rows {
+      let change = channels.map {
+        unsafe Double(found[row * weight.columns + $0]) - Double(weight.row(row)[$0])
+      }
+      for i in change.indices {
+        for j in change.indices { sum += unsafe change[i] * change[j] * Double(gram.row(i)[j]) }
+      }
+    }
+    return sum
+  }
+
+  /// An activation with loud channels that go together, and its statistics.
+  private func statistics(_ channels: Int, tokens: Int, seed: UInt64) -> ActivationStatistics {
+    var generator = SeededGenerator(seed: seed)
+    let x = generator.matrix(tokens, channels)
+    for row in 0..<tokens {
+      for channel in 0..<channels {
+        let loud: Float = channel % 17 == 0 ? 6 : 1
+        unsafe x.row(row)[channel] =
+          loud * (x.row(row)[channel] + 0.7 * x.row(row)[channel / 8 * 8])
+      }
+    }
+    let result = ActivationStatistics(channels: channels, withGram: true)
+    result.add(x, workers: workers)
+    return result
+  }
+
+  private func rounding(
+    _ statistics: ActivationStatistics, group: Int, scale: [Float]? = nil,
+    dampening: Double = 0.005
+  ) throws -> Rounding {
+    .compensated(
+      try statistics.factors(
+        smoothedBy: scale, groupSize: group, dampening: dampening, workers: workers))
+  }
+
+  // MARK: The peer
+
+  /// One block of the kernel, within the peer's ranges, and without refinement.
+  @Test(arguments: ["symmetric", "asymmetric"])
+  func withinTheSameRangesCodesAreThePeers(name: String) throws {
+    let file = try SafetensorsFile(path: fixturePath("gptq/\(name).safetensors"))
+    let (rows, columns, group) = (48, 160, 32)
+    let weight = try file.matrix("weight", columns: columns)
+    let gram = try file.matrix("gram", columns: columns)
+    let peer = try file.floats("result")
+    let diagonal = (0..<columns).map { unsafe gram.row($0)[$0] }
+    let order = diagonal.indices.sorted { diagonal[$0] > diagonal[$1] }
+    let damping = 0.01 * diagonal.reduce(0, +) / Float(columns)
+    let factor = Matrix(rows: columns, columns: columns)
+    for i in 0..<columns {
+      for j in 0..<columns {
+        unsafe factor.row(i)[j] = gram.row(order[i])[order[j]] + (i == j ? damping : 0)
+      }
+    }
+    #expect(UpperFactor.factor(factor, workers: workers))
+    let width = Int(SLUICE_TILE_STRIP)
+    func byColumns(_ values: [Float], _ count: Int, filler: Float) -> [Float] {
+      (0..<count * width).map { index in
+        index % width < rows ? values[index % width * count + index / width] : filler
+      }
+    }
+    let scales = byColumns(try file.floats("scale"), columns / group, filler: 1)
+    let zeros = byColumns(try file.floats("zero_point"), columns / group, filler: 0)
+    let w = byColumns(weight.values, columns, filler: 0)
+    var sums = [Float](repeating: 0, count: columns * width)
+    var errors = sums
+    var codes = [Int8](repeating: 0, count: columns * width)
+    var loss = [Float](repeating: 0, count: width)
+    unsafe sluice_compensate_block(
+      width, columns, factor.base, columns, order.map(UInt32.init), w, scales, zeros,
+      sluice_rounding(
+        bits: 4, group: Int32(group), symmetric: name == "symmetric" ? 1 : 0,
+        scale_type: Int32(SLUICE_SCALE_F32)), &sums, &errors, &codes, &loss)
+    let found = (0..<rows * columns).map { index in
+      let (row, column) = (index / columns, index % columns)
+      let place = column / group * width + row
+      return (Float(codes[column * width + row]) - zeros[place]) * scales[place]
+    }
+    // A quotient beside a tie falls to the other side now and then, and what follows with it.
+    let different = zip(found, peer).count { abs($0 - $1) > 1e-4 * abs($1) + 1e-6 }
+    #expect(different < rows * columns / 100)
+    let (ours, theirs) = (error(found, weight, gram), error(peer, weight, gram))
+    #expect(abs(ours - theirs) < 0.01 * theirs)
+    // The kernel's own account, damping included.
+    let damped = zip(found, weight.values).reduce(ours) {
+      $0 + Double(damping) * Double($1.0 - $1.1) * Double($1.0 - $1.1)
+    }
+    let told = loss[..<rows].reduce(0.0) { $0 + Double($1) }
+    #expect(abs(told - damped) < 1e-3 * damped)
+  }
+
+  @Test(arguments: ["symmetric", "asymmetric"])
+  func clippedAndRefinedItIsBetterThanThePeer(name: String) throws {
+    let file = try SafetensorsFile(path: fixturePath("gptq/\(name).safetensors"))
+    let weight = try file.matrix("weight", columns: 160)
+    let gram = try file.matrix("gram", columns: 160)
+    let factor = try GramFactor(
+      gram.prefix(160), channels: 0..<160, groupSize: 32, dampening: 0.01, workers: workers)
+    let scheme = QuantScheme(bits: 4, groupSize: 32, isSymmetric: name == "symmetric")
+    let rounded = try scheme.round(
+      weight, rows: 0..<48, dtype: .f32, by: .compensated(GramFactors([factor])))
+    let ours = error(dequantized(rounded, group: 32), weight, gram)
+    #expect(ours < 0.9 * error(try file.floats("result"), weight, gram))
+  }
+
+  // MARK: Its own account
+
+  @Test(arguments: QuantScheme.Preset.allCases, [1, 63, 64, 100])
+  func errorsAreWhatTheCodesMake(preset: QuantScheme.Preset, rows: Int) throws {
+    let scheme = QuantScheme(preset, groupSize: 32)
+    var generator = SeededGenerator(seed: UInt64(rows))
+    let weight = generator.matrix(rows, 288)
+    let input = statistics(288, tokens: 500, seed: 5)
+    let gram = try #require(input.grams().first).prefix(288)
+    for dtype in [DType.f32, .bf16] {
+      let plain = try scheme.round(weight, rows: 0..<rows, dtype: dtype)
+      let again = statistics(288, tokens: 500, seed: 5)
+      let rounded = try scheme.round(
+        weight, rows: 0..<rows, dtype: dtype, by: rounding(again, group: 32))
+      let (found, nearest) = (
+        error(dequantized(rounded, group: 32), weight, gram),
+        error(dequantized(plain, group: 32), weight, gram)
+      )
+      #expect(rounded.errors.rows == rows)
+      #expect(abs(rounded.errors.nearest - nearest) < 1e-3 * nearest)
+      #expect(abs(rounded.errors.chosen - found) < 1e-3 * nearest)
+      #expect(found < (preset == .w8a16 ? 0.9 : 0.6) * nearest)
+      #expect(rounded.scales.allSatisfy { $0 > 0 && $0.isFinite && dtype.rounded([$0]) == [$0] })
+    }
+  }
+
+  @Test func smoothingDividesTheInput() throws {
+    var generator = SeededGenerator(seed: 21)
+    let weight = generator.matrix(64, 96)
+    let scale = generator.floats(96).map { 1.5 + $0 }
+    let gram = try #require(statistics(96, tokens: 300, seed: 6).grams().first).prefix(96)
+    for row in 0..<96 {
+      for column in 0..<96 { unsafe gram.row(row)[column] /= scale[row] * scale[column] }
+    }
+    let rounded = try QuantScheme(.w4a16, groupSize: 32).round(
+      weight, rows: 0..<64, dtype: .f32,
+      by: rounding(statistics(96, tokens: 300, seed: 6), group: 32, scale: scale))
+    let found = error(dequantized(rounded, group: 32), weight, gram)
+    #expect(abs(rounded.errors.chosen - found) < 1e-3 * found)
+  }
+
+  @Test func partsOfAWideInputAreRoundedEachForItself() throws {
+    var generator = SeededGenerator(seed: 22)
+    let weight = generator.matrix(40, 192)
+    let parts = [0..<64, 64..<192]
+    let grams = try parts.map {
+      try #require(statistics($0.count, tokens: 300, seed: UInt64($0.count)).grams().first)
+    }
+    let factors = try zip(grams, parts).map { gram, channels in
+      try GramFactor(
+        gram.prefix(gram.rows), channels: channels, groupSize: 32, dampening: 0.01,
+        workers: workers)
+    }
+    let rounded = try QuantScheme(.w4a16, groupSize: 32).round(
+      weight, rows: 0..<40, dtype: .f32, by: .compensated(GramFactors(factors)))
+    let values = dequantized(rounded, group: 32)
+    let found = zip(grams, parts).reduce(0) { $0 + error(values, weight, $1.0, channels: $1.1) }
+    #expect(abs(rounded.errors.chosen - found) < 1e-3 * found)
+    #expect(found < 0.7 * rounded.errors.nearest)
+  }
+
+  @Test(arguments: [RoundingMethod.clip, .compensated])
+  func noRowIsWorseThanToNearest(method: RoundingMethod) throws {
+    var generator = SeededGenerator(seed: 23)
+    let weight = generator.matrix(40, 64)
+    // Rows that plain rounding keeps as they are.
+    for row in 0..<10 {
+      for column in 0..<64 {
+        unsafe weight.row(row)[column] = column % 32 == 0 ? 7.5 : Float(column % 15 - 7)
+      }
+    }
+    let input = statistics(64, tokens: 200, seed: 7)
+    let scheme = QuantScheme(.w4a16, groupSize: 32)
+    let rounded = try scheme.round(
+      weight, rows: 0..<40, dtype: .f32,
+      by: method == .clip ? .clip(input.meanSquare) : rounding(input, group: 32))
+    let plain = try scheme.round(weight, rows: 0..<40, dtype: .f32)
+    #expect(rounded.errors.chosen <= rounded.errors.nearest)
+    let kept = (0..<40).count {
+      rounded.codes[$0 * 64..<($0 + 1) * 64] == plain.codes[$0 * 64..<($0 + 1) * 64]
+    }
+    #expect(kept >= rounded.errors.nearestRows)
+  }
+
+  // MARK: Inputs that go wrong
+
+  @Test func aDeadChannelIsRoundedByItself() throws {
+    var generator = SeededGenerator(seed: 24)
+    let (weight, x) = (generator.matrix(70, 64), generator.matrix(90, 64))
+    let input = ActivationStatistics(channels: 64, withGram: true)
+    for row in 0..<90 { unsafe x.row(row)[9] = 0 }
+    input.add(x, workers: workers)
+    let rounded = try QuantScheme(.w4a16, groupSize: 32).round(
+      weight, rows: 0..<70, dtype: .bf16, by: rounding(input, group: 32))
+    let values = dequantized(rounded, group: 32)
+    for row in 0..<70 {
+      let scale = rounded.scales[row * 2]
+      let wanted = unsafe weight.row(row)[9]
+      let clipped = min(max(wanted, -8 * scale), 7 * scale)
+      #expect(abs(values[row * 64 + 9] - clipped) <= 0.5001 * scale)
+    }
+  }
+
+  /// Three tokens, 64 channels: the Gram matrix alone has no factor.
+  @Test func fewTokensAreEnough() throws {
+    let input = statistics(64, tokens: 3, seed: 8)
+    var generator = SeededGenerator(seed: 25)
+    let weight = generator.matrix(64, 64)
+    let rounded = try QuantScheme(.w4a16, groupSize: 32).round(
+      weight, rows: 0..<64, dtype: .bf16, by: rounding(input, group: 32))
+    #expect(rounded.errors.chosen < 0.2 * rounded.errors.nearest)
+  }
+
+  @Test func theDiagonalIsRaisedUntilThereIsAFactor() throws {
+    // An eigenvalue of -0.05 times the mean of the diagonal.
+    let gram = Matrix(zeros: 32, 32)
+    for index in 0..<32 { unsafe gram.row(index)[index] = 1 }
+    unsafe gram.row(3)[20] = 1.05
+    unsafe gram.row(20)[3] = 1.05
+    let factor = try GramFactor(
+      gram, channels: 0..<32, groupSize: 32, dampening: 0.001, workers: workers)
+    #expect(factor.dampening == 0.1)
+  }
+
+  @Test func whatCannotBeFactoredIsSaid() {
+    for bad in [Float(0), .nan, .infinity] {
+      let gram = Matrix(zeros: 32, 32)
+      for index in 0..<32 { unsafe gram.row(index)[index] = bad }
+      #expect(throws: NotPositiveDefinite.self) {
+        try GramFactor(gram, channels: 0..<32, groupSize: 32, dampening: 0.01, workers: workers)
+      }
+    }
+    let far = Matrix(zeros: 32, 32)
+    for index in 0..<32 { unsafe far.row(index)[index] = 1 }
+    unsafe far.row(1)[0] = 100
+    unsafe far.row(0)[1] = 100
+    #expect(throws: NotPositiveDefinite.self) {
+      try GramFactor(far, channels: 0..<32, groupSize: 32, dampening: 0.01, workers: workers)
+    }
+  }
+
+  @Test func aNonFiniteWeightIsNamed() throws {
+    var generator = SeededGenerator(seed: 26)
+    let weight = generator.matrix(11, 64)
+    unsafe weight.row(6)[40] = .nan
+    let rounding = try rounding(statistics(64, tokens: 80, seed: 9), group: 32)
+    #expect(throws: NonFiniteWeight(row: 6, column: 40)) {
+      try QuantScheme(.w4a16, groupSize: 32).round(weight, rows: 3..<11, dtype: .bf16, by: rounding)
+    }
+  }
+
+  // MARK: Experts
+
+  @Test func weightsOfTokensFollowTheRouter() {
+    let routed = [(token: 1, weight: Float(0.5)), (token: 3, weight: 2)]
+    #expect(ExpertWeighting.all.weights(tokens: 4, routed: routed, meanSquare: 1) == nil)
+    #expect(
+      ExpertWeighting.routed.weights(tokens: 4, routed: routed, meanSquare: 1) == [0, 0.25, 0, 4])
+    #expect(
+      ExpertWeighting.blend.weights(tokens: 4, routed: routed, meanSquare: 2.5)
+        == [0.25, 0.5, 0.25, 4.25])
+    #expect(ExpertWeighting.routed.weights(tokens: 4, routed: [], meanSquare: 0) == nil)
+  }
+}
