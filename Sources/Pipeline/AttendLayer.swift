@@ -57,7 +57,7 @@ extension QuantizeModel {
         }
       }
       for writer in writers { try finishStates(writer) }
-      if smoothings.contains(where: { $0.tap == .mlpInput }) { try warnOfUnrouted(layer) }
+      try noteRouting(layer, warns: smoothings.contains { $0.tap == .mlpInput })
     }
 
     var applied: [AppliedSmoothing] = []
@@ -87,9 +87,14 @@ extension QuantizeModel {
       workers: workers, tap: tap)
   }
 
-  private func warnOfUnrouted(_ layer: LayerSpec) throws {
+  /// No commit lies between the last block of a layer and the end of this step: the line is written once.
+  private func noteRouting(_ layer: LayerSpec, warns: Bool) throws {
+    if layer.mlp.router == nil { return }
     let routed = try routedTokens(layer)
+    try choices.add(routing: routed, layer: layer.index)
     let experts = routed.indices.filter { routed[$0] == 0 }
-    if !experts.isEmpty { report(.warning(.unroutedExperts(layer: layer.index, experts: experts))) }
+    if warns, !experts.isEmpty {
+      report(.warning(.unroutedExperts(layer: layer.index, experts: experts)))
+    }
   }
 }
