@@ -9,16 +9,12 @@ internal import SystemIO
 package enum RunReportError: Error, CustomStringConvertible, Equatable {
   case stillRunning(output: String)
   case noFile(path: String)
-  case notWritable(path: String, folder: String)
 
   package var description: String {
     switch self {
     case .stillRunning(let output):
       "\(output): a run is writing there; name a file with --output PATH, or wait for its end"
     case .noFile(let path): "\(path): not a file; name one to write the report to"
-    case .notWritable(let path, let folder):
-      "\(path): \(FileSystem.isFolder(folder) ? "\(folder) cannot be written to" : "there is no folder \(folder)"); "
-        + "choose another place for the report"
     }
   }
 }
@@ -74,16 +70,16 @@ package struct RunReport: Sendable {
   /// Refuses a place that a report cannot be written to, before days of work.
   ///
   /// - Parameter output: a folder that will be there by then.
-  package static func check(_ path: String, output: String) throws(RunReportError) {
+  package static func check(_ path: String, output: String) throws {
+    if path.isEmpty || path.hasSuffix("/")
+      || FileSystem.exists(path) && !FileSystem.isFile(path)
+    {
+      throw RunReportError.noFile(path: path)
+    }
     let folder = FileSystem.parent(path)
-    let isOutput = FileSystem.resolved(folder) == FileSystem.resolved(output)
-    if path.hasSuffix("/") || FileSystem.exists(path) && !FileSystem.isFile(path) {
-      throw .noFile(path: path)
-    }
-    let existing = isOutput ? FileSystem.existing(folder) : folder
-    if !FileSystem.isFolder(existing) || !FileSystem.isWritable(existing) {
-      throw .notWritable(path: path, folder: folder)
-    }
+    let isToCome =
+      !FileSystem.exists(folder) && FileSystem.resolved(folder) == FileSystem.resolved(output)
+    if !isToCome { try checkReplaceable(path) }
   }
 }
 

@@ -80,6 +80,11 @@ package struct SmoothingChoice: Sendable, Equatable {
 package struct LayerRouting: Sendable, Equatable {
   package let layer: Int
   package let tokens: [Int]
+
+  package init(layer: Int, tokens: [Int]) {
+    self.layer = layer
+    self.tokens = tokens
+  }
 }
 
 /// All lines of a journal, by what they speak of, in their order.

@@ -46,7 +46,7 @@ extension Report {
       let summary = ErrorSummary(linears)
       let byLayer = Dictionary(grouping: linears, by: \.layer).mapValues { ErrorSummary($0).chosen }
       var cells: [Cell] = [
-        .text("<code>\(kind)</code>"), .number(whole(summary.linears)),
+        .text(code(kind)), .extra(number: whole(summary.linears)),
         .number(summary.nearest.map(percent)), .number(summary.chosen.map(percent)),
         .number(summary.left.map(percent)), .text("\(bar(summary.left))"),
         .extra(
@@ -56,7 +56,7 @@ extension Report {
       return cells
     }
     var heads: [Cell] = [
-      .text("Linear"), .number("count"), .number("nearest"), .number("written"), .number("left"),
+      .text("Linear"), .extra(number: "count"), .number("nearest"), .number("written"), .number("left"),
       .text("<span class=\"hidden\">left, as a bar</span>"), .extra("by layer"),
     ]
     if hasRows { heads.append(.extra("rows won \(rowKeys)")) }
@@ -93,7 +93,7 @@ extension Report {
   private var worstTable: HTML {
     let rows = worstLinears(Self.listed).map { linear -> [Cell] in
       [
-        .text("<code>\(linear.name.text)</code>"),
+        .text(code(linear.name.text)),
         .number(linear.relative.map { percent($0.nearest) }),
         .number(linear.relative.map { percent($0.chosen) }),
       ]
@@ -158,20 +158,20 @@ extension Report {
       let byLayer = Dictionary(grouping: smoothings, by: \.layer)
         .mapValues { SmoothingSummary($0).left }
       return [
-        .text("<code>\(kind)</code>"), .number(whole(summary.smoothings)),
-        .number(summary.left.map(percent)), .text("\(bar(summary.left))"),
+        .text(code(kind)), .extra(number: whole(summary.smoothings)),
+        .number(summary.left.map(percent)), .extra("\(bar(summary.left))"),
         .extra(
           "\(sparkline(layers.map { byLayer[$0] ?? nil }, style: "after", summary: "error left by layer"))"),
-        .number(summary.meanExponent.map(figure)),
+        .extra(number: summary.meanExponent.map(figure)),
         .text("\(exponentHistogram(summary, step: step))<span class=\"ends\"><i>0</i><i>1</i></span>"),
       ]
     }
     return table(
       "Smoothings by producer",
       [
-        .text("Producer"), .number("count"), .number("left"),
-        .text("<span class=\"hidden\">left, as a bar</span>"), .extra("by layer"),
-        .number("mean exponent"), .text("exponents chosen"),
+        .text("Producer"), .extra(number: "count"), .number("left"),
+        .extra("<span class=\"hidden\">left, as a bar</span>"), .extra("by layer"),
+        .extra(number: "mean exponent"), .text("exponents chosen"),
       ], rows)
   }
 }

@@ -43,6 +43,15 @@ private func escaped(_ text: String) -> String {
   return result
 }
 
+/// The name of a module, which may be broken at its dots.
+func code(_ name: String) -> HTML {
+  let parts = name.split(separator: ".", omittingEmptySubsequences: false)
+  let pieces = parts.enumerated().map { index, part -> HTML in
+    index == 0 ? "\(String(part))" : ".<wbr>\(String(part))"
+  }
+  return "<code>\(pieces)</code>"
+}
+
 /// A cell's text, and how it is set.
 struct Cell {
   let content: HTML

@@ -60,6 +60,7 @@ func duration(_ seconds: Double) -> String {
   if total >= 86400 { return pair(total / 86400, "d", total % 86400 / 3600, "h") }
   if total >= 3600 { return pair(total / 3600, "h", total % 3600 / 60, "min") }
   if total >= 60 { return pair(total / 60, "min", total % 60, "s") }
+  if seconds > 0, seconds < 0.05 { return "< 0.1\(thinSpace)s" }
   return (seconds < 10 ? "\((seconds * 10).rounded() / 10)" : "\(total)") + thinSpace + "s"
 }
 

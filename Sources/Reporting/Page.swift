@@ -43,7 +43,7 @@ extension Report {
     <p class="eyebrow">Quantization report</p>
     <h1>\(title)</h1>
     <p class="lead">\(lead)</p>
-    \(unfinished)<dl class="tiles">
+    \(unfinished)<dl class="tiles" style="--columns:\(tiles.count <= 4 ? tiles.count : (tiles.count + 1) / 2)">
     \(tiles)</dl>
     </header>
 

@@ -116,7 +116,7 @@ struct LayerPlot {
 
 /// Some of the numbers along an axis, as many as can be read on a small screen.
 func axisNames(_ numbers: [Int], extent: Int, side: HTML, most: Int = 9) -> [HTML] {
-  let step = [1, 2, 5, 10, 20, 50, 100, 200, 500].first { extent / $0 < most } ?? 1000
+  let step = [1, 2, 5, 10, 20, 50, 100, 200, 500].first { extent <= $0 * most } ?? 1000
   return numbers.enumerated().filter { $0.element % step == 0 }.map { index, number in
     let place = coordinate(100 * (Double(index) + 0.5) / Double(max(1, extent)))
     return "<span style=\"\(side):\(place)%\">\(number)</span>"

@@ -41,7 +41,7 @@ let styleSheet: HTML = """
   .banner { margin: 1.25rem 0 0; padding: .7rem 1rem; border-left: 4px solid var(--load1); background: var(--raised); }
   .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 
-  .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: 1.25rem 1.5rem;
+  .tiles { display: grid; grid-template-columns: repeat(var(--columns), minmax(0, 1fr)); gap: 1.5rem;
     margin: 1.75rem 0 0; }
   .tiles div { border-top: 2px solid var(--ink); padding-top: .45rem; }
   .tiles dt { font-size: .8125rem; color: var(--muted); }
@@ -59,8 +59,7 @@ let styleSheet: HTML = """
   tbody th small { display: block; line-height: 1.3; }
   .n { text-align: right; white-space: nowrap; }
   td:has(> .bar), td:has(> .spark) { min-width: 6.5rem; }
-  table code { white-space: nowrap; }
-  details table code { white-space: normal; }
+  table code { overflow-wrap: normal; }
 
   .bar { position: relative; display: block; height: .6rem; min-width: 5.5rem; background: var(--raised);
     box-shadow: inset 0 0 0 1px var(--rule); }
@@ -137,7 +136,7 @@ let styleSheet: HTML = """
     .bar, .spark { min-width: 4rem; }
     td:has(> .bar), td:has(> .spark) { min-width: 4.2rem; }
     th, td { padding-right: .6rem; }
-    table code { white-space: normal; }
+    tbody th small { display: none; }
     figcaption .keys { display: block; margin: .2rem 0 0; }
   }
   @media print {

@@ -28,11 +28,6 @@ package enum FileSystem {
     return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
   }
 
-  /// Whether this user may create and replace files in a folder.
-  package static func isWritable(_ folder: String) -> Bool {
-    unsafe access(folder, W_OK | X_OK) == 0
-  }
-
   /// Whether `path` itself is a symbolic link, whatever it leads to.
   package static func isLink(_ path: String) -> Bool {
     var status = stat()

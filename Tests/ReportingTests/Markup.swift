@@ -17,7 +17,7 @@ struct Markup {
 
   private(set) var elements: [Element] = []
 
-  private static let empty: Set = ["meta", "br", "path", "rect"]
+  private static let empty: Set = ["path", "rect"]
   private static let entities = ["amp": "&", "lt": "<", "gt": ">", "quot": "\"", "#39": "'"]
 
   init(_ page: String) throws {
@@ -40,7 +40,7 @@ struct Markup {
         if closes { tag.removeLast() }
         let element = try Self.element(tag)
         elements.append(element)
-        if !closes, !["meta", "br"].contains(element.name) { open.append(elements.count - 1) }
+        if !closes, !["meta", "wbr"].contains(element.name) { open.append(elements.count - 1) }
         if closes, !Self.empty.contains(element.name) {
           throw MarkupError(problem: "<\(element.name)/> closes itself")
         }
