@@ -130,7 +130,8 @@ let targets: [Target] = [
       "Calibration", "Datasets", "JSON", "LinearAlgebra", "ScratchStore", "SystemIO", "Tensors",
       "TestSupport",
     ]),
-  .testTarget(name: "ReportingTests", dependencies: ["JSON", "Reporting", "SystemIO", "TestSupport"]),
+  .testTarget(
+    name: "ReportingTests", dependencies: ["JSON", "Reporting", "SystemIO", "TestSupport"]),
   .testTarget(
     name: "PipelineTests",
     dependencies: [

@@ -186,7 +186,8 @@ package final class QuantizeModel {
     report(
       .finished(
         RunSummary(
-          output: folder.path, report: folder.reportPage, sourceBytes: plan.run.sourceBytes, outputBytes: plan.run.outputBytes,
+          output: folder.path, report: folder.reportPage, sourceBytes: plan.run.sourceBytes,
+          outputBytes: plan.run.outputBytes,
           scratchBytes: largestScratch, steps: peaks, plan: plan.run, budget: plan.options.memory,
           wallSeconds: started.seconds, processorSeconds: processorSeconds())))
   }

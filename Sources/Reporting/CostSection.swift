@@ -37,7 +37,8 @@ extension Report {
       "Time and memory by step",
       [
         .text("Step"), .number("time"), .text("<span class=\"hidden\">time, as a bar</span>"),
-        .number("peak"), .text("<span class=\"hidden\">peak of the memory allowed, as a bar</span>"),
+        .number("peak"),
+        .text("<span class=\"hidden\">peak of the memory allowed, as a bar</span>"),
         .extra(number: "planned"), .extra(number: "heap"), .extra(number: "mapped files"),
       ], rows)
   }

@@ -50,13 +50,15 @@ extension Report {
         .number(summary.nearest.map(percent)), .number(summary.chosen.map(percent)),
         .number(summary.left.map(percent)), .text("\(bar(summary.left))"),
         .extra(
-          "\(sparkline(layers.map { byLayer[$0] ?? nil }, style: "after", summary: "error by layer"))"),
+          "\(sparkline(layers.map { byLayer[$0] ?? nil }, style: "after", summary: "error by layer"))"
+        ),
       ]
       if hasRows { cells.append(.extra("\(rowShares(summary))")) }
       return cells
     }
     var heads: [Cell] = [
-      .text("Linear"), .extra(number: "count"), .number("nearest"), .number("written"), .number("left"),
+      .text("Linear"), .extra(number: "count"), .number("nearest"), .number("written"),
+      .number("left"),
       .text("<span class=\"hidden\">left, as a bar</span>"), .extra("by layer"),
     ]
     if hasRows { heads.append(.extra("rows won \(rowKeys)")) }
@@ -143,7 +145,8 @@ extension Report {
     }
     return LayerPlot(
       title: "Error that smoothing leaves, by layer",
-      summary: "Error left by layer, most in layer \(worst.layer): \(percent(worst.smoothing.left ?? 0))",
+      summary:
+        "Error left by layer, most in layer \(worst.layer): \(percent(worst.smoothing.left ?? 0))",
       layers: layers.map(\.layer),
       series: [Series(name: "left", style: "after", values: layers.map(\.smoothing.left))],
       text: percent
@@ -161,9 +164,11 @@ extension Report {
         .text(code(kind)), .extra(number: whole(summary.smoothings)),
         .number(summary.left.map(percent)), .extra("\(bar(summary.left))"),
         .extra(
-          "\(sparkline(layers.map { byLayer[$0] ?? nil }, style: "after", summary: "error left by layer"))"),
+          "\(sparkline(layers.map { byLayer[$0] ?? nil }, style: "after", summary: "error left by layer"))"
+        ),
         .extra(number: summary.meanExponent.map(figure)),
-        .text("\(exponentHistogram(summary, step: step))<span class=\"ends\"><i>0</i><i>1</i></span>"),
+        .text(
+          "\(exponentHistogram(summary, step: step))<span class=\"ends\"><i>0</i><i>1</i></span>"),
       ]
     }
     return table(

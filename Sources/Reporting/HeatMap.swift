@@ -19,7 +19,8 @@ enum LoadClass: Int, CaseIterable {
       : balance.isThin(expert)
         ? .thin
         : share < 0.5
-          ? .underHalf : share < 1 ? .underOne : share < 2 ? .underTwo : share < 4 ? .underFour : .more
+          ? .underHalf
+          : share < 1 ? .underOne : share < 2 ? .underTwo : share < 4 ? .underFour : .more
   }
 
   var name: String {
@@ -102,7 +103,8 @@ struct HeatMap {
 
   /// Between cells that are large enough for it.
   private var gaps: HTML? {
-    let rows = balances.count <= 46 ? (1..<max(1, balances.count)).map { "M0 \($0)h\(experts)" } : []
+    let rows =
+      balances.count <= 46 ? (1..<max(1, balances.count)).map { "M0 \($0)h\(experts)" } : []
     let columns = experts <= 64 ? (1..<max(1, experts)).map { "M\($0) 0v\(balances.count)" } : []
     return "<path class=\"gaps\" d=\"\((rows + columns).joined())\"/>"
   }

@@ -53,11 +53,13 @@ extension Report {
   private var lead: HTML {
     let quantized = counted(choices.linears.count, "Linear")
     let layers = counted(subject.layers, "layer")
+    let scheme = subject.settings.first { $0.name == "--scheme" }.map { " to \($0.value)" } ?? ""
+    let smoothings =
+      choices.smoothings.isEmpty ? "" : ", " + counted(choices.smoothings.count, "smoothing")
     return """
       <code>\(subject.architecture)</code> of \(layers) from <code>\(subject.model)</code>: \
-      \(quantized) quantized in groups of \(subject.groupSize), \
-      \(counted(choices.smoothings.count, "smoothing")). Layers and experts count from 0, as in the \
-      names of tensors.
+      \(quantized) quantized\(scheme) in groups of \(subject.groupSize)\(smoothings). Layers and experts count \
+      from 0, as in the names of tensors.
       """
   }
 

@@ -25,7 +25,8 @@ struct LayerPlot {
   private static let extent = 1000.0
 
   private var scale: Scale {
-    Scale(upTo: max(series.flatMap(\.values).compactMap { $0 }.max() ?? 0, smallestTop, reference ?? 0))
+    Scale(
+      upTo: max(series.flatMap(\.values).compactMap { $0 }.max() ?? 0, smallestTop, reference ?? 0))
   }
 
   private func x(_ index: Int) -> String {

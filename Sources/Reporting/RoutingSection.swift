@@ -19,7 +19,7 @@ extension Report {
       <p class="note">The <em>even share</em> is what each expert of a layer would get if the router spread \
       the calibration tokens evenly. Data is <em>thin</em> below \(subject.groupSize) tokens (the group size) \
       or a tenth of the even share, whichever is more. Statistics rest on all calibration tokens, whether \
-      the router sends them to an expert or not; of thin experts the data shows few tokens that they will meet. \
+      the router sends them to an expert or not; those that a thin expert will meet are rare among them. \
       More calibration data, or more varied data, helps. <em>Effective experts</em> is the number that, \
       evenly used, would give the same entropy. The <em>busiest</em> expert's load counts in even shares.</p>
       </section>
@@ -30,7 +30,8 @@ extension Report {
   private func finding(thin: Int, unrouted: Int, experts: Int) -> String {
     if thin == 0 { return "Each of \(whole(experts)) experts has enough tokens of its own." }
     let none =
-      unrouted == 0 ? "" : unrouted == 1 ? ", 1 of them none at all" : ", \(whole(unrouted)) of them none at all"
+      unrouted == 0
+      ? "" : unrouted == 1 ? ", 1 of them none at all" : ", \(whole(unrouted)) of them none at all"
     return
       "\(whole(thin)) of \(whole(experts)) experts (\(percent(Double(thin) / Double(experts)))) have thin data\(none)."
   }
@@ -67,7 +68,8 @@ extension Report {
       ]
     }
     let which =
-      thin.count > rows.count ? "The \(rows.count) thinnest of \(whole(thin.count)) experts" : "Thin experts"
+      thin.count > rows.count
+      ? "The \(rows.count) thinnest of \(whole(thin.count)) experts" : "Thin experts"
     return """
       <details><summary>\(which)</summary>
       \(table(which, [.text("Expert"), .number("tokens"), .number("of the even share")], rows))</details>

@@ -150,9 +150,9 @@ let styleSheet: HTML = """
     * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
     body { font-size: 10pt; }
     main, footer { max-width: none; padding: 0; }
-    section, figure, tr { break-inside: avoid; }
-    #layers { break-inside: auto; }
-    h2, summary { break-after: avoid; }
+    section { margin-top: 1.5rem; padding-top: 1rem; }
+    figure, tr, .note, .pair { break-inside: avoid; }
+    h2, .finding, summary, caption, thead { break-after: avoid; }
     .scroll { overflow: visible; }
     details::details-content { content-visibility: visible; display: block; height: auto; }
   }

@@ -1,7 +1,7 @@
 // Many choices as few numbers: errors of Linears, gains of smoothings, by layer and by kind.
 
 /// The errors of some Linears.
-package struct ErrorSummary: Sendable, Equatable {
+package struct ErrorSummary: Sendable {
   package let linears: Int
   /// Those whose error is known.
   package let measured: Int
@@ -41,7 +41,7 @@ package struct ErrorSummary: Sendable, Equatable {
 }
 
 /// What some smoothings gained.
-package struct SmoothingSummary: Sendable, Equatable {
+package struct SmoothingSummary: Sendable {
   package let smoothings: Int
   /// Mean of loss after over loss before; nil where no loss is known.
   package let left: Double?
@@ -61,11 +61,6 @@ package struct SmoothingSummary: Sendable, Equatable {
     var counts: [Double: Int] = [:]
     for smoothing in smoothings { counts[smoothing.exponent, default: 0] += 1 }
     exponents = counts.sorted { $0.key < $1.key }.map { (exponent: $0.key, count: $0.value) }
-  }
-
-  package static func == (left: SmoothingSummary, right: SmoothingSummary) -> Bool {
-    left.smoothings == right.smoothings && left.left == right.left && left.worst == right.worst
-      && left.exponents.elementsEqual(right.exponents) { $0 == $1 }
   }
 }
 

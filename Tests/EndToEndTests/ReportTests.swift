@@ -83,8 +83,9 @@ private func command(_ output: String, _ more: [String] = []) -> [String] {
       }
       let cost = try #require(report["cost"]?.object)
       #expect(cost["processes"]?.int == 1)
-      #expect(cost["steps"]?.array?.compactMap { $0.object?["step"]?.string }
-        == ["load", "copy", "attend", "experts", "advance", "check"])
+      #expect(
+        cost["steps"]?.array?.compactMap { $0.object?["step"]?.string }
+          == ["load", "copy", "attend", "experts", "advance", "check"])
       #expect((cost["wall_seconds"]?.double).map { $0 > 0.05 && $0 < 600 } == true)
       #expect((cost["peak_bytes"]?.int).map { $0 > 10 << 20 && $0 < 1 << 30 } == true)
       let page = try text("\(output)/.sluice/report.html")
@@ -164,7 +165,8 @@ private func command(_ output: String, _ more: [String] = []) -> [String] {
       let output = "\(folder)/out"
       for (place, named) in [
         ("\(folder)/none/report.html", "No such file or directory"), (folder, "not a file"),
-        ("\(folder)/", "not a file"), ("/dev/null", "not a file"), ("/proc/report.html", "open failed"),
+        ("\(folder)/", "not a file"), ("/dev/null", "not a file"),
+        ("/proc/report.html", "open failed"),
       ] {
         let outcome = try Program.run(command(output, ["--report", place]))
         expectRefusal(outcome, [place, named])

@@ -29,11 +29,14 @@ struct Markup {
       } else if rest.hasPrefix("</") {
         let name = rest.dropFirst(2).prefix { $0 != ">" }
         guard let last = open.popLast(), elements[last].name == name else {
-          throw MarkupError(problem: "</\(name)> closes \(open.last.map { elements[$0].name } ?? "nothing")")
+          throw MarkupError(
+            problem: "</\(name)> closes \(open.last.map { elements[$0].name } ?? "nothing")")
         }
         rest = rest.dropFirst(name.count + 3)
       } else if rest.hasPrefix("<") {
-        guard let end = rest.firstIndex(of: ">") else { throw MarkupError(problem: "no end of a tag") }
+        guard let end = rest.firstIndex(of: ">") else {
+          throw MarkupError(problem: "no end of a tag")
+        }
         var tag = rest[rest.index(after: rest.startIndex)..<end]
         rest = rest[rest.index(after: end)...]
         let closes = tag.hasSuffix("/")

@@ -113,7 +113,9 @@ private let fixture = Result {
     let tiles = page.all("dd").map(\.text)
     #expect(tiles.contains("1.22\u{202F}% by rounding to nearest 2.13\u{202F}%"))
     #expect(tiles.contains("4.64\u{202F}MiB 51\u{202F}% of 9.09\u{202F}MiB"))
-    #expect(tiles.contains("1\u{202F}h 06\u{202F}min in 3 processes") || tiles.contains("1\u{202F}h 07\u{202F}min in 3 processes"))
+    #expect(
+      tiles.contains("1\u{202F}h 06\u{202F}min in 3 processes")
+        || tiles.contains("1\u{202F}h 07\u{202F}min in 3 processes"))
     #expect(tiles.contains("600 tokens in 61 sequences"))
     #expect(rows.contains { $0.hasPrefix("<script>") && $0.contains("120\u{202F}%") })
     let thin = try #require(report.json.object?["thin_experts"]?.int)
@@ -235,7 +237,8 @@ private let fixture = Result {
       for expert in balance.thin where expert != layer {
         #expect(cells[[layer, expert]] == "load1")
       }
-      let busiest = try #require(balance.tokens.indices.max { balance.tokens[$0] < balance.tokens[$1] })
+      let busiest = try #require(
+        balance.tokens.indices.max { balance.tokens[$0] < balance.tokens[$1] })
       #expect(cells[[layer, busiest]] == (balance.busiest < 2 ? "load4" : "load5"))
     }
   }
