@@ -49,6 +49,12 @@ package struct LinearChoice: Sendable, Equatable {
     guard let error, let nearestError, let signal, signal > 0 else { return nil }
     return (error / signal, nearestError / signal)
   }
+
+  /// The error as written over that of plain rounding.
+  package var left: Double? {
+    guard let error, let nearestError, nearestError > 0 else { return nil }
+    return error / nearestError
+  }
 }
 
 package struct RowCount: Sendable, Equatable {

@@ -72,10 +72,11 @@ extension Report {
   var layerSection: HTML? {
     let layers = byLayer
     if layers.isEmpty { return nil }
-    let hasErrors = layers.contains { $0.errors.chosen != nil }
+    let hasErrors = layers.contains { $0.errors.left != nil }
     let hasRouting = layers.contains { $0.routing != nil }
     var heads: [Cell] = [.number("layer"), .number("Linears")]
-    if hasErrors { heads += [.number("nearest"), .number("written"), .number("left")] }
+    if knowsOutputs { heads += [.number("nearest"), .number("written")] }
+    if hasErrors { heads.append(.number("left")) }
     heads += [.number("smoothings"), .number("left by smoothing"), .number("mean exponent")]
     if hasRouting {
       heads += [
@@ -98,10 +99,10 @@ extension Report {
 
   private func row(_ layer: LayerSummary, hasErrors: Bool, hasRouting: Bool) -> [Cell] {
     var cells: [Cell] = [.number("\(layer.layer)"), .number(whole(layer.errors.linears))]
-    if hasErrors {
-      cells += [layer.errors.nearest, layer.errors.chosen, layer.errors.left]
-        .map { .number($0.map(percent)) }
+    if knowsOutputs {
+      cells += [layer.errors.nearest, layer.errors.chosen].map { .number($0.map(percent)) }
     }
+    if hasErrors { cells.append(.number(layer.errors.left.map(percent))) }
     cells += [
       .number(whole(layer.smoothing.smoothings)), .number(layer.smoothing.left.map(percent)),
       .number(layer.smoothing.meanExponent.map(figure)),

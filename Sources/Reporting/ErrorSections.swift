@@ -3,34 +3,57 @@
 extension Report {
   // MARK: Rounding
 
+  /// Whether errors can be held against the outputs.
+  var knowsOutputs: Bool { choices.linears.contains { $0.relative != nil } }
+
   /// Nothing where no error was measured.
   var errorSection: HTML? {
     let all = ErrorSummary(choices.linears)
-    guard let chosen = all.chosen, let nearest = all.nearest, let left = all.left else {
-      return nil
-    }
+    if all.left == nil && all.chosen == nil { return nil }
+    let share: HTML? =
+      knowsOutputs ? ", divided by the mean square of that output" : nil
+    let left: HTML =
+      knowsOutputs
+      ? "the mean error as written over the mean error of rounding to nearest"
+      : "the error as written over that of rounding to nearest"
     return """
       <section id="error">
       <h2>Error of the quantized Linears</h2>
-      <p class="finding">As written, the Linears' outputs change by \(percent(chosen)) of their mean square; \
-      rounding to nearest would change them by \(percent(nearest)). \(percent(left)) of its error is left.</p>
+      <p class="finding">\(finding(all))</p>
       \(errorPlot)\(kindTable)\(worstTable)\
       <p class="note">The error of a Linear is the mean squared change of its output over the calibration \
-      tokens, divided by the mean square of that output. Means are over Linears, each counting the same. \
+      tokens\(share). Means are over Linears, each counting the same. \
       \(whole(all.measured)) of \(counted(all.linears, "quantized Linear")) were measured. \
-      <em>Left</em> is the mean error as written over the mean error of rounding to nearest.</p>
+      <em>Left</em> is \(left).</p>
       </section>
 
       """
   }
 
+  private func finding(_ all: ErrorSummary) -> String {
+    let left = all.left.map { "\(percent($0)) of the error of rounding to nearest is left." } ?? ""
+    guard let chosen = all.chosen, let nearest = all.nearest else { return left }
+    return "As written, the Linears' outputs change by \(percent(chosen)) of their mean square; "
+      + "rounding to nearest would change them by \(percent(nearest)). \(left)"
+  }
+
   private var errorPlot: HTML {
-    let layers = byLayer
-    let worst = layers.max { ($0.errors.chosen ?? 0) < ($1.errors.chosen ?? 0) }
+    let layers = byLayer.filter { $0.errors.left != nil || $0.errors.chosen != nil }
+    let value = { (layer: LayerSummary) in knowsOutputs ? layer.errors.chosen : layer.errors.left }
+    let worst = layers.max { (value($0) ?? 0) < (value($1) ?? 0) }
+    let largest = "largest in layer \(worst?.layer ?? 0): \(percent(worst.flatMap(value) ?? 0))"
+    if !knowsOutputs {
+      return LayerPlot(
+        title: "Error left of rounding to nearest, by layer, mean over its Linears",
+        summary: "Error left by layer, \(largest)", layers: layers.map(\.layer),
+        series: [Series(name: "left", style: "after", values: layers.map(\.errors.left))],
+        text: percent
+      ).html
+    }
     return LayerPlot(
       title: "Error by layer, mean over its Linears",
-      summary: "Error by layer, largest in layer \(worst?.layer ?? 0): rounding to nearest "
-        + "\(percent(worst?.errors.nearest ?? 0)), as written \(percent(worst?.errors.chosen ?? 0))",
+      summary: "Error as written by layer, \(largest), "
+        + "by rounding to nearest \(percent(worst?.errors.nearest ?? 0))",
       layers: layers.map(\.layer),
       series: [
         Series(name: "rounding to nearest", style: "before", values: layers.map(\.errors.nearest)),
@@ -44,10 +67,15 @@ extension Report {
     let hasRows = choices.linears.contains { !$0.rows.isEmpty }
     let rows = byKind.map { kind, linears -> [Cell] in
       let summary = ErrorSummary(linears)
-      let byLayer = Dictionary(grouping: linears, by: \.layer).mapValues { ErrorSummary($0).chosen }
-      var cells: [Cell] = [
-        .text(code(kind)), .extra(number: whole(summary.linears)),
-        .number(summary.nearest.map(percent)), .number(summary.chosen.map(percent)),
+      let byLayer = Dictionary(grouping: linears, by: \.layer).mapValues {
+        let summary = ErrorSummary($0)
+        return knowsOutputs ? summary.chosen : summary.left
+      }
+      var cells: [Cell] = [.text(code(kind)), .extra(number: whole(summary.linears))]
+      if knowsOutputs {
+        cells += [summary.nearest, summary.chosen].map { .number($0.map(percent)) }
+      }
+      cells += [
         .number(summary.left.map(percent)), .text("\(bar(summary.left))"),
         .extra(
           "\(sparkline(layers.map { byLayer[$0] ?? nil }, style: "after", summary: "error by layer"))"
@@ -56,10 +84,10 @@ extension Report {
       if hasRows { cells.append(.extra("\(rowShares(summary))")) }
       return cells
     }
-    var heads: [Cell] = [
-      .text("Linear"), .extra(number: "count"), .number("nearest"), .number("written"),
-      .number("left"),
-      .text("<span class=\"hidden\">left, as a bar</span>"), .extra("by layer"),
+    var heads: [Cell] = [.text("Linear"), .extra(number: "count")]
+    if knowsOutputs { heads += [.number("nearest"), .number("written")] }
+    heads += [
+      .number("left"), .text("<span class=\"hidden\">left, as a bar</span>"), .extra("by layer"),
     ]
     if hasRows { heads.append(.extra("rows won \(rowKeys)")) }
     return table("Error by kind of Linear", heads, rows)
@@ -92,7 +120,8 @@ extension Report {
       """
   }
 
-  private var worstTable: HTML {
+  private var worstTable: HTML? {
+    if !knowsOutputs { return nil }
     let rows = worstLinears(Self.listed).map { linear -> [Cell] in
       [
         .text(code(linear.name.text)),

@@ -87,6 +87,9 @@ extension Report {
       tiles.append(
         tile("Error of outputs", percent(chosen), "by rounding to nearest \(percent(nearest))"))
     }
+    if errors.chosen == nil, let left = errors.left {
+      tiles.append(tile("Error after rounding", percent(left), "of rounding to nearest"))
+    }
     if let left = SmoothingSummary(choices.smoothings).left {
       tiles.append(tile("Error after smoothing", percent(left), "of the error without"))
     }

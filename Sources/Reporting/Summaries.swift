@@ -8,6 +8,8 @@ package struct ErrorSummary: Sendable {
   /// Mean over these of the error's share of the output: by plain rounding, and as written.
   package let nearest: Double?
   package let chosen: Double?
+  /// What is left of plain rounding's error: of the means, or the mean over Linears where outputs are not known.
+  package let left: Double?
   /// The Linear with the largest share as written.
   package let worst: LinearChoice?
   /// Rows of the weights by the way of rounding that won, in the order of first mention.
@@ -16,17 +18,17 @@ package struct ErrorSummary: Sendable {
   package init(_ linears: some Collection<LinearChoice>) {
     self.linears = linears.count
     let known = linears.compactMap { linear in linear.relative.map { (linear, $0) } }
-    measured = known.count
-    nearest = mean(known.map(\.1.nearest))
-    chosen = mean(known.map(\.1.chosen))
+    measured = linears.count { $0.relative != nil || $0.left != nil }
+    let (nearest, chosen) = (mean(known.map(\.1.nearest)), mean(known.map(\.1.chosen)))
+    self.nearest = nearest
+    self.chosen = chosen
+    if let nearest, let chosen {
+      left = nearest > 0 ? chosen / nearest : nil
+    } else {
+      left = mean(linears.compactMap(\.left))
+    }
     worst = known.max { $0.1.chosen < $1.1.chosen }?.0
     rows = Self.sum(linears.lazy.map(\.rows))
-  }
-
-  /// What is left of plain rounding's error.
-  package var left: Double? {
-    guard let nearest, let chosen, nearest > 0 else { return nil }
-    return chosen / nearest
   }
 
   private static func sum(_ counts: some Sequence<[RowCount]>) -> [RowCount] {

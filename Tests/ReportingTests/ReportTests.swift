@@ -153,6 +153,25 @@ private let fixture = Result {
     #expect(empty.json.object?["linears"]?.object?["relative_error"] == .null)
   }
 
+  @Test func `without the outputs' own size, errors are held against rounding to nearest`() throws {
+    let bare = report(
+      try choices(
+        """
+        {"layer":0,"linear":"model.layers.0.self_attn.q_proj","fate":"packed","error":1.0,"error_nearest":4.0}
+        {"layer":1,"linear":"model.layers.1.self_attn.q_proj","fate":"packed","error":3.0,"error_nearest":4.0}
+        {"layer":1,"linear":"model.layers.1.self_attn.k_proj","fate":"packed"}
+
+        """))
+    let page = try Markup(bare.html)
+    let finding = page.all("p").first { $0.attributes["class"] == "finding" }?.text
+    #expect(finding == "50\u{202F}% of the error of rounding to nearest is left.")
+    #expect(page.all("dd").map(\.text).contains("50\u{202F}% of rounding to nearest"))
+    #expect(page.all("th").allSatisfy { $0.text != "written" })
+    let linears = try #require(bare.json.object?["linears"]?.object)
+    #expect(linears["error_left"]?.double == 0.5)
+    #expect(linears["measured"]?.int == 2 && linears["relative_error"] == .null)
+  }
+
   @Test(arguments: [
     ("{\"layer\":1", "line 2"), ("[]", "no line of a run"), ("{\"layer\":1}", "no line of a run"),
     ("{\"layer\":1,\"routing\":[1,-2]}", "no line of a run"),
