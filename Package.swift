@@ -58,20 +58,21 @@ let targets: [Target] = [
       "ScratchStore", "Tensors", "Transformer",
     ]),
 
-  // The run, and the command line.
+  // The run, what is told of it, and the command line.
+  .target(name: "Reporting", dependencies: ["JSON"]),
   .target(
     name: "Pipeline",
     dependencies: [
       "Calibration", "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Planning",
-      "Quantization", "Recipes", "Safetensors", "ScratchStore", "SystemIO", "Tensors",
+      "Quantization", "Recipes", "Reporting", "Safetensors", "ScratchStore", "SystemIO", "Tensors",
       "Transformer",
     ]),
   .executableTarget(
     name: "sluice",
     dependencies: [
       "Calibration", "ChatTemplates", "CompressedTensors", "JSON", "LinearAlgebra", "Models",
-      "Pipeline", "Planning", "Quantization", "Recipes", "Safetensors", "SystemIO", "Tensors",
-      "Transformer",
+      "Pipeline", "Planning", "Quantization", "Recipes", "Reporting", "Safetensors", "SystemIO",
+      "Tensors", "Transformer",
       .product(name: "ArgumentParser", package: "swift-argument-parser"),
     ]),
 
@@ -129,6 +130,8 @@ let targets: [Target] = [
       "Calibration", "Datasets", "JSON", "LinearAlgebra", "ScratchStore", "SystemIO", "Tensors",
       "TestSupport",
     ]),
+  .testTarget(
+    name: "ReportingTests", dependencies: ["JSON", "Reporting", "SystemIO", "TestSupport"]),
   .testTarget(
     name: "PipelineTests",
     dependencies: [

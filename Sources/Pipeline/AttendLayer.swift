@@ -54,7 +54,7 @@ extension QuantizeModel {
         }
       }
       for writer in writers { try finishStates(writer) }
-      if taps.contains(.mlpInput) { try warnOfUnrouted(layer) }
+      try noteRouting(layer, warns: taps.contains(.mlpInput))
     }
 
     var applied: [AppliedSmoothing] = []
@@ -107,9 +107,6 @@ extension QuantizeModel {
       workers: workers, tap: tap)
   }
 
-  private func warnOfUnrouted(_ layer: LayerSpec) throws {
-    let shares = try expertShares(layer)
-    let experts = shares.indices.filter { shares[$0].tokens == 0 }
-    if !experts.isEmpty { report(.warning(.unroutedExperts(layer: layer.index, experts: experts))) }
+      try noteRouting(layer, warns: taps.contains(.mlpInput))
   }
 }

@@ -103,6 +103,14 @@ extension Journal {
     [("layer", .number(JSONNumber(layer))), ("linear", .string(linear)), ("fate", .string(fate))]
   }
 
+  /// Tokens that a layer's router sent to each expert.
+  func add(routing tokens: [Int], layer: Int) throws(SystemError) {
+    try add([
+      ("layer", .number(JSONNumber(layer))),
+      ("routing", .array(tokens.map { .number(JSONNumber($0)) })),
+    ])
+  }
+
   private func number(_ value: Double) -> JSONValue {
     value.isFinite ? .number(JSONNumber(literal: "\(value)")) : .null
   }

@@ -30,14 +30,19 @@ final class Journal {
 
   /// Cuts the file to what was committed; what came later never was.
   init(path: String, committed mark: JournalMark) throws {
+    committed = try Self.read(path, committed: mark)
+    checksum = unsafe committed.withUnsafeBytes { unsafe Checksum($0) }
+    file = try AppendedFile(continuing: path, at: mark.byteCount)
+  }
+
+  /// The lines that a commit speaks of.
+  static func read(_ path: String, committed mark: JournalMark) throws -> [UInt8] {
     let lines =
       mark.byteCount > 0 ? Array(try FileSystem.readFile(path).prefix(mark.byteCount)) : []
-    checksum = unsafe lines.withUnsafeBytes { unsafe Checksum($0) }
-    guard lines.count == mark.byteCount, checksum.text == mark.checksum else {
-      throw JournalChanged(path: path)
-    }
-    committed = lines
-    file = try AppendedFile(continuing: path, at: mark.byteCount)
+    guard lines.count == mark.byteCount,
+      unsafe lines.withUnsafeBytes({ unsafe Checksum($0).text }) == mark.checksum
+    else { throw JournalChanged(path: path) }
+    return lines
   }
 
   func add(line: String) throws(SystemError) {

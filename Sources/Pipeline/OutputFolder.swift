@@ -35,6 +35,8 @@ package struct OutputFolder {
   var progress: String { work + "/progress.json" }
   var choices: String { work + "/choices.jsonl" }
   var checksums: String { work + "/checksums.txt" }
+  package var reportPage: String { work + "/report.html" }
+  var reportJSON: String { work + "/report.json" }
   var config: String { path + "/config.json" }
   var index: String { path + "/model.safetensors.index.json" }
   var recipe: String { path + "/recipe.yaml" }

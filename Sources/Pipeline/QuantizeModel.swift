@@ -47,6 +47,8 @@ package final class QuantizeModel {
   private let interruption: Interruption
   private let lock: FileLock
   private(set) var state: RunState
+  /// Of the processes before this one.
+  private let history: RunHistory
   let scratch: String
   var largestScratch = 0
   private let resumed: Bool
@@ -84,6 +86,7 @@ package final class QuantizeModel {
     } else {
       state = RunState(fingerprint: fingerprint, scratch: "")
     }
+    if state.position != .done { state.history.begin(plan) }
     let scratch = try folder.openScratch(
       options.scratch, plan: plan, state: &state, resumed: resumed)
     do {
@@ -110,6 +113,7 @@ package final class QuantizeModel {
     self.folder = folder
     self.lock = lock
     self.state = state
+    history = state.history
     self.scratch = scratch
     self.resumed = resumed
     self.interruption = interruption
@@ -178,15 +182,17 @@ package final class QuantizeModel {
       case .done: break
       }
     }
-    let peaks = memory.finish()
+    let peaks = memory.soFar()
     let peak = peaks.map(\.bytes).max() ?? 0
     if peak > plan.options.memory {
       report(.warning(.overBudget(peak: peak, budget: plan.options.memory)))
     }
+    writeReport()
     report(
       .finished(
         RunSummary(
-          output: folder.path, sourceBytes: plan.run.sourceBytes, outputBytes: plan.run.outputBytes,
+          output: folder.path, report: folder.reportPage, sourceBytes: plan.run.sourceBytes,
+          outputBytes: plan.run.outputBytes,
           scratchBytes: largestScratch, steps: peaks, plan: plan.run, budget: plan.options.memory,
           wallSeconds: started.seconds, processorSeconds: processorSeconds())))
   }
@@ -213,6 +219,8 @@ package final class QuantizeModel {
     state.statistics = statistics
     state.choices = choices.mark
     state.checksums = checksums.mark
+    state.history = history.adding(
+      memory.soFar(), scratchBytes: largestScratch, share: plan.share(before: next))
     try state.commit(to: folder.state)
     lastCommit = Clock()
     if next != .done { try dropScratch() }
@@ -321,6 +329,17 @@ package final class QuantizeModel {
     record.peakBytes = max(record.peakBytes, memory.peakBytes, self.memory.peakBytes)
     record.write(to: folder.progress)
     recordClock = Clock()
+  }
+
+  /// For people, once all is done: a report that cannot be written does not make the output a worse one.
+  private func writeReport() {
+    do {
+      let result = try RunReport(output: folder.path)
+      try result.write()
+      if let page = plan.options.report { try result.write(page: page) }
+    } catch {
+      report(.warning(.noReport(problem: "\(error)")))
+    }
   }
 
   func note(_ choice: SmoothingChoice, layer: LayerSpec) throws {

@@ -34,6 +34,8 @@ package struct QuantizeOptions: Sendable {
   package var scratch: String?
   package var maximumShardBytes = 5_000_000_000
   package var restarts = false
+  /// A file that the report is written to as well.
+  package var report: String?
 
   package init(model: String, output: String, memory: Int, threads: Int) {
     self.model = model

@@ -122,6 +122,11 @@ package struct QuantizePlan: Sendable {
     }
   }
 
+  /// The share of a run's arithmetic that is done where `position` says; nil where there is none.
+  func share(before position: RunPosition) -> Double? {
+    run.operations > 0 ? operations(before: position) / run.operations : nil
+  }
+
   /// All shards, headers included.
   var outputFileBytes: Int { layout.shards.reduce(0) { $0 + $1.byteCount } }
 

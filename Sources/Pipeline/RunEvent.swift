@@ -33,6 +33,8 @@ package struct LayerSummary: Sendable, Equatable {
 /// What a finished run came to.
 package struct RunSummary: Sendable, Equatable {
   package let output: String
+  /// The page that tells people about it.
+  package let report: String
   package let sourceBytes: Int
   package let outputBytes: Int
   /// The most that lay in scratch.
@@ -53,6 +55,7 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
   case splitsFused(module: String)
   case mapping(MappingNote)
   case headStays(recipe: String)
+  case noReport(problem: String)
 
   package var description: String {
     switch self {
@@ -68,6 +71,9 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
     case .mapping(let note): note.description
     case .headStays(let recipe):
       "\(recipe) does not ignore `lm_head`; it is not quantized all the same"
+    case .noReport(let problem):
+      "the output is complete, but its report could not be written: \(problem); "
+        + "`sluice report` makes it again"
     case .overBudget(let peak, let budget):
       "the peak of resident memory was \(bytesText(peak)), over the budget of \(bytesText(budget))"
     }

@@ -102,6 +102,8 @@ package struct RunState: Sendable, Equatable {
   package var choices = JournalMark.start
   /// What of checksums.txt does.
   package var checksums = JournalMark.start
+  /// What the run is about and what it cost so far: for its report.
+  package var history = RunHistory()
 
   package init(fingerprint: [String: String], scratch: String) {
     self.fingerprint = fingerprint
@@ -109,7 +111,7 @@ package struct RunState: Sendable, Equatable {
     position = .copy
   }
 
-  private static let format = 3
+  private static let format = 4
 
   /// Makes this state the truth, durably. All that it speaks of must be durable already.
   package func commit(to path: String) throws {
@@ -127,7 +129,7 @@ package struct RunState: Sendable, Equatable {
       ("statistics", statistics.map { .string($0) } ?? .null),
       ("statistics_unit", number(statisticsUnit)),
       ("choices", mark(choices)), ("checksums", mark(checksums)),
-      ("scratch", .string(scratch)),
+      ("scratch", .string(scratch)), ("history", .object(history.json)),
       (
         "fingerprint",
         .object(
@@ -171,6 +173,7 @@ package struct RunState: Sendable, Equatable {
     guard let step = object["step"]?.string, numbers.count == 4, numbers.allSatisfy({ $0 >= 0 }),
       let choices = mark("choices"), let checksums = mark("checksums"),
       let scratch = object["scratch"]?.string, let files = object["appended"]?.object,
+      let history = object["history"]?.object.flatMap({ RunHistory($0) }),
       let entries = object["fingerprint"]?.object
     else { throw damaged("not a state of a run") }
     guard let position = RunPosition(step: step, numbers: numbers) else {
@@ -186,6 +189,7 @@ package struct RunState: Sendable, Equatable {
     self.scratch = scratch
     self.choices = choices
     self.checksums = checksums
+    self.history = history
   }
 
   /// Refuses to go on with other options or inputs than the ones this state was made with.

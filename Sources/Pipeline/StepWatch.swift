@@ -18,6 +18,17 @@ package struct StepSummary: Sendable, Equatable {
   package internal(set) var seconds = 0.0
 
   init(_ step: RunStep) { self.step = step }
+
+  /// Takes in the same step of another process.
+  mutating func add(_ other: StepSummary) {
+    if other.heapBytes + other.mappedBytes > heapBytes + mappedBytes {
+      heapBytes = other.heapBytes
+      mappedBytes = other.mappedBytes
+    }
+    bytes = max(bytes, other.bytes)
+    bufferBytes = max(bufferBytes, other.bufferBytes)
+    seconds += other.seconds
+  }
 }
 
 /// Follows a run through its steps: the kernel's mark of the peak is read and set back between them.
@@ -60,8 +71,8 @@ struct StepWatch {
     clock = Clock()
   }
 
-  /// In the order of the steps.
-  mutating func finish() -> [StepSummary] {
+  /// What each step took until now, in their order.
+  mutating func soFar() -> [StepSummary] {
     endStep()
     return RunStep.allCases.compactMap { steps[$0] }
   }

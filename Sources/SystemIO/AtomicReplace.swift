@@ -24,6 +24,13 @@ package func replaceFile(_ path: String, with bytes: [UInt8], durably: Bool = tr
   if durably { try synchronizeFolder(FileSystem.parent(path)) }
 }
 
+/// Fails where `replaceFile` would not even begin; leaves nothing behind.
+package func checkReplaceable(_ path: String) throws(SystemError) {
+  let temporary = path + ".tmp"
+  _ = try Descriptor(temporary, O_WRONLY | O_CREAT)
+  unsafe unlink(temporary)
+}
+
 /// Makes the names in a folder durable: files created, renamed and removed there.
 package func synchronizeFolder(_ path: String) throws(SystemError) {
   let descriptor = try Descriptor(path, O_RDONLY | O_DIRECTORY)

@@ -23,6 +23,11 @@ package enum FileSystem {
     return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
   }
 
+  package static func isFile(_ path: String) -> Bool {
+    var status = stat()
+    return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+  }
+
   /// Whether `path` itself is a symbolic link, whatever it leads to.
   package static func isLink(_ path: String) -> Bool {
     var status = stat()
@@ -165,7 +170,7 @@ package enum FileSystem {
   }
 
   /// The folder `path` lies in: `a/b` for `a/b/c` and `a/b/c/`, `.` for `a`, `/` for `/`.
-  static func parent(_ path: String) -> String {
+  package static func parent(_ path: String) -> String {
     let components = path.split(separator: "/")
     let root = path.hasPrefix("/") ? "/" : ""
     let above = root + components.dropLast().joined(separator: "/")

@@ -98,6 +98,7 @@ final class ProgressLine {
     case .warning(let warning): line("warning: \(warning)")
     case .finished(let summary):
       for text in summaryLines(summary) { line(text) }
+      line("report: \(summary.report)")
     }
   }
 

@@ -29,12 +29,20 @@ struct Quantize: ParsableCommand {
     completion: .directory)
   var output: String
 
+  @Option(
+    help: ArgumentHelp(
+      "Write the report of the run to this file, too. It always goes to OUT/.sluice/report.html.",
+      valueName: "file"), completion: .file(extensions: ["html"]))
+  var report: String?
+
   @Flag(help: "Forget an earlier run in the output folder and start over.")
   var restart = false
 
   func run() throws {
     var options = try arguments.options(output: output)
     options.restarts = restart
+    options.report = report
+    if let report { try RunReport.check(report, output: options.output) }
     // A terminal or a pager that goes away must not end days of work.
     signal(SIGPIPE, SIG_IGN)
     let interruption = Interruption()

@@ -26,7 +26,10 @@ struct Sluice: ParsableCommand {
       Exit codes: 0 done, 1 failed, 64 usage, 130 interrupted and resumable.
       """,
     version: version,
-    subcommands: [Quantize.self, Plan.self, Status.self, Inspect.self, Verify.self, Evaluate.self])
+    subcommands: [
+      Quantize.self, Plan.self, Status.self, MakeReport.self, Inspect.self, Verify.self,
+      Evaluate.self,
+    ])
 
   static var version: String { "0.1.0 (\(Gemm.engine), \(Gemm.instructionSet))" }
 

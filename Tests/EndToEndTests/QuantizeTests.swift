@@ -41,6 +41,8 @@ import TestSupport
           #expect(linears.updateValue(object["fate"]?.string ?? "", forKey: name) == nil)
         } else if let data = object["data"]?.object {
           #expect(data["tokens"]?.int ?? 0 > 0)
+        } else if let tokens = object["routing"]?.array {
+          #expect(tokens.count == 8)
         } else {
           let name = try #require(object["smoothing"]?.string)
           #expect(smoothings.insert(name).inserted)

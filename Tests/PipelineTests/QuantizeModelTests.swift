@@ -167,8 +167,8 @@ import Transformer
       #expect(
         try FileSystem.list(options.output + "/.sluice")
           == [
-            "checksums.txt", "choices.jsonl", "lock", "progress.json", "smoothing.safetensors",
-            "state.json",
+            "checksums.txt", "choices.jsonl", "lock", "progress.json", "report.html", "report.json",
+            "smoothing.safetensors", "state.json",
           ])
     }
   }

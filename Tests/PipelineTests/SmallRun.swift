@@ -25,12 +25,17 @@ enum SmallRun {
     try QuantizeModel(QuantizePlan(options), report: report).run()
   }
 
-  /// Every file of a finished output by its name, but for the state, which names the scratch folder, the news and the lock.
+  /// What tells of this run alone: where its scratch lay, what it took, the news and the lock.
+  private static let own: Set = [
+    "state.json", "progress.json", "report.html", "report.json", "lock", ".sluice",
+  ]
+
+  /// Every other file of a finished output by its name.
   static func contents(_ output: String) throws -> [String: [UInt8]] {
     var result: [String: [UInt8]] = [:]
     for folder in ["", ".sluice/"] {
       for name in try FileSystem.list(output + "/" + folder)
-      where !["state.json", "progress.json", "lock", ".sluice"].contains(name) {
+      where !own.contains(name) {
         result[folder + name] = try FileSystem.readFile("\(output)/\(folder)\(name)")
       }
     }

@@ -38,6 +38,20 @@ import TestSupport
     }
   }
 
+  @Test func whatCannotBeReplacedIsKnownBefore() throws {
+    try withTemporaryFolder { folder in
+      try replaceFile("\(folder)/state", with: [1])
+      try checkReplaceable("\(folder)/state")
+      try checkReplaceable("\(folder)/new")
+      #expect(try FileSystem.list(folder) == ["state"])
+      #expect(try FileSystem.readFile("\(folder)/state") == [1])
+      for place in ["\(folder)/none/new", "\(folder)/state/new", "/proc/new"] {
+        let error = #expect(throws: SystemError.self) { try checkReplaceable(place) }
+        #expect(error?.path == place + ".tmp")
+      }
+    }
+  }
+
   @Test func onlyAFolderCanBeSynchronizedAsOne() throws {
     try withTemporaryFolder { folder in
       try synchronizeFolder(folder)

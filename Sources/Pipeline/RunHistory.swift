@@ -1,0 +1,136 @@
+// What a run is about and what it cost, over all its processes: the part of state.json that tells and decides nothing.
+
+internal import CompressedTensors
+internal import JSON
+internal import Models
+package import Planning
+internal import SystemIO
+
+/// Counts at every commit. What a process did after its last one is not counted, as it is done again.
+package struct RunHistory: Sendable, Equatable {
+  package private(set) var model = ""
+  package private(set) var architecture = ""
+  package private(set) var layers = 0
+  package private(set) var sourceBytes = 0
+  package private(set) var outputBytes = 0
+  /// Of the last process.
+  package private(set) var threads = 0
+  package private(set) var budgetBytes = 0
+  package private(set) var plannedBytes: [RunStep: Int] = [:]
+  /// That committed anything.
+  package private(set) var processes = 0
+  package private(set) var processorSeconds = 0.0
+  /// The most that lay in scratch.
+  package private(set) var scratchBytes = 0
+  /// Of the run's arithmetic; nil where there is none.
+  package private(set) var share: Double?
+  package private(set) var steps: [StepSummary] = []
+
+  package init() {}
+
+  /// A process takes up the run.
+  mutating func begin(_ plan: QuantizePlan) {
+    model = plan.options.model
+    architecture = plan.checkpoint.spec.architecture
+    layers = plan.checkpoint.spec.layers.count
+    sourceBytes = plan.run.sourceBytes
+    outputBytes = plan.run.outputBytes
+    threads = plan.options.threads
+    budgetBytes = plan.options.memory
+    plannedBytes = Dictionary(uniqueKeysWithValues: plan.run.steps.map { ($0.step, $0.bytes) })
+    processes += 1
+  }
+
+  /// With what the process in work took so far.
+  func adding(_ steps: [StepSummary], scratchBytes: Int, share: Double?) -> RunHistory {
+    var sum = self
+    for step in RunStep.allCases {
+      guard let new = steps.first(where: { $0.step == step }) else { continue }
+      if let place = sum.steps.firstIndex(where: { $0.step == step }) {
+        sum.steps[place].add(new)
+      } else {
+        sum.steps.append(new)
+      }
+    }
+    sum.processorSeconds += SystemIO.processorSeconds()
+    sum.scratchBytes = max(sum.scratchBytes, scratchBytes)
+    sum.share = share
+    return sum
+  }
+}
+
+extension RunHistory {
+  var json: JSONObject {
+    JSONObject([
+      ("model", .string(model)), ("architecture", .string(architecture)), ("layers", int(layers)),
+      ("source_bytes", int(sourceBytes)), ("output_bytes", int(outputBytes)),
+      ("threads", int(threads)), ("budget_bytes", int(budgetBytes)),
+      ("processes", int(processes)), ("processor_seconds", number(processorSeconds)),
+      ("scratch_bytes", int(scratchBytes)), ("share", share.map(number) ?? .null),
+      (
+        "planned_bytes",
+        .object(
+          JSONObject(
+            RunStep.allCases.compactMap { step in
+              plannedBytes[step].map { (step.rawValue, int($0)) }
+            }))
+      ),
+      ("steps", .array(steps.map(\.json))),
+    ])
+  }
+
+  init?(_ object: JSONObject) {
+    guard let model = object["model"]?.string, let architecture = object["architecture"]?.string,
+      let layers = object["layers"]?.int, let sourceBytes = object["source_bytes"]?.int,
+      let outputBytes = object["output_bytes"]?.int, let threads = object["threads"]?.int,
+      let budgetBytes = object["budget_bytes"]?.int, let processes = object["processes"]?.int,
+      let processorSeconds = object["processor_seconds"]?.double,
+      let scratchBytes = object["scratch_bytes"]?.int,
+      let planned = object["planned_bytes"]?.object, let steps = object["steps"]?.array
+    else { return nil }
+    self.model = model
+    self.architecture = architecture
+    self.layers = layers
+    self.sourceBytes = sourceBytes
+    self.outputBytes = outputBytes
+    self.threads = threads
+    self.budgetBytes = budgetBytes
+    self.processes = processes
+    self.processorSeconds = processorSeconds
+    self.scratchBytes = scratchBytes
+    share = object["share"]?.double
+    for (name, bytes) in planned.entries {
+      if let step = RunStep(rawValue: name) { plannedBytes[step] = bytes.int }
+    }
+    self.steps = steps.compactMap { $0.object.flatMap { StepSummary($0) } }
+  }
+}
+
+extension StepSummary {
+  fileprivate var json: JSONValue {
+    .object(
+      JSONObject([
+        ("step", .string(step.rawValue)), ("seconds", number(seconds)), ("peak_bytes", int(bytes)),
+        ("heap_bytes", int(heapBytes)), ("mapped_bytes", int(mappedBytes)),
+        ("buffer_bytes", int(bufferBytes)),
+      ]))
+  }
+
+  fileprivate init?(_ object: JSONObject) {
+    guard let step = object["step"]?.string.flatMap({ RunStep(rawValue: $0) }),
+      let seconds = object["seconds"]?.double, let bytes = object["peak_bytes"]?.int,
+      let heapBytes = object["heap_bytes"]?.int, let mappedBytes = object["mapped_bytes"]?.int,
+      let bufferBytes = object["buffer_bytes"]?.int
+    else { return nil }
+    self.init(step)
+    self.seconds = seconds
+    self.bytes = bytes
+    self.heapBytes = heapBytes
+    self.mappedBytes = mappedBytes
+    self.bufferBytes = bufferBytes
+  }
+}
+
+private func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
+
+private func number(_ value: Double) -> JSONValue { .number(JSONNumber(literal: "\(value)")) }

@@ -1,0 +1,130 @@
+// The report of a run, from what its last commit speaks of: state.json and choices.jsonl.
+
+internal import JSON
+internal import Planning
+package import Reporting
+internal import SystemIO
+
+/// Why a report cannot be written.
+package enum RunReportError: Error, CustomStringConvertible, Equatable {
+  case stillRunning(output: String)
+  case noFile(path: String)
+
+  package var description: String {
+    switch self {
+    case .stillRunning(let output):
+      "\(output): a run is writing there; name a file with --output PATH, or wait for its end"
+    case .noFile(let path): "\(path): not a file; name one to write the report to"
+    }
+  }
+}
+
+/// What is known of a run in its output folder, finished or not.
+package struct RunReport: Sendable {
+  package let report: Report
+  private let folder: OutputFolder
+
+  /// - Throws: `NoRun` where there is no run of Sluice; `RunStateError` and `ChoicesError` where its records are damaged.
+  package init(output: String) throws {
+    let status = try RunStatus(output: output)
+    folder = OutputFolder(path: output)
+    let state = try RunState(readingFrom: folder.state)
+    let lines: [UInt8]
+    do {
+      lines = try Journal.read(folder.choices, committed: state.choices)
+    } catch let error as JournalChanged {
+      throw RunStateError.filesChanged(path: folder.state, problem: "\(error)")
+    }
+    report = Report(
+      subject: Subject(state, output: output, status: status),
+      choices: try Choices(lines: lines, file: folder.choices), cost: Cost(state.history))
+  }
+
+  /// Both files beside the state.
+  package func write() throws {
+    try write(page: folder.reportPage)
+    try replaceFile(
+      folder.reportJSON, with: Array((report.json.serialized(indent: 2) + "\n").utf8),
+      durably: false)
+  }
+
+  package func write(page path: String) throws {
+    try replaceFile(path, with: Array(report.html.utf8), durably: false)
+  }
+
+  /// Both files beside the state of a run that no process works on.
+  package static func remake(output: String) throws -> RunReport {
+    _ = try RunStatus(output: output)
+    guard let lock = try FileLock(path: OutputFolder(path: output).lock) else {
+      throw RunReportError.stillRunning(output: output)
+    }
+    return try withExtendedLifetime(lock) {
+      let result = try RunReport(output: output)
+      try result.write()
+      return result
+    }
+  }
+
+  package var page: String { folder.reportPage }
+
+  /// Refuses a place that a report cannot be written to, before days of work.
+  ///
+  /// - Parameter output: a folder that will be there by then.
+  package static func check(_ path: String, output: String) throws {
+    if path.isEmpty || path.hasSuffix("/")
+      || FileSystem.exists(path) && !FileSystem.isFile(path)
+    {
+      throw RunReportError.noFile(path: path)
+    }
+    let folder = FileSystem.parent(path)
+    let isToCome =
+      !FileSystem.exists(folder) && FileSystem.resolved(folder) == FileSystem.resolved(output)
+    if !isToCome { try checkReplaceable(path) }
+  }
+}
+
+extension Subject {
+  fileprivate init(_ state: RunState, output: String, status: RunStatus) {
+    let history = state.history
+    // Digests say nothing to people.
+    let digests: Set = ["model", "model weights", "calibration tokens"]
+    let settings = state.fingerprint.filter { !digests.contains($0.key) }
+      .sorted { $0.key < $1.key }.map { Setting($0.key, $0.value) }
+    self.init(
+      model: history.model, output: FileSystem.resolved(output), architecture: history.architecture,
+      layers: history.layers, sourceBytes: history.sourceBytes, outputBytes: history.outputBytes,
+      groupSize: state.fingerprint["--group-size"].flatMap { Int($0) } ?? 0, settings: settings,
+      command: status.record?.command ?? [], lastCommit: status.lastCommit,
+      progress: Progress(state.position, share: history.share))
+  }
+}
+
+extension Progress {
+  fileprivate init(_ position: RunPosition, share: Double?) {
+    switch position {
+    case .copy: self = .unfinished(step: "copying unchanged tensors", layer: nil, share: share)
+    case .attend(let layer, _): self = .unfinished(step: "attend", layer: layer, share: share)
+    case .experts(let layer, _, _, _):
+      self = .unfinished(step: "experts", layer: layer, share: share)
+    case .advance(let layer, _): self = .unfinished(step: "advance", layer: layer, share: share)
+    case .finish: self = .unfinished(step: "the last check", layer: nil, share: share)
+    case .done: self = .finished
+    }
+  }
+}
+
+extension Cost {
+  fileprivate init(_ history: RunHistory) {
+    self.init(
+      processes: history.processes, processorSeconds: history.processorSeconds,
+      threads: history.threads, budgetBytes: history.budgetBytes,
+      scratchBytes: history.scratchBytes,
+      steps: RunStep.allCases.compactMap { step in
+        history.steps.first { $0.step == step }.map {
+          StepCost(
+            step: step.rawValue, seconds: $0.seconds, peakBytes: $0.bytes, heapBytes: $0.heapBytes,
+            mappedBytes: $0.mappedBytes, plannedBytes: history.plannedBytes[step])
+        }
+      })
+  }
+}

@@ -1,0 +1,121 @@
+// What the run took, step by step, and the numbers of each layer.
+
+extension Report {
+  var costSection: HTML {
+    let processes =
+      cost.processes > 1
+      ? "Summed over \(whole(cost.processes)) processes; what each did after its last commit does not count, as it was done again."
+      : "Up to the last commit."
+    return """
+      <section id="cost">
+      <h2>Memory and time</h2>
+      <p class="finding">\(duration(cost.wallSeconds)), \(duration(cost.processorSeconds)) of processor time on \
+      \(counted(cost.threads, "thread")); at most \(size(cost.peakBytes)) of memory of \
+      \(size(cost.budgetBytes)) allowed, \(size(cost.scratchBytes)) of scratch on disk.</p>
+      \(stepTable)\
+      <p class="note">\(processes) Memory is the resident set of the process (VmHWM), at its peak in any layer; \
+      the mark on its bar is what was planned, the end of the bar what was allowed. Heap and mapped files are those of the \
+      largest sample: together they may be less than the peak. Threads and allowance are those of the last process.</p>
+      </section>
+
+      """
+  }
+
+  private var stepTable: HTML {
+    let longest = cost.steps.map(\.seconds).max() ?? 0
+    let rows = cost.steps.map { step -> [Cell] in
+      [
+        .text("\(step.step) <small>\(Self.meaning(of: step.step))</small>"),
+        .number(duration(step.seconds)),
+        .text("\(bar(longest > 0 ? step.seconds / longest : nil))"),
+        .number(size(step.peakBytes)), .text(memoryBar(step)),
+        .extra(number: step.plannedBytes.map(size)), .extra(number: size(step.heapBytes)),
+        .extra(number: size(step.mappedBytes)),
+      ]
+    }
+    return table(
+      "Time and memory by step",
+      [
+        .text("Step"), .number("time"), .text("<span class=\"hidden\">time, as a bar</span>"),
+        .number("peak"),
+        .text("<span class=\"hidden\">peak of the memory allowed, as a bar</span>"),
+        .extra(number: "planned"), .extra(number: "heap"), .extra(number: "mapped files"),
+      ], rows)
+  }
+
+  private func memoryBar(_ step: StepCost) -> HTML {
+    let all = Double(max(1, cost.budgetBytes))
+    let used = min(1, Double(step.peakBytes) / all)
+    let mark = step.plannedBytes.map { planned -> HTML in
+      "<b style=\"left:\(figure(100 * min(1, Double(planned) / all)))%\"></b>"
+    }
+    return """
+      <span class="bar"><i class="\(step.peakBytes > cost.budgetBytes ? "over" : "after")" \
+      style="width:\(figure(100 * used))%"></i>\(mark)</span>
+      """
+  }
+
+  private static func meaning(of step: String) -> String {
+    switch step {
+    case "load": "opening the model and the data"
+    case "copy": "unchanged tensors, embeddings"
+    case "attend": "attention, its scales and weights"
+    case "experts": "MLPs, their scales and weights"
+    case "advance": "the next layer's input"
+    case "check": "reading back what was written"
+    default: ""
+    }
+  }
+
+  // MARK: Layers
+
+  var layerSection: HTML? {
+    let layers = byLayer
+    if layers.isEmpty { return nil }
+    let hasErrors = layers.contains { $0.errors.left != nil }
+    let hasRouting = layers.contains { $0.routing != nil }
+    var heads: [Cell] = [.number("layer"), .number("Linears")]
+    if knowsOutputs { heads += [.number("nearest"), .number("written")] }
+    if hasErrors { heads.append(.number("left")) }
+    heads += [.number("smoothings"), .number("left by smoothing"), .number("mean exponent")]
+    if hasRouting {
+      heads += [
+        .number("effective experts"), .number("variation"), .number("busiest"), .number("thin"),
+        .number("no token"),
+      ]
+    }
+    let rows = layers.map { row($0, hasErrors: hasErrors, hasRouting: hasRouting) }
+    return """
+      <section id="layers">
+      <h2>Layer by layer</h2>
+      <details><summary>The numbers of \(counted(layers.count, "layer"))</summary>
+      \(table("Numbers by layer", heads, rows))\
+      <p class="note">Variation: the standard deviation of the experts' loads over their mean.</p>
+      </details>
+      </section>
+
+      """
+  }
+
+  private func row(_ layer: LayerSummary, hasErrors: Bool, hasRouting: Bool) -> [Cell] {
+    var cells: [Cell] = [.number("\(layer.layer)"), .number(whole(layer.errors.linears))]
+    if knowsOutputs {
+      cells += [layer.errors.nearest, layer.errors.chosen].map { .number($0.map(percent)) }
+    }
+    if hasErrors { cells.append(.number(layer.errors.left.map(percent))) }
+    cells += [
+      .number(whole(layer.smoothing.smoothings)), .number(layer.smoothing.left.map(percent)),
+      .number(layer.smoothing.meanExponent.map(figure)),
+    ]
+    if hasRouting {
+      cells += [
+        .number(layer.routing.map { figure($0.effectiveExperts) }),
+        .number(layer.routing.map { figure($0.coefficientOfVariation) }),
+        .number(layer.routing.map { figure($0.busiest) + "×" }),
+        .number(layer.routing.map { whole($0.thin.count) }),
+        .number(layer.routing.map { whole($0.unrouted.count) }),
+      ]
+    }
+    return cells
+  }
+}

@@ -1,0 +1,89 @@
+// Numbers as a reader wants them: three digits that count, with their unit.
+
+internal import Glibc
+
+/// A space that neither breaks nor spreads.
+private let thinSpace = "\u{202F}"
+
+/// Three significant digits.
+func figure(_ value: Double) -> String {
+  if !value.isFinite { return "–" }
+  if value == 0 { return "0" }
+  let exponent = Int(log10(abs(value)).rounded(.down))
+  if exponent < -6 { return "< 0.000001" }
+  let factor = pow(10, Double(2 - exponent))
+  let rounded = (value * factor).rounded() / factor
+  if rounded == rounded.rounded(), abs(rounded) < 1e15 { return whole(Int(rounded)) }
+  return abs(rounded) < 1e-4 ? plain(rounded) : "\(rounded)"
+}
+
+/// A number below 1 without an exponent.
+private func plain(_ value: Double) -> String {
+  let digits = String(Int((abs(value) * 1e9).rounded()))
+  var text = String(repeating: "0", count: max(0, 9 - digits.count)) + digits
+  while text.hasSuffix("0") { text.removeLast() }
+  return (value < 0 ? "-" : "") + "0." + text
+}
+
+/// A share of one as a percentage.
+func percent(_ share: Double) -> String { figure(share * 100) + thinSpace + "%" }
+
+/// Thousands in groups: 13 964.
+func whole(_ value: Int) -> String {
+  let digits = Array(String(abs(value)))
+  let text = digits.indices.map { index in
+    String(digits[index])
+      + (index + 1 < digits.count && (digits.count - index - 1) % 3 == 0 ? thinSpace : "")
+  }
+  return (value < 0 ? "-" : "") + text.joined()
+}
+
+/// "1.5 GiB"; three significant digits, rounded up, as on the terminal.
+func size(_ bytes: Int) -> String {
+  var value = Double(bytes)
+  var unit = "B"
+  for next in ["KiB", "MiB", "GiB", "TiB"] where value >= 1000 {
+    value /= 1024
+    unit = next
+  }
+  let digits = value < 10 ? 100.0 : value < 100 ? 10.0 : 1.0
+  return figure((value * digits).rounded(.up) / digits) + thinSpace + unit
+}
+
+/// "2 h 05 min", "3 min 20 s", "0.4 s".
+func duration(_ seconds: Double) -> String {
+  let total = Int(seconds.rounded())
+  func two(_ number: Int) -> String { number < 10 ? "0\(number)" : "\(number)" }
+  func pair(_ first: Int, _ unit: String, _ second: Int, _ smaller: String) -> String {
+    "\(first)\(thinSpace)\(unit) \(two(second))\(thinSpace)\(smaller)"
+  }
+  if total >= 86400 { return pair(total / 86400, "d", total % 86400 / 3600, "h") }
+  if total >= 3600 { return pair(total / 3600, "h", total % 3600 / 60, "min") }
+  if total >= 60 { return pair(total / 60, "min", total % 60, "s") }
+  if seconds > 0, seconds < 0.05 { return "< 0.1\(thinSpace)s" }
+  return (seconds < 10 ? "\((seconds * 10).rounded() / 10)" : "\(total)") + thinSpace + "s"
+}
+
+/// "3 Linears", "1 Linear".
+func counted(_ count: Int, _ noun: String) -> String {
+  "\(whole(count)) \(noun)\(count == 1 ? "" : "s")"
+}
+
+/// 2026-01-31T12:00:00Z. Source of the calendar: Howard Hinnant, "chrono-compatible low-level date algorithms".
+func dateText(_ seconds: Int) -> String {
+  let days = Int((Double(seconds) / 86400).rounded(.down))
+  let time = seconds - days * 86400
+  let shifted = days + 719_468
+  let era = Int((Double(shifted) / 146_097).rounded(.down))
+  let dayOfEra = shifted - era * 146_097
+  let yearOfEra =
+    (dayOfEra - dayOfEra / 1460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365
+  let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
+  let shiftedMonth = (5 * dayOfYear + 2) / 153
+  let day = dayOfYear - (153 * shiftedMonth + 2) / 5 + 1
+  let month = shiftedMonth < 10 ? shiftedMonth + 3 : shiftedMonth - 9
+  let year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
+  func two(_ number: Int) -> String { number < 10 ? "0\(number)" : "\(number)" }
+  return "\(year)-\(two(month))-\(two(day))T"
+    + [time / 3600, time / 60 % 60, time % 60].map(two).joined(separator: ":") + "Z"
+}

@@ -1,0 +1,150 @@
+// The report for people: one page that needs nothing else, read from top to bottom.
+
+internal import JSON
+
+extension Report {
+  /// The page as one self-contained file of HTML: no scripts, nothing loaded; light, dark, narrow and on paper.
+  package var html: String {
+    let page: HTML = """
+      <!DOCTYPE html>
+      <html lang="en">
+      <head>
+      <meta charset="utf-8">
+      <meta name="viewport" content="width=device-width, initial-scale=1">
+      <meta name="color-scheme" content="light dark">
+      <meta name="generator" content="Sluice">
+      <title>\(title) – quantization report</title>
+      <style>
+      \(styleSheet)
+      </style>
+      </head>
+      <body>
+      <main>
+      \(header)\(errorSection)\(smoothingSection)\(routingSection)\(costSection)\(layerSection)\
+      \(settingsSection)</main>
+      <footer>Written by Sluice. The same numbers, unrounded: <code>.sluice/report.json</code>; every \
+      decision: <code>.sluice/choices.jsonl</code>, both in the output folder.</footer>
+      </body>
+      </html>
+
+      """
+    return page.text
+  }
+
+  private var title: String {
+    String(subject.output.split(separator: "/").last ?? "output")
+  }
+
+  // MARK: What it came to
+
+  private var header: HTML {
+    """
+    <header>
+    <p class="eyebrow">Quantization report</p>
+    <h1>\(title)</h1>
+    <p class="lead">\(lead)</p>
+    \(unfinished)<dl class="tiles" style="--columns:\(tiles.count <= 4 ? tiles.count : (tiles.count + 1) / 2)">
+    \(tiles)</dl>
+    </header>
+
+    """
+  }
+
+  private var lead: HTML {
+    let quantized = counted(choices.linears.count, "Linear")
+    let layers = counted(subject.layers, "layer")
+    let scheme = subject.settings.first { $0.name == "--scheme" }.map { " to \($0.value)" } ?? ""
+    let smoothings =
+      choices.smoothings.isEmpty ? "" : ", " + counted(choices.smoothings.count, "smoothing")
+    return """
+      <code>\(subject.architecture)</code> of \(layers) from <code>\(subject.model)</code>: \
+      \(quantized) quantized\(scheme) in groups of \(subject.groupSize)\(smoothings). Layers and experts count \
+      from 0, as in the names of tensors.
+      """
+  }
+
+  private var unfinished: HTML? {
+    guard case .unfinished(let step, let layer, let share) = subject.progress else { return nil }
+    let place = layer.map { "layer \($0) of 0 to \(subject.layers - 1), \(step)" } ?? step
+    let done = share.map { ", \(percent($0)) of the arithmetic is done" } ?? ""
+    return """
+      <p class="banner"><strong>Not finished.</strong> Next: \(place)\(done). What follows covers what \
+      was committed; the same command goes on.</p>
+
+      """
+  }
+
+  private var tiles: [HTML] {
+    let isFinished = subject.progress == .finished
+    var tiles = [
+      tile(
+        isFinished ? "Size" : "Size, planned", size(subject.outputBytes),
+        "\(percent(Double(subject.outputBytes) / Double(max(1, subject.sourceBytes)))) of "
+          + size(subject.sourceBytes))
+    ]
+    let errors = ErrorSummary(choices.linears)
+    if let chosen = errors.chosen, let nearest = errors.nearest {
+      tiles.append(
+        tile("Error of outputs", percent(chosen), "by rounding to nearest \(percent(nearest))"))
+    }
+    if errors.chosen == nil, let left = errors.left {
+      tiles.append(tile("Error after rounding", percent(left), "of rounding to nearest"))
+    }
+    if let left = SmoothingSummary(choices.smoothings).left {
+      tiles.append(tile("Error after smoothing", percent(left), "of the error without"))
+    }
+    if let tokens = choices.data?["tokens"]?.int, let rows = choices.data?["sequences"]?.int {
+      tiles.append(tile("Calibration", whole(tokens), "tokens in \(counted(rows, "sequence"))"))
+    }
+    let experts = choices.routings.reduce(0) { $0 + $1.tokens.count }
+    if experts > 0 {
+      tiles.append(
+        tile("Experts with thin data", whole(thinExperts.count), "of \(whole(experts))"))
+    }
+    tiles.append(
+      tile("Peak memory", size(cost.peakBytes), "of \(size(cost.budgetBytes)) allowed"))
+    tiles.append(
+      tile(
+        "Time", duration(cost.wallSeconds),
+        cost.processes > 1 ? "in \(whole(cost.processes)) processes" : "in one process"))
+    return tiles
+  }
+
+  private func tile(_ name: String, _ value: String, _ note: String) -> HTML {
+    "<div><dt>\(name)</dt><dd>\(value) <small>\(note)</small></dd></div>\n"
+  }
+
+  // MARK: How it was asked for
+
+  private var settingsSection: HTML {
+    let settings = subject.settings.filter { !$0.value.isEmpty }.map { setting -> HTML in
+      "<div><dt>\(setting.name)</dt><dd>\(setting.value)</dd></div>\n"
+    }
+    let data = (choices.data?.entries ?? []).filter { $0.value != .null }.map { entry -> HTML in
+      """
+      <div><dt>\(entry.key)</dt><dd>\(entry.value.string ?? entry.value.serialized())</dd></div>
+
+      """
+    }
+    let command: HTML? =
+      subject.command.isEmpty
+      ? nil : "<pre class=\"scroll\" tabindex=\"0\">\(commandText)</pre>\n"
+    return """
+      <section id="settings">
+      <h2>How it was asked for</h2>
+      \(command)<dl class="facts">
+      <div><dt>model</dt><dd>\(subject.model)</dd></div>
+      <div><dt>output</dt><dd>\(subject.output)</dd></div>
+      <div><dt>last commit</dt><dd>\(dateText(subject.lastCommit))</dd></div>
+      \(settings)</dl>
+      \(data.isEmpty ? nil : "<h3>Calibration data</h3>\n<dl class=\"facts\">\n\(data)</dl>\n" as HTML)\
+      </section>
+
+      """
+  }
+
+  private var commandText: String {
+    subject.command.map { $0.contains { $0 == " " || $0 == "*" } ? "'\($0)'" : $0 }
+      .joined(separator: " ")
+  }
+}
