@@ -64,7 +64,7 @@ let targets: [Target] = [
     dependencies: [
       "Calibration", "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Planning",
       "Quantization", "Recipes", "Safetensors", "ScratchStore", "SystemIO", "Tensors",
-      "Transformer",
+      "Tokenization", "Transformer",
     ]),
   .executableTarget(
     name: "sluice",
