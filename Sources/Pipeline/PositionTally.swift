@@ -3,20 +3,20 @@
 internal import Glibc
 
 /// One model's logits z of one position, as far as they were seen.
-struct Outlook: Sendable {
-  private(set) var largest = -Double.infinity
+package struct Outlook: Sendable {
+  package private(set) var largest = -Double.infinity
   /// The token of the largest logit; of equal ones the first.
-  private(set) var choice: Int32 = 0
+  package private(set) var choice: Int32 = 0
   /// Sum of exp(z - largest).
-  fileprivate(set) var sum = 0.0
+  package fileprivate(set) var sum = 0.0
   /// The logit of the token that follows.
-  private(set) var next = 0.0
+  package private(set) var next = 0.0
 
   /// log sum exp(z).
-  var logSum: Double { largest + log(sum) }
+  package var logSum: Double { largest + log(sum) }
 
   /// Whether every logit was a number; one that is not spreads to the sum.
-  var isFinite: Bool { logSum.isFinite }
+  package var isFinite: Bool { logSum.isFinite }
 
   /// Looks for a new largest logit.
   ///
@@ -44,19 +44,21 @@ struct Outlook: Sendable {
 }
 
 /// A position under way.
-struct PositionTally: Sendable {
-  private(set) var model = Outlook()
-  private(set) var reference = Outlook()
+package struct PositionTally: Sendable {
+  package private(set) var model = Outlook()
+  package private(set) var reference = Outlook()
   /// Sum of exp(zr - largest) (zr - zm) over the logits zr of the reference and zm of the model.
   private var weighted = 0.0
 
+  package init() {}
+
   /// KL(reference || model) = sum p (zr - zm) - log sum exp(zr) + log sum exp(zm), in nats.
-  var divergence: Double { weighted / reference.sum - reference.logSum + model.logSum }
+  package var divergence: Double { weighted / reference.sum - reference.logSum + model.logSum }
 
   /// Takes in the logits of one tile of the vocabulary.
   ///
   /// - Parameter next: the token that follows, where there is one.
-  mutating func add(
+  package mutating func add(
     model logits: UnsafePointer<Float>, reference wanted: UnsafePointer<Float>?,
     of tokens: Range<Int>, next: Int?
   ) {

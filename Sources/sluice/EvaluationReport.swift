@@ -58,7 +58,8 @@ extension Evaluation {
       position.divergence.map { "KL \(rounded($0))" }
       ?? position.nll.map { "NLL \(rounded($0))" } ?? ""
     let head = "  \(measure)  sequence \(position.sequence), \(position.seen) tokens seen: "
-    let before = position.contextText.map(visible) ?? position.context.map(String.init).joined(separator: " ")
+    let before =
+      position.contextText.map(visible) ?? position.context.map(String.init).joined(separator: " ")
     let room = max(20, width - head.count)
     let cut = before.count > room ? "…" + before.suffix(room - 1) : before
     let choices =
