@@ -7,6 +7,7 @@ internal import LinearAlgebra
 internal import Models
 internal import Safetensors
 internal import SystemIO
+internal import Tensors
 internal import Transformer
 
 package struct VerifyModel {

@@ -85,9 +85,15 @@ struct Evaluate: ParsableCommand {
     let cleanup = ScratchCleanup(options.scratch)
     defer { cleanup.stop() }
     let progress = EvaluationLine(memory: options.memory, threads: options.threads)
-    let result = try EvaluateModel(
-      options, residentPeak: { ResidentMemory.current().peakBytes }, report: progress.show
-    ).run()
+    let result: Evaluation
+    do {
+      result = try EvaluateModel(
+        options, residentPeak: { ResidentMemory.current().peakBytes }, report: progress.show
+      ).run()
+    } catch {
+      cleanup.waitWhereStopped()
+      throw error
+    }
     Console.endLive()
     Console.out(json ? result.json.serialized(indent: 2) : result.text)
   }
@@ -96,14 +102,18 @@ struct Evaluate: ParsableCommand {
 /// Takes the hidden states away when the process is told to end.
 private final class ScratchCleanup {
   private let sources: [any DispatchSourceSignal]
+  private let isStopping: Interruption
 
   init(_ folder: String) {
+    let isStopping = Interruption()
+    self.isStopping = isStopping
     // A queue of its own: the others may all be at work.
     let queue = DispatchQueue(label: "signals")
     sources = [SIGINT, SIGTERM, SIGHUP].map { number in
       signal(number, SIG_IGN)
       let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
       source.setEventHandler {
+        isStopping.request()
         // A block that is being written may come in between.
         while (try? FileSystem.remove(folder)) == nil {}
         Console.error("stopped")
@@ -115,6 +125,11 @@ private final class ScratchCleanup {
   }
 
   func stop() { for source in sources { source.cancel() } }
+
+  /// Where the files went away under the evaluation's hands, the process ends as it was told to.
+  func waitWhereStopped() {
+    while isStopping.isRequested { sleep(1) }
+  }
 }
 
 /// Events to stderr: one live line on a terminal, one line per layer otherwise.
