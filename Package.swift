@@ -133,7 +133,7 @@ let targets: [Target] = [
     name: "PipelineTests",
     dependencies: [
       "Calibration", "CompressedTensors", "JSON", "Models", "Pipeline", "Planning", "Quantization",
-      "Recipes", "Safetensors", "SystemIO", "TestSupport", "Transformer",
+      "Recipes", "Safetensors", "SystemIO", "Tensors", "TestSupport", "Transformer",
     ]),
   // Runs the program that stands beside the test bundle.
   .testTarget(

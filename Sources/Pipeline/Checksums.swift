@@ -25,7 +25,8 @@ struct Checksums {
   private(set) var malformed: [Int] = []
 
   init(lines: [UInt8]) {
-    for (number, line) in String(decoding: lines, as: UTF8.self).split(separator: "\n").enumerated() {
+    for (number, line) in String(decoding: lines, as: UTF8.self).split(separator: "\n").enumerated()
+    {
       let parts = line.split(separator: " ", maxSplits: 1)
       if parts.count == 2 {
         entries.append((String(parts[1]), String(parts[0])))

@@ -52,7 +52,9 @@ extension VerifyModel {
   /// Source: vLLM's `RowParallelLinear`, `ColumnParallelLinear` and `FusedMoE`; vllm#41511.
   func tensorParallelNotes(_ linears: [LinearSpec], _ scheme: QuantScheme) -> [Finding] {
     let quantized = Set(linears.map(\.name))
-    let rowParallel = config.spec.layers.flatMap { [$0.attention.output] + $0.mlp.units.map(\.down) }
+    let rowParallel = config.spec.layers.flatMap {
+      [$0.attention.output] + $0.mlp.units.map(\.down)
+    }
     let columnParallel = config.spec.layers.flatMap { layer in
       [layer.attention.query, layer.attention.key, layer.attention.value]
         + layer.mlp.units.flatMap { [$0.gate, $0.up] }
@@ -62,7 +64,8 @@ extension VerifyModel {
     }.map { kind, size, degrees in
       Finding(
         subject: kind,
-        problem: "tensor parallelism of \(degrees) cuts its groups: \(size) input features in groups "
+        problem:
+          "tensor parallelism of \(degrees) cuts its groups: \(size) input features in groups "
           + "of \(scheme.groupSize)")
     }
     if scheme.isSymmetric { return rows }

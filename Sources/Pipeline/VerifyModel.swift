@@ -39,7 +39,8 @@ package struct VerifyModel {
       report.findings.append(
         Finding(
           subject: "config.json",
-          problem: "`quantization_config.\(error.key)` is \(error.found), expected \(error.expected)"
+          problem:
+            "`quantization_config.\(error.key)` is \(error.found), expected \(error.expected)"
         ))
       report.findings += checkTotals() + checkSums(expected: [], &report)
       return report
@@ -142,6 +143,8 @@ package struct VerifyModel {
     }
     let unlisted = expected.map(\.name).filter { model[$0] != nil && !listed.contains($0) }
     return findings
-      + unlisted.map { Finding(subject: $0, problem: "has no checksum, as if it was never written") }
+      + unlisted.map {
+        Finding(subject: $0, problem: "has no checksum, as if it was never written")
+      }
   }
 }

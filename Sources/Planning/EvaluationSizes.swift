@@ -131,6 +131,8 @@ private struct ForwardSizes {
 
   /// Pages that the kernel maps around those that are asked for.
   private static let neighbourBytes = 16 << 20
+  /// A head is let go of after every tile of the vocabulary.
+  private static let headNeighbourBytes = 4 << 20
 
   init(_ checkpoint: Checkpoint, _ work: EvaluationWorkload) {
     let spec = checkpoint.spec
@@ -154,9 +156,9 @@ private struct ForwardSizes {
       return max(pages.bytes(layer.attention.linears), units.max() ?? 0)
     }
     mapped = [MemoryUse("mapped weights", weights.max() ?? 0), around]
-    let width = checkpoint.weights.tensor(spec.head.weight).dtype.byteWidth
     headMapped = [
-      MemoryUse("mapped head", headTile.outputs * hidden * width), around,
+      MemoryUse("mapped head", pages.headBytes(headTile, weight: spec.head.weight)),
+      MemoryUse("pages around it", min(Self.headNeighbourBytes, checkpoint.model.totalBytes / 8)),
     ]
   }
 
@@ -308,5 +310,13 @@ private struct MappedSizes {
       }
     }
     return kept + streamed
+  }
+
+  /// Of one tile of the vocabulary.
+  func headBytes(_ tile: LinearSpec, weight: String) -> Int {
+    let row = tile.inputs * checkpoint.weights.tensor(weight).dtype.byteWidth
+    let part = Gemm.tileRows(tile.outputs, columns: tile.inputs) * row
+    let whole = tile.outputs * row
+    return part < CheckpointWeights.releasedTile ? whole : min(whole, threads * part)
   }
 }

@@ -114,7 +114,9 @@ private final class ScratchCleanup {
       let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
       source.setEventHandler {
         isStopping.request()
-        // A block that is being written may come in between.
+        // A file, or the folder itself, may be made in between.
+        while (try? FileSystem.remove(folder)) == nil {}
+        usleep(50_000)
         while (try? FileSystem.remove(folder)) == nil {}
         Console.error("stopped")
         Glibc.exit(130)

@@ -73,7 +73,8 @@ struct Verify: ParsableCommand {
     }
     lines.append(
       report.findings.isEmpty
-        ? "no findings" : "\(report.findings.count) finding\(report.findings.count == 1 ? "" : "s")")
+        ? "no findings" : "\(report.findings.count) finding\(report.findings.count == 1 ? "" : "s")"
+    )
     return lines.joined(separator: "\n")
   }
 
