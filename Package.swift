@@ -65,7 +65,7 @@ let targets: [Target] = [
     dependencies: [
       "Calibration", "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Planning",
       "Quantization", "Recipes", "Reporting", "Safetensors", "ScratchStore", "SystemIO", "Tensors",
-      "Transformer",
+      "Tokenization", "Transformer",
     ]),
   .executableTarget(
     name: "sluice",
@@ -136,7 +136,7 @@ let targets: [Target] = [
     name: "PipelineTests",
     dependencies: [
       "Calibration", "CompressedTensors", "JSON", "Models", "Pipeline", "Planning", "Quantization",
-      "Recipes", "Safetensors", "SystemIO", "TestSupport", "Transformer",
+      "Recipes", "Safetensors", "SystemIO", "Tensors", "TestSupport", "Transformer",
     ]),
   // Runs the program that stands beside the test bundle.
   .testTarget(

@@ -47,7 +47,7 @@ package struct CalibrationSource: Sendable {
     let column = try rows.column(path: name, named: textColumn)
     if case .inputIDs = column {
     } else {
-      try willTokenize(tokenizerBytes(model: model))
+      try willTokenize(Self.tokenizerBytes(model: model))
     }
     let encoder = try encoder(for: column, model: model, vocabularySize: vocabularySize)
     return try CalibrationData(
@@ -74,8 +74,8 @@ package struct CalibrationSource: Sendable {
       addsSpecialTokens: addsSpecialTokens)
   }
 
-  /// Of the largest file that a tokenizer may be made from.
-  private func tokenizerBytes(model: String) throws -> Int {
+  /// Of the largest file that a tokenizer may be made from; 0 where there is none.
+  package static func tokenizerBytes(model: String) throws -> Int {
     let names = try FileSystem.list(model).filter {
       $0 == "tokenizer.json" || $0.hasSuffix(".tiktoken") || $0.hasSuffix("tiktoken.model")
     }

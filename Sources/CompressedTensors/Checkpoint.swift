@@ -5,7 +5,6 @@ package import Models
 package import Safetensors
 internal import SystemIO
 internal import Tensors
-internal import Transformer
 
 /// A checkpoint that is not what its config.json says.
 package enum CheckpointError: Error, CustomStringConvertible, Equatable {
@@ -51,55 +50,18 @@ package struct Checkpoint: Sendable {
 
   /// Opens a folder and checks every tensor's name, type and shape against the architecture's description.
   package init(folder: String) throws {
-    guard FileSystem.isFolder(folder) else { throw CheckpointError.notAFolder(path: folder) }
-    let file = folder + "/config.json"
-    guard FileSystem.exists(file) else { throw CheckpointError.noConfig(path: folder) }
-    let parsed: JSONValue
-    do {
-      parsed = try JSONValue.parse(FileSystem.readFile(file))
-    } catch let error as JSONError {
-      throw CheckpointError.badConfig(file: file, problem: "\(error)")
-    }
-    guard let config = parsed.object else {
-      throw CheckpointError.badConfig(
-        file: file, problem: "expected an object, found \(parsed.kind)")
-    }
+    let opened = try CheckpointConfig(folder: folder)
     self.folder = folder
-    self.config = config
-    spec = try Architectures.describe(config: config, file: file, ignoring: ["quantization_config"])
-    if let block = config["quantization_config"], block != .null {
-      quantization = try QuantizationConfig(block, file: file)
-    } else {
-      quantization = nil
-    }
+    config = opened.config
+    spec = opened.spec
+    quantization = try opened.quantization()
     model = try ShardedModel(folder: folder)
     weights = CheckpointWeights(model, scheme: quantization?.scheme)
     try checkTensors()
   }
 
-  /// What a tensor must be; no type means any of bf16, f16 and f32.
-  private struct Expectation {
-    let name: String
-    let dtype: DType?
-    let shape: [Int]
-  }
-
-  private var expectations: [Expectation] {
-    let ignored = Set(quantization?.ignore ?? [])
-    return spec.claims.flatMap { claim -> [Expectation] in
-      guard let scheme = quantization?.scheme, let linear = claim.linear,
-        !ignored.contains(linear.name)
-      else { return [Expectation(name: claim.name, dtype: nil, shape: claim.shape)] }
-      let scaleType = model[linear.name + ".weight_scale"]?.dtype
-      return PackedLinear(linear, scheme: scheme, scaleType: scaleType ?? .bf16).tensors.map {
-        Expectation(
-          name: $0.name, dtype: $0.dtype.isWeight ? nil : $0.dtype, shape: $0.shape)
-      }
-    }
-  }
-
   private func checkTensors() throws(CheckpointError) {
-    let expected = expectations
+    let expected = spec.expectations(quantization)
     let missing = expected.filter { model[$0.name] == nil }.map(\.name)
     if !missing.isEmpty {
       throw .missing(folder: folder, count: missing.count, names: Array(missing.prefix(5)))
@@ -113,11 +75,9 @@ package struct Checkpoint: Sendable {
     }
     for want in expected {
       guard let tensor = model[want.name] else { continue }
-      let fits = want.dtype.map { $0 == tensor.dtype } ?? tensor.dtype.isWeight
-      if !fits || tensor.shape != want.shape {
+      if !want.fits(tensor) {
         throw .wrongShape(
-          file: tensor.file.path, tensor: tensor.name,
-          expected: "\(want.dtype?.rawValue ?? "BF16, F16 or F32") \(want.shape)",
+          file: tensor.file.path, tensor: tensor.name, expected: want.text,
           found: "\(tensor.dtype.rawValue) \(tensor.shape)")
       }
     }

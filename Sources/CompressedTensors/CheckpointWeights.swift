@@ -4,6 +4,7 @@ internal import CKernels
 package import LinearAlgebra
 package import Quantization
 package import Safetensors
+internal import SystemIO
 package import Tensors
 package import Transformer
 
@@ -181,6 +182,13 @@ package struct CheckpointWeights: LayerWeights {
   /// The same for Linears that will not be needed again.
   package func discard(_ linears: [LinearSpec]) {
     for tensor in linears.flatMap(storedTensors) { tensor.discard() }
+  }
+
+  /// Lets go of every page that is mapped of the model: also those of norms and biases, and their neighbours.
+  package func releaseAll() {
+    for file in model.files {
+      if let mapped = file.tensors.first?.file { mapped.release(0..<mapped.byteCount) }
+    }
   }
 
   private func storedTensors(_ linear: LinearSpec) -> [StoredTensor] {

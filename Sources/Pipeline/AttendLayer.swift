@@ -107,6 +107,14 @@ extension QuantizeModel {
       workers: workers, tap: tap)
   }
 
-      try noteRouting(layer, warns: taps.contains(.mlpInput))
+  /// No commit lies between the last block of a layer and the end of this step: the line is written once.
+  private func noteRouting(_ layer: LayerSpec, warns: Bool) throws {
+    if layer.mlp.router == nil { return }
+    let routed = try expertShares(layer).map(\.tokens)
+    try choices.add(routing: routed, layer: layer.index)
+    let experts = routed.indices.filter { routed[$0] == 0 }
+    if warns, !experts.isEmpty {
+      report(.warning(.unroutedExperts(layer: layer.index, experts: experts)))
+    }
   }
 }

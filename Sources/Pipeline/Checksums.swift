@@ -21,11 +21,18 @@ package struct TensorChanged: Error, CustomStringConvertible, Equatable {
 /// CRC-32 in hexadecimal and name, a line for each tensor.
 struct Checksums {
   private(set) var entries: [(tensor: String, checksum: String)] = []
+  /// Lines, from 1, that are something else.
+  private(set) var malformed: [Int] = []
 
   init(lines: [UInt8]) {
-    for line in String(decoding: lines, as: UTF8.self).split(separator: "\n") {
+    for (number, line) in String(decoding: lines, as: UTF8.self).split(separator: "\n").enumerated()
+    {
       let parts = line.split(separator: " ", maxSplits: 1)
-      if parts.count == 2 { entries.append((String(parts[1]), String(parts[0]))) }
+      if parts.count == 2 {
+        entries.append((String(parts[1]), String(parts[0])))
+      } else {
+        malformed.append(number + 1)
+      }
     }
   }
 
@@ -33,12 +40,19 @@ struct Checksums {
     "\(checksum.text) \(tensor)"
   }
 
-  /// Reads every listed tensor that `find` knows.
-  ///
-  /// - Returns: the first that is not as it was written.
+  /// - Returns: the first tensor that is not as it was written.
   func firstChange(
     workers: Workers, find: @Sendable (String) -> StoredTensor?
   ) -> TensorChanged? {
+    changes(workers: workers, find: find).first
+  }
+
+  /// Reads every listed tensor that `find` knows.
+  ///
+  /// - Returns: those that are not as they were written.
+  func changes(
+    workers: Workers, find: @Sendable (String) -> StoredTensor?
+  ) -> [TensorChanged] {
     let entries = entries
     let changes = workers.map(entries.count) { index -> TensorChanged? in
       let (name, written) = entries[index]
@@ -54,6 +68,6 @@ struct Checksums {
         : TensorChanged(
           file: tensor.file.path, tensor: name, written: written, found: checksum.text)
     }
-    return changes.compactMap { $0 }.first
+    return changes.compactMap { $0 }
   }
 }

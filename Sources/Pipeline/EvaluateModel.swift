@@ -1,11 +1,10 @@
-// A checkpoint, plain or quantized, over token sequences, layer by layer: likelihood, and distance to a reference.
+// A checkpoint, plain or quantized, over token sequences: every layer within a budget of memory, then the heads.
 
 package import Calibration
 internal import CompressedTensors
-internal import Glibc
 internal import LinearAlgebra
 internal import Models
-internal import Quantization
+internal import Planning
 internal import ScratchStore
 internal import SystemIO
 internal import Tensors
@@ -15,10 +14,13 @@ package struct EvaluateOptions: Sendable {
   package var model: String
   package var reference: String?
   package var data: CalibrationSource
+  /// Peak resident memory of the process, in bytes.
   package var memory: Int
   package var threads: Int
   /// A folder that this process may fill and remove again.
   package var scratch: String
+  /// How many of the worst positions are told.
+  package var worst = 10
 
   package init(
     model: String, reference: String?, data: CalibrationSource, memory: Int, threads: Int,
@@ -33,187 +35,270 @@ package struct EvaluateOptions: Sendable {
   }
 }
 
-package struct Divergence: Sendable, Equatable {
-  /// Mean of KL(reference || model) over all positions, in nats.
-  package let mean: Double
-  package let median: Double
-  package let percentile99: Double
-  /// Share of positions with the same most likely token.
-  package let agreement: Double
-}
+/// What stops an evaluation.
+package enum EvaluationError: Error, CustomStringConvertible, Equatable {
+  case otherVocabulary(model: Int, reference: Int)
+  case nonFinite(folder: String, sequence: Int, position: Int)
 
-package struct Evaluation: Sendable, Equatable {
-  package let tokens: Int
-  /// Mean negative log-likelihood of each token given the ones before it, in nats.
-  package let nll: Double
-  package let referenceNLL: Double?
-  package let divergence: Divergence?
-
-  package var perplexity: Double { exp(nll) }
-}
-
-/// Two checkpoints that cannot be compared.
-package struct OtherVocabulary: Error, CustomStringConvertible, Equatable {
-  package let model: Int
-  package let reference: Int
   package var description: String {
-    "the model has \(model) tokens, the reference \(reference); compare checkpoints of one model"
+    switch self {
+    case .otherVocabulary(let model, let reference):
+      "the model has \(model) tokens, the reference \(reference); compare checkpoints of one model"
+    case .nonFinite(let folder, let sequence, let position):
+      "\(folder): the logits of sequence \(sequence), position \(position), are NaN or infinite; "
+        + "check its weights with sluice verify, or download it again"
+    }
   }
 }
 
-package struct EvaluateModel {
-  private let options: EvaluateOptions
-  private let workers: Workers
-  private let model: Checkpoint
-  private let reference: Checkpoint?
-  private let blocks: [TokenBlock]
-  private let progress: (String, Int, Int) -> Void
+package final class EvaluateModel {
+  let options: EvaluateOptions
+  let workers: Workers
+  /// The model, then the reference where there is one.
+  let checkpoints: [Checkpoint]
+  let blocks: [TokenBlock]
+  let plan: EvaluationPlan
+  private let data: DataSummary
+  /// Tokens that a token sees on average, as the plan has it.
+  private let context: Double
+  private let progress: EvaluationProgressMeter
+  private var memory: EvaluationWatch
+  private let report: (EvaluationEvent) -> Void
 
-  /// Positions whose logits are held at a time.
-  private static let logitRows = 64
-
-  /// - Parameter progress: folder, layers done, layers.
-  package init(_ options: EvaluateOptions, progress: @escaping (String, Int, Int) -> Void) throws {
-    self.options = options
-    self.progress = progress
+  /// Opens, checks and plans; nothing is written yet.
+  ///
+  /// - Parameter residentPeak: what this process took at most so far, where it does nothing else.
+  package init(
+    _ options: EvaluateOptions, residentPeak: () -> Int = { 0 },
+    report: @escaping (EvaluationEvent) -> Void = { _ in }
+  ) throws {
     try Gemm.check()
-    workers = Workers(threads: options.threads)
-    model = try Checkpoint(folder: options.model)
-    reference = try options.reference.map { try Checkpoint(folder: $0) }
-    if let reference, reference.spec.vocabularySize != model.spec.vocabularySize {
-      throw OtherVocabulary(
-        model: model.spec.vocabularySize, reference: reference.spec.vocabularySize)
+    self.options = options
+    self.report = report
+    let model = try Checkpoint(folder: options.model)
+    let reference = try options.reference.map { try Checkpoint(folder: $0) }
+    let vocabulary = model.spec.vocabularySize
+    if let reference, reference.spec.vocabularySize != vocabulary {
+      throw EvaluationError.otherVocabulary(
+        model: vocabulary, reference: reference.spec.vocabularySize)
     }
+    checkpoints = [model] + (reference.map { [$0] } ?? [])
+    let spelling = options.reference ?? options.model
     let data = try options.data.load(
-      model: options.reference ?? options.model, vocabularySize: model.spec.vocabularySize)
+      model: spelling, vocabularySize: vocabulary,
+      willTokenize: { try RunPlan.check(tokenizerBytes: $0, budget: options.memory) })
+    self.data = DataSummary(data, of: options.data)
     blocks = TokenBlock.cut(data.sequences)
+    context = Double(data.longest) / 2
+    plan = try EvaluationPlan(
+      EvaluationWorkload(
+        checkpoints: checkpoints, blocks: blocks.map(\.count), longestSequence: data.longest,
+        threads: options.threads, loadingBytes: residentPeak(),
+        tokenizerBytes: options.worst > 0 ? CalibrationSource.tokenizerBytes(model: spelling) : 0),
+      budget: options.memory)
+    workers = Workers(threads: options.threads, memory: MemoryBudget(limit: 0))
+    memory = EvaluationWatch(workers.memory)
+    progress = EvaluationProgressMeter(operations: plan.operations, report)
   }
 
   package func run() throws -> Evaluation {
+    report(.dataLoaded(data))
+    report(.started(plan))
     try FileSystem.createFolder(options.scratch)
     defer { try? FileSystem.remove(options.scratch) }
-    let states = try finalStates(of: model, name: "model")
-    let referenceStates = try reference.map { try finalStates(of: $0, name: "reference") }
-    return try compare(states, referenceStates)
+    if try FileSystem.freeBytes(options.scratch) < plan.scratchBytes {
+      throw OutputFolderError.noSpace(
+        path: options.scratch, needed: plan.scratchBytes,
+        free: try FileSystem.freeBytes(options.scratch))
+    }
+    memory.begin(.layers, plan)
+    let states = try checkpoints.indices.map { try finalStates($0) }
+    memory.begin(.head, plan)
+    progress.step = .head
+    let scores = try score(states)
+    memory.begin(.text, plan)
+    let result = try Evaluation(scores, of: self)
+    report(.finished(memory.finish(plan)))
+    return result
+  }
+
+  // MARK: Layers
+
+  private func path(_ checkpoint: Int, layer: Int) -> String {
+    "\(options.scratch)/\(checkpoint == 0 ? "model" : "reference")-\(layer).zst"
+  }
+
+  private func states(_ checkpoint: Int, layer: Int) throws -> HiddenStates {
+    try HiddenStates(
+      path: path(checkpoint, layer: layer), dtype: .f32, blocks: blocks,
+      columns: checkpoints[checkpoint].spec.hiddenSize, workers: workers)
   }
 
   /// The normed states that the head reads. Kept in float32: what is measured is the weights, not the storage.
-  private func finalStates(of checkpoint: Checkpoint, name: String) throws -> HiddenStates {
-    let (spec, weights) = (checkpoint.spec, checkpoint.weights)
-    func path(_ layer: Int) -> String { "\(options.scratch)/\(name)-\(layer).zst" }
-    func read(_ layer: Int) throws -> HiddenStates {
-      try HiddenStates(
-        path: path(layer), dtype: .f32, blocks: blocks, columns: spec.hiddenSize,
-        workers: workers)
-    }
-    let embedded = try ScratchWriter(path: path(0), dtype: .f32)
+  private func finalStates(_ index: Int) throws -> HiddenStates {
+    let (spec, weights) = (checkpoints[index].spec, checkpoints[index].weights)
+    let embedded = try ScratchWriter(path: path(index, layer: 0), dtype: .f32)
     for block in blocks {
       try embedded.append(
         weights.embed(block.tokens, spec.embedding, columns: spec.hiddenSize, workers: workers),
         workers: workers)
     }
-    let blockBytes = (blocks.map(\.count).max() ?? 0) * spec.hiddenSize * 4
-    let blocksPerPass = max(1, (options.memory - 128 << 20) / max(1, 8 * blockBytes))
     for layer in spec.layers {
-      progress(checkpoint.folder, layer.index, spec.layers.count)
-      let states = try read(layer.index)
-      let results = try ScratchWriter(path: path(layer.index + 1), dtype: .f32)
-      for pass in ranges(of: blocks.count, by: blocksPerPass) {
-        var attended: [Matrix] = []
-        for index in pass {
-          attended.append(
-            layer.attend(
-              try states.read(index), sequences: blocks[index].sequences, weights: weights,
-              workers: workers))
-        }
-        layer.feedForward(attended, weights: weights, workers: workers) {
-          weights.release($0.linears)
-        }
-        for block in attended {
-          let isLast = layer.index + 1 == spec.layers.count
-          try results.append(
-            isLast ? spec.finalNorm.apply(to: block, weights: weights, workers: workers) : block,
-            workers: workers)
-        }
-      }
+      let clock = Clock()
+      progress.place = (checkpoints[index].folder, layer.index, spec.layers.count)
+      try advance(layer, of: index)
       weights.discard(layer.linears)
-      try FileSystem.remove(path(layer.index))
+      weights.releaseAll()
+      try FileSystem.remove(path(index, layer: layer.index))
+      report(
+        .layerFinished(
+          folder: checkpoints[index].folder, layer: layer.index, layers: spec.layers.count,
+          seconds: clock.seconds))
     }
-    progress(checkpoint.folder, spec.layers.count, spec.layers.count)
-    return try read(spec.layers.count)
+    return try states(index, layer: spec.layers.count)
   }
 
-  private func compare(_ states: HiddenStates, _ referenceStates: HiddenStates?) throws
-    -> Evaluation
-  {
-    var (nll, referenceNLL) = (0.0, 0.0)
-    var predicted = 0
-    var agreements = 0
-    var divergences: [Double] = []
-    for (index, block) in blocks.enumerated() {
-      let x = try states.read(index)
-      let y = try referenceStates?.read(index)
-      let lastRows = Set(block.sequences.map { $0.upperBound - 1 })
-      for rows in ranges(of: block.count, by: Self.logitRows) {
-        let scores = logProbabilities(x, rows, model)
-        let wanted = y.flatMap { y in reference.map { logProbabilities(y, rows, $0) } }
-        for (offset, row) in rows.enumerated() {
-          let got = unsafe UnsafeBufferPointer(start: scores.row(offset), count: scores.columns)
-          if !lastRows.contains(row) {
-            nll -= unsafe Double(got[Int(block.tokens[row + 1])])
-            predicted += 1
+  private func advance(_ layer: LayerSpec, of index: Int) throws {
+    let (spec, weights) = (checkpoints[index].spec, checkpoints[index].weights)
+    let states = try states(index, layer: layer.index)
+    let results = try ScratchWriter(path: path(index, layer: layer.index + 1), dtype: .f32)
+    let isLast = layer.index + 1 == spec.layers.count
+    for pass in ranges(of: blocks.count, by: plan.layerBlocks) {
+      var attended: [Matrix] = []
+      for block in pass {
+        attended.append(
+          layer.attend(
+            try states.read(block), sequences: blocks[block].sequences, weights: weights,
+            workers: workers))
+        progress.add(
+          tokens: blocks[block].count, operations: layer.attendOperations(context: context))
+      }
+      weights.release(layer.attention.linears)
+      layer.feedForward(attended, weights: weights, workers: workers) {
+        weights.release($0.linears)
+      }
+      for block in attended {
+        try results.append(
+          isLast ? spec.finalNorm.apply(to: block, weights: weights, workers: workers) : block,
+          workers: workers)
+        progress.add(tokens: block.rows, operations: layer.feedForwardOperations)
+      }
+    }
+  }
+
+  // MARK: Heads
+
+  /// Every position's view of the next token: the vocabulary outside, blocks inside, so that a pass reads each head
+  /// once.
+  private func score(_ states: [HiddenStates]) throws -> [PositionScore] {
+    var scores: [PositionScore] = []
+    scores.reserveCapacity(plan.tokens)
+    var sequence = 0
+    for pass in ranges(of: blocks.count, by: plan.headBlocks) {
+      let held = try states.map { reader in try pass.map { try reader.read($0) } }
+      let tallies = tally(held, blocks[pass])
+      for (block, tallies) in zip(blocks[pass], tallies) {
+        for rows in block.sequences {
+          for row in rows {
+            scores.append(
+              PositionScore(
+                tallies[row], sequence: sequence, seen: row - rows.lowerBound + 1,
+                hasNext: row + 1 < rows.upperBound, hasReference: states.count > 1))
+            try check(tallies[row], scores[scores.count - 1])
           }
-          guard let wanted else { continue }
-          let want = unsafe UnsafeBufferPointer(start: wanted.row(offset), count: wanted.columns)
-          if !lastRows.contains(row) {
-            referenceNLL -= unsafe Double(want[Int(block.tokens[row + 1])])
-          }
-          var divergence = 0.0
-          for token in want.indices {
-            let (expected, found) = unsafe (Double(want[token]), Double(got[token]))
-            divergence += exp(expected) * (expected - found)
-          }
-          divergences.append(divergence)
-          if unsafe largest(want) == largest(got) { agreements += 1 }
+          sequence += 1
         }
       }
     }
-    divergences.sort()
-    func percentile(_ share: Double) -> Double {
-      divergences[max(0, Int(share * Double(divergences.count)) - 1)]
-    }
-    let count = Double(max(1, predicted))
-    return Evaluation(
-      tokens: blocks.reduce(0) { $0 + $1.count }, nll: nll / count,
-      referenceNLL: reference == nil ? nil : referenceNLL / count,
-      divergence: divergences.isEmpty
-        ? nil
-        : Divergence(
-          mean: divergences.reduce(0, +) / Double(divergences.count), median: percentile(0.5),
-          percentile99: percentile(0.99),
-          agreement: Double(agreements) / Double(divergences.count)))
+    return scores
   }
 
-  private func largest(_ values: UnsafeBufferPointer<Float>) -> Int {
-    var best = 0
-    for index in values.indices where unsafe values[index] > values[best] { best = index }
-    return best
+  private func check(_ tally: PositionTally, _ score: PositionScore) throws {
+    for (index, outlook) in [tally.model, tally.reference].prefix(checkpoints.count).enumerated()
+    where !outlook.isFinite {
+      throw EvaluationError.nonFinite(
+        folder: checkpoints[index].folder, sequence: score.sequence, position: score.seen)
+    }
   }
 
-  /// Log-softmax of the head over some rows, `[rows, vocabulary]`.
-  private func logProbabilities(_ x: Matrix, _ rows: Range<Int>, _ checkpoint: Checkpoint) -> Matrix
-  {
-    let logits = Gemm.multiply(
-      x.matrix(rows), by: checkpoint.weights.weight(checkpoint.spec.head), workers: workers)
-    workers.forEach(logits.rows) { index in
-      let row = unsafe logits.row(index)
-      var highest = -Float.infinity
-      for token in 0..<logits.columns { highest = unsafe max(highest, row[token]) }
-      var sum = 0.0
-      for token in 0..<logits.columns { sum += unsafe exp(Double(row[token] - highest)) }
-      let shift = highest + Float(log(sum))
-      for token in 0..<logits.columns { unsafe row[token] -= shift }
+  /// - Parameter states: of each checkpoint, the blocks of a pass.
+  private func tally(
+    _ states: [[Matrix]], _ blocks: ArraySlice<TokenBlock>
+  ) -> [[PositionTally]] {
+    var tallies = blocks.map { [PositionTally](repeating: PositionTally(), count: $0.count) }
+    let following = blocks.map(\.following)
+    let heads = checkpoints.map(\.spec.head)
+    let vocabulary = checkpoints[0].spec.vocabularySize
+    for tokens in ranges(of: vocabulary, by: HeadTiles.vocabulary) {
+      let tiles = zip(checkpoints, heads).map { SomeRows($0.weights.weight($1), rows: tokens) }
+      for block in tallies.indices {
+        for rows in ranges(of: tallies[block].count, by: HeadTiles.positions) {
+          let logits = zip(states, tiles).map { states, tile in
+            Gemm.multiply(
+              slice(states[block], rows), by: tile, workers: workers, into: "logits")
+          }
+          add(logits, of: tokens, to: &tallies[block], rows, next: following[block])
+        }
+        progress.add(
+          tokens: tallies[block].count,
+          operations: heads.reduce(0) { $0 + $1.operations } * Double(tokens.count)
+            / Double(vocabulary))
+      }
+      for (checkpoint, head) in zip(checkpoints, heads) { checkpoint.weights.release([head]) }
     }
-    return logits
+    return tallies
+  }
+
+  private func slice(_ block: Matrix, _ rows: Range<Int>) -> Matrix {
+    if rows.count == block.rows { return block }
+    let result = workers.matrix(
+      "positions of a product", rows: rows.count, columns: block.columns)
+    unsafe block.decode(rows, into: result.base)
+    return result
+  }
+
+  private func add(
+    _ logits: [Matrix], of tokens: Range<Int>, to tallies: inout [PositionTally],
+    _ rows: Range<Int>, next: [Int?]
+  ) {
+    let (model, reference) = (logits[0], logits.count > 1 ? logits[1] : nil)
+    unsafe tallies.withUnsafeMutableBufferPointer { buffer in
+      nonisolated(unsafe) let tallies = unsafe buffer
+      workers.forEach(rows.count) { row in
+        let position = rows.lowerBound + row
+        unsafe tallies[position].add(
+          model: model.row(row), reference: reference?.row(row), of: tokens, next: next[position])
+      }
+    }
+  }
+}
+
+extension TokenBlock {
+  /// For each position the token that follows, where there is one.
+  fileprivate var following: [Int?] {
+    var result = [Int?](repeating: nil, count: count)
+    for rows in sequences {
+      for row in rows.dropLast() { result[row] = Int(tokens[row + 1]) }
+    }
+    return result
+  }
+}
+
+/// Some rows of a weight.
+private struct SomeRows: WeightRows {
+  private let base: any WeightRows
+  private let range: Range<Int>
+
+  init(_ base: any WeightRows, rows: Range<Int>) {
+    self.base = base
+    range = rows
+  }
+
+  var rows: Int { range.count }
+  var columns: Int { base.columns }
+
+  func decode(_ rows: Range<Int>, into result: UnsafeMutablePointer<Float>) {
+    unsafe base.decode(
+      rows.lowerBound + range.lowerBound..<rows.upperBound + range.lowerBound, into: result)
   }
 }

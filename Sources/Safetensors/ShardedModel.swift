@@ -38,6 +38,17 @@ package final class ShardedModel: Sendable {
     self.positions = positions
   }
 
+  /// Of files that were opened one by one; where a name appears twice, the first counts.
+  init(folder: String, readable files: [SafetensorsFile]) {
+    var seen: Set<String> = []
+    let tensors = files.flatMap(\.tensors).filter { seen.insert($0.name).inserted }
+      .sorted { $0.name < $1.name }
+    self.folder = folder
+    self.files = files
+    self.tensors = tensors
+    positions = Dictionary(uniqueKeysWithValues: tensors.enumerated().map { ($1.name, $0) })
+  }
+
   package subscript(name: String) -> StoredTensor? {
     positions[name].map { tensors[$0] }
   }
@@ -86,7 +97,7 @@ package final class ShardedModel: Sendable {
     return files
   }
 
-  private static func readWeightMap(_ index: String) throws(SafetensorsError) -> JSONObject {
+  static func readWeightMap(_ index: String) throws(SafetensorsError) -> JSONObject {
     let bytes = try withSystemErrors { () throws(SystemError) in try FileSystem.readFile(index) }
     let json: JSONValue
     do {
@@ -103,7 +114,7 @@ package final class ShardedModel: Sendable {
   }
 
   /// An index must not lead out of its folder.
-  private static func isPlainFileName(_ name: String) -> Bool {
+  static func isPlainFileName(_ name: String) -> Bool {
     name.hasSuffix(".safetensors") && !name.utf8.contains(UInt8(ascii: "/"))
       && !name.utf8.contains(0) && !name.contains("..")
   }

@@ -1,22 +1,28 @@
 // sluice evaluate: how good is a checkpoint?
 
 import ArgumentParser
+internal import Dispatch
 internal import Glibc
 internal import JSON
 internal import Pipeline
+internal import Planning
 internal import SystemIO
 
 struct Evaluate: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Measure a checkpoint's likelihood, and its distance to a reference.",
     discussion: """
-      Runs the checkpoint, plain or quantized, layer by layer over token sequences. With \
-      --reference: the KL divergence of each next-token distribution from the reference's, which \
-      tells more about a quantization than perplexity does. --pack joins texts and cuts them into \
-      full sequences, as perplexities are usually measured.
+      Runs the checkpoint, plain or quantized, layer by layer over token sequences, in float32 and \
+      within the memory you name. With --reference: the KL divergence of each next-token \
+      distribution from the reference's, which tells more about a quantization than perplexity \
+      does, over all positions and by how many tokens a position has seen, and the positions where \
+      the two differ most. --pack joins texts and cuts them into full sequences, as perplexities \
+      are usually measured.
 
       EXAMPLES
-        sluice evaluate GLM-4.6-W4A16 --text texts.jsonl --reference GLM-4.6
+        sluice evaluate GLM-4.6-W4A16 --text texts.jsonl --reference GLM-4.6 --memory 8GiB
+        sluice evaluate GLM-4.6 --text texts.jsonl --pack --samples 64 --sequence-length 512
+        sluice evaluate GLM-4.6-W4A16 --text texts.jsonl --reference GLM-4.6 --worst 50 --json
       """)
 
   @Argument(
@@ -39,8 +45,15 @@ struct Evaluate: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Memory to work in, e.g. 8GiB. Default: half of what is free.", valueName: "size"))
+      "Peak resident memory of the process, e.g. 512MiB or 8GiB. Default: half of what is free.",
+      valueName: "size"))
   var memory: ByteSize?
+
+  @Option(
+    help: ArgumentHelp(
+      "Positions to show in context: the farthest from the reference, or the least likely without.",
+      valueName: "n"))
+  var worst = 10
 
   @Option(help: ArgumentHelp("Threads to compute with. Default: all cores.", valueName: "n"))
   var threads: Int?
@@ -56,52 +69,118 @@ struct Evaluate: ParsableCommand {
 
   func validate() throws {
     if data.sequenceLength < 2 { throw ValidationError("--sequence-length is at least 2") }
+    if worst < 0 || worst > 10_000 { throw ValidationError("--worst is 0 to 10000") }
     if let threads, threads < 1 || threads > 1024 {
       throw ValidationError("--threads is 1 to 1024")
     }
   }
 
   func run() throws {
-    let options = try EvaluateOptions(
+    var options = try EvaluateOptions(
       model: modelFolder(model), reference: reference.map(modelFolder), data: data.source(text),
       memory: memory?.bytes ?? ResidentMemory.available() / 2,
       threads: threadCount(threads),
       scratch: "\(scratch.map(trimmed) ?? temporaryFolder)/sluice-evaluate-\(getpid())")
-    let isTerminal = Console.stderrIsTerminal
-    let result = try EvaluateModel(options) { folder, done, layers in
-      if isTerminal { Console.live("\(folder): layer \(done)/\(layers)") }
-    }.run()
+    options.worst = worst
+    let cleanup = ScratchCleanup(options.scratch)
+    defer { cleanup.stop() }
+    let progress = EvaluationLine(memory: options.memory, threads: options.threads)
+    let result: Evaluation
+    do {
+      result = try EvaluateModel(
+        options, residentPeak: { ResidentMemory.current().peakBytes }, report: progress.show
+      ).run()
+    } catch {
+      cleanup.waitWhereStopped()
+      throw error
+    }
     Console.endLive()
-    Console.out(json ? Self.json(result).serialized(indent: 2) : Self.text(result))
+    Console.out(json ? result.json.serialized(indent: 2) : result.text)
+  }
+}
+
+/// Takes the hidden states away when the process is told to end.
+private final class ScratchCleanup {
+  private let sources: [any DispatchSourceSignal]
+  private let isStopping: Interruption
+
+  init(_ folder: String) {
+    let isStopping = Interruption()
+    self.isStopping = isStopping
+    // A queue of its own: the others may all be at work.
+    let queue = DispatchQueue(label: "signals")
+    sources = [SIGINT, SIGTERM, SIGHUP].map { number in
+      signal(number, SIG_IGN)
+      let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
+      source.setEventHandler {
+        isStopping.request()
+        // A file, or the folder itself, may be made in between.
+        while (try? FileSystem.remove(folder)) == nil {}
+        usleep(50_000)
+        while (try? FileSystem.remove(folder)) == nil {}
+        Console.error("stopped")
+        Glibc.exit(130)
+      }
+      source.resume()
+      return source
+    }
   }
 
-  private static func text(_ result: Evaluation) -> String {
-    var lines = [
-      "\(grouped(result.tokens)) tokens",
-      "NLL \(rounded(result.nll)), perplexity \(rounded(result.perplexity))",
-    ]
-    if let reference = result.referenceNLL, let divergence = result.divergence {
-      lines[1] += " (reference: NLL \(rounded(reference)))"
-      lines.append(
-        "KL to the reference: mean \(rounded(divergence.mean)), median "
-          + "\(rounded(divergence.median)), 99th percentile \(rounded(divergence.percentile99))")
-      lines.append("same first choice: \(rounded(100 * divergence.agreement)) %")
-    }
-    return lines.joined(separator: "\n")
+  func stop() { for source in sources { source.cancel() } }
+
+  /// Where the files went away under the evaluation's hands, the process ends as it was told to.
+  func waitWhereStopped() {
+    while isStopping.isRequested { sleep(1) }
+  }
+}
+
+/// Events to stderr: one live line on a terminal, one line per layer otherwise.
+private final class EvaluationLine {
+  private let memory: Int
+  private let threads: Int
+  private let isTerminal = Console.stderrIsTerminal
+  private var lastShown: ContinuousClock.Instant?
+
+  init(memory: Int, threads: Int) {
+    self.memory = memory
+    self.threads = threads
   }
 
-  private static func json(_ result: Evaluation) -> JSONValue {
-    var object = JSONObject([
-      ("tokens", .number(JSONNumber(result.tokens))), ("nll", jsonNumber(result.nll)),
-      ("perplexity", jsonNumber(result.perplexity)),
-    ])
-    if let reference = result.referenceNLL, let divergence = result.divergence {
-      object["reference_nll"] = jsonNumber(reference)
-      object["kl_mean"] = jsonNumber(divergence.mean)
-      object["kl_median"] = jsonNumber(divergence.median)
-      object["kl_p99"] = jsonNumber(divergence.percentile99)
-      object["top1_agreement"] = jsonNumber(divergence.agreement)
+  func show(_ event: EvaluationEvent) {
+    switch event {
+    case .dataLoaded(let data): for text in dataLines(data) { Console.error(text) }
+    case .started(let plan):
+      Console.error(
+        "evaluating \(grouped(plan.tokens)) tokens, \(plan.layerBlocks) blocks at a time through "
+          + "the layers, \(plan.headBlocks) through the head; memory \(bytesText(memory)), planned "
+          + "peak \(bytesText(plan.peakBytes)); \(threads) threads")
+    case .progress(let progress): if isTerminal { live(progress) }
+    case .layerFinished(let folder, let layer, let layers, let seconds):
+      Console.error("\(folder): layer \(layer + 1)/\(layers), \(durationText(seconds))")
+      lastShown = nil
+    case .finished(let summary): finish(summary)
     }
-    return .object(object)
+  }
+
+  private func live(_ progress: EvaluationProgress) {
+    let now = ContinuousClock.now
+    if let lastShown, now - lastShown < .milliseconds(100) { return }
+    lastShown = now
+    var text =
+      progress.folder.map { "\($0): layer \(progress.layer + 1)/\(progress.layers)" } ?? "head"
+    text += "  \(bytesText(ResidentMemory.current().residentBytes))"
+    text += "  \(Int(progress.share * 100)) %"
+    if let left = progress.secondsLeft { text += "  ETA \(durationText(left))" }
+    Console.live(String(text.prefix(Console.columns - 1)))
+  }
+
+  private func finish(_ summary: EvaluationSummary) {
+    Console.error(
+      "memory: peak \(bytesText(summary.peakBytes)) of \(bytesText(memory)), "
+        + "\(bytesText(summary.plan.peakBytes)) planned; \(durationText(summary.seconds)), "
+        + "\(durationText(summary.processorSeconds)) of processor time")
+    if summary.peakBytes > memory {
+      Console.error("warning: \(RunWarning.overBudget(peak: summary.peakBytes, budget: memory))")
+    }
   }
 }

@@ -9,10 +9,12 @@ struct Verify: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Check a quantized checkpoint, and measure it against its source.",
     discussion: """
-      Every tensor is there with the right type and shape, scales are finite and positive, and \
-      config.json agrees with the tensors. With --source: what is not quantized is identical to \
-      the byte or explained by the recorded smoothing scales, and each Linear's error is measured. \
-      Exit code 1 on any finding.
+      Every tensor is there with the right type and shape and nothing else is, scales are finite \
+      and positive, config.json and index agree with the tensors, Linears that vLLM loads as one \
+      share a scheme, and every byte is as it was written, by the checksums that a run leaves in \
+      .sluice. With --source: what is not quantized is identical to the byte or explained by the \
+      recorded smoothing scales, and each Linear's error is measured. Exit code 1 on any finding. \
+      Notes say where tensor parallelism of 2, 4 or 8 would cut a group.
 
       EXAMPLES
         sluice verify GLM-4.6-W4A16
@@ -43,8 +45,15 @@ struct Verify: ParsableCommand {
     if !report.findings.isEmpty { throw ExitCode(1) }
   }
 
+  /// Findings that are shown as text; JSON holds all.
+  private static let shownFindings = 200
+  private static let shownErrors = 10
+
   private static func text(_ report: VerifyReport) -> String {
     var lines = ["\(report.tensors) tensors, \(report.quantizedLinears) quantized Linears"]
+    if let checked = report.checkedTensors {
+      lines.append("\(checked) tensors held against the checksums of the run")
+    }
     if let identical = report.identicalTensors, let rescaled = report.rescaledTensors {
       lines.append(
         "\(identical) tensors identical to the source, \(rescaled) explained by smoothing scales")
@@ -53,33 +62,41 @@ struct Verify: ParsableCommand {
       let mean = report.errors.reduce(0) { $0 + $1.relative } / Double(report.errors.count)
       lines.append(
         "relative error of the Linears: mean \(rounded(mean)), worst \(rounded(worst.relative))")
-      lines += report.errors.prefix(5).map { "  \(rounded($0.relative))  \($0.linear)" }
+      lines += report.errors.prefix(shownErrors).map {
+        "  \(rounded($0.relative))  \($0.linear), worst group \(rounded($0.worstGroup))"
+      }
     }
-    lines += report.findings.map { "FINDING  `\($0.subject)`: \($0.problem)" }
+    lines += report.notes.map { "note: `\($0.subject)`: \($0.problem)" }
+    lines += report.findings.prefix(shownFindings).map { "FINDING  `\($0.subject)`: \($0.problem)" }
+    if report.findings.count > shownFindings {
+      lines.append("… and \(report.findings.count - shownFindings) more; --json has them all")
+    }
     lines.append(
-      report.findings.isEmpty ? "no findings" : "\(report.findings.count) findings")
+      report.findings.isEmpty
+        ? "no findings" : "\(report.findings.count) finding\(report.findings.count == 1 ? "" : "s")"
+    )
     return lines.joined(separator: "\n")
   }
 
   private static func json(_ report: VerifyReport) -> JSONValue {
     func count(_ value: Int?) -> JSONValue { value.map { .number(JSONNumber($0)) } ?? .null }
+    func list(_ findings: [Finding]) -> JSONValue {
+      .array(
+        findings.map {
+          .object(JSONObject([("subject", .string($0.subject)), ("problem", .string($0.problem))]))
+        })
+    }
+    func errors(_ value: KeyPath<LinearError, Double>) -> JSONValue {
+      .object(JSONObject(report.errors.map { ($0.linear, jsonNumber($0[keyPath: value])) }))
+    }
     return .object(
       JSONObject([
         ("tensors", count(report.tensors)), ("quantized_linears", count(report.quantizedLinears)),
+        ("checked_tensors", count(report.checkedTensors)),
         ("identical_tensors", count(report.identicalTensors)),
-        ("rescaled_tensors", count(report.rescaledTensors)),
-        (
-          "findings",
-          .array(
-            report.findings.map {
-              .object(
-                JSONObject([("subject", .string($0.subject)), ("problem", .string($0.problem))]))
-            })
-        ),
-        (
-          "relative_errors",
-          .object(JSONObject(report.errors.map { ($0.linear, jsonNumber($0.relative)) }))
-        ),
+        ("rescaled_tensors", count(report.rescaledTensors)), ("findings", list(report.findings)),
+        ("notes", list(report.notes)), ("relative_errors", errors(\.relative)),
+        ("worst_group_errors", errors(\.worstGroup)),
       ]))
   }
 }

@@ -1,132 +1,416 @@
-// Verify passes what a run wrote, and finds what was changed afterwards.
+// Verify passes what a run wrote, and finds every fault that is planted in it.
 
-import CompressedTensors
 import JSON
 import Pipeline
 import Quantization
 import Safetensors
 import SystemIO
+import Tensors
 import Testing
 import TestSupport
 
 @Suite struct VerifyModelTests {
-  /// An output of the small run, changed by `damage`, and what verify makes of it.
-  private func verify(
-    smooths: Bool = true, damaging damage: (String) throws -> Void
+  private let expert = "model.layers.1.mlp.experts.2.down_proj"
+  private let ignored = "model.layers.0.mlp.down_proj.weight"
+
+  private func report(
+    source: Bool = true, checksums: Bool = true,
+    options: (inout QuantizeOptions) -> Void = { _ in },
+    planting plant: (SpoiledOutput) throws -> Void
   ) throws -> VerifyReport {
     try withTemporaryFolder { folder in
-      var options = SmallRun.options(folder + "/out")
-      options.smooths = smooths
-      options.ignore = ["model.layers.0.*"]
-      try SmallRun.run(options)
-      try damage(options.output)
-      return try VerifyModel(output: options.output, source: options.model, threads: 2).run()
+      let output = try SpoiledOutput(in: folder, options)
+      if !checksums { try output.forgetChecksums() }
+      try plant(output)
+      return try output.verify(source: source)
     }
   }
 
-  /// Changes one byte of a tensor in place.
-  private func flip(_ tensor: String, at offset: Int, in output: String, to value: UInt8? = nil)
-    throws
-  {
-    let path = output + "/model-00001-of-00001.safetensors"
-    let file = try SafetensorsFile(path: path)
-    let range = try #require(file[tensor]).range
-    var bytes = try FileSystem.readFile(path)
-    bytes[range.lowerBound + offset] = value ?? bytes[range.lowerBound + offset] ^ 0x10
-    try replaceFile(path, with: bytes)
+  /// Of what is found, the subjects.
+  private func subjects(
+    source: Bool = true, checksums: Bool = true,
+    options: (inout QuantizeOptions) -> Void = { _ in },
+    planting plant: (SpoiledOutput) throws -> Void
+  ) throws -> Set<String> {
+    let report = try report(
+      source: source, checksums: checksums, options: options, planting: plant)
+    return Set(report.findings.map(\.subject))
   }
+
+  /// Several shards.
+  private func cut(_ options: inout QuantizeOptions) { options.maximumShardBytes = 40_000 }
+
+  // MARK: Nothing wrong
 
   @Test func `a finished output has no findings`() throws {
-    let report = try verify { _ in }
+    let report = try report { _ in }
     #expect(report.findings == [])
     #expect(report.rescaledTensors == 3)
+    #expect(report.checkedTensors == report.tensors)
     #expect(report.errors.count == report.quantizedLinears)
     #expect(report.errors.allSatisfy { $0.relative > 0 && $0.relative < 0.4 })
+    #expect(report.errors.allSatisfy { $0.worstGroup >= $0.relative })
   }
 
-  @Test func `an output without smoothing has no findings`() throws {
-    let report = try verify(smooths: false) { _ in }
+  @Test(arguments: [QuantScheme.Preset.w4a16, .w4a16Asymmetric, .w8a16], [true, false])
+  func `no scheme has findings`(preset: QuantScheme.Preset, smooths: Bool) throws {
+    let report = try report(options: {
+      $0.scheme = QuantScheme(preset, groupSize: 32)
+      $0.smooths = smooths
+      cut(&$0)
+    }) { _ in }
     #expect(report.findings == [])
-    #expect(report.rescaledTensors == 0)
+    #expect(smooths || report.rescaledTensors == 0)
   }
 
-  @Test func `a changed bit in an ignored layer is found`() throws {
-    let name = "model.layers.0.mlp.down_proj.weight"
-    let report = try verify { try flip(name, at: 5, in: $0) }
-    #expect(report.findings.map(\.subject) == [name])
+  @Test(arguments: ["W4A16", "W4A16-G32", "W4A16_ASYM", "W8A16"])
+  func `an output of the peer has no findings`(scheme: String) throws {
+    let report = try VerifyModel(
+      output: fixturePath("rtn/bf16/" + scheme), source: fixturePath("rtn/bf16/source"), threads: 2
+    ).run()
+    #expect(report.findings == [])
+    #expect(report.checkedTensors == nil)
+  }
+
+  // MARK: Bytes
+
+  @Test(arguments: [(true, false), (false, true)])
+  func `a flipped nibble in an ignored layer is found`(source: Bool, checksums: Bool) throws {
+    let found = try subjects(source: source, checksums: checksums) {
+      try $0.change(ignored) { $0[5] ^= 0x10 }
+    }
+    #expect(found == [ignored])
+  }
+
+  @Test func `a flipped bit in a packed word is found by its checksum`() throws {
+    let name = expert + ".weight_packed"
+    #expect(try subjects(source: false) { try $0.change(name) { $0[9] ^= 1 } } == [name])
+    #expect(
+      try subjects(checksums: false) { try $0.change(name) { $0[9] ^= 1 } } == [],
+      "one step of one weight is no more than another rounding")
+  }
+
+  @Test func `tensors of two experts that took each other's place are found`() throws {
+    let other = "model.layers.1.mlp.experts.3.down_proj"
+    let parts = [".weight_packed", ".weight_scale"]
+    func swap(_ output: SpoiledOutput) throws {
+      for part in parts { try output.swap(expert + part, other + part) }
+    }
+    #expect(try subjects(checksums: false, planting: swap) == [expert, other])
+    #expect(
+      try subjects(source: false, planting: swap)
+        == Set([expert, other].flatMap { name in parts.map { name + $0 } }))
   }
 
   @Test func `a changed norm is found`() throws {
     let name = "model.layers.1.post_attention_layernorm.weight"
-    let report = try verify { try flip(name, at: 2, in: $0) }
-    #expect(report.findings.map(\.subject) == [name])
+    #expect(try subjects(checksums: false) { try $0.change(name) { $0[2] ^= 0x10 } } == [name])
   }
 
-  @Test func `a scale that is zero or infinite is found`() throws {
-    let name = "model.layers.1.mlp.experts.2.down_proj.weight_scale"
-    let report = try verify {
-      for byte in 0..<4 { try flip(name, at: byte, in: $0, to: 0) }
+  @Test func `recorded smoothing scales that changed are found`() throws {
+    let report = try report { output in
+      let path = output.path + "/.sluice/smoothing.safetensors"
+      var bytes = try FileSystem.readFile(path)
+      bytes[bytes.count - 1] ^= 0x01
+      try replaceFile(path, with: bytes)
     }
-    #expect(report.findings.map(\.subject).contains(name))
+    #expect(report.findings.contains { $0.subject.hasSuffix(".smoothing_scale") })
   }
 
-  @Test func `a scale of another size is found by the error of its Linear`() throws {
-    let module = "model.layers.1.mlp.experts.2.down_proj"
-    // The exponent byte of a little-endian float32: 2^64 times as large.
-    let report = try verify { try flip(module + ".weight_scale", at: 3, in: $0, to: 0x5f) }
-    #expect(report.findings.map(\.subject) == [module])
+  @Test func `checksums that were tampered with are found`() throws {
+    let found = try subjects { output in
+      let path = output.path + "/.sluice/checksums.txt"
+      let lines = String(decoding: try FileSystem.readFile(path), as: UTF8.self)
+        .split(separator: "\n").filter { !$0.hasSuffix(" " + ignored) }
+      try replaceFile(
+        path, with: Array((lines + ["?", "00000000 no.such"]).joined(separator: "\n").utf8))
+    }
+    #expect(found == [ignored, ".sluice/checksums.txt", "no.such"])
+  }
+
+  // MARK: Numbers
+
+  @Test(arguments: [0, Float.nan, .infinity, -1])
+  func `a scale that is no scale is found`(value: Float) throws {
+    let name = expert + ".weight_scale"
+    let found = try subjects(source: false, checksums: false) { output in
+      try output.change(name) { bytes in
+        for byte in 0..<4 { bytes[byte] = UInt8(value.bitPattern >> (8 * UInt32(byte)) & 0xff) }
+      }
+    }
+    #expect(found == [name])
+  }
+
+  /// By a power of two, of a single group.
+  @Test(arguments: [2, -2, 3, 30])
+  func `a scale of another size is found without checksums`(exponents: Int) throws {
+    let found = try subjects(checksums: false) { output in
+      try output.change(expert + ".weight_scale") { bytes in
+        let bits = (0..<4).reduce(UInt32(0)) { $0 | UInt32(bytes[20 + $1]) << UInt32(8 * $1) }
+        let scaled = Float(bitPattern: bits) * (exponents < 0 ? 0.25 : Float(1 << exponents))
+        for byte in 0..<4 {
+          bytes[20 + byte] = UInt8(scaled.bitPattern >> (8 * UInt32(byte)) & 0xff)
+        }
+      }
+    }
+    #expect(found == [expert])
+  }
+
+  @Test func `a number that is none is found in what is not quantized`() throws {
+    let name = "model.norm.weight"
+    let report = try report(source: false, checksums: false) {
+      try $0.change(name) { $0.replaceSubrange(4..<8, with: [0, 0, 0xc0, 0x7f]) }
+    }
+    #expect(report.findings.map(\.subject) == [name])
+    #expect(report.findings.first?.problem.contains("element 1 is nan") == true)
   }
 
   @Test func `a wrong recorded shape is found`() throws {
     let name = "model.layers.1.self_attn.q_proj.weight_shape"
-    let report = try verify { try flip(name, at: 0, in: $0) }
-    #expect(report.findings.map(\.subject) == [name])
+    #expect(
+      try subjects(source: false, checksums: false) { try $0.change(name) { $0[0] ^= 0x10 } }
+        == [name])
   }
 
-  @Test func `a router that config json does not ignore is found`() throws {
-    let report = try verify { try removeFromIgnore("model.layers.1.mlp.gate", of: $0) }
-    #expect(report.findings.map(\.subject) == ["model.layers.1.mlp.gate"])
+  // MARK: Tensors
+
+  @Test func `an expert that is missing is found, tensor by tensor`() throws {
+    let prefix = "model.layers.1.mlp.experts.3."
+    let found = try subjects { output in
+      try output.rewrite(output.shards[0]) { $0.removeAll { $0.name.hasPrefix(prefix) } }
+      try output.mendIndex()
+    }
+    let parts = ["weight_packed", "weight_scale", "weight_shape"]
+    #expect(
+      found
+        == Set(
+          ["gate", "up", "down"].flatMap { name in parts.map { "\(prefix)\(name)_proj.\($0)" } }))
+  }
+
+  @Test func `a tensor that does not belong there is found`() throws {
+    let found = try subjects { output in
+      try output.rewrite(output.shards[0]) {
+        $0.append(LooseTensor(name: "model.extra", dtype: .f32, shape: [1], bytes: [0, 0, 0, 0]))
+      }
+      try output.mendIndex()
+    }
+    #expect(found == ["model.extra"])
+  }
+
+  @Test func `a tensor of another type or shape is found`() throws {
+    let (packed, norm) = (expert + ".weight_packed", "model.layers.1.input_layernorm.weight")
+    let report = try report(checksums: false) { output in
+      try output.rewrite(output.shards[0]) { tensors in
+        for index in tensors.indices {
+          if tensors[index].name == packed { tensors[index].dtype = .u32 }
+          if tensors[index].name == norm { tensors[index].shape = [1] + tensors[index].shape }
+        }
+      }
+    }
+    #expect(Set(report.findings.map(\.subject)) == [packed, norm])
+    #expect(report.findings.contains { $0.problem.contains("is U32") })
+    #expect(!report.errors.contains { $0.linear == expert }, "it cannot be read")
+  }
+
+  @Test func `zero points out of place are found`() throws {
+    let name = expert + ".weight_zero_point"
+    let asymmetric: (inout QuantizeOptions) -> Void = {
+      $0.scheme = QuantScheme(.w4a16Asymmetric, groupSize: 32)
+    }
+    let turned = try subjects(checksums: false, options: asymmetric) { output in
+      try output.rewrite(output.shards[0]) { tensors in
+        for index in tensors.indices where tensors[index].name == name {
+          tensors[index].shape.reverse()
+        }
+      }
+    }
+    #expect(turned == [name])
+    let symmetric = try subjects(source: false, options: asymmetric) {
+      try $0.changeScheme { _, weights in weights["symmetric"] = true }
+    }
+    #expect(symmetric.contains(name), "a symmetric scheme has none")
+  }
+
+  @Test func `a prediction layer that is missing, or taken for quantized, is found`() throws {
+    let prefix = "model.layers.2."
+    let predicting: (inout QuantizeOptions) -> Void = {
+      $0.model = fixturePath("forward/published-mtp-bf16")
+      $0.smooths = false
+      $0.ignore = ["model.layers.0.mlp.*"]
+    }
+    let missing = try subjects(options: predicting) { output in
+      try output.rewrite(output.shards[0]) { $0.removeAll { $0.name.hasPrefix(prefix) } }
+      try output.changeIgnore { $0.removeAll { $0.string?.hasPrefix(prefix) == true } }
+      try output.mendIndex()
+    }
+    #expect(missing.count > 5 && missing.allSatisfy { $0.hasPrefix(prefix) })
+    let taken = try subjects(options: predicting) {
+      try $0.changeIgnore { $0.removeAll { $0.string?.hasPrefix(prefix) == true } }
+    }
+    #expect(taken.count > 2 && taken.allSatisfy { $0.hasPrefix(prefix) })
+  }
+
+  // MARK: Files and index
+
+  @Test func `a truncated shard is one finding, and the others are still checked`() throws {
+    let report = try report(options: cut) { output in
+      let shards = try output.shards
+      try #require(shards.count > 2)
+      let last = "\(output.path)/\(shards[shards.count - 1])"
+      let norm = "model.layers.0.input_layernorm.weight"
+      try output.change(norm) { $0[0] ^= 1 }
+      try replaceFile(last, with: FileSystem.readFile(last).dropLast(7))
+    }
+    let found = Set(report.findings.map(\.subject))
+    #expect(found.count == 2 && found.contains("model.layers.0.input_layernorm.weight"))
+    #expect(found.contains { $0.hasSuffix(".safetensors") })
+    #expect(!report.errors.isEmpty, "what can be read is compared")
+  }
+
+  @Test func `a shard that is missing or unknown is found`() throws {
+    let missing = try report(source: false, options: cut) { output in
+      try FileSystem.remove("\(output.path)/\(output.shards[1])")
+    }
+    #expect(missing.findings.count == 1 && missing.findings[0].problem.contains("is missing"))
+    let unknown = try subjects(options: cut) { output in
+      try FileSystem.copyFile(
+        from: "\(output.path)/\(output.shards[0])", to: output.path + "/old.safetensors")
+    }
+    #expect(unknown == ["old.safetensors"])
+  }
+
+  @Test func `an index that leads to the wrong shard is found`() throws {
+    let found = try subjects(options: cut) { output in
+      try output.changeIndex { $0[ignored] = .string(try output.shards[2]) }
+    }
+    #expect(found == [ignored])
+  }
+
+  @Test func `an index that lists too much or too little is found`() throws {
+    let found = try subjects { output in
+      try output.changeIndex {
+        $0[ignored] = nil
+        $0["no.such"] = .string(try output.shards[0])
+      }
+    }
+    #expect(found == [ignored, "no.such"])
+  }
+
+  @Test func `a tensor in two shards is found`() throws {
+    let found = try subjects(options: cut) { output in
+      let shards = try output.shards
+      var copies: [LooseTensor] = []
+      try output.rewrite(shards[0]) { copies = [$0[0]] }
+      try output.rewrite(shards[1]) { $0 += copies }
+    }
+    #expect(found.count == 1)
+  }
+
+  @Test func `an index that is gone or damaged is found`() throws {
+    let index = "model.safetensors.index.json"
+    let gone = try subjects(options: cut) { try FileSystem.remove("\($0.path)/\(index)") }
+    #expect(gone == [index])
+    let damaged = try subjects(options: cut) {
+      try replaceFile("\($0.path)/\(index)", with: Array("{".utf8))
+    }
+    #expect(damaged == [index])
   }
 
   @Test func `a total that the tensors do not have is found`() throws {
-    let report = try verify { output in
-      let path = output + "/model.safetensors.index.json"
-      var index = try #require(JSONValue.parse(FileSystem.readFile(path)).object)
-      index["metadata"] = .object(JSONObject([("total_size", 12)]))
-      try replaceFile(path, with: Array(JSONValue.object(index).serialized().utf8))
-    }
-    #expect(report.findings.count == 1)
-  }
-
-  @Test func `a Linear that config json calls quantized and that is not stops at once`() throws {
-    #expect(throws: CheckpointError.self) {
-      _ = try verify { try removeFromIgnore("model.layers.0.self_attn.q_proj", of: $0) }
-    }
-  }
-
-  @Test func `a truncated shard stops at once`() throws {
-    #expect(throws: SafetensorsError.self) {
-      _ = try verify { output in
-        let path = output + "/model-00001-of-00001.safetensors"
-        try replaceFile(path, with: FileSystem.readFile(path).dropLast(1))
+    let found = try subjects { output in
+      try output.changeJSON("model.safetensors.index.json") {
+        $0["metadata"] = .object(JSONObject([("total_size", 12)]))
       }
     }
+    #expect(found == ["model.safetensors.index.json"])
   }
 
-  @Test func `a checkpoint that is not quantized is no output`() throws {
+  // MARK: config.json
+
+  @Test func `a router that config json does not ignore is found`() throws {
+    let name = "model.layers.1.mlp.gate"
+    #expect(
+      try subjects { try $0.changeIgnore { $0.removeAll { $0 == .string(name) } } } == [name])
+  }
+
+  @Test func `a Linear that config json calls quantized and that is not is found`() throws {
+    let name = "model.layers.0.self_attn.q_proj"
+    let found = try subjects { try $0.changeIgnore { $0.removeAll { $0 == .string(name) } } }
+    #expect(found.isSuperset(of: [name + ".weight", name + ".weight_packed"]))
+    #expect(found.contains("model.layers.0.self_attn.k_proj"), "the three are loaded as one")
+  }
+
+  @Test func `a quantized Linear that config json ignores is found`() throws {
+    let found = try subjects { try $0.changeIgnore { $0.append(.string(expert)) } }
+    #expect(found.isSuperset(of: [expert, expert + ".weight", expert + ".weight_packed"]))
+  }
+
+  @Test func `an ignored module that is not there is found`() throws {
+    #expect(
+      try subjects { try $0.changeIgnore { $0.append("model.layers.9.mlp.gate") } }
+        == ["model.layers.9.mlp.gate"])
+  }
+
+  @Test func `a scheme that the tensors do not have is found`() throws {
+    let wrong: [(String, JSONValue)] = [
+      ("group_size", 64), ("num_bits", 8), ("symmetric", false),
+    ]
+    for (key, value) in wrong {
+      let found = try subjects { try $0.changeScheme { $1[key] = value } }
+      #expect(found.count > 10 && found.contains { $0.hasPrefix(expert) }, "\(key)")
+    }
+  }
+
+  @Test func `a scheme that cannot be read is a finding, and bytes are still checked`() throws {
+    let found = try subjects { output in
+      try output.changeScheme { group, _ in group["targets"] = ["re:.*experts.*"] }
+      try output.change(ignored) { $0[0] ^= 1 }
+    }
+    #expect(found == ["config.json", ignored])
+  }
+
+  @Test func `a config entry that is not the source's is found`() throws {
+    let report = try report { output in
+      try output.changeJSON("config.json") { $0["routed_scaling_factor"] = 3 }
+    }
+    #expect(report.findings.map(\.subject) == ["config.json"])
+    #expect(report.findings[0].problem.contains("`routed_scaling_factor` is 3"))
+  }
+
+  // MARK: Everything at once, notes, refusals
+
+  @Test func `faults do not hide each other`() throws {
+    let found = try subjects(options: cut) { output in
+      try output.change(ignored) { $0[5] ^= 0x10 }
+      try output.change(expert + ".weight_scale") { $0.replaceSubrange(0..<4, with: [0, 0, 0, 0]) }
+      try output.changeIgnore { $0.removeAll { $0 == "lm_head" } }
+      try output.changeJSON("model.safetensors.index.json") { $0["metadata"] = nil }
+      try output.changeJSON("config.json") { $0["rope_theta"] = 5 }
+    }
+    #expect(found.isSuperset(of: [ignored, expert + ".weight_scale", "lm_head", "config.json"]))
+  }
+
+  @Test func `a split that would cut a group is a note`() throws {
+    let report = try VerifyModel(
+      output: fixturePath("rtn/bf16/W4A16-G32"), source: nil, threads: 1
+    ).run()
+    #expect(report.findings == [])
+    #expect(report.notes.count == 4)
+    #expect(
+      report.notes.contains {
+        $0.subject == "model.layers.*.mlp.experts.*.down_proj"
+          && $0.problem
+            == "tensor parallelism of 8 cuts its groups: 128 input features in groups of 32"
+      })
+  }
+
+  @Test func `what is no output, and what is no source, is refused`() throws {
     #expect(throws: NotQuantized.self) {
       try VerifyModel(output: SmallRun.model, source: nil, threads: 1)
     }
-  }
-
-  private func removeFromIgnore(_ module: String, of output: String) throws {
-    let path = output + "/config.json"
-    var config = try #require(JSONValue.parse(FileSystem.readFile(path)).object)
-    var block = try #require(config["quantization_config"]?.object)
-    let names = try #require(block["ignore"]?.array)
-    try #require(names.contains(.string(module)))
-    block["ignore"] = .array(names.filter { $0 != .string(module) })
-    config["quantization_config"] = .object(block)
-    try replaceFile(path, with: Array(JSONValue.object(config).serialized().utf8))
+    #expect(throws: QuantizedSource.self) {
+      let output = fixturePath("rtn/bf16/W4A16")
+      _ = try VerifyModel(output: output, source: output, threads: 1)
+    }
   }
 }

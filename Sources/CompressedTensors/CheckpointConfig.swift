@@ -1,0 +1,43 @@
+// config.json of a model folder: read, understood, and not yet held against any tensor.
+
+package import JSON
+package import Models
+internal import SystemIO
+
+package struct CheckpointConfig: Sendable {
+  package let folder: String
+  package let config: JSONObject
+  package let spec: ModelSpec
+
+  package var file: String { folder + "/config.json" }
+
+  /// - Throws: `CheckpointError` where there is no such file or no JSON in it, `ConfigError` where it describes no known
+  ///   model.
+  package init(folder: String) throws {
+    guard FileSystem.isFolder(folder) else { throw CheckpointError.notAFolder(path: folder) }
+    let file = folder + "/config.json"
+    guard FileSystem.exists(file) else { throw CheckpointError.noConfig(path: folder) }
+    let parsed: JSONValue
+    do {
+      parsed = try JSONValue.parse(FileSystem.readFile(file))
+    } catch let error as JSONError {
+      throw CheckpointError.badConfig(file: file, problem: "\(error)")
+    }
+    guard let config = parsed.object else {
+      throw CheckpointError.badConfig(
+        file: file, problem: "expected an object, found \(parsed.kind)")
+    }
+    self.folder = folder
+    self.config = config
+    spec = try Architectures.describe(config: config, file: file, ignoring: ["quantization_config"])
+  }
+
+  /// Whether the checkpoint calls itself quantized.
+  package var isQuantized: Bool { ![nil, .null].contains(config["quantization_config"]) }
+
+  /// What the `quantization_config` says; nil where there is none.
+  package func quantization() throws(QuantizationConfigError) -> QuantizationConfig? {
+    guard let block = config["quantization_config"], block != .null else { return nil }
+    return try QuantizationConfig(block, file: file)
+  }
+}

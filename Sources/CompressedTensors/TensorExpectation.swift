@@ -1,0 +1,46 @@
+// What every tensor of a checkpoint must be, from its config.json alone.
+
+package import Models
+internal import Quantization
+package import Safetensors
+package import Tensors
+internal import Transformer
+
+/// A tensor that must be there.
+package struct TensorExpectation: Sendable {
+  package let name: String
+  /// nil for any of bf16, f16 and f32.
+  package let dtype: DType?
+  package let shape: [Int]
+  /// The quantized Linear that it is a part of.
+  package let linear: String?
+
+  package func fits(_ tensor: StoredTensor) -> Bool {
+    (dtype.map { $0 == tensor.dtype } ?? tensor.dtype.isWeight) && tensor.shape == shape
+  }
+
+  /// Type and shape for messages.
+  package var text: String { "\(dtype?.rawValue ?? "BF16, F16 or F32") \(shape)" }
+}
+
+extension ModelSpec {
+  /// Every tensor but the passed-through ones.
+  ///
+  /// - Parameter quantization: of the checkpoint, where it is quantized.
+  package func expectations(_ quantization: QuantizationConfig?) -> [TensorExpectation] {
+    let ignored = Set(quantization?.ignore ?? [])
+    return claims.flatMap { claim -> [TensorExpectation] in
+      guard let scheme = quantization?.scheme, let linear = claim.linear,
+        !ignored.contains(linear.name)
+      else {
+        return [TensorExpectation(name: claim.name, dtype: nil, shape: claim.shape, linear: nil)]
+      }
+      // Scales may be of any type that weights are of.
+      return PackedLinear(linear, scheme: scheme, scaleType: .bf16).tensors.map {
+        TensorExpectation(
+          name: $0.name, dtype: $0.dtype.isWeight ? nil : $0.dtype, shape: $0.shape,
+          linear: linear.name)
+      }
+    }
+  }
+}

@@ -1,0 +1,102 @@
+// What an evaluation reports while it goes on: values, not text.
+
+package import Planning
+internal import SystemIO
+internal import Tensors
+
+package struct EvaluationProgress: Sendable, Equatable {
+  package let step: EvaluationStep
+  /// Of the checkpoint in work; nil at the heads.
+  package let folder: String?
+  /// From 0.
+  package let layer: Int
+  package let layers: Int
+  /// Share of the whole arithmetic, 0 to 1.
+  package let share: Double
+  /// As what was done so far lets expect; nil while that is too little.
+  package let secondsLeft: Double?
+}
+
+/// A step's memory at its largest.
+package struct EvaluationStepSummary: Sendable, Equatable {
+  package let step: EvaluationStep
+  /// The most that large buffers took together.
+  package let bufferBytes: Int
+}
+
+package struct EvaluationSummary: Sendable, Equatable {
+  package let plan: EvaluationPlan
+  /// The peak of the process's resident set, from its start.
+  package let peakBytes: Int
+  package let steps: [EvaluationStepSummary]
+  package let seconds: Double
+  package let processorSeconds: Double
+}
+
+package enum EvaluationEvent: Sendable {
+  case dataLoaded(DataSummary)
+  case started(EvaluationPlan)
+  case progress(EvaluationProgress)
+  case layerFinished(folder: String, layer: Int, layers: Int, seconds: Double)
+  case finished(EvaluationSummary)
+}
+
+/// Counts arithmetic, and reports what share of it is done.
+final class EvaluationProgressMeter {
+  /// The checkpoint in work, its layer, and how many it has.
+  var place: (folder: String, layer: Int, layers: Int) = ("", 0, 0)
+  var step = EvaluationStep.layers
+  private let all: Double
+  private var done = 0.0
+  private let clock = Clock()
+  private let report: (EvaluationEvent) -> Void
+
+  init(operations: Double, _ report: @escaping (EvaluationEvent) -> Void) {
+    all = operations
+    self.report = report
+  }
+
+  /// - Parameter operations: for each token.
+  func add(tokens: Int, operations: Double) {
+    done += Double(tokens) * operations
+    let share = all > 0 ? min(1, done / all) : 0
+    report(
+      .progress(
+        EvaluationProgress(
+          step: step, folder: step == .layers ? place.folder : nil, layer: place.layer,
+          layers: place.layers, share: share,
+          secondsLeft: share > 0 && clock.seconds > 1
+            ? clock.seconds * (1 - share) / share : nil)))
+  }
+}
+
+/// Follows an evaluation through its steps.
+struct EvaluationWatch {
+  private let budget: MemoryBudget
+  private var steps: [EvaluationStepSummary] = []
+  private var current = EvaluationStep.load
+  private var peak = 0
+  private let clock = Clock()
+
+  init(_ budget: MemoryBudget) { self.budget = budget }
+
+  /// Buffers of the step that begins may take what its plan says.
+  mutating func begin(_ step: EvaluationStep, _ plan: EvaluationPlan) {
+    end()
+    current = step
+    budget.setLimit(plan.step(step).bufferBytes)
+    ResidentMemory.returnFreedMemory()
+  }
+
+  mutating func end() {
+    peak = max(peak, ResidentMemory.current().peakBytes)
+    steps.append(EvaluationStepSummary(step: current, bufferBytes: budget.peak))
+  }
+
+  mutating func finish(_ plan: EvaluationPlan) -> EvaluationSummary {
+    end()
+    return EvaluationSummary(
+      plan: plan, peakBytes: peak, steps: steps, seconds: clock.seconds,
+      processorSeconds: processorSeconds())
+  }
+}
