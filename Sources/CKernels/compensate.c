@@ -83,7 +83,7 @@ BODY void fit_scales(size_t start, size_t rows, size_t count, const float *restr
     }
     for (size_t r = 0; r < STRIP; r++) {
         float old = scale[start + r];
-        float best = round_to_type(old + numerator[r] / denominator[r], rounding.scale_type);
+        float best = round_to_type(clamped(old + numerator[r] / denominator[r], 0.8f * old, 1.25f * old), rounding.scale_type);
         float step = best > 0 && best <= 3.0e38f && denominator[r] > 0 ? best - old : 0;
         float gain = step * (step * denominator[r] - 2 * numerator[r]);
         // Rounding to the scale's type may lose more than the fit gains.

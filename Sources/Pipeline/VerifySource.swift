@@ -12,8 +12,9 @@ internal import Tensors
 internal import Transformer
 
 extension VerifyModel {
-  /// Above this a Linear is not a rounding of its source: 4 bits with the worst possible groups stay below.
-  private static let largestError = 0.5
+  /// Above this a Linear is not a rounding of its source: 4 bits with the worst possible groups stay below, also where
+  /// weights make up for each other's errors.
+  private static let largestError = 0.7
 
   /// - Parameters:
   ///   - linears: quantized ones that can be read.
@@ -34,7 +35,7 @@ extension VerifyModel {
       }
       let error = distance(
         weights.weight(linear), smoothed.weight(linear),
-        scales: weights.vector(linear.name + ".weight_scale"), groupSize: scheme.groupSize)
+        scales: weights.vector(linear.name + ".weight_scale"), scheme)
       report.errors.append(
         LinearError(
           linear: linear.name, relative: error.relative, worstGroup: error.worstGroup))
@@ -170,10 +171,14 @@ extension VerifyModel {
 
   private static let tileRows = 64
 
-  /// A group that lies farther away than rounding can take it: its root mean square error is more than a step of its
-  /// scale, where rounding to nearest leaves at most half of one, and a good part of its size.
-  private static let farSteps = 1.0
-  private static let farShare = 0.4
+  /// A group that lies farther away than rounding takes it: by more than a step of its scale, and more than all of its
+  /// size.
+  private static let farShare = 1.0
+  /// The scale of a group over the one that its whole range has: a search clips to half of that at most, and twice
+  /// fits it to the codes, by a fifth down or a quarter up.
+  private static let scaleRatios = 0.25...2.0
+  /// Smaller ranges may not be what a 16-bit scale can tell.
+  private static let smallestScale = 1e-6
 
   /// How far a Linear is from what it should be a rounding of.
   private struct Distance {
@@ -198,8 +203,10 @@ extension VerifyModel {
 
   /// - Parameter scales: `[rows, columns / groupSize]`.
   private func distance(
-    _ quantized: any WeightRows, _ original: any WeightRows, scales: [Float], groupSize: Int
+    _ quantized: any WeightRows, _ original: any WeightRows, scales: [Float], _ scheme: QuantScheme
   ) -> Distance {
+    let groupSize = scheme.groupSize
+    let steps = Double(1 << scheme.bits - 1)
     let tiles = ranges(of: original.rows, by: Self.tileRows)
     let groups = original.columns / groupSize
     let parts = workers.map(tiles.count) { index -> Distance in
@@ -209,18 +216,25 @@ extension VerifyModel {
         let (x, y) = unsafe (a.row(offset), b.row(offset))
         for group in 0..<groups {
           var (difference, size) = (0.0, 0.0)
+          var (lowest, highest) = (0.0, 0.0)
           for column in group * groupSize..<(group + 1) * groupSize {
             let (found, expected) = unsafe (Double(x[column]), Double(y[column]))
             difference += (found - expected) * (found - expected)
             size += expected * expected
+            lowest = min(lowest, expected)
+            highest = max(highest, expected)
           }
           result.difference += difference
           result.size += size
           let share = size > 0 ? (difference / size).squareRoot() : 0
           result.worstGroup = max(result.worstGroup, share)
-          let step = Double(scales[row * groups + group]) * Self.farSteps
+          let step = Double(scales[row * groups + group])
+          let whole =
+            (scheme.isSymmetric ? 2 * max(-lowest, highest) : highest - lowest) / steps
           // Not `>`: a NaN must not hide.
-          if !(difference <= Double(groupSize) * step * step), !(share <= Self.farShare) {
+          let isFar =
+            !(difference <= Double(groupSize) * step * step) && !(share <= Self.farShare)
+          if isFar || whole > Self.smallestScale && !Self.scaleRatios.contains(step / whole) {
             result.farGroups += 1
             result.firstFar = result.firstFar ?? (row, group)
           }

@@ -125,7 +125,7 @@ void sluice_compensate_block(size_t rows, size_t count, const float *factor, siz
                              const float *w, const float *scales, const float *zero_points,
                              struct sluice_rounding rounding, float *acc, float *d, int8_t *codes, float *loss);
 // Makes d G d^T smaller for every row of a group of `count` columns while all others stay: its scale by least squares,
-// then its codes one by one. gram: [count][count] of the group; correlation: d G on the group's columns, kept up to
+// at most a fifth down or a quarter up, then its codes one by one. gram: [count][count] of the group; correlation: d G on the group's columns, kept up to
 // date, as is d. change [rows] += what d G d^T became less (negative). work: 2 * count * SLUICE_TILE_STRIP floats.
 void sluice_refine_group(size_t rows, size_t count, const float *gram, struct sluice_rounding rounding, float *scale,
                          const float *zero_point, int8_t *codes, float *correlation, float *d, float *change,
