@@ -170,7 +170,17 @@ if Context.environment["SLUICE_FUZZ"] != nil {
       linkerSettings: [.unsafeFlags(["-use-ld=lld"])]))
 }
 
-for target in package.targets where target.type != .system && target.name != "CKernels" {
+// Products beside the peak of the cores. Only tools/bench builds it.
+if Context.environment["SLUICE_BENCH"] != nil {
+  package.targets += [
+    .target(name: "peaks", path: "tools/benching/peaks", cSettings: [.unsafeFlags(["-O3"])]),
+    .executableTarget(
+      name: "benching", dependencies: ["LinearAlgebra", "Tensors", "peaks"],
+      path: "tools/benching/products"),
+  ]
+}
+
+for target in package.targets where target.type != .system && !["CKernels", "peaks"].contains(target.name) {
   target.swiftSettings = [
     .strictMemorySafety(),
     .treatAllWarnings(as: .error),

@@ -243,7 +243,32 @@ struct RunSizes {
   private var block: MemoryUse { MemoryUse("hidden states of a block", floats: rows * hidden) }
   private var normed: MemoryUse { MemoryUse("normed input", floats: rows * hidden) }
 
-  /// A product with a Linear's weight, tile by tile on every thread.
+  /// A product of a block with a Linear's weight in the run's engine.
+  private func product(_ linear: LinearSpec, rows: Int) -> [MemoryUse] {
+    if work.engine == .f32 || !work.checkpoint.weights.weight(linear).isBF16 {
+      return [tiles(linear)]
+    }
+    let tiles = BF16Products.weightTiles(
+      rows: linear.outputs, tokens: rows, threads: work.threads)
+    let activations = BF16Products.activationBytes(tokens: rows, depth: linear.inputs)
+    return [
+      MemoryUse("packed activations", MemoryBudget.footprint(activations)),
+      MemoryUse("packed weights", tiles.count * MemoryBudget.footprint(tiles.bytes)),
+    ]
+  }
+
+  /// Adding a block to a Gram matrix.
+  private func gram(channels: Int) -> [MemoryUse] {
+    if work.engine == .f32 || !isGram { return [] }
+    let tiles = BF16Products.gramTiles(channels: channels, threads: work.threads)
+    let activations = BF16Products.gramBytes(tokens: rows, channels: channels)
+    return [
+      MemoryUse("packed activations", MemoryBudget.footprint(activations)),
+      MemoryUse("packed weights", tiles.count * MemoryBudget.footprint(tiles.bytes)),
+    ]
+  }
+
+  /// A product with a Linear's weight in float32, tile by tile on every thread.
   private func tiles(_ linear: LinearSpec) -> MemoryUse {
     let tile = Gemm.tileRows(linear.outputs, columns: linear.inputs)
     let count = min(work.threads, (linear.outputs + tile - 1) / tile)
@@ -375,15 +400,19 @@ struct RunSizes {
     moments += (compensation(attention.query) + compensation(attention.output)).map(moment)
     moments += [
       moment([block] + scratch.read),
-      moment([block, normed, q, tiles(attention.query)]),
-      moment([block, normed, q, kv, tiles(attention.value)]),
+      moment([block, normed, q] + product(attention.query, rows: rows)),
+      moment([block, normed, q, kv] + product(attention.value, rows: rows)),
+      moment([block, normed] + gram(channels: hidden)),
       moment([
         block, q, kv,
         MemoryUse(
           "attention scores", count: work.threads,
           floats: min(AttentionSpec.queryRows, work.longestSequence) * work.longestSequence),
       ]),
-      moment([block, q, block, tiles(attention.output)]),
+      moment([block, q, block] + product(attention.output, rows: rows)),
+      moment([block, q] + gram(channels: queries)),
+      // The proof's few tokens.
+      moment([tiles(attention.query)]), moment([tiles(attention.output)]),
       moment([block] + scratch.write),
       moment([block, normed]),
     ]
@@ -425,10 +454,12 @@ struct RunSizes {
     moments += (compensation(unit.gate, made: true) + compensation(unit.down)).map(moment)
     moments += [
       moment([block] + scratch.read), moment([block, normed]),
-      moment([
-        normed, MemoryUse("activations of an expert", count: 2, floats: rows * unit.gate.outputs),
-        tiles(unit.gate),
-      ]),
+      moment(
+        [normed, MemoryUse("activations of an expert", count: 2, floats: rows * unit.gate.outputs)]
+          + product(unit.gate, rows: rows)),
+      moment(
+        [normed, MemoryUse("activations of an expert", floats: rows * unit.gate.outputs)]
+          + gram(channels: unit.gate.outputs)),
       // The proof's few tokens.
       moment([tiles(unit.down)]),
     ]
@@ -466,13 +497,12 @@ struct RunSizes {
         Moment(
           buffers: flight + [
             input, MemoryUse("activations of an expert", count: 2, floats: inner),
-            tiles(unit.gate),
-          ], mapped: weights),
+          ] + product(unit.gate, rows: rows), mapped: weights),
         Moment(
           buffers: flight + [
             input, MemoryUse("activations of an expert", floats: inner),
-            MemoryUse("outputs of an expert", floats: rows * hidden), tiles(unit.down),
-          ], mapped: weights),
+            MemoryUse("outputs of an expert", floats: rows * hidden),
+          ] + product(unit.down, rows: rows), mapped: weights),
       ]
     }
     var moments = [
