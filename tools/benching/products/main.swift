@@ -63,7 +63,7 @@ func report(
   print(
     #"{"case": "\#(name)", "engine": "\#(engine.rawValue)", "threads": \#(threads), "tokens": \#(tokens), "#
       + #""rate": \#(operations / best), "peak": \#(top)}"#)
-  unsafe fflush(stdout)
+  fflush(nil)
 }
 
 let threadCounts = [1, CommandLine.arguments.count > 1 ? Int(CommandLine.arguments[1])! : 2]
