@@ -141,7 +141,10 @@ let targets: [Target] = [
   // Runs the program that stands beside the test bundle.
   .testTarget(
     name: "EndToEndTests",
-    dependencies: ["CompressedTensors", "JSON", "Safetensors", "SystemIO", "TestSupport", "sluice"]),
+    dependencies: [
+      "CompressedTensors", "JSON", "LinearAlgebra", "Safetensors", "SystemIO", "TestSupport",
+      "sluice",
+    ]),
 ]
 
 let package = Package(
@@ -180,7 +183,8 @@ if Context.environment["SLUICE_BENCH"] != nil {
   ]
 }
 
-for target in package.targets where target.type != .system && !["CKernels", "peaks"].contains(target.name) {
+let inC = ["CKernels", "peaks"]
+for target in package.targets where target.type != .system && !inC.contains(target.name) {
   target.swiftSettings = [
     .strictMemorySafety(),
     .treatAllWarnings(as: .error),

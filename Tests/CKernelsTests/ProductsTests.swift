@@ -63,7 +63,7 @@ private func float(_ half: UInt16) -> Float { Float(bitPattern: UInt32(half) << 
     let x = generator.floats(max(1, shape.rows) * shape.stride)
     let w = bf16(generator.floats(shape.columns * shape.stride))
     let before = generator.floats(max(1, shape.rows) * shape.stride)
-    let rounded = bf16(x).map(float)
+    let (rounded, weights) = (bf16(x).map(float), w.map(float))
     for add in [false, true] {
       let results = products(shape, x: x, w: w, before: before, add: add)
       for (name, found) in results {
@@ -74,9 +74,8 @@ private func float(_ half: UInt16) -> Float { Float(bitPattern: UInt32(half) << 
             let place = row * shape.stride + column
             var sum = add ? Double(before[place]) : 0
             for k in 0..<shape.depth {
-              let term =
-                Double(rounded[row * shape.stride + k]) * Double(float(w[column * shape.stride + k]))
-              sum += term
+              sum +=
+                Double(rounded[row * shape.stride + k]) * Double(weights[column * shape.stride + k])
               magnitude = max(magnitude, abs(sum))
             }
             expected[place] = Float(sum)

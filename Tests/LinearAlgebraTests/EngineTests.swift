@@ -129,7 +129,8 @@ private func naive(_ x: Matrix, _ weight: Matrix, bias: [Float]? = nil) -> [Floa
     Gemm.symmetrize(gram)
     Gemm.symmetrize(plain)
     let found = gram.values
-    #expect(relativeError(found, plain.values) < 1e-6)
+    // One sum after the other, and on the diagonal all of one sign.
+    #expect(relativeError(found, plain.values) < 5e-6)
     let mirrored = (0..<channels).flatMap { a in (0..<channels).map { found[$0 * channels + a] } }
     #expect(relativeError(found, mirrored) < 1e-6)
   }
