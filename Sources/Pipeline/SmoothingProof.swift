@@ -3,6 +3,7 @@
 internal import Calibration
 internal import CompressedTensors
 internal import LinearAlgebra
+internal import Planning
 internal import Safetensors
 internal import SystemIO
 internal import Tensors
@@ -24,8 +25,6 @@ package struct FunctionChanged: Error, CustomStringConvertible, Equatable {
 
 /// The largest relative difference of a token's output that float32 arithmetic explains.
 let proofTolerance: Float = 1e-4
-/// Tokens at the beginning of the first sequence that the proof runs.
-private let proofTokens = 8
 
 extension QuantizeModel {
   private var exact: Workers { workers.exact }
@@ -114,10 +113,10 @@ extension QuantizeModel {
       difference: together)
   }
 
-  /// The first tokens of the first sequence, `[proofTokens, H]` or fewer.
+  /// The first tokens of the first sequence, `[Proof.tokens, H]` or fewer.
   func proofStates(_ kind: StateKind, _ layer: LayerSpec) throws -> Matrix {
     let states = try readStates(kind, layer: layer.index).read(0)
-    return states.prefix(min(proofTokens, plan.blocks[0].sequences[0].count))
+    return states.prefix(min(Proof.tokens, plan.blocks[0].sequences[0].count))
   }
 }
 

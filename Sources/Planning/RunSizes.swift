@@ -260,6 +260,7 @@ struct RunSizes {
   /// Adding a block to a Gram matrix.
   private func gram(channels: Int) -> [MemoryUse] {
     if work.engine == .f32 || !isGram { return [] }
+    let channels = ActivationStatistics.gramRanges(channels).map(\.count).max() ?? 0
     let tiles = BF16Products.gramTiles(channels: channels, threads: work.threads)
     let activations = BF16Products.gramBytes(tokens: rows, channels: channels)
     return [
@@ -274,6 +275,16 @@ struct RunSizes {
     let count = min(work.threads, (linear.outputs + tile - 1) / tile)
     return MemoryUse(
       "weight tiles", count: count, floats: min(tile, linear.outputs) * linear.inputs)
+  }
+
+  /// The products of the proof's few tokens, in float32.
+  private func proof(_ linears: [LinearSpec]) -> [MemoryUse] {
+    let largest = linears.map(tiles).max { $0.bytes < $1.bytes }
+    let widest = linears.map { max($0.inputs, $0.outputs) }.max() ?? 0
+    // Inputs, activations and outputs, before and after smoothing.
+    let tokens = MemoryUse(
+      "tokens of the proof", count: 6, floats: min(rows, Proof.tokens) * widest)
+    return [tokens] + (largest.map { [$0] } ?? [])
   }
 
   /// What is mapped of Linears that are worked through one after the other in tiles of `rows` rows.
@@ -411,8 +422,7 @@ struct RunSizes {
       ]),
       moment([block, q, block] + product(attention.output, rows: rows)),
       moment([block, q] + gram(channels: queries)),
-      // The proof's few tokens.
-      moment([tiles(attention.query)]), moment([tiles(attention.output)]),
+      moment(proof(attention.linears)),
       moment([block] + scratch.write),
       moment([block, normed]),
     ]
@@ -460,8 +470,7 @@ struct RunSizes {
       moment(
         [normed, MemoryUse("activations of an expert", floats: rows * unit.gate.outputs)]
           + gram(channels: unit.gate.outputs)),
-      // The proof's few tokens.
-      moment([tiles(unit.down)]),
+      moment(proof(unit.linears)),
     ]
     return moments
   }
@@ -469,12 +478,15 @@ struct RunSizes {
   private func advance(_ layer: LayerSpec, _ passes: Passes) -> [Moment] {
     guard work.calibratedLayers > 0 else { return [] }
     // The proof's few tokens are all there is where no layer follows.
+    let linears = layer.mlp.units.flatMap(\.linears)
     let proof = layer.mlp.units.last.map {
       Moment(
-        buffers: [block, tiles($0.down)] + scratch.read,
+        buffers: [block] + self.proof(linears + (layer.mlp.router.map { [$0.linear] } ?? []))
+          + scratch.read,
         mapped: mapped($0.linears, held: false, rows: productRows))
     }
-    if work.calibratedLayers == 1 { return proof.map { [$0] } ?? [] }
+    let proofs = [proof].compactMap(\.self)
+    if work.calibratedLayers == 1 { return proofs }
     let count = passes.blocksPerPass
     // Any blocks that follow each other: a resumed run may begin a pass anywhere.
     let footprints = work.blocks.map { MemoryBudget.footprint($0 * hidden * 4) }
@@ -505,9 +517,10 @@ struct RunSizes {
           ] + product(unit.down, rows: rows), mapped: weights),
       ]
     }
-    var moments = [
-      Moment(buffers: [states] + scratch.read), Moment(buffers: [states] + scratch.write),
-    ]
+    var moments =
+      proofs + [
+        Moment(buffers: [states] + scratch.read), Moment(buffers: [states] + scratch.write),
+      ]
     if let unit = layer.mlp.alwaysOn.max(by: { $0.gate.outputs < $1.gate.outputs }) {
       moments += apply(unit, rows: rows, gathered: 0)
     }
@@ -528,6 +541,12 @@ private struct CompensationRows {
     rows = min(linear.outputs, Rounding.compensatedRows)
     self.threads = min(threads, (linear.outputs + rows - 1) / rows)
   }
+}
+
+/// The proof inside every run that smoothing keeps the function.
+package enum Proof {
+  /// At the beginning of the first sequence.
+  package static let tokens = 8
 }
 
 /// How much of a mapped file is touched at a time.
