@@ -48,7 +48,11 @@ func expectRefusal(
   func anEngineThatWouldRoundTheWeights() throws {
     try withTemporaryFolder { folder in
       try refuse(
-        fixturePath("awq/dense-first"), quickly + ["--engine", "bf16"], output: "\(folder)/out",
+        fixturePath("awq/dense-first"),
+        [
+          "--calibration", fixturePath("awq/dense-first/calibration.jsonl"), "--group-size", "32",
+          "--engine", "bf16",
+        ], output: "\(folder)/out",
         naming: ["model.safetensors", "q_proj.weight", "F32", "--engine f32"])
     }
   }

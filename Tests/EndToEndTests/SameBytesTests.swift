@@ -58,6 +58,18 @@ private let options = [
     }
   }
 
+  /// The products of the proof are then larger than those of the run; a plan that forgets them traps.
+  @Test(arguments: ["bf16", "f32"], ["1", "2", "8"])
+  func aHandfulOfTokensFitsItsPlan(engine: String, threads: String) throws {
+    if Engine(rawValue: engine)?.isAvailable != true { return }
+    try withTemporaryFolder { folder in
+      try write("{\"input_ids\": [1, 2, 3]}\n".utf8, to: "\(folder)/ids.jsonl")
+      try quantize(
+        to: "\(folder)/out",
+        ["--calibration", "\(folder)/ids.jsonl", "--engine", engine, "--threads", threads])
+    }
+  }
+
   @Test func theFolderForHiddenStatesChangesNothingAndIsLeftEmpty() throws {
     try withTemporaryFolder { folder in
       let output = "\(folder)/out"

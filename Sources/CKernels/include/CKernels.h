@@ -1,6 +1,7 @@
 // The whole C surface: single-threaded kernels over plain arrays.
 //
-// Every kernel has one body, compiled for three instruction sets (portable, AVX2, AVX-512) and chosen at run time.
+// Every kernel has one body, compiled for three instruction sets (portable, AVX2, AVX-512) and chosen at run time; those
+// of products.c have a portable body and one for AVX512_BF16.
 // Lengths count elements. Pointers may be unaligned; outputs do not alias inputs unless said so. No kernel
 // allocates, starts threads or does I/O. Letters: rows x cols matrices are row-major.
 #ifndef SLUICE_CKERNELS_H
