@@ -1,6 +1,7 @@
 // Products and Gram matrices of GLM-4.7's shapes beside the peak of the cores, for tools/bench --products.
 //
-// One JSON object a line: case, engine, threads, tokens, operations a second, and the peak that was measured beside it.
+// One JSON object a line: case, engine, threads, tokens, operations a second and the peak that was measured beside them,
+// on the clock and of a processor second.
 
 import Glibc
 import LinearAlgebra
@@ -15,25 +16,53 @@ let gramTokens = 1024
 /// Weights of one shape that take turns, so that they come from memory as a model's do.
 let weightBytes = 128 << 20
 
-func seconds(_ body: () -> Void) -> Double {
-  let elapsed = ContinuousClock().measure(body).components
-  return Double(elapsed.seconds) + Double(elapsed.attoseconds) * 1e-18
+/// What some work took, in seconds.
+struct Time {
+  /// On the clock.
+  var wall = Double.infinity
+  /// Of all threads together: what other work on the machine takes does not count, nor does waiting.
+  var processor = Double.infinity
+
+  init() {}
+
+  init(of body: () -> Void) {
+    let before = Self.processorSeconds
+    let elapsed = ContinuousClock().measure(body).components
+    wall = Double(elapsed.seconds) + Double(elapsed.attoseconds) * 1e-18
+    processor = Self.processorSeconds - before
+  }
+
+  private static var processorSeconds: Double {
+    var now = timespec()
+    unsafe clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now)
+    return Double(now.tv_sec) + Double(now.tv_nsec) * 1e-9
+  }
+
+  /// The better of both, each for itself.
+  func best(_ other: Time) -> Time {
+    var result = self
+    result.wall = min(wall, other.wall)
+    result.processor = min(processor, other.processor)
+    return result
+  }
 }
 
-/// Operations a second of all threads together, the best of a few tries.
-func peak(_ engine: Engine, threads: Int) -> Double {
+/// The best of a few tries, for as many operations a thread as `peakOperations` says.
+func peak(_ engine: Engine, threads: Int) -> Time {
   let workers = Workers(threads: threads)
-  let rounds = 1_000_000
-  return (0..<3).map { _ in
-    let done = Matrix(zeros: 1, threads)
-    let time = seconds {
-      workers.forEach(threads) { index in
-        unsafe done.base[index] = Float(engine == .bf16 ? peak_bf16(rounds) : peak_f32(rounds))
-      }
-    }
-    return Double(done.values.reduce(0, +)) / time
-  }.max()!
+  return (0..<3).reduce(Time()) { best, _ in
+    best.best(
+      Time {
+        workers.forEach(threads) { _ in
+          _ = engine == .bf16 ? peak_bf16(peakRounds) : peak_f32(peakRounds)
+        }
+      })
+  }
 }
+
+let peakRounds = 1_000_000
+
+func peakOperations(_ engine: Engine) -> Double { engine == .bf16 ? peak_bf16(1) : peak_f32(1) }
 
 func numbers(_ rows: Int, _ columns: Int) -> Matrix {
   let result = Matrix(rows: rows, columns: columns)
@@ -45,24 +74,27 @@ func numbers(_ rows: Int, _ columns: Int) -> Matrix {
   return result
 }
 
-/// Operations a second of the best round; a peak before and after, of which the better counts.
+/// The best round; a peak before and after, of which the better counts.
 func report(
   _ name: String, _ engine: Engine, threads: Int, tokens: Int, operations: Double, calls: Int,
   _ body: (Int) -> Void
 ) {
-  let before = peak(engine, threads: threads)
-  var best = Double.infinity
+  var top = peak(engine, threads: threads)
+  var best = Time()
   var spent = 0.0
-  for round in 0... where round < 3 || spent < 0.5 {
-    let time = seconds { for call in 0..<calls { body(call) } } / Double(calls)
-    best = min(best, time)
-    spent += time * Double(calls)
+  for round in 0... {
+    let time = Time { for call in 0..<calls { body(call) } }
+    best = best.best(time)
+    spent += time.wall
     if round >= 2 && spent >= 0.5 { break }
   }
-  let top = max(before, peak(engine, threads: threads))
+  top = top.best(peak(engine, threads: threads))
+  let all = operations * Double(calls)
+  let most = peakOperations(engine) * Double(peakRounds * threads)
   print(
-    #"{"case": "\#(name)", "engine": "\#(engine.rawValue)", "threads": \#(threads), "tokens": \#(tokens), "#
-      + #""rate": \#(operations / best), "peak": \#(top)}"#)
+    #"{"case": "\#(name)", "engine": "\#(engine.rawValue)", "threads": \#(threads), "#
+      + #""tokens": \#(tokens), "rate": \#(all / best.wall), "peak": \#(most / top.wall), "#
+      + #""processor_rate": \#(all / best.processor), "processor_peak": \#(most / top.processor)}"#)
   fflush(nil)
 }
 
