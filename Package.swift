@@ -141,7 +141,10 @@ let targets: [Target] = [
   // Runs the program that stands beside the test bundle.
   .testTarget(
     name: "EndToEndTests",
-    dependencies: ["CompressedTensors", "JSON", "Safetensors", "SystemIO", "TestSupport", "sluice"]),
+    dependencies: [
+      "CompressedTensors", "JSON", "LinearAlgebra", "Safetensors", "SystemIO", "TestSupport",
+      "sluice",
+    ]),
 ]
 
 let package = Package(
@@ -170,7 +173,18 @@ if Context.environment["SLUICE_FUZZ"] != nil {
       linkerSettings: [.unsafeFlags(["-use-ld=lld"])]))
 }
 
-for target in package.targets where target.type != .system && target.name != "CKernels" {
+// Products beside the peak of the cores. Only tools/bench builds it.
+if Context.environment["SLUICE_BENCH"] != nil {
+  package.targets += [
+    .target(name: "peaks", path: "tools/benching/peaks", cSettings: [.unsafeFlags(["-O3"])]),
+    .executableTarget(
+      name: "benching", dependencies: ["LinearAlgebra", "Tensors", "peaks"],
+      path: "tools/benching/products"),
+  ]
+}
+
+let inC = ["CKernels", "peaks"]
+for target in package.targets where target.type != .system && !inC.contains(target.name) {
   target.swiftSettings = [
     .strictMemorySafety(),
     .treatAllWarnings(as: .error),

@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-static const char *const names[] = {"portable", "avx2", "avx512"};
+static const char *const names[] = {"portable", "avx2", "avx512", "avx512_bf16"};
 
 // What sluice_use_instruction_set chose for this thread, or -1.
 static _Thread_local int chosen = -1;
@@ -15,7 +15,7 @@ static enum sluice_level ask(void) {
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq"))
-        return SLUICE_AVX512;
+        return __builtin_cpu_supports("avx512bf16") ? SLUICE_AVX512_BF16 : SLUICE_AVX512;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) return SLUICE_AVX2;
 #endif
     return SLUICE_PORTABLE;

@@ -2,7 +2,7 @@
 #ifndef SLUICE_VARIANTS_H
 #define SLUICE_VARIANTS_H
 
-enum sluice_level { SLUICE_PORTABLE, SLUICE_AVX2, SLUICE_AVX512 };
+enum sluice_level { SLUICE_PORTABLE, SLUICE_AVX2, SLUICE_AVX512, SLUICE_AVX512_BF16 };
 enum sluice_level sluice_level(void);
 
 #define BODY static inline __attribute__((always_inline))
@@ -16,6 +16,7 @@ enum sluice_level sluice_level(void);
     }                                                                                                                  \
     type name parameters {                                                                                             \
         switch (sluice_level()) {                                                                                      \
+            case SLUICE_AVX512_BF16:                                                                                   \
             case SLUICE_AVX512: return name##_avx512 arguments;                                                        \
             case SLUICE_AVX2: return name##_avx2 arguments;                                                            \
             default: return name##_body arguments;                                                                     \

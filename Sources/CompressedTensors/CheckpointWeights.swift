@@ -38,11 +38,28 @@ package struct StoredWeight: WeightRows {
       unsafe tensor.dtype.decode(
         base + range.lowerBound * rowBytes, count: range.count * columns, into: result)
     }
+    letGo(range)
+  }
+
+  package var isBF16: Bool { tensor.dtype == .bf16 }
+
+  package func withBF16(_ range: Range<Int>, _ body: (UnsafePointer<UInt16>) -> Void) {
+    precondition(isBF16, "\(tensor.name) is \(tensor.dtype)")
+    unsafe tensor.withBytes { bytes in
+      guard let base = bytes.baseAddress else { return }
+      unsafe body((base + range.lowerBound * columns * 2).assumingMemoryBound(to: UInt16.self))
+    }
+    letGo(range)
+  }
+
+  /// What was just read, or only what the kernel mapped beside it where the weight is held.
+  private func letGo(_ range: Range<Int>) {
     if isHeld {
       // Its neighbours may be no one's to hold, and there are as many as held weights.
       if range.lowerBound == 0 || range.upperBound == rows { tensor.releaseAround() }
       return
     }
+    let rowBytes = columns * tensor.dtype.byteWidth
     tensor.releaseTile(bytes: range.lowerBound * rowBytes..<range.upperBound * rowBytes)
   }
 }

@@ -1,16 +1,18 @@
-// Matrix products over OpenBLAS, cut so that the result never depends on the number of threads.
+// The front of all matrix products: in bf16 or over OpenBLAS, as the run's engine says, cut so that the result never
+// depends on the number of threads.
 
-internal import CKernels
 internal import COpenBLAS
 package import Tensors
 
-/// A BLAS that multiplies wrongly on this CPU.
+/// An engine that multiplies wrongly on this CPU.
 package struct WrongProducts: Error, CustomStringConvertible, Equatable {
-  package let engine: String
+  package let engine: Engine
   package let difference: Float
   package var description: String {
-    "\(engine) computes wrong products on this CPU (off by \(difference) of their size); install a "
-      + "newer OpenBLAS, or name other kernels: OPENBLAS_CORETYPE=Haswell"
+    "\(engine.name) computes wrong products on this CPU (off by \(difference) of their size); "
+      + (engine == .bf16
+        ? "use --engine f32, and please report it"
+        : "install a newer OpenBLAS, or name other kernels: OPENBLAS_CORETYPE=Haswell")
   }
 }
 
@@ -22,9 +24,6 @@ package enum Gemm {
     guard let name = unsafe openblas_get_corename() else { return "openblas" }
     return "openblas " + (unsafe String(cString: name))
   }()
-
-  /// The vector instructions that the kernels around the products use.
-  package static let instructionSet = unsafe String(cString: sluice_instruction_set())
 
   /// `Workers` owns the cores; a BLAS that threads as well would cut sums by the number of cores.
   private static let once: Void = openblas_set_num_threads(1)
@@ -51,25 +50,28 @@ package enum Gemm {
   ) -> Matrix {
     precondition(
       x.columns == weight.columns, "\(x.columns) columns times \(weight.columns) columns")
-    useOneThread()
     let result = workers.matrix(name, rows: x.rows, columns: weight.rows)
     if x.rows == 0 { return result }
+    if let bias { fill(result, with: bias) }
+    if workers.engine == .bf16 && weight.isBF16 {
+      BF16Products.multiply(x, by: weight, adds: bias != nil, into: result, workers: workers)
+      return result
+    }
+    useOneThread()
     let tiles = ranges(of: weight.rows, by: tileRows(weight.rows, columns: weight.columns))
     workers.forEach(tiles.count) { index in
       let tile = tiles[index]
       let decoded = weight.matrix(tile, from: workers.memory)
-      if let bias {
-        for row in 0..<x.rows {
-          let to = unsafe result.row(row)
-          for column in tile { unsafe to[column] = bias[column] }
-        }
-      }
       unsafe product(
         transposeB: true, rows: x.rows, columns: tile.count, inner: x.columns,
         a: x.base, aStride: x.columns, b: decoded.base, bStride: weight.columns,
         add: bias != nil, c: result.base + tile.lowerBound, cStride: result.columns)
     }
     return result
+  }
+
+  private static func fill(_ result: Matrix, with bias: [Float]) {
+    for row in 0..<result.rows { unsafe result.row(row).update(from: bias, count: bias.count) }
   }
 
   /// gram `[n, n]` += xᵀ x for n columns of x, upper triangle of tiles only (the rest stays as it is).
@@ -80,6 +82,10 @@ package enum Gemm {
     precondition(
       gram.rows == columns.count && gram.columns == columns.count, "Gram matrix of another size")
     precondition(columns.upperBound <= x.columns, "columns \(columns) of \(x.columns)")
+    if workers.engine == .bf16 {
+      BF16Products.addGram(of: x, columns: columns, to: gram, workers: workers)
+      return
+    }
     useOneThread()
     let strips = ranges(of: columns.count, by: gramTile)
     let tiles = strips.indices.flatMap { row in
@@ -142,56 +148,59 @@ package enum Gemm {
       add ? 1 : 0, c, blasint(cStride))
   }
 
-  /// Floating-point operations per second of a product as a layer has them, measured for about a third of a second.
-  package static func measuredRate(workers: Workers) -> Double {
-    let (x, weight) = (Matrix(zeros: 1024, 2048), Matrix(zeros: 2048, 2048))
-    let operations = 2.0 * 1024 * 2048 * 2048
-    _ = multiply(x, by: weight, workers: workers)
-    var rounds = 0.0
-    let clock = ContinuousClock()
-    let start = clock.now
-    while clock.now - start < .milliseconds(300) {
-      _ = multiply(x, by: weight, workers: workers)
-      rounds += 1
-    }
-    let elapsed = (clock.now - start).components
-    return rounds * operations / (Double(elapsed.seconds) + Double(elapsed.attoseconds) * 1e-18)
-  }
-
-  /// Multiplies small matrices of awkward sizes in every form that is used, and compares with plain sums: some versions
-  /// of OpenBLAS mistake newer CPUs for ones they have no working kernels for.
-  package static func check() throws(WrongProducts) {
+  /// Multiplies small matrices of awkward sizes in every form that the engine uses, and compares with plain sums: some
+  /// versions of OpenBLAS mistake newer CPUs for ones they have no working kernels for.
+  package static func check(_ engine: Engine) throws(WrongProducts) {
     useOneThread()
     let (rows, columns, inner) = (67, 45, 131)
-    func value(_ index: Int) -> Float { Float((index * 7919) % 1021) / 510 - 1 }
-    let a = Matrix(rows: rows, columns: inner, values: (0..<rows * inner).map(value))
-    let b = Matrix(
-      rows: inner, columns: columns, values: (0..<inner * columns).map { value($0 + 5) })
-    func transposed(_ x: Matrix) -> Matrix {
-      Matrix(
-        rows: x.columns, columns: x.rows,
-        values: (0..<x.count).map { unsafe x.row($0 % x.rows)[$0 / x.rows] })
+    // Numbers that bf16 holds, so that both engines have the same to add.
+    func values(_ count: Int, from start: Int) -> [Float] {
+      DType.bf16.rounded((start..<start + count).map { Float(($0 * 7919) % 1021) / 510 - 1 })
     }
-    let (aTransposed, bTransposed) = (transposed(a), transposed(b))
-    var largest: Float = 0
+    let a = Matrix(rows: rows, columns: inner, values: values(rows * inner, from: 0))
+    let b = Matrix(rows: inner, columns: columns, values: values(inner * columns, from: 5))
+    let (aTransposed, bTransposed) = (a.transposed, b.transposed)
+    let c = Matrix(rows: rows, columns: columns)
     for (transposeA, transposeB) in [(false, false), (false, true), (true, false)] {
       let (first, second) = (transposeA ? aTransposed : a, transposeB ? bTransposed : b)
-      let c = Matrix(rows: rows, columns: columns)
       unsafe product(
         transposeA: transposeA, transposeB: transposeB, rows: rows, columns: columns, inner: inner,
         a: first.base, aStride: first.columns, b: second.base, bStride: second.columns,
         c: c.base, cStride: columns)
-      for row in 0..<rows {
-        for column in 0..<columns {
-          let sum = (0..<inner).reduce(0.0) {
-            unsafe $0 + Double(a.row(row)[$1]) * Double(b.row($1)[column])
-          }
-          let difference = unsafe Float(abs(Double(c.row(row)[column]) - sum) / Double(inner))
-          // Not max(): a NaN must not hide.
-          if !(difference <= largest) { largest = difference }
+      try check(c, is: a, times: b, .f32)
+    }
+    if engine == .f32 { return }
+    let workers = Workers(threads: 1, engine: engine)
+    try check(
+      multiply(a, by: BF16Rows(rounding: bTransposed), workers: workers), is: a, times: b, engine)
+    let gram = Matrix(zeros: inner, inner)
+    addGram(of: a, to: gram, workers: workers)
+    symmetrize(gram)
+    try check(gram, is: aTransposed, times: a, engine)
+  }
+
+  private static func check(
+    _ c: Matrix, is a: Matrix, times b: Matrix, _ engine: Engine
+  ) throws(WrongProducts) {
+    var largest: Float = 0
+    for row in 0..<c.rows {
+      for column in 0..<c.columns {
+        let sum = (0..<a.columns).reduce(0.0) {
+          unsafe $0 + Double(a.row(row)[$1]) * Double(b.row($1)[column])
         }
+        let difference = unsafe Float(abs(Double(c.row(row)[column]) - sum) / Double(a.columns))
+        // Not max(): a NaN must not hide.
+        if !(difference <= largest) { largest = difference }
       }
     }
     if !(largest < 1e-6) { throw WrongProducts(engine: engine, difference: largest) }
+  }
+}
+
+extension Matrix {
+  fileprivate var transposed: Matrix {
+    Matrix(
+      rows: columns, columns: rows,
+      values: (0..<count).map { unsafe row($0 % rows)[$0 / rows] })
   }
 }

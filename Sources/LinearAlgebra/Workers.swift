@@ -12,12 +12,19 @@ package struct Workers: Sendable {
   package let threads: Int
   /// Where their large buffers come from.
   package let memory: MemoryBudget
+  /// What their products are computed with.
+  package let engine: Engine
 
-  package init(threads: Int, memory: MemoryBudget = MemoryBudget()) {
+  package init(threads: Int, memory: MemoryBudget = MemoryBudget(), engine: Engine = .f32) {
     precondition(threads >= 1, "\(threads) threads")
+    precondition(engine.isAvailable, "this CPU has no \(engine) products")
     self.threads = threads
     self.memory = memory
+    self.engine = engine
   }
+
+  /// The same, in float32: for what must not be rounded.
+  package var exact: Workers { Workers(threads: threads, memory: memory) }
 
   /// A matrix whose contents are undefined until written.
   package func matrix(_ name: String, rows: Int, columns: Int) -> Matrix {

@@ -72,7 +72,7 @@ package final class EvaluateModel {
     _ options: EvaluateOptions, residentPeak: () -> Int = { 0 },
     report: @escaping (EvaluationEvent) -> Void = { _ in }
   ) throws {
-    try Gemm.check()
+    try Gemm.check(.f32)
     self.options = options
     self.report = report
     let model = try Checkpoint(folder: options.model)

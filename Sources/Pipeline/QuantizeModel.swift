@@ -3,7 +3,7 @@
 internal import Calibration
 internal import CompressedTensors
 internal import JSON
-internal import LinearAlgebra
+package import LinearAlgebra
 internal import Models
 internal import Planning
 internal import Quantization
@@ -11,7 +11,7 @@ internal import Recipes
 internal import Safetensors
 internal import ScratchStore
 internal import SystemIO
-internal import Tensors
+package import Tensors
 internal import Transformer
 
 /// What stops a run.
@@ -19,6 +19,8 @@ package enum QuantizeError: Error, CustomStringConvertible, Equatable {
   case alreadyQuantized(folder: String)
   case nonFiniteWeight(file: String, tensor: String, row: Int, column: Int)
   case nonFiniteActivation(layer: Int, tap: String, channel: Int)
+  case missingInstructions(engine: Engine)
+  case engineRounds(file: String, tensor: String, dtype: DType)
 
   package var description: String {
     switch self {
@@ -29,6 +31,10 @@ package enum QuantizeError: Error, CustomStringConvertible, Equatable {
     case .nonFiniteActivation(let layer, let tap, let channel):
       "layer \(layer): \(tap) is NaN or infinite in channel \(channel); check the weights of "
         + "this layer and the ones before, and the calibration data"
+    case .missingInstructions(let engine):
+      "--engine \(engine.rawValue): this CPU has \(CPU.instructionSet), not AVX512_BF16; use --engine f32"
+    case .engineRounds(let file, let tensor, let dtype):
+      "\(file): `\(tensor)` is \(dtype.rawValue), and --engine bf16 is for weights in BF16; use --engine f32"
     }
   }
 }
@@ -72,7 +78,7 @@ package final class QuantizeModel {
     _ plan: QuantizePlan, command: [String] = [], interruption: Interruption = Interruption(),
     report: @escaping (RunEvent) -> Void
   ) throws {
-    try Gemm.check()
+    try Gemm.check(plan.run.engine)
     let options = plan.options
     let folder = OutputFolder(path: options.output)
     let lock = try folder.open(source: options.model, restart: options.restarts)
@@ -118,7 +124,8 @@ package final class QuantizeModel {
     self.resumed = resumed
     self.interruption = interruption
     self.report = report
-    workers = Workers(threads: options.threads, memory: MemoryBudget(limit: 0))
+    workers = Workers(
+      threads: options.threads, memory: MemoryBudget(limit: 0), engine: plan.run.engine)
     memory = StepWatch(workers.memory)
     record = ProgressRecord(command: command, threads: options.threads, budget: options.memory)
     operationsBefore = plan.operations(before: state.position)

@@ -1,6 +1,7 @@
 // Everything a user can say about a run.
 
 package import Calibration
+package import LinearAlgebra
 package import Quantization
 package import Recipes
 
@@ -30,6 +31,8 @@ package struct QuantizeOptions: Sendable {
   package var loss = SmoothingLoss.diagonal
   package var memory: Int
   package var threads: Int
+  /// Of the large products; nil for the best one that the CPU and the weights allow.
+  package var engine: Engine?
   /// A folder for hidden states; `OUT/.sluice/scratch` where none is named.
   package var scratch: String?
   package var maximumShardBytes = 5_000_000_000

@@ -87,10 +87,23 @@ package struct QuantizePlan: Sendable {
     run = try RunPlan(
       Workload(
         checkpoint: checkpoint, output: output, blocks: blocks, loss: options.loss,
-        gridPoints: options.grid.count, threads: options.threads, loadingBytes: residentPeak()),
+        gridPoints: options.grid.count, threads: options.threads,
+        engine: try Self.engine(options.engine, for: checkpoint), loadingBytes: residentPeak()),
       budget: options.memory)
     layout = ShardLayout(
       tensors: output.tensors, maximumShardBytes: options.maximumShardBytes)
+  }
+
+  /// The engine that was asked for, or the best one.
+  private static func engine(_ asked: Engine?, for checkpoint: Checkpoint) throws -> Engine {
+    let tensor = checkpoint.weights.tensor(checkpoint.spec.layers[0].attention.query.weight)
+    guard let asked else { return tensor.dtype == .bf16 ? .best : .f32 }
+    if !asked.isAvailable { throw QuantizeError.missingInstructions(engine: asked) }
+    if asked == .bf16 && tensor.dtype != .bf16 {
+      throw QuantizeError.engineRounds(
+        file: tensor.file.path, tensor: tensor.name, dtype: tensor.dtype)
+    }
+    return asked
   }
 
   /// Floating-point operations of a run until it stands where `position` says.
@@ -159,7 +172,7 @@ package struct QuantizePlan: Sendable {
       "--rounding": options.rounding.rawValue,
       "--expert-weighting": options.calibrates ? options.weighting.rawValue : "none",
       "--dampening": options.rounding == .compensated ? "\(options.dampening)" : "none",
-      "--max-shard-size": "\(options.maximumShardBytes)", "engine": Gemm.engine,
+      "--max-shard-size": "\(options.maximumShardBytes)", "--engine": run.engine.name,
       "duo_scaling": options.duoScaling.rawValue, "n_grid": "\(options.gridPoints)",
       "mappings": isAll ? "all" : "\(smoothings.count) of \(possible.count) (\(producers.text))",
     ]

@@ -3,6 +3,7 @@
 internal import Calibration
 internal import CompressedTensors
 internal import LinearAlgebra
+internal import Planning
 internal import Safetensors
 internal import SystemIO
 internal import Tensors
@@ -24,10 +25,10 @@ package struct FunctionChanged: Error, CustomStringConvertible, Equatable {
 
 /// The largest relative difference of a token's output that float32 arithmetic explains.
 let proofTolerance: Float = 1e-4
-/// Tokens at the beginning of the first sequence that the proof runs.
-private let proofTokens = 8
 
 extension QuantizeModel {
+  private var exact: Workers { workers.exact }
+
   /// The smoothings of a layer with the scales that were written for them.
   func recordedSmoothings(of layer: LayerSpec) throws -> [AppliedSmoothing] {
     let smoothings = plan.output.smoothings[layer.index]
@@ -44,7 +45,7 @@ extension QuantizeModel {
     if applied.isEmpty { return }
     let x = try proofStates(.hidden, layer)
     func output(_ weights: any LayerWeights) -> Matrix {
-      layer.attend(x, sequences: [0..<x.rows], weights: weights, workers: workers)
+      layer.attend(x, sequences: [0..<x.rows], weights: weights, workers: exact)
     }
     let original = output(weights)
     try prove(applied, of: layer, place: "the attention") {
@@ -60,8 +61,8 @@ extension QuantizeModel {
     against weights: CheckpointWeights, on x: Matrix
   ) throws {
     func output(_ weights: any LayerWeights) -> Matrix {
-      let normed = layer.postAttentionNorm.apply(to: x, weights: weights, workers: workers)
-      return unit.apply(to: normed, weights: weights, workers: workers)
+      let normed = layer.postAttentionNorm.apply(to: x, weights: weights, workers: exact)
+      return unit.apply(to: normed, weights: weights, workers: exact)
     }
     let difference = relativeDifference(output(weights), output(smoothed))
     if !(difference <= proofTolerance) {
@@ -79,19 +80,19 @@ extension QuantizeModel {
     if applied.isEmpty { return }
     let x = try proofStates(.attended, layer)
     func normed(_ weights: any LayerWeights) -> Matrix {
-      layer.postAttentionNorm.apply(to: x, weights: weights, workers: workers)
+      layer.postAttentionNorm.apply(to: x, weights: weights, workers: exact)
     }
     // Experts are chosen once, from the original weights: two scores may differ by less than float32 tells apart,
     // and then a choice proves nothing. The scores themselves are compared instead.
-    let routings = layer.mlp.route([normed(weights)], weights: weights, workers: workers)
+    let routings = layer.mlp.route([normed(weights)], weights: weights, workers: exact)
     func output(_ weights: any LayerWeights) -> ProofOutput {
       let result = x.prefix(x.rows)
       layer.feedForward(
-        [result], routings: routings, weights: weights, workers: workers,
+        [result], routings: routings, weights: weights, workers: exact,
         finished: { self.weights.release($0.linears) })
       return ProofOutput(
         block: result,
-        scores: layer.mlp.router?.scores(normed(weights), weights: weights, workers: workers))
+        scores: layer.mlp.router?.scores(normed(weights), weights: weights, workers: exact))
     }
     let original = output(weights)
     try prove(applied, of: layer, place: "the block") { original.difference(to: output($0)) }
@@ -112,10 +113,10 @@ extension QuantizeModel {
       difference: together)
   }
 
-  /// The first tokens of the first sequence, `[proofTokens, H]` or fewer.
+  /// The first tokens of the first sequence, `[Proof.tokens, H]` or fewer.
   func proofStates(_ kind: StateKind, _ layer: LayerSpec) throws -> Matrix {
     let states = try readStates(kind, layer: layer.index).read(0)
-    return states.prefix(min(proofTokens, plan.blocks[0].sequences[0].count))
+    return states.prefix(min(Proof.tokens, plan.blocks[0].sequences[0].count))
   }
 }
 

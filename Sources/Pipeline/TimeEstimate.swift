@@ -109,7 +109,7 @@ private struct Costs {
   let expertOperation: Double
   /// An expert on the tokens of a block that are sent to it.
   let routedTokens: Double
-  /// An expert on a handful of tokens.
+  /// An expert on a handful of tokens, in float32.
   let fewTokens: Double
   /// The norm and the router on a block.
   let mlpInput: Double
@@ -126,7 +126,7 @@ private struct Costs {
   init(_ plan: QuantizePlan, folder: String) throws {
     let spec = plan.checkpoint.spec
     let weights = plan.checkpoint.weights
-    let workers = Workers(threads: plan.options.threads)
+    let workers = Workers(threads: plan.options.threads, engine: plan.run.engine)
     // The layer with most units stands for all.
     let layers = spec.layers.prefix(max(1, plan.run.calibratedLayers))
     let layer = layers.last { each in
@@ -164,7 +164,7 @@ private struct Costs {
     }
     let few = activations(8, spec.hiddenSize)
     fewTokens = Self.seconds {
-      _ = unit.apply(to: few, weights: weights.held, workers: workers)
+      _ = unit.apply(to: few, weights: weights.held, workers: workers.exact)
     }
     let sequence = max(8, min(plan.run.longestSequence, 256))
     let part = x.prefix(min(rows, sequence))

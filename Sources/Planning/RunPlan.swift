@@ -1,6 +1,7 @@
 // What a run will need, from shapes alone: memory by step, disk, arithmetic, and the sizes of its passes.
 
 internal import CompressedTensors
+package import LinearAlgebra
 internal import Models
 internal import Safetensors
 internal import Transformer
@@ -40,6 +41,7 @@ package struct RunPlan: Sendable, Equatable {
   package let steps: [StepPlan]
   /// What the budget is used for.
   package let passes: Passes
+  package let engine: Engine
   package let tokens: Int
   package let longestSequence: Int
   /// Layers that the calibration tokens run through.
@@ -88,6 +90,7 @@ package struct RunPlan: Sendable, Equatable {
     self.passes = passes
     smallestBudget = largest.bytes
     steps = sizes.steps(passes)
+    engine = work.engine
     tokens = work.tokens
     longestSequence = work.longestSequence
     calibratedLayers = work.calibratedLayers

@@ -243,12 +243,48 @@ struct RunSizes {
   private var block: MemoryUse { MemoryUse("hidden states of a block", floats: rows * hidden) }
   private var normed: MemoryUse { MemoryUse("normed input", floats: rows * hidden) }
 
-  /// A product with a Linear's weight, tile by tile on every thread.
+  /// A product of a block with a Linear's weight in the run's engine.
+  private func product(_ linear: LinearSpec, rows: Int) -> [MemoryUse] {
+    if work.engine == .f32 || !work.checkpoint.weights.weight(linear).isBF16 {
+      return [tiles(linear)]
+    }
+    let tiles = BF16Products.weightTiles(
+      rows: linear.outputs, tokens: rows, threads: work.threads)
+    let activations = BF16Products.activationBytes(tokens: rows, depth: linear.inputs)
+    return [
+      MemoryUse("packed activations", MemoryBudget.footprint(activations)),
+      MemoryUse("packed weights", tiles.count * MemoryBudget.footprint(tiles.bytes)),
+    ]
+  }
+
+  /// Adding a block to a Gram matrix.
+  private func gram(channels: Int) -> [MemoryUse] {
+    if work.engine == .f32 || !isGram { return [] }
+    let channels = ActivationStatistics.gramRanges(channels).map(\.count).max() ?? 0
+    let tiles = BF16Products.gramTiles(channels: channels, threads: work.threads)
+    let activations = BF16Products.gramBytes(tokens: rows, channels: channels)
+    return [
+      MemoryUse("packed activations", MemoryBudget.footprint(activations)),
+      MemoryUse("packed weights", tiles.count * MemoryBudget.footprint(tiles.bytes)),
+    ]
+  }
+
+  /// A product with a Linear's weight in float32, tile by tile on every thread.
   private func tiles(_ linear: LinearSpec) -> MemoryUse {
     let tile = Gemm.tileRows(linear.outputs, columns: linear.inputs)
     let count = min(work.threads, (linear.outputs + tile - 1) / tile)
     return MemoryUse(
       "weight tiles", count: count, floats: min(tile, linear.outputs) * linear.inputs)
+  }
+
+  /// The products of the proof's few tokens, in float32.
+  private func proof(_ linears: [LinearSpec]) -> [MemoryUse] {
+    let largest = linears.map(tiles).max { $0.bytes < $1.bytes }
+    let widest = linears.map { max($0.inputs, $0.outputs) }.max() ?? 0
+    // Inputs, activations and outputs, before and after smoothing.
+    let tokens = MemoryUse(
+      "tokens of the proof", count: 6, floats: min(rows, Proof.tokens) * widest)
+    return [tokens] + (largest.map { [$0] } ?? [])
   }
 
   /// What is mapped of Linears that are worked through one after the other in tiles of `rows` rows.
@@ -375,15 +411,18 @@ struct RunSizes {
     moments += (compensation(attention.query) + compensation(attention.output)).map(moment)
     moments += [
       moment([block] + scratch.read),
-      moment([block, normed, q, tiles(attention.query)]),
-      moment([block, normed, q, kv, tiles(attention.value)]),
+      moment([block, normed, q] + product(attention.query, rows: rows)),
+      moment([block, normed, q, kv] + product(attention.value, rows: rows)),
+      moment([block, normed] + gram(channels: hidden)),
       moment([
         block, q, kv,
         MemoryUse(
           "attention scores", count: work.threads,
           floats: min(AttentionSpec.queryRows, work.longestSequence) * work.longestSequence),
       ]),
-      moment([block, q, block, tiles(attention.output)]),
+      moment([block, q, block] + product(attention.output, rows: rows)),
+      moment([block, q] + gram(channels: queries)),
+      moment(proof(attention.linears)),
       moment([block] + scratch.write),
       moment([block, normed]),
     ]
@@ -425,12 +464,13 @@ struct RunSizes {
     moments += (compensation(unit.gate, made: true) + compensation(unit.down)).map(moment)
     moments += [
       moment([block] + scratch.read), moment([block, normed]),
-      moment([
-        normed, MemoryUse("activations of an expert", count: 2, floats: rows * unit.gate.outputs),
-        tiles(unit.gate),
-      ]),
-      // The proof's few tokens.
-      moment([tiles(unit.down)]),
+      moment(
+        [normed, MemoryUse("activations of an expert", count: 2, floats: rows * unit.gate.outputs)]
+          + product(unit.gate, rows: rows)),
+      moment(
+        [normed, MemoryUse("activations of an expert", floats: rows * unit.gate.outputs)]
+          + gram(channels: unit.gate.outputs)),
+      moment(proof(unit.linears)),
     ]
     return moments
   }
@@ -438,12 +478,15 @@ struct RunSizes {
   private func advance(_ layer: LayerSpec, _ passes: Passes) -> [Moment] {
     guard work.calibratedLayers > 0 else { return [] }
     // The proof's few tokens are all there is where no layer follows.
+    let linears = layer.mlp.units.flatMap(\.linears)
     let proof = layer.mlp.units.last.map {
       Moment(
-        buffers: [block, tiles($0.down)] + scratch.read,
+        buffers: [block] + self.proof(linears + (layer.mlp.router.map { [$0.linear] } ?? []))
+          + scratch.read,
         mapped: mapped($0.linears, held: false, rows: productRows))
     }
-    if work.calibratedLayers == 1 { return proof.map { [$0] } ?? [] }
+    let proofs = [proof].compactMap(\.self)
+    if work.calibratedLayers == 1 { return proofs }
     let count = passes.blocksPerPass
     // Any blocks that follow each other: a resumed run may begin a pass anywhere.
     let footprints = work.blocks.map { MemoryBudget.footprint($0 * hidden * 4) }
@@ -466,18 +509,18 @@ struct RunSizes {
         Moment(
           buffers: flight + [
             input, MemoryUse("activations of an expert", count: 2, floats: inner),
-            tiles(unit.gate),
-          ], mapped: weights),
+          ] + product(unit.gate, rows: rows), mapped: weights),
         Moment(
           buffers: flight + [
             input, MemoryUse("activations of an expert", floats: inner),
-            MemoryUse("outputs of an expert", floats: rows * hidden), tiles(unit.down),
-          ], mapped: weights),
+            MemoryUse("outputs of an expert", floats: rows * hidden),
+          ] + product(unit.down, rows: rows), mapped: weights),
       ]
     }
-    var moments = [
-      Moment(buffers: [states] + scratch.read), Moment(buffers: [states] + scratch.write),
-    ]
+    var moments =
+      proofs + [
+        Moment(buffers: [states] + scratch.read), Moment(buffers: [states] + scratch.write),
+      ]
     if let unit = layer.mlp.alwaysOn.max(by: { $0.gate.outputs < $1.gate.outputs }) {
       moments += apply(unit, rows: rows, gathered: 0)
     }
@@ -498,6 +541,12 @@ private struct CompensationRows {
     rows = min(linear.outputs, Rounding.compensatedRows)
     self.threads = min(threads, (linear.outputs + rows - 1) / rows)
   }
+}
+
+/// The proof inside every run that smoothing keeps the function.
+package enum Proof {
+  /// At the beginning of the first sequence.
+  package static let tokens = 8
 }
 
 /// How much of a mapped file is touched at a time.

@@ -2,6 +2,7 @@
 
 package import Calibration
 package import CompressedTensors
+package import LinearAlgebra
 internal import Models
 package import Quantization
 internal import Safetensors
@@ -18,12 +19,13 @@ package struct Workload: Sendable {
   /// Candidates of each scale search.
   package let gridPoints: Int
   package let threads: Int
+  package let engine: Engine
   /// The peak of resident memory when the model had been opened and the calibration data read.
   package let loadingBytes: Int
 
   package init(
     checkpoint: Checkpoint, output: OutputPlan, blocks: [TokenBlock], loss: SmoothingLoss,
-    gridPoints: Int, threads: Int, loadingBytes: Int
+    gridPoints: Int, threads: Int, engine: Engine = .f32, loadingBytes: Int
   ) {
     self.checkpoint = checkpoint
     self.output = output
@@ -32,6 +34,7 @@ package struct Workload: Sendable {
     self.loss = loss
     self.gridPoints = gridPoints
     self.threads = threads
+    self.engine = engine
     self.loadingBytes = loadingBytes
   }
 

@@ -1,6 +1,5 @@
 // The forward pass of one decoder layer from its spec and weights, with taps where Linears read.
 
-internal import CKernels
 package import LinearAlgebra
 package import Tensors
 
@@ -16,7 +15,7 @@ extension LayerSpec {
     tap(.attentionOutput, read)
     let result = weights.apply(
       attention.output, to: read, workers: workers, into: "hidden states of a block")
-    unsafe sluice_add_scaled(x.base, 1, result.base, x.count)
+    result.add(x, workers: workers)
     return result
   }
 

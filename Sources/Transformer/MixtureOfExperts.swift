@@ -1,6 +1,5 @@
 // The feed-forward half of a layer over blocks of tokens: each unit's weights are visited once.
 
-internal import CKernels
 package import LinearAlgebra
 package import Tensors
 
@@ -24,7 +23,7 @@ extension MLPSpec {
     for unit in alwaysOn {
       for (x, result) in zip(inputs, results) {
         let output = unit.apply(to: x, weights: weights, workers: workers)
-        unsafe sluice_add_scaled(output.base, 1, result.base, result.count)
+        result.add(output, workers: workers)
       }
       finished(unit)
     }
@@ -33,11 +32,11 @@ extension MLPSpec {
       for (block, x) in inputs.enumerated() {
         for part in ranges(of: tokens[block][expert].count, by: Self.gatheredRows) {
           let chosen = tokens[block][expert][part]
-          let output = unit.apply(
-            to: gather(chosen.map(\.token), of: x, workers), weights: weights, workers: workers)
-          for (row, (token, weight)) in chosen.enumerated() {
-            unsafe sluice_add_scaled(output.row(row), weight, results[block].row(token), x.columns)
-          }
+          let gathered = x.gathered(
+            chosen.map(\.token), into: "tokens of an expert", workers: workers)
+          let output = unit.apply(to: gathered, weights: weights, workers: workers)
+          results[block].add(
+            output, to: chosen.map { ($0.token, $0.weight) }, workers: workers)
         }
       }
       finished(unit)
@@ -50,13 +49,5 @@ extension MLPSpec {
   ) -> [Routing] {
     guard let router else { return [] }
     return blocks.map { router.route($0, weights: weights, workers: workers) }
-  }
-
-  private func gather(_ rows: [Int], of x: Matrix, _ workers: Workers) -> Matrix {
-    let result = workers.matrix("tokens of an expert", rows: rows.count, columns: x.columns)
-    for (index, row) in rows.enumerated() {
-      unsafe result.row(index).update(from: x.row(row), count: x.columns)
-    }
-    return result
   }
 }

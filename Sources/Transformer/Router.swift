@@ -57,9 +57,9 @@ package struct Routing: Sendable, Equatable {
 }
 
 extension RouterSpec {
-  /// Sigmoid scores of every expert, `[T, E]`, all in float32.
+  /// Sigmoid scores of every expert, `[T, E]`, all in float32: a token's experts hang on their last digits.
   package func scores(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
-    let result = weights.apply(linear, to: x, workers: workers, into: "router scores")
+    let result = weights.apply(linear, to: x, workers: workers.exact, into: "router scores")
     unsafe sluice_sigmoid(result.base, result.count)
     return result
   }

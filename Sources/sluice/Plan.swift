@@ -81,7 +81,8 @@ struct Plan: ParsableCommand {
         + (run.holdsExperts
           ? ", their weights mapped once" : ", their weights mapped for each block")
         + "), \(run.weightPasses) over its weights at the end (\(run.blocksPerPass) token blocks at a time)",
-      "time      \(durationText(time.total)), \(rounded(time.rate / 1e9)) GFLOP/s in the experts",
+      "time      \(durationText(time.total)), \(rounded(time.rate / 1e9)) GFLOP/s in the experts with "
+        + run.engine.name,
     ]
     return lines.joined(separator: "\n")
   }
@@ -109,7 +110,8 @@ struct Plan: ParsableCommand {
         ("smallest_budget_bytes", int(run.smallestBudget)), ("source_bytes", int(run.sourceBytes)),
         ("source_read_bytes", int(run.sourceReadBytes)),
         ("output_bytes", int(run.outputBytes)), ("scratch_bytes", int(run.scratchBytes)),
-        ("calibration_tokens", int(run.tokens)), ("calibrated_layers", int(run.calibratedLayers)),
+        ("engine", .string(run.engine.rawValue)), ("calibration_tokens", int(run.tokens)),
+        ("calibrated_layers", int(run.calibratedLayers)),
         ("experts_per_group", int(run.unitsPerGroup)), ("holds_experts", .bool(run.holdsExperts)),
         ("holds_attention", .bool(run.holdsAttention)),
         ("blocks_per_pass", int(run.blocksPerPass)), ("weight_passes", int(run.weightPasses)),

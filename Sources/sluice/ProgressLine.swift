@@ -83,7 +83,7 @@ final class ProgressLine {
         "\(resumed ? "going on" : "starting"): \(plan.tokens) calibration tokens, "
           + "\(bytesText(plan.sourceBytes)) to \(bytesText(plan.outputBytes)); memory "
           + "\(bytesText(memory)), planned peak \(bytesText(plan.peakBytes)); \(threads) threads, "
-          + "\(Gemm.engine), \(Gemm.instructionSet)")
+          + "\(plan.engine.name), \(CPU.instructionSet)")
     case .dataLoaded(let data): for text in dataLines(data) { line(text) }
     case .progress(let progress): if isTerminal { live(progress) }
     case .layerFinished(let layer):

@@ -2,6 +2,7 @@
 
 import ArgumentParser
 internal import CompressedTensors
+internal import LinearAlgebra
 internal import Pipeline
 internal import Planning
 internal import Quantization
@@ -12,6 +13,12 @@ extension QuantScheme.Preset: ExpressibleByArgument {}
 extension SmoothingLoss: ExpressibleByArgument {}
 extension RoundingMethod: ExpressibleByArgument {}
 extension ExpertWeighting: ExpressibleByArgument {}
+
+enum EngineChoice: String, ExpressibleByArgument, CaseIterable {
+  case auto, bf16, f32
+
+  var engine: Engine? { Engine(rawValue: rawValue) }
+}
 
 struct QuantizeArguments: ParsableArguments {
   @Argument(
@@ -112,6 +119,14 @@ struct QuantizeArguments: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
+      """
+      What multiplies activations with weights: auto, bf16 (needs a CPU with AVX512_BF16, and \
+      weights in bfloat16) or f32 (OpenBLAS). Default: auto, bf16 where that is possible.
+      """, valueName: "engine"))
+  var engine: EngineChoice = .auto
+
+  @Option(
+    help: ArgumentHelp(
       "Folder for hidden states during the run. Default: OUT/.sluice/scratch.",
       valueName: "folder"), completion: .directory)
   var scratch: String?
@@ -159,6 +174,7 @@ struct QuantizeArguments: ParsableArguments {
     options.expertWeighting = expertWeighting
     if let dampening { options.dampening = dampening }
     options.loss = loss
+    options.engine = engine.engine
     options.scratch = scratch
     options.maximumShardBytes = maximumShardSize.bytes
     return options

@@ -31,7 +31,7 @@ struct Sluice: ParsableCommand {
       Evaluate.self,
     ])
 
-  static var version: String { "0.1.0 (\(Gemm.engine), \(Gemm.instructionSet))" }
+  static var version: String { "0.1.0 (\(Engine.best.name), \(CPU.instructionSet))" }
 
   /// One place where errors become a line on stderr and an exit code.
   static func main() {

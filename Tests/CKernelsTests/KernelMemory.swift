@@ -38,9 +38,8 @@ import CKernels
 /// Calls `body` under every instruction set that this CPU has; only the calling thread is affected.
 func forEachInstructionSet(_ body: (String) throws -> Void) rethrows {
   defer { sluice_use_instruction_set(nil) }
-  for name in ["portable", "avx2", "avx512"] where unsafe sluice_use_instruction_set(name) == 1 {
-    try body(name)
-  }
+  for name in ["portable", "avx2", "avx512", "avx512_bf16"]
+  where unsafe sluice_use_instruction_set(name) == 1 { try body(name) }
 }
 
 /// Every length up to four AVX-512 vectors and a bit, at an aligned and at a misaligned start.

@@ -1,6 +1,7 @@
 // Input that cannot be used: one line that names it, and nothing half done.
 
 import Glibc
+import LinearAlgebra
 import SystemIO
 import Testing
 import TestSupport
@@ -40,6 +41,28 @@ func expectRefusal(
       try refuse(
         model.path, quickly, output: "\(folder)/out",
         naming: [shard, "download"])
+    }
+  }
+
+  @Test(.enabled(if: Engine.bf16.isAvailable))
+  func anEngineThatWouldRoundTheWeights() throws {
+    try withTemporaryFolder { folder in
+      try refuse(
+        fixturePath("awq/dense-first"),
+        [
+          "--calibration", fixturePath("awq/dense-first/calibration.jsonl"), "--group-size", "32",
+          "--engine", "bf16",
+        ], output: "\(folder)/out",
+        naming: ["model.safetensors", "q_proj.weight", "F32", "--engine f32"])
+    }
+  }
+
+  @Test(.enabled(if: !Engine.bf16.isAvailable))
+  func anEngineThatTheCPULacks() throws {
+    try withTemporaryFolder { folder in
+      try refuse(
+        fixtureModel, quickly + ["--engine", "bf16"], output: "\(folder)/out",
+        naming: ["--engine bf16", "AVX512_BF16", CPU.instructionSet, "--engine f32"])
     }
   }
 

@@ -1,6 +1,7 @@
 // Stopped, killed, started again: the same bytes, or a refusal that says why.
 
 import Glibc
+import LinearAlgebra
 import SystemIO
 import Testing
 import TestSupport
@@ -130,6 +131,22 @@ private func command(_ output: String, _ more: [String] = []) -> [String] {
       let refused = try Program.run(command(output, more))
       expectRefusal(refused, named + ["--restart"])
       #expect(try contents(output) == before)
+    }
+  }
+
+  @Test(.enabled(if: Engine.bf16.isAvailable)) func anotherEngineIsRefusedByName() throws {
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      _ = try stop(output)
+      let before = try contents(output)
+      let refused = try Program.run(command(output, ["--engine", "f32"]))
+      expectRefusal(
+        refused, ["--engine \(Engine.bf16.name)", "this run has \(Engine.f32.name)", "--restart"])
+      #expect(try contents(output) == before)
+      // What was chosen by itself may be named.
+      let second = try Program.run(command(output, ["--engine", "bf16"]))
+      #expect(second.end == .exit(0), "\(second)")
+      #expect(differences(try result(output), try Self.reference.get().files) == [])
     }
   }
 

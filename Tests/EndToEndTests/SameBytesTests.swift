@@ -1,5 +1,6 @@
 // The same bytes for every number of threads and every memory.
 
+import LinearAlgebra
 import SystemIO
 import Testing
 import TestSupport
@@ -37,6 +38,35 @@ private let options = [
       let run = try quantize(to: output, own + ["--memory", memory])
       #expect(!run.stderr.contains("over the budget"), "\(run)")
       #expect(differences(try result(output), try Self.reference.get()) == [])
+    }
+  }
+
+  /// The engine that the reference does not have, where there are two.
+  @Test(arguments: [("1", "smallest"), ("3", "256MiB")])
+  func nothingChangesInFloat32Either(threads: String, memory: String) throws {
+    try withTemporaryFolder { folder in
+      let own = options + ["--engine", "f32"]
+      try quantize(to: "\(folder)/one", own + ["--threads", "2", "--memory", "512MiB"])
+      let more = own + ["--threads", threads]
+      let memory = memory == "smallest" ? try smallestMemory(more) : memory
+      let run = try quantize(to: "\(folder)/two", more + ["--memory", memory])
+      #expect(run.stderr.contains(Engine.f32.name))
+      let first = try result("\(folder)/one")
+      #expect(differences(first, try result("\(folder)/two")) == [])
+      let differs = differences(first, try Self.reference.get()) != []
+      #expect(differs == (Engine.best == .bf16))
+    }
+  }
+
+  /// The products of the proof are then larger than those of the run; a plan that forgets them traps.
+  @Test(arguments: ["bf16", "f32"], ["1", "2", "8"])
+  func aHandfulOfTokensFitsItsPlan(engine: String, threads: String) throws {
+    if Engine(rawValue: engine)?.isAvailable != true { return }
+    try withTemporaryFolder { folder in
+      try write("{\"input_ids\": [1, 2, 3]}\n".utf8, to: "\(folder)/ids.jsonl")
+      try quantize(
+        to: "\(folder)/out",
+        ["--calibration", "\(folder)/ids.jsonl", "--engine", engine, "--threads", threads])
     }
   }
 

@@ -1,6 +1,7 @@
 // The whole C surface: single-threaded kernels over plain arrays.
 //
-// Every kernel has one body, compiled for three instruction sets (portable, AVX2, AVX-512) and chosen at run time.
+// Every kernel has one body, compiled for three instruction sets (portable, AVX2, AVX-512) and chosen at run time; those
+// of products.c have a portable body and one for AVX512_BF16.
 // Lengths count elements. Pointers may be unaligned; outputs do not alias inputs unless said so. No kernel
 // allocates, starts threads or does I/O. Letters: rows x cols matrices are row-major.
 #ifndef SLUICE_CKERNELS_H
@@ -11,7 +12,7 @@
 
 // ---- cpu.c
 
-// The instruction set in use: "avx512", "avx2" or "portable".
+// The instruction set in use: "avx512_bf16", "avx512", "avx2" or "portable".
 const char *sluice_instruction_set(void);
 // Makes the calling thread use the named one, or again the best one for NULL. Returns 0, and keeps to the best one, when
 // the CPU lacks it. For tests and benchmarks: a run must not mix instruction sets, whose sums differ in the last bit.
@@ -138,5 +139,30 @@ void sluice_refine_group(size_t rows, size_t count, const float *gram, struct sl
 int sluice_factor_upper(float *a, size_t n, size_t stride, double *work);
 // inverse [n][n] of an upper triangular r, zeros below. work: n * n doubles.
 void sluice_invert_upper(const float *r, size_t n, size_t stride, float *inverse, double *work);
+
+// ---- products.c
+
+enum {
+    SLUICE_DEPTH = 512,       // terms of a block
+    SLUICE_ROW_STRIDE = 544,  // elements between packed rows; no power of two, for the sake of caches
+    SLUICE_PANEL = 32,        // columns of a packed panel, which is SLUICE_PANEL * SLUICE_DEPTH elements
+    SLUICE_TILE_ROWS = 14,    // rows whose sums stay in registers
+};
+
+// All of these take depth <= SLUICE_DEPTH, and 64-byte aligned `packed`, a and b. What is packed is filled up with zeros:
+// depth to a multiple of 32, columns to whole panels. Floats are rounded to bf16, to nearest, ties to even; vector
+// instructions take denormals for zero.
+
+// x[rows, depth] to packed rows.
+void sluice_pack_rows(const float *x, size_t rows, size_t depth, size_t stride, uint16_t *packed);
+// The columns of x[depth, columns] to packed rows.
+void sluice_pack_columns(const float *x, size_t columns, size_t depth, size_t stride, uint16_t *packed);
+// bf16 w[columns, depth] to panels.
+void sluice_pack_panels(const uint16_t *w, size_t columns, size_t depth, size_t stride, uint16_t *packed);
+// x[depth, columns] to panels.
+void sluice_pack_column_panels(const float *x, size_t columns, size_t depth, size_t stride, uint16_t *packed);
+// c[rows, columns] = a b, or c += a b where `add`: packed rows times packed panels.
+void sluice_multiply_packed(const uint16_t *a, const uint16_t *b, size_t rows, size_t columns, size_t depth, int add,
+                            float *c, size_t stride);
 
 #endif

@@ -1,0 +1,43 @@
+// Rows of matrices added and gathered by all workers.
+
+internal import CKernels
+internal import LinearAlgebra
+internal import Tensors
+
+/// Rows of one task.
+private let taskRows = 16
+
+extension Matrix {
+  /// self += other.
+  func add(_ other: Matrix, workers: Workers) {
+    let parts = ranges(of: rows, by: taskRows)
+    workers.forEach(parts.count) { index in
+      let part = parts[index]
+      unsafe sluice_add_scaled(
+        other.row(part.lowerBound), 1, row(part.lowerBound), part.count * columns)
+    }
+  }
+
+  /// self[rows[i]] += weights[i] * other[i]; no row twice.
+  func add(_ other: Matrix, to rows: [(row: Int, weight: Float)], workers: Workers) {
+    let parts = ranges(of: rows.count, by: taskRows)
+    workers.forEach(parts.count) { index in
+      for place in parts[index] {
+        unsafe sluice_add_scaled(
+          other.row(place), rows[place].weight, row(rows[place].row), columns)
+      }
+    }
+  }
+
+  /// The given rows, copied one after the other.
+  func gathered(_ rows: [Int], into name: String, workers: Workers) -> Matrix {
+    let result = workers.matrix(name, rows: rows.count, columns: columns)
+    let parts = ranges(of: rows.count, by: taskRows)
+    workers.forEach(parts.count) { index in
+      for place in parts[index] {
+        unsafe result.row(place).update(from: row(rows[place]), count: columns)
+      }
+    }
+    return result
+  }
+}

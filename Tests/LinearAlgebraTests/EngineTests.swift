@@ -1,0 +1,149 @@
+// The bf16 engine: against plain sums, against float32, and the same bits however the work is cut.
+
+import LinearAlgebra
+import Tensors
+import Testing
+import TestSupport
+
+private func bf16(threads: Int) -> Workers { Workers(threads: threads, engine: .bf16) }
+
+private func rounded(_ matrix: Matrix) -> Matrix {
+  Matrix(
+    rows: matrix.rows, columns: matrix.columns, values: DType.bf16.rounded(matrix.values))
+}
+
+/// x times the transpose of weight, in Double.
+private func naive(_ x: Matrix, _ weight: Matrix, bias: [Float]? = nil) -> [Float] {
+  let (a, b) = (x.values.map(Double.init), weight.values.map(Double.init))
+  return (0..<x.rows).flatMap { row in
+    (0..<weight.rows).map { output in
+      var sum = Double(bias?[output] ?? 0)
+      for inner in 0..<x.columns {
+        sum += a[row * x.columns + inner] * b[output * x.columns + inner]
+      }
+      return Float(sum)
+    }
+  }
+}
+
+@Suite(.enabled(if: Engine.bf16.isAvailable)) struct BF16Tests {
+  /// Below, at and above the edges of tiles, blocks of the depth, and chunks of tokens.
+  @Test(arguments: [
+    (1, 1, 1), (3, 127, 19), (2, 128, 511), (15, 129, 512), (29, 300, 513), (113, 64, 1100),
+    (1025, 33, 40),
+  ])
+  func aProductIsTheSumOverRoundedInputsPlusTheBias(tokens: Int, outputs: Int, depth: Int) {
+    var generator = SeededGenerator(seed: 71)
+    let (x, weight) = (generator.matrix(tokens, depth), generator.matrix(outputs, depth))
+    let bias = generator.floats(outputs)
+    let rows = BF16Rows(rounding: weight)
+    let expected = naive(rounded(x), rounded(weight))
+    #expect(
+      relativeError(Gemm.multiply(x, by: rows, workers: bf16(threads: 2)).values, expected) < 1e-6)
+    #expect(
+      relativeError(
+        Gemm.multiply(x, by: rows, bias: bias, workers: bf16(threads: 2)).values,
+        naive(rounded(x), rounded(weight), bias: bias)) < 1e-6)
+  }
+
+  @Test func aProductOfNoTokensIsEmpty() {
+    let result = Gemm.multiply(
+      Matrix(rows: 0, columns: 4), by: BF16Rows(rounding: Matrix(zeros: 3, 4)), bias: [1, 2, 3],
+      workers: bf16(threads: 2))
+    #expect(result.rows == 0 && result.columns == 3)
+  }
+
+  @Test func resultsDoNotDependOnThreads() {
+    var generator = SeededGenerator(seed: 72)
+    let (x, weight) = (generator.matrix(1300, 600), generator.matrix(300, 600))
+    let rows = BF16Rows(rounding: weight)
+    let results = [1, 2, 3, 7].map { threads in
+      let gram = Matrix(zeros: 600, 600)
+      Gemm.addGram(of: x, to: gram, workers: bf16(threads: threads))
+      let product = Gemm.multiply(
+        x, by: rows, bias: Array(x.values.prefix(300)), workers: bf16(threads: threads))
+      return (product.values + gram.values).map(\.bitPattern)
+    }
+    #expect(results.allSatisfy { $0 == results[0] })
+  }
+
+  /// What an expert makes of a token does not hang on the tokens beside it.
+  @Test(arguments: [1, 7, 14, 15, 100])
+  func aTokenHasTheSameResultInEveryCompany(count: Int) {
+    var generator = SeededGenerator(seed: 73)
+    let (x, weight) = (generator.matrix(200, 700), generator.matrix(70, 700))
+    let rows = BF16Rows(rounding: weight)
+    let all = Gemm.multiply(x, by: rows, workers: bf16(threads: 1)).values
+    let few = Gemm.multiply(x.prefix(count), by: rows, workers: bf16(threads: 1)).values
+    #expect(few == Array(all.prefix(few.count)))
+  }
+
+  /// Rounding an input to 8 bits changes each term by at most 2^-9 of itself; over many terms the changes cancel.
+  @Test func bf16StaysNearFloat32() {
+    var generator = SeededGenerator(seed: 74)
+    let (x, weight) = (generator.matrix(64, 2048), generator.matrix(96, 2048))
+    let rows = BF16Rows(rounding: weight)
+    let exact = Gemm.multiply(x, by: rows, workers: Workers(threads: 2)).values
+    let found = Gemm.multiply(x, by: rows, workers: bf16(threads: 2)).values
+    let (xs, ws) = (x.values, rounded(weight).values)
+    for row in 0..<x.rows {
+      for output in 0..<weight.rows {
+        let terms = (0..<2048).reduce(Float(0)) {
+          $0 + abs(xs[row * 2048 + $1] * ws[output * 2048 + $1])
+        }
+        let difference = abs(found[row * 96 + output] - exact[row * 96 + output])
+        #expect(difference <= terms / 512)
+      }
+    }
+    func norm(_ values: [Float]) -> Double {
+      values.reduce(0.0) { $0 + Double($1) * Double($1) }.squareRoot()
+    }
+    let relative = norm(zip(found, exact).map { $0 - $1 }) / norm(exact)
+    #expect(relative < 1.0 / 512)
+    #expect(relative > 1e-5, "rounded to nothing: this was float32")
+  }
+
+  @Test func otherWeightsAreMultipliedInFloat32() {
+    var generator = SeededGenerator(seed: 75)
+    let (x, weight) = (generator.matrix(9, 300), generator.matrix(130, 300))
+    #expect(
+      Gemm.multiply(x, by: weight, workers: bf16(threads: 2)).values
+        == Gemm.multiply(x, by: weight, workers: Workers(threads: 2)).values)
+    let rows = BF16Rows(rounding: weight)
+    #expect(
+      Gemm.multiply(x, by: rows, workers: bf16(threads: 2).exact).values
+        == Gemm.multiply(x, by: rows, workers: Workers(threads: 2)).values)
+  }
+
+  @Test(arguments: [1, 255, 256, 257, 520, 1300], [1, 5, 513, 1030])
+  func aGramMatrixAddsUpAndIsSymmetric(channels: Int, tokens: Int) {
+    if channels * tokens > 700_000 { return }
+    var generator = SeededGenerator(seed: 76)
+    let blocks = [generator.matrix(tokens, channels), generator.matrix(9, channels)]
+    let gram = Matrix(zeros: channels, channels)
+    let plain = Matrix(zeros: channels, channels)
+    for block in blocks {
+      Gemm.addGram(of: block, to: gram, workers: bf16(threads: 2))
+      Gemm.addGram(of: rounded(block), to: plain, workers: Workers(threads: 2))
+    }
+    Gemm.symmetrize(gram)
+    Gemm.symmetrize(plain)
+    let found = gram.values
+    // One sum after the other, and on the diagonal all of one sign.
+    #expect(relativeError(found, plain.values) < 5e-6)
+    let mirrored = (0..<channels).flatMap { a in (0..<channels).map { found[$0 * channels + a] } }
+    #expect(relativeError(found, mirrored) < 1e-6)
+  }
+
+  @Test func theCheckOfTheEnginePasses() throws {
+    try Gemm.check(.bf16)
+  }
+}
+
+@Suite struct EngineTests {
+  @Test func float32IsEverywhereAndTheBestEngineIsAvailable() throws {
+    #expect(Engine.f32.isAvailable && Engine.best.isAvailable)
+    #expect(Engine.best.name.hasSuffix(Engine.f32.name))
+    try Gemm.check(.f32)
+  }
+}
