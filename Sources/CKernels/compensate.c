@@ -6,6 +6,24 @@
 
 enum { STRIP = SLUICE_TILE_STRIP };
 
+enum { LANES = 16 };
+
+// acc[k][r] += step[r] factor[k] for all columns of a group. Most steps are none: what a vector of them leaves as it is
+// is not touched.
+BODY void spread_steps(const float *restrict step, const float *restrict factor, size_t count, size_t rows,
+                       float *restrict acc) {
+    for (size_t first = 0; first < STRIP; first += LANES) {
+        uint32_t any = 0;
+        for (size_t r = first; r < first + LANES; r++) any |= bits_of(step[r]) & 0x7fffffffu;
+        if (!any) continue;
+        for (size_t k = 0; k < count; k++) {
+            float share = factor[k];
+            float *to = acc + k * rows;
+            for (size_t r = first; r < first + LANES; r++) to[r] += step[r] * share;
+        }
+    }
+}
+
 // acc[k][r] += d[r] factor[k] for the columns k of a block that follow.
 BODY void spread(const float *restrict d, const float *restrict factor, size_t first, size_t count, size_t rows,
                  float *restrict acc) {
@@ -116,7 +134,7 @@ BODY void fit_codes(size_t start, size_t rows, size_t count, const float *restri
             d[j * rows + start + r] += step[r];
             codes[j * rows + start + r] = (int8_t)code;
         }
-        spread(step, row, 0, count, rows, correlation + start);
+        spread_steps(step, row, count, rows, correlation + start);
     }
 }
 

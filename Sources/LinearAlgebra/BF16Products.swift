@@ -13,9 +13,12 @@ package enum BF16Products {
   private static let tokens = 1024
   /// Rows of a weight in a tile: a thread packs them once for all tokens, and they fit its cache.
   package static let tileRows = 128
-  /// Channels of a tile of a Gram matrix, and of the strips that meet it.
-  private static let gramColumns = Gemm.gramTile
+  /// Channels of the strips that a tile of a Gram matrix meets.
   private static let gramRows = 1024
+
+  /// Channels of a tile: many for the cache's sake, few where there are not many, since half of what lies on the
+  /// diagonal is for nothing.
+  private static func gramColumns(_ channels: Int) -> Int { channels < 1024 ? 64 : 256 }
   /// Fewer rows are not worth packing a tile once more for another thread.
   private static let fewestRows = 8 * Int(SLUICE_TILE_ROWS)
   private static let depth = Int(SLUICE_DEPTH)
@@ -73,7 +76,7 @@ package enum BF16Products {
 
   // MARK: Gram matrices
 
-  /// gram `[C, C]` += xᵀ x for C columns of x `[T, ...]`; the tiles that `Gemm.addGram` fills.
+  /// gram `[C, C]` += xᵀ x for C columns of x `[T, ...]`, on and above the diagonal.
   static func addGram(of x: Matrix, columns channels: Range<Int>, to gram: Matrix, workers: Workers)
   {
     let tasks = gramTasks(channels.count)
@@ -101,7 +104,7 @@ package enum BF16Products {
 
   /// Strips of rows by tiles of columns, down to the diagonal; large ones first, so that no thread begins one last.
   private static func gramTasks(_ channels: Int) -> [(rows: Range<Int>, columns: Range<Int>)] {
-    let tasks = ranges(of: channels, by: gramColumns).flatMap { columns in
+    let tasks = ranges(of: channels, by: gramColumns(channels)).flatMap { columns in
       ranges(of: columns.upperBound, by: gramRows).map { ($0, columns) }
     }
     return tasks.sorted { $0.0.count * $0.1.count > $1.0.count * $1.1.count }
@@ -114,7 +117,7 @@ package enum BF16Products {
 
   /// Tiles that `addGram` packs at a time, and bytes of each.
   package static func gramTiles(channels: Int, threads: Int) -> (count: Int, bytes: Int) {
-    (min(threads, gramTasks(channels).count), panelBytes(min(channels, gramColumns)))
+    (min(threads, gramTasks(channels).count), panelBytes(min(channels, gramColumns(channels))))
   }
 
   // MARK: Panels

@@ -75,7 +75,7 @@ package enum Gemm {
     for row in 0..<result.rows { unsafe result.row(row).update(from: bias, count: bias.count) }
   }
 
-  /// gram `[n, n]` += xᵀ x for n columns of x, upper triangle of tiles only (the rest stays as it is).
+  /// gram `[n, n]` += xᵀ x for n columns of x; only what lies on and above the diagonal means something.
   package static func addGram(
     of x: Matrix, columns: Range<Int>? = nil, to gram: Matrix, workers: Workers
   ) {
@@ -88,7 +88,7 @@ package enum Gemm {
       return
     }
     useOneThread()
-    let strips = ranges(of: columns.count, by: gramTile)
+    let strips = ranges(of: columns.count, by: columns.count < 1024 ? 128 : 256)
     let tiles = strips.indices.flatMap { row in
       (row..<strips.count).map { (strips[row], strips[$0]) }
     }
@@ -104,14 +104,17 @@ package enum Gemm {
     }
   }
 
-  static let gramTile = 256
-
-  /// Copies the upper triangle of tiles that `addGram` fills to the lower one.
+  /// Copies the upper triangle that `addGram` fills to the lower one, a tile at a time to stay in the cache.
   package static func symmetrize(_ gram: Matrix) {
-    for row in 0..<gram.rows {
-      let stripStart = row / gramTile * gramTile
-      for column in 0..<stripStart {
-        unsafe gram.row(row)[column] = gram.row(column)[row]
+    let strips = ranges(of: gram.rows, by: 64)
+    for (index, rows) in strips.enumerated() {
+      for columns in strips[...index] {
+        for row in rows {
+          let to = unsafe gram.row(row)
+          for column in columns.lowerBound..<min(row, columns.upperBound) {
+            unsafe to[column] = gram.base[column * gram.columns + row]
+          }
+        }
       }
     }
   }

@@ -91,8 +91,11 @@ package final class ActivationStatistics {
   }
 
   private func scale(_ x: Matrix, byRootsOf weights: [Float], _ workers: Workers) {
-    workers.forEach(x.rows) { row in
-      unsafe sluice_scale(x.row(row), weights[row].squareRoot(), x.row(row), x.columns)
+    let parts = ranges(of: x.rows, by: 64)
+    workers.forEach(parts.count) { index in
+      for row in parts[index] {
+        unsafe sluice_scale(x.row(row), weights[row].squareRoot(), x.row(row), x.columns)
+      }
     }
   }
 
@@ -103,7 +106,7 @@ package final class ActivationStatistics {
 
   package var sumsCount: Int { 2 * channels + 2 }
 
-  /// The sums of xᵀ x as they stand, upper triangle of tiles.
+  /// The sums of xᵀ x as they stand, on and above the diagonal.
   package var gramsSoFar: [Matrix] {
     precondition(!gramIsMean, "the Gram matrix has been handed out")
     return gramSums
