@@ -1,6 +1,7 @@
 // The front of all matrix products: in bf16 or over OpenBLAS, as the run's engine says, cut so that the result never
 // depends on the number of threads.
 
+internal import CKernels
 internal import COpenBLAS
 package import Tensors
 
