@@ -20,7 +20,8 @@ package struct TensorChanged: Error, CustomStringConvertible, Equatable {
 
 /// CRC-32 in hexadecimal and name, a line for each tensor.
 struct Checksums {
-  private(set) var entries: [(tensor: String, checksum: String)] = []
+  /// Slices of one text: a large model has hundreds of thousands.
+  private(set) var entries: [(tensor: Substring, checksum: Substring)] = []
   /// Lines, from 1, that are something else.
   private(set) var malformed: [Int] = []
 
@@ -29,7 +30,7 @@ struct Checksums {
     {
       let parts = line.split(separator: " ", maxSplits: 1)
       if parts.count == 2 {
-        entries.append((String(parts[1]), String(parts[0])))
+        entries.append((parts[1], parts[0]))
       } else {
         malformed.append(number + 1)
       }
@@ -53,20 +54,28 @@ struct Checksums {
   func changes(
     workers: Workers, find: @Sendable (String) -> StoredTensor?
   ) -> [TensorChanged] {
-    let entries = entries
+    ranges(of: entries.count, by: 1024).flatMap { changes(in: entries[$0], workers, find) }
+  }
+
+  private func changes(
+    in entries: ArraySlice<(tensor: Substring, checksum: Substring)>, _ workers: Workers,
+    _ find: @Sendable (String) -> StoredTensor?
+  ) -> [TensorChanged] {
     let changes = workers.map(entries.count) { index -> TensorChanged? in
-      let (name, written) = entries[index]
-      guard let tensor = find(name) else { return nil }
+      let (name, written) = entries[entries.startIndex + index]
+      guard let tensor = find(String(name)) else { return nil }
       var checksum = Checksum()
       for start in stride(from: 0, to: tensor.byteCount, by: Windows.checkedBytes) {
         let part = start..<min(start + Windows.checkedBytes, tensor.byteCount)
         unsafe tensor.withBytes { unsafe checksum.add(UnsafeRawBufferPointer(rebasing: $0[part])) }
         tensor.release(bytes: part)
       }
+      tensor.release()
       return checksum.text == written
         ? nil
         : TensorChanged(
-          file: tensor.file.path, tensor: name, written: written, found: checksum.text)
+          file: tensor.file.path, tensor: tensor.name, written: String(written),
+          found: checksum.text)
     }
     return changes.compactMap { $0 }
   }

@@ -242,16 +242,20 @@ package final class QuantizeModel {
 
   /// Holds every tensor that was written, and every scale, against its checksum.
   private func checkWritten(_ lines: [UInt8]) throws {
-    let files = try plan.layout.shards.map {
-      try SafetensorsFile(path: "\(folder.path)/\($0.fileName)")
-    }
-    let scales = try SafetensorsFile(path: "\(folder.work)/\(OutputFolder.smoothingFile)")
+    let checksums = Checksums(lines: lines)
     let layout = plan.layout
-    let change = Checksums(lines: lines).firstChange(workers: workers) { name in
-      if let place = layout.location(of: name) { return files[place.shard][name] }
-      return scales[name]
+    func check(_ path: String, shard: Int?) throws {
+      let file = try SafetensorsFile(path: path)
+      let change = checksums.firstChange(workers: workers) { name in
+        layout.location(of: name)?.shard == shard ? file[name] : nil
+      }
+      if let change { throw change }
     }
-    if let change { throw change }
+    // One file after the other: what is kept of its tensors is gone before the next.
+    for (index, shard) in layout.shards.enumerated() {
+      try check("\(folder.path)/\(shard.fileName)", shard: index)
+    }
+    try check("\(folder.work)/\(OutputFolder.smoothingFile)", shard: nil)
   }
 
   /// In the middle of a step: a commit where the last one is long ago, or someone wants to stop.

@@ -88,6 +88,7 @@ package struct QuantizePlan: Sendable {
       Workload(
         checkpoint: checkpoint, output: output, blocks: blocks, loss: options.loss,
         gridPoints: options.grid.count, threads: options.threads,
+        shardBytes: options.maximumShardBytes,
         engine: try Self.engine(options.engine, for: checkpoint), loadingBytes: residentPeak()),
       budget: options.memory)
     layout = ShardLayout(

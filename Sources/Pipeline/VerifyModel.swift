@@ -127,7 +127,7 @@ package struct VerifyModel {
     let sums = Checksums(lines: lines)
     let scales = try? SafetensorsFile(path: "\(folder.work)/\(OutputFolder.smoothingFile)")
     let model = survey.model
-    let listed = Set(sums.entries.map(\.tensor))
+    let listed = Set(sums.entries.map { String($0.tensor) })
     report.checkedTensors = model.tensors.count { listed.contains($0.name) }
     var findings = sums.malformed.map {
       Finding(subject: name, problem: "line \($0) is no checksum and name")
@@ -137,7 +137,7 @@ package struct VerifyModel {
         subject: $0.tensor, problem: "has the checksum \($0.found), written was \($0.written)")
     }
     let known = Set(expected.map(\.name)).union(survey.lost)
-    for (tensor, _) in sums.entries
+    for tensor in sums.entries.map({ String($0.tensor) })
     where model[tensor] == nil && scales?[tensor] == nil && !known.contains(tensor) {
       findings.append(Finding(subject: tensor, problem: "was written, and is not there"))
     }

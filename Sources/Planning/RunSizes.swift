@@ -25,6 +25,10 @@ struct RunSizes {
   /// What is kept of a source tensor and the output tensors it becomes: names, shapes, places. Measured on the 44,691
   /// tensors of GLM-4.7's shapes.
   private static let tensorBytes = 4 << 10
+  /// The same while a run is prepared, on top.
+  private static let preparedBytes = 768
+  /// What is kept of an output tensor's checksum, and of one in the shard that is read back.
+  private static let (checksumBytes, headerBytes) = (192, 448)
   /// Memory that reading a tokenizer takes, over the size of its file: 5.8 for one of GLM-4's size.
   static let tokenizerFactor = 6
   /// A thread's stack and small buffers.
@@ -204,7 +208,12 @@ struct RunSizes {
       .load,
       [
         Moment(
-          buffers: [], mapped: [MemoryUse("tokenizer and data", max(0, work.loadingBytes - base))])
+          buffers: [],
+          mapped: [
+            MemoryUse("tokenizer and data", max(0, work.loadingBytes - base)),
+            MemoryUse(
+              "names, being prepared", work.checkpoint.model.tensors.count * Self.preparedBytes),
+          ])
       ])
     let linears = layers.flatMap(\.linears)
     let largestWeight = linears.map { $0.inputs * $0.outputs * 4 }.max() ?? 0
@@ -220,12 +229,23 @@ struct RunSizes {
     add(.attend, layers.flatMap { attend($0, passes) })
     add(.experts, layers.flatMap { experts($0, passes) })
     add(.advance, layers.flatMap { advance($0, passes) })
+    let (outputs, outputBytes) = (
+      work.output.tensors.count, work.output.tensors.reduce(0) { $0 + $1.byteCount }
+    )
+    let share = min(1, Double(work.shardBytes) / Double(max(1, outputBytes)))
+    let around = min(Windows.pieceBytes, outputBytes / 8)
     let written = work.output.tensors.map { min($0.byteCount, Windows.checkedBytes) }.max() ?? 0
     add(
       .check,
       [
         Moment(
-          buffers: [], mapped: [MemoryUse("windows of the output", work.threads * written)])
+          buffers: [],
+          mapped: [
+            MemoryUse("windows of the output", work.threads * (written + around)),
+            MemoryUse(
+              "checksums and a header",
+              outputs * Self.checksumBytes + Int(Double(outputs) * share) * Self.headerBytes),
+          ])
       ])
     return result
   }
@@ -552,6 +572,8 @@ package enum Proof {
 /// How much of a mapped file is touched at a time.
 package enum Windows {
   package static let bytes = 16 << 20
+  /// What the kernel maps beside it at a touch: a huge page.
+  static let pieceBytes = 2 << 20
   /// By each thread, while the output is read back.
   package static let checkedBytes = 4 << 20
 }

@@ -19,13 +19,15 @@ package struct Workload: Sendable {
   /// Candidates of each scale search.
   package let gridPoints: Int
   package let threads: Int
+  /// The largest output file.
+  package let shardBytes: Int
   package let engine: Engine
   /// The peak of resident memory when the model had been opened and the calibration data read.
   package let loadingBytes: Int
 
   package init(
     checkpoint: Checkpoint, output: OutputPlan, blocks: [TokenBlock], loss: SmoothingLoss,
-    gridPoints: Int, threads: Int, engine: Engine = .f32, loadingBytes: Int
+    gridPoints: Int, threads: Int, shardBytes: Int, engine: Engine = .f32, loadingBytes: Int
   ) {
     self.checkpoint = checkpoint
     self.output = output
@@ -34,6 +36,7 @@ package struct Workload: Sendable {
     self.loss = loss
     self.gridPoints = gridPoints
     self.threads = threads
+    self.shardBytes = shardBytes
     self.engine = engine
     self.loadingBytes = loadingBytes
   }

@@ -37,7 +37,11 @@ package struct StoredTensor: Sendable {
   }
 
   /// Gives back the memory of the tensor's pages; they may stay in the page cache.
-  package func release() { file.release(range) }
+  package func release() {
+    file.release(range)
+    // Its neighbours' edges came with it, and nobody else knows of them.
+    file.releaseAround(range)
+  }
 
   /// The same for part of the tensor, counted from its first byte.
   package func release(bytes: Range<Int>) {

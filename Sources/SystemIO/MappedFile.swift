@@ -77,9 +77,11 @@ package final class MappedFile: Sendable {
   /// What is lost to someone who still reads there is a fault.
   package func releaseAround(_ range: Range<Int>) {
     guard let base = unsafe base, let pages = pages(touching: range) else { return }
-    let before = max(0, pages.lowerBound - Self.largestPiece)..<pages.lowerBound
+    // Pieces begin at multiples of their size.
+    let piece = Self.largestPiece
+    let before = pages.lowerBound / piece * piece..<pages.lowerBound
     let end = (pages.upperBound + Self.pageSize - 1) / Self.pageSize * Self.pageSize
-    for part in [before, end..<max(end, min(byteCount, end + Self.largestPiece))]
+    for part in [before, end..<max(end, min(byteCount, (end + piece - 1) / piece * piece))]
     where !part.isEmpty {
       unsafe madvise(base + part.lowerBound, part.count, MADV_DONTNEED)
     }
