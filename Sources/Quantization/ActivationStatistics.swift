@@ -32,16 +32,18 @@ package final class ActivationStatistics {
     for gram in gramSums { gram.fill(0) }
   }
 
-  /// Channels whose products are kept: all of them, or blocks of heads where the whole matrix would be the largest
-  /// buffer of a run. A function of the shape alone.
+  /// Channels whose products are kept: all of them, or blocks of heads where there are more than any hidden size has:
+  /// the outputs of a wide attention, whose whole matrix would be the largest buffer of a run. A function of the shape
+  /// alone. Measured on glm4-moe-16m and -4m: in two blocks of 4 heads the KL is 0.00100 and 0.00027 as it is in one.
   package static func gramRanges(_ channels: Int) -> [Range<Int>] {
-    let parts = (channels + widestGram - 1) / widestGram
+    if channels <= widestWhole { return [0..<channels] }
+    let parts = (channels + widestBlock - 1) / widestBlock
     // Whole groups of any size.
-    let size = (channels / max(1, parts) + 127) / 128 * 128
-    return ranges(of: channels, by: parts <= 1 ? max(1, channels) : size)
+    return ranges(of: channels, by: (channels / parts + 127) / 128 * 128)
   }
 
-  private static let widestGram = 8192
+  private static let widestWhole = 8192
+  private static let widestBlock = 2048
 
   /// Rows of a Gram matrix that are written to scratch together.
   package static let storedRows = 256
