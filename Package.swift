@@ -110,7 +110,8 @@ let targets: [Target] = [
   .testTarget(
     name: "QuantizationTests",
     dependencies: [
-      "CKernels", "Calibration", "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Quantization",
+      "CKernels", "Calibration", "CompressedTensors", "JSON", "LinearAlgebra", "Models",
+      "Quantization",
       "Safetensors", "SystemIO", "Tensors", "TestSupport", "Transformer",
     ]),
   .testTarget(

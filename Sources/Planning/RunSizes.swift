@@ -131,11 +131,12 @@ struct RunSizes {
       }
     }
     let input = isCompensated ? stored(hidden) : 0
-    let group = layers.map { layer in
-      let units = layer.mlp.units.sorted { $0.down.inputs > $1.down.inputs }
-        .prefix(passes.unitsPerGroup)
-      return units.count > 1 ? units.reduce(0) { $0 + stored($1.down.inputs) } : 0
-    }.max() ?? 0
+    let group =
+      layers.map { layer in
+        let units = layer.mlp.units.sorted { $0.down.inputs > $1.down.inputs }
+          .prefix(passes.unitsPerGroup)
+        return units.count > 1 ? units.reduce(0) { $0 + stored($1.down.inputs) } : 0
+      }.max() ?? 0
     return max(2 * stateBytes + input, stateBytes + input + group)
   }
 

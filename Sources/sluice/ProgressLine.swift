@@ -87,8 +87,10 @@ final class ProgressLine {
     case .dataLoaded(let data): for text in dataLines(data) { line(text) }
     case .progress(let progress): if isTerminal { live(progress) }
     case .layerFinished(let layer):
+      func percent(_ share: Double) -> String { "\(Int((share * 100).rounded())) %" }
       let ratio =
-        layer.lossRatio.map { ", error \(Int(($0 * 100).rounded())) % of plain rounding" } ?? ""
+        (layer.lossRatio.map { ", error \(percent($0)) of plain rounding" } ?? "")
+        + (layer.roundingRatio.map { ", \(percent($0)) of that as rounded" } ?? "")
       line(
         "layer \(layer.layer + 1)/\(layer.layers): "
           + (layer.quantizedLinears == 0

@@ -47,10 +47,13 @@ import TestSupport
     let x = generator.matrix(40, 300)
     let counts = (0..<40).map { [0, 1, 2, 4][$0 % 4] }
     let repeated = (0..<40).flatMap { row in
-      (0..<counts[row]).flatMap { _ in unsafe Array(UnsafeBufferPointer(start: x.row(row), count: 300)) }
+      (0..<counts[row]).flatMap { _ in
+        unsafe Array(UnsafeBufferPointer(start: x.row(row), count: 300))
+      }
     }
     let plain = collect(
-      [Matrix(rows: counts.reduce(0, +), columns: 300, values: repeated)], channels: 300, threads: 1)
+      [Matrix(rows: counts.reduce(0, +), columns: 300, values: repeated)], channels: 300, threads: 1
+    )
     let weighted = ActivationStatistics(channels: 300, withGram: true)
     weighted.add(x, weights: counts.map(Float.init), workers: Workers(threads: 2))
     #expect(weighted.tokens == 40)
