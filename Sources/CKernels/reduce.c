@@ -7,8 +7,8 @@
 // Short float32 runs go into float64 sums: vector speed without losing small terms after many rows.
 enum { RUN = 32, STRIP = 256, LANES = 16 };
 
-BODY void sluice_add_moments_body(const float *restrict x, size_t rows, size_t cols, size_t stride,
-                                  double *restrict absolute_sum, double *restrict square_sum) {
+BODY void sluice_add_moments_body(const float *restrict x, const float *restrict weight, size_t rows, size_t cols,
+                                  size_t stride, double *restrict absolute_sum, double *restrict square_sum) {
     for (size_t start = 0; start < cols; start += STRIP) {
         size_t width = cols - start < STRIP ? cols - start : STRIP;
         for (size_t first = 0; first < rows; first += RUN) {
@@ -16,32 +16,7 @@ BODY void sluice_add_moments_body(const float *restrict x, size_t rows, size_t c
             float absolute[STRIP] = {0}, square[STRIP] = {0};
             for (size_t row = first; row < last; row++) {
                 const float *from = x + row * stride + start;
-                for (size_t c = 0; c < width; c++) {
-                    absolute[c] += fabsf(from[c]);
-                    square[c] += from[c] * from[c];
-                }
-            }
-            for (size_t c = 0; c < width; c++) {
-                absolute_sum[start + c] += absolute[c];
-                square_sum[start + c] += square[c];
-            }
-        }
-    }
-}
-VARIANTS(void, sluice_add_moments,
-         (const float *x, size_t rows, size_t cols, size_t stride, double *absolute_sum, double *square_sum),
-         (x, rows, cols, stride, absolute_sum, square_sum))
-
-BODY void sluice_add_weighted_moments_body(const float *restrict x, const float *restrict weight, size_t rows, size_t cols,
-                                           size_t stride, double *restrict absolute_sum, double *restrict square_sum) {
-    for (size_t start = 0; start < cols; start += STRIP) {
-        size_t width = cols - start < STRIP ? cols - start : STRIP;
-        for (size_t first = 0; first < rows; first += RUN) {
-            size_t last = rows - first < RUN ? rows : first + RUN;
-            float absolute[STRIP] = {0}, square[STRIP] = {0};
-            for (size_t row = first; row < last; row++) {
-                const float *from = x + row * stride + start;
-                float share = weight[row];
+                float share = weight ? weight[row] : 1;
                 for (size_t c = 0; c < width; c++) {
                     float weighted = share * from[c];
                     absolute[c] += fabsf(weighted);
@@ -55,7 +30,7 @@ BODY void sluice_add_weighted_moments_body(const float *restrict x, const float 
         }
     }
 }
-VARIANTS(void, sluice_add_weighted_moments,
+VARIANTS(void, sluice_add_moments,
          (const float *x, const float *weight, size_t rows, size_t cols, size_t stride, double *absolute_sum,
           double *square_sum),
          (x, weight, rows, cols, stride, absolute_sum, square_sum))

@@ -70,15 +70,9 @@ package final class ActivationStatistics {
         nonisolated(unsafe) let square = square.baseAddress!
         workers.forEach(strips.count) { index in
           let strip = strips[index]
-          if let weights {
-            unsafe sluice_add_weighted_moments(
-              x.base + strip.lowerBound, weights, x.rows, strip.count, x.columns,
-              absolute + strip.lowerBound, square + strip.lowerBound)
-          } else {
-            unsafe sluice_add_moments(
-              x.base + strip.lowerBound, x.rows, strip.count, x.columns,
-              absolute + strip.lowerBound, square + strip.lowerBound)
-          }
+          unsafe sluice_add_moments(
+            x.base + strip.lowerBound, weights, x.rows, strip.count, x.columns,
+            absolute + strip.lowerBound, square + strip.lowerBound)
         }
       }
     }

@@ -7,7 +7,8 @@
 //              fail; fail-on (and every later one); full (short, then fail-on)
 //     CALLS    names as below joined by `+`
 //     N        from 1: the how manieth of these calls
-//     SUFFIX   only calls on paths that end so; of a rename, the new name
+//     SUFFIX   only calls on paths that end so; of a rename, the new name. Without, progress.json does not count: how
+//              often it is written is a matter of time
 //   SLUICE_FAULT_TRACE=FILE
 //     appends a line for each call: NAME RESULT OFFSET LENGTH PATH, a tab and the new PATH of a rename; RESULT is -1 for
 //     a failure. Of an open for writing, OFFSET is 1 if it empties the file and LENGTH 1 if there was one. What was
@@ -86,8 +87,14 @@ static bool path_of(int file, char path[PATH_MAX]) {
     return inside(path);
 }
 
+static bool ends(const char *path, const char *with) {
+    size_t length = strlen(path), part = strlen(with);
+    return part <= length && strcmp(path + length - part, with) == 0;
+}
+
 static bool is_chosen(const char *call, const char *path) {
     size_t length = strlen(call), end = strlen(suffix), all = strlen(path);
+    if (!end && (ends(path, "/progress.json") || ends(path, "/progress.json.tmp"))) return false;
     if (end > all || strcmp(path + all - end, suffix) != 0) return false;
     for (const char *found = calls; (found = strstr(found, call)); found += length) {
         bool starts = found == calls || found[-1] == '+';

@@ -16,9 +16,12 @@ import TestSupport
         let stride = columns + 5
         let x = generator.floats(rows * stride)
         let before = (0..<columns).map { Double($0) }
+        let weights = rows % 2 == 0 ? nil : (0..<rows).map { Float($0 % 3) }
         func sum(_ term: (Double) -> Double) -> [Double] {
           (0..<columns).map { column in
-            (0..<rows).reduce(before[column]) { $0 + term(Double(x[$1 * stride + column])) }
+            (0..<rows).reduce(before[column]) {
+              $0 + Double(weights?[$1] ?? 1) * term(Double(x[$1 * stride + column]))
+            }
           }
         }
         let (absolutes, squares) = (sum { abs($0) }, sum { $0 * $0 })
@@ -27,7 +30,7 @@ import TestSupport
           let absolute = KernelMemory(before, offset: offset)
           let square = KernelMemory(before, offset: offset)
           unsafe sluice_add_moments(
-            source.start, rows, columns, stride, absolute.start, square.start)
+            source.start, weights, rows, columns, stride, absolute.start, square.start)
           #expect(
             zip(absolute.values, absolutes).allSatisfy { isClose($0, $1, magnitude: $1) }, "\(name)"
           )
@@ -44,7 +47,7 @@ import TestSupport
     let x = [Float](repeating: 0.1, count: rows)
     forEachInstructionSet { name in
       var (absolute, square) = (0.0, 0.0)
-      unsafe sluice_add_moments(x, rows, 1, 1, &absolute, &square)
+      unsafe sluice_add_moments(x, nil, rows, 1, 1, &absolute, &square)
       #expect(abs(absolute / (Double(rows) * Double(Float(0.1))) - 1) < 1e-6, "\(name)")
       #expect(abs(square / (Double(rows) * 0.01) - 1) < 1e-6, "\(name)")
     }

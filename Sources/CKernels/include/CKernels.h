@@ -50,13 +50,10 @@ void sluice_scale(const float *x, float factor, float *result, size_t count);
 
 // ---- reduce.c
 
-// absolute_sum[c] += sum over rows of |x[r, c]|; square_sum[c] += sum over rows of x[r, c]^2.
-// x is rows x cols with `stride` elements between rows.
-void sluice_add_moments(const float *x, size_t rows, size_t cols, size_t stride, double *absolute_sum,
-                        double *square_sum);
-// The same with every row times weight[r] >= 0.
-void sluice_add_weighted_moments(const float *x, const float *weight, size_t rows, size_t cols, size_t stride,
-                                 double *absolute_sum, double *square_sum);
+// absolute_sum[c] += sum over rows of weight[r] |x[r, c]|; square_sum[c] += sum over rows of weight[r] x[r, c]^2.
+// x is rows x cols with `stride` elements between rows; weights are not negative, and NULL stands for ones.
+void sluice_add_moments(const float *x, const float *weight, size_t rows, size_t cols, size_t stride,
+                        double *absolute_sum, double *square_sum);
 // sum[c] += |w[c]| / (max over the group of |w| + 1e-6), for one row of a weight; cols is a multiple of group.
 // Source: llm-compressor, AWQ weight mean (reference: AutoAWQ's duo scaling).
 void sluice_add_relative_magnitude(const float *w, size_t cols, size_t group, double *sum);
