@@ -33,7 +33,8 @@ extension QuantizeModel {
         }
         for block in blocks { try results.file.append(block, workers: workers) }
         for index in pass {
-          noteBlock(index, .advance, layer, operations: plan.run.layers[layer.index].advance.perToken)
+          noteBlock(
+            index, .advance, layer, operations: plan.run.layers[layer.index].advance.perToken)
         }
         next = pass.upperBound
         if next < plan.blocks.count {

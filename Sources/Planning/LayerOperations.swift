@@ -8,10 +8,15 @@ internal import Transformer
 package struct Operations: Sendable, Equatable {
   package let perToken: Double
   package let once: Double
+  /// Those among them that are float32 in every engine.
+  var exactPerToken = 0.0
+  var exactOnce = 0.0
 
   static let none = Operations(perToken: 0, once: 0)
 
   package func total(tokens: Int) -> Double { perToken * Double(tokens) + once }
+
+  func exact(tokens: Int) -> Double { exactPerToken * Double(tokens) + exactOnce }
 }
 
 /// The arithmetic of one layer by step.
@@ -33,22 +38,33 @@ package struct LayerOperations: Sendable, Equatable {
       gathersGrams && taps.contains(tap)
         ? ActivationStatistics.gramOperations(channels: layer.readers(at: tap)[0].inputs) : 0
     }
+    let packed = { (linears: [LinearSpec]) in
+      output.method == .compensated ? linears.filter { output.fates[$0.weight] == .packed } : []
+    }
     func rounding(_ linears: [LinearSpec]) -> Double {
-      if output.method != .compensated { return 0 }
-      return linears.filter { output.fates[$0.weight] == .packed }.reduce(0) {
+      packed(linears).reduce(0) {
         $0 + Rounding.compensationOperations(rows: $1.outputs, channels: $1.inputs)
+      }
+    }
+    func exactRounding(_ linears: [LinearSpec]) -> Double {
+      packed(linears).reduce(0) {
+        $0
+          + Rounding.exactOperations(
+            rows: $1.outputs, channels: $1.inputs, groupSize: output.scheme.groupSize)
       }
     }
     attend = Operations(
       perToken: isCalibrated
         ? layer.attendOperations(context: context) + gram(.attentionInput) + gram(.attentionOutput)
           + gram(.mlpInput) : 0,
-      once: rounding(layer.attention.linears))
+      once: rounding(layer.attention.linears),
+      exactPerToken: isCalibrated ? layer.scoreOperations(context: context) : 0,
+      exactOnce: exactRounding(layer.attention.linears))
     units = layer.mlp.units.enumerated().map { index, unit in
       Operations(
         perToken: taps.contains(.hidden(index))
           ? unit.hiddenOperations + gram(.hidden(index)) : 0,
-        once: rounding(unit.linears))
+        once: rounding(unit.linears), exactOnce: exactRounding(unit.linears))
     }
     advance = Operations(
       perToken: isCalibrated && !isLast ? layer.feedForwardOperations : 0, once: 0)

@@ -127,11 +127,12 @@ struct RunSizes {
       }
     }
     let input = isCompensated ? stored(hidden) : 0
-    let group = layers.map { layer in
-      let units = layer.mlp.units.sorted { $0.down.inputs > $1.down.inputs }
-        .prefix(passes.unitsPerGroup)
-      return units.count > 1 ? units.reduce(0) { $0 + stored($1.down.inputs) } : 0
-    }.max() ?? 0
+    let group =
+      layers.map { layer in
+        let units = layer.mlp.units.sorted { $0.down.inputs > $1.down.inputs }
+          .prefix(passes.unitsPerGroup)
+        return units.count > 1 ? units.reduce(0) { $0 + stored($1.down.inputs) } : 0
+      }.max() ?? 0
     return max(2 * stateBytes + input, stateBytes + input + group)
   }
 
@@ -171,14 +172,13 @@ struct RunSizes {
 
   // MARK: Arithmetic
 
-  private func operations(_ step: RunStep) -> Double {
-    let tokens = work.tokens
-    return work.operations.reduce(0) { sum, layer in
+  private func operations(_ step: RunStep, _ total: (Operations) -> Double) -> Double {
+    work.operations.reduce(0) { sum, layer in
       switch step {
       case .load, .copy, .check: sum
-      case .attend: sum + layer.attend.total(tokens: tokens)
-      case .experts: sum + layer.units.reduce(0) { $0 + $1.total(tokens: tokens) }
-      case .advance: sum + layer.advance.total(tokens: tokens)
+      case .attend: sum + total(layer.attend)
+      case .experts: sum + layer.units.reduce(0) { $0 + total($1) }
+      case .advance: sum + total(layer.advance)
       }
     }
   }
@@ -196,7 +196,10 @@ struct RunSizes {
     func add(_ name: RunStep, _ moments: [Moment]) {
       if step == nil || step == name {
         result.append(
-          StepPlan(name, always: always, moments: moments, operations: operations(name)))
+          StepPlan(
+            name, always: always, moments: moments,
+            operations: operations(name) { $0.total(tokens: work.tokens) },
+            exactOperations: operations(name) { $0.exact(tokens: work.tokens) }))
       }
     }
     let base = always.reduce(0) { $0 + $1.bytes }
@@ -350,7 +353,8 @@ struct RunSizes {
       "candidate scales and sums", parts + (3 * work.gridPoints + 4) * inputs * 4)
     // Codes, words and scales of the rows that each thread packs.
     let packed = MemoryUse(
-      "rows being packed", row.threads * (isCompensated ? 2 : 1) * row.rows * inputs * 2)
+      "rows being packed",
+      row.threads * (isCompensated ? Rounding.compensatedRows(work.engine) : row.rows) * inputs * 2)
     let mappedWeights = mapped(isHeld ? held : linears, held: isHeld) { _ in row.rows }
     return [
       Moment(buffers: [tile, errors], mapped: mappedWeights + [heap]),
@@ -378,7 +382,7 @@ struct RunSizes {
     if !isCompensated { return [stored.read, stored.write] }
     let factor = UpperFactor.workFloats(widest)
     let kept = made ? [] : corners(channels)
-    let rows = CompensationRows(linear, threads: work.threads)
+    let rows = CompensationRows(linear, threads: work.threads, work.engine)
     return [
       stored.read, stored.write,
       kept + [
@@ -386,7 +390,7 @@ struct RunSizes {
         MemoryUse("tiles of a factor", count: work.threads, floats: factor.tile),
       ],
       kept + [MemoryUse("weight tiles", count: rows.threads, floats: rows.rows * channels)]
-        + Rounding.compensationBuffers(rows: rows.rows, channels: channels).map {
+        + Rounding.compensationBuffers(rows: rows.rows, channels: channels, work.engine).map {
           MemoryUse("rows being rounded", rows.threads * MemoryBudget.footprint($0))
         },
     ]
@@ -537,8 +541,8 @@ private struct CompensationRows {
   let rows: Int
   let threads: Int
 
-  init(_ linear: LinearSpec, threads: Int) {
-    rows = min(linear.outputs, Rounding.compensatedRows)
+  init(_ linear: LinearSpec, threads: Int, _ engine: Engine) {
+    rows = min(linear.outputs, Rounding.compensatedRows(engine))
     self.threads = min(threads, (linear.outputs + rows - 1) / rows)
   }
 }
