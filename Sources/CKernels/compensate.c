@@ -93,6 +93,24 @@ VARIANTS(void, sluice_compensate_block,
           int8_t *codes, float *loss),
          (rows, count, factor, stride, columns, w, scales, zero_points, rounding, acc, d, codes, loss))
 
+enum { TOGETHER = 4 };
+
+// products[j][r] = sum over k of gram[j][k] steps[k][r], for `rows` columns j, which the compiler knows: their sums stay
+// in registers.
+BODY void correlate_steps(size_t rows, size_t count, const float *restrict gram, const float *restrict steps,
+                          float *restrict products) {
+// A fit of scales, whose last bits are rounded away: no code is decided by them.
+#pragma STDC FP_CONTRACT ON
+    float sums[TOGETHER][STRIP] = {{0}};
+    for (size_t k = 0; k < count; k++)
+        for (size_t j = 0; j < rows; j++) {
+            float share = gram[j * count + k];
+            for (size_t r = 0; r < STRIP; r++) sums[j][r] += share * steps[k * STRIP + r];
+        }
+    for (size_t j = 0; j < rows; j++)
+        for (size_t r = 0; r < STRIP; r++) products[j * STRIP + r] = sums[j][r];
+}
+
 // The scales that fit the codes of a group best while all else stays: one step of least squares.
 BODY void fit_scales(size_t start, size_t rows, size_t count, const float *restrict gram, const int8_t *restrict codes,
                      struct sluice_rounding rounding, float *restrict scale, const float *restrict zero,
@@ -102,16 +120,15 @@ BODY void fit_scales(size_t start, size_t rows, size_t count, const float *restr
         for (size_t r = 0; r < STRIP; r++)
             steps[j * STRIP + r] = (float)codes[j * rows + start + r] - zero[start + r];
     float *products = steps + count * STRIP;
-    for (size_t j = 0; j < count; j++) {
-        float sum[STRIP] = {0};
-        for (size_t k = 0; k < count; k++)
-            for (size_t r = 0; r < STRIP; r++) sum[r] += gram[j * count + k] * steps[k * STRIP + r];
+    size_t together = count / TOGETHER * TOGETHER;
+    for (size_t j = 0; j < together; j += TOGETHER)
+        correlate_steps(TOGETHER, count, gram + j * count, steps, products + j * STRIP);
+    for (size_t j = together; j < count; j++) correlate_steps(1, count, gram + j * count, steps, products + j * STRIP);
+    for (size_t j = 0; j < count; j++)
         for (size_t r = 0; r < STRIP; r++) {
-            products[j * STRIP + r] = sum[r];
             numerator[r] += correlation[j * rows + start + r] * steps[j * STRIP + r];
-            denominator[r] += sum[r] * steps[j * STRIP + r];
+            denominator[r] += products[j * STRIP + r] * steps[j * STRIP + r];
         }
-    }
     for (size_t r = 0; r < STRIP; r++) {
         float old = scale[start + r];
         float best = round_to_type(clamped(old + numerator[r] / denominator[r], 0.8f * old, 1.25f * old), rounding.scale_type);

@@ -10,13 +10,12 @@ package struct Operations: Sendable, Equatable {
   package let once: Double
   /// Those among them that are float32 in every engine.
   var exactPerToken = 0.0
-  var exactOnce = 0.0
 
   static let none = Operations(perToken: 0, once: 0)
 
   package func total(tokens: Int) -> Double { perToken * Double(tokens) + once }
 
-  func exact(tokens: Int) -> Double { exactPerToken * Double(tokens) + exactOnce }
+  func exact(tokens: Int) -> Double { exactPerToken * Double(tokens) }
 }
 
 /// The arithmetic of one layer by step.
@@ -38,19 +37,10 @@ package struct LayerOperations: Sendable, Equatable {
       gathersGrams && taps.contains(tap)
         ? ActivationStatistics.gramOperations(channels: layer.readers(at: tap)[0].inputs) : 0
     }
-    let packed = { (linears: [LinearSpec]) in
-      output.method == .compensated ? linears.filter { output.fates[$0.weight] == .packed } : []
-    }
     func rounding(_ linears: [LinearSpec]) -> Double {
-      packed(linears).reduce(0) {
+      if output.method != .compensated { return 0 }
+      return linears.filter { output.fates[$0.weight] == .packed }.reduce(0) {
         $0 + Rounding.compensationOperations(rows: $1.outputs, channels: $1.inputs)
-      }
-    }
-    func exactRounding(_ linears: [LinearSpec]) -> Double {
-      packed(linears).reduce(0) {
-        $0
-          + Rounding.exactOperations(
-            rows: $1.outputs, channels: $1.inputs, groupSize: output.scheme.groupSize)
       }
     }
     attend = Operations(
@@ -58,13 +48,12 @@ package struct LayerOperations: Sendable, Equatable {
         ? layer.attendOperations(context: context) + gram(.attentionInput) + gram(.attentionOutput)
           + gram(.mlpInput) : 0,
       once: rounding(layer.attention.linears),
-      exactPerToken: isCalibrated ? layer.scoreOperations(context: context) : 0,
-      exactOnce: exactRounding(layer.attention.linears))
+      exactPerToken: isCalibrated ? layer.scoreOperations(context: context) : 0)
     units = layer.mlp.units.enumerated().map { index, unit in
       Operations(
         perToken: taps.contains(.hidden(index))
           ? unit.hiddenOperations + gram(.hidden(index)) : 0,
-        once: rounding(unit.linears), exactOnce: exactRounding(unit.linears))
+        once: rounding(unit.linears))
     }
     advance = Operations(
       perToken: isCalibrated && !isLast ? layer.feedForwardOperations : 0, once: 0)

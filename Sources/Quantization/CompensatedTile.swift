@@ -11,7 +11,7 @@ internal import Tensors
 /// d G dᵀ smaller, and a row that is not better than rounded to nearest in the end is rounded to nearest.
 struct CompensatedTile {
   /// In bf16 as many more as what is packed of the factor at a time is then worth.
-  static func largestRows(_ engine: Engine) -> Int { engine == .bf16 ? 256 : 128 }
+  static func largestRows(_ engine: Engine) -> Int { engine == .bf16 ? 384 : 128 }
   /// Times that scales and codes are fitted.
   static let refinements = 2
 
@@ -119,7 +119,7 @@ private final class TilePart {
   func roundToNearest(within ranges: ColumnRanges, addingTo total: inout [Double]) {
     var ranges = ranges
     unsafe ranges.withGroups(of: factor.channels, by: group) { scales, zeroPoints in
-      addLosses(to: &total) { block, errors, loss in
+      unsafe addLosses(to: &total) { block, errors, loss in
         unsafe factor.order.withUnsafeBufferPointer { order in
           unsafe sluice_column_errors(
             width, block.count, order.baseAddress! + block.lowerBound, columns.base, scales,
@@ -136,7 +136,7 @@ private final class TilePart {
   /// Rounds, refines scales and codes, and adds what is left of d G dᵀ of each row to `total`.
   func compensate(within ranges: inout ColumnRanges, addingTo total: inout [Double]) {
     unsafe ranges.withGroups(of: factor.channels, by: group) { scales, zeroPoints in
-      addLosses(to: &total) { block, errors, loss in
+      unsafe addLosses(to: &total) { block, errors, loss in
         unsafe factor.order.withUnsafeBufferPointer { order in
           unsafe sluice_compensate_block(
             width, block.count, corner(of: block), count, order.baseAddress! + block.lowerBound,
@@ -191,9 +191,9 @@ private final class TilePart {
     let end = first + group
     let corner = unsafe factor.corners.row(first)
     // d G on the group's channels: G's rows left of its corner, the corner, G's columns below it.
-    unsafe Gemm.product(
-      rows: group, columns: width, inner: group, a: corner, aStride: group,
-      b: columns.base + first * width, bStride: width, c: sums.base, cStride: width)
+    unsafe errors.product(
+      rows: group, over: first..<end, a: corner, aStride: group, transposed: false, adds: false,
+      into: sums.base)
     if first > 0 {
       unsafe errors.product(
         rows: group, over: 0..<first, a: factor.matrix.row(first), aStride: count,

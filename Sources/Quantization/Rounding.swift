@@ -52,12 +52,6 @@ extension Rounding {
     ActivationStatistics.gramOperations(channels: channels) * Double(rows)
       * Double(2 + 2 * CompensatedTile.refinements)
   }
-
-  /// Those among them that are float32 in every engine: a group's with itself, in each refinement.
-  package static func exactOperations(rows: Int, channels: Int, groupSize: Int) -> Double {
-    2 * Double(rows) * Double(channels) * Double(groupSize)
-      * Double(CompensatedTile.refinements)
-  }
 }
 
 /// What rounding did to a Linear's output: mean squares per token, summed over rows of the weight.
