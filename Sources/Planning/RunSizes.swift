@@ -465,7 +465,10 @@ struct RunSizes {
       Moment(buffers: grams + $0.buffers, mapped: $0.mapped + [statistics])
     }
     guard work.calibratedLayers > 0 else { return moments }
-    moments += (compensation(unit.gate, made: true) + compensation(unit.down)).map(moment)
+    // The factor of what the down projection reads is made before gate and up are rounded.
+    let made = corners(unit.down.inputs)
+    moments += compensation(unit.gate, made: true).map { moment($0 + made) }
+    moments += compensation(unit.down).map(moment)
     moments += [
       moment([block] + scratch.read), moment([block, normed]),
       moment(
