@@ -24,45 +24,57 @@ BODY void spread_steps(const float *restrict step, const float *restrict factor,
     }
 }
 
-// acc[k][r] += d[r] factor[k] for the columns k of a block that follow.
-BODY void spread(const float *restrict d, const float *restrict factor, size_t first, size_t count, size_t rows,
-                 float *restrict acc) {
+// A strip of the sums of a block, where the cache holds it.
+BODY void take_near(const float *restrict acc, size_t rows, size_t count, float *restrict near) {
+    for (size_t j = 0; j < count; j++)
+        for (size_t r = 0; r < STRIP; r++) near[j * STRIP + r] = acc[j * rows + r];
+}
+
+// near[k][r] += d[r] factor[k] for the columns k of a block that follow.
+BODY void spread(const float *restrict d, const float *restrict factor, size_t first, size_t count,
+                 float *restrict near) {
     for (size_t k = first; k < count; k++) {
         float share = factor[k];
-        float *to = acc + k * rows;
+        float *to = near + k * STRIP;
         for (size_t r = 0; r < STRIP; r++) to[r] += d[r] * share;
     }
 }
 
 BODY void sluice_triangular_block_body(size_t rows, size_t count, const float *restrict factor, size_t stride,
-                                       const float *restrict d, float *restrict acc, float *restrict loss) {
-    for (size_t start = 0; start < rows; start += STRIP)
+                                       const float *restrict d, const float *restrict acc, float *restrict loss) {
+    float near[SLUICE_LARGEST_BLOCK * STRIP];
+    for (size_t start = 0; start < rows; start += STRIP) {
+        take_near(acc + start, rows, count, near);
         for (size_t j = 0; j < count; j++) {
-            const float *row = factor + j * stride, *here = d + j * rows + start;
-            float *sums = acc + j * rows + start;
+            const float *row = factor + j * stride, *here = d + j * rows + start, *sums = near + j * STRIP;
             for (size_t r = 0; r < STRIP; r++) {
                 float error = sums[r] + here[r] * row[j];
                 loss[start + r] += error * error;
             }
-            spread(here, row, j + 1, count, rows, acc + start);
+            spread(here, row, j + 1, count, near);
         }
+    }
 }
 VARIANTS(void, sluice_triangular_block,
-         (size_t rows, size_t count, const float *factor, size_t stride, const float *d, float *acc, float *loss),
+         (size_t rows, size_t count, const float *factor, size_t stride, const float *d, const float *acc,
+          float *loss),
          (rows, count, factor, stride, d, acc, loss))
 
 BODY void sluice_compensate_block_body(size_t rows, size_t count, const float *restrict factor, size_t stride,
                                        const uint32_t *restrict columns, const float *restrict w,
                                        const float *restrict scales, const float *restrict zero_points,
-                                       struct sluice_rounding rounding, float *restrict acc, float *restrict d,
+                                       struct sluice_rounding rounding, const float *restrict acc, float *restrict d,
                                        int8_t *restrict codes, float *restrict loss) {
+    float near[SLUICE_LARGEST_BLOCK * STRIP];
     float low = -(float)(1 << (rounding.bits - 1)), high = -low - 1;
-    for (size_t start = 0; start < rows; start += STRIP)
+    for (size_t start = 0; start < rows; start += STRIP) {
+        take_near(acc + start, rows, count, near);
         for (size_t j = 0; j < count; j++) {
             size_t place = columns[j] * rows + start, group = columns[j] / (size_t)rounding.group * rows + start;
             const float *row = factor + j * stride;
             float pivot = row[j], inverse = 1 / pivot;
-            float *here = d + j * rows + start, *sums = acc + j * rows + start;
+            float *here = d + j * rows + start;
+            const float *sums = near + j * STRIP;
             for (size_t r = 0; r < STRIP; r++) {
                 float scale = scales[group + r], zero = zero_points[group + r], value = w[place + r];
                 float code = nearest(clamped((value + sums[r] * inverse) / scale + zero, low, high));
@@ -71,14 +83,33 @@ BODY void sluice_compensate_block_body(size_t rows, size_t count, const float *r
                 codes[place + r] = (int8_t)code;
                 loss[start + r] += error * error;
             }
-            spread(here, row, j + 1, count, rows, acc + start);
+            spread(here, row, j + 1, count, near);
         }
+    }
 }
 VARIANTS(void, sluice_compensate_block,
          (size_t rows, size_t count, const float *factor, size_t stride, const uint32_t *columns, const float *w,
-          const float *scales, const float *zero_points, struct sluice_rounding rounding, float *acc, float *d,
+          const float *scales, const float *zero_points, struct sluice_rounding rounding, const float *acc, float *d,
           int8_t *codes, float *loss),
          (rows, count, factor, stride, columns, w, scales, zero_points, rounding, acc, d, codes, loss))
+
+enum { TOGETHER = 4 };
+
+// products[j][r] = sum over k of gram[j][k] steps[k][r], for `rows` columns j, which the compiler knows: their sums stay
+// in registers.
+BODY void correlate_steps(size_t rows, size_t count, const float *restrict gram, const float *restrict steps,
+                          float *restrict products) {
+// A fit of scales, whose last bits are rounded away: no code is decided by them.
+#pragma STDC FP_CONTRACT ON
+    float sums[TOGETHER][STRIP] = {{0}};
+    for (size_t k = 0; k < count; k++)
+        for (size_t j = 0; j < rows; j++) {
+            float share = gram[j * count + k];
+            for (size_t r = 0; r < STRIP; r++) sums[j][r] += share * steps[k * STRIP + r];
+        }
+    for (size_t j = 0; j < rows; j++)
+        for (size_t r = 0; r < STRIP; r++) products[j * STRIP + r] = sums[j][r];
+}
 
 // The scales that fit the codes of a group best while all else stays: one step of least squares.
 BODY void fit_scales(size_t start, size_t rows, size_t count, const float *restrict gram, const int8_t *restrict codes,
@@ -89,16 +120,15 @@ BODY void fit_scales(size_t start, size_t rows, size_t count, const float *restr
         for (size_t r = 0; r < STRIP; r++)
             steps[j * STRIP + r] = (float)codes[j * rows + start + r] - zero[start + r];
     float *products = steps + count * STRIP;
-    for (size_t j = 0; j < count; j++) {
-        float sum[STRIP] = {0};
-        for (size_t k = 0; k < count; k++)
-            for (size_t r = 0; r < STRIP; r++) sum[r] += gram[j * count + k] * steps[k * STRIP + r];
+    size_t together = count / TOGETHER * TOGETHER;
+    for (size_t j = 0; j < together; j += TOGETHER)
+        correlate_steps(TOGETHER, count, gram + j * count, steps, products + j * STRIP);
+    for (size_t j = together; j < count; j++) correlate_steps(1, count, gram + j * count, steps, products + j * STRIP);
+    for (size_t j = 0; j < count; j++)
         for (size_t r = 0; r < STRIP; r++) {
-            products[j * STRIP + r] = sum[r];
             numerator[r] += correlation[j * rows + start + r] * steps[j * STRIP + r];
-            denominator[r] += sum[r] * steps[j * STRIP + r];
+            denominator[r] += products[j * STRIP + r] * steps[j * STRIP + r];
         }
-    }
     for (size_t r = 0; r < STRIP; r++) {
         float old = scale[start + r];
         float best = round_to_type(clamped(old + numerator[r] / denominator[r], 0.8f * old, 1.25f * old), rounding.scale_type);

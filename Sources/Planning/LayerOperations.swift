@@ -8,10 +8,14 @@ internal import Transformer
 package struct Operations: Sendable, Equatable {
   package let perToken: Double
   package let once: Double
+  /// Those among them that are float32 in every engine.
+  var exactPerToken = 0.0
 
   static let none = Operations(perToken: 0, once: 0)
 
   package func total(tokens: Int) -> Double { perToken * Double(tokens) + once }
+
+  func exact(tokens: Int) -> Double { exactPerToken * Double(tokens) }
 }
 
 /// The arithmetic of one layer by step.
@@ -43,7 +47,8 @@ package struct LayerOperations: Sendable, Equatable {
       perToken: isCalibrated
         ? layer.attendOperations(context: context) + gram(.attentionInput) + gram(.attentionOutput)
           + gram(.mlpInput) : 0,
-      once: rounding(layer.attention.linears))
+      once: rounding(layer.attention.linears),
+      exactPerToken: isCalibrated ? layer.scoreOperations(context: context) : 0)
     units = layer.mlp.units.enumerated().map { index, unit in
       Operations(
         perToken: taps.contains(.hidden(index))

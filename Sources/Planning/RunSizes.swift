@@ -176,14 +176,13 @@ struct RunSizes {
 
   // MARK: Arithmetic
 
-  private func operations(_ step: RunStep) -> Double {
-    let tokens = work.tokens
-    return work.operations.reduce(0) { sum, layer in
+  private func operations(_ step: RunStep, _ total: (Operations) -> Double) -> Double {
+    work.operations.reduce(0) { sum, layer in
       switch step {
       case .load, .copy, .check: sum
-      case .attend: sum + layer.attend.total(tokens: tokens)
-      case .experts: sum + layer.units.reduce(0) { $0 + $1.total(tokens: tokens) }
-      case .advance: sum + layer.advance.total(tokens: tokens)
+      case .attend: sum + total(layer.attend)
+      case .experts: sum + layer.units.reduce(0) { $0 + total($1) }
+      case .advance: sum + total(layer.advance)
       }
     }
   }
@@ -201,7 +200,10 @@ struct RunSizes {
     func add(_ name: RunStep, _ moments: [Moment]) {
       if step == nil || step == name {
         result.append(
-          StepPlan(name, always: always, moments: moments, operations: operations(name)))
+          StepPlan(
+            name, always: always, moments: moments,
+            operations: operations(name) { $0.total(tokens: work.tokens) },
+            exactOperations: operations(name) { $0.exact(tokens: work.tokens) }))
       }
     }
     let base = always.reduce(0) { $0 + $1.bytes }
@@ -371,7 +373,8 @@ struct RunSizes {
       "candidate scales and sums", parts + (3 * work.gridPoints + 4) * inputs * 4)
     // Codes, words and scales of the rows that each thread packs.
     let packed = MemoryUse(
-      "rows being packed", row.threads * (isCompensated ? 2 : 1) * row.rows * inputs * 2)
+      "rows being packed",
+      row.threads * (isCompensated ? Rounding.compensatedRows(work.engine) : row.rows) * inputs * 2)
     let mappedWeights = mapped(isHeld ? held : linears, held: isHeld) { _ in row.rows }
     return [
       Moment(buffers: [tile, errors], mapped: mappedWeights + [heap]),
@@ -399,7 +402,7 @@ struct RunSizes {
     if !isCompensated { return [stored.read, stored.write] }
     let factor = UpperFactor.workFloats(widest)
     let kept = made ? [] : corners(channels)
-    let rows = CompensationRows(linear, threads: work.threads)
+    let rows = CompensationRows(linear, threads: work.threads, work.engine)
     return [
       stored.read, stored.write,
       kept + [
@@ -407,7 +410,7 @@ struct RunSizes {
         MemoryUse("tiles of a factor", count: work.threads, floats: factor.tile),
       ],
       kept + [MemoryUse("weight tiles", count: rows.threads, floats: rows.rows * channels)]
-        + Rounding.compensationBuffers(rows: rows.rows, channels: channels).map {
+        + Rounding.compensationBuffers(rows: rows.rows, channels: channels, work.engine).map {
           MemoryUse("rows being rounded", rows.threads * MemoryBudget.footprint($0))
         },
     ]
@@ -482,7 +485,10 @@ struct RunSizes {
       Moment(buffers: grams + $0.buffers, mapped: $0.mapped + [statistics])
     }
     guard work.calibratedLayers > 0 else { return moments }
-    moments += (compensation(unit.gate, made: true) + compensation(unit.down)).map(moment)
+    // The factor of what the down projection reads is made before gate and up are rounded.
+    let made = corners(unit.down.inputs)
+    moments += compensation(unit.gate, made: true).map { moment($0 + made) }
+    moments += compensation(unit.down).map(moment)
     moments += [
       moment([block] + scratch.read), moment([block, normed]),
       moment(
@@ -558,8 +564,8 @@ private struct CompensationRows {
   let rows: Int
   let threads: Int
 
-  init(_ linear: LinearSpec, threads: Int) {
-    rows = min(linear.outputs, Rounding.compensatedRows)
+  init(_ linear: LinearSpec, threads: Int, _ engine: Engine) {
+    rows = min(linear.outputs, Rounding.compensatedRows(engine))
     self.threads = min(threads, (linear.outputs + rows - 1) / rows)
   }
 }

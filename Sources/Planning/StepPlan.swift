@@ -47,19 +47,25 @@ package struct StepPlan: Sendable, Equatable {
   package let bufferBytes: Int
   /// Floating-point operations over the whole run.
   package let operations: Double
+  /// Those among them that are float32 in every engine.
+  package let exactOperations: Double
 
   package var bytes: Int { consumers.reduce(0) { $0 + $1.bytes } }
 
   /// - Parameters:
   ///   - always: what is resident in every moment of the step.
   ///   - moments: the buffers of any of them may be followed by the mapped pages of any other, since buffers stay.
-  init(_ step: RunStep, always: [MemoryUse], moments: [Moment], operations: Double) {
+  init(
+    _ step: RunStep, always: [MemoryUse], moments: [Moment], operations: Double,
+    exactOperations: Double
+  ) {
     self.step = step
     let buffers = moments.max { sum($0.buffers) < sum($1.buffers) }?.buffers ?? []
     let mapped = moments.max { sum($0.mapped) < sum($1.mapped) }?.mapped ?? []
     bufferBytes = sum(buffers)
     consumers = (always + buffers + mapped).filter { $0.bytes > 0 }.sorted { $0.bytes > $1.bytes }
     self.operations = operations
+    self.exactOperations = exactOperations
   }
 }
 

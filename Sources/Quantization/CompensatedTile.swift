@@ -10,7 +10,8 @@ internal import Tensors
 /// few times over all groups, the scale that fits the codes best and each code where it fits best. Every step makes
 /// d G dᵀ smaller, and a row that is not better than rounded to nearest in the end is rounded to nearest.
 struct CompensatedTile {
-  static let largestRows = 128
+  /// In bf16 as many more as what is packed of the factor at a time is then worth.
+  static func largestRows(_ engine: Engine) -> Int { engine == .bf16 ? 384 : 128 }
   /// Times that scales and codes are fitted.
   static let refinements = 2
 
@@ -32,13 +33,17 @@ struct CompensatedTile {
     return (rows + strip - 1) / strip * strip
   }
 
-  /// Elements of a tile of a Linear with `rows` outputs, under the factor of `channels` channels.
-  static func elements(rows: Int, channels: Int) -> Int {
-    width(min(rows, largestRows)) * channels
+  /// Bytes by buffer of a tile of a Linear with `rows` outputs, under the factor of `channels` channels.
+  static func buffers(rows: Int, channels: Int, _ engine: Engine) -> [Int] {
+    let width = width(min(rows, largestRows(engine)))
+    let block = 4 * TilePart.block * width
+    let both = [4 * channels * width, channels * width, block]
+    switch engine {
+    case .bf16:
+      return both + [block] + PackedColumns.byteCounts(depth: channels, columns: width)
+    case .f32: return both + [4 * channels * width]
+    }
   }
-
-  /// Of the sums beside it.
-  static func sums(rows: Int) -> Int { width(min(rows, largestRows)) * TilePart.block }
 
   func round(under factors: GramFactors, into result: inout QuantizedRows) {
     let moments = factors.moments
@@ -83,8 +88,8 @@ private final class TilePart {
   private let group: Int
   /// `[n, width]`: the weights; once they are rounded, the errors in the order of the channels.
   private let columns: Matrix
-  /// `[n, width]`: the errors in the order of the factor.
-  private let errors: Matrix
+  /// Errors, as products read them.
+  private let errors: TileErrors
   /// `[block, width]`: what other columns leave for those of a block or a group.
   private let sums: Matrix
   private let work: Matrix
@@ -101,7 +106,7 @@ private final class TilePart {
     count = factor.channels.count
     group = Int(kernel.group)
     columns = Matrix("rows being rounded", rows: count, columns: width, from: memory)
-    errors = Matrix("rows being rounded", rows: count, columns: width, from: memory)
+    errors = TileErrors(count, width: width, block: Self.block, factor.engine, from: memory)
     sums = Matrix("rows being rounded", rows: Self.block, columns: width, from: memory)
     work = Matrix(rows: 2 * group, columns: Int(SLUICE_TILE_STRIP))
     codes = Buffer("codes being chosen", byteCount: count * width, from: memory)
@@ -114,32 +119,35 @@ private final class TilePart {
   func roundToNearest(within ranges: ColumnRanges, addingTo total: inout [Double]) {
     var ranges = ranges
     unsafe ranges.withGroups(of: factor.channels, by: group) { scales, zeroPoints in
-      unsafe sluice_column_errors(
-        width, count, factor.order, columns.base, scales, zeroPoints, kernel, errors.base)
+      unsafe addLosses(to: &total) { block, errors, loss in
+        unsafe factor.order.withUnsafeBufferPointer { order in
+          unsafe sluice_column_errors(
+            width, block.count, order.baseAddress! + block.lowerBound, columns.base, scales,
+            zeroPoints, kernel, errors)
+        }
+        unsafe sluice_triangular_block(
+          width, block.count, corner(of: block), count, errors, sums.base, &loss)
+        let damping = unsafe damping(of: errors, block.count)
+        for row in 0..<width { loss[row] -= damping[row] }
+      }
     }
-    addLosses(to: &total) { block, loss in
-      unsafe sluice_triangular_block(
-        width, block.count, corner(of: block), count, errors.base + block.lowerBound * width,
-        sums.base, &loss)
-    }
-    takeOffDamping(errors, from: &total)
   }
 
   /// Rounds, refines scales and codes, and adds what is left of d G dᵀ of each row to `total`.
   func compensate(within ranges: inout ColumnRanges, addingTo total: inout [Double]) {
     unsafe ranges.withGroups(of: factor.channels, by: group) { scales, zeroPoints in
-      addLosses(to: &total) { block, loss in
+      unsafe addLosses(to: &total) { block, errors, loss in
         unsafe factor.order.withUnsafeBufferPointer { order in
           unsafe sluice_compensate_block(
             width, block.count, corner(of: block), count, order.baseAddress! + block.lowerBound,
-            columns.base, scales, zeroPoints, kernel, sums.base,
-            errors.base + block.lowerBound * width, codesBase, &loss)
+            columns.base, scales, zeroPoints, kernel, sums.base, errors, codesBase, &loss)
+        }
+        for (place, channel) in factor.order[block].enumerated() {
+          unsafe (columns.base + Int(channel) * width)
+            .update(from: errors + place * width, count: width)
         }
       }
-      for (place, channel) in factor.order.enumerated() {
-        unsafe (columns.base + Int(channel) * width)
-          .update(from: errors.base + place * width, count: width)
-      }
+      errors.takeOver(columns)
       for _ in 0..<CompensatedTile.refinements {
         for first in stride(from: 0, to: count, by: group) {
           let offset = first / group * width
@@ -147,25 +155,30 @@ private final class TilePart {
         }
       }
     }
-    takeOffDamping(columns, from: &total)
+    for (row, damping) in unsafe damping(of: columns.base, count).enumerated() {
+      total[row] -= Double(damping)
+    }
   }
 
-  /// Runs `body` on every block of columns in the order of the factor, with what the columns before leave in `sums`.
+  /// Runs `body` on every block of columns in the order of the factor, with what the columns before leave in `sums`;
+  /// it makes the block's errors.
   private func addLosses(
-    to total: inout [Double], _ body: (_ block: Range<Int>, _ loss: inout [Float]) -> Void
+    to total: inout [Double],
+    _ body: (
+      _ block: Range<Int>, _ errors: UnsafeMutablePointer<Float>, _ loss: inout [Float]
+    ) -> Void
   ) {
     for block in ranges(of: count, by: Self.block) {
-      let before = block.lowerBound
-      if before == 0 {
+      if block.lowerBound == 0 {
         sums.fill(0)
       } else {
-        unsafe Gemm.product(
-          transposeA: true, rows: block.count, columns: width, inner: before,
-          a: factor.matrix.base + before, aStride: count, b: errors.base, bStride: width,
-          c: sums.base, cStride: width)
+        unsafe errors.product(
+          rows: block.count, over: 0..<block.lowerBound, a: factor.matrix.base + block.lowerBound,
+          aStride: count, transposed: true, adds: false, into: sums.base)
       }
       var loss = [Float](repeating: 0, count: width)
-      body(block, &loss)
+      unsafe body(block, errors.place(of: block), &loss)
+      errors.keep(block)
       for row in 0..<width { total[row] += Double(loss[row]) }
     }
   }
@@ -178,35 +191,35 @@ private final class TilePart {
     let end = first + group
     let corner = unsafe factor.corners.row(first)
     // d G on the group's channels: G's rows left of its corner, the corner, G's columns below it.
-    unsafe Gemm.product(
-      rows: group, columns: width, inner: group, a: corner, aStride: group,
-      b: columns.base + first * width, bStride: width, c: sums.base, cStride: width)
+    unsafe errors.product(
+      rows: group, over: first..<end, a: corner, aStride: group, transposed: false, adds: false,
+      into: sums.base)
     if first > 0 {
-      unsafe Gemm.product(
-        rows: group, columns: width, inner: first, a: factor.matrix.row(first), aStride: count,
-        b: columns.base, bStride: width, add: true, c: sums.base, cStride: width)
+      unsafe errors.product(
+        rows: group, over: 0..<first, a: factor.matrix.row(first), aStride: count,
+        transposed: false, adds: true, into: sums.base)
     }
     if end < count {
-      unsafe Gemm.product(
-        transposeA: true, rows: group, columns: width, inner: count - end,
-        a: factor.matrix.row(end) + first, aStride: count, b: columns.base + end * width,
-        bStride: width, add: true, c: sums.base, cStride: width)
+      unsafe errors.product(
+        rows: group, over: end..<count, a: factor.matrix.row(end) + first, aStride: count,
+        transposed: true, adds: true, into: sums.base)
     }
     var change = [Float](repeating: 0, count: width)
     unsafe sluice_refine_group(
       width, group, corner, kernel, scales, zeroPoints, codesBase + first * width, sums.base,
       columns.base + first * width, &change, work.base)
+    unsafe errors.change(first..<end, to: columns.row(first))
     for row in 0..<width { total[row] += Double(change[row]) }
   }
 
-  /// d (G + λI) dᵀ to d G dᵀ.
-  private func takeOffDamping(_ errors: Matrix, from total: inout [Double]) {
+  /// What d (G + λI) dᵀ has and d G dᵀ has not, for `count` columns of errors.
+  private func damping(of errors: UnsafePointer<Float>, _ count: Int) -> [Float] {
     var squares = [Float](repeating: 0, count: width)
     for column in 0..<count {
-      let row = unsafe errors.row(column)
+      let row = unsafe errors + column * width
       for index in 0..<width { unsafe squares[index] += row[index] * row[index] }
     }
-    for index in 0..<width { total[index] -= Double(factor.damping * squares[index]) }
+    return squares.map { factor.damping * $0 }
   }
 
   /// R's corner of a block, upper triangular.

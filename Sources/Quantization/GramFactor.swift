@@ -25,6 +25,8 @@ package final class GramFactor: @unchecked Sendable {
   /// `[n, group]`: the blocks of G + λI on its diagonal, one a group.
   let corners: Matrix
   let damping: Float
+  /// What errors are multiplied with R and G in: bf16 rounds both by less than a code's step can tell.
+  package let engine: Engine
   /// λ over the mean of the diagonal: what was asked for, or what it took.
   package let dampening: Double
 
@@ -60,6 +62,7 @@ package final class GramFactor: @unchecked Sendable {
     self.order = order
     self.diagonal = diagonal
     self.damping = damping
+    engine = workers.engine
     self.dampening = share
   }
 
@@ -108,6 +111,8 @@ package struct GramFactors: Sendable {
 
   /// Of all channels, `[in]`.
   var moments: [Float] { parts.flatMap(\.diagonal) }
+
+  var engine: Engine { parts.first?.engine ?? .f32 }
 
   /// The largest share that had to be added to a diagonal.
   package var dampening: Double { parts.map(\.dampening).max() ?? 0 }

@@ -28,18 +28,23 @@ package enum Rounding: Sendable {
 
   /// Rows that one task rounds; whole words of zero points at any number of bits.
   package var tileRows: Int {
-    if case .compensated = self { CompensatedTile.largestRows } else { 64 }
+    if case .compensated(let factors) = self {
+      CompensatedTile.largestRows(factors.engine)
+    } else {
+      64
+    }
   }
 }
 
 extension Rounding {
-  package static let compensatedRows = CompensatedTile.largestRows
+  package static func compensatedRows(_ engine: Engine) -> Int {
+    CompensatedTile.largestRows(engine)
+  }
 
   /// What error-compensated rounding of a Linear holds on each thread beside its decoded rows, in bytes by buffer.
-  package static func compensationBuffers(rows: Int, channels: Int) -> [Int] {
+  package static func compensationBuffers(rows: Int, channels: Int, _ engine: Engine) -> [Int] {
     let widest = ActivationStatistics.gramRanges(channels).map(\.count).max() ?? 0
-    let elements = CompensatedTile.elements(rows: rows, channels: widest)
-    return [4 * elements, 4 * elements, elements, 4 * CompensatedTile.sums(rows: rows)]
+    return CompensatedTile.buffers(rows: rows, channels: widest, engine)
   }
 
   /// Of error-compensated rounding: its products, two to measure and to compensate and two for each refinement.

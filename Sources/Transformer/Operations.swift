@@ -8,8 +8,12 @@ extension LinearSpec {
 extension LayerSpec {
   /// The attention half, for one token that sees `context` tokens on average.
   package func attendOperations(context: Double) -> Double {
-    attention.linears.reduce(0) { $0 + $1.operations }
-      + 4 * Double(attention.heads * attention.headDimension) * context
+    attention.linears.reduce(0) { $0 + $1.operations } + scoreOperations(context: context)
+  }
+
+  /// Of these the scores and what they weight, which are float32 in every engine.
+  package func scoreOperations(context: Double) -> Double {
+    4 * Double(attention.heads * attention.headDimension) * context
   }
 
   /// The feed-forward half, for one token: always-on units, and as many routed ones as a token is sent to.

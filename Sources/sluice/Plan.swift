@@ -94,6 +94,10 @@ struct Plan: ParsableCommand {
         JSONObject([
           ("step", .string(step.step.rawValue)), ("peak_bytes", int(step.bytes)),
           ("operations", jsonNumber(step.operations)),
+          (
+            "f32_operations",
+            jsonNumber(run.engine == .f32 ? step.operations : step.exactOperations)
+          ),
           ("seconds", jsonNumber(time.seconds[step.step] ?? 0)),
           (
             "consumers",

@@ -46,6 +46,39 @@ private func naive(_ x: Matrix, _ weight: Matrix, bias: [Float]? = nil) -> [Floa
         naive(rounded(x), rounded(weight), bias: bias)) < 1e-6)
   }
 
+  /// Within a block of the depth, over its edges, and after some rows have changed.
+  @Test(
+    arguments: [(1, 0..<32), (77, 64..<512), (128, 480..<544), (32, 96..<1120)], [true, false])
+  func packedColumnsAreMultipliedByRowsOfAnyLayout(
+    of work: (rows: Int, inner: Range<Int>), transposed: Bool
+  ) {
+    var generator = SeededGenerator(seed: 76)
+    let (rows, inner) = work
+    let x = generator.matrix(1120, 64)
+    let packed = PackedColumns("x", depth: x.rows, columns: x.columns, from: MemoryBudget())
+    unsafe packed.fill(0..<x.rows, from: x.base)
+    let change = generator.matrix(128, 64)
+    unsafe packed.fill(448..<576, from: change.base)
+    unsafe x.row(448).update(from: change.base, count: change.count)
+    // [rows, inner] or its transpose, in a larger matrix.
+    let a = transposed ? generator.matrix(inner.count, 130) : generator.matrix(rows, 1200)
+    let start = generator.matrix(rows, 64)
+    let c = start.prefix(rows)
+    unsafe packed.multiply(
+      rows: rows, over: inner, a: a.base + 1, aStride: a.columns, transposed: transposed,
+      adds: true, into: c.base)
+    let (left, right) = (rounded(a).values.map(Double.init), rounded(x).values.map(Double.init))
+    let expected = (0..<rows * 64).map { index -> Float in
+      let (row, column) = (index / 64, index % 64)
+      return Float(
+        inner.enumerated().reduce(Double(start.values[index])) { sum, k in
+          let place = transposed ? k.offset * a.columns + row : row * a.columns + k.offset
+          return sum + left[place + 1] * right[k.element * 64 + column]
+        })
+    }
+    #expect(relativeError(c.values, expected) < 1e-5)
+  }
+
   @Test func aProductOfNoTokensIsEmpty() {
     let result = Gemm.multiply(
       Matrix(rows: 0, columns: 4), by: BF16Rows(rounding: Matrix(zeros: 3, 4)), bias: [1, 2, 3],

@@ -55,11 +55,12 @@ import TestSupport
 
   private func rounding(
     _ statistics: ActivationStatistics, group: Int, scale: [Float]? = nil,
-    dampening: Double = 0.005
+    dampening: Double = 0.005, engine: Engine = .f32
   ) throws -> Rounding {
     .compensated(
       try statistics.factors(
-        smoothedBy: scale, groupSize: group, dampening: dampening, workers: workers))
+        smoothedBy: scale, groupSize: group, dampening: dampening,
+        workers: Workers(threads: 2, engine: engine)))
   }
 
   // MARK: The peer
@@ -156,6 +157,31 @@ import TestSupport
       #expect(found < (preset == .w8a16 ? 0.9 : 0.6) * nearest)
       #expect(rounded.scales.allSatisfy { $0 > 0 && $0.isFinite && dtype.rounded([$0]) == [$0] })
     }
+  }
+
+  @Test(.enabled(if: Engine.bf16.isAvailable), arguments: [32, 128])
+  func productsInBF16CostNextToNothing(group: Int) throws {
+    let scheme = QuantScheme(.w4a16, groupSize: group)
+    var generator = SeededGenerator(seed: 24)
+    let weight = generator.matrix(70, 1152)
+    let input = { self.statistics(1152, tokens: 2000, seed: 8) }
+    let gram = try #require(input().grams().first)
+    let found = try Engine.allCases.map { engine in
+      let rounded = try scheme.round(
+        weight, rows: 0..<70, dtype: .bf16, by: rounding(input(), group: group, engine: engine))
+      let real = error(dequantized(rounded, group: group), weight, gram)
+      #expect(abs(rounded.errors.chosen - real) < 1e-3 * rounded.errors.nearest)
+      return (engine: engine, real: real, codes: rounded.codes, nearest: rounded.errors.nearest)
+    }
+    let bf16 = try #require(found.first { $0.engine == .bf16 })
+    let f32 = try #require(found.first { $0.engine == .f32 })
+    #expect(bf16.codes != f32.codes)
+    #expect(abs(bf16.nearest - f32.nearest) < 1e-3 * f32.nearest)
+    #expect(bf16.real < 1.01 * f32.real)
+    // What a row becomes does not depend on those that are rounded beside it.
+    let part = try scheme.round(
+      weight, rows: 60..<70, dtype: .bf16, by: rounding(input(), group: group, engine: .bf16))
+    #expect(Array(bf16.codes.suffix(10 * 1152)) == part.codes)
   }
 
   @Test func smoothingDividesTheInput() throws {

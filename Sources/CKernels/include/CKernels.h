@@ -104,7 +104,7 @@ void sluice_dequantize_row(const int32_t *words, const float *scales, const int8
 
 // Tiles of a weight by columns: element [c][r] at c * rows + r. `rows` is a multiple of SLUICE_TILE_STRIP, padded with
 // zeros; scales and zero points are [group][rows]. `d` is the weight minus its rounded value.
-enum { SLUICE_TILE_STRIP = 64 };
+enum { SLUICE_TILE_STRIP = 64, SLUICE_LARGEST_BLOCK = 128 };
 
 // result[c][r] = x[r][c], with strides.
 void sluice_transpose(const float *x, size_t rows, size_t cols, size_t stride, float *result, size_t result_stride);
@@ -112,16 +112,17 @@ void sluice_transpose(const float *x, size_t rows, size_t cols, size_t stride, f
 void sluice_column_errors(size_t rows, size_t count, const uint32_t *columns, const float *w, const float *scales,
                           const float *zero_points, struct sluice_rounding rounding, float *d);
 // Given acc[j] = sum over all columns before the block of d factor, adds the squares of
-// acc[j] + sum over i <= j of d[i] factor[i][j] to loss [rows]: the block's share of |d R|^2. acc is used up.
-// factor: the block of R on its diagonal, upper triangular, `stride` between rows.
-void sluice_triangular_block(size_t rows, size_t count, const float *factor, size_t stride, const float *d, float *acc,
-                             float *loss);
+// acc[j] + sum over i <= j of d[i] factor[i][j] to loss [rows]: the block's share of |d R|^2.
+// factor: the block of R on its diagonal, upper triangular, `stride` between rows; count <= SLUICE_LARGEST_BLOCK.
+void sluice_triangular_block(size_t rows, size_t count, const float *factor, size_t stride, const float *d,
+                             const float *acc, float *loss);
 // The same while each column is rounded to make its own square least: `w` [all columns][rows], `codes` likewise;
 // `columns` are the block's columns in the order of the factor.
 // Source: Frantar et al., GPTQ (arXiv:2210.17323), algorithm 1, with R where the paper has the inverse's factor.
 void sluice_compensate_block(size_t rows, size_t count, const float *factor, size_t stride, const uint32_t *columns,
                              const float *w, const float *scales, const float *zero_points,
-                             struct sluice_rounding rounding, float *acc, float *d, int8_t *codes, float *loss);
+                             struct sluice_rounding rounding, const float *acc, float *d, int8_t *codes,
+                             float *loss);
 // Makes d G d^T smaller for every row of a group of `count` columns while all others stay: its scale by least squares,
 // at most a fifth down or a quarter up, then its codes one by one. gram: [count][count] of the group; correlation: d G on the group's columns, kept up to
 // date, as is d. change [rows] += what d G d^T became less (negative). work: 2 * count * SLUICE_TILE_STRIP floats.

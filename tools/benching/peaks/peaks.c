@@ -46,3 +46,12 @@ double peak_bf16(size_t rounds) { return __builtin_cpu_supports("avx512bf16") ? 
 double peak_f32(size_t rounds) { return 0; }
 double peak_bf16(size_t rounds) { return 0; }
 #endif
+
+uint64_t read_through(const uint64_t *x, size_t count) {
+    uint64_t sums[32] = {0};
+    for (size_t i = 0; i + 32 <= count; i += 32)
+        for (size_t k = 0; k < 32; k++) sums[k] += x[i + k];
+    uint64_t sum = 0;
+    for (size_t k = 0; k < 32; k++) sum += sums[k];
+    return sum;
+}

@@ -1,7 +1,8 @@
 // Products and Gram matrices of GLM-4.7's shapes beside the peak of the cores, for tools/bench --products.
 //
-// One JSON object a line: case, engine, threads, tokens, operations a second and the peak that was measured beside them,
-// on the clock and of a processor second.
+//     benching THREADS            one JSON object a line: case, engine, threads, tokens, operations a second and the
+//                                 peak that was measured beside them, on the clock and of a processor second
+//     benching limits THREADS     what that many cores can do at most, together: operations and bytes a second
 
 import Glibc
 import LinearAlgebra
@@ -96,6 +97,36 @@ func report(
       + #""tokens": \#(tokens), "rate": \#(all / best.wall), "peak": \#(most / top.wall), "#
       + #""processor_rate": \#(all / best.processor), "processor_peak": \#(most / top.processor)}"#)
   fflush(nil)
+}
+
+/// Bytes a second that some threads read together, each from numbers of its own.
+func bandwidth(threads: Int) -> Double {
+  let parts = (0..<threads).map { _ in numbers(1, 32 << 20) }
+  let workers = Workers(threads: threads)
+  let best = (0..<5).reduce(Time()) { best, _ in
+    best.best(
+      Time {
+        workers.forEach(threads) { index in
+          unsafe parts[index].base.withMemoryRebound(
+            to: UInt64.self, capacity: parts[index].count / 2
+          ) {
+            // Never true, which the compiler does not know.
+            if unsafe read_through($0, parts[index].count / 2) == 1 { print() }
+          }
+        }
+      })
+  }
+  return Double(threads * parts[0].count * 4) / best.wall
+}
+
+if CommandLine.arguments.dropFirst().first == "limits" {
+  let threads = Int(CommandLine.arguments[2])!
+  let rates = Engine.allCases.map { engine in
+    let rate = peakOperations(engine) * Double(peakRounds * threads) / peak(engine, threads: threads).wall
+    return #""\#(engine.rawValue)": \#(rate)"#
+  }
+  print("{\(rates.joined(separator: ", ")), \"bytes\": \(bandwidth(threads: threads))}")
+  exit(0)
 }
 
 let threadCounts = [1, CommandLine.arguments.count > 1 ? Int(CommandLine.arguments[1])! : 2]

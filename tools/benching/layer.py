@@ -1,0 +1,107 @@
+"""A layer of true shapes: its time beside the sum of its physical limits, and how it grows."""
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benching.runs import ROOT, output_of, plan, quantize
+
+SEQUENCE = 512
+
+
+def write_ids(path, tokens, vocabulary):
+    """Random token ids in sequences of one length."""
+    source = random.Random(1)
+    with open(path, "w") as file:
+        for _ in range(tokens // SEQUENCE):
+            file.write(json.dumps({"input_ids": [source.randrange(vocabulary) for _ in range(SEQUENCE)]}) + "\n")
+
+
+def limits(threads):
+    """Operations a second by engine, and bytes a second, of so many cores together."""
+    environment = os.environ | {"SLUICE_BENCH": "1"}
+    subprocess.run(["swift", "build", "-c", "release", "--product", "benching"], cwd=ROOT, env=environment, check=True,
+                   stdout=sys.stderr)
+    return json.loads(output_of([ROOT / ".build/release/benching", "limits", threads]))
+
+
+def limit_by_step(planned, peak):
+    """Seconds that the arithmetic of each step takes at peak; the bytes of all of them, read and written, beside it."""
+    fast = peak[planned["engine"]]
+    result = {step["step"]: (step["operations"] - step["f32_operations"]) / fast + step["f32_operations"] / peak["f32"]
+              for step in planned["steps"]}
+    # The output is written, and read once more for its checksums; scratch is written and read.
+    moved = planned["source_read_bytes"] + 2 * planned["output_bytes"] + 2 * planned["scratch_bytes"]
+    return result, moved / peak["bytes"]
+
+
+def compare(model, data, threads, budget):
+    """The layer of `model` beside its limits, which are measured before and after: the better count."""
+    flags = ["--memory", budget, "--threads", str(threads)]
+    before = limits(threads)
+    planned = plan(model, data, *flags)
+    run = quantize(model, data, *flags)
+    after = limits(threads)
+    peak = {name: max(before[name], after[name]) for name in before}
+    for name, unit in ("bf16", "GFLOP/s"), ("f32", "GFLOP/s"), ("bytes", "GB/s"):
+        yield f"peak of {threads} cores, {name}", peak[name] / 1e9, unit
+    steps, moving = limit_by_step(planned, peak)
+    for step, seconds in run.steps.items():
+        yield f"layer, {step}", seconds, "s"
+        if steps.get(step, 0) > 0:
+            yield f"layer, {step}, share of its arithmetic's limit", 100 * steps[step] / seconds, "%"
+    limit = sum(steps.values()) + moving
+    yield "layer, limit of arithmetic", sum(steps.values()), "s"
+    yield "layer, limit of bytes moved", moving, "s"
+    yield f"layer, {threads} threads", run.seconds, "s"
+    yield f"layer, {threads} threads, processor time", run.processor, "s"
+    yield f"layer, {threads} threads, limit / time", 100 * limit / run.seconds, "%"
+
+
+def scaling(tokens, experts, budgets, threads):
+    """How processor time grows with tokens and experts, and changes with threads and budget; layers are made for it."""
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder:
+        def model(count):
+            path = Path(f"{folder}/{count}-experts")
+            if not path.exists():
+                output_of([ROOT / "tools/make_large_model", path, "--experts", count])
+            return path
+
+        def ids(count):
+            path = Path(f"{folder}/{count}.jsonl")
+            if not path.exists():
+                write_ids(path, count, 4096)
+            return path
+
+        def run(experts, tokens, threads, budget):
+            return quantize(model(experts), ids(tokens), "--threads", str(threads), "--memory", budget)
+
+        least, few, budget = experts[0], tokens[len(tokens) // 2], "4GiB"
+        slopes, last = [], None
+        for count in tokens:
+            spent = run(least, count, threads, budget).processor
+            yield f"{least} experts, {count} tokens, processor time", spent, "s"
+            if last:
+                slopes.append((spent - last[1]) / (count - last[0]))
+                yield f"a token more, {last[0]} to {count} tokens", 1000 * slopes[-1], "ms"
+            last = count, spent
+        if len(slopes) > 1:
+            yield "a token more, at the end / at the beginning", slopes[-1] / slopes[0], "x"
+        slopes, last = [], None
+        for count in experts:
+            spent = run(count, few, threads, budget).processor
+            yield f"{count} experts, {few} tokens, processor time", spent, "s"
+            if last:
+                slopes.append((spent - last[1]) / (count - last[0]))
+                yield f"an expert more, {last[0]} to {count} experts", slopes[-1], "s"
+            last = count, spent
+        if len(slopes) > 1:
+            yield "an expert more, at the end / at the beginning", slopes[-1] / slopes[0], "x"
+        one, many = (run(least, few, count, budget).seconds for count in (1, threads))
+        yield f"{least} experts, {few} tokens, 1 thread / {threads} threads", one / many, "x"
+        spent = {each: run(least, few, threads, each).processor for each in budgets}
+        for each, seconds in spent.items():
+            yield f"{least} experts, {few} tokens, {each} / {budgets[-1]}, processor time", seconds / spent[budgets[-1]], "x"
