@@ -2,6 +2,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,12 @@ def write_ids(path, tokens, vocabulary):
     with open(path, "w") as file:
         for _ in range(tokens // SEQUENCE):
             file.write(json.dumps({"input_ids": [source.randrange(vocabulary) for _ in range(SEQUENCE)]}) + "\n")
+
+
+def size(text):
+    """'4GiB' in bytes."""
+    number, unit = re.fullmatch(r"([0-9.]+)(\w+)", text).groups()
+    return float(number) * 1024 ** ["B", "KiB", "MiB", "GiB", "TiB"].index(unit)
 
 
 def limits(threads):
@@ -102,6 +109,8 @@ def scaling(tokens, experts, budgets, threads):
             yield "an expert more, at the end / at the beginning", slopes[-1] / slopes[0], "x"
         one, many = (run(least, few, count, budget).seconds for count in (1, threads))
         yield f"{least} experts, {few} tokens, 1 thread / {threads} threads", one / many, "x"
+        smallest = plan(model(least), ids(few), "--threads", str(threads), "--memory", budget)["smallest_budget_bytes"]
+        budgets = [each for each in budgets if size(each) >= smallest]
         spent = {each: run(least, few, threads, each).processor for each in budgets}
         for each, seconds in spent.items():
             yield f"{least} experts, {few} tokens, {each} / {budgets[-1]}, processor time", seconds / spent[budgets[-1]], "x"
