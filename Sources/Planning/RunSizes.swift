@@ -466,7 +466,7 @@ struct RunSizes {
       moment([block] + scratch.read), moment([block, normed]), moment(proof(unit.linears)),
     ]
     moments += statistics(of: unit, rows: rows).map { moment([normed] + $0) }
-    if work.expertTokens != nil, let expert = layer.mlp.routed.first {
+    if (work.expertTokens ?? work.tokens) < work.tokens, let expert = layer.mlp.routed.first {
       let gathered = min(rows, MLPSpec.gatheredRows)
       let input = MemoryUse("tokens of an expert", floats: gathered * hidden)
       moments += statistics(of: expert, rows: gathered).map { moment([normed, input] + $0) }

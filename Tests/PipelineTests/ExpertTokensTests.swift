@@ -1,5 +1,6 @@
 // Experts that do not see every token: how many they see, and the same bytes however a run is cut.
 
+internal import Calibration
 import JSON
 import Pipeline
 import Planning
@@ -54,7 +55,7 @@ import TestSupport
       try SmallRun.run(options)
       let expected = try SmallRun.contents(options.output)
       let smallest = try QuantizePlan(options).run.smallestBudget
-      for (threads, memory) in [(1, 4 << 30), (3, smallest)] {
+      for (threads, memory) in [(1, smallest), (3, 4 << 30)] {
         options.output = "\(folder)/\(threads)"
         options.threads = threads
         options.memory = memory
@@ -106,7 +107,8 @@ import TestSupport
       for (asked, text) in [(151, "151"), (nil, "all")] {
         options.expertTokens = asked
         let error = #expect(throws: RunStateError.self) { try SmallRun.run(options) }
-        #expect("\(try #require(error))".contains("--expert-tokens 150, this run has \(text)"))
+        let refusal = try #require(error)
+        #expect("\(refusal)".contains("--expert-tokens 150, this run has \(text)"))
       }
     }
   }
