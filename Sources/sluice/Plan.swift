@@ -127,7 +127,8 @@ struct Plan: ParsableCommand {
         ("seconds", jsonNumber(time.total)),
         ("expert_tokens", plan.options.expertTokens.map(int) ?? .null),
         ("operations_of_all_tokens", jsonNumber(run.operationsOfAllTokens)),
-        ("seconds_of_all_tokens", jsonNumber(time.total + time.secondsSaved)), ("steps", .array(steps)),
+        ("seconds_of_all_tokens", jsonNumber(time.total + time.secondsSaved)),
+        ("steps", .array(steps)),
       ]))
   }
 }

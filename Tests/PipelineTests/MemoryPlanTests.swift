@@ -40,8 +40,7 @@ import TestSupport
     }
   }
 
-  /// Where a block is small, the tokens that are gathered are what makes the difference; how many there are is up to the
-  /// router.
+  /// Where a block is small, the tokens that are gathered make the difference; how many there are is up to the router.
   @Test(arguments: [1, 2, 24], [0, 200, 1000])
   func gatheredTokensArePlanned(samples: Int, expertTokens: Int) throws {
     try withTemporaryFolder { folder in
@@ -54,9 +53,8 @@ import TestSupport
       for step in summary.steps where step.step != .load && step.step != .check {
         let planned = summary.plan.step(step.step).bufferBytes
         #expect(step.bufferBytes <= planned, "\(step.step)")
-        if samples > 1 {
-          #expect(Double(step.bufferBytes) >= 0.9 * Double(planned), "\(step.step)")
-        }
+        let least = samples > 2 ? 0.9 : 0.7
+        #expect(Double(step.bufferBytes) >= least * Double(planned), "\(step.step)")
       }
     }
   }
