@@ -81,7 +81,7 @@ private final class ShuffledRows: RowStream {
 
   init(_ stream: any RowStream, rows count: Int, seed: UInt64, wanted: Int) throws {
     let kept = min(count, wanted + wanted / 2 + 16)
-    let order = (0..<count).sorted { Self.draw(seed, $0) < Self.draw(seed, $1) }.prefix(kept)
+    let order = (0..<count).sorted { draw(seed, $0) < draw(seed, $1) }.prefix(kept)
     let places = Dictionary(uniqueKeysWithValues: zip(order, order.indices))
     var chosen = [DatasetRow?](repeating: nil, count: kept)
     var index = 0
@@ -93,12 +93,4 @@ private final class ShuffledRows: RowStream {
   }
 
   func next() -> DatasetRow? { rows.popFirst() }
-
-  /// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) of seed and index.
-  private static func draw(_ seed: UInt64, _ index: Int) -> UInt64 {
-    var z = seed &+ UInt64(index &+ 1) &* 0x9e37_79b9_7f4a_7c15
-    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-    return z ^ (z >> 31)
-  }
 }

@@ -87,8 +87,8 @@ package struct QuantizePlan: Sendable {
     run = try RunPlan(
       Workload(
         checkpoint: checkpoint, output: output, blocks: blocks, loss: options.loss,
-        gridPoints: options.grid.count, threads: options.threads,
-        shardBytes: options.maximumShardBytes,
+        expertTokens: options.expertTokens, gridPoints: options.grid.count,
+        threads: options.threads, shardBytes: options.maximumShardBytes,
         engine: try Self.engine(options.engine, for: checkpoint), loadingBytes: residentPeak()),
       budget: options.memory)
     layout = ShardLayout(
@@ -172,6 +172,8 @@ package struct QuantizePlan: Sendable {
       "--no-smoothing": options.smooths ? "off" : "on", "--loss": options.loss.rawValue,
       "--rounding": options.rounding.rawValue,
       "--expert-weighting": options.calibrates ? options.weighting.rawValue : "none",
+      "--expert-tokens": options.calibrates
+        ? options.expertTokens.map { "\($0)" } ?? "all" : "none",
       "--dampening": options.rounding == .compensated ? "\(options.dampening)" : "none",
       "--max-shard-size": "\(options.maximumShardBytes)", "--engine": run.engine.name,
       "duo_scaling": options.duoScaling.rawValue, "n_grid": "\(options.gridPoints)",

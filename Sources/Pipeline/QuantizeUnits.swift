@@ -9,8 +9,8 @@ internal import Tensors
 internal import Transformer
 
 extension QuantizeModel {
-  /// Runs every calibration token through every unit of the group, whether the router chose it or not, and writes the
-  /// units' tensors.
+  /// Runs every calibration token, or what `--expert-tokens` leaves of them, through every unit of the group, whether the
+  /// router chose it or not, and writes the units' tensors.
   ///
   /// - Parameters:
   ///   - group: units that are not written yet.
@@ -35,15 +35,18 @@ extension QuantizeModel {
         try restore(
           statistics.map(\.sums), passingOver: written.map { units[$0].down.inputs })
       }
+      var tokens = try expertTokens(layer, shares, from: block)
       let states = try readStates(.attended, layer: layer.index)
       for index in block..<plan.blocks.count {
         let normed = try mlpInput(block: index, of: states, layer)
         let routed = try routedTokens(block: index, of: layer)
         for (unit, sums) in statistics {
+          let expert = routed.isEmpty ? nil : self.expert(unit, of: layer)
           sums.add(
-            units[unit].hidden(normed, weights: weights, workers: workers),
-            weights: tokenWeights(unit, block: index, routed, shares, of: layer), workers: workers)
+            expert.map { tokens.seen(by: $0, of: routed[$0], count: normed.rows) } ?? .all,
+            of: normed, through: units[unit], weights: weights, workers: workers)
         }
+        tokens.pass(routed, count: normed.rows)
         noteBlock(
           index, .experts, layer,
           operations: statistics.reduce(0) { $0 + operations[$1.unit].perToken })
@@ -99,19 +102,19 @@ extension QuantizeModel {
   private func routedTokens(
     block: Int, of layer: LayerSpec
   ) throws -> [[(token: Int, weight: Float)]] {
-    if layer.mlp.router == nil || plan.options.weighting == .all { return [] }
+    let isAsked = plan.options.weighting != .all || plan.options.expertTokens != nil
+    if layer.mlp.router == nil || !isAsked { return [] }
     return Routing(try readStates(.routing, layer: layer.index).read(block))
       .byExpert(layer.mlp.routed.count)
   }
 
-  private func tokenWeights(
-    _ unit: Int, block: Int, _ routed: [[(token: Int, weight: Float)]], _ shares: [ExpertShare],
-    of layer: LayerSpec
-  ) -> [Float]? {
-    guard let expert = expert(unit, of: layer), !routed.isEmpty else { return nil }
-    return plan.options.weighting.weights(
-      tokens: plan.blocks[block].count, routed: routed[expert],
-      meanSquare: shares[expert].squares / Double(plan.run.tokens))
+  private func expertTokens(
+    _ layer: LayerSpec, _ shares: [ExpertShare], from block: Int
+  ) throws -> ExpertTokens {
+    ExpertTokens(
+      plan.options, layer: layer.index, tokens: plan.run.tokens, shares: shares,
+      passed: plan.blocks[..<block].reduce(0) { $0 + $1.count },
+      routed: try expertShares(layer, before: block).map(\.tokens))
   }
 
   /// A function of its own, so that the states are gone before the units run.

@@ -61,7 +61,7 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
     switch self {
     case .unroutedExperts(let layer, let experts):
       "layer \(layer): no calibration token is routed to \(experts.count) experts "
-        + "(\(experts.prefix(8).map(String.init).joined(separator: ", "))); their scales rest on all tokens alike"
+        + "(\(experts.prefix(8).map(String.init).joined(separator: ", "))); their scales rest on tokens of others, all alike"
     case .notFactored(let layer, let linear):
       "layer \(layer): the Gram matrix of what `\(linear)` reads could not be factored, even with its diagonal "
         + "doubled; its readers are rounded within clipped ranges, without compensation"

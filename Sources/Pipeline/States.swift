@@ -91,11 +91,13 @@ extension QuantizeModel {
   }
 
   /// What the router of a layer sends to each expert; nothing where there is none.
-  func expertShares(_ layer: LayerSpec) throws -> [ExpertShare] {
+  ///
+  /// - Parameter end: only of the blocks before it; nil for all.
+  func expertShares(_ layer: LayerSpec, before end: Int? = nil) throws -> [ExpertShare] {
     var result = [ExpertShare](repeating: ExpertShare(), count: layer.mlp.routed.count)
     if layer.mlp.router == nil { return result }
     let states = try readStates(.routing, layer: layer.index)
-    for index in plan.blocks.indices {
+    for index in plan.blocks.indices.prefix(end ?? plan.blocks.count) {
       let routing = Routing(try states.read(index))
       for (expert, weight) in zip(routing.experts, routing.weights) {
         result[expert].tokens += 1

@@ -17,6 +17,8 @@ internal import Transformer
 /// Seconds of a run, by step.
 package struct TimeEstimate: Sendable, Equatable {
   package private(set) var seconds: [RunStep: Double] = [:]
+  /// What the run would take longer if every expert saw all tokens.
+  package let secondsSaved: Double
   /// Floating-point operations per second of the experts' products, everything around them included.
   package let rate: Double
 
@@ -49,6 +51,7 @@ package struct TimeEstimate: Sendable, Equatable {
       .filter { plan.output.fates[$0.name] == .copied }.reduce(0) { $0 + $1.byteCount }
     seconds[.copy] = Double(copied) * costs.writtenByte + blocks * costs.block / 2 + costs.commit
     var (attend, experts, advance) = (0.0, 0.0, 0.0)
+    var secondsSaved = 0.0
     for (layer, smoothings) in zip(layers, plan.output.smoothings) {
       let units = layer.mlp.units
       let isCalibrated = layer.index < run.calibratedLayers
@@ -74,9 +77,18 @@ package struct TimeEstimate: Sendable, Equatable {
       }
       experts += writing(units.flatMap(\.linears))
       let searched = Set(smoothings.map(\.tap))
-      let calibrated = units.indices.filter { searched.contains(.hidden($0)) }.map { units[$0] }
-      experts +=
-        tokens * calibrated.reduce(0) { $0 + $1.hiddenOperations } * costs.expertOperation
+      let calibrated = units.indices.filter { searched.contains(.hidden($0)) }
+      func hidden(_ units: [GatedMLPSpec]) -> Double {
+        tokens * units.reduce(0) { $0 + $1.hiddenOperations }
+      }
+      let all = hidden(calibrated.map { units[$0] }) * costs.expertOperation
+      let routed = hidden(
+        calibrated.filter { $0 >= layer.mlp.alwaysOn.count }.map { units[$0] })
+      let share = run.layers[layer.index].seenShare
+      let saved =
+        share < 1 ? routed * (costs.expertOperation - share * costs.gatheredOperation) : 0
+      experts += all - saved
+      secondsSaved += saved
       let groups = Double((units.count + run.unitsPerGroup - 1) / run.unitsPerGroup)
       experts += groups * (costs.commit + (calibrated.isEmpty ? 0 : blocks * costs.block / 2))
       if layer.index + 1 < run.calibratedLayers {
@@ -91,6 +103,7 @@ package struct TimeEstimate: Sendable, Equatable {
     }
     let isCached = run.sourceBytes < ResidentMemory.available()
     let read = Double(isCached ? run.sourceBytes : run.sourceReadBytes) * costs.readByte
+    self.secondsSaved = secondsSaved
     seconds[.attend] = attend
     seconds[.experts] = experts + read
     seconds[.advance] = advance
@@ -107,6 +120,8 @@ private struct Costs {
   let attentionOperation: Double
   /// One of an expert's products on a block of tokens, with its statistics.
   let expertOperation: Double
+  /// The same of the tokens that an expert sees of a block, where it does not see all.
+  let gatheredOperation: Double
   /// An expert on the tokens of a block that are sent to it.
   let routedTokens: Double
   /// An expert on a handful of tokens, in float32.
@@ -144,12 +159,21 @@ private struct Costs {
 
     readByte = Self.read(layer, weights)
     let statistics = ActivationStatistics(
-      channels: unit.gate.outputs, withGram: isGram)
+      channels: unit.gate.outputs, withGram: plan.options.gathersGrams)
     expertOperation =
       Self.seconds {
         statistics.add(
           unit.hidden(x, weights: weights.held, workers: workers), workers: workers)
       } / (Double(rows) * unit.hiddenOperations)
+    let share = plan.run.layers[layer.index].seenShare
+    let seen = SeenTokens(
+      rows: Array(0..<max(1, Int(share * Double(rows)))), weights: nil)
+    gatheredOperation =
+      share < 1
+      ? Self.seconds {
+        statistics.add(
+          seen, of: x, through: unit, weights: weights.held, workers: workers)
+      } / (Double(seen.rows?.count ?? rows) * unit.hiddenOperations) : expertOperation
     let chosen = layer.mlp.router.map { rows * $0.expertsPerToken / layer.mlp.routed.count } ?? 0
     let routed = activations(max(1, min(chosen, MLPSpec.gatheredRows)), spec.hiddenSize)
     let calls = Double(chosen) / Double(routed.rows)

@@ -24,14 +24,18 @@ package struct LayerOperations: Sendable, Equatable {
   /// Of each unit: what its down projection reads, statistics, and rounding.
   package let units: [Operations]
   package let advance: Operations
+  /// The part of all tokens that each routed expert sees for its statistics, on average.
+  package let seenShare: Double
 
   /// - Parameters:
   ///   - context: tokens that a token sees on average.
+  ///   - seenShare: the part of all tokens that each routed expert sees, on average.
   ///   - isLast: whether no layer after this one is calibrated.
   init(
     _ layer: LayerSpec, _ output: OutputPlan, gathersGrams: Bool, context: Double,
-    isCalibrated: Bool, isLast: Bool
+    seenShare: Double, isCalibrated: Bool, isLast: Bool
   ) {
+    self.seenShare = seenShare
     let taps = Set(output.taps[layer.index])
     func gram(_ tap: Tap) -> Double {
       gathersGrams && taps.contains(tap)
@@ -52,7 +56,8 @@ package struct LayerOperations: Sendable, Equatable {
     units = layer.mlp.units.enumerated().map { index, unit in
       Operations(
         perToken: taps.contains(.hidden(index))
-          ? unit.hiddenOperations + gram(.hidden(index)) : 0,
+          ? (unit.hiddenOperations + gram(.hidden(index)))
+            * (index < layer.mlp.alwaysOn.count ? 1 : seenShare) : 0,
         once: rounding(unit.linears))
     }
     advance = Operations(

@@ -58,6 +58,8 @@ package struct RunPlan: Sendable, Equatable {
   package let weightPasses: Int
   /// Arithmetic by layer.
   package let layers: [LayerOperations]
+  /// Arithmetic of the run if every expert saw all tokens.
+  package let operationsOfAllTokens: Double
   /// Bytes of source tensors that are mapped over the whole run; what is mapped again counts again.
   package let sourceReadBytes: Int
 
@@ -98,6 +100,9 @@ package struct RunPlan: Sendable, Equatable {
     outputBytes = work.output.tensors.reduce(0) { $0 + $1.byteCount }
     scratchBytes = sizes.scratchBytes(passes)
     layers = work.operations
+    operationsOfAllTokens = work.operationsOfAllTokens.reduce(0) {
+      $0 + $1.total(tokens: work.tokens)
+    }
     largestUnitCount = work.checkpoint.spec.layers.map(\.mlp.units.count).max() ?? 1
     weightPasses =
       work.calibratedLayers > 1

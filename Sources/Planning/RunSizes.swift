@@ -281,7 +281,7 @@ struct RunSizes {
   }
 
   /// Adding a block to a Gram matrix.
-  private func gram(channels: Int) -> [MemoryUse] {
+  private func gram(channels: Int, rows: Int) -> [MemoryUse] {
     if work.engine == .f32 || !isGram { return [] }
     let channels = ActivationStatistics.gramRanges(channels).map(\.count).max() ?? 0
     let tiles = BF16Products.gramTiles(channels: channels, threads: work.threads)
@@ -437,7 +437,7 @@ struct RunSizes {
       moment([block] + scratch.read),
       moment([block, normed, q] + product(attention.query, rows: rows)),
       moment([block, normed, q, kv] + product(attention.value, rows: rows)),
-      moment([block, normed] + gram(channels: hidden)),
+      moment([block, normed] + gram(channels: hidden, rows: rows)),
       moment([
         block, q, kv,
         MemoryUse(
@@ -445,7 +445,7 @@ struct RunSizes {
           floats: min(AttentionSpec.queryRows, work.longestSequence) * work.longestSequence),
       ]),
       moment([block, q, block] + product(attention.output, rows: rows)),
-      moment([block, q] + gram(channels: queries)),
+      moment([block, q] + gram(channels: queries, rows: rows)),
       moment(proof(attention.linears)),
       moment([block] + scratch.write),
       moment([block, normed]),
@@ -475,14 +475,14 @@ struct RunSizes {
     let held = group.flatMap { [$0.gate, $0.up] } + [unit.down]
     let weights = mapped(
       passes.holdsExperts ? held : unit.linears, held: passes.holdsExperts, rows: productRows)
-    let statistics = MemoryUse(
+    let sums = MemoryUse(
       "statistics of the group", group.reduce(0) { $0 + 3 * 16 * $1.gate.outputs })
     func moment(_ buffers: [MemoryUse]) -> Moment {
-      Moment(buffers: grams + buffers, mapped: weights + [statistics])
+      Moment(buffers: grams + buffers, mapped: weights + [sums])
     }
     let searched = searches(unit.linears, held: held, isHeld: passes.holdsExperts)
     var moments = searched.map {
-      Moment(buffers: grams + $0.buffers, mapped: $0.mapped + [statistics])
+      Moment(buffers: grams + $0.buffers, mapped: $0.mapped + [sums])
     }
     guard work.calibratedLayers > 0 else { return moments }
     // The factor of what the down projection reads is made before gate and up are rounded.
@@ -490,16 +490,26 @@ struct RunSizes {
     moments += compensation(unit.gate, made: true).map { moment($0 + made) }
     moments += compensation(unit.down).map(moment)
     moments += [
-      moment([block] + scratch.read), moment([block, normed]),
-      moment(
-        [normed, MemoryUse("activations of an expert", count: 2, floats: rows * unit.gate.outputs)]
-          + product(unit.gate, rows: rows)),
-      moment(
-        [normed, MemoryUse("activations of an expert", floats: rows * unit.gate.outputs)]
-          + gram(channels: unit.gate.outputs)),
-      moment(proof(unit.linears)),
+      moment([block] + scratch.read), moment([block, normed]), moment(proof(unit.linears)),
     ]
+    moments += statistics(of: unit, rows: rows).map { moment([normed] + $0) }
+    if (work.expertTokens ?? work.tokens) < work.tokens, let expert = layer.mlp.routed.first {
+      let gathered = min(rows, MLPSpec.gatheredRows)
+      let input = MemoryUse("tokens of an expert", floats: gathered * hidden)
+      moments += statistics(of: expert, rows: gathered).map { moment([normed, input] + $0) }
+    }
     return moments
+  }
+
+  /// What the down projection of a unit reads, and adding it to statistics.
+  private func statistics(of unit: GatedMLPSpec, rows: Int) -> [[MemoryUse]] {
+    func activations(_ count: Int) -> MemoryUse {
+      MemoryUse("activations of an expert", count: count, floats: rows * unit.gate.outputs)
+    }
+    return [
+      [activations(2)] + product(unit.gate, rows: rows),
+      [activations(1)] + gram(channels: unit.gate.outputs, rows: rows),
+    ]
   }
 
   private func advance(_ layer: LayerSpec, _ passes: Passes) -> [Moment] {

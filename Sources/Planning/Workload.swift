@@ -7,6 +7,7 @@ internal import Models
 package import Quantization
 internal import Safetensors
 package import Tensors
+internal import Transformer
 
 /// Everything that the plan of a run depends on but the budget.
 package struct Workload: Sendable {
@@ -16,6 +17,8 @@ package struct Workload: Sendable {
   package let blocks: [Int]
   package let longestSequence: Int
   package let loss: SmoothingLoss
+  /// Tokens that an expert sees beside those that the router sends to it; nil for all.
+  package let expertTokens: Int?
   /// Candidates of each scale search.
   package let gridPoints: Int
   package let threads: Int
@@ -27,13 +30,15 @@ package struct Workload: Sendable {
 
   package init(
     checkpoint: Checkpoint, output: OutputPlan, blocks: [TokenBlock], loss: SmoothingLoss,
-    gridPoints: Int, threads: Int, shardBytes: Int, engine: Engine = .f32, loadingBytes: Int
+    expertTokens: Int? = nil, gridPoints: Int, threads: Int, shardBytes: Int,
+    engine: Engine = .f32, loadingBytes: Int
   ) {
     self.checkpoint = checkpoint
     self.output = output
     self.blocks = blocks.map(\.count)
     longestSequence = blocks.flatMap { $0.sequences.map(\.count) }.max() ?? 0
     self.loss = loss
+    self.expertTokens = expertTokens
     self.gridPoints = gridPoints
     self.threads = threads
     self.shardBytes = shardBytes
@@ -54,12 +59,28 @@ package struct Workload: Sendable {
   }
 
   /// By layer.
-  var operations: [LayerOperations] {
+  var operations: [LayerOperations] { operations { seenShare($0) } }
+
+  /// The same where every expert sees all tokens.
+  var operationsOfAllTokens: [LayerOperations] { operations { _ in 1 } }
+
+  private func operations(seenShare: (LayerSpec) -> Double) -> [LayerOperations] {
     zip(checkpoint.spec.layers.indices, checkpoint.spec.layers).map { index, layer in
       LayerOperations(
         layer, output, gathersGrams: gathersGrams, context: Double(longestSequence) / 2,
-        isCalibrated: index < calibratedLayers, isLast: index + 1 >= calibratedLayers)
+        seenShare: seenShare(layer), isCalibrated: index < calibratedLayers,
+        isLast: index + 1 >= calibratedLayers)
     }
+  }
+
+  /// The part of all tokens that each routed expert of a layer sees, on average: how the router spreads them is not
+  /// known before.
+  private func seenShare(_ layer: LayerSpec) -> Double {
+    guard let expertTokens, let router = layer.mlp.router, tokens > 0 else { return 1 }
+    let own = tokens * router.expertsPerToken / layer.mlp.routed.count
+    let sample = TokenSample(
+      tokens: tokens, own: own, wanted: expertTokens, layer: layer.index, expert: 0)
+    return Double(own + sample.count) / Double(tokens)
   }
 
   /// Whether statistics come with Gram matrices.

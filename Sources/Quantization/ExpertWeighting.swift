@@ -16,13 +16,15 @@ package enum ExpertWeighting: String, Sendable, CaseIterable {
   /// - Parameters:
   ///   - routed: the block's tokens that were sent to the expert, and g.
   ///   - meanSquare: mean g² over all tokens of the run.
+  ///   - others: how many tokens each one stands for that was not sent to the expert, where it sees only some of them.
   package func weights(
-    tokens: Int, routed: [(token: Int, weight: Float)], meanSquare: Double
+    tokens: Int, routed: [(token: Int, weight: Float)], meanSquare: Double, others: Float = 1
   ) -> [Float]? {
-    if self == .all || !(meanSquare > 0) { return nil }
-    let floor = self == .blend ? Float(0.1 * meanSquare) : 0
-    var result = [Float](repeating: floor, count: tokens)
-    for (token, weight) in routed { result[token] += weight * weight }
+    let isEven = self == .all || !(meanSquare > 0)
+    if isEven && others == 1 { return nil }
+    let floor: Float = isEven ? 1 : self == .blend ? Float(0.1 * meanSquare) : 0
+    var result = [Float](repeating: floor * others, count: tokens)
+    for (token, weight) in routed { result[token] = isEven ? floor : floor + weight * weight }
     return result
   }
 }

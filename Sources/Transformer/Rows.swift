@@ -1,8 +1,8 @@
 // Rows of matrices added and gathered by all workers.
 
 internal import CKernels
-internal import LinearAlgebra
-internal import Tensors
+package import LinearAlgebra
+package import Tensors
 
 /// Rows of one task.
 private let taskRows = 16
@@ -30,7 +30,7 @@ extension Matrix {
   }
 
   /// The given rows, copied one after the other.
-  func gathered(_ rows: [Int], into name: String, workers: Workers) -> Matrix {
+  package func gathered(_ rows: [Int], into name: String, workers: Workers) -> Matrix {
     let result = workers.matrix(name, rows: rows.count, columns: columns)
     let parts = ranges(of: rows.count, by: taskRows)
     workers.forEach(parts.count) { index in

@@ -45,7 +45,7 @@ struct Plan: ParsableCommand {
       plan, loading: loading,
       folder: FileSystem.existing(options.scratch ?? output ?? temporaryFolder))
     Console.out(
-      json ? Self.json(plan.run, time).serialized(indent: 2) : Self.text(plan, time))
+      json ? Self.json(plan, time).serialized(indent: 2) : Self.text(plan, time))
     if output != nil { try OutputFolder.checkSpace(plan) }
   }
 
@@ -84,10 +84,18 @@ struct Plan: ParsableCommand {
       "time      \(durationText(time.total)), \(rounded(time.rate / 1e9)) GFLOP/s in the experts with "
         + run.engine.name,
     ]
+    if let others = plan.options.expertTokens {
+      lines.append(
+        "experts   see their own tokens and \(grouped(others)) others: "
+          + "\(rounded(run.operations / 1e12)) TFLOP instead of "
+          + "\(rounded(run.operationsOfAllTokens / 1e12)), \(durationText(time.total)) "
+          + "instead of \(durationText(time.total + time.secondsSaved))")
+    }
     return lines.joined(separator: "\n")
   }
 
-  private static func json(_ run: RunPlan, _ time: TimeEstimate) -> JSONValue {
+  private static func json(_ plan: QuantizePlan, _ time: TimeEstimate) -> JSONValue {
+    let run = plan.run
     func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
     let steps = run.steps.map { step -> JSONValue in
       .object(
@@ -120,7 +128,11 @@ struct Plan: ParsableCommand {
         ("holds_attention", .bool(run.holdsAttention)),
         ("blocks_per_pass", int(run.blocksPerPass)), ("weight_passes", int(run.weightPasses)),
         ("operations", jsonNumber(run.operations)), ("measured_rate", jsonNumber(time.rate)),
-        ("seconds", jsonNumber(time.total)), ("steps", .array(steps)),
+        ("seconds", jsonNumber(time.total)),
+        ("expert_tokens", plan.options.expertTokens.map(int) ?? .null),
+        ("operations_of_all_tokens", jsonNumber(run.operationsOfAllTokens)),
+        ("seconds_of_all_tokens", jsonNumber(time.total + time.secondsSaved)),
+        ("steps", .array(steps)),
       ]))
   }
 }

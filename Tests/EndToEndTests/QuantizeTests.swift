@@ -27,6 +27,23 @@ import TestSupport
     }
   }
 
+  @Test func thePlanShowsWhatFewerTokensForExpertsSave() throws {
+    let arguments =
+      ["plan", fixtureModel, "--memory", "256MiB"] + quickly + ["--expert-tokens", "100"]
+    let plan = try Program.run(arguments)
+    #expect(plan.end == .exit(0), "\(plan)")
+    #expect(plan.stdout.contains("experts   see their own tokens and 100 others: "))
+    #expect(plan.stdout.contains(" instead of "))
+    let json = try Program.run(arguments + ["--json"])
+    let object = try #require(try JSONValue.parse(Array(json.stdout.utf8)).object)
+    #expect(object["expert_tokens"]?.int == 100)
+    let all = try #require(object["operations_of_all_tokens"]?.double)
+    #expect(try #require(object["operations"]?.double) < all)
+    #expect(object["seconds_of_all_tokens"]?.double != nil)
+    let refused = try Program.run(arguments + ["--expert-tokens=-1"])
+    #expect(refused.end == .exit(64) && refused.stderr.contains("--expert-tokens is 0 or more"))
+  }
+
   @Test func everySmoothingAndEveryLinearIsOnRecord() throws {
     try withTemporaryFolder { folder in
       let output = "\(folder)/out"

@@ -121,6 +121,7 @@ private func command(_ output: String, _ more: [String] = []) -> [String] {
     (["--samples", "15"], ["calibration tokens"]),
     (["--scheme", "W8A16"], ["--scheme", "4 bits", "8 bits"]),
     (["--loss", "gram"], ["--loss", "diagonal", "gram"]),
+    (["--expert-tokens", "256"], ["--expert-tokens", "all", "256"]),
     (["--max-shard-size", "3MB"], ["--max-shard-size", "2000000", "3000000"]),
   ])
   func otherOptionsAreRefusedByName(more: [String], named: [String]) throws {

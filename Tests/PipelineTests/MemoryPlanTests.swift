@@ -40,6 +40,25 @@ import TestSupport
     }
   }
 
+  /// Where a block is small, the tokens that are gathered make the difference; how many there are is up to the router.
+  @Test(arguments: [1, 2, 24], [0, 200, 1000])
+  func gatheredTokensArePlanned(samples: Int, expertTokens: Int) throws {
+    try withTemporaryFolder { folder in
+      var options = fixture(folder + "/out", loss: .diagonal)
+      options.data.selection.samples = samples
+      options.expertTokens = expertTokens
+      options.memory = 1 << 40
+      options.memory = try QuantizePlan(options).run.smallestBudget
+      let summary = try summary(options)
+      for step in summary.steps where step.step != .load && step.step != .check {
+        let planned = summary.plan.step(step.step).bufferBytes
+        #expect(step.bufferBytes <= planned, "\(step.step)")
+        let least = samples > 2 ? 0.9 : 0.7
+        #expect(Double(step.bufferBytes) >= least * Double(planned), "\(step.step)")
+      }
+    }
+  }
+
   @Test func moreMemoryMeansFewerPassesAndLessReading() throws {
     var options = fixture("", loss: .gram)
     options.memory = 1 << 40

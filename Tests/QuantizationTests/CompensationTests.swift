@@ -321,4 +321,17 @@ import TestSupport
         == [0.25, 0.5, 0.25, 4.25])
     #expect(ExpertWeighting.routed.weights(tokens: 4, routed: [], meanSquare: 0) == nil)
   }
+
+  @Test func tokensOfASampleCountForThoseTheyStandFor() {
+    let routed = [(token: 1, weight: Float(0.5)), (token: 3, weight: 2)]
+    func weights(_ weighting: ExpertWeighting, meanSquare: Double = 2.5) -> [Float]? {
+      weighting.weights(tokens: 4, routed: routed, meanSquare: meanSquare, others: 8)
+    }
+    #expect(weights(.all) == [8, 1, 8, 1])
+    #expect(weights(.routed) == [0, 0.25, 0, 4])
+    #expect(weights(.blend) == [2, 0.5, 2, 4.25])
+    // An expert that nothing was routed to.
+    #expect(
+      ExpertWeighting.blend.weights(tokens: 2, routed: [], meanSquare: 0, others: 8) == [8, 8])
+  }
 }

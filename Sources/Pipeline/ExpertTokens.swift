@@ -1,0 +1,99 @@
+// Which tokens the experts of a layer see for their statistics, and how much each of them counts.
+
+internal import Calibration
+internal import LinearAlgebra
+internal import Quantization
+internal import Tensors
+internal import Transformer
+
+/// What a unit sees of a block of tokens.
+struct SeenTokens {
+  /// Rows of the block, ascending; nil for all of them.
+  let rows: [Int]?
+  /// How much each of the rows counts; nil where all count alike.
+  let weights: [Float]?
+
+  static let all = SeenTokens(rows: nil, weights: nil)
+}
+
+/// The tokens that each expert of a layer sees, block after block: all that the router sends to it, and a sample of the
+/// others, which stands for all of them.
+struct ExpertTokens {
+  private let weighting: ExpertWeighting
+  private let tokens: Int
+  private let shares: [ExpertShare]
+  private let samples: [TokenSample]
+  /// Of the blocks that came before, and those of them that were sent to each expert.
+  private var passed: (tokens: Int, routed: [Int])
+
+  /// - Parameters:
+  ///   - shares: what the router sends to each expert of the layer, over all blocks.
+  ///   - routed: tokens of each expert in the blocks that are done, of `passed` tokens.
+  init(
+    _ options: QuantizeOptions, layer: Int, tokens: Int, shares: [ExpertShare], passed: Int,
+    routed: [Int]
+  ) {
+    weighting = options.weighting
+    self.tokens = tokens
+    self.shares = shares
+    samples = shares.enumerated().map { expert, share in
+      TokenSample(
+        tokens: tokens, own: share.tokens, wanted: options.expertTokens, layer: layer,
+        expert: expert)
+    }
+    self.passed = (passed, routed)
+  }
+
+  /// What an expert sees of the next block.
+  ///
+  /// - Parameters:
+  ///   - routed: the block's tokens that were sent to the expert, and their weights.
+  ///   - count: the block's tokens.
+  func seen(
+    by expert: Int, of routed: [(token: Int, weight: Float)], count: Int
+  ) -> SeenTokens {
+    let sample = samples[expert]
+    let weights = weighting.weights(
+      tokens: count, routed: routed, meanSquare: shares[expert].squares / Double(tokens),
+      others: sample.weight)
+    if sample.isWhole { return SeenTokens(rows: nil, weights: weights) }
+    var isSeen = [Bool](repeating: false, count: count)
+    for (token, _) in routed { isSeen[token] = true }
+    let others = isSeen.indices.filter { !isSeen[$0] }
+    let first = passed.tokens - passed.routed[expert]
+    for number in sample.chosen(in: first..<first + others.count) {
+      isSeen[others[number - first]] = true
+    }
+    let rows = isSeen.indices.filter { isSeen[$0] }
+    return SeenTokens(rows: rows, weights: weights.map { all in rows.map { all[$0] } })
+  }
+
+  /// Goes on to the block after one of `count` tokens.
+  mutating func pass(_ routed: [[(token: Int, weight: Float)]], count: Int) {
+    passed.tokens += count
+    for expert in routed.indices { passed.routed[expert] += routed[expert].count }
+  }
+}
+
+extension ActivationStatistics {
+  /// Adds what the down projection of a unit reads for the tokens that the unit sees of a block.
+  ///
+  /// - Parameter x: the block's input to the unit, `[T, H]`.
+  func add(
+    _ seen: SeenTokens, of x: Matrix, through unit: GatedMLPSpec, weights: any LayerWeights,
+    workers: Workers
+  ) {
+    guard let rows = seen.rows else {
+      return add(
+        unit.hidden(x, weights: weights, workers: workers), weights: seen.weights,
+        workers: workers)
+    }
+    for part in ranges(of: rows.count, by: MLPSpec.gatheredRows) {
+      let gathered = x.gathered(
+        Array(rows[part]), into: "tokens of an expert", workers: workers)
+      add(
+        unit.hidden(gathered, weights: weights, workers: workers),
+        weights: seen.weights.map { Array($0[part]) }, workers: workers)
+    }
+  }
+}

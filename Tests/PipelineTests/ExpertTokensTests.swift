@@ -1,0 +1,133 @@
+// Experts that do not see every token: how many they see, and the same bytes however a run is cut.
+
+internal import Calibration
+import JSON
+import Pipeline
+import Planning
+import SystemIO
+import Testing
+import TestSupport
+
+@Suite struct ExpertTokensTests {
+  /// One layer with eight experts, two token blocks.
+  private func options(_ output: String, expertTokens: Int?) -> QuantizeOptions {
+    var options = QuantizeOptions(
+      model: fixturePath("glm4-moe-4m"), output: output, memory: 256 << 20, threads: 2)
+    options.data.path = fixturePath("calibration.jsonl")
+    options.data.selection.samples = 8
+    options.ignore = ["model.layers.0.*", "model.layers.2.*", "model.layers.3.*"]
+    options.expertTokens = expertTokens
+    return options
+  }
+
+  /// Tokens of an expert's statistics, and those that were routed to it, by the name of its up projection.
+  private func tokens(_ output: String) throws -> [String: (seen: Int, routed: Int)] {
+    let text = String(
+      decoding: try FileSystem.readFile("\(output)/.sluice/choices.jsonl"), as: UTF8.self)
+    var result: [String: (seen: Int, routed: Int)] = [:]
+    for line in text.split(separator: "\n") {
+      let object = try #require(try JSONValue.parse(Array(line.utf8)).object)
+      if let name = object["smoothing"]?.string, let routed = object["routed_tokens"]?.int {
+        result[name] = (try #require(object["tokens"]?.int), routed)
+      }
+    }
+    return result
+  }
+
+  @Test(arguments: [0, 100, 300])
+  func `an expert sees its own tokens and as many others as were asked for`(asked: Int) throws {
+    try withTemporaryFolder { folder in
+      let options = options(folder + "/out", expertTokens: asked)
+      try SmallRun.run(options)
+      let all = try QuantizePlan(options).run.tokens
+      let tokens = try tokens(options.output)
+      #expect(tokens.count == 8)
+      #expect(tokens.values.reduce(0) { $0 + $1.routed } == 2 * all)
+      for (name, tokens) in tokens {
+        #expect(tokens.seen == min(all, max(tokens.routed + asked, 128)), "\(name)")
+      }
+    }
+  }
+
+  @Test func `threads, memory and every interruption leave every byte as it is`() throws {
+    try withTemporaryFolder { folder in
+      var options = options(folder + "/whole", expertTokens: 150)
+      try SmallRun.run(options)
+      let expected = try SmallRun.contents(options.output)
+      let smallest = try QuantizePlan(options).run.smallestBudget
+      for (threads, memory) in [(1, smallest), (3, 4 << 30)] {
+        options.output = "\(folder)/\(threads)"
+        options.threads = threads
+        options.memory = memory
+        try SmallRun.run(options)
+        #expect(try SmallRun.contents(options.output) == expected)
+      }
+      options.output = folder + "/cut"
+      options.threads = 2
+      options.memory = try QuantizePlan(options).run.smallestBudget
+      var places: Set<String> = []
+      while true {
+        let interruption = Interruption()
+        do {
+          try QuantizeModel(QuantizePlan(options), interruption: interruption) { event in
+            if case .progress = event { interruption.request() }
+          }.run()
+          break
+        } catch is Interrupted {
+          let state = try RunState(readingFrom: options.output + "/.sluice/state.json")
+          try #require(places.insert(state.position.description).inserted)
+        }
+      }
+      // In the middle of an expert's tokens, too.
+      #expect(places.contains { $0.contains("experts") && $0.contains("token block 2") })
+      #expect(try SmallRun.contents(options.output) == expected)
+    }
+  }
+
+  @Test func `who asks for more tokens than there are gets the bytes of all`() throws {
+    try withTemporaryFolder { folder in
+      for (name, asked) in [("all", nil), ("more", 1_000_000), ("fewer", 1000)] {
+        try SmallRun.run(options("\(folder)/\(name)", expertTokens: asked))
+      }
+      let all = try SmallRun.contents(folder + "/all")
+      #expect(try SmallRun.contents(folder + "/more") == all)
+      #expect(try SmallRun.contents(folder + "/fewer") != all)
+    }
+  }
+
+  @Test func `going on with another number is refused by name`() throws {
+    try withTemporaryFolder { folder in
+      var options = options(folder + "/out", expertTokens: 150)
+      let interruption = Interruption()
+      #expect(throws: Interrupted.self) {
+        try QuantizeModel(QuantizePlan(options), interruption: interruption) { event in
+          if case .progress = event { interruption.request() }
+        }.run()
+      }
+      for (asked, text) in [(151, "151"), (nil, "all")] {
+        options.expertTokens = asked
+        let error = #expect(throws: RunStateError.self) { try SmallRun.run(options) }
+        let refusal = try #require(error)
+        #expect("\(refusal)".contains("--expert-tokens 150, this run has \(text)"))
+      }
+    }
+  }
+
+  @Test func `the plan counts what experts see`() throws {
+    func plan(_ asked: Int?) throws -> RunPlan {
+      try QuantizePlan(options("", expertTokens: asked)).run
+    }
+    let all = try plan(nil)
+    #expect(all.operations == all.operationsOfAllTokens)
+    let some = try plan(200)
+    #expect(some.operationsOfAllTokens == all.operations)
+    // Of the eight experts' products, the layer's two per token and 200 tokens more each.
+    let unit = all.layers[1].units[1].perToken * Double(all.tokens)
+    let seen = (2.0 / 8 * Double(all.tokens)).rounded(.down) + 200
+    let saved = 8 * unit * (1 - seen / Double(all.tokens))
+    #expect(abs(all.operations - some.operations - saved) < 1e-6 * saved)
+    #expect(some.step(.attend).operations == all.step(.attend).operations)
+    #expect(try plan(1_000_000).operations == all.operations)
+    #expect(some.smallestBudget == all.smallestBudget)
+  }
+}
