@@ -19,7 +19,8 @@ private func expectSameBits(_ counts: [Int], _ body: ([KernelMemory<Float>]) -> 
     let memory = counts.map { KernelMemory([Float](repeating: 0, count: $0), offset: 3) }
     let codes = body(memory)
     let floats = memory.map { $0.values.map(\.bitPattern) }
-    #expect(memory.allSatisfy(\.guardsStand), "\(name)")
+    let isGuarded = memory.allSatisfy { $0.guardsStand }
+    #expect(isGuarded, "\(name)")
     if let first {
       #expect(first.floats == floats && first.codes == codes, "\(name)")
     } else {

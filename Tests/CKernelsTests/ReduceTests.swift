@@ -19,8 +19,9 @@ import TestSupport
         let weights = rows % 2 == 0 ? nil : (0..<rows).map { Float($0 % 3) }
         func sum(_ term: (Double) -> Double) -> [Double] {
           (0..<columns).map { column in
-            (0..<rows).reduce(before[column]) {
-              $0 + Double(weights?[$1] ?? 1) * term(Double(x[$1 * stride + column]))
+            (0..<rows).reduce(before[column]) { sum, row in
+              let share = Double(weights?[row] ?? 1)
+              return sum + share * term(Double(x[row * stride + column]))
             }
           }
         }
