@@ -42,7 +42,7 @@ BODY void spread(const float *restrict d, const float *restrict factor, size_t f
 
 BODY void sluice_triangular_block_body(size_t rows, size_t count, const float *restrict factor, size_t stride,
                                        const float *restrict d, const float *restrict acc, float *restrict loss) {
-    float near[256 * STRIP];
+    float near[SLUICE_LARGEST_BLOCK * STRIP];
     for (size_t start = 0; start < rows; start += STRIP) {
         take_near(acc + start, rows, count, near);
         for (size_t j = 0; j < count; j++) {
@@ -65,7 +65,7 @@ BODY void sluice_compensate_block_body(size_t rows, size_t count, const float *r
                                        const float *restrict scales, const float *restrict zero_points,
                                        struct sluice_rounding rounding, const float *restrict acc, float *restrict d,
                                        int8_t *restrict codes, float *restrict loss) {
-    float near[256 * STRIP];
+    float near[SLUICE_LARGEST_BLOCK * STRIP];
     float low = -(float)(1 << (rounding.bits - 1)), high = -low - 1;
     for (size_t start = 0; start < rows; start += STRIP) {
         take_near(acc + start, rows, count, near);
