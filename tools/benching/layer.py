@@ -35,10 +35,13 @@ def limits(threads):
     return json.loads(output_of([ROOT / ".build/release/benching", "limits", threads]))
 
 
-def limit_by_step(planned, peak):
-    """Seconds that the arithmetic of each step takes at peak; the bytes of all of them, read and written, beside it."""
-    fast = peak[planned["engine"]]
-    result = {step["step"]: (step["operations"] - step["f32_operations"]) / fast + step["f32_operations"] / peak["f32"]
+def limit_by_step(planned, peak, kind=""):
+    """Seconds that the arithmetic of each step takes at peak; the bytes of all of them, read and written, beside it.
+
+    `kind` is "_processor" for seconds of a processor, of all threads together.
+    """
+    fast, exact = peak[planned["engine"] + kind], peak["f32" + kind]
+    result = {step["step"]: (step["operations"] - step["f32_operations"]) / fast + step["f32_operations"] / exact
               for step in planned["steps"]}
     # The output is written, and read once more for its checksums; scratch is written and read.
     moved = planned["source_read_bytes"] + 2 * planned["output_bytes"] + 2 * planned["scratch_bytes"]
@@ -66,6 +69,10 @@ def compare(model, data, threads, budget):
     yield f"layer, {threads} threads", run.seconds, "s"
     yield f"layer, {threads} threads, processor time", run.processor, "s"
     yield f"layer, {threads} threads, limit / time", 100 * limit / run.seconds, "%"
+    # What other work on the machine takes does not count here.
+    steps, _ = limit_by_step(planned, peak, "_processor")
+    share = 100 * (sum(steps.values()) + threads * moving) / run.processor
+    yield f"layer, {threads} threads, limit / processor time", share, "%"
 
 
 def scaling(tokens, experts, budgets, threads):

@@ -104,7 +104,7 @@ void sluice_dequantize_row(const int32_t *words, const float *scales, const int8
 
 // Tiles of a weight by columns: element [c][r] at c * rows + r. `rows` is a multiple of SLUICE_TILE_STRIP, padded with
 // zeros; scales and zero points are [group][rows]. `d` is the weight minus its rounded value.
-enum { SLUICE_TILE_STRIP = 64, SLUICE_LARGEST_BLOCK = 128 };
+enum { SLUICE_TILE_STRIP = 64, SLUICE_LARGEST_BLOCK = 256 };
 
 // result[c][r] = x[r][c], with strides.
 void sluice_transpose(const float *x, size_t rows, size_t cols, size_t stride, float *result, size_t result_stride);

@@ -2,7 +2,8 @@
 //
 //     benching THREADS            one JSON object a line: case, engine, threads, tokens, operations a second and the
 //                                 peak that was measured beside them, on the clock and of a processor second
-//     benching limits THREADS     what that many cores can do at most, together: operations and bytes a second
+//     benching limits THREADS     what that many cores can do at most, together: operations and bytes a second;
+//                                 and operations of a processor second
 
 import Glibc
 import LinearAlgebra
@@ -121,9 +122,13 @@ func bandwidth(threads: Int) -> Double {
 
 if CommandLine.arguments.dropFirst().first == "limits" {
   let threads = Int(CommandLine.arguments[2])!
-  let rates = Engine.allCases.map { engine in
-    let rate = peakOperations(engine) * Double(peakRounds * threads) / peak(engine, threads: threads).wall
-    return #""\#(engine.rawValue)": \#(rate)"#
+  let rates = Engine.allCases.flatMap { engine in
+    let operations = peakOperations(engine) * Double(peakRounds * threads)
+    let time = peak(engine, threads: threads)
+    return [
+      #""\#(engine.rawValue)": \#(operations / time.wall)"#,
+      #""\#(engine.rawValue)_processor": \#(operations / time.processor)"#,
+    ]
   }
   print("{\(rates.joined(separator: ", ")), \"bytes\": \(bandwidth(threads: threads))}")
   exit(0)
