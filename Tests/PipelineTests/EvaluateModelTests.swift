@@ -5,6 +5,7 @@ import CompressedTensors
 import Glibc
 import JSON
 import Pipeline
+import Quantization
 import Safetensors
 import SystemIO
 import Testing
@@ -179,6 +180,7 @@ import TestSupport
         options.data.path = fixturePath("calibration.jsonl")
         options.data.selection.samples = 48
         options.smooths = smooths
+        options.rounding = .nearest
         options.ignore = ["model.layers.0.*"]
         try SmallRun.run(options)
         let evaluation = try EvaluateModel(
