@@ -39,11 +39,13 @@ package struct TimeEstimate: Sendable, Equatable {
     func elements(_ linears: [LinearSpec]) -> Double {
       linears.reduce(0) { $0 + Double($1.inputs) * Double($1.outputs) }
     }
-    func packed(_ linears: [LinearSpec]) -> Double {
-      elements(linears.filter { plan.output.fates[$0.weight] == .packed })
-    }
     func writing(_ linears: [LinearSpec]) -> Double {
-      packed(linears) * (costs.packedElement + 0.53 * costs.writtenByte)
+      let packed = linears.filter { plan.output.fates[$0.weight] == .packed }
+      let compensation = packed.reduce(0) {
+        $0 + Rounding.compensationOperations(rows: $1.outputs, channels: $1.inputs)
+      }
+      return elements(packed) * (costs.packedElement + 0.53 * costs.writtenByte)
+        + compensation * costs.compensationOperation
     }
 
     seconds[.load] = loading
@@ -76,8 +78,8 @@ package struct TimeEstimate: Sendable, Equatable {
         advance += 2 * Double(together) * costs.fewTokens
       }
       experts += writing(units.flatMap(\.linears))
-      let searched = Set(smoothings.map(\.tap))
-      let calibrated = units.indices.filter { searched.contains(.hidden($0)) }
+      let taps = plan.output.taps[layer.index]
+      let calibrated = units.indices.filter { taps.contains(.hidden($0)) }
       func hidden(_ units: [GatedMLPSpec]) -> Double {
         tokens * units.reduce(0) { $0 + $1.hiddenOperations }
       }
@@ -131,6 +133,8 @@ private struct Costs {
   /// A weight under all points of the scale search.
   let searchedElement: Double
   let packedElement: Double
+  /// A floating-point operation of error-compensated rounding.
+  let compensationOperation: Double
   /// A block of hidden states to scratch and back.
   let block: Double
   let readByte: Double
@@ -215,11 +219,28 @@ private struct Costs {
         search.fixCandidates()
         search.addErrors(of: held.weight(unit.down), dtype: dtype, workers: workers)
       } / elements
-    packedElement =
+    func seconds(rounding: Rounding) throws -> Double {
       try Self.seconds {
         try unsafe PackedLinear(unit.down, scheme: scheme, scaleType: dtype)
-          .round(held.weight(unit.down), workers: workers) { _, _, _ in }
-      } / elements
+          .round(held.weight(unit.down), by: rounding, workers: workers) { _, _, _ in }
+      }
+    }
+    let method = plan.output.method
+    let simple: Rounding = method.needsStatistics ? .clip(statistics.meanSquare) : .nearest
+    packedElement = try seconds(rounding: simple) / elements
+    if method == .compensated,
+      let factors = try? statistics.factors(
+        smoothedBy: nil, groupSize: scheme.groupSize, dampening: plan.options.dampening,
+        workers: workers)
+    {
+      let more =
+        try seconds(rounding: .compensated(factors)) - elements * packedElement
+      compensationOperation =
+        max(0, more)
+        / Rounding.compensationOperations(rows: unit.down.outputs, channels: unit.down.inputs)
+    } else {
+      compensationOperation = 0
+    }
     weights.release(layer.linears)
 
     let path = "\(folder)/sluice-measurement-\(getpid())"
