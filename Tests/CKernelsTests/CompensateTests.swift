@@ -137,7 +137,8 @@ private func expectSameBits(
       return (0..<50).reduce(i == j ? 1 : 0) { $0 + x[i * 50 + $1] * x[j * 50 + $1] }
     }
     let w = generator.floats(count * width)
-    let scales = (0..<width).map { _ in Float(bitPattern: (0.15 as Float).bitPattern & 0xffff_0000) }
+    let scales = (0..<width).map { _ in Float(bitPattern: (0.15 as Float).bitPattern & 0xffff_0000)
+    }
     let zeros = [Float](repeating: symmetric ? 0 : 1, count: width)
     func loss(_ d: (Int, Int) -> Float, _ row: Int) -> Double {
       var sum = 0.0
@@ -208,7 +209,8 @@ private func expectSameBits(
       for i in 0..<n {
         for j in 0..<n {
           let sum = (0..<n).reduce(0.0) {
-            $1 < i ? $0 : $0 + Double(factor.element(i * n + $1)) * Double(inverse.element($1 * n + j))
+            $1 < i
+              ? $0 : $0 + Double(factor.element(i * n + $1)) * Double(inverse.element($1 * n + j))
           }
           #expect(abs(sum - (i == j ? 1 : 0)) < 1e-4, "\(name)")
         }
