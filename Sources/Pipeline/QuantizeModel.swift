@@ -206,8 +206,9 @@ package final class QuantizeModel {
 
   // MARK: Commits
 
-  /// Seconds of work that a kill may cost.
+  /// Seconds of work that a kill may cost; more where a commit has to write statistics, which are large.
   private static let secondsBetweenCommits = 30.0
+  private static let secondsBetweenStatistics = 60.0
 
   /// Output durable, then scratch (each file when it was written), then the state: never the other way round.
   private func commit(
@@ -270,7 +271,9 @@ package final class QuantizeModel {
     statistics: [ActivationStatistics] = [], keepsStatistics: Bool = false, isDue: Bool = false
   ) throws {
     let stops = interruption.isRequested
-    if !stops, !isDue, lastCommit.seconds < Self.secondsBetweenCommits { return }
+    let interval =
+      statistics.isEmpty ? Self.secondsBetweenCommits : Self.secondsBetweenStatistics
+    if !stops, !isDue, lastCommit.seconds < interval { return }
     for writer in writers { try writer.file.synchronize() }
     try synchronizeFolder(scratch)
     let saved =
