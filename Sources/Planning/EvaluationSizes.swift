@@ -16,10 +16,6 @@ struct EvaluationSizes {
   /// What is kept of a tensor of an opened checkpoint, and what its header took while it was read. Measured on two
   /// checkpoints of 72,000 tensors together: 1.1 KiB.
   private static let tensorBytes = 1280
-  /// A thread's stack and small buffers.
-  private static let threadBytes = 1 << 20
-  /// OpenBLAS's packing buffers for each calling thread, where matrices are large enough to fill them.
-  private static let packingBytes = 3 << 20
   /// Ids in blocks and the sequences they were cut from; what is kept of each position, and sorted once more.
   private static let tokenBytes = 16 + 112
   /// What is known of a position while the vocabulary goes by.
@@ -59,7 +55,7 @@ struct EvaluationSizes {
     let largest = passes.map(\.largestWeight).max() ?? 0
     return MemoryUse(
       "threads and BLAS",
-      work.threads * (Self.threadBytes + min(Self.packingBytes, largest * 4)))
+      work.threads * (RunSizes.threadBytes + min(RunSizes.packingBytes, largest * 4)))
   }
 
   private var load: EvaluationStepPlan {
@@ -129,8 +125,6 @@ private struct ForwardSizes {
   /// What a layer maps at a time, at most.
   private let mapped: [MemoryUse]
 
-  /// Pages that the kernel maps around those that are asked for.
-  private static let neighbourBytes = 16 << 20
   /// A head is let go of after every tile of the vocabulary.
   private static let headNeighbourBytes = 4 << 20
 
@@ -148,7 +142,7 @@ private struct ForwardSizes {
     }
     largestWeight = layers.flatMap(\.linears).map { $0.inputs * $0.outputs }.max() ?? 0
     let around = MemoryUse(
-      "pages around them", min(Self.neighbourBytes, checkpoint.model.totalBytes / 8))
+      "pages around them", min(RunSizes.neighbourBytes, checkpoint.model.totalBytes / 8))
     let pages = MappedSizes(checkpoint, threads: work.threads)
     let weights = spec.layers.map { layer -> Int in
       let router = (layer.mlp.router.map { [$0.linear] } ?? [])

@@ -32,11 +32,11 @@ struct RunSizes {
   /// Memory that reading a tokenizer takes, over the size of its file: 5.8 for one of GLM-4's size.
   static let tokenizerFactor = 6
   /// A thread's stack and small buffers.
-  private static let threadBytes = 1 << 20
+  static let threadBytes = 1 << 20
   /// OpenBLAS's packing buffers for each calling thread, where matrices are large enough to fill them.
-  private static let packingBytes = 3 << 20
+  static let packingBytes = 3 << 20
   /// Pages that the kernel maps around those that are asked for.
-  private static let neighbourBytes = 16 << 20
+  static let neighbourBytes = 16 << 20
   /// Arithmetic after which a commit is due: about a minute on a small machine.
   private static let operationsPerCommit = 1e13
   /// What is left of a bf16 state in scratch: a byte plane that does not compress, and one of sign and exponent that
