@@ -48,8 +48,11 @@ def limit_by_step(planned, peak, kind=""):
     return result, moved / peak["bytes"]
 
 
-def compare(model, data, threads, budget):
-    """The layer of `model` beside its limits, which are measured before and after: the better count."""
+def compare(model, data, threads, budget, alone):
+    """The layer of `model` beside its limits, which are measured before and after: the better count.
+
+    `alone`: also on one thread.
+    """
     flags = ["--memory", budget, "--threads", str(threads)]
     before = limits(threads)
     planned = plan(model, data, *flags)
@@ -73,6 +76,11 @@ def compare(model, data, threads, budget):
     steps, _ = limit_by_step(planned, peak, "_processor")
     share = 100 * (sum(steps.values()) + threads * moving) / run.processor
     yield f"layer, {threads} threads, limit / processor time", share, "%"
+    yield f"layer, {threads} threads, planned / taken", planned["seconds"] / run.seconds, "x"
+    if alone:
+        one = quantize(model, data, "--memory", budget, "--threads", "1")
+        yield "layer, 1 thread", one.seconds, "s"
+        yield f"layer, 1 thread / {threads} threads", one.seconds / run.seconds, "x"
 
 
 def scaling(tokens, experts, budgets, threads):
