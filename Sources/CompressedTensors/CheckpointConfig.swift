@@ -2,6 +2,7 @@
 
 package import JSON
 package import Models
+internal import Safetensors
 internal import SystemIO
 
 package struct CheckpointConfig: Sendable {
@@ -29,7 +30,9 @@ package struct CheckpointConfig: Sendable {
     }
     self.folder = folder
     self.config = config
-    spec = try Architectures.describe(config: config, file: file, ignoring: ["quantization_config"])
+    spec = try Architectures.describe(
+      config: config, file: file, ignoring: ["quantization_config"]
+    ) { (try? ShardedModel(folder: folder))?.tensors.map(\.name) ?? [] }
   }
 
   /// Whether the checkpoint calls itself quantized.

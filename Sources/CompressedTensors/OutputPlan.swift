@@ -96,7 +96,7 @@ package struct OutputPlan: Sendable {
         if let module = claim.linear?.name { ignore.append(module) }
       }
     }
-    ignore += spec.layers.compactMap(\.mlp.router?.linear.name)
+    ignore += spec.layers.flatMap(\.mlp.deciding).map(\.name)
     for tensor in checkpoint.model.tensors where spec.passesThrough(tensor.name) {
       fates[tensor.name] = .copied
       tensors.append(TensorSpec(name: tensor.name, dtype: tensor.dtype, shape: tensor.shape))

@@ -97,7 +97,7 @@ package struct QuantizePlan: Sendable {
 
   /// The engine that was asked for, or the best one.
   private static func engine(_ asked: Engine?, for checkpoint: Checkpoint) throws -> Engine {
-    let tensor = checkpoint.weights.tensor(checkpoint.spec.layers[0].attention.query.weight)
+    let tensor = checkpoint.weights.tensor(checkpoint.spec.layers[0].attention.linears[0].weight)
     guard let asked else { return tensor.dtype == .bf16 ? .best : .f32 }
     if !asked.isAvailable { throw QuantizeError.missingInstructions(engine: asked) }
     if asked == .bf16 && tensor.dtype != .bf16 {

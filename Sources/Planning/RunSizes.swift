@@ -51,11 +51,10 @@ struct RunSizes {
     hidden = spec.hiddenSize
     rows = work.blocks.max() ?? 0
     weightWidth =
-      work.checkpoint.weights.tensor(spec.layers[0].attention.query.weight).dtype.byteWidth
+      work.checkpoint.weights.tensor(spec.layers[0].attention.linears[0].weight).dtype.byteWidth
     var seen: Set<String> = []
     layers = spec.layers.filter { layer in
-      seen.insert("\(layer.mlp.units.map(\.gate.outputs)) \(layer.attention.query.outputs)")
-        .inserted
+      seen.insert(layer.shape).inserted
     }
   }
 
@@ -418,34 +417,25 @@ struct RunSizes {
 
   private func attend(_ layer: LayerSpec, _ passes: Passes) -> [Moment] {
     let attention = layer.attention
-    let (queries, keys) = (attention.query.outputs, attention.key.outputs)
-    let grams = grams(hidden) + grams(hidden) + grams(queries)
+    let grams = grams(hidden) + attention.taps.flatMap { grams(layer.readers(at: $0)[0].inputs) }
     let weights = mapped(
       attention.linears, held: passes.holdsAttention, rows: productRows)
     func moment(_ buffers: [MemoryUse]) -> Moment {
       Moment(buffers: grams + buffers, mapped: weights)
     }
-    let q = MemoryUse("queries", floats: rows * queries)
-    let kv = MemoryUse("keys and values", count: 2, floats: rows * keys)
     let searched = searches(
       attention.linears + (layer.mlp.units.last?.linears ?? []), held: attention.linears,
       isHeld: passes.holdsAttention)
     var moments = searched.map { Moment(buffers: grams + $0.buffers, mapped: $0.mapped) }
     guard work.calibratedLayers > 0 else { return moments }
-    moments += (compensation(attention.query) + compensation(attention.output)).map(moment)
+    moments += attention.parts.flatMap { compensation($0.readers[0]) }.map(moment)
+    moments += attention.moments.map { each in
+      let held = each.buffers.map { MemoryUse($0.name, floats: rows * $0.width) }
+      return moment([block] + held + uses(of: each.work))
+    }
     moments += [
       moment([block] + scratch.read),
-      moment([block, normed, q] + product(attention.query, rows: rows)),
-      moment([block, normed, q, kv] + product(attention.value, rows: rows)),
       moment([block, normed] + gram(channels: hidden, rows: rows)),
-      moment([
-        block, q, kv,
-        MemoryUse(
-          "attention scores", count: work.threads,
-          floats: min(AttentionSpec.queryRows, work.longestSequence) * work.longestSequence),
-      ]),
-      moment([block, q, block] + product(attention.output, rows: rows)),
-      moment([block, q] + gram(channels: queries, rows: rows)),
       moment(proof(attention.linears)),
       moment([block] + scratch.write),
       moment([block, normed]),
@@ -463,6 +453,21 @@ struct RunSizes {
             + scratch(columns: columns, width: 4).write))
     }
     return moments
+  }
+
+  /// What a moment of attention takes beside its buffers.
+  private func uses(of work: AttentionMoment.Work) -> [MemoryUse] {
+    switch work {
+    case .product(let linear): product(linear, rows: rows)
+    case .tap(let channels): gram(channels: channels, rows: rows)
+    case .scores:
+      [
+        MemoryUse(
+          "attention scores", count: self.work.threads,
+          floats: min(CausalAttention.queryRows, self.work.longestSequence)
+            * self.work.longestSequence)
+      ]
+    }
   }
 
   private func experts(_ layer: LayerSpec, _ passes: Passes) -> [Moment] {
@@ -518,7 +523,7 @@ struct RunSizes {
     let linears = layer.mlp.units.flatMap(\.linears)
     let proof = layer.mlp.units.last.map {
       Moment(
-        buffers: [block] + self.proof(linears + (layer.mlp.router.map { [$0.linear] } ?? []))
+        buffers: [block] + self.proof(linears + layer.mlp.deciding)
           + scratch.read,
         mapped: mapped($0.linears, held: false, rows: productRows))
     }
@@ -553,6 +558,15 @@ struct RunSizes {
             MemoryUse("outputs of an expert", floats: rows * hidden),
           ] + product(unit.down, rows: rows), mapped: weights),
       ]
+        + (unit.outputGate.map { gate in
+          [
+            Moment(
+              buffers: flight + [
+                MemoryUse("outputs of an expert", floats: rows * hidden),
+                MemoryUse("gates of outputs", floats: rows), tiles(gate),
+              ], mapped: weights)
+          ]
+        } ?? [])
     }
     var moments =
       proofs + [

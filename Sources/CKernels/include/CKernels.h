@@ -41,6 +41,8 @@ void sluice_sigmoid(float *x, size_t count);
 void sluice_softmax(float *x, float scale, size_t count);
 // Rotates pairs (x[i], x[i + half]) by the angle whose cosine and sine are given, i < half.
 void sluice_rotate_half(float *x, const float *cosine, const float *sine, size_t half);
+// The same for neighbours: x[2i] with x[2i + 1].
+void sluice_rotate_pairs(float *x, const float *cosine, const float *sine, size_t half);
 // result[i] += factor * x[i].
 void sluice_add_scaled(const float *x, float factor, float *result, size_t count);
 // result[i] = x[i] * factor[i]. `result` may be `x`.
