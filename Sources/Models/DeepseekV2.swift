@@ -3,6 +3,7 @@
 // Source: transformers 5.17 modeling_deepseek_v2.py and configuration_deepseek_v2.py; config.json of
 // deepseek-ai/DeepSeek-V2.
 
+internal import JSON
 internal import Transformer
 
 func deepseekV2(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {

@@ -3,6 +3,7 @@
 // Source: transformers 5.17 modeling_deepseek_v3.py and configuration_deepseek_v3.py; config.json of
 // deepseek-ai/DeepSeek-V3, moonshotai/Kimi-K2-Instruct and moonshotai/Moonlight-16B-A3B.
 
+internal import JSON
 internal import Transformer
 
 func deepseekV3(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {

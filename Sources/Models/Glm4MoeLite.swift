@@ -3,6 +3,7 @@
 // Source: transformers 5.17 modeling_glm4_moe_lite.py and configuration_glm4_moe_lite.py; config.json of
 // zai-org/GLM-4.7-Flash.
 
+internal import JSON
 internal import Transformer
 
 func glm4MoeLite(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {

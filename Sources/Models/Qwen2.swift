@@ -2,6 +2,7 @@
 //
 // Source: transformers 5.17 modeling_qwen2.py and configuration_qwen2.py.
 
+internal import JSON
 internal import Transformer
 
 func qwen2(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {

@@ -71,6 +71,10 @@ struct RotaryReader {
       guard let positions else { throw rope.missing("original_max_position_embeddings") }
       return positions
     }
+    func factor(over original: Int) throws(ConfigError) -> Double {
+      if let factor = try rope.positiveIfPresent("factor") { return factor }
+      return Double(try known(positions)) / Double(original)
+    }
     switch kind {
     case .default: return (.none, 1)
     case .linear: return (.linear(factor: try rope.positive("factor")), 1)
@@ -82,8 +86,7 @@ struct RotaryReader {
     case .yarn:
       let inner = try rope.intIfPresent("original_max_position_embeddings")
       let original = try known(trained ?? inner ?? positions)
-      let factor =
-        try rope.positiveIfPresent("factor") ?? Double(try known(positions)) / Double(original)
+      let factor = try factor(over: original)
       // 0 means that there is none.
       let weight = try rope.nonNegativeIfPresent("mscale") ?? 0
       let allWeight = try rope.nonNegativeIfPresent("mscale_all_dim") ?? 0
@@ -119,8 +122,7 @@ struct RotaryReader {
       guard let long = try rope.positives("long_factor") else { throw rope.missing("long_factor") }
       let inner = try rope.intIfPresent("original_max_position_embeddings")
       let original = try known(trained ?? inner ?? positions)
-      let factor =
-        try rope.positiveIfPresent("factor") ?? Double(try known(positions)) / Double(original)
+      let factor = try factor(over: original)
       let own = factor <= 1 ? 1 : (1 + log(factor) / log(Double(original))).squareRoot()
       return (
         .longrope(

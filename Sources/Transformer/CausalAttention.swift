@@ -1,8 +1,8 @@
 // Causal softmax attention of one head, in blocks of queries: no [T, T] matrix, and later keys are never multiplied.
 
 internal import CKernels
-package import LinearAlgebra
-package import Tensors
+internal import LinearAlgebra
+internal import Tensors
 
 package enum CausalAttention {
   /// Queries of one task: rows of the score matrix that are held at a time.

@@ -3,8 +3,8 @@
 // Source: Ainslie et al., arXiv:2305.13245; transformers `Glm4MoeAttention`, `Qwen3Attention`, `MistralAttention`.
 
 internal import CKernels
-package import LinearAlgebra
-package import Tensors
+internal import LinearAlgebra
+internal import Tensors
 
 package struct GroupedQuerySpec: Sendable, Equatable {
   package let query: LinearSpec

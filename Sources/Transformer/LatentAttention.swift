@@ -4,8 +4,8 @@
 // Source: DeepSeek-V2, arXiv:2405.04434, section 2.1; transformers `DeepseekV3Attention`.
 
 internal import CKernels
-package import LinearAlgebra
-package import Tensors
+internal import LinearAlgebra
+internal import Tensors
 
 package struct LatentSpec: Sendable, Equatable {
   /// Queries by way of a latent `[T, rank]`, or at once.
@@ -53,6 +53,14 @@ package struct LatentSpec: Sendable, Equatable {
     switch query {
     case .latent(_, let norm, _): [norm, keyValueNorm]
     case .direct: [keyValueNorm]
+    }
+  }
+
+  /// What makes queries.
+  var queryUp: LinearSpec {
+    switch query {
+    case .latent(_, _, let up): up
+    case .direct(let linear): linear
     }
   }
 

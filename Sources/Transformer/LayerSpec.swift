@@ -103,6 +103,14 @@ package enum AttentionSpec: Sendable, Equatable {
     }
   }
 
+  /// Linears whose outputs inference engines split over devices, by heads.
+  package var splitByHeads: [LinearSpec] {
+    switch self {
+    case .groupedQuery(let spec): [spec.query, spec.key, spec.value]
+    case .latent(let spec): [spec.queryUp, spec.keyValueUp]
+    }
+  }
+
   /// What is in memory, one moment after the other.
   package var moments: [AttentionMoment] {
     switch self {

@@ -70,15 +70,15 @@ struct Inspect: ParsableCommand {
       throw ValidationError(
         "\(path) is no .safetensors file; a data set is shown with --model MODEL")
     }
-    let path = try modelFolder(path)
+    let folder = try modelFolder(path)
     let stored: [StoredTensor]
     var facts: [(name: String, value: JSONValue)] = []
-    if FileSystem.isFolder(path) {
-      let checkpoint = try Checkpoint(folder: path)
+    if FileSystem.isFolder(folder) {
+      let checkpoint = try Checkpoint(folder: folder)
       stored = checkpoint.model.tensors
       facts = Self.facts(checkpoint)
     } else {
-      stored = try SafetensorsFile(path: path).tensors
+      stored = try SafetensorsFile(path: folder).tensors
     }
     let bytes = stored.reduce(0) { $0 + $1.byteCount }
     facts += [
