@@ -80,16 +80,20 @@ package enum Architectures {
     return spec
   }
 
-  /// The architecture whose tensors under this config.json are, kind by kind, those of the checkpoint.
+  /// The architecture whose tensors under this config.json are, kind by kind, those of the checkpoint; one that knows
+  /// every key of it before one that does not.
   private static func nearest(to tensors: [String], config: JSONObject, file: String) -> String? {
-    let found = kinds(tensors)
-    if found.isEmpty { return nil }
-    return all.first { architecture in
+    if tensors.isEmpty { return nil }
+    var named: [String] = []
+    for architecture in all {
       var reader = ConfigReader(file: file, object: config, architecture: architecture.name)
-      guard let spec = try? architecture.describe(&reader) else { return false }
+      guard let spec = try? architecture.describe(&reader) else { continue }
       let own = tensors.filter { !spec.passesThrough($0) && !isScale($0) }
-      return kinds(spec.claims.map(\.name)) == kinds(own)
-    }?.name
+      guard kinds(spec.claims.map(\.name)) == kinds(own) else { continue }
+      if (try? reader.finish()) != nil { return architecture.name }
+      named.append(architecture.name)
+    }
+    return named.first
   }
 
   /// Of a weight in low precision.

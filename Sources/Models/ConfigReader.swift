@@ -122,9 +122,11 @@ package struct ConfigReader {
     }
   }
 
-  /// A whole number of at least one, or nil where the key is absent or null.
-  package mutating func intIfPresent(_ name: String) throws(ConfigError) -> Int? {
-    try value([name]) == nil ? nil : int(name)
+  /// A whole number of at least `minimum`, or nil where the key is absent or null.
+  package mutating func intIfPresent(
+    _ name: String, atLeast minimum: Int = 1
+  ) throws(ConfigError) -> Int? {
+    try value([name]) == nil ? nil : int(name, atLeast: minimum)
   }
 
   /// A list of numbers above zero, or nil where the key is absent or null.

@@ -93,15 +93,16 @@ struct GroupedQueryReader {
   private let rotary: RotarySpec
 
   /// - Parameters:
+  ///   - keyValueHeads: where nothing is said.
   ///   - headDimension: where nothing is said; hidden size over heads where that is nil.
   ///   - rotary: of the whole head, or the share that the file names.
   ///   - share: of a head that is rotated where nothing is said.
   init(
-    _ config: inout ConfigReader, _ decoder: DecoderReader, headDimension fallback: Int? = nil,
-    _ rotary: RotaryReader, share: Double = 1
+    _ config: inout ConfigReader, _ decoder: DecoderReader, keyValueHeads assumed: Int? = nil,
+    headDimension fallback: Int? = nil, _ rotary: RotaryReader, share: Double = 1
   ) throws(ConfigError) {
     self.decoder = decoder
-    keyValueHeads = try config.intIfPresent("num_key_value_heads") ?? decoder.heads
+    keyValueHeads = try config.int("num_key_value_heads", default: assumed)
     if decoder.heads % keyValueHeads != 0 {
       throw config.unsupported(
         "num_key_value_heads", expected: "a divisor of \(decoder.heads) attention heads",

@@ -12,7 +12,7 @@ func deepseekV2(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let isGrouped: Bool = try config.choice(
     "topk_method", of: ["greedy": false, "group_limited_greedy": true], default: "greedy")
   let experts = try SharedExpertsReader(
-    &config,
+    &config, layers: decoder.layerCount,
     SharedExpertsReader.Choice(
       scoring: .softmax, groupScore: .best, hasCorrection: false, normalizes: false),
     firstSparse: 0, isGrouped: isGrouped)

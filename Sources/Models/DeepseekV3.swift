@@ -10,7 +10,7 @@ func deepseekV3(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let decoder = try DecoderReader(&config)
   let attention = try LatentReader(&config, decoder, interleaves: true)
   let experts = try SharedExpertsReader(
-    &config,
+    &config, layers: decoder.layerCount,
     SharedExpertsReader.Choice(
       scoring: .sigmoid, groupScore: .sumOfTwoBest, hasCorrection: true,
       normalizes: try config.bool("norm_topk_prob", default: true)))

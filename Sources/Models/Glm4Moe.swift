@@ -12,7 +12,7 @@ func glm4Moe(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   attention.bias = try config.bool("attention_bias", default: false)
   attention.normsHeads = try config.bool("use_qk_norm", default: false)
   let experts = try SharedExpertsReader(
-    &config,
+    &config, layers: decoder.layerCount,
     SharedExpertsReader.Choice(
       scoring: .sigmoid, groupScore: .sumOfTwoBest, hasCorrection: true,
       normalizes: try config.bool("norm_topk_prob", default: true)))

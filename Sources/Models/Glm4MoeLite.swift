@@ -9,19 +9,12 @@ internal import Transformer
 func glm4MoeLite(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let decoder = try DecoderReader(&config)
   let attention = try LatentReader(&config, decoder, interleaves: true)
-  let isSparse = try config.choices(
-    "mlp_layer_types", count: decoder.layerCount, of: ["dense": false, "sparse": true])
   let experts = try SharedExpertsReader(
-    &config,
+    &config, layers: decoder.layerCount,
     SharedExpertsReader.Choice(
       scoring: .sigmoid, groupScore: .sumOfTwoBest, hasCorrection: true,
       normalizes: try config.bool("norm_topk_prob", default: true)),
-    firstSparse: isSparse.map { $0.firstIndex(of: true) ?? $0.count } ?? 1)
-  if let isSparse, isSparse != (0..<decoder.layerCount).map({ $0 >= experts.firstSparse }) {
-    throw config.unsupported(
-      "mlp_layer_types", expected: "dense layers before `first_k_dense_replace` and nowhere else",
-      found: "another order")
-  }
+    firstSparse: 1, isListed: true)
   try config.require("scoring_func", toBe: "sigmoid")
   try config.require("topk_method", toBe: "noaux_tc")
   let predictionLayers = try config.predictionLayers()

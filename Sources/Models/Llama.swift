@@ -6,9 +6,9 @@ internal import Transformer
 
 func llama(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let decoder = try DecoderReader(&config)
-  // Llama 2 was published without a theta.
+  // The first ones were published without a theta, and without groups.
   var attention = try GroupedQueryReader(
-    &config, decoder, RotaryReader(&config, theta: 10_000))
+    &config, decoder, keyValueHeads: decoder.heads, RotaryReader(&config, theta: 10_000))
   attention.bias = try config.bool("attention_bias", default: false)
   attention.outputBias = attention.bias
   let size = try config.int("intermediate_size")

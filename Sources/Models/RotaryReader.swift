@@ -28,6 +28,10 @@ struct RotaryReader {
     var scaling = RotaryScaling.none
     var sharpness = 1.0
     if var rope = try config.object("rope_scaling", "rope_parameters") {
+      let kind = try rope.choice(
+        "rope_type", "type",
+        of: Dictionary(uniqueKeysWithValues: Kind.allCases.map { ($0.rawValue, $0) }),
+        default: Kind.default.rawValue)
       let nestedTheta = try rope.positiveIfPresent("rope_theta")
       if let theta, let nestedTheta, theta != nestedTheta {
         throw config.unsupported(
@@ -43,10 +47,6 @@ struct RotaryReader {
         }
         share = nestedShare ?? share
       }
-      let kind = try rope.choice(
-        "rope_type", "type",
-        of: Dictionary(uniqueKeysWithValues: Kind.allCases.map { ($0.rawValue, $0) }),
-        default: Kind.default.rawValue)
       (scaling, sharpness) = try Self.scaling(kind, &rope, positions: positions, trained: trained)
       try rope.finish()
     }

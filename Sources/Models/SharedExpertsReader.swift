@@ -3,8 +3,7 @@
 internal import Transformer
 
 struct SharedExpertsReader {
-  /// Layers before it are dense.
-  let firstSparse: Int
+  private let isSparse: [Bool]
   private let denseSize: Int
   private let expertSize: Int
   private let experts: Int
@@ -24,14 +23,15 @@ struct SharedExpertsReader {
   }
 
   /// - Parameters:
-  ///   - firstSparse: where nothing is said.
+  ///   - firstSparse: layers before it are dense, where nothing is said.
   ///   - isGrouped: whether groups are looked at.
+  ///   - isListed: whether the architecture knows `mlp_layer_types`.
   init(
-    _ config: inout ConfigReader, _ choice: Choice, firstSparse fallback: Int? = nil,
-    isGrouped: Bool = true
+    _ config: inout ConfigReader, layers: Int, _ choice: Choice, firstSparse fallback: Int? = nil,
+    isGrouped: Bool = true, isListed: Bool = false
   ) throws(ConfigError) {
     self.choice = choice
-    firstSparse = try config.int("first_k_dense_replace", atLeast: 0, default: fallback)
+    isSparse = try Self.sparseLayers(&config, count: layers, fallback, isListed: isListed)
     denseSize = try config.int("intermediate_size")
     expertSize = try config.int("moe_intermediate_size")
     experts = try config.int("n_routed_experts", "num_local_experts", "num_experts")
@@ -47,8 +47,28 @@ struct SharedExpertsReader {
       atLeastInGroup: choice.groupScore == .best ? 1 : 2)
   }
 
+  /// By `mlp_layer_types` where it is there, else from `first_k_dense_replace` on; where both are, they must agree.
+  private static func sparseLayers(
+    _ config: inout ConfigReader, count: Int, _ fallback: Int?, isListed: Bool
+  ) throws(ConfigError) -> [Bool] {
+    let listed =
+      isListed
+      ? try config.choices(
+        "mlp_layer_types", count: count, of: ["dense": false, "sparse": true]) : nil
+    let first = try config.intIfPresent("first_k_dense_replace", atLeast: 0)
+    if let listed, first == nil { return listed }
+    guard let first = first ?? fallback else { throw config.missing("first_k_dense_replace") }
+    let counted = (0..<count).map { $0 >= first }
+    if let listed, listed != counted {
+      throw config.unsupported(
+        "mlp_layer_types", expected: "\(first) dense layers as `first_k_dense_replace` says",
+        found: "another order")
+    }
+    return counted
+  }
+
   func mlp(_ names: LayerNames, hidden: Int) -> MLPSpec {
-    if names.index < firstSparse { return MLPSpec(dense: names.mlp("mlp", denseSize)) }
+    if !isSparse[names.index] { return MLPSpec(dense: names.mlp("mlp", denseSize)) }
     return MLPSpec(
       router: RouterSpec(
         linear: names.linear("mlp.gate", hidden, experts), scoring: choice.scoring,

@@ -103,6 +103,7 @@ private let cases = try! FileSystem.list(fixturePath("forward")).sorted()
   private func windows(_ edits: [(String, JSONValue)]) throws -> [Int?] {
     var config = JSONObject([
       ("architectures", ["Qwen2ForCausalLM"]), ("hidden_size", 8), ("num_attention_heads", 2),
+      ("num_key_value_heads", 2),
       ("rms_norm_eps", 1), ("vocab_size", 8), ("num_hidden_layers", 3), ("rope_theta", 10_000),
       ("intermediate_size", 8), ("hidden_act", "silu"), ("max_position_embeddings", 64),
     ])
