@@ -381,38 +381,48 @@ struct RunSizes {
     ]
   }
 
-  /// The corners of an activation's factors, which stay with it.
-  private func corners(_ channels: Int) -> [MemoryUse] {
-    isCompensated
-      ? ActivationStatistics.gramRanges(channels).map {
-        MemoryUse("corners of a factor", floats: $0.count * work.output.scheme.groupSize)
-      } : []
+  /// The factors of an activation, beside its Gram matrices.
+  private func factors(_ channels: Int) -> [MemoryUse] {
+    if !isCompensated { return [] }
+    return ActivationStatistics.gramRanges(channels).flatMap { range in
+      GramFactor.byteCounts(
+        channels: range.count, groupSize: work.output.scheme.groupSize, work.engine
+      ).map { MemoryUse("factors of Gram matrices", MemoryBudget.footprint($0)) }
+    }
   }
 
-  /// Writing Gram matrices to scratch and reading them, factoring them, and rounding what reads their activation.
-  ///
-  /// - Parameter made: whether the factors' corners are counted already.
-  private func compensation(_ linear: LinearSpec, made: Bool = false) -> [[MemoryUse]] {
+  /// What stays of an activation's Gram matrices once they are factored.
+  private func factored(_ channels: Int) -> [MemoryUse] {
+    factors(channels) + (GramFactor.keepsGram(work.engine) ? grams(channels) : [])
+  }
+
+  /// Writing Gram matrices to scratch and reading them, and factoring them, while they are there.
+  private func factoring(channels: Int) -> [[MemoryUse]] {
     if !isGram { return [] }
-    let channels = linear.inputs
     let widest = ActivationStatistics.gramRanges(channels).map(\.count).max() ?? 0
     let stored = scratch(
       elements: min(widest, ActivationStatistics.storedRows) * widest, width: DType.f32.byteWidth)
     if !isCompensated { return [stored.read, stored.write] }
     let factor = UpperFactor.workFloats(widest)
-    let kept = made ? [] : corners(channels)
-    let rows = CompensationRows(linear, threads: work.threads, work.engine)
     return [
       stored.read, stored.write,
-      kept + [
+      factors(channels) + [
         MemoryUse("panel of a factor", floats: factor.panel),
         MemoryUse("tiles of a factor", count: work.threads, floats: factor.tile),
       ],
-      kept + [MemoryUse("weight tiles", count: rows.threads, floats: rows.rows * channels)]
-        + Rounding.compensationBuffers(rows: rows.rows, channels: channels, work.engine).map {
-          MemoryUse("rows being rounded", rows.threads * MemoryBudget.footprint($0))
-        },
+      factors(channels),
     ]
+  }
+
+  /// Rounding what reads an activation, beside its factors.
+  private func compensation(_ linear: LinearSpec) -> [MemoryUse] {
+    if !isCompensated { return [] }
+    let channels = linear.inputs
+    let rows = CompensationRows(linear, threads: work.threads, work.engine)
+    return [MemoryUse("weight tiles", count: rows.threads, floats: rows.rows * channels)]
+      + Rounding.compensationBuffers(rows: rows.rows, channels: channels, work.engine).map {
+        MemoryUse("rows being rounded", rows.threads * MemoryBudget.footprint($0))
+      }
   }
 
   private func attend(_ layer: LayerSpec, _ passes: Passes) -> [Moment] {
@@ -428,7 +438,17 @@ struct RunSizes {
       isHeld: passes.holdsAttention)
     var moments = searched.map { Moment(buffers: grams + $0.buffers, mapped: $0.mapped) }
     guard work.calibratedLayers > 0 else { return moments }
-    moments += attention.parts.flatMap { compensation($0.readers[0]) }.map(moment)
+    // Activations are factored and their readers rounded one after the other.
+    for (index, part) in attention.parts.enumerated() {
+      let channels = part.readers[0].inputs
+      moments += factoring(channels: channels).map(moment)
+      let later = attention.parts[(index + 1)...].flatMap { self.grams($0.readers[0].inputs) }
+      moments += part.readers.map { linear in
+        Moment(
+          buffers: self.grams(hidden) + later + factored(channels) + compensation(linear),
+          mapped: weights)
+      }
+    }
     moments += attention.moments.map { each in
       let held = each.buffers.map { MemoryUse($0.name, floats: rows * $0.width) }
       return moment([block] + held + uses(of: each.work))
@@ -474,8 +494,8 @@ struct RunSizes {
     let units = layer.mlp.units.sorted { $0.gate.outputs > $1.gate.outputs }
     guard let unit = units.first else { return [] }
     let group = units.prefix(passes.unitsPerGroup)
-    // The input's factor is kept over all groups.
-    let input = isCompensated ? self.grams(hidden) + corners(hidden) : []
+    // The input's factor is made before everything else, and kept over all groups.
+    let input = isCompensated ? factored(hidden) : []
     let grams = input + group.flatMap { self.grams($0.down.inputs) }
     let held = group.flatMap { [$0.gate, $0.up] } + [unit.down]
     let weights = mapped(
@@ -490,10 +510,16 @@ struct RunSizes {
       Moment(buffers: grams + $0.buffers, mapped: $0.mapped + [sums])
     }
     guard work.calibratedLayers > 0 else { return moments }
+    moments += factoring(channels: hidden).map {
+      Moment(buffers: self.grams(hidden) + $0, mapped: weights)
+    }
+    moments += factoring(channels: unit.down.inputs).map(moment)
     // The factor of what the down projection reads is made before gate and up are rounded.
-    let made = corners(unit.down.inputs)
-    moments += compensation(unit.gate, made: true).map { moment($0 + made) }
-    moments += compensation(unit.down).map(moment)
+    let others = input + group.dropFirst().flatMap { self.grams($0.down.inputs) }
+    moments += [unit.gate, unit.down].map {
+      Moment(
+        buffers: others + factored(unit.down.inputs) + compensation($0), mapped: weights + [sums])
+    }
     moments += [
       moment([block] + scratch.read), moment([block, normed]), moment(proof(unit.linears)),
     ]
