@@ -74,6 +74,12 @@ package struct Checkpoint: Sendable {
   /// FP8 weights and of their activations.
   package func isScale(_ tensor: String) -> Bool { fp8?.module(scaledBy: tensor) != nil }
 
+  /// Scales of static activations, of which an output with quantized weights alone has none.
+  package var activationScales: Int {
+    guard let fp8 else { return 0 }
+    return model.tensors.count { fp8.isActivationScale($0.name) }
+  }
+
   private func checkTensors() throws(CheckpointError) {
     let expected = spec.expectations(quantization)
     let missing = expected.filter { model[$0.name] == nil }.map(\.name)

@@ -241,6 +241,12 @@ package struct CheckpointWeights: LayerWeights {
     for tensor in linears.flatMap(storedTensors) { tensor.release() }
   }
 
+  /// The same for a stored weight and the scales beside it.
+  package func release(weight tensor: StoredTensor) {
+    tensor.release()
+    if let fp8, let module = tensor.fp8Module { model[fp8.scales(of: module)]?.release() }
+  }
+
   /// The same for Linears that will not be needed again.
   package func discard(_ linears: [LinearSpec]) {
     for tensor in linears.flatMap(storedTensors) { tensor.discard() }

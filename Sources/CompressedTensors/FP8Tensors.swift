@@ -26,10 +26,7 @@ extension Checkpoint {
   /// Every FP8 weight has its scales, every scale its FP8 weight, and nothing is FP8 that cannot be.
   func checkFP8Tensors() throws {
     guard let fp8 else { return }
-    // Globs have no meaning there.
-    let ignored = try fp8.ignore.map {
-      try IgnorePattern($0, origin: "\(folder)/config.json: `quantization_config.ignore`")
-    }
+    let ignored = try IgnoredModules(fp8.ignore, file: folder + "/config.json")
     for tensor in model.tensors {
       if tensor.dtype == .f8E4M3 {
         try check(tensor, fp8, ignored)
@@ -40,7 +37,7 @@ extension Checkpoint {
   }
 
   private func check(
-    _ tensor: StoredTensor, _ fp8: FP8Format, _ ignored: [IgnorePattern]
+    _ tensor: StoredTensor, _ fp8: FP8Format, _ ignored: IgnoredModules
   ) throws(CheckpointError) {
     func wrong(_ tensor: StoredTensor, expected: String) -> CheckpointError {
       .wrongFP8(
@@ -48,10 +45,9 @@ extension Checkpoint {
     }
     guard let module = tensor.fp8Module, tensor.shape.count == 2, tensor.name != spec.embedding
     else { throw wrong(tensor, expected: "BF16, F16 or F32, as it is no weight of a Linear") }
-    if let pattern = ignored.first(where: { $0.matches(module) }) {
+    if let pattern = ignored.pattern(matching: module) {
       throw wrong(
-        tensor,
-        expected: "BF16, F16 or F32, as `quantization_config.ignore` has '\(pattern.text)'")
+        tensor, expected: "BF16, F16 or F32, as `quantization_config.ignore` has '\(pattern)'")
     }
     let shapes = fp8.scaleShapes(of: tensor.shape)
     let expected = "BF16, F16 or F32 " + shapes.map { "\($0)" }.joined(separator: " or ")
@@ -73,6 +69,30 @@ extension Checkpoint {
       file: tensor.file.path, tensor: tensor.name,
       expected: "`\(module).weight` in F8_E4M3 that it scales",
       found: weight?.text ?? "no such tensor")
+  }
+}
+
+/// The `ignore` list of compressed-tensors: names, of which there may be thousands, and expressions.
+private struct IgnoredModules {
+  private let names: Set<String>
+  private let expressions: [IgnorePattern]
+
+  init(_ patterns: [String], file: String) throws(IgnorePatternError) {
+    var (names, expressions): (Set<String>, [IgnorePattern]) = ([], [])
+    for pattern in patterns {
+      if pattern.hasPrefix("re:") {
+        expressions.append(
+          try IgnorePattern(pattern, origin: file + ": `quantization_config.ignore`"))
+      } else {
+        names.insert(pattern)
+      }
+    }
+    self.names = names
+    self.expressions = expressions
+  }
+
+  func pattern(matching module: String) -> String? {
+    names.contains(module) ? module : expressions.first { $0.matches(module) }?.text
   }
 }
 

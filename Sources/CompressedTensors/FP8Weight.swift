@@ -19,7 +19,9 @@ package struct FP8Weight: WeightRows {
   private let isHeld: Bool
 
   /// - Parameter scales: of one of `format.scaleShapes`.
-  init(_ weight: StoredTensor, scales: StoredTensor, format: FP8Format, isHeld: Bool) {
+  package init(
+    _ weight: StoredTensor, scales: StoredTensor, format: FP8Format, isHeld: Bool = false
+  ) {
     precondition(
       weight.dtype == .f8E4M3 && weight.shape.count == 2, "\(weight.name) is no FP8 weight")
     precondition(

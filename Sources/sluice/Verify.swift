@@ -55,8 +55,10 @@ struct Verify: ParsableCommand {
       lines.append("\(checked) tensors held against the checksums of the run")
     }
     if let identical = report.identicalTensors, let rescaled = report.rescaledTensors {
+      let decoded = report.decodedTensors ?? 0
       lines.append(
-        "\(identical) tensors identical to the source, \(rescaled) explained by smoothing scales")
+        "\(identical) tensors identical to the source, \(rescaled) explained by smoothing scales"
+          + (decoded > 0 ? ", \(decoded) its FP8 as bf16" : ""))
     }
     if let worst = report.errors.first {
       let mean = report.errors.reduce(0) { $0 + $1.relative } / Double(report.errors.count)
@@ -94,7 +96,8 @@ struct Verify: ParsableCommand {
         ("tensors", count(report.tensors)), ("quantized_linears", count(report.quantizedLinears)),
         ("checked_tensors", count(report.checkedTensors)),
         ("identical_tensors", count(report.identicalTensors)),
-        ("rescaled_tensors", count(report.rescaledTensors)), ("findings", list(report.findings)),
+        ("rescaled_tensors", count(report.rescaledTensors)),
+        ("decoded_tensors", count(report.decodedTensors)), ("findings", list(report.findings)),
         ("notes", list(report.notes)), ("relative_errors", errors(\.relative)),
         ("worst_group_errors", errors(\.worstGroup)),
       ]))
