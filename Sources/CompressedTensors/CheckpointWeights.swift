@@ -198,16 +198,13 @@ package struct CheckpointWeights: LayerWeights {
       tensor, scales: self.tensor(fp8.scales(of: module)), format: fp8, isHeld: isHeld)
   }
 
-  /// Where the reason lies that a number of a stored weight is NaN or infinite: there, or in the scale it is
-  /// multiplied by.
-  package func origin(
-    ofNonFinite tensor: StoredTensor, row: Int, column: Int
-  ) -> (tensor: StoredTensor, row: Int, column: Int) {
-    guard let fp8, let module = tensor.fp8Module else { return (tensor, row, column) }
-    let scales = self.tensor(fp8.scales(of: module))
-    let place = fp8.place(row: row, column: column, of: tensor.shape)
-    let scale = vector(scales.name)[place.row * (scales.shape.last ?? 1) + place.column]
-    return scale.isFinite ? (tensor, row, column) : (scales, place.row, place.column)
+  /// The scale of one number of a stored weight, where it is FP8: in which tensor, and where.
+  func scale(
+    of tensor: StoredTensor, row: Int, column: Int
+  ) -> (tensor: StoredTensor, row: Int, column: Int)? {
+    guard let fp8, let module = tensor.fp8Module else { return nil }
+    let block = fp8.block(of: tensor.shape)
+    return (self.tensor(fp8.scales(of: module)), row / block.rows, column / block.columns)
   }
 
   /// Bytes of a Linear's weight, scales included.

@@ -2,6 +2,7 @@
 
 internal import Models
 internal import Safetensors
+internal import SystemIO
 internal import Tensors
 
 extension StoredTensor {

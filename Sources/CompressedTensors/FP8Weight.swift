@@ -1,7 +1,7 @@
 // An FP8 weight and its scales, decoded from the mapping a tile at a time.
 
 internal import CKernels
-package import LinearAlgebra
+internal import LinearAlgebra
 package import Safetensors
 internal import Tensors
 
@@ -94,13 +94,5 @@ package struct FP8Weight: WeightRows {
       unsafe scales.dtype.decode(
         base + strip * count * scales.dtype.byteWidth, count: count, into: result)
     }
-  }
-}
-
-extension FP8Format {
-  /// The scale of one number of a weight: its place among the scales.
-  func place(row: Int, column: Int, of shape: [Int]) -> (row: Int, column: Int) {
-    let block = block(of: shape)
-    return (row / block.rows, column / block.columns)
   }
 }

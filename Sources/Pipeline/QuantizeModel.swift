@@ -39,6 +39,14 @@ package enum QuantizeError: Error, CustomStringConvertible, Equatable {
   }
 }
 
+extension QuantizeError {
+  init(_ number: NonFiniteNumber) {
+    self = .nonFiniteWeight(
+      file: number.tensor.file.path, tensor: number.tensor.name, row: number.row,
+      column: number.column)
+  }
+}
+
 /// A run in progress: its inputs, its open files, and the steps in files of their own.
 package final class QuantizeModel {
   let plan: QuantizePlan

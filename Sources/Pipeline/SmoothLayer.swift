@@ -74,37 +74,16 @@ extension QuantizeModel {
 
   /// What made an activation NaN or infinite, where it was a weight of this layer or one before.
   private func nonFiniteWeight(through layer: LayerSpec) -> QuantizeError? {
-    for claim in layers.prefix(through: layer.index).flatMap(\.claims) {
-      let tensor = weights.tensor(claim.name)
-      defer { tensor.release() }
-      let columns = claim.shape.last ?? 1
-      func found(_ row: Int, _ column: Int) -> QuantizeError {
-        nonFinite(NonFiniteWeight(row: row, column: column), tensor)
-      }
-      if claim.shape.count == 2 {
-        let weight = weights.rows(of: tensor)
-        for rows in ranges(of: weight.rows, by: 64) {
-          if let bad = weight.matrix(rows).firstNonFinite {
-            return found(rows.lowerBound + bad / columns, bad % columns)
-          }
-        }
-      } else if let bad = weights.vector(claim.name).firstIndex(where: { !$0.isFinite }) {
-        return found(bad / columns, bad % columns)
-      }
-    }
-    return nil
+    weights.firstNonFinite(in: layers.prefix(through: layer.index).flatMap(\.claims))
+      .map { QuantizeError($0) }
   }
 
   func nonFinite(_ error: NonFiniteWeight, _ linear: LinearSpec) -> QuantizeError {
     nonFinite(error, weights.tensor(linear.weight))
   }
 
-  /// - Parameter tensor: whose numbers, scaled where they are FP8, are not all finite.
-  func nonFinite(_ error: NonFiniteWeight, _ tensor: StoredTensor) -> QuantizeError {
-    let origin = weights.origin(ofNonFinite: tensor, row: error.row, column: error.column)
-    return .nonFiniteWeight(
-      file: origin.tensor.file.path, tensor: origin.tensor.name, row: origin.row,
-      column: origin.column)
+  private func nonFinite(_ error: NonFiniteWeight, _ tensor: StoredTensor) -> QuantizeError {
+    QuantizeError(weights.origin(ofNonFinite: tensor, row: error.row, column: error.column))
   }
 
   /// Writes a tensor as its fate says: packed, or with the scales folded in. Those that no smoothing touches are there.

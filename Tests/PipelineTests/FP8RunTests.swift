@@ -172,6 +172,30 @@ import Transformer
     }
   }
 
+  @Test(arguments: [".weight", ".weight_scale"])
+  func `an evaluation names what is no number`(part: String) throws {
+    try withTemporaryFolder { folder in
+      var source = try FP8Source("awq/dense-first", .channel)
+      let name = "model.layers.1.self_attn.o_proj" + part
+      let isScale = part == ".weight_scale"
+      source[name]?.bytes.replaceSubrange(
+        0..<(isScale ? 4 : 1), with: isScale ? [0, 0, 0x80, 0x7f] : [0x7f])
+      try source.write(to: folder + "/model")
+      #expect(
+        throws: QuantizeError.nonFiniteWeight(
+          file: folder + "/model/model.safetensors", tensor: name, row: 0, column: 0)
+      ) {
+        try EvaluateModel(
+          EvaluateOptions(
+            model: folder + "/model", reference: nil,
+            data: CalibrationSource(
+              path: SmallRun.calibration, selection: RowSelection(samples: 1, sequenceLength: 8)),
+            memory: 256 << 20, threads: 2, scratch: folder + "/scratch")
+        ).run()
+      }
+    }
+  }
+
   // MARK: What is planned
 
   @Test(arguments: [0, 70], FP8Source.Scaling.allCases)
