@@ -95,7 +95,7 @@ package struct Checkpoint: Sendable {
     }
     for want in expected {
       guard let tensor = model[want.name] else { continue }
-      if !want.fits(tensor, fp8: fp8 != nil) {
+      if !want.fits(tensor), fp8 == nil || !want.fitsAsFP8(tensor) {
         throw .wrongShape(
           file: tensor.file.path, tensor: tensor.name, expected: want.text, found: tensor.text)
       }

@@ -15,10 +15,13 @@ package struct TensorExpectation: Sendable {
   /// The quantized Linear that it is a part of.
   package let linear: String?
 
-  /// - Parameter fp8: whether it may be FP8 instead of one of the types that any weight may have.
-  package func fits(_ tensor: StoredTensor, fp8: Bool = false) -> Bool {
-    let isWeight = tensor.dtype.isWeight || fp8 && tensor.dtype == .f8E4M3
-    return (dtype.map { $0 == tensor.dtype } ?? isWeight) && tensor.shape == shape
+  package func fits(_ tensor: StoredTensor) -> Bool {
+    (dtype.map { $0 == tensor.dtype } ?? tensor.dtype.isWeight) && tensor.shape == shape
+  }
+
+  /// Whether it is FP8 where any type that weights have would do.
+  func fitsAsFP8(_ tensor: StoredTensor) -> Bool {
+    dtype == nil && tensor.dtype == .f8E4M3 && tensor.shape == shape
   }
 
   /// Type and shape for messages.

@@ -3,6 +3,7 @@
 internal import CompressedTensors
 internal import LinearAlgebra
 internal import Models
+internal import Planning
 internal import Quantization
 internal import Safetensors
 internal import SystemIO

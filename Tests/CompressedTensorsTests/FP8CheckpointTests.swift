@@ -10,6 +10,7 @@ import SystemIO
 import Tensors
 import Testing
 import TestSupport
+import Transformer
 
 @Suite struct FP8CheckpointTests {
   private let fixture = "awq/dense-first"
@@ -60,11 +61,9 @@ import TestSupport
     let part = name.hasPrefix("blocks") ? "weight_scale_inv" : "weight_scale"
     let scales = try #require(file["\(name).\(part)"])
     let expected = try file.floats(name + ".expected")
-    let rows = try FP8Weight(
-      weight, scales: scales,
-      format: #require(
-        FP8Format(
-          JSONValue.parse(FileSystem.readFile(fixturePath("fp8/\(name).json"))), file: name)))
+    let block = try JSONValue.parse(FileSystem.readFile(fixturePath("fp8/\(name).json")))
+    let format = try #require(try FP8Format(block, file: name))
+    let rows = FP8Weight(weight, scales: scales, format: format)
     #expect(rows.matrix(0..<rows.rows).values == expected)
     // Any rows of it, and any columns.
     for range in [0..<1, 5..<rows.rows, 30..<35, rows.rows - 1..<rows.rows] {
@@ -240,7 +239,8 @@ import TestSupport
   func whatIsNoLinearIsNotFP8(name: String) throws {
     let error = try error { source in
       source[name]?.dtype = .f8E4M3
-      source[name]?.bytes.removeLast((source[name]?.bytes.count ?? 0) / 4 * 3)
+      let count = source[name]?.bytes.count ?? 0
+      source[name]?.bytes.removeLast(count / 4 * 3)
     }
     guard case .wrongFP8(_, name, let expected, _) = error else {
       Issue.record("\(String(describing: error))")

@@ -2,6 +2,7 @@
 
 import Calibration
 import CompressedTensors
+import JSON
 import LinearAlgebra
 import Models
 import Pipeline
@@ -125,13 +126,15 @@ import Transformer
       try FP8Source("forward/published-mtp-bf16", scaling, isExact: false, scaleType: .bf16)
         .write(to: model)
       var options = options(model, folder + "/out")
-      options.ignore = ["model.layers.0.mlp.*", "model.layers.1.self_attn.q_proj"]
+      options.ignore = ["model.layers.0.mlp.*", "*.1.mlp.shared_experts.[gu]*_proj"]
       try SmallRun.run(options)
       let report = try VerifyModel(output: options.output, source: model, threads: 2).run()
       #expect(report.findings == [])
       let decoded = try QuantizePlan(options).output.fates.values.count { $0 == .decoded }
       #expect(decoded > 5)
       #expect(report.decodedTensors == decoded)
+      // Norms, the router, and the gate and up projections that are left out.
+      #expect(report.rescaledTensors ?? 0 > 5)
       #expect(report.errors.allSatisfy { $0.relative > 0 && $0.relative < 0.4 })
       #expect(report.errors.count == report.quantizedLinears)
 
@@ -198,8 +201,14 @@ import Transformer
 
   // MARK: What is planned
 
-  @Test(arguments: [0, 70], FP8Source.Scaling.allCases)
-  func `buffers are what was planned`(mebibytes: Int, scaling: FP8Source.Scaling) throws {
+  /// The run itself stops where a buffer goes beyond the plan; here it must also come near, but for layers of which
+  /// nothing is rounded.
+  @Test(
+    arguments: [(0, false), (0, true), (70, false), (70, true)],
+    [FP8Source.Scaling.blocks, .channel])
+  func `buffers are what was planned`(
+    of work: (mebibytes: Int, ignores: Bool), scaling: FP8Source.Scaling
+  ) throws {
     try withTemporaryFolder { folder in
       let model = folder + "/model"
       try FP8Source("glm4-moe-4m", scaling).write(to: model)
@@ -207,16 +216,18 @@ import Transformer
         model: model, output: folder + "/out", memory: 1 << 40, threads: 2)
       options.data.path = fixturePath("calibration.jsonl")
       options.data.selection.samples = 24
-      options.ignore = ["model.layers.0.*"]
+      if work.ignores { options.ignore = ["model.layers.0.*"] }
       let smallest = try QuantizePlan(options).run.smallestBudget
-      options.memory = max(smallest, mebibytes << 20)
+      options.memory = max(smallest, work.mebibytes << 20)
       var result: RunSummary?
       try SmallRun.run(options) { if case .finished(let summary) = $0 { result = summary } }
       let summary = try #require(result)
       for step in summary.steps where step.step != .load && step.step != .check {
         let planned = summary.plan.step(step.step).bufferBytes
         #expect(step.bufferBytes <= planned, "\(step.step)")
-        #expect(Double(step.bufferBytes) >= 0.9 * Double(planned), "\(step.step)")
+        if !work.ignores || step.step == .copy {
+          #expect(Double(step.bufferBytes) >= 0.9 * Double(planned), "\(step.step)")
+        }
       }
       #expect(summary.outputBytes == (try ShardedModel(folder: options.output).totalBytes))
       // As many passes over half of the bytes.
