@@ -60,6 +60,27 @@ import Transformer
     }
   }
 
+  /// Some quantizers spare neither; here they stay unquantized, as always.
+  @Test func `a router and a head may be FP8`() throws {
+    try withTemporaryFolder { folder in
+      let source = try FP8Source(
+        "awq/dense-first", .blocks,
+        choosing: { $0 == "lm_head.weight" || $0.hasSuffix("mlp.gate.weight") })
+      try source.write(to: folder + "/fp8")
+      try source.writeTwin(to: folder + "/bf16", as: .bf16)
+      for name in ["fp8", "bf16"] {
+        try SmallRun.run(options("\(folder)/\(name)", "\(folder)/\(name)-out"))
+      }
+      #expect(
+        try SmallRun.contents(folder + "/fp8-out") == SmallRun.contents(folder + "/bf16-out"))
+      let report = try VerifyModel(
+        output: folder + "/fp8-out", source: folder + "/fp8", threads: 2
+      ).run()
+      #expect(report.findings == [])
+      #expect(report.decodedTensors == 1)
+    }
+  }
+
   @Test func `threads, memory and interruptions leave every byte as it is`() throws {
     try withTemporaryFolder { folder in
       let model = folder + "/model"

@@ -56,10 +56,10 @@ package struct FP8Source {
 
   /// - Parameters:
   ///   - isExact: whether scales are powers of two, so that every number is one of bfloat16.
-  ///   - keeping: weights of Linears that stay as they are.
+  ///   - choosing: which weights become FP8; without, those of all projections.
   package init(
     _ fixture: String, _ scaling: Scaling, isExact: Bool = true, scaleType: DType = .f32,
-    hasInputScales: Bool = false, keeping: (String) -> Bool = { _ in false }
+    hasInputScales: Bool = false, choosing: (String) -> Bool = { $0.hasSuffix("_proj.weight") }
   ) throws {
     let folder = fixturePath(fixture)
     let parsed = try JSONValue.parse(FileSystem.readFile(folder + "/config.json"))
@@ -70,7 +70,7 @@ package struct FP8Source {
     for stored in try ShardedModel(folder: folder).tensors {
       let plain = LooseTensor(
         name: stored.name, dtype: stored.dtype, shape: stored.shape, bytes: stored.bytes)
-      guard stored.name.hasSuffix("_proj.weight"), !keeping(stored.name) else {
+      guard choosing(stored.name) else {
         tensors.append(plain)
         numbers.append((plain, nil))
         continue
