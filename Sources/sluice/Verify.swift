@@ -12,8 +12,8 @@ struct Verify: ParsableCommand {
       Every tensor is there with the right type and shape and nothing else is, scales are finite \
       and positive, config.json and index agree with the tensors, Linears that vLLM loads as one \
       share a scheme, and every byte is as it was written, by the checksums that a run leaves in \
-      .sluice. With --source: what is not quantized is identical to the byte or explained by the \
-      recorded smoothing scales, and each Linear's error is measured. Exit code 1 on any finding. \
+      .sluice. With --source: what is not quantized is identical to the byte, or the source's FP8 \
+      as bfloat16, or explained by the recorded smoothing scales, and each Linear's error is measured. Exit code 1 on any finding. \
       Notes say where tensor parallelism of 2, 4 or 8 would cut a group.
 
       EXAMPLES
