@@ -297,7 +297,7 @@ private struct MappedSizes {
   func bytes(_ linears: [LinearSpec]) -> Int {
     var (kept, streamed) = (0, 0)
     for linear in linears {
-      for part in [".weight", ".weight_packed", ".weight_scale", ".weight_zero_point"] {
+      for part in CheckpointWeights.parts {
         guard let tensor = checkpoint.model[linear.name + part] else { continue }
         let rows = Gemm.tileRows(linear.outputs, columns: linear.inputs)
         let tile = rows * (tensor.byteCount / max(1, tensor.shape[0]))

@@ -13,11 +13,10 @@ internal import Transformer
 struct RunSizes {
   private let work: Workload
   private let hidden: Int
-  /// Layers with different shapes, one of each.
+  /// Layers with different shapes, or weights of different widths: one of each.
   private let layers: [LayerSpec]
   /// Tokens of the largest block.
   private let rows: Int
-  private let weightWidth: Int
 
   /// What the process holds before any work: code, Swift's runtime, OpenBLAS's tables. Measured, as all constants here;
   /// `tools/bench --memory` shows what became of them.
@@ -50,11 +49,10 @@ struct RunSizes {
     let spec = work.checkpoint.spec
     hidden = spec.hiddenSize
     rows = work.blocks.max() ?? 0
-    weightWidth =
-      work.checkpoint.weights.tensor(spec.layers[0].attention.linears[0].weight).dtype.byteWidth
     var seen: Set<String> = []
     layers = spec.layers.filter { layer in
-      seen.insert(layer.shape).inserted
+      let widths = layer.linears.map(work.checkpoint.weights.byteWidth)
+      return seen.insert("\(layer.shape) \(widths)").inserted
     }
   }
 
@@ -151,7 +149,7 @@ struct RunSizes {
     let blocks = work.blocks.count
     let spec = work.checkpoint.spec
     func bytes(_ linears: [LinearSpec]) -> Int {
-      linears.reduce(0) { $0 + $1.inputs * $1.outputs * weightWidth }
+      linears.reduce(0) { $0 + work.checkpoint.weights.byteCount($1) }
     }
     var total = work.checkpoint.model.totalBytes
     for layer in spec.layers.prefix(work.calibratedLayers) {
@@ -227,7 +225,8 @@ struct RunSizes {
     let window = min(Windows.bytes, copied.map(\.byteCount).max() ?? 0)
     add(
       .copy,
-      [Moment(buffers: [], mapped: [MemoryUse("a window of the source", window)])] + embedding)
+      [Moment(buffers: [], mapped: [MemoryUse("a window of the source", window)])] + decoding
+        + embedding)
     add(.attend, layers.flatMap { attend($0, passes) })
     add(.experts, layers.flatMap { experts($0, passes) })
     add(.advance, layers.flatMap { advance($0, passes) })
@@ -312,19 +311,22 @@ struct RunSizes {
   /// What is mapped of Linears that are worked through one after the other in tiles of `rows` rows.
   private func mapped(_ linears: [LinearSpec], held: Bool, rows: (LinearSpec) -> Int) -> [MemoryUse]
   {
-    let bytes = linears.map { $0.outputs * $0.inputs * weightWidth }
+    let weights = work.checkpoint.weights
+    let bytes = linears.map(weights.byteCount)
+    func tileBytes(_ linear: LinearSpec) -> Int {
+      rows(linear) * linear.inputs * weights.byteWidth(linear)
+    }
     // There is no more around them than the model has.
     let others = work.checkpoint.model.totalBytes - bytes.reduce(0, +)
     let around = MemoryUse("pages around them", max(0, min(Self.neighbourBytes, others / 8)))
     if held { return [MemoryUse("weights that stay mapped", bytes.reduce(0, +)), around] }
     let streamed = zip(linears, bytes).map { linear, whole in
-      let tile = rows(linear) * linear.inputs * weightWidth
+      let tile = tileBytes(linear)
       return tile >= CheckpointWeights.releasedTile ? min(whole, work.threads * tile) : whole
     }
     // Small ones stay until all are done with.
-    let small = zip(linears, bytes).filter {
-      rows($0.0) * $0.0.inputs * weightWidth < CheckpointWeights.releasedTile
-    }.reduce(0) { $0 + $1.1 }
+    let small = zip(linears, bytes).filter { tileBytes($0.0) < CheckpointWeights.releasedTile }
+      .reduce(0) { $0 + $1.1 }
     return [
       MemoryUse("mapped weights", max(small, streamed.max() ?? 0)), around,
     ]
@@ -357,6 +359,24 @@ struct RunSizes {
 
   private var embedding: [Moment] {
     work.calibratedLayers > 0 ? [Moment(buffers: [block] + scratch.write)] : []
+  }
+
+  /// Writing FP8 that stays unquantized as bf16.
+  private var decoding: [Moment] {
+    work.checkpoint.model.tensors.filter { work.output.fates[$0.name] == .decoded }.map { tensor in
+      let (rows, columns) = (tensor.shape[0], tensor.shape[1])
+      let tile = min(rows, WeightTile.rows) * columns
+      let threads = min(work.threads, (rows + WeightTile.rows - 1) / WeightTile.rows)
+      let mapped =
+        WeightTile.rows * columns >= CheckpointWeights.releasedTile
+        ? threads * tile : tensor.byteCount
+      return Moment(
+        buffers: [MemoryUse("weight tiles", count: threads, floats: tile)],
+        mapped: [
+          MemoryUse("mapped weights", mapped),
+          MemoryUse("rows being written", threads * tile * DType.bf16.byteWidth),
+        ])
+    }
   }
 
   /// Searching scales for Linears that read `channels`, and rounding and writing Linears.
@@ -624,6 +644,12 @@ private struct CompensationRows {
 package enum Proof {
   /// At the beginning of the first sequence.
   package static let tokens = 8
+}
+
+/// A weight that is written unpacked.
+package enum WeightTile {
+  /// Decoded and encoded by each thread at a time.
+  package static let rows = 64
 }
 
 /// How much of a mapped file is touched at a time.

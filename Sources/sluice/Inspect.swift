@@ -130,6 +130,10 @@ struct Inspect: ParsableCommand {
               + ", \(quantization.ignore.count) modules left as they are")
         ))
     }
+    if let fp8 = checkpoint.fp8 {
+      let weights = checkpoint.model.tensors.count { $0.dtype == .f8E4M3 }
+      facts.append(("quantization", .string("\(fp8.text); \(weights) weights")))
+    }
     return facts
   }
 

@@ -25,6 +25,13 @@ void sluice_f16_to_f32(const uint16_t *source, float *result, size_t count);
 // Round to nearest, ties to even; NaN stays NaN.
 void sluice_f32_to_bf16(const float *source, uint16_t *result, size_t count);
 void sluice_f32_to_f16(const float *source, uint16_t *result, size_t count);
+// result[i] = e4m3(source[i]) * scales[(first + i) / block], in float32: elements from `first` on of a row whose every
+// `block` elements share a scale.
+void sluice_e4m3_to_f32(const uint8_t *source, const float *scales, size_t first, size_t block, size_t count,
+                        float *result);
+// The same, then rounded to bf16 as above.
+void sluice_e4m3_to_bf16(const uint8_t *source, const float *scales, size_t first, size_t block, size_t count,
+                         uint16_t *result);
 // Byte `b` of element `i` goes to result[b * count + i], so that the exponent bytes of floats lie side by side.
 void sluice_split_planes(const uint8_t *source, uint8_t *result, size_t count, size_t width);
 void sluice_join_planes(const uint8_t *source, uint8_t *result, size_t count, size_t width);
