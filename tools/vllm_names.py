@@ -61,8 +61,9 @@ def model_sources(folder, architecture):
             continue
         found[name] = parsed(path)
         for node in ast.walk(found[name]):
-            if isinstance(node, ast.ImportFrom) and (node.level == 1 or (node.module or "").startswith("vllm.model_executor.models")):
-                waiting.append((node.module or "").split(".")[-1])
+            module = getattr(node, "module", None) or ""
+            if isinstance(node, ast.ImportFrom) and (node.level == 1 or module.startswith("vllm.model_executor.models")):
+                waiting.append(module.split(".")[-1])
     return list(found.values())
 
 
@@ -114,7 +115,8 @@ def expert_names(nodes):
         if isinstance(node, ast.keyword) and node.arg == "ckpt_names" and literal(node.value):
             gate, down, up = literal(node.value)
             return {gate: "w13_", up: "w13_", down: "w2_"}
-    found = {node.arg: literal(node.value) for node in nodes if isinstance(node, ast.keyword) and (node.arg or "").startswith("ckpt_")}
+    found = {node.arg: literal(node.value) for node in nodes
+             if isinstance(node, ast.keyword) and (node.arg or "").startswith("ckpt_")}
     return {name: "w2_" if "down" in key else "w13_" for key, name in found.items() if isinstance(name, str)}
 
 
@@ -133,7 +135,8 @@ def amiss(loader, config, names):
     for name in inside:
         module, _, kind = name.rpartition(".")
         kinds.setdefault(module, set()).add(kind)
-    return lines + [line for name in sorted(inside) for line in [finding(loader, kinds, name)] if line] + incomplete(loader, kinds)
+    lines += [line for name in sorted(inside) for line in [finding(loader, kinds, name)] if line]
+    return lines + incomplete(loader, kinds)
 
 
 def layer_of(name):
@@ -199,6 +202,6 @@ def spoiled(names):
     packed = sorted(name for name in names if name.endswith(".weight_packed"))
     yield [name.replace("self_attn.", "attention.") for name in names]
     yield [name.replace("weight_scale", "weight_scales") for name in names]
-    module = next(name for name in packed if name.endswith(("up_proj.weight_packed", "w3.weight_packed"))).removesuffix("weight_packed")
+    module = next(name for name in packed if ".up_proj." in name or ".w3." in name).removesuffix("weight_packed")
     yield [name for name in names if not name.startswith(module)] + [module + "weight"]
     yield [re.sub(r"\.(down_proj|w2)\.", ".projection.", name) for name in names]
