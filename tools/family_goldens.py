@@ -68,12 +68,15 @@ CASES = {
     "llama-tied-llama3": of(LLAMA, "published", "bfloat16", dict(head_dim=16, rope_theta=500000.0, tie_word_embeddings=True),
                               rope=[LLAMA3, LLAMA3 | {"low_freq_factor": 3.0}, LLAMA3 | {"high_freq_factor": 16.0}]),
     "llama-biases-linear": of(LLAMA, "published", "bfloat16", dict(attention_bias=True, mlp_bias=True, head_dim=24),
-                                rope=[LINEAR], zeroed=("q_proj.bias", "v_proj.bias", "o_proj.bias", "gate_proj.bias", "down_proj.bias")),
+                                rope=[LINEAR], zeroed=("q_proj.bias", "v_proj.bias", "o_proj.bias", "gate_proj.bias",
+                                                       "down_proj.bias")),
     "llama-dynamic": of(LLAMA, "published", "bfloat16", dict(max_position_embeddings=16, head_dim=16, rope_theta=100.0),
                           rope=[DYNAMIC], matters=[dict(max_position_embeddings=18)]),
-    "llama-longrope-short": of(LLAMA, "published", "bfloat16", dict(head_dim=16, max_position_embeddings=256, rope_theta=100.0), rope=[
+    "llama-longrope-short": of(LLAMA, "published", "bfloat16", dict(
+        head_dim=16, max_position_embeddings=256, rope_theta=100.0), rope=[
         longrope(original_max_position_embeddings=64), longrope(original_max_position_embeddings=16)]),
-    "llama-longrope-long": of(LLAMA, "current", "bfloat16", dict(head_dim=16, max_position_embeddings=256, rope_theta=100.0), rope=[
+    "llama-longrope-long": of(LLAMA, "current", "bfloat16", dict(
+        head_dim=16, max_position_embeddings=256, rope_theta=100.0), rope=[
         longrope(original_max_position_embeddings=16, factor=8.0), longrope(original_max_position_embeddings=20, factor=8.0),
         longrope(original_max_position_embeddings=16)]),
     "llama-yarn": of(LLAMA, "current", "float32", dict(num_hidden_layers=1, head_dim=16, rope_theta=100.0), rope=[
@@ -155,7 +158,8 @@ CASES = {
         matters=[dict(rope_interleave=True), dict(norm_topk_prob=True), dict(topk_group=2)],
         zeroed=("kv_a_proj_with_mqa.bias", "o_proj.bias", "q_a_proj.bias")),
     "glm4-moe-lite-published": of(GLM_LITE, "published", "bfloat16", shards=2, prediction_layer=True, matters=[
-        dict(norm_topk_prob=False), dict(rope_interleave=False), dict(routed_scaling_factor=1.0)], zeroed=("e_score_correction_bias",)),
+        dict(norm_topk_prob=False), dict(rope_interleave=False), dict(routed_scaling_factor=1.0)],
+        zeroed=("e_score_correction_bias",)),
     "glm4-moe-lite-layer-types": of(GLM_LITE, "current", "bfloat16", dict(
         num_hidden_layers=3, mlp_layer_types=["sparse", "dense", "sparse"], first_k_dense_replace=ABSENT, q_lora_rank=None,
         rope_interleave=False, attention_bias=True, n_group=2, norm_topk_prob=False, num_experts_per_tok=2,
@@ -205,7 +209,8 @@ def load(folder):
 
 def altered(case, state, changes, zeroed):
     """The same model with another configuration or with tensors of zeros; superfluous tensors are left out."""
-    state = {name: torch.zeros_like(tensor) if zeroed and name.endswith(zeroed) else tensor for name, tensor in state.items()}
+    state = {name: torch.zeros_like(tensor) if zeroed and name.endswith(zeroed) else tensor
+             for name, tensor in state.items()}
     with tempfile.TemporaryDirectory() as made:
         write_checkpoint(made, loadable(written_config(case, **changes)), state)
         return AutoModelForCausalLM.from_pretrained(
@@ -246,7 +251,8 @@ def clear_sequences(model, generator):
     ids = torch.randint(0, model.config.vocab_size, [CANDIDATES, LENGTH], generator=generator)
     seen = []
     routers = [layer.mlp.gate for layer in model.model.layers if hasattr(layer.mlp, "gate")]
-    hooks = [router.register_forward_pre_hook(lambda module, args: seen.append(routing(module, args[0]))) for router in routers]
+    hooks = [router.register_forward_pre_hook(lambda module, args: seen.append(routing(module, args[0])))
+             for router in routers]
     if not routers:
         return ids[:SEQUENCES], None, None
     model(input_ids=ids)

@@ -138,7 +138,7 @@ def grouped_attention(config):
               "glm4_moe": "qkv" if config.get("attention_bias") else ""}
     for name in biased.get(kind, "qkvo" if config.get("attention_bias") else ""):
         names[f"self_attn.{name}_proj.bias"] = shape[name][:1]
-    if kind in ("qwen3", "qwen3_moe"):
+    if kind in ("qwen3", "qwen3_moe") or config.get("use_qk_norm"):
         names |= {"self_attn.q_norm.weight": [head], "self_attn.k_norm.weight": [head]}
     return names
 

@@ -1,8 +1,11 @@
 """FP8 checkpoints as they are published: DeepSeek's blocks, compressed-tensors' channels and tensors. A module, not a command.
 
-Routers, norms, embeddings, lm_head and biases stay as they are.
+Routers, norms, embeddings, lm_head and biases stay as they are. Blocks at the end of a row or column are cut off, as in
+DeepSeek's kv_a_proj_with_mqa; transformers 5.17 takes blocks for equal parts there and is no judge of them.
 """
 import torch
+from compressed_tensors.quantization import QuantizationArgs
+from compressed_tensors.quantization.lifecycle.forward import dequantize
 
 BLOCK = 128
 LARGEST = torch.finfo(torch.float8_e4m3fn).max
@@ -45,7 +48,8 @@ def scale_of(weight, kind):
         return (weight.abs().max() / LARGEST).reshape(1)
     if kind == "channel":
         return (weight.abs().amax(1, keepdim=True) / LARGEST).bfloat16()
-    return torch.stack([torch.stack([block.abs().max() for block in rows.split(BLOCK, 1)]) for rows in weight.split(BLOCK)]) / LARGEST
+    largest = [[block.abs().max() for block in rows.split(BLOCK, 1)] for rows in weight.split(BLOCK)]
+    return torch.stack([torch.stack(row) for row in largest]) / LARGEST
 
 
 def quantized(state, kind):
@@ -61,12 +65,19 @@ def quantized(state, kind):
 
 
 def dequantized(on_disk):
-    """The same checkpoint with plain weights: each code times its scale, in float32."""
+    """The same checkpoint with plain weights, by compressed-tensors: each code times its scale, in float32."""
     plain = {}
     for name, tensor in on_disk.items():
         scale = on_disk.get(name + "_scale_inv", on_disk.get(name + "_scale"))
         if scale is not None:
-            plain[name] = tensor.float() * spread_out(scale, tensor)
+            args = arguments(scale, in_blocks=name + "_scale_inv" in on_disk)
+            plain[name] = dequantize(tensor, scale.float(), args=args, dtype=torch.float32).contiguous()
         elif not name.endswith(("weight_scale", "weight_scale_inv")):
             plain[name] = tensor
     return plain
+
+
+def arguments(scale, in_blocks):
+    strategy = "block" if in_blocks else "tensor" if scale.dim() == 1 else "channel"
+    structure = [BLOCK, BLOCK] if in_blocks else None
+    return QuantizationArgs(num_bits=8, type="float", symmetric=True, strategy=strategy, block_structure=structure)
