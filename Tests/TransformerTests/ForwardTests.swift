@@ -11,8 +11,8 @@ import Testing
 import TestSupport
 import Transformer
 
-/// All of them, with weights as they are or in eight bits.
-let forwardCases = try! FileSystem.list(fixturePath("forward")).sorted().filter { !$0.contains("fp8") }
+/// All of them.
+let forwardCases = try! FileSystem.list(fixturePath("forward")).sorted()
 
 /// A case of `fixtures/forward`, opened.
 struct ForwardCase {
