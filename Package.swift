@@ -79,7 +79,7 @@ let targets: [Target] = [
   // Tests, one target per target.
   .target(
     name: "TestSupport",
-    dependencies: ["CompressedTensors", "Models", "Safetensors", "SystemIO", "Tensors"],
+    dependencies: ["CompressedTensors", "JSON", "Models", "Safetensors", "SystemIO", "Tensors"],
     path: "Tests/TestSupport"),
   // System calls that fail or kill, for LD_PRELOAD.
   .target(name: "CFaultShim", path: "Tests/CFaultShim", publicHeadersPath: "."),
@@ -136,8 +136,8 @@ let targets: [Target] = [
   .testTarget(
     name: "PipelineTests",
     dependencies: [
-      "Calibration", "CompressedTensors", "JSON", "Models", "Pipeline", "Planning", "Quantization",
-      "Recipes", "Safetensors", "SystemIO", "Tensors", "TestSupport", "Transformer",
+      "Calibration", "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Pipeline", "Planning",
+      "Quantization", "Recipes", "Safetensors", "SystemIO", "Tensors", "TestSupport", "Transformer",
     ]),
   // Runs the program that stands beside the test bundle.
   .testTarget(

@@ -99,7 +99,7 @@ def random_state(names, generator):
         elif "embed_tokens" in name:
             state[name] = noise
         else:
-            gain = 2.0 if name.endswith(("down_proj.weight", "lm_head.weight", "head.weight")) else 1.2
+            gain = 2.0 if name.endswith(("down_proj.weight", "w2.weight", "lm_head.weight", "head.weight")) else 1.2
             state[name] = gain * noise / shape[-1] ** 0.5
     return state
 

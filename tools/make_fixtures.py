@@ -29,6 +29,7 @@ from llmcompressor.utils import load_context
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
+import family_goldens
 from fixture_models import (base_config, current_layout, load_float32, published_layout, random_state, shapes, stored,
                             write_checkpoint, write_json)
 from make_ids import truncated_rows, write_rows
@@ -376,6 +377,7 @@ def main():
     if args.only in (None, "forward"):
         for name, case in FORWARD_CASES.items():
             make_forward(os.path.join(args.out, "forward", name), name, *case)
+        family_goldens.make_all(os.path.join(args.out, "forward"))
     if args.only in (None, "awq"):
         for name, case in AWQ_CASES.items():
             make_awq(os.path.join(args.out, "awq", name), name, *case)

@@ -90,6 +90,17 @@ BODY void sluice_rotate_half_body(float *restrict x, const float *restrict cosin
 VARIANTS(void, sluice_rotate_half, (float *x, const float *cosine, const float *sine, size_t half),
          (x, cosine, sine, half))
 
+BODY void sluice_rotate_pairs_body(float *restrict x, const float *restrict cosine, const float *restrict sine,
+                                   size_t half) {
+    for (size_t i = 0; i < half; i++) {
+        float first = x[2 * i], second = x[2 * i + 1];
+        x[2 * i] = first * cosine[i] - second * sine[i];
+        x[2 * i + 1] = second * cosine[i] + first * sine[i];
+    }
+}
+VARIANTS(void, sluice_rotate_pairs, (float *x, const float *cosine, const float *sine, size_t half),
+         (x, cosine, sine, half))
+
 BODY void sluice_add_scaled_body(const float *restrict x, float factor, float *restrict result, size_t count) {
     for (size_t i = 0; i < count; i++) result[i] += factor * x[i];
 }

@@ -1,4 +1,4 @@
-// bf16 and f16 to float32 and back; byte planes.
+// bf16 and f16 to float32 and back; scaled e4m3 to float32 and bf16; byte planes.
 #include "float_types.h"
 #include "include/CKernels.h"
 
@@ -21,6 +21,36 @@ BODY void sluice_f32_to_f16_body(const float *restrict source, uint16_t *restric
     for (size_t i = 0; i < count; i++) result[i] = float_to_f16(source[i]);
 }
 VARIANTS(void, sluice_f32_to_f16, (const float *source, uint16_t *result, size_t count), (source, result, count))
+
+// The end of the elements from `i` on that share a scale.
+BODY size_t scaled_end(size_t i, size_t first, size_t block, size_t count) {
+    size_t left = block - (first + i) % block;
+    return left < count - i ? i + left : count;
+}
+
+BODY void sluice_e4m3_to_f32_body(const uint8_t *restrict source, const float *restrict scales, size_t first,
+                                  size_t block, size_t count, float *restrict result) {
+    for (size_t i = 0, end; i < count; i = end) {
+        float scale = scales[(first + i) / block];
+        end = scaled_end(i, first, block, count);
+        for (size_t k = i; k < end; k++) result[k] = e4m3_to_float(source[k]) * scale;
+    }
+}
+VARIANTS(void, sluice_e4m3_to_f32,
+         (const uint8_t *source, const float *scales, size_t first, size_t block, size_t count, float *result),
+         (source, scales, first, block, count, result))
+
+BODY void sluice_e4m3_to_bf16_body(const uint8_t *restrict source, const float *restrict scales, size_t first,
+                                   size_t block, size_t count, uint16_t *restrict result) {
+    for (size_t i = 0, end; i < count; i = end) {
+        float scale = scales[(first + i) / block];
+        end = scaled_end(i, first, block, count);
+        for (size_t k = i; k < end; k++) result[k] = float_to_bf16(e4m3_to_float(source[k]) * scale);
+    }
+}
+VARIANTS(void, sluice_e4m3_to_bf16,
+         (const uint8_t *source, const float *scales, size_t first, size_t block, size_t count, uint16_t *result),
+         (source, scales, first, block, count, result))
 
 BODY void sluice_split_planes_body(const uint8_t *restrict source, uint8_t *restrict result, size_t count, size_t width) {
     if (width == 2) {

@@ -1,4 +1,4 @@
-// bfloat16 and IEEE half, by their bits.
+// bfloat16, IEEE half and float8_e4m3fn, by their bits.
 #ifndef SLUICE_FLOAT_TYPES_H
 #define SLUICE_FLOAT_TYPES_H
 
@@ -40,6 +40,16 @@ BODY uint16_t float_to_f16(float value) {
     uint16_t half;
     memcpy(&half, &narrowed, sizeof half);
     return half;
+}
+
+// float8_e4m3fn: 1 sign, 4 exponent (bias 7), 3 fraction bits; no infinities, and NaN where all but the sign are ones.
+// Source: Micikevicius et al., FP8 formats for deep learning (arXiv:2209.05433), section 3.
+BODY float e4m3_to_float(uint8_t code) {
+    uint32_t magnitude = code & 0x7fu;
+    // Below 8 the exponent is 0, and there is no leading one.
+    float value = magnitude < 8 ? (float)(int32_t)magnitude * 0x1p-9f : float_of((magnitude << 20) + (120u << 23));
+    uint32_t bits = magnitude == 0x7fu ? 0x7fc00000u : bits_of(value);
+    return float_of(bits | (uint32_t)(code & 0x80u) << 24);
 }
 
 #endif

@@ -14,6 +14,7 @@ package enum CheckpointError: Error, CustomStringConvertible, Equatable {
   case missing(folder: String, count: Int, names: [String])
   case unclaimed(folder: String, count: Int, names: [String])
   case wrongShape(file: String, tensor: String, expected: String, found: String)
+  case wrongFP8(file: String, tensor: String, expected: String, found: String)
 
   package var description: String {
     func list(_ count: Int, _ names: [String]) -> String {
@@ -34,6 +35,9 @@ package enum CheckpointError: Error, CustomStringConvertible, Equatable {
         + "\(list(count, names)); this is another variant of the model"
     case .wrongShape(let file, let tensor, let expected, let found):
       "\(file): `\(tensor)`: expected \(expected), found \(found)"
+    case .wrongFP8(let file, let tensor, let expected, let found):
+      "\(file): `\(tensor)`: expected \(expected), found \(found); download the checkpoint again, or "
+        + "start from the unquantized one"
     }
   }
 }
@@ -45,6 +49,8 @@ package struct Checkpoint: Sendable {
   package var spec: ModelSpec
   /// Set for a checkpoint in the `pack-quantized` format.
   package let quantization: QuantizationConfig?
+  /// Set for a checkpoint with FP8 weights.
+  package let fp8: FP8Format?
   package let model: ShardedModel
   package let weights: CheckpointWeights
 
@@ -54,10 +60,24 @@ package struct Checkpoint: Sendable {
     self.folder = folder
     config = opened.config
     spec = opened.spec
-    quantization = try opened.quantization()
+    let storage = try opened.storage()
+    quantization = if case .packed(let packed) = storage { packed } else { nil }
+    fp8 = if case .fp8(let format) = storage { format } else { nil }
     model = try ShardedModel(folder: folder)
-    weights = CheckpointWeights(model, scheme: quantization?.scheme)
+    weights = CheckpointWeights(model, scheme: quantization?.scheme, fp8: fp8)
+    try checkFP8IsDescribed()
     try checkTensors()
+    try checkFP8Tensors()
+  }
+
+  /// Whether a tensor belongs to the way in which this checkpoint stores a weight, and no output has it: the scales of
+  /// FP8 weights and of their activations.
+  package func isScale(_ tensor: String) -> Bool { fp8?.module(scaledBy: tensor) != nil }
+
+  /// Scales of static activations, of which an output with quantized weights alone has none.
+  package var activationScales: Int {
+    guard let fp8 else { return 0 }
+    return model.tensors.count { fp8.isActivationScale($0.name) }
   }
 
   private func checkTensors() throws(CheckpointError) {
@@ -68,17 +88,16 @@ package struct Checkpoint: Sendable {
     }
     let names = Set(expected.map(\.name))
     let unclaimed = model.tensors.map(\.name).filter {
-      !names.contains($0) && !spec.passesThrough($0)
+      !names.contains($0) && !spec.passesThrough($0) && !isScale($0)
     }
     if !unclaimed.isEmpty {
       throw .unclaimed(folder: folder, count: unclaimed.count, names: Array(unclaimed.prefix(5)))
     }
     for want in expected {
       guard let tensor = model[want.name] else { continue }
-      if !want.fits(tensor) {
+      if !want.fits(tensor), fp8 == nil || !want.fitsAsFP8(tensor) {
         throw .wrongShape(
-          file: tensor.file.path, tensor: tensor.name, expected: want.text,
-          found: "\(tensor.dtype.rawValue) \(tensor.shape)")
+          file: tensor.file.path, tensor: tensor.name, expected: want.text, found: tensor.text)
       }
     }
   }

@@ -2,7 +2,15 @@
 
 package import JSON
 package import Models
+internal import Safetensors
 internal import SystemIO
+
+/// How a checkpoint stores its weights.
+package enum WeightStorage: Sendable, Equatable {
+  case plain
+  case packed(QuantizationConfig)
+  case fp8(FP8Format)
+}
 
 package struct CheckpointConfig: Sendable {
   package let folder: String
@@ -29,13 +37,22 @@ package struct CheckpointConfig: Sendable {
     }
     self.folder = folder
     self.config = config
-    spec = try Architectures.describe(config: config, file: file, ignoring: ["quantization_config"])
+    spec = try Architectures.describe(
+      config: config, file: file, ignoring: ["quantization_config"]
+    ) { (try? ShardedModel(folder: folder))?.tensors.map(\.name) ?? [] }
   }
 
   /// Whether the checkpoint calls itself quantized.
   package var isQuantized: Bool { ![nil, .null].contains(config["quantization_config"]) }
 
-  /// What the `quantization_config` says; nil where there is none.
+  /// How the weights of a source are stored.
+  package func storage() throws(QuantizationConfigError) -> WeightStorage {
+    guard let block = config["quantization_config"], block != .null else { return .plain }
+    if let fp8 = try FP8Format(block, file: file) { return .fp8(fp8) }
+    return .packed(try QuantizationConfig(block, file: file))
+  }
+
+  /// What the `quantization_config` of an output says; nil where there is none.
   package func quantization() throws(QuantizationConfigError) -> QuantizationConfig? {
     guard let block = config["quantization_config"], block != .null else { return nil }
     return try QuantizationConfig(block, file: file)

@@ -1,4 +1,4 @@
-// The weights of a checkpoint by name, plain or packed, decoded from the mapping when a product needs them.
+// The weights of a checkpoint by name, plain, FP8 or packed, decoded from the mapping when a product needs them.
 
 internal import CKernels
 package import LinearAlgebra
@@ -13,6 +13,18 @@ extension StoredTensor {
   /// weight. Small tiles stay until their Linear is released; giving them back costs more than they hold.
   fileprivate func releaseTile(bytes: Range<Int>) {
     if bytes.count >= CheckpointWeights.releasedTile { release(bytes: bytes) }
+  }
+
+  /// Lets go of rows of a weight that were just read, or only of what the kernel mapped beside it where the weight is
+  /// held.
+  func letGo(rows range: Range<Int>, isHeld: Bool) {
+    if isHeld {
+      // Its neighbours may be no one's to hold, and there are as many as held weights.
+      if range.lowerBound == 0 || range.upperBound == shape[0] { releaseAround() }
+      return
+    }
+    let rowBytes = shape[1] * dtype.byteWidth
+    releaseTile(bytes: range.lowerBound * rowBytes..<range.upperBound * rowBytes)
   }
 }
 
@@ -38,29 +50,22 @@ package struct StoredWeight: WeightRows {
       unsafe tensor.dtype.decode(
         base + range.lowerBound * rowBytes, count: range.count * columns, into: result)
     }
-    letGo(range)
+    tensor.letGo(rows: range, isHeld: isHeld)
   }
 
   package var isBF16: Bool { tensor.dtype == .bf16 }
 
-  package func withBF16(_ range: Range<Int>, _ body: (UnsafePointer<UInt16>) -> Void) {
+  package func withBF16(
+    _ range: Range<Int>, columns part: Range<Int>,
+    _ body: (UnsafePointer<UInt16>, _ stride: Int) -> Void
+  ) {
     precondition(isBF16, "\(tensor.name) is \(tensor.dtype)")
     unsafe tensor.withBytes { bytes in
       guard let base = bytes.baseAddress else { return }
-      unsafe body((base + range.lowerBound * columns * 2).assumingMemoryBound(to: UInt16.self))
+      let first = range.lowerBound * columns + part.lowerBound
+      unsafe body((base + first * 2).assumingMemoryBound(to: UInt16.self), columns)
     }
-    letGo(range)
-  }
-
-  /// What was just read, or only what the kernel mapped beside it where the weight is held.
-  private func letGo(_ range: Range<Int>) {
-    if isHeld {
-      // Its neighbours may be no one's to hold, and there are as many as held weights.
-      if range.lowerBound == 0 || range.upperBound == rows { tensor.releaseAround() }
-      return
-    }
-    let rowBytes = columns * tensor.dtype.byteWidth
-    tensor.releaseTile(bytes: range.lowerBound * rowBytes..<range.upperBound * rowBytes)
+    if part.upperBound == columns { tensor.letGo(rows: range, isHeld: isHeld) }
   }
 }
 
@@ -126,14 +131,25 @@ package struct CheckpointWeights: LayerWeights {
   /// Tiles of this many bytes are let go of at once.
   package static let releasedTile = 256 << 10
 
+  /// The ends of the names of what a product with a Linear's weight reads.
+  package static let parts = [
+    ".weight", ".weight_packed", ".weight_scale", ".weight_scale_inv", ".weight_zero_point",
+  ]
+
   private let model: ShardedModel
   private let scheme: QuantScheme?
+  private let fp8: FP8Format?
   private var isHeld = false
 
   /// The model's tensors must have been checked against its description.
-  package init(_ model: ShardedModel, scheme: QuantScheme?) {
+  ///
+  /// - Parameters:
+  ///   - scheme: of packed weights.
+  ///   - fp8: of FP8 weights.
+  package init(_ model: ShardedModel, scheme: QuantScheme?, fp8: FP8Format? = nil) {
     self.model = model
     self.scheme = scheme
+    self.fp8 = fp8
   }
 
   /// The same weights; what is read of them stays mapped until it is released by name.
@@ -170,8 +186,34 @@ package struct CheckpointWeights: LayerWeights {
         zeroPoints: scheme.isSymmetric ? nil : tensor(linear.name + ".weight_zero_point"),
         scheme: scheme, columns: linear.inputs)
     }
-    return StoredWeight(tensor(linear.weight), isHeld: isHeld)
+    return rows(of: tensor(linear.weight))
   }
+
+  /// The numbers of a stored weight, whether they are scaled or not.
+  package func rows(of tensor: StoredTensor) -> any WeightRows {
+    guard let fp8, let module = tensor.fp8Module else {
+      return StoredWeight(tensor, isHeld: isHeld)
+    }
+    return FP8Weight(
+      tensor, scales: self.tensor(fp8.scales(of: module)), format: fp8, isHeld: isHeld)
+  }
+
+  /// The scale of one number of a stored weight, where it is FP8: in which tensor, and where.
+  func scale(
+    of tensor: StoredTensor, row: Int, column: Int
+  ) -> (tensor: StoredTensor, row: Int, column: Int)? {
+    guard let fp8, let module = tensor.fp8Module else { return nil }
+    let block = fp8.block(of: tensor.shape)
+    return (self.tensor(fp8.scales(of: module)), row / block.rows, column / block.columns)
+  }
+
+  /// Bytes of a Linear's weight, scales included.
+  package func byteCount(_ linear: LinearSpec) -> Int {
+    storedTensors(linear).reduce(0) { $0 + $1.byteCount }
+  }
+
+  /// Bytes of one number of a Linear's weight, without scales.
+  package func byteWidth(_ linear: LinearSpec) -> Int { tensor(linear.weight).dtype.byteWidth }
 
   /// The rows of an embedding, `[tokens, columns]`. Read, not mapped: a row here and there would map their neighbours.
   package func embed(
@@ -196,6 +238,12 @@ package struct CheckpointWeights: LayerWeights {
     for tensor in linears.flatMap(storedTensors) { tensor.release() }
   }
 
+  /// The same for a stored weight and the scales beside it.
+  package func release(weight tensor: StoredTensor) {
+    tensor.release()
+    if let fp8, let module = tensor.fp8Module { model[fp8.scales(of: module)]?.release() }
+  }
+
   /// The same for Linears that will not be needed again.
   package func discard(_ linears: [LinearSpec]) {
     for tensor in linears.flatMap(storedTensors) { tensor.discard() }
@@ -209,8 +257,6 @@ package struct CheckpointWeights: LayerWeights {
   }
 
   private func storedTensors(_ linear: LinearSpec) -> [StoredTensor] {
-    [".weight", ".weight_packed", ".weight_scale", ".weight_zero_point"].compactMap {
-      model[linear.name + $0]
-    }
+    Self.parts.compactMap { model[linear.name + $0] }
   }
 }

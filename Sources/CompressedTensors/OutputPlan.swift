@@ -27,10 +27,14 @@ package struct OutputPlan: Sendable {
   package enum Fate: Sendable, Equatable {
     /// Byte for byte.
     case copied
-    /// In its own type, with a smoothing scale folded in.
+    /// In its own type, with a smoothing scale folded in; FP8 becomes bf16.
     case rescaled
+    /// FP8 that is not quantized, as bf16: nothing in the output would say how it is scaled.
+    case decoded
     /// Rounded and packed.
     case packed
+    /// A scale of the source's FP8.
+    case dropped
   }
 
   package let scheme: QuantScheme
@@ -89,17 +93,21 @@ package struct OutputPlan: Sendable {
       let stored = checkpoint.weights.tensor(claim.name)
       if let linear = claim.linear, quantized.contains(linear.name) {
         fates[claim.name] = .packed
-        tensors += PackedLinear(linear, scheme: scheme, scaleType: stored.dtype).tensors
+        tensors += PackedLinear(linear, scheme: scheme, scaleType: stored.dtype.unscaled).tensors
       } else {
-        fates[claim.name] = rescaled.contains(claim.name) ? .rescaled : .copied
-        tensors.append(TensorSpec(name: stored.name, dtype: stored.dtype, shape: stored.shape))
+        fates[claim.name] = rescaled.contains(claim.name) ? .rescaled : Self.untouched(stored)
+        tensors.append(Self.unscaled(stored))
         if let module = claim.linear?.name { ignore.append(module) }
       }
     }
-    ignore += spec.layers.compactMap(\.mlp.router?.linear.name)
-    for tensor in checkpoint.model.tensors where spec.passesThrough(tensor.name) {
-      fates[tensor.name] = .copied
-      tensors.append(TensorSpec(name: tensor.name, dtype: tensor.dtype, shape: tensor.shape))
+    ignore += spec.layers.flatMap(\.mlp.deciding).map(\.name)
+    for tensor in checkpoint.model.tensors where checkpoint.isScale(tensor.name) {
+      fates[tensor.name] = .dropped
+    }
+    for tensor in checkpoint.model.tensors
+    where spec.passesThrough(tensor.name) && !checkpoint.isScale(tensor.name) {
+      fates[tensor.name] = Self.untouched(tensor)
+      tensors.append(Self.unscaled(tensor))
       if tensor.shape.count == 2, tensor.name.hasSuffix(".weight"),
         !tensor.name.hasSuffix("embed_tokens.weight")
       {
@@ -125,6 +133,14 @@ package struct OutputPlan: Sendable {
     smoothingTensors = smoothings.joined().map {
       TensorSpec(name: Self.scaleTensor($0), dtype: .f32, shape: [$0.channels])
     }
+  }
+
+  private static func untouched(_ tensor: StoredTensor) -> Fate {
+    tensor.dtype == .f8E4M3 ? .decoded : .copied
+  }
+
+  private static func unscaled(_ tensor: StoredTensor) -> TensorSpec {
+    TensorSpec(name: tensor.name, dtype: tensor.dtype.unscaled, shape: tensor.shape)
   }
 
   package static func scaleTensor(_ smoothing: Smoothing) -> String {

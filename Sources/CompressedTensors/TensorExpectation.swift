@@ -19,6 +19,11 @@ package struct TensorExpectation: Sendable {
     (dtype.map { $0 == tensor.dtype } ?? tensor.dtype.isWeight) && tensor.shape == shape
   }
 
+  /// Whether it is FP8 where any type that weights have would do.
+  func fitsAsFP8(_ tensor: StoredTensor) -> Bool {
+    dtype == nil && tensor.dtype == .f8E4M3 && tensor.shape == shape
+  }
+
   /// Type and shape for messages.
   package var text: String { "\(dtype?.rawValue ?? "BF16, F16 or F32") \(shape)" }
 }

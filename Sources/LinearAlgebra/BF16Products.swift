@@ -39,15 +39,14 @@ package enum BF16Products {
       workers.forEach(tiles.count * parts.count) { index in
         let (tile, rows) = (tiles[index / parts.count], parts[index % parts.count])
         let panels = panels(tile.count, from: workers.memory)
-        unsafe weight.withBF16(tile) { stored in
-          for (index, block) in blocks.enumerated() {
-            unsafe sluice_pack_panels(
-              stored + block.lowerBound, tile.count, block.count, x.columns, panels.elements)
-            unsafe sluice_multiply_packed(
-              packed.row(rows.lowerBound, block: index), panels.elements, rows.count, tile.count,
-              block.count, adds || index > 0 ? 1 : 0,
-              result.row(chunk.lowerBound + rows.lowerBound) + tile.lowerBound, result.columns)
+        for (index, block) in blocks.enumerated() {
+          unsafe weight.withBF16(tile, columns: block) { stored, stride in
+            unsafe sluice_pack_panels(stored, tile.count, block.count, stride, panels.elements)
           }
+          unsafe sluice_multiply_packed(
+            packed.row(rows.lowerBound, block: index), panels.elements, rows.count, tile.count,
+            block.count, adds || index > 0 ? 1 : 0,
+            result.row(chunk.lowerBound + rows.lowerBound) + tile.lowerBound, result.columns)
         }
       }
     }

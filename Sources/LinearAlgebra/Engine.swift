@@ -5,7 +5,8 @@ internal import CKernels
 /// The arithmetic of the large products of a run. One value for a whole run: two engines round differently.
 package enum Engine: String, Sendable, CaseIterable {
   /// Activations rounded to bfloat16, bfloat16 weights as they are stored, sums in float32: what the models were trained
-  /// with. Every other weight is multiplied in float32.
+  /// with. FP8 weights are rounded to bfloat16 after scaling, as their makers do. Every other weight is multiplied in
+  /// float32.
   case bf16
   /// float32 throughout.
   case f32

@@ -11,17 +11,23 @@ package protocol WeightRows: Sendable {
   var columns: Int { get }
   /// Writes `range.count * columns` floats.
   func decode(_ range: Range<Int>, into result: UnsafeMutablePointer<Float>)
-  /// Whether the rows lie in memory as bfloat16, exactly.
+  /// Whether products in bfloat16 take the rows as such: they lie so in memory, or lost more before than that rounding
+  /// takes (FP8).
   var isBF16: Bool { get }
-  /// Calls `body` with the start of the range, `range.count * columns` elements, any alignment. Only where `isBF16`.
-  func withBF16(_ range: Range<Int>, _ body: (UnsafePointer<UInt16>) -> Void)
+  /// Calls `body` with the first of some columns of the range as bfloat16, any alignment, and the elements from row to
+  /// row. Only where `isBF16`. Who reads a range reads its last columns last.
+  func withBF16(
+    _ range: Range<Int>, columns: Range<Int>, _ body: (UnsafePointer<UInt16>, _ stride: Int) -> Void
+  )
 }
 
 extension WeightRows {
   package var isBF16: Bool { false }
 
-  package func withBF16(_ range: Range<Int>, _ body: (UnsafePointer<UInt16>) -> Void) {
-    preconditionFailure("these rows are not stored as bf16")
+  package func withBF16(
+    _ range: Range<Int>, columns: Range<Int>, _ body: (UnsafePointer<UInt16>, _ stride: Int) -> Void
+  ) {
+    preconditionFailure("these rows are not for products in bf16")
   }
 
   package func matrix(_ range: Range<Int>, from budget: MemoryBudget = Matrix.unlimited) -> Matrix {
@@ -51,13 +57,16 @@ package struct BF16Rows: WeightRows {
 
   package var isBF16: Bool { true }
 
-  package func withBF16(_ range: Range<Int>, _ body: (UnsafePointer<UInt16>) -> Void) {
+  package func withBF16(
+    _ range: Range<Int>, columns part: Range<Int>,
+    _ body: (UnsafePointer<UInt16>, _ stride: Int) -> Void
+  ) {
     let base = unsafe buffer.bytes.baseAddress!.assumingMemoryBound(to: UInt16.self)
-    unsafe body(base + range.lowerBound * columns)
+    unsafe body(base + range.lowerBound * columns + part.lowerBound, columns)
   }
 
   package func decode(_ range: Range<Int>, into result: UnsafeMutablePointer<Float>) {
-    unsafe withBF16(range) { stored in
+    unsafe withBF16(range, columns: 0..<columns) { stored, _ in
       unsafe DType.bf16.decode(stored, count: range.count * columns, into: result)
     }
   }

@@ -2,38 +2,110 @@
 
 package import JSON
 
+/// A class of models and its description.
+package struct Architecture: Sendable {
+  /// The class in transformers, as config.json names it.
+  package let name: String
+  /// Published models.
+  package let models: String
+  /// What is special about it.
+  package let parts: String
+  let describe: @Sendable (inout ConfigReader) throws(ConfigError) -> ModelSpec
+}
+
 package enum Architectures {
-  private typealias Description = (inout ConfigReader) throws(ConfigError) -> ModelSpec
+  package static let all = [
+    Architecture(
+      name: "DeepseekV2ForCausalLM", models: "DeepSeek-V2, V2.5, Coder-V2",
+      parts: "latent attention; softmax experts in groups, shared experts", describe: deepseekV2),
+    Architecture(
+      name: "DeepseekV3ForCausalLM", models: "DeepSeek-V3, R1, Kimi K2, Moonlight",
+      parts: "latent attention; sigmoid experts in groups, shared experts", describe: deepseekV3),
+    Architecture(
+      name: "Glm4MoeForCausalLM", models: "GLM-4.5, 4.5-Air, 4.6, 4.7",
+      parts: "sigmoid experts in groups, shared experts", describe: glm4Moe),
+    Architecture(
+      name: "Glm4MoeLiteForCausalLM", models: "GLM-4.7-Flash",
+      parts: "latent attention; sigmoid experts in groups, shared experts", describe: glm4MoeLite),
+    Architecture(
+      name: "LlamaForCausalLM", models: "Llama 2 to 3.3 and kin", parts: "dense", describe: llama),
+    Architecture(
+      name: "MistralForCausalLM", models: "Mistral 7B, Nemo, Small, Large",
+      parts: "dense; window", describe: mistral),
+    Architecture(
+      name: "MixtralForCausalLM", models: "Mixtral 8x7B, 8x22B", parts: "softmax experts; window",
+      describe: mixtral),
+    Architecture(
+      name: "Qwen2ForCausalLM", models: "Qwen2, Qwen2.5", parts: "dense; windows by layer",
+      describe: qwen2),
+    Architecture(
+      name: "Qwen2MoeForCausalLM", models: "Qwen1.5-MoE, Qwen2-57B-A14B",
+      parts: "softmax experts, gated shared expert; windows by layer", describe: qwen2Moe),
+    Architecture(
+      name: "Qwen3ForCausalLM", models: "Qwen3 0.6B to 32B",
+      parts: "dense; norms of heads, windows by layer", describe: qwen3),
+    Architecture(
+      name: "Qwen3MoeForCausalLM", models: "Qwen3-30B-A3B, 235B-A22B, Coder",
+      parts: "softmax experts; norms of heads, window", describe: qwen3Moe),
+  ]
 
-  private static func description(of architecture: String) -> Description? {
-    switch architecture {
-    case "Glm4MoeForCausalLM": glm4Moe
-    default: nil
-    }
-  }
-
-  package static let known = ["Glm4MoeForCausalLM"]
+  package static var known: [String] { all.map(\.name) }
 
   /// The model that a config.json describes.
   ///
-  /// - Parameter ignoring: keys that the caller reads itself.
+  /// - Parameters:
+  ///   - ignoring: keys that the caller reads itself.
+  ///   - tensors: names in the checkpoint, to find the nearest of the known where the class is unknown.
   package static func describe(
-    config: JSONObject, file: String, ignoring: [String] = []
+    config: JSONObject, file: String, ignoring: [String] = [],
+    tensors: () -> [String] = { [] }
   ) throws(ConfigError) -> ModelSpec {
     guard let names = config["architectures"]?.array, names.count == 1, let name = names[0].string
     else {
       throw .unknownArchitecture(
         file: file, found: config["architectures"]?.serialized() ?? "(no `architectures`)",
-        known: known)
-    }
-    guard let describe = description(of: name) else {
-      throw .unknownArchitecture(file: file, found: name, known: known)
+        known: known, nearest: nil)
     }
     var object = config
     for key in ignoring { object[key] = nil }
-    var reader = ConfigReader(file: file, object: object)
-    let spec = try describe(&reader)
-    try reader.finish(architecture: name)
+    guard let architecture = all.first(where: { $0.name == name }) else {
+      throw .unknownArchitecture(
+        file: file, found: name, known: known,
+        nearest: nearest(to: tensors(), config: object, file: file))
+    }
+    var reader = ConfigReader(file: file, object: object, architecture: name)
+    var spec = try architecture.describe(&reader)
+    try reader.finish()
+    spec.architecture = name
     return spec
+  }
+
+  /// The architecture whose tensors under this config.json are, kind by kind, those of the checkpoint; one that knows
+  /// every key of it before one that does not.
+  private static func nearest(to tensors: [String], config: JSONObject, file: String) -> String? {
+    if tensors.isEmpty { return nil }
+    var named: [String] = []
+    for architecture in all {
+      var reader = ConfigReader(file: file, object: config, architecture: architecture.name)
+      guard let spec = try? architecture.describe(&reader) else { continue }
+      let own = tensors.filter { !spec.passesThrough($0) && !isScale($0) }
+      guard kinds(spec.claims.map(\.name)) == kinds(own) else { continue }
+      if (try? reader.finish()) != nil { return architecture.name }
+      named.append(architecture.name)
+    }
+    return named.first
+  }
+
+  /// Of a weight in low precision.
+  private static func isScale(_ tensor: String) -> Bool {
+    ["_scale", "_scale_inv"].contains { tensor.hasSuffix($0) }
+  }
+
+  /// Names without the numbers of layers and experts.
+  private static func kinds(_ names: [String]) -> Set<String> {
+    Set(
+      names.map { name in
+        name.split(separator: ".").map { Int($0) == nil ? String($0) : "*" }.joined(separator: ".")
+      })
   }
 }

@@ -9,7 +9,7 @@ package enum ConfigError: Error, CustomStringConvertible, Equatable {
   case unsupported(file: String, key: String, expected: String, found: String)
   case conflict(file: String, first: String, second: String, values: String)
   case unknownKeys(file: String, architecture: String, entries: [String])
-  case unknownArchitecture(file: String, found: String, known: [String])
+  case unknownArchitecture(file: String, found: String, known: [String], nearest: String?)
 
   package var description: String {
     switch self {
@@ -24,8 +24,12 @@ package enum ConfigError: Error, CustomStringConvertible, Equatable {
     case .unknownKeys(let file, let architecture, let entries):
       "\(file): not covered by the description of \(architecture): \(entries.joined(separator: ", ")); "
         + "if the key does not change the forward pass, remove it from a copy of the file"
-    case .unknownArchitecture(let file, let found, let known):
+    case .unknownArchitecture(let file, let found, let known, let nearest):
       "\(file): unknown architecture \(found); known: \(known.joined(separator: ", "))"
+        + (nearest.map {
+          "; its tensors are named like those of \($0): where the two compute the same, name that one in a copy "
+            + "of the file"
+        } ?? "")
     }
   }
 }
@@ -35,11 +39,13 @@ package struct ConfigReader {
   private let file: String
   private let prefix: String
   private let object: JSONObject
+  private let architecture: String
   private var asked: Set<String> = []
 
-  package init(file: String, object: JSONObject, prefix: String = "") {
+  package init(file: String, object: JSONObject, architecture: String, prefix: String = "") {
     self.file = file
     self.object = object
+    self.architecture = architecture
     self.prefix = prefix
   }
 
@@ -49,7 +55,7 @@ package struct ConfigReader {
     "chunk_size_feed_forward", "dtype", "eos_token_id", "id2label", "initializer_range",
     "is_decoder", "is_encoder_decoder", "label2id", "max_position_embeddings", "model_type",
     "name_or_path", "output_attentions", "output_hidden_states", "output_router_logits",
-    "pad_token_id", "problem_type", "return_dict", "router_aux_loss_coef", "torch_dtype",
+    "pad_token_id", "pretraining_tp", "problem_type", "return_dict", "router_aux_loss_coef", "torch_dtype",
     "transformers_version", "use_cache",
   ]
 
@@ -108,6 +114,79 @@ package struct ConfigReader {
     try value([name]) == nil ? nil : positive(name)
   }
 
+  /// A finite number of at least zero, or nil where the key is absent or null.
+  package mutating func nonNegativeIfPresent(_ name: String) throws(ConfigError) -> Double? {
+    guard try value([name]) != nil else { return nil }
+    return try read([name], "a number of at least 0", default: nil) {
+      $0.double.flatMap { $0 >= 0 && $0.isFinite ? $0 : nil }
+    }
+  }
+
+  /// A whole number of at least `minimum`, or nil where the key is absent or null.
+  package mutating func intIfPresent(
+    _ name: String, atLeast minimum: Int = 1
+  ) throws(ConfigError) -> Int? {
+    try value([name]) == nil ? nil : int(name, atLeast: minimum)
+  }
+
+  /// A list of numbers above zero, or nil where the key is absent or null.
+  package mutating func positives(_ name: String) throws(ConfigError) -> [Double]? {
+    guard try value([name]) != nil else { return nil }
+    return try read([name], "a list of numbers above 0", default: nil) {
+      guard let items = $0.array else { return nil }
+      let numbers = items.compactMap(\.double).filter { $0 > 0 && $0.isFinite }
+      return numbers.count == items.count ? numbers : nil
+    }
+  }
+
+  /// A list of whole numbers; empty where the key is absent or null.
+  package mutating func ints(_ name: String) throws(ConfigError) -> [Int] {
+    try read([name], "a list of whole numbers", default: []) {
+      guard let items = $0.array else { return nil }
+      let numbers = items.compactMap(\.int)
+      return numbers.count == items.count ? numbers : nil
+    }
+  }
+
+  /// A text that is one of some.
+  package mutating func choice<Value>(
+    _ names: String..., of values: [String: Value], default fallback: String? = nil
+  ) throws(ConfigError) -> Value {
+    let name = try read(names, "a text", default: fallback) { $0.string }
+    guard let value = values[name] else {
+      throw unsupported(
+        names[0], expected: values.keys.sorted().joined(separator: " or "), found: name)
+    }
+    return value
+  }
+
+  /// A list with one of some texts for each layer, or nil where the key is absent or null.
+  package mutating func choices<Value>(
+    _ name: String, count: Int, of values: [String: Value]
+  ) throws(ConfigError) -> [Value]? {
+    guard let found = try value([name]) else { return nil }
+    let kinds = found.value.array?.map { $0.string ?? "" } ?? []
+    guard kinds.count == count, kinds.allSatisfy({ values[$0] != nil }) else {
+      throw .unsupported(
+        file: file, key: prefix + name,
+        expected:
+          "\(count) times \(values.keys.sorted().joined(separator: " or ")), one a layer",
+        found: found.value.serialized())
+    }
+    return kinds.compactMap { values[$0] }
+  }
+
+  /// Whether a key is there, be it null.
+  package func names(_ name: String) -> Bool { object[name] != nil }
+
+  /// Multi-token-prediction layers behind the decoder's own.
+  package mutating func predictionLayers() throws(ConfigError) -> Int {
+    try int("num_nextn_predict_layers", "num_mtp_layers", atLeast: 0, default: 0)
+  }
+
+  /// Keys that do not touch the forward pass of this architecture.
+  package mutating func ignore(_ names: String...) { asked.formUnion(names) }
+
   package mutating func bool(
     _ names: String..., default fallback: Bool? = nil
   ) throws(ConfigError) -> Bool {
@@ -123,14 +202,16 @@ package struct ConfigReader {
     }
   }
 
-  /// A nested object, read with a reader of its own.
-  package mutating func object(_ name: String) throws(ConfigError) -> ConfigReader? {
-    guard let found = try value([name]) else { return nil }
+  /// A nested object, read with a reader of its own. Further names are spellings of the same key.
+  package mutating func object(_ names: String...) throws(ConfigError) -> ConfigReader? {
+    guard let found = try value(names) else { return nil }
     guard let object = found.value.object else {
       throw .wrongType(
-        file: file, key: prefix + name, expected: "an object", found: found.value.serialized())
+        file: file, key: prefix + found.name, expected: "an object",
+        found: found.value.serialized())
     }
-    return ConfigReader(file: file, object: object, prefix: prefix + name + ".")
+    return ConfigReader(
+      file: file, object: object, architecture: architecture, prefix: prefix + found.name + ".")
   }
 
   package func missing(_ key: String) -> ConfigError { .missing(file: file, key: prefix + key) }
@@ -140,7 +221,7 @@ package struct ConfigReader {
   }
 
   /// Refuses what nobody asked for: a key that the description does not know might change the function.
-  package func finish(architecture: String) throws(ConfigError) {
+  package func finish() throws(ConfigError) {
     let unknown = object.entries.filter {
       !asked.contains($0.key) && !Self.inert.contains($0.key) && $0.value != .null
     }

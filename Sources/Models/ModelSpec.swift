@@ -4,7 +4,8 @@ package import Transformer
 
 /// What an architecture's description makes of a config.json.
 package struct ModelSpec: Sendable, Equatable {
-  package let architecture: String
+  /// The class in transformers.
+  package internal(set) var architecture = ""
   package let vocabularySize: Int
   package let hiddenSize: Int
   /// The tensor `[vocabulary, H]`.
@@ -17,10 +18,9 @@ package struct ModelSpec: Sendable, Equatable {
   package let passedThrough: [String]
 
   package init(
-    architecture: String, vocabularySize: Int, hiddenSize: Int, embedding: String,
+    vocabularySize: Int, hiddenSize: Int, embedding: String,
     layers: [LayerSpec], finalNorm: NormSpec, head: LinearSpec, passedThrough: [String]
   ) {
-    self.architecture = architecture
     self.vocabularySize = vocabularySize
     self.hiddenSize = hiddenSize
     self.embedding = embedding
@@ -58,16 +58,12 @@ extension LayerSpec {
   /// Every tensor of the layer, in the order of work.
   package var claims: [TensorClaim] {
     var result = [TensorClaim(inputNorm.weight, [inputNorm.size])]
-    for linear in attention.linears {
-      result += linear.claims(quantizable: true)
-    }
-    for norm in [attention.queryNorm, attention.keyNorm] {
-      if let norm { result.append(TensorClaim(norm.weight, [norm.size])) }
-    }
+    result += attention.linears.flatMap { $0.claims(quantizable: true) }
+    result += attention.norms.map { TensorClaim($0.weight, [$0.size]) }
     result.append(TensorClaim(postAttentionNorm.weight, [postAttentionNorm.size]))
-    if let router = mlp.router {
-      result += router.linear.claims(quantizable: false)
-      result.append(TensorClaim(router.correctionBias, [router.linear.outputs]))
+    result += mlp.deciding.flatMap { $0.claims(quantizable: false) }
+    if let router = mlp.router, let bias = router.correctionBias {
+      result.append(TensorClaim(bias, [router.linear.outputs]))
     }
     for linear in mlp.units.flatMap(\.linears) { result += linear.claims(quantizable: true) }
     return result
@@ -83,6 +79,9 @@ extension ModelSpec {
   }
 
   package func passesThrough(_ tensor: String) -> Bool {
-    passedThrough.contains { tensor.hasPrefix($0) }
+    passedThrough.contains { tensor.hasPrefix($0) } || tensor.hasSuffix(Self.frequencies)
   }
+
+  /// Old checkpoints store what follows from their config.json; whoever loads them passes over it.
+  private static let frequencies = ".self_attn.rotary_emb.inv_freq"
 }

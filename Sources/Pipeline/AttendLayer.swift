@@ -83,7 +83,7 @@ extension QuantizeModel {
     _ statistics: [ActivationStatistics]
   ) throws {
     var written = Set(layer.mlp.units.flatMap(\.linears).map(\.weight))
-    for tap in [Tap.attentionInput, .attentionOutput] {
+    for tap in layer.attention.taps {
       let rounding = try rounding(
         taps.firstIndex(of: tap).map { statistics[$0] }, at: tap, under: applied, of: layer)
       for linear in layer.readers(at: tap) {

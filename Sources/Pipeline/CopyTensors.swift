@@ -1,4 +1,4 @@
-// The first unit of a run: tensors that stay as they are, and the embeddings of the calibration tokens.
+// The first unit of a run: tensors that no layer's work changes, and the embeddings of the calibration tokens.
 
 internal import Calibration
 internal import CompressedTensors
@@ -10,20 +10,34 @@ internal import SystemIO
 internal import Tensors
 
 extension QuantizeModel {
-  /// Copies every unchanged tensor to its place, a window at a time.
+  /// Copies every unchanged tensor to its place, and writes FP8 that stays unquantized as bf16.
   func copyTensors() throws {
-    for tensor in plan.checkpoint.model.tensors where plan.output.fates[tensor.name] == .copied {
-      for start in stride(from: 0, to: tensor.byteCount, by: Windows.bytes) {
-        let window = start..<min(start + Windows.bytes, tensor.byteCount)
-        try unsafe tensor.withBytes { bytes in
-          try unsafe writer.write(
-            UnsafeRawBufferPointer(rebasing: bytes[window]), to: tensor.name, at: window.lowerBound)
-        }
-        tensor.release(bytes: window)
+    for tensor in plan.checkpoint.model.tensors {
+      switch plan.output.fates[tensor.name] {
+      case .copied: try copy(tensor)
+      case .decoded: try decode(tensor)
+      default: continue
       }
       noteMemory()
       reportProgress(.copy, layer: nil, tokensDone: 0)
     }
+  }
+
+  /// A window at a time.
+  private func copy(_ tensor: StoredTensor) throws {
+    for start in stride(from: 0, to: tensor.byteCount, by: Windows.bytes) {
+      let window = start..<min(start + Windows.bytes, tensor.byteCount)
+      try unsafe tensor.withBytes { bytes in
+        try unsafe writer.write(
+          UnsafeRawBufferPointer(rebasing: bytes[window]), to: tensor.name, at: window.lowerBound)
+      }
+      tensor.release(bytes: window)
+    }
+  }
+
+  private func decode(_ tensor: StoredTensor) throws {
+    try writeRows(of: weights.rows(of: tensor), tensor)
+    weights.release(weight: tensor)
   }
 
   /// The hidden states that the first layer reads.

@@ -216,6 +216,12 @@ package final class EvaluateModel {
   private func check(_ tally: PositionTally, _ score: PositionScore) throws {
     for (index, outlook) in [tally.model, tally.reference].prefix(checkpoints.count).enumerated()
     where !outlook.isFinite {
+      let checkpoint = checkpoints[index]
+      if checkpoint.fp8 != nil,
+        let number = checkpoint.weights.firstNonFinite(in: checkpoint.spec.claims)
+      {
+        throw QuantizeError(number)
+      }
       throw EvaluationError.nonFinite(
         folder: checkpoints[index].folder, sequence: score.sequence, position: score.seen)
     }

@@ -34,8 +34,16 @@ package enum QuantizeError: Error, CustomStringConvertible, Equatable {
     case .missingInstructions(let engine):
       "--engine \(engine.rawValue): this CPU has \(CPU.instructionSet), not AVX512_BF16; use --engine f32"
     case .engineRounds(let file, let tensor, let dtype):
-      "\(file): `\(tensor)` is \(dtype.rawValue), and --engine bf16 is for weights in BF16; use --engine f32"
+      "\(file): `\(tensor)` is \(dtype.rawValue), and --engine bf16 is for weights in BF16 or FP8; use --engine f32"
     }
+  }
+}
+
+extension QuantizeError {
+  init(_ number: NonFiniteNumber) {
+    self = .nonFiniteWeight(
+      file: number.tensor.file.path, tensor: number.tensor.name, row: number.row,
+      column: number.column)
   }
 }
 

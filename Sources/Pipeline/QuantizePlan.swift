@@ -63,6 +63,8 @@ package struct QuantizePlan: Sendable {
       method: options.rounding, producers: mappings?.producers)
     var warnings: [RunWarning] = []
     if options.smooths { warnings += (mappings?.notes ?? []).map { .mapping($0) } }
+    let unused = checkpoint.activationScales
+    if unused > 0 { warnings.append(.activationScalesDropped(count: unused)) }
     if options.ignoreIsFromRecipe, !patterns.contains(where: { $0.matches(Self.head) }) {
       warnings.append(.headStays(recipe: options.recipe ?? ""))
     }
@@ -97,10 +99,11 @@ package struct QuantizePlan: Sendable {
 
   /// The engine that was asked for, or the best one.
   private static func engine(_ asked: Engine?, for checkpoint: Checkpoint) throws -> Engine {
-    let tensor = checkpoint.weights.tensor(checkpoint.spec.layers[0].attention.query.weight)
-    guard let asked else { return tensor.dtype == .bf16 ? .best : .f32 }
+    let tensor = checkpoint.weights.tensor(checkpoint.spec.layers[0].attention.linears[0].weight)
+    let isBF16 = tensor.dtype.unscaled == .bf16
+    guard let asked else { return isBF16 ? .best : .f32 }
     if !asked.isAvailable { throw QuantizeError.missingInstructions(engine: asked) }
-    if asked == .bf16 && tensor.dtype != .bf16 {
+    if asked == .bf16 && !isBF16 {
       throw QuantizeError.engineRounds(
         file: tensor.file.path, tensor: tensor.name, dtype: tensor.dtype)
     }

@@ -21,6 +21,9 @@ extension QuantizeModel {
     let taps = plan.output.taps[layer.index]
     let smoothings = plan.output.smoothings[layer.index]
     let operations = plan.run.layers[layer.index].units
+    // Before there are statistics of units: for a moment it takes the room of two Gram matrices.
+    let inputs = try recordedSmoothings(of: layer).filter { $0.smoothing.tap == .mlpInput }
+    let inputRounding = try inputRounding(of: layer, under: inputs)
     var statistics = group.filter { taps.contains(.hidden($0)) }.map {
       (unit: $0, sums: newStatistics(.hidden($0), of: layer))
     }
@@ -56,8 +59,6 @@ extension QuantizeModel {
           isDue: isLast && group.count > 1)
       }
     }
-    let inputs = try recordedSmoothings(of: layer).filter { $0.smoothing.tap == .mlpInput }
-    let inputRounding = try inputRounding(of: layer, under: inputs)
     let proofTokens = smoothings.isEmpty ? nil : try proofStates(.attended, layer)
     for unit in group {
       var applied = inputs

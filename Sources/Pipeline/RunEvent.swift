@@ -55,6 +55,7 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
   case splitsFused(module: String)
   case mapping(MappingNote)
   case headStays(recipe: String)
+  case activationScalesDropped(count: Int)
   case noReport(problem: String)
 
   package var description: String {
@@ -71,6 +72,9 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
     case .mapping(let note): note.description
     case .headStays(let recipe):
       "\(recipe) does not ignore `lm_head`; it is not quantized all the same"
+    case .activationScalesDropped(let count):
+      "the source has \(count) scales of FP8 activations (`input_scale`); the output leaves them out: its weights "
+        + "are quantized, its activations are not"
     case .noReport(let problem):
       "the output is complete, but its report could not be written: \(problem); "
         + "`sluice report` makes it again"

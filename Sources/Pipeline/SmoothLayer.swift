@@ -3,6 +3,7 @@
 internal import CompressedTensors
 internal import LinearAlgebra
 internal import Models
+internal import Planning
 internal import Quantization
 internal import Safetensors
 internal import SystemIO
@@ -33,8 +34,8 @@ extension QuantizeModel {
     search.fixCandidates()
     for consumer in consumers {
       search.addErrors(
-        of: weights.weight(consumer), dtype: weights.tensor(consumer.weight).dtype, workers: workers
-      )
+        of: weights.weight(consumer), dtype: weights.tensor(consumer.weight).dtype.unscaled,
+        workers: workers)
       weights.letGo(consumer)
     }
     let best = search.best
@@ -74,42 +75,26 @@ extension QuantizeModel {
 
   /// What made an activation NaN or infinite, where it was a weight of this layer or one before.
   private func nonFiniteWeight(through layer: LayerSpec) -> QuantizeError? {
-    for claim in layers.prefix(through: layer.index).flatMap(\.claims) {
-      let tensor = weights.tensor(claim.name)
-      defer { tensor.release() }
-      let columns = claim.shape.last ?? 1
-      func found(_ row: Int, _ column: Int) -> QuantizeError {
-        .nonFiniteWeight(
-          file: tensor.file.path, tensor: tensor.name, row: row, column: column)
-      }
-      if claim.shape.count == 2 {
-        let weight = StoredWeight(tensor)
-        for rows in ranges(of: weight.rows, by: 64) {
-          if let bad = weight.matrix(rows).values.firstIndex(where: { !$0.isFinite }) {
-            return found(rows.lowerBound + bad / columns, bad % columns)
-          }
-        }
-      } else if let bad = weights.vector(claim.name).firstIndex(where: { !$0.isFinite }) {
-        return found(bad / columns, bad % columns)
-      }
-    }
-    return nil
+    weights.firstNonFinite(in: layers.prefix(through: layer.index).flatMap(\.claims))
+      .map { QuantizeError($0) }
   }
 
   func nonFinite(_ error: NonFiniteWeight, _ linear: LinearSpec) -> QuantizeError {
-    let tensor = weights.tensor(linear.weight)
-    return .nonFiniteWeight(
-      file: tensor.file.path, tensor: tensor.name, row: error.row, column: error.column)
+    nonFinite(error, weights.tensor(linear.weight))
   }
 
-  /// Writes a tensor as its fate says: packed, or in its own type with the scales folded in. Copied ones are there.
+  private func nonFinite(_ error: NonFiniteWeight, _ tensor: StoredTensor) -> QuantizeError {
+    QuantizeError(weights.origin(ofNonFinite: tensor, row: error.row, column: error.column))
+  }
+
+  /// Writes a tensor as its fate says: packed, or with the scales folded in. Those that no smoothing touches are there.
   ///
   /// - Parameter rounding: of a Linear that may be packed.
   func write(
     _ name: String, linear: LinearSpec?, from weights: SmoothedWeights, layer: LayerSpec,
     by rounding: ChosenRounding = .nearest
   ) throws {
-    let dtype = self.weights.tensor(name).dtype
+    let dtype = self.weights.tensor(name).dtype.unscaled
     switch plan.output.fates[name] {
     case .packed:
       guard let linear else { preconditionFailure("\(name) is packed and no Linear") }
@@ -131,24 +116,41 @@ extension QuantizeModel {
           ?? LinearSpec(
             String(name.dropLast(".weight".count)), inputs: tensor.shape[1],
             outputs: tensor.shape[0])
-        try writeRows(of: weights.weight(linear), as: dtype, to: name)
+        try writeRows(of: weights.weight(linear), tensor)
       } else {
         try unsafe dtype.encoded(weights.vector(name)).withUnsafeBytes {
           try unsafe writer.write($0, to: name)
         }
       }
       try choices.add(linear: name, fate: "rescaled", layer: layer.index)
-    case .copied, nil: break
+    case .copied, .decoded, .dropped, nil: break
     }
   }
 
-  private func writeRows(of weight: any WeightRows, as dtype: DType, to name: String) throws {
-    for rows in ranges(of: weight.rows, by: 64) {
-      let decoded = weight.matrix(rows, from: workers.memory)
-      try unsafe dtype.encoded(decoded.values).withUnsafeBytes {
-        try unsafe writer.write(
-          $0, to: name, at: rows.lowerBound * weight.columns * dtype.byteWidth)
+  /// Writes a weight as `tensor.dtype.unscaled` to the place of the same name.
+  ///
+  /// - Parameter weight: what became of `tensor`.
+  func writeRows(of weight: any WeightRows, _ tensor: StoredTensor) throws {
+    let dtype = tensor.dtype.unscaled
+    let rowBytes = weight.columns * dtype.byteWidth
+    let tiles = ranges(of: weight.rows, by: WeightTile.rows)
+    let (writer, memory) = (writer, workers.memory)
+    let results = workers.map(tiles.count) { index -> Result<NonFiniteWeight?, any Error> in
+      Result {
+        let rows = tiles[index]
+        let decoded = weight.matrix(rows, from: memory)
+        if let bad = decoded.firstNonFinite {
+          return NonFiniteWeight(
+            row: rows.lowerBound + bad / weight.columns, column: bad % weight.columns)
+        }
+        try unsafe decoded.encoded(as: dtype).withUnsafeBytes {
+          try unsafe writer.write($0, to: tensor.name, at: rows.lowerBound * rowBytes)
+        }
+        return nil
       }
+    }
+    for result in results {
+      if let bad = try result.get() { throw nonFinite(bad, tensor) }
     }
   }
 }

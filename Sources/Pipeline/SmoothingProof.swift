@@ -40,7 +40,7 @@ extension QuantizeModel {
   /// The attention half under its smoothings, as they were written.
   func proveAttention(of layer: LayerSpec) throws {
     let applied = try recordedSmoothings(of: layer).filter {
-      $0.smoothing.tap == .attentionInput || $0.smoothing.tap == .attentionOutput
+      layer.attention.taps.contains($0.smoothing.tap)
     }
     if applied.isEmpty { return }
     let x = try proofStates(.hidden, layer)
@@ -75,7 +75,7 @@ extension QuantizeModel {
   /// The feed-forward half under all smoothings of the layer, as they were written.
   func proveFeedForward(of layer: LayerSpec) throws {
     let applied = try recordedSmoothings(of: layer).filter {
-      $0.smoothing.tap != .attentionInput && $0.smoothing.tap != .attentionOutput
+      !layer.attention.taps.contains($0.smoothing.tap)
     }
     if applied.isEmpty { return }
     let x = try proofStates(.attended, layer)

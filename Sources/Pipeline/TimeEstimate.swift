@@ -49,8 +49,13 @@ package struct TimeEstimate: Sendable, Equatable {
     }
 
     seconds[.load] = loading
-    let copied = plan.checkpoint.model.tensors
-      .filter { plan.output.fates[$0.name] == .copied }.reduce(0) { $0 + $1.byteCount }
+    let copied = plan.checkpoint.model.tensors.reduce(0) { sum, tensor in
+      switch plan.output.fates[tensor.name] {
+      case .copied: sum + tensor.byteCount
+      case .decoded: sum + tensor.byteCount * tensor.dtype.unscaled.byteWidth
+      default: sum
+      }
+    }
     seconds[.copy] = Double(copied) * costs.writtenByte + blocks * costs.block / 2 + costs.commit
     var (attend, experts, advance) = (0.0, 0.0, 0.0)
     var secondsSaved = 0.0
@@ -207,7 +212,7 @@ private struct Costs {
       } / (Double(part.rows) * layer.attendOperations(context: Double(part.rows) / 2))
 
     let elements = Double(unit.down.inputs * unit.down.outputs)
-    let dtype = weights.tensor(unit.down.weight).dtype
+    let dtype = weights.tensor(unit.down.weight).dtype.unscaled
     let held = weights.held
     let scheme = plan.output.scheme
     let (grid, loss) = (plan.options.grid, plan.options.loss)

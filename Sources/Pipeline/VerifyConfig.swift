@@ -56,7 +56,7 @@ extension VerifyModel {
       [$0.attention.output] + $0.mlp.units.map(\.down)
     }
     let columnParallel = config.spec.layers.flatMap { layer in
-      [layer.attention.query, layer.attention.key, layer.attention.value]
+      layer.attention.splitByHeads
         + layer.mlp.units.flatMap { [$0.gate, $0.up] }
     }
     let rows = notes(rowParallel.filter { quantized.contains($0.name) }, \.inputs) { size, degree in

@@ -21,9 +21,15 @@ extension VerifyModel {
       guard let tensor = survey.model[want.name], want.fits(tensor) else { continue }
       findings += checkFinite(tensor)
     }
-    for tensor in survey.model.tensors
-    where config.spec.passesThrough(tensor.name) && tensor.dtype.isWeight {
-      findings += checkFinite(tensor)
+    for tensor in survey.model.tensors where config.spec.passesThrough(tensor.name) {
+      if tensor.dtype.isWeight { findings += checkFinite(tensor) }
+      if tensor.dtype == .f8E4M3 {
+        findings.append(
+          Finding(
+            subject: tensor.name,
+            problem: "is FP8, and nothing in config.json says how it is scaled"
+          ))
+      }
     }
     return findings
   }

@@ -26,6 +26,8 @@ package struct VerifyReport: Sendable, Equatable {
   package internal(set) var identicalTensors: Int?
   /// Tensors that the recorded smoothing scales explain to the byte; nil without a source.
   package internal(set) var rescaledTensors: Int?
+  /// Tensors that are the source's FP8, scaled and rounded to bf16; nil without a source.
+  package internal(set) var decodedTensors: Int?
   package internal(set) var findings: [Finding]
   /// What may matter to whoever loads the output, and is no fault of it.
   package internal(set) var notes: [Finding] = []

@@ -97,11 +97,12 @@ extension VerifyModel {
   private func checkPlainTensors(
     _ source: Checkpoint, _ smoothed: SmoothedWeights, _ report: inout VerifyReport
   ) {
-    var (identical, rescaled) = (0, 0)
+    var (identical, rescaled, decoded) = (0, 0, 0)
     let consumers = config.spec.layers.flatMap(\.smoothings).flatMap(\.consumers)
     let producers = config.spec.layers.flatMap(\.linears)
     let specs = Dictionary((consumers + producers).map { ($0.weight, $0) }) { first, _ in first }
-    for tensor in survey.model.tensors {
+    // A scale of the output may have the name of one of the source's FP8.
+    for tensor in survey.model.tensors where !source.isScale(tensor.name) {
       guard let original = source.model[tensor.name] else {
         if config.spec.passesThrough(tensor.name) {
           report.findings.append(
@@ -111,6 +112,8 @@ extension VerifyModel {
       }
       if equal(tensor, original) {
         identical += 1
+      } else if decodes(tensor, original, source.weights) {
+        decoded += 1
       } else if explained(tensor, original, specs[tensor.name], smoothed) {
         rescaled += 1
       } else {
@@ -120,17 +123,18 @@ extension VerifyModel {
             problem: "differs from the source, and no recorded smoothing explains it"))
       }
       tensor.release()
-      original.release()
+      source.weights.release(weight: original)
     }
     for original in source.model.tensors
-    where source.spec.passesThrough(original.name) && survey.model[original.name] == nil
-      && !survey.lost.contains(original.name)
+    where source.spec.passesThrough(original.name) && !source.isScale(original.name)
+      && survey.model[original.name] == nil && !survey.lost.contains(original.name)
     {
       report.findings.append(
         Finding(subject: original.name, problem: "is missing; the source has it"))
     }
     report.identicalTensors = identical
     report.rescaledTensors = rescaled
+    report.decodedTensors = decoded
   }
 
   private func equal(_ a: StoredTensor, _ b: StoredTensor) -> Bool {
@@ -150,20 +154,34 @@ extension VerifyModel {
     _ tensor: StoredTensor, _ original: StoredTensor, _ linear: LinearSpec?,
     _ smoothed: SmoothedWeights
   ) -> Bool {
-    guard tensor.dtype == original.dtype, tensor.shape == original.shape, tensor.dtype.isWeight
+    guard tensor.dtype == original.dtype.unscaled, tensor.shape == original.shape,
+      tensor.dtype.isWeight
     else { return false }
-    func equals(_ values: [Float], from first: Int) -> Bool {
-      let encoded = tensor.dtype.encoded(values)
-      let start = first * tensor.dtype.byteWidth
-      return unsafe tensor.withBytes {
-        unsafe $0[start..<start + encoded.count].elementsEqual(encoded)
-      }
+    if tensor.shape.count == 1 {
+      return holds(tensor, tensor.dtype.encoded(smoothed.vector(tensor.name)), at: 0)
     }
-    if tensor.shape.count == 1 { return equals(smoothed.vector(tensor.name), from: 0) }
     guard let linear, tensor.shape == [linear.outputs, linear.inputs] else { return false }
-    let weight = smoothed.weight(linear)
-    return ranges(of: weight.rows, by: Self.tileRows).allSatisfy {
-      equals(weight.matrix($0).values, from: $0.lowerBound * weight.columns)
+    return holds(tensor, smoothed.weight(linear))
+  }
+
+  private func decodes(
+    _ tensor: StoredTensor, _ original: StoredTensor, _ weights: CheckpointWeights
+  ) -> Bool {
+    original.dtype == .f8E4M3 && tensor.dtype == original.dtype.unscaled
+      && tensor.shape == original.shape && holds(tensor, weights.rows(of: original))
+  }
+
+  private func holds(_ tensor: StoredTensor, _ weight: any WeightRows) -> Bool {
+    let rowBytes = weight.columns * tensor.dtype.byteWidth
+    return ranges(of: weight.rows, by: Self.tileRows).allSatisfy { rows in
+      holds(
+        tensor, weight.matrix(rows).encoded(as: tensor.dtype), at: rows.lowerBound * rowBytes)
+    }
+  }
+
+  private func holds(_ tensor: StoredTensor, _ encoded: [UInt8], at start: Int) -> Bool {
+    unsafe tensor.withBytes {
+      unsafe $0[start..<start + encoded.count].elementsEqual(encoded)
     }
   }
 

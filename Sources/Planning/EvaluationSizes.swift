@@ -137,16 +137,14 @@ private struct ForwardSizes {
       outputs: min(HeadTiles.vocabulary, spec.vocabularySize))
     var seen: Set<String> = []
     layers = spec.layers.filter { layer in
-      seen.insert("\(layer.mlp.units.map(\.gate.outputs)) \(layer.attention.query.outputs)")
-        .inserted
+      seen.insert(layer.shape).inserted
     }
     largestWeight = layers.flatMap(\.linears).map { $0.inputs * $0.outputs }.max() ?? 0
     let around = MemoryUse(
       "pages around them", min(RunSizes.neighbourBytes, checkpoint.model.totalBytes / 8))
     let pages = MappedSizes(checkpoint, threads: work.threads)
     let weights = spec.layers.map { layer -> Int in
-      let router = (layer.mlp.router.map { [$0.linear] } ?? [])
-      let units = layer.mlp.units.map { pages.bytes(router + $0.linears) }
+      let units = layer.mlp.units.map { pages.bytes(layer.mlp.deciding + $0.linears) }
       return max(pages.bytes(layer.attention.linears), units.max() ?? 0)
     }
     mapped = [MemoryUse("mapped weights", weights.max() ?? 0), around]
@@ -231,19 +229,21 @@ private struct ForwardSizes {
   }
 
   private func attend(_ attention: AttentionSpec, rows: Int) -> [[MemoryUse]] {
-    let q = floats("queries", rows, attention.query.outputs)
-    let kv = floats("keys and values", rows, attention.key.outputs, count: 2)
-    let normed = floats("normed input", rows, hidden)
     let longest = min(rows, work.longestSequence)
-    let scores = floats(
-      "attention scores", min(AttentionSpec.queryRows, longest), longest, count: work.threads)
-    return [
-      [block(rows)] + scratch(rows: rows).read,
-      [block(rows), normed, q, tiles(attention.query)],
-      [block(rows), normed, q, kv, tiles(attention.value)],
-      [block(rows), q, kv, scores],
-      [block(rows), q, block(rows), tiles(attention.output)],
-    ]
+    let moments = attention.moments.map { moment -> [MemoryUse] in
+      let held = moment.buffers.map { floats($0.name, rows, $0.width) }
+      return switch moment.work {
+      case .product(let linear): held + [tiles(linear)]
+      case .tap: held
+      case .scores:
+        held + [
+          floats(
+            "attention scores", min(CausalAttention.queryRows, longest), longest,
+            count: work.threads)
+        ]
+      }
+    }
+    return moments.map { [block(rows)] + $0 } + [[block(rows)] + scratch(rows: rows).read]
   }
 
   private func feedForward(_ mlp: MLPSpec, rows: Int) -> [[MemoryUse]] {
@@ -273,6 +273,14 @@ private struct ForwardSizes {
         floats("outputs of an expert", rows, hidden), tiles(unit.down),
       ],
     ]
+      + (unit.outputGate.map { gate in
+        [
+          [
+            floats("outputs of an expert", rows, hidden), floats("gates of outputs", rows, 1),
+            tiles(gate),
+          ]
+        ]
+      } ?? [])
   }
 }
 
@@ -289,7 +297,7 @@ private struct MappedSizes {
   func bytes(_ linears: [LinearSpec]) -> Int {
     var (kept, streamed) = (0, 0)
     for linear in linears {
-      for part in [".weight", ".weight_packed", ".weight_scale", ".weight_zero_point"] {
+      for part in CheckpointWeights.parts {
         guard let tensor = checkpoint.model[linear.name + part] else { continue }
         let rows = Gemm.tileRows(linear.outputs, columns: linear.inputs)
         let tile = rows * (tensor.byteCount / max(1, tensor.shape[0]))

@@ -13,11 +13,10 @@ internal import Transformer
 struct RunSizes {
   private let work: Workload
   private let hidden: Int
-  /// Layers with different shapes, one of each.
+  /// Layers with different shapes, or weights of different widths: one of each.
   private let layers: [LayerSpec]
   /// Tokens of the largest block.
   private let rows: Int
-  private let weightWidth: Int
 
   /// What the process holds before any work: code, Swift's runtime, OpenBLAS's tables. Measured, as all constants here;
   /// `tools/bench --memory` shows what became of them.
@@ -50,12 +49,10 @@ struct RunSizes {
     let spec = work.checkpoint.spec
     hidden = spec.hiddenSize
     rows = work.blocks.max() ?? 0
-    weightWidth =
-      work.checkpoint.weights.tensor(spec.layers[0].attention.query.weight).dtype.byteWidth
     var seen: Set<String> = []
     layers = spec.layers.filter { layer in
-      seen.insert("\(layer.mlp.units.map(\.gate.outputs)) \(layer.attention.query.outputs)")
-        .inserted
+      let widths = layer.linears.map(work.checkpoint.weights.byteWidth)
+      return seen.insert("\(layer.shape) \(widths)").inserted
     }
   }
 
@@ -152,7 +149,7 @@ struct RunSizes {
     let blocks = work.blocks.count
     let spec = work.checkpoint.spec
     func bytes(_ linears: [LinearSpec]) -> Int {
-      linears.reduce(0) { $0 + $1.inputs * $1.outputs * weightWidth }
+      linears.reduce(0) { $0 + work.checkpoint.weights.byteCount($1) }
     }
     var total = work.checkpoint.model.totalBytes
     for layer in spec.layers.prefix(work.calibratedLayers) {
@@ -228,7 +225,8 @@ struct RunSizes {
     let window = min(Windows.bytes, copied.map(\.byteCount).max() ?? 0)
     add(
       .copy,
-      [Moment(buffers: [], mapped: [MemoryUse("a window of the source", window)])] + embedding)
+      [Moment(buffers: [], mapped: [MemoryUse("a window of the source", window)])] + decoding
+        + embedding)
     add(.attend, layers.flatMap { attend($0, passes) })
     add(.experts, layers.flatMap { experts($0, passes) })
     add(.advance, layers.flatMap { advance($0, passes) })
@@ -313,19 +311,22 @@ struct RunSizes {
   /// What is mapped of Linears that are worked through one after the other in tiles of `rows` rows.
   private func mapped(_ linears: [LinearSpec], held: Bool, rows: (LinearSpec) -> Int) -> [MemoryUse]
   {
-    let bytes = linears.map { $0.outputs * $0.inputs * weightWidth }
+    let weights = work.checkpoint.weights
+    let bytes = linears.map(weights.byteCount)
+    func tileBytes(_ linear: LinearSpec) -> Int {
+      rows(linear) * linear.inputs * weights.byteWidth(linear)
+    }
     // There is no more around them than the model has.
     let others = work.checkpoint.model.totalBytes - bytes.reduce(0, +)
     let around = MemoryUse("pages around them", max(0, min(Self.neighbourBytes, others / 8)))
     if held { return [MemoryUse("weights that stay mapped", bytes.reduce(0, +)), around] }
     let streamed = zip(linears, bytes).map { linear, whole in
-      let tile = rows(linear) * linear.inputs * weightWidth
+      let tile = tileBytes(linear)
       return tile >= CheckpointWeights.releasedTile ? min(whole, work.threads * tile) : whole
     }
     // Small ones stay until all are done with.
-    let small = zip(linears, bytes).filter {
-      rows($0.0) * $0.0.inputs * weightWidth < CheckpointWeights.releasedTile
-    }.reduce(0) { $0 + $1.1 }
+    let small = zip(linears, bytes).filter { tileBytes($0.0) < CheckpointWeights.releasedTile }
+      .reduce(0) { $0 + $1.1 }
     return [
       MemoryUse("mapped weights", max(small, streamed.max() ?? 0)), around,
     ]
@@ -360,6 +361,24 @@ struct RunSizes {
     work.calibratedLayers > 0 ? [Moment(buffers: [block] + scratch.write)] : []
   }
 
+  /// Writing FP8 that stays unquantized as bf16.
+  private var decoding: [Moment] {
+    work.checkpoint.model.tensors.filter { work.output.fates[$0.name] == .decoded }.map { tensor in
+      let (rows, columns) = (tensor.shape[0], tensor.shape[1])
+      let tile = min(rows, WeightTile.rows) * columns
+      let threads = min(work.threads, (rows + WeightTile.rows - 1) / WeightTile.rows)
+      let mapped =
+        WeightTile.rows * columns >= CheckpointWeights.releasedTile
+        ? threads * tile : tensor.byteCount
+      return Moment(
+        buffers: [MemoryUse("weight tiles", count: threads, floats: tile)],
+        mapped: [
+          MemoryUse("mapped weights", mapped),
+          MemoryUse("rows being written", threads * tile * DType.bf16.byteWidth),
+        ])
+    }
+  }
+
   /// Searching scales for Linears that read `channels`, and rounding and writing Linears.
   private func searches(_ linears: [LinearSpec], held: [LinearSpec], isHeld: Bool) -> [Moment] {
     let inputs = linears.map(\.inputs).max() ?? 0
@@ -382,70 +401,81 @@ struct RunSizes {
     ]
   }
 
-  /// The corners of an activation's factors, which stay with it.
-  private func corners(_ channels: Int) -> [MemoryUse] {
-    isCompensated
-      ? ActivationStatistics.gramRanges(channels).map {
-        MemoryUse("corners of a factor", floats: $0.count * work.output.scheme.groupSize)
-      } : []
+  /// The factors of an activation, beside its Gram matrices.
+  private func factors(_ channels: Int) -> [MemoryUse] {
+    if !isCompensated { return [] }
+    return ActivationStatistics.gramRanges(channels).flatMap { range in
+      GramFactor.byteCounts(
+        channels: range.count, groupSize: work.output.scheme.groupSize, work.engine
+      ).map { MemoryUse("factors of Gram matrices", MemoryBudget.footprint($0)) }
+    }
   }
 
-  /// Writing Gram matrices to scratch and reading them, factoring them, and rounding what reads their activation.
-  ///
-  /// - Parameter made: whether the factors' corners are counted already.
-  private func compensation(_ linear: LinearSpec, made: Bool = false) -> [[MemoryUse]] {
+  /// What stays of an activation's Gram matrices once they are factored.
+  private func factored(_ channels: Int) -> [MemoryUse] {
+    factors(channels) + (GramFactor.keepsGram(work.engine) ? grams(channels) : [])
+  }
+
+  /// Writing Gram matrices to scratch and reading them, and factoring them, while they are there.
+  private func factoring(channels: Int) -> [[MemoryUse]] {
     if !isGram { return [] }
-    let channels = linear.inputs
     let widest = ActivationStatistics.gramRanges(channels).map(\.count).max() ?? 0
     let stored = scratch(
       elements: min(widest, ActivationStatistics.storedRows) * widest, width: DType.f32.byteWidth)
     if !isCompensated { return [stored.read, stored.write] }
     let factor = UpperFactor.workFloats(widest)
-    let kept = made ? [] : corners(channels)
-    let rows = CompensationRows(linear, threads: work.threads, work.engine)
     return [
       stored.read, stored.write,
-      kept + [
+      factors(channels) + [
         MemoryUse("panel of a factor", floats: factor.panel),
         MemoryUse("tiles of a factor", count: work.threads, floats: factor.tile),
       ],
-      kept + [MemoryUse("weight tiles", count: rows.threads, floats: rows.rows * channels)]
-        + Rounding.compensationBuffers(rows: rows.rows, channels: channels, work.engine).map {
-          MemoryUse("rows being rounded", rows.threads * MemoryBudget.footprint($0))
-        },
+      factors(channels),
     ]
+  }
+
+  /// Rounding what reads an activation, beside its factors.
+  private func compensation(_ linear: LinearSpec) -> [MemoryUse] {
+    if !isCompensated { return [] }
+    let channels = linear.inputs
+    let rows = CompensationRows(linear, threads: work.threads, work.engine)
+    return [MemoryUse("weight tiles", count: rows.threads, floats: rows.rows * channels)]
+      + Rounding.compensationBuffers(rows: rows.rows, channels: channels, work.engine).map {
+        MemoryUse("rows being rounded", rows.threads * MemoryBudget.footprint($0))
+      }
   }
 
   private func attend(_ layer: LayerSpec, _ passes: Passes) -> [Moment] {
     let attention = layer.attention
-    let (queries, keys) = (attention.query.outputs, attention.key.outputs)
-    let grams = grams(hidden) + grams(hidden) + grams(queries)
+    let grams = self.grams(hidden) + attention.taps.flatMap { self.grams(layer.readers(at: $0)[0].inputs) }
     let weights = mapped(
       attention.linears, held: passes.holdsAttention, rows: productRows)
     func moment(_ buffers: [MemoryUse]) -> Moment {
       Moment(buffers: grams + buffers, mapped: weights)
     }
-    let q = MemoryUse("queries", floats: rows * queries)
-    let kv = MemoryUse("keys and values", count: 2, floats: rows * keys)
     let searched = searches(
       attention.linears + (layer.mlp.units.last?.linears ?? []), held: attention.linears,
       isHeld: passes.holdsAttention)
     var moments = searched.map { Moment(buffers: grams + $0.buffers, mapped: $0.mapped) }
     guard work.calibratedLayers > 0 else { return moments }
-    moments += (compensation(attention.query) + compensation(attention.output)).map(moment)
+    // Activations are factored and their readers rounded one after the other.
+    for (index, part) in attention.parts.enumerated() {
+      let channels = part.readers[0].inputs
+      moments += factoring(channels: channels).map(moment)
+      let later = attention.parts[(index + 1)...].flatMap { self.grams($0.readers[0].inputs) }
+      moments += part.readers.map { linear in
+        Moment(
+          buffers: self.grams(hidden) + later + factored(channels) + compensation(linear),
+          mapped: weights)
+      }
+    }
+    moments += attention.moments.map { each in
+      let held = each.buffers.map { MemoryUse($0.name, floats: rows * $0.width) }
+      return moment([block] + held + uses(of: each.work))
+    }
     moments += [
       moment([block] + scratch.read),
-      moment([block, normed, q] + product(attention.query, rows: rows)),
-      moment([block, normed, q, kv] + product(attention.value, rows: rows)),
       moment([block, normed] + gram(channels: hidden, rows: rows)),
-      moment([
-        block, q, kv,
-        MemoryUse(
-          "attention scores", count: work.threads,
-          floats: min(AttentionSpec.queryRows, work.longestSequence) * work.longestSequence),
-      ]),
-      moment([block, q, block] + product(attention.output, rows: rows)),
-      moment([block, q] + gram(channels: queries, rows: rows)),
       moment(proof(attention.linears)),
       moment([block] + scratch.write),
       moment([block, normed]),
@@ -465,12 +495,27 @@ struct RunSizes {
     return moments
   }
 
+  /// What a moment of attention takes beside its buffers.
+  private func uses(of work: AttentionMoment.Work) -> [MemoryUse] {
+    switch work {
+    case .product(let linear): product(linear, rows: rows)
+    case .tap(let channels): gram(channels: channels, rows: rows)
+    case .scores:
+      [
+        MemoryUse(
+          "attention scores", count: self.work.threads,
+          floats: min(CausalAttention.queryRows, self.work.longestSequence)
+            * self.work.longestSequence)
+      ]
+    }
+  }
+
   private func experts(_ layer: LayerSpec, _ passes: Passes) -> [Moment] {
     let units = layer.mlp.units.sorted { $0.gate.outputs > $1.gate.outputs }
     guard let unit = units.first else { return [] }
     let group = units.prefix(passes.unitsPerGroup)
-    // The input's factor is kept over all groups.
-    let input = isCompensated ? self.grams(hidden) + corners(hidden) : []
+    // The input's factor is made before everything else, and kept over all groups.
+    let input = isCompensated ? factored(hidden) : []
     let grams = input + group.flatMap { self.grams($0.down.inputs) }
     let held = group.flatMap { [$0.gate, $0.up] } + [unit.down]
     let weights = mapped(
@@ -485,10 +530,16 @@ struct RunSizes {
       Moment(buffers: grams + $0.buffers, mapped: $0.mapped + [sums])
     }
     guard work.calibratedLayers > 0 else { return moments }
+    moments += factoring(channels: hidden).map {
+      Moment(buffers: self.grams(hidden) + $0, mapped: weights)
+    }
+    moments += factoring(channels: unit.down.inputs).map(moment)
     // The factor of what the down projection reads is made before gate and up are rounded.
-    let made = corners(unit.down.inputs)
-    moments += compensation(unit.gate, made: true).map { moment($0 + made) }
-    moments += compensation(unit.down).map(moment)
+    let others = input + group.dropFirst().flatMap { self.grams($0.down.inputs) }
+    moments += [unit.gate, unit.down].map {
+      Moment(
+        buffers: others + factored(unit.down.inputs) + compensation($0), mapped: weights + [sums])
+    }
     moments += [
       moment([block] + scratch.read), moment([block, normed]), moment(proof(unit.linears)),
     ]
@@ -518,7 +569,7 @@ struct RunSizes {
     let linears = layer.mlp.units.flatMap(\.linears)
     let proof = layer.mlp.units.last.map {
       Moment(
-        buffers: [block] + self.proof(linears + (layer.mlp.router.map { [$0.linear] } ?? []))
+        buffers: [block] + self.proof(linears + layer.mlp.deciding)
           + scratch.read,
         mapped: mapped($0.linears, held: false, rows: productRows))
     }
@@ -553,6 +604,15 @@ struct RunSizes {
             MemoryUse("outputs of an expert", floats: rows * hidden),
           ] + product(unit.down, rows: rows), mapped: weights),
       ]
+        + (unit.outputGate.map { gate in
+          [
+            Moment(
+              buffers: flight + [
+                MemoryUse("outputs of an expert", floats: rows * hidden),
+                MemoryUse("gates of outputs", floats: rows), tiles(gate),
+              ], mapped: weights)
+          ]
+        } ?? [])
     }
     var moments =
       proofs + [
@@ -584,6 +644,12 @@ private struct CompensationRows {
 package enum Proof {
   /// At the beginning of the first sequence.
   package static let tokens = 8
+}
+
+/// A weight that is written unpacked.
+package enum WeightTile {
+  /// Decoded and encoded by each thread at a time.
+  package static let rows = 64
 }
 
 /// How much of a mapped file is touched at a time.

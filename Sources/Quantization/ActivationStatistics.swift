@@ -15,7 +15,7 @@ package final class ActivationStatistics {
   private var absoluteSum: [Double]
   private var squareSum: [Double]
   /// Of each of `gramRanges`; empty where they are not wanted.
-  private let gramSums: [Matrix]
+  private var gramSums: [Matrix]
   /// Whether `gramSums` have become means.
   private var gramIsMean = false
 
@@ -136,14 +136,17 @@ package final class ActivationStatistics {
     return gramSums
   }
 
-  /// What compensated rounding needs of x / `scale`, in the place of the Gram matrices, which are used up.
+  /// What compensated rounding needs of x / `scale`, in the place of the Gram matrices: one after the other goes.
   ///
   /// - Parameter scale: the smoothing scale of the activation, `[C]`; nil for none.
   package func factors(
     smoothedBy scale: [Float]?, groupSize: Int, dampening: Double, workers: Workers
   ) throws(NotPositiveDefinite) -> GramFactors {
     var parts: [GramFactor] = []
-    for (gram, channels) in zip(grams(), Self.gramRanges(channels)) {
+    var grams = grams()
+    gramSums = []
+    for channels in Self.gramRanges(channels) where !grams.isEmpty {
+      let gram = grams.removeFirst()
       if let scale {
         let inverse = scale[channels].map { 1 / $0 }
         workers.forEach(gram.rows) { row in

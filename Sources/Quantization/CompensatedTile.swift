@@ -36,11 +36,11 @@ struct CompensatedTile {
   /// Bytes by buffer of a tile of a Linear with `rows` outputs, under the factor of `channels` channels.
   static func buffers(rows: Int, channels: Int, _ engine: Engine) -> [Int] {
     let width = width(min(rows, largestRows(engine)))
-    let block = 4 * TilePart.block * width
+    let block = 4 * GramFactor.block * width
     let both = [4 * channels * width, channels * width, block]
     switch engine {
     case .bf16:
-      return both + [block] + PackedColumns.byteCounts(depth: channels, columns: width)
+      return both + [block, PackedColumns.byteCount(depth: channels, columns: width)]
     case .f32: return both + [4 * channels * width]
     }
   }
@@ -77,9 +77,6 @@ struct CompensatedTile {
 
 /// The columns of a tile that one factor covers.
 private final class TilePart {
-  /// Columns that are rounded between two products.
-  static let block = 128
-
   private let factor: GramFactor
   private let kernel: sluice_rounding
   private let rows: Int
@@ -106,8 +103,9 @@ private final class TilePart {
     count = factor.channels.count
     group = Int(kernel.group)
     columns = Matrix("rows being rounded", rows: count, columns: width, from: memory)
-    errors = TileErrors(count, width: width, block: Self.block, factor.engine, from: memory)
-    sums = Matrix("rows being rounded", rows: Self.block, columns: width, from: memory)
+    errors = TileErrors(
+      count, width: width, block: GramFactor.block, factor.engine, from: memory)
+    sums = Matrix("rows being rounded", rows: GramFactor.block, columns: width, from: memory)
     work = Matrix(rows: 2 * group, columns: Int(SLUICE_TILE_STRIP))
     codes = Buffer("codes being chosen", byteCount: count * width, from: memory)
     if rows < width { columns.fill(0) }
@@ -126,7 +124,8 @@ private final class TilePart {
             zeroPoints, kernel, errors)
         }
         unsafe sluice_triangular_block(
-          width, block.count, corner(of: block), count, errors, sums.base, &loss)
+          width, block.count, factor.pivots.row(block.lowerBound), GramFactor.block, errors,
+          sums.base, &loss)
         let damping = unsafe damping(of: errors, block.count)
         for row in 0..<width { loss[row] -= damping[row] }
       }
@@ -139,8 +138,9 @@ private final class TilePart {
       unsafe addLosses(to: &total) { block, errors, loss in
         unsafe factor.order.withUnsafeBufferPointer { order in
           unsafe sluice_compensate_block(
-            width, block.count, corner(of: block), count, order.baseAddress! + block.lowerBound,
-            columns.base, scales, zeroPoints, kernel, sums.base, errors, codesBase, &loss)
+            width, block.count, factor.pivots.row(block.lowerBound), GramFactor.block,
+            order.baseAddress! + block.lowerBound, columns.base, scales, zeroPoints, kernel,
+            sums.base, errors, codesBase, &loss)
         }
         for (place, channel) in factor.order[block].enumerated() {
           unsafe (columns.base + Int(channel) * width)
@@ -168,13 +168,11 @@ private final class TilePart {
       _ block: Range<Int>, _ errors: UnsafeMutablePointer<Float>, _ loss: inout [Float]
     ) -> Void
   ) {
-    for block in ranges(of: count, by: Self.block) {
+    for block in ranges(of: count, by: GramFactor.block) {
       if block.lowerBound == 0 {
         sums.fill(0)
       } else {
-        unsafe errors.product(
-          rows: block.count, over: 0..<block.lowerBound, a: factor.matrix.base + block.lowerBound,
-          aStride: count, transposed: true, adds: false, into: sums.base)
+        unsafe errors.sums(before: block, under: factor, into: sums.base)
       }
       var loss = [Float](repeating: 0, count: width)
       unsafe body(block, errors.place(of: block), &loss)
@@ -189,24 +187,10 @@ private final class TilePart {
     _ total: inout [Double]
   ) {
     let end = first + group
-    let corner = unsafe factor.corners.row(first)
-    // d G on the group's channels: G's rows left of its corner, the corner, G's columns below it.
-    unsafe errors.product(
-      rows: group, over: first..<end, a: corner, aStride: group, transposed: false, adds: false,
-      into: sums.base)
-    if first > 0 {
-      unsafe errors.product(
-        rows: group, over: 0..<first, a: factor.matrix.row(first), aStride: count,
-        transposed: false, adds: true, into: sums.base)
-    }
-    if end < count {
-      unsafe errors.product(
-        rows: group, over: end..<count, a: factor.matrix.row(end) + first, aStride: count,
-        transposed: true, adds: true, into: sums.base)
-    }
+    unsafe errors.correlations(of: first..<end, under: factor, into: sums.base)
     var change = [Float](repeating: 0, count: width)
     unsafe sluice_refine_group(
-      width, group, corner, kernel, scales, zeroPoints, codesBase + first * width, sums.base,
+      width, group, factor.corners.row(first), kernel, scales, zeroPoints, codesBase + first * width, sums.base,
       columns.base + first * width, &change, work.base)
     unsafe errors.change(first..<end, to: columns.row(first))
     for row in 0..<width { total[row] += Double(change[row]) }
@@ -220,11 +204,6 @@ private final class TilePart {
       for index in 0..<width { unsafe squares[index] += row[index] * row[index] }
     }
     return squares.map { factor.damping * $0 }
-  }
-
-  /// R's corner of a block, upper triangular.
-  private func corner(of block: Range<Int>) -> UnsafePointer<Float> {
-    unsafe UnsafePointer(factor.matrix.row(block.lowerBound) + block.lowerBound)
   }
 
   private var codesBase: UnsafeMutablePointer<Int8> {

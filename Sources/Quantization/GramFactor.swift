@@ -18,17 +18,29 @@ package final class GramFactor: @unchecked Sendable {
   package let channels: Range<Int>
   /// The channel, from the first of `channels`, that is rounded at each place.
   let order: [UInt32]
-  /// `[n, n]`: above the diagonal and on it R, in `order`; below it G, in the order of the channels.
-  let matrix: Matrix
+  /// What errors are multiplied with.
+  let operands: Operands
   /// Of G.
   let diagonal: [Float]
   /// `[n, group]`: the blocks of G + λI on its diagonal, one a group.
   let corners: Matrix
+  /// `[n, block]`: the blocks of R on its diagonal.
+  let pivots: Matrix
   let damping: Float
   /// What errors are multiplied with R and G in: bf16 rounds both by less than a code's step can tell.
   package let engine: Engine
   /// λ over the mean of the diagonal: what was asked for, or what it took.
   package let dampening: Double
+
+  enum Operands: Sendable {
+    /// Rᵀ below its diagonal's blocks, and G + λI.
+    case packed(factor: PackedSquare, gram: PackedSquare)
+    /// `[n, n]`: above the diagonal and on it R, in `order`; below it G, in the order of the channels.
+    case floats(Matrix)
+  }
+
+  /// Columns that are rounded between two products.
+  static let block = 128
 
   /// The most that is added, in means of the diagonal.
   private static let mostDampening = 1.0
@@ -57,7 +69,12 @@ package final class GramFactor: @unchecked Sendable {
     }
     let damping = Float(share * mean)
     corners = Self.corners(gram, diagonal, groupSize: groupSize, damping: damping, workers)
-    matrix = gram
+    pivots = Self.pivots(gram, workers)
+    operands =
+      switch workers.engine {
+      case .bf16: Self.packed(gram, corners, workers)
+      case .f32: .floats(gram)
+      }
     self.channels = channels
     self.order = order
     self.diagonal = diagonal
@@ -101,6 +118,59 @@ package final class GramFactor: @unchecked Sendable {
     }
     return result
   }
+}
+
+extension GramFactor {
+  private static func pivots(_ gram: Matrix, _ workers: Workers) -> Matrix {
+    let result = workers.matrix("pivots of a factor", rows: gram.rows, columns: block)
+    for rows in ranges(of: gram.rows, by: block) {
+      for row in rows {
+        unsafe result.row(row).update(from: gram.row(row) + rows.lowerBound, count: rows.count)
+      }
+    }
+    return result
+  }
+
+  private static func packed(_ gram: Matrix, _ corners: Matrix, _ workers: Workers) -> Operands {
+    let n = gram.rows
+    let factor = PackedSquare("a factor, packed", n: n, .lower, from: workers.memory)
+    let blocks = ranges(of: n, by: block)
+    workers.forEach(blocks.count) { index in
+      let rows = blocks[index]
+      unsafe factor.fill(
+        rows, 0..<rows.lowerBound, from: gram.base + rows.lowerBound, stride: n, transposed: true)
+    }
+    let whole = PackedSquare("a Gram matrix, packed", n: n, .whole, from: workers.memory)
+    let groups = ranges(of: n, by: corners.columns)
+    workers.forEach(groups.count) { index in
+      let rows = groups[index]
+      unsafe whole.fill(
+        rows, 0..<rows.lowerBound, from: gram.row(rows.lowerBound), stride: n, transposed: false)
+      unsafe whole.fill(
+        rows, rows, from: corners.row(rows.lowerBound), stride: corners.columns, transposed: false)
+      if rows.upperBound < n {
+        unsafe whole.fill(
+          rows, rows.upperBound..<n, from: gram.row(rows.upperBound) + rows.lowerBound, stride: n,
+          transposed: true)
+      }
+    }
+    return .packed(factor: factor, gram: whole)
+  }
+
+  /// Bytes by buffer of the factor of `channels`, without the Gram matrix.
+  package static func byteCounts(channels: Int, groupSize: Int, _ engine: Engine) -> [Int] {
+    let floats = [channels * groupSize * 4, channels * block * 4]
+    switch engine {
+    case .bf16:
+      return floats + [
+        PackedSquare.byteCount(n: channels, .lower), PackedSquare.byteCount(n: channels, .whole),
+      ]
+    case .f32: return floats
+    }
+  }
+
+  /// Whether the Gram matrix is a part of its factor, or gone once that is made.
+  package static func keepsGram(_ engine: Engine) -> Bool { engine == .f32 }
 }
 
 /// The factors of all channels that a Linear reads; wide activations are cut.

@@ -53,23 +53,52 @@ final class TileErrors {
     if case .packed(_, let all) = kept { unsafe all.fill(columns, from: errors) }
   }
 
-  /// c `[rows, width]` = the sum over k in `inner` of a[row, k] d[k], added to what is there where `adds`.
-  ///
-  /// - Parameter transposed: whether a[row, k] lies at k * aStride + row, counted from the first of `inner`.
-  func product(
-    rows: Int, over inner: Range<Int>, a: UnsafePointer<Float>, aStride: Int, transposed: Bool,
-    adds: Bool, into c: UnsafeMutablePointer<Float>
-  ) {
-    switch kept {
-    case .packed(_, let all):
-      unsafe all.multiply(
-        rows: rows, over: inner, a: a, aStride: aStride, transposed: transposed, adds: adds, into: c
-      )
-    case .floats(let errors):
+  /// c `[block, width]` = what the errors before a block of columns leave for it: the sum over k of R[k, column] d[k].
+  func sums(before block: Range<Int>, under factor: GramFactor, into c: UnsafeMutablePointer<Float>)
+  {
+    switch (kept, factor.operands) {
+    case (.packed(_, let all), .packed(let packed, _)):
+      unsafe all.multiply(block, of: packed, terms: block.lowerBound, into: c)
+    case (.floats(let errors), .floats(let matrix)):
       unsafe Gemm.product(
-        transposeA: transposed, rows: rows, columns: width, inner: inner.count, a: a,
-        aStride: aStride, b: errors.row(inner.lowerBound), bStride: width, add: adds, c: c,
-        cStride: width)
+        transposeA: true, rows: block.count, columns: width, inner: block.lowerBound,
+        a: matrix.base + block.lowerBound, aStride: matrix.columns, b: errors.base, bStride: width,
+        c: c, cStride: width)
+    default: preconditionFailure("errors and factor in two engines")
+    }
+  }
+
+  /// c `[group, width]` = d (G + λI) on the channels of a group.
+  func correlations(
+    of group: Range<Int>, under factor: GramFactor, into c: UnsafeMutablePointer<Float>
+  ) {
+    switch (kept, factor.operands) {
+    case (.packed(_, let all), .packed(_, let gram)):
+      unsafe all.multiply(group, of: gram, terms: factor.channels.count, into: c)
+    case (.floats(let errors), .floats(let matrix)):
+      let n = matrix.columns
+      func add(
+        _ inner: Range<Int>, _ a: UnsafePointer<Float>, _ stride: Int, transposed: Bool, adds: Bool
+      ) {
+        unsafe Gemm.product(
+          transposeA: transposed, rows: group.count, columns: width, inner: inner.count, a: a,
+          aStride: stride, b: errors.row(inner.lowerBound), bStride: width, add: adds, c: c,
+          cStride: width)
+      }
+      // The corner, G's rows left of it, G's columns below it.
+      unsafe add(
+        group, factor.corners.row(group.lowerBound), factor.corners.columns, transposed: false,
+        adds: false)
+      if group.lowerBound > 0 {
+        unsafe add(
+          0..<group.lowerBound, matrix.row(group.lowerBound), n, transposed: false, adds: true)
+      }
+      if group.upperBound < n {
+        unsafe add(
+          group.upperBound..<n, matrix.row(group.upperBound) + group.lowerBound, n,
+          transposed: true, adds: true)
+      }
+    default: preconditionFailure("errors and factor in two engines")
     }
   }
 }

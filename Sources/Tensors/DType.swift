@@ -32,4 +32,7 @@ package enum DType: String, Sendable, CaseIterable {
 
   /// Whether Sluice can read such a tensor as numbers and quantize it.
   package var isWeight: Bool { self == .bf16 || self == .f16 || self == .f32 }
+
+  /// The type that a weight of this type has where it is written without scales of its own: FP8 becomes bf16.
+  package var unscaled: DType { self == .f8E4M3 ? .bf16 : self }
 }

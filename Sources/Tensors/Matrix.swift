@@ -1,5 +1,7 @@
 // An owned, 64-byte-aligned float32 [rows, columns] buffer.
 
+internal import CKernels
+
 /// A row-major float32 matrix, freed with its last reference.
 ///
 /// A class, so that one buffer can be filled by several workers and kept in arrays. The invariant that makes it
@@ -59,6 +61,22 @@
     let result = Matrix(rows: count, columns: columns)
     unsafe result.base.update(from: base, count: count * columns)
     return result
+  }
+
+  /// The place of the first NaN or infinity, row by row.
+  package var firstNonFinite: Int? {
+    let index = unsafe sluice_first_nonfinite(base, count)
+    return index < count ? index : nil
+  }
+
+  /// The bytes of the values stored in a weight type, row by row.
+  package func encoded(as dtype: DType) -> [UInt8] {
+    unsafe [UInt8](unsafeUninitializedCapacity: count * dtype.byteWidth) { bytes, initialized in
+      if let start = bytes.baseAddress {
+        unsafe dtype.encode(base, count: count, into: UnsafeMutableRawPointer(start))
+      }
+      initialized = count * dtype.byteWidth
+    }
   }
 
   /// The values, row by row.

@@ -9,23 +9,13 @@ extension LayerSpec {
     _ x: Matrix, sequences: [Range<Int>], weights: any LayerWeights, workers: Workers,
     tap: (Tap, Matrix) -> Void = { _, _ in }
   ) -> Matrix {
-    let read = attention.attend(
-      project(x, weights: weights, workers: workers, tap: tap), sequences: sequences,
-      weights: weights, workers: workers)
-    tap(.attentionOutput, read)
+    let read = attention.read(
+      sequences: sequences, weights: weights, workers: workers, tap: tap
+    ) { inputNorm.apply(to: x, weights: weights, workers: workers) }
     let result = weights.apply(
       attention.output, to: read, workers: workers, into: "hidden states of a block")
     result.add(x, workers: workers)
     return result
-  }
-
-  /// A function of its own, so that the normed input is gone before scores are computed.
-  private func project(
-    _ x: Matrix, weights: any LayerWeights, workers: Workers, tap: (Tap, Matrix) -> Void
-  ) -> Projections {
-    let normed = inputNorm.apply(to: x, weights: weights, workers: workers)
-    tap(.attentionInput, normed)
-    return attention.project(normed, weights: weights, workers: workers)
   }
 
   /// x += mlp(norm(x)) for each block.
@@ -40,5 +30,36 @@ extension LayerSpec {
       to: blocks, reading: normed,
       routings: routings ?? mlp.route(normed, weights: weights, workers: workers),
       weights: weights, workers: workers, finished: finished)
+  }
+}
+
+extension AttentionSpec {
+  /// What the output projection reads, `[T, heads * value dimension]`.
+  ///
+  /// - Parameters:
+  ///   - sequences: the rows of each sequence; positions count from the start of each.
+  ///   - input: makes the normed input `[T, H]`, which is gone before scores are computed.
+  package func read(
+    sequences: [Range<Int>], weights: any LayerWeights, workers: Workers,
+    tap: (Tap, Matrix) -> Void = { _, _ in }, input: () -> Matrix
+  ) -> Matrix {
+    func project<Projections>(_ projections: (Matrix) -> Projections) -> Projections {
+      let normed = input()
+      tap(.attentionInput, normed)
+      return projections(normed)
+    }
+    let read =
+      switch self {
+      case .groupedQuery(let spec):
+        spec.attend(
+          project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
+          weights: weights, workers: workers)
+      case .latent(let spec):
+        spec.attend(
+          project { spec.project($0, weights: weights, workers: workers, tap: tap) },
+          sequences: sequences, workers: workers)
+      }
+    tap(.attentionOutput, read)
+    return read
   }
 }

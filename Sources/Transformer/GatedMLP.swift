@@ -19,8 +19,15 @@ extension GatedMLPSpec {
 
   /// `[T, H]`.
   package func apply(to x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
-    weights.apply(
+    let result = weights.apply(
       down, to: hidden(x, weights: weights, workers: workers), workers: workers,
       into: "outputs of an expert")
+    if let outputGate {
+      let shares = weights.apply(
+        outputGate, to: x, workers: workers.exact, into: "gates of outputs")
+      unsafe sluice_sigmoid(shares.base, shares.count)
+      result.multiply(byRows: shares, workers: workers)
+    }
+    return result
   }
 }

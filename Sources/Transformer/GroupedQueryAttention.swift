@@ -1,27 +1,87 @@
-// Causal grouped-query attention with optional norms of queries and keys.
+// Causal grouped-query attention with optional norms of queries and keys and an optional window.
 //
-// Source: Ainslie et al., arXiv:2305.13245; transformers `Glm4MoeAttention`.
+// Source: Ainslie et al., arXiv:2305.13245; transformers `Glm4MoeAttention`, `Qwen3Attention`, `MistralAttention`.
 
 internal import CKernels
-package import LinearAlgebra
-package import Tensors
+internal import LinearAlgebra
+internal import Tensors
+
+package struct GroupedQuerySpec: Sendable, Equatable {
+  package let query: LinearSpec
+  package let key: LinearSpec
+  package let value: LinearSpec
+  package let output: LinearSpec
+  /// Norms of each query and key head, before rotation.
+  package let queryNorm: NormSpec?
+  package let keyNorm: NormSpec?
+  package let heads: Int
+  package let keyValueHeads: Int
+  package let headDimension: Int
+  package let rotary: RotarySpec
+  /// Tokens that a token sees, itself included; nil for all before it.
+  package let window: Int?
+
+  package init(
+    query: LinearSpec, key: LinearSpec, value: LinearSpec, output: LinearSpec,
+    queryNorm: NormSpec?, keyNorm: NormSpec?, heads: Int, keyValueHeads: Int, headDimension: Int,
+    rotary: RotarySpec, window: Int? = nil
+  ) {
+    self.query = query
+    self.key = key
+    self.value = value
+    self.output = output
+    self.queryNorm = queryNorm
+    self.keyNorm = keyNorm
+    self.heads = heads
+    self.keyValueHeads = keyValueHeads
+    self.headDimension = headDimension
+    self.rotary = rotary
+    self.window = window
+  }
+
+  var norms: [NormSpec] { [queryNorm, keyNorm].compactMap(\.self) }
+
+  var parts: [(tap: Tap, readers: [LinearSpec])] {
+    [(.attentionInput, [query, key, value]), (.attentionOutput, [output])]
+  }
+
+  func smoothings(after input: NormSpec) -> [Smoothing] {
+    let normed = Smoothing(
+      tap: .attentionInput, producer: .norm(input), consumers: [query, key, value])
+    // With fewer key-value heads than heads, one value channel feeds several inputs of the output projection.
+    if keyValueHeads != heads { return [normed] }
+    return [
+      normed,
+      Smoothing(tap: .attentionOutput, producer: .linear(value), consumers: [output]),
+    ]
+  }
+
+  var moments: [AttentionMoment] {
+    let normed = ("normed input", query.inputs)
+    let q = ("queries", query.outputs)
+    let kv = Array(repeating: ("keys and values", key.outputs), count: 2)
+    return [
+      AttentionMoment([normed, q], .product(query)),
+      AttentionMoment([normed, q] + kv, .product(value)),
+      AttentionMoment([normed], .tap(channels: query.inputs)),
+      AttentionMoment([q] + kv, .scores),
+      AttentionMoment([q], .tap(channels: output.inputs)),
+      AttentionMoment([q, ("hidden states of a block", output.outputs)], .product(output)),
+    ]
+  }
+}
 
 /// Queries `[T, heads * headDimension]`, keys and values `[T, keyValueHeads * headDimension]`.
-package struct Projections {
+struct QueriesKeysValues {
   let queries: Matrix
   let keys: Matrix
   let values: Matrix
 }
 
-extension AttentionSpec {
-  /// Queries of one task: rows of the score matrix that are held at a time.
-  package static let queryRows = 128
-
+extension GroupedQuerySpec {
   /// - Parameter x: `[T, H]`, the normed input.
-  package func project(
-    _ x: Matrix, weights: any LayerWeights, workers: Workers
-  ) -> Projections {
-    Projections(
+  func project(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> QueriesKeysValues {
+    QueriesKeysValues(
       queries: weights.apply(query, to: x, workers: workers, into: "queries"),
       keys: weights.apply(key, to: x, workers: workers, into: "keys and values"),
       values: weights.apply(value, to: x, workers: workers, into: "keys and values"))
@@ -32,20 +92,25 @@ extension AttentionSpec {
   /// - Parameters:
   ///   - projections: of whole sequences, one after the other.
   ///   - sequences: the rows of each sequence; positions count from the start of each.
-  package func attend(
-    _ projections: consuming Projections, sequences: [Range<Int>], weights: any LayerWeights,
-    workers: Workers
+  func attend(
+    _ projections: consuming QueriesKeysValues, sequences: [Range<Int>],
+    weights: any LayerWeights, workers: Workers
   ) -> Matrix {
     let (q, k, v) = (projections.queries, projections.keys, projections.values)
-    let table = RotaryTable(rotary, positions: sequences.map(\.count).max() ?? 0)
+    let tables = RotaryTables(rotary, lengths: sequences.map(\.count))
     for sequence in sequences {
+      let table = tables[sequence.count]
       position(q, heads: heads, norm: queryNorm, sequence, table, weights, workers)
       position(k, heads: keyValueHeads, norm: keyNorm, sequence, table, weights, workers)
     }
-    let tasks = sequences.flatMap { sequence in (0..<heads).map { (sequence, $0) } }
-    workers.forEach(tasks.count) { index in
-      let (sequence, head) = tasks[index]
-      attend(head: head, sequence, q, k, v, from: workers.memory)
+    workers.forEachHead(heads, of: sequences) { head, sequence in
+      let own = HeadColumns(q, head, width: headDimension)
+      let shared = head / (heads / keyValueHeads)
+      CausalHead(
+        factors: [(own, HeadColumns(k, shared, width: headDimension))],
+        values: HeadColumns(v, shared, width: headDimension), result: own,
+        scale: 1 / Float(headDimension).squareRoot(), window: window
+      ).attend(sequence, from: workers.memory)
     }
     return q
   }
@@ -67,40 +132,6 @@ extension AttentionSpec {
           unsafe table.rotate(row + head * headDimension, position: offset)
         }
       }
-    }
-  }
-
-  /// softmax(q kᵀ / sqrt(headDimension)) v for one head of one sequence, in the place of q, which nobody else reads;
-  /// later keys are never multiplied.
-  private func attend(
-    head: Int, _ sequence: Range<Int>, _ q: Matrix, _ k: Matrix, _ v: Matrix,
-    from memory: MemoryBudget
-  ) {
-    let start = sequence.lowerBound
-    let column = head * headDimension
-    let sharedColumn = head / (heads / keyValueHeads) * headDimension
-    let scale = 1 / Float(headDimension).squareRoot()
-    let scores = Matrix(
-      "attention scores", rows: min(Self.queryRows, sequence.count), columns: sequence.count,
-      from: memory)
-    for rows in ranges(of: sequence.count, by: Self.queryRows) {
-      let keys = rows.upperBound
-      unsafe Gemm.product(
-        transposeB: true, rows: rows.count, columns: keys, inner: headDimension,
-        a: q.row(start + rows.lowerBound) + column, aStride: q.columns,
-        b: k.row(start) + sharedColumn, bStride: k.columns,
-        c: scores.base, cStride: scores.columns)
-      for row in 0..<rows.count {
-        let seen = rows.lowerBound + row + 1
-        let weights = unsafe scores.row(row)
-        unsafe sluice_softmax(weights, scale, seen)
-        unsafe (weights + seen).update(repeating: 0, count: keys - seen)
-      }
-      unsafe Gemm.product(
-        rows: rows.count, columns: headDimension, inner: keys,
-        a: scores.base, aStride: scores.columns,
-        b: v.row(start) + sharedColumn, bStride: v.columns,
-        c: q.row(start + rows.lowerBound) + column, cStride: q.columns)
     }
   }
 }

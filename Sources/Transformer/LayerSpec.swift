@@ -36,89 +36,169 @@ package struct NormSpec: Sendable, Equatable {
   package var weight: String { name + ".weight" }
 }
 
-/// Rotary position embedding of the first `dimensions` of each head, in halves.
-package struct RotarySpec: Sendable, Equatable {
-  package let dimensions: Int
-  package let theta: Double
+/// Causal attention, of one of the kinds that are known. Each kind is a file of its own.
+package enum AttentionSpec: Sendable, Equatable {
+  case groupedQuery(GroupedQuerySpec)
+  case latent(LatentSpec)
 
-  package init(dimensions: Int, theta: Double) {
-    self.dimensions = dimensions
-    self.theta = theta
+  /// In the order of the forward pass.
+  package var linears: [LinearSpec] { parts.flatMap(\.readers) }
+
+  /// The projection that all heads end in.
+  package var output: LinearSpec {
+    switch self {
+    case .groupedQuery(let spec): spec.output
+    case .latent(let spec): spec.output
+    }
+  }
+
+  /// Norms within attention.
+  package var norms: [NormSpec] {
+    switch self {
+    case .groupedQuery(let spec): spec.norms
+    case .latent(let spec): spec.norms
+    }
+  }
+
+  package var rotary: RotarySpec {
+    switch self {
+    case .groupedQuery(let spec): spec.rotary
+    case .latent(let spec): spec.rotary
+    }
+  }
+
+  /// Floats of all heads that a score is made of and multiplies.
+  var scoreWidth: Int {
+    switch self {
+    case .groupedQuery(let spec): 2 * spec.heads * spec.headDimension
+    case .latent(let spec): spec.heads * (spec.headDimension + spec.valueDimension)
+    }
+  }
+
+  /// Every activation that Linears read, and who reads it, in the order of the forward pass.
+  package var parts: [(tap: Tap, readers: [LinearSpec])] {
+    switch self {
+    case .groupedQuery(let spec): spec.parts
+    case .latent(let spec): spec.parts
+    }
+  }
+
+  package var taps: [Tap] { parts.map(\.tap) }
+
+  /// Smoothings that keep the function, each with every consumer.
+  ///
+  /// - Parameter input: the norm whose output attention reads.
+  func smoothings(after input: NormSpec) -> [Smoothing] {
+    switch self {
+    case .groupedQuery(let spec): spec.smoothings(after: input)
+    case .latent(let spec): spec.smoothings(after: input)
+    }
+  }
+
+  /// Linears that inference engines load as one.
+  var fusedGroups: [[LinearSpec]] {
+    switch self {
+    case .groupedQuery(let spec): [[spec.query, spec.key, spec.value]]
+    case .latent(let spec): [spec.parts[0].readers]
+    }
+  }
+
+  /// Linears whose outputs inference engines split over devices, by heads.
+  package var splitByHeads: [LinearSpec] {
+    switch self {
+    case .groupedQuery(let spec): [spec.query, spec.key, spec.value]
+    case .latent(let spec): [spec.queryUp, spec.keyValueUp]
+    }
+  }
+
+  /// What is in memory, one moment after the other.
+  package var moments: [AttentionMoment] {
+    switch self {
+    case .groupedQuery(let spec): spec.moments
+    case .latent(let spec): spec.moments
+    }
   }
 }
 
-/// Causal grouped-query attention.
-package struct AttentionSpec: Sendable, Equatable {
-  package let query: LinearSpec
-  package let key: LinearSpec
-  package let value: LinearSpec
-  package let output: LinearSpec
-  /// Norms of each query and key head, before rotation.
-  package let queryNorm: NormSpec?
-  package let keyNorm: NormSpec?
-  package let heads: Int
-  package let keyValueHeads: Int
-  package let headDimension: Int
-  package let rotary: RotarySpec
-
-  package init(
-    query: LinearSpec, key: LinearSpec, value: LinearSpec, output: LinearSpec,
-    queryNorm: NormSpec?, keyNorm: NormSpec?, heads: Int, keyValueHeads: Int, headDimension: Int,
-    rotary: RotarySpec
-  ) {
-    self.query = query
-    self.key = key
-    self.value = value
-    self.output = output
-    self.queryNorm = queryNorm
-    self.keyNorm = keyNorm
-    self.heads = heads
-    self.keyValueHeads = keyValueHeads
-    self.headDimension = headDimension
-    self.rotary = rotary
+/// A moment of a forward pass through attention: its buffers, and what is done with them.
+package struct AttentionMoment: Sendable {
+  package enum Work: Sendable {
+    case product(LinearSpec)
+    /// An activation of so many channels is shown.
+    case tap(channels: Int)
+    case scores
   }
 
-  package var linears: [LinearSpec] { [query, key, value, output] }
+  /// Buffers by name, with floats for each token.
+  package let buffers: [(name: String, width: Int)]
+  package let work: Work
+
+  init(_ buffers: [(name: String, width: Int)], _ work: Work) {
+    self.buffers = buffers
+    self.work = work
+  }
 }
 
-/// down(silu(gate(x)) * up(x)).
+/// down(silu(gate(x)) * up(x)), times sigmoid(outputGate(x)) where there is one.
 package struct GatedMLPSpec: Sendable, Equatable {
   package let gate: LinearSpec
   package let up: LinearSpec
   package let down: LinearSpec
+  /// One output, in float32, never quantized.
+  package let outputGate: LinearSpec?
 
-  package init(gate: LinearSpec, up: LinearSpec, down: LinearSpec) {
+  package init(
+    gate: LinearSpec, up: LinearSpec, down: LinearSpec, outputGate: LinearSpec? = nil
+  ) {
     self.gate = gate
     self.up = up
     self.down = down
+    self.outputGate = outputGate
   }
 
   package var linears: [LinearSpec] { [gate, up, down] }
 }
 
-/// Sigmoid scores, K of E experts by score plus correction bias, within the best groups.
+/// K of E experts by their scores, within the best groups.
 ///
-/// Source: DeepSeek-V3 (arXiv:2412.19437, section 2.1.2); transformers `Glm4MoeTopkRouter`.
+/// Source: DeepSeek-V2 (arXiv:2405.04434, 2.2) and -V3 (arXiv:2412.19437, 2.1.2); transformers' `...TopkRouter`s.
 package struct RouterSpec: Sendable, Equatable {
+  package enum Scoring: Sendable, Equatable {
+    case sigmoid
+    /// Over all experts.
+    case softmax
+  }
+
+  /// What a group of experts is judged by.
+  package enum GroupScore: Sendable, Equatable {
+    case best
+    case sumOfTwoBest
+  }
+
   package let linear: LinearSpec
+  package let scoring: Scoring
   /// A tensor `[E]`, added to the scores for choosing only.
-  package let correctionBias: String
+  package let correctionBias: String?
   package let expertsPerToken: Int
   package let groups: Int
   package let chosenGroups: Int
+  package let groupScore: GroupScore
   /// Whether the K weights are divided by their sum.
   package let normalizes: Bool
   package let scalingFactor: Float
 
   package init(
-    linear: LinearSpec, correctionBias: String, expertsPerToken: Int, groups: Int,
-    chosenGroups: Int, normalizes: Bool, scalingFactor: Float
+    linear: LinearSpec, scoring: Scoring, correctionBias: String? = nil, expertsPerToken: Int,
+    groups: Int = 1, chosenGroups: Int = 1, groupScore: GroupScore = .sumOfTwoBest,
+    normalizes: Bool, scalingFactor: Float = 1
   ) {
     self.linear = linear
+    self.scoring = scoring
     self.correctionBias = correctionBias
     self.expertsPerToken = expertsPerToken
     self.groups = groups
     self.chosenGroups = chosenGroups
+    self.groupScore = groupScore
     self.normalizes = normalizes
     self.scalingFactor = scalingFactor
   }
@@ -145,13 +225,35 @@ package struct MLPSpec: Sendable, Equatable {
 
   /// All units: the always-on ones, then the routed ones. The order of work and of progress.
   package var units: [GatedMLPSpec] { alwaysOn + routed }
+
+  /// Linears that decide on weights of units, in float32 and never quantized: the router and gates of outputs.
+  package var deciding: [LinearSpec] {
+    (router.map { [$0.linear] } ?? []) + alwaysOn.compactMap(\.outputGate)
+  }
+
+  /// Smoothings that keep the function: of the input, which all units and what decides on them read, and of what each
+  /// down projection reads.
+  func smoothings(after input: NormSpec) -> [Smoothing] {
+    [
+      Smoothing(
+        tap: .mlpInput, producer: .norm(input),
+        consumers: deciding + units.flatMap { [$0.gate, $0.up] })
+    ]
+      + units.enumerated().map { unit, mlp in
+        Smoothing(tap: .hidden(unit), producer: .linear(mlp.up), consumers: [mlp.down])
+      }
+  }
 }
 
 /// A place in a layer where an activation meets Linears.
 package enum Tap: Hashable, Sendable {
   /// The normed input of attention, `[T, H]`.
   case attentionInput
-  /// What the output projection reads, `[T, heads * headDimension]`.
+  /// The normed latent that queries are made of, `[T, rank]`.
+  case queryLatent
+  /// The normed latent that keys and values are made of, `[T, rank]`.
+  case keyValueLatent
+  /// What the output projection of attention reads, `[T, heads * value dimension]`.
   case attentionOutput
   /// The normed input of the feed-forward half, `[T, H]`.
   case mlpInput
@@ -207,40 +309,45 @@ package struct LayerSpec: Sendable, Equatable {
 
   package init(
     index: Int, inputNorm: NormSpec, attention: AttentionSpec, postAttentionNorm: NormSpec,
-    mlp: MLPSpec, smoothings: [Smoothing]
+    mlp: MLPSpec
   ) {
     self.index = index
     self.inputNorm = inputNorm
     self.attention = attention
     self.postAttentionNorm = postAttentionNorm
     self.mlp = mlp
-    self.smoothings = smoothings
+    smoothings =
+      attention.smoothings(after: inputNorm) + mlp.smoothings(after: postAttentionNorm)
   }
 
-  /// Every Linear of the layer whose weight can be quantized; the router is none of them.
+  /// Every Linear of the layer whose weight can be quantized; what decides on experts is none of them.
   package var linears: [LinearSpec] {
     attention.linears + mlp.units.flatMap(\.linears)
   }
 
-  /// Linears that inference engines load as one, and that therefore share one scheme: q, k and v; gate and up; all
-  /// routed experts. Source: vLLM's `packed_modules_mapping` and `FusedMoE`.
+  /// The same for layers whose Linears have the same sizes.
+  package var shape: String {
+    "\(attention.linears.map { [$0.inputs, $0.outputs] }) \(mlp.units.map(\.gate.outputs)) "
+      + "\(mlp.alwaysOn.count)"
+  }
+
+  /// Linears that inference engines load as one, and that therefore share one scheme: projections of one input; gate and
+  /// up; all routed experts. Source: vLLM's `packed_modules_mapping` and `FusedMoE`.
   package var fusedGroups: [[LinearSpec]] {
-    [[attention.query, attention.key, attention.value], mlp.routed.flatMap(\.linears)]
-      + mlp.alwaysOn.map { [$0.gate, $0.up] }
+    attention.fusedGroups + [mlp.routed.flatMap(\.linears)] + mlp.alwaysOn.map { [$0.gate, $0.up] }
   }
 
   /// Every tap, in the order of the forward pass.
   package var taps: [Tap] {
-    [.attentionInput, .attentionOutput, .mlpInput] + mlp.units.indices.map { .hidden($0) }
+    attention.taps + [.mlpInput] + mlp.units.indices.map { .hidden($0) }
   }
 
   /// The Linears of `linears` that read the activation at a tap.
   package func readers(at tap: Tap) -> [LinearSpec] {
     switch tap {
-    case .attentionInput: [attention.query, attention.key, attention.value]
-    case .attentionOutput: [attention.output]
     case .mlpInput: mlp.units.flatMap { [$0.gate, $0.up] }
     case .hidden(let unit): [mlp.units[unit].down]
+    default: attention.parts.first { $0.tap == tap }?.readers ?? []
     }
   }
 

@@ -13,7 +13,7 @@ extension LayerSpec {
 
   /// Of these the scores and what they weight, which are float32 in every engine.
   package func scoreOperations(context: Double) -> Double {
-    4 * Double(attention.heads * attention.headDimension) * context
+    2 * Double(attention.scoreWidth) * context
   }
 
   /// The feed-forward half, for one token: always-on units, and as many routed ones as a token is sent to.

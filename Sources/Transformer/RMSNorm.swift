@@ -7,8 +7,20 @@ package import Tensors
 extension NormSpec {
   /// x `[T, size]` over its root mean square, times the weight.
   package func apply(to x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
-    let weight = weights.vector(self.weight)
     let result = workers.matrix("normed input", rows: x.rows, columns: x.columns)
+    apply(to: x, into: result, weights: weights, workers: workers)
+    return result
+  }
+
+  /// The same in the place of x.
+  func apply(in x: Matrix, weights: any LayerWeights, workers: Workers) {
+    apply(to: x, into: x, weights: weights, workers: workers)
+  }
+
+  private func apply(
+    to x: Matrix, into result: Matrix, weights: any LayerWeights, workers: Workers
+  ) {
+    let weight = weights.vector(self.weight)
     let parts = ranges(of: x.rows, by: 64)
     workers.forEach(parts.count) { index in
       let part = parts[index]
@@ -16,6 +28,5 @@ extension NormSpec {
         x.row(part.lowerBound), weight, epsilon, part.count, x.columns,
         result.row(part.lowerBound))
     }
-    return result
   }
 }

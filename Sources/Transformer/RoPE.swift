@@ -1,32 +1,85 @@
-// Rotary position embedding (Su et al., arXiv:2104.09864), in halves as transformers stores them.
+// Rotary position embedding (Su et al., arXiv:2104.09864): cosines and sines by position, and the rotation.
 
 internal import CKernels
 internal import Glibc
 
+/// Rotary position embedding of some dimensions of each head.
+package struct RotarySpec: Sendable, Equatable {
+  package enum Order: Sendable, Equatable {
+    /// Dimension i turns with i + dimensions / 2, as transformers stores most models.
+    case halves
+    /// Dimension 2i turns with 2i + 1.
+    case pairs
+  }
+
+  package let dimensions: Int
+  package let theta: Double
+  package let scaling: RotaryScaling
+  package let order: Order
+
+  package init(
+    dimensions: Int, theta: Double, scaling: RotaryScaling = .none, order: Order = .halves
+  ) {
+    self.dimensions = dimensions
+    self.theta = theta
+    self.scaling = scaling
+    self.order = order
+  }
+}
+
 /// Cosines and sines `[positions, dimensions / 2]`.
 struct RotaryTable: Sendable {
-  let half: Int
+  private let half: Int
+  private let order: RotarySpec.Order
   private let cosines: [Float]
   private let sines: [Float]
 
-  init(_ spec: RotarySpec, positions: Int) {
+  /// - Parameter length: tokens of the sequence, which some frequencies hang on.
+  init(_ spec: RotarySpec, length: Int) {
     half = spec.dimensions / 2
+    order = spec.order
     // float32 frequencies and angles, as the reference computes them.
-    let frequencies = (0..<half).map {
-      Float(1 / pow(spec.theta, Double(2 * $0) / Double(spec.dimensions)))
-    }
-    let angles = (0..<positions).flatMap { position in frequencies.map { $0 * Float(position) } }
-    cosines = angles.map { Float(cos(Double($0))) }
-    sines = angles.map { Float(sin(Double($0))) }
+    let frequencies = spec.frequencies(length: length).map { Float($0) }
+    let angles = (0..<length).flatMap { position in frequencies.map { $0 * Float(position) } }
+    let factor = Float(spec.scaling.attentionFactor)
+    cosines = angles.map { Float(cos(Double($0))) * factor }
+    sines = angles.map { Float(sin(Double($0))) * factor }
   }
 
-  /// Rotates the head that starts at `head`.
+  /// Rotates the dimensions that start at `head`, in place.
   func rotate(_ head: UnsafeMutablePointer<Float>, position: Int) {
     unsafe cosines.withUnsafeBufferPointer { cosines in
       unsafe sines.withUnsafeBufferPointer { sines in
         guard let cosine = cosines.baseAddress, let sine = sines.baseAddress else { return }
-        unsafe sluice_rotate_half(head, cosine + position * half, sine + position * half, half)
+        let offset = position * half
+        switch order {
+        case .halves: unsafe sluice_rotate_half(head, cosine + offset, sine + offset, half)
+        case .pairs: unsafe sluice_rotate_pairs(head, cosine + offset, sine + offset, half)
+        }
       }
     }
+  }
+}
+
+/// The tables of some sequences: one for all of them where frequencies do not hang on the length.
+struct RotaryTables: Sendable {
+  private let tables: [Int: RotaryTable]
+  private let shared: RotaryTable?
+
+  init(_ spec: RotarySpec, lengths: [Int]) {
+    if spec.scaling.followsLength {
+      shared = nil
+      tables = Dictionary(Set(lengths).map { ($0, RotaryTable(spec, length: $0)) }) { $1 }
+    } else {
+      shared = RotaryTable(spec, length: lengths.max() ?? 0)
+      tables = [:]
+    }
+  }
+
+  subscript(length: Int) -> RotaryTable {
+    guard let table = shared ?? tables[length] else {
+      preconditionFailure("no rotation for a sequence of \(length) tokens")
+    }
+    return table
   }
 }

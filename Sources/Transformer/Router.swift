@@ -57,17 +57,21 @@ package struct Routing: Sendable, Equatable {
 }
 
 extension RouterSpec {
-  /// Sigmoid scores of every expert, `[T, E]`, all in float32: a token's experts hang on their last digits.
+  /// Scores of every expert, `[T, E]`, all in float32: a token's experts hang on their last digits.
   package func scores(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
     let result = weights.apply(linear, to: x, workers: workers.exact, into: "router scores")
-    unsafe sluice_sigmoid(result.base, result.count)
+    switch scoring {
+    case .sigmoid: unsafe sluice_sigmoid(result.base, result.count)
+    case .softmax:
+      for row in 0..<result.rows { unsafe sluice_softmax(result.row(row), 1, result.columns) }
+    }
     return result
   }
 
-  /// Source: transformers `Glm4MoeTopkRouter.forward`. Ties go to the lower index.
+  /// Ties go to the lower index.
   package func route(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> Routing {
     let scores = scores(x, weights: weights, workers: workers)
-    let correction = weights.vector(correctionBias)
+    let correction = correctionBias.map { weights.vector($0) }
     let chosen = workers.map(x.rows) { row in
       choose(
         unsafe Array(UnsafeBufferPointer(start: scores.row(row), count: linear.outputs)),
@@ -79,14 +83,14 @@ extension RouterSpec {
   }
 
   private func choose(
-    _ scores: [Float], correction: [Float]
+    _ scores: [Float], correction: [Float]?
   ) -> (experts: [Int], weights: [Float]) {
-    var choice = zip(scores, correction).map { $0 + $1 }
+    var choice = correction.map { zip(scores, $0).map { $0 + $1 } } ?? scores
     if chosenGroups < groups {
       let size = choice.count / groups
-      // A group counts as much as its two best experts.
+      let counted = groupScore == .best ? 1 : 2
       let groupScores = (0..<groups).map { group in
-        choice[group * size..<(group + 1) * size].sorted(by: >).prefix(2).reduce(0, +)
+        choice[group * size..<(group + 1) * size].sorted(by: >).prefix(counted).reduce(0, +)
       }
       let kept = Set(largest(chosenGroups, of: groupScores))
       for expert in choice.indices where !kept.contains(expert / size) {

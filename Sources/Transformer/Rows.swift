@@ -29,6 +29,28 @@ extension Matrix {
     }
   }
 
+  /// Row i times factors[i, 0].
+  func multiply(byRows factors: Matrix, workers: Workers) {
+    let parts = ranges(of: rows, by: taskRows)
+    workers.forEach(parts.count) { index in
+      for place in parts[index] {
+        unsafe sluice_scale(row(place), factors.row(place)[0], row(place), columns)
+      }
+    }
+  }
+
+  /// Some columns of every row, copied.
+  func columns(_ range: Range<Int>, into name: String, workers: Workers) -> Matrix {
+    let result = workers.matrix(name, rows: rows, columns: range.count)
+    let parts = ranges(of: rows, by: taskRows)
+    workers.forEach(parts.count) { index in
+      for place in parts[index] {
+        unsafe result.row(place).update(from: row(place) + range.lowerBound, count: range.count)
+      }
+    }
+    return result
+  }
+
   /// The given rows, copied one after the other.
   package func gathered(_ rows: [Int], into name: String, workers: Workers) -> Matrix {
     let result = workers.matrix(name, rows: rows.count, columns: columns)

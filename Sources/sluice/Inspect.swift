@@ -24,12 +24,16 @@ struct Inspect: ParsableCommand {
         sluice inspect GLM-4.6 --tensors
         sluice inspect model-00001-of-00093.safetensors --json
         sluice inspect chats.parquet --model GLM-4.6 --samples 3
+        sluice inspect --architectures
       """)
 
   @Argument(
     help: "A model folder, ORG/NAME in the Hugging Face cache, a .safetensors file, or a data set.",
     completion: .directory)
-  var path: String
+  var path: String?
+
+  @Flag(help: "List the architectures that are understood, and what is checked of each.")
+  var architectures = false
 
   @Option(
     help: ArgumentHelp(
@@ -44,7 +48,19 @@ struct Inspect: ParsableCommand {
   @Flag(help: "Print JSON, with every tensor.")
   var json = false
 
+  func validate() throws {
+    if architectures != (path == nil) {
+      throw ValidationError(
+        architectures
+          ? "--architectures takes no path" : "give a model folder, a file, or --architectures")
+    }
+  }
+
   func run() throws {
+    guard let path else {
+      ArchitectureListing().run(json: json)
+      return
+    }
     if let model {
       let source = data.source(path == "builtin" ? nil : path)
       try DataListing(source: source, model: modelFolder(model)).run(json: json)
@@ -54,15 +70,15 @@ struct Inspect: ParsableCommand {
       throw ValidationError(
         "\(path) is no .safetensors file; a data set is shown with --model MODEL")
     }
-    let path = try modelFolder(path)
+    let folder = try modelFolder(path)
     let stored: [StoredTensor]
     var facts: [(name: String, value: JSONValue)] = []
-    if FileSystem.isFolder(path) {
-      let checkpoint = try Checkpoint(folder: path)
+    if FileSystem.isFolder(folder) {
+      let checkpoint = try Checkpoint(folder: folder)
       stored = checkpoint.model.tensors
       facts = Self.facts(checkpoint)
     } else {
-      stored = try SafetensorsFile(path: path).tensors
+      stored = try SafetensorsFile(path: folder).tensors
     }
     let bytes = stored.reduce(0) { $0 + $1.byteCount }
     facts += [
@@ -113,6 +129,10 @@ struct Inspect: ParsableCommand {
               + (scheme.isSymmetric ? "symmetric" : "with zero points")
               + ", \(quantization.ignore.count) modules left as they are")
         ))
+    }
+    if let fp8 = checkpoint.fp8 {
+      let weights = checkpoint.model.tensors.count { $0.dtype == .f8E4M3 }
+      facts.append(("quantization", .string("\(fp8.text); \(weights) weights")))
     }
     return facts
   }

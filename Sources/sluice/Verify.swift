@@ -12,8 +12,8 @@ struct Verify: ParsableCommand {
       Every tensor is there with the right type and shape and nothing else is, scales are finite \
       and positive, config.json and index agree with the tensors, Linears that vLLM loads as one \
       share a scheme, and every byte is as it was written, by the checksums that a run leaves in \
-      .sluice. With --source: what is not quantized is identical to the byte or explained by the \
-      recorded smoothing scales, and each Linear's error is measured. Exit code 1 on any finding. \
+      .sluice. With --source: what is not quantized is identical to the byte, or the source's FP8 \
+      as bfloat16, or explained by the recorded smoothing scales, and each Linear's error is measured. Exit code 1 on any finding. \
       Notes say where tensor parallelism of 2, 4 or 8 would cut a group.
 
       EXAMPLES
@@ -55,8 +55,10 @@ struct Verify: ParsableCommand {
       lines.append("\(checked) tensors held against the checksums of the run")
     }
     if let identical = report.identicalTensors, let rescaled = report.rescaledTensors {
+      let decoded = report.decodedTensors ?? 0
       lines.append(
-        "\(identical) tensors identical to the source, \(rescaled) explained by smoothing scales")
+        "\(identical) tensors identical to the source, \(rescaled) explained by smoothing scales"
+          + (decoded > 0 ? ", \(decoded) its FP8 as bf16" : ""))
     }
     if let worst = report.errors.first {
       let mean = report.errors.reduce(0) { $0 + $1.relative } / Double(report.errors.count)
@@ -94,7 +96,8 @@ struct Verify: ParsableCommand {
         ("tensors", count(report.tensors)), ("quantized_linears", count(report.quantizedLinears)),
         ("checked_tensors", count(report.checkedTensors)),
         ("identical_tensors", count(report.identicalTensors)),
-        ("rescaled_tensors", count(report.rescaledTensors)), ("findings", list(report.findings)),
+        ("rescaled_tensors", count(report.rescaledTensors)),
+        ("decoded_tensors", count(report.decodedTensors)), ("findings", list(report.findings)),
         ("notes", list(report.notes)), ("relative_errors", errors(\.relative)),
         ("worst_group_errors", errors(\.worstGroup)),
       ]))

@@ -1,4 +1,4 @@
-// bf16 and f16 against Swift's own Float16 and a bf16 computed by comparing distances.
+// bf16 and f16 against Swift's own Float16 and a bf16 computed by comparing distances; e4m3 against its definition.
 
 import CKernels
 import Testing
@@ -105,6 +105,52 @@ func nearestBFloat16(_ value: Float) -> UInt16 {
         #expect(
           zip(wide.values, floats).allSatisfy { $0 == Float(Float16($1)) || $1.isNaN }, "\(name)")
         #expect(narrow.guardsStand && wide.guardsStand, "\(name) \(count) \(offset)")
+      }
+    }
+  }
+
+  @Test func everyE4M3IsWhatItsDefinitionSays() {
+    let codes = (0...UInt8.max).map { $0 }
+    for scale in [Float(1), -0.375, 0x1p-120, 3.1e-5] {
+      let expected = codes.map { valueOfE4M3($0) * scale }
+      forEachInstructionSet { name in
+        let wide = KernelMemory([Float](repeating: 0, count: codes.count))
+        let narrow = KernelMemory([UInt16](repeating: 0, count: codes.count))
+        unsafe sluice_e4m3_to_f32(codes, [scale], 0, codes.count, codes.count, wide.start)
+        unsafe sluice_e4m3_to_bf16(codes, [scale], 0, codes.count, codes.count, narrow.start)
+        for (code, want) in zip(codes, expected) {
+          let found = wide.element(Int(code))
+          let half = Float(bitPattern: UInt32(narrow.element(Int(code))) << 16)
+          if want.isNaN {
+            #expect(found.isNaN && half.isNaN && code & 0x7f == 0x7f, "\(name) \(code)")
+          } else {
+            #expect(found.bitPattern == want.bitPattern, "\(name) \(code)")
+            #expect(narrow.element(Int(code)) == nearestBFloat16(want), "\(name) \(code)")
+          }
+        }
+      }
+    }
+  }
+
+  /// Whole rows and parts of them, blocks that divide nothing.
+  @Test(arguments: [1, 5, 32, 67, 100])
+  func everyBlockOfARowHasItsOwnScale(block: Int) {
+    var generator = SeededGenerator(seed: 72)
+    let scales = generator.floats(140 / block + 1)
+    for (count, offset) in lengthsAndOffsets {
+      let codes = (0..<count).map { _ in UInt8.random(in: 0..<0x7f, using: &generator) }
+      for first in [0, 3, 64] {
+        let expected = codes.enumerated().map { valueOfE4M3($1) * scales[(first + $0) / block] }
+        forEachInstructionSet { name in
+          let source = KernelMemory(codes, offset: offset)
+          let wide = KernelMemory([Float](repeating: 0, count: count), offset: offset)
+          let narrow = KernelMemory([UInt16](repeating: 0, count: count), offset: offset)
+          unsafe sluice_e4m3_to_f32(source.start, scales, first, block, count, wide.start)
+          unsafe sluice_e4m3_to_bf16(source.start, scales, first, block, count, narrow.start)
+          #expect(wide.values == expected, "\(name) \(count) \(first)")
+          #expect(narrow.values == expected.map(nearestBFloat16), "\(name) \(count) \(first)")
+          #expect(wide.guardsStand && narrow.guardsStand, "\(name) \(count) \(offset)")
+        }
       }
     }
   }

@@ -102,10 +102,13 @@ func expectRefusal(
     try withTemporaryFolder { folder in
       let model = try SpoiledModel("\(folder)/model")
       try model.change(
-        "config.json", replacing: "Glm4MoeForCausalLM", with: "LlamaForCausalLM")
+        "config.json", replacing: "Glm4MoeForCausalLM", with: "GPT2LMHeadModel")
       try refuse(
         model.path, quickly, output: "\(folder)/out",
-        naming: ["config.json", "LlamaForCausalLM", "Glm4MoeForCausalLM"])
+        naming: [
+          "config.json", "GPT2LMHeadModel", "known: DeepseekV2ForCausalLM",
+          "named like those of Glm4MoeForCausalLM",
+        ])
     }
   }
 

@@ -46,37 +46,47 @@ private func naive(_ x: Matrix, _ weight: Matrix, bias: [Float]? = nil) -> [Floa
         naive(rounded(x), rounded(weight), bias: bias)) < 1e-6)
   }
 
-  /// Within a block of the depth, over its edges, and after some rows have changed.
+  /// Rows whose terms end within a block of the depth and beyond it, packed from rows and from columns, on a matrix some
+  /// of whose rows have changed.
   @Test(
-    arguments: [(1, 0..<32), (77, 64..<512), (128, 480..<544), (32, 96..<1120)], [true, false])
-  func packedColumnsAreMultipliedByRowsOfAnyLayout(
-    of work: (rows: Int, inner: Range<Int>), transposed: Bool
-  ) {
+    arguments: [(0..<1, 32), (77..<200, 64), (512..<640, 512), (1000..<1120, 992), (1024..<1120, 544)],
+    [PackedSquare.Shape.whole, .lower])
+  func packedSquaresMeetPackedColumns(of work: (rows: Range<Int>, terms: Int), shape: PackedSquare.Shape) {
     var generator = SeededGenerator(seed: 76)
-    let (rows, inner) = work
-    let x = generator.matrix(1120, 64)
-    let packed = PackedColumns("x", depth: x.rows, columns: x.columns, from: MemoryBudget())
-    unsafe packed.fill(0..<x.rows, from: x.base)
+    let (rows, terms) = work
+    let n = 1120
+    let x = generator.matrix(n, 64)
+    let packed = PackedColumns("x", depth: n, columns: x.columns, from: MemoryBudget())
+    unsafe packed.fill(0..<n, from: x.base)
     let change = generator.matrix(128, 64)
     unsafe packed.fill(448..<576, from: change.base)
     unsafe x.row(448).update(from: change.base, count: change.count)
-    // [rows, inner] or its transpose, in a larger matrix.
-    let a = transposed ? generator.matrix(inner.count, 130) : generator.matrix(rows, 1200)
-    let start = generator.matrix(rows, 64)
-    let c = start.prefix(rows)
-    unsafe packed.multiply(
-      rows: rows, over: inner, a: a.base + 1, aStride: a.columns, transposed: transposed,
-      adds: true, into: c.base)
+    let a = generator.matrix(n, n + 3)
+    let square = PackedSquare("a", n: n, shape, from: MemoryBudget())
+    let cut = terms / 2 / 32 * 32
+    let values = a.values
+    let transposed = Matrix(
+      rows: n, columns: n, values: (0..<n * n).map { values[$0 % n * a.columns + $0 / n] })
+    unsafe square.fill(rows, 0..<cut, from: a.row(rows.lowerBound), stride: a.columns, transposed: false)
+    unsafe square.fill(
+      rows, cut..<terms, from: transposed.row(cut) + rows.lowerBound, stride: n, transposed: true)
+    let c = Matrix(zeros: rows.count, 64)
+    unsafe packed.multiply(rows, of: square, terms: terms, into: c.base)
     let (left, right) = (rounded(a).values.map(Double.init), rounded(x).values.map(Double.init))
-    let expected = (0..<rows * 64).map { index -> Float in
-      let (row, column) = (index / 64, index % 64)
+    let expected = (0..<rows.count * 64).map { index -> Float in
+      let (row, column) = (rows.lowerBound + index / 64, index % 64)
       return Float(
-        inner.enumerated().reduce(Double(start.values[index])) { sum, k in
-          let place = transposed ? k.offset * a.columns + row : row * a.columns + k.offset
-          return sum + left[place + 1] * right[k.element * 64 + column]
-        })
+        (0..<terms).reduce(0.0) { $0 + left[row * a.columns + $1] * right[$1 * 64 + column] })
     }
     #expect(relativeError(c.values, expected) < 1e-5)
+  }
+
+  @Test func aLowerSquareTakesLittleMoreThanHalf() {
+    let (whole, lower) = (
+      PackedSquare.byteCount(n: 4096, .whole), PackedSquare.byteCount(n: 4096, .lower)
+    )
+    #expect(whole == 4096 * 8 * Int(544) * 2)
+    #expect(Double(lower) / Double(whole) == 0.5625)
   }
 
   @Test func aProductOfNoTokensIsEmpty() {

@@ -42,6 +42,13 @@ import Transformer
 
   private func number(_ literal: String) -> JSONValue { .number(JSONNumber(literal: literal)) }
 
+  private func groupedQuery(_ layer: LayerSpec) throws -> GroupedQuerySpec {
+    guard case .groupedQuery(let spec) = layer.attention else {
+      throw ConfigError.missing(file: layer.inputNorm.name, key: "grouped-query attention")
+    }
+    return spec
+  }
+
   // MARK: what is read
 
   @Test func theFixtureIsDescribedAsItsConfigSays() throws {
@@ -59,7 +66,7 @@ import Transformer
     let router = try #require(sparse.mlp.router)
     #expect(router.scalingFactor == 2.5 && router.expertsPerToken == 2 && router.normalizes)
     #expect(router.groups == 1 && router.chosenGroups == 1)
-    let attention = sparse.attention
+    let attention = try groupedQuery(sparse)
     #expect(attention.heads == 4 && attention.keyValueHeads == 2 && attention.headDimension == 16)
     #expect(attention.rotary == RotarySpec(dimensions: 8, theta: 1_000_000))
     #expect(attention.query.hasBias && attention.value.hasBias && !attention.output.hasBias)
@@ -85,7 +92,7 @@ import Transformer
 
   @Test func headDimNullOrMissingIsTheHiddenSizeOverTheHeads() throws {
     let spec = try describe(config("forward/null-head-dim"))
-    #expect(spec.layers[0].attention.headDimension == 16)
+    #expect(try groupedQuery(spec.layers[0]).headDimension == 16)
     var missing = try config("forward/null-head-dim")
     missing["head_dim"] = nil
     #expect(try describe(missing) == spec)
@@ -99,9 +106,10 @@ import Transformer
         ("partial_rotary_factor", nil), ("tie_word_embeddings", nil),
       ]))
     let layer = spec.layers[1]
-    #expect(!layer.attention.query.hasBias && layer.attention.queryNorm == nil)
+    let attention = try groupedQuery(layer)
+    #expect(!attention.query.hasBias && attention.queryNorm == nil)
     #expect(layer.mlp.router?.normalizes == true && layer.mlp.router?.scalingFactor == 1)
-    #expect(layer.attention.rotary.dimensions == 8 && spec.passedThrough.isEmpty)
+    #expect(attention.rotary.dimensions == 8 && spec.passedThrough.isEmpty)
     #expect(!spec.tiesEmbeddings)
   }
 
@@ -191,10 +199,12 @@ import Transformer
   @Test func whatTheForwardPassDoesNotDoIsRefused() throws {
     try expect(unsupported("hidden_act", "\"silu\"", "\"gelu\""), with: [("hidden_act", "gelu")])
     try expect(
-      unsupported("rope_parameters.rope_type", "\"default\"", "\"yarn\""),
-      with: [("rope_parameters", rope([("rope_theta", 1_000_000), ("rope_type", "yarn")]))])
+      unsupported(
+        "rope_parameters.rope_type",
+        "default or dynamic or linear or llama3 or longrope or yarn", "mrope"),
+      with: [("rope_parameters", rope([("rope_theta", 1_000_000), ("rope_type", "mrope")]))])
     try expect(
-      unsupported("rope_scaling", "null", "{\"type\":\"linear\"}"),
+      .missing(file: "config.json", key: "rope_scaling.factor"),
       with: [("rope_scaling", rope([("type", "linear")]))])
     try expect(
       unsupported("num_key_value_heads", "a divisor of 4 attention heads", "3"),
@@ -245,14 +255,16 @@ import Transformer
     #expect(Architectures.known.contains("Glm4MoeForCausalLM"))
     try expect(
       .unknownArchitecture(
-        file: "config.json", found: "LlamaForCausalLM", known: Architectures.known),
-      with: [("architectures", ["LlamaForCausalLM"])])
+        file: "config.json", found: "GPT2LMHeadModel", known: Architectures.known, nearest: nil),
+      with: [("architectures", ["GPT2LMHeadModel"])])
     try expect(
       .unknownArchitecture(
-        file: "config.json", found: "(no `architectures`)", known: Architectures.known),
+        file: "config.json", found: "(no `architectures`)", known: Architectures.known,
+        nearest: nil),
       with: [("architectures", nil)])
     try expect(
-      .unknownArchitecture(file: "config.json", found: "[]", known: Architectures.known),
+      .unknownArchitecture(
+        file: "config.json", found: "[]", known: Architectures.known, nearest: nil),
       with: [("architectures", [])])
   }
 
@@ -269,7 +281,11 @@ import Transformer
       "\(ConfigError.missing(file: "m/config.json", key: "vocab_size"))"
         == "m/config.json: `vocab_size` is missing; compare the file with the published one")
     #expect(
-      "\(ConfigError.unknownArchitecture(file: "c", found: "X", known: ["A", "B"]))"
+      "\(ConfigError.unknownArchitecture(file: "c", found: "X", known: ["A", "B"], nearest: nil))"
         == "c: unknown architecture X; known: A, B")
+    #expect(
+      "\(ConfigError.unknownArchitecture(file: "c", found: "X", known: ["A", "B"], nearest: "A"))"
+        == "c: unknown architecture X; known: A, B; its tensors are named like those of A: where the two compute "
+        + "the same, name that one in a copy of the file")
   }
 }

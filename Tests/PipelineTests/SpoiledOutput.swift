@@ -9,14 +9,6 @@ import Tensors
 import Testing
 import TestSupport
 
-/// A stored tensor, taken out of its file.
-struct LooseTensor {
-  var name: String
-  var dtype: DType
-  var shape: [Int]
-  var bytes: [UInt8]
-}
-
 struct SpoiledOutput {
   let path: String
   let source: String
@@ -71,18 +63,7 @@ struct SpoiledOutput {
       LooseTensor(name: $0.name, dtype: $0.dtype, shape: $0.shape, bytes: $0.bytes)
     }
     body(&tensors)
-    try Self.write(tensors, to: "\(path)/\(shard)")
-  }
-
-  static func write(_ tensors: [LooseTensor], to path: String) throws {
-    let specs = tensors.map { TensorSpec(name: $0.name, dtype: $0.dtype, shape: $0.shape) }
-    let shard = ShardLayout(singleFile: "model.safetensors", tensors: specs).shards[0]
-    var bytes = shard.header + [UInt8](repeating: 0, count: shard.byteCount - shard.header.count)
-    for (spec, offset) in shard.tensors {
-      let tensor = try #require(tensors.first { $0.name == spec.name })
-      bytes.replaceSubrange(offset..<offset + spec.byteCount, with: tensor.bytes)
-    }
-    try replaceFile(path, with: bytes)
+    try LooseTensor.write(tensors, to: "\(path)/\(shard)")
   }
 
   /// Makes the index fit what lies in the shards.

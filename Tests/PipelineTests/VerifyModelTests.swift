@@ -250,6 +250,28 @@ import TestSupport
     #expect(taken.count > 2 && taken.allSatisfy { $0.hasPrefix(prefix) })
   }
 
+  @Test func `FP8 that nothing scales is found`() throws {
+    let name = "model.layers.2.self_attn.o_proj.weight"
+    let report = try report(
+      source: false, checksums: false,
+      options: {
+        $0.model = fixturePath("forward/published-mtp-bf16")
+        $0.smooths = false
+        $0.ignore = ["model.layers.0.mlp.*"]
+      }
+    ) { output in
+      try output.rewrite(output.shards[0]) { tensors in
+        for index in tensors.indices where tensors[index].name == name {
+          tensors[index].dtype = .f8E4M3
+          tensors[index].bytes.removeLast(tensors[index].bytes.count / 2)
+        }
+      }
+      try output.mendIndex()
+    }
+    #expect(report.findings.map(\.subject) == [name])
+    #expect(report.findings.first?.problem.contains("is FP8") == true)
+  }
+
   // MARK: Files and index
 
   @Test func `a truncated shard is one finding, and the others are still checked`() throws {

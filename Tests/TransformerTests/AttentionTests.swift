@@ -8,13 +8,13 @@ import TestSupport
 import Transformer
 
 @Suite struct AttentionTests {
-  private let attention: AttentionSpec
+  private let attention: GroupedQuerySpec
   private let weights: RandomWeights
 
   init() {
     let (hidden, heads, keyValueHeads, dimension) = (24, 4, 2, 12)
     let norms = ["q_norm", "k_norm"].map { NormSpec($0, size: dimension, epsilon: 1e-5) }
-    attention = AttentionSpec(
+    attention = GroupedQuerySpec(
       query: LinearSpec("q", inputs: hidden, outputs: heads * dimension, hasBias: true),
       key: LinearSpec("k", inputs: hidden, outputs: keyValueHeads * dimension, hasBias: true),
       value: LinearSpec("v", inputs: hidden, outputs: keyValueHeads * dimension),
@@ -42,7 +42,7 @@ import Transformer
     return head
   }
 
-  private func naive(_ x: [[Double]]) -> [[Double]] {
+  private func naive(_ x: [[Double]], window: Int? = nil) -> [[Double]] {
     let d = attention.headDimension
     func heads(_ linear: LinearSpec) -> [[[Double]]] {
       naiveLinear(x, linear, weights).map { row in
@@ -59,25 +59,32 @@ import Transformer
     return x.indices.map { token in
       (0..<attention.heads).flatMap { head -> [Double] in
         let shared = head * attention.keyValueHeads / attention.heads
-        let weights = (0...token).map { earlier in
+        let seen = max(0, token + 1 - (window ?? token + 1))...token
+        let weights = seen.map { earlier in
           exp(
             zip(queries[token][head], keys[earlier][shared]).reduce(0) { $0 + $1.0 * $1.1 }
               / Double(d).squareRoot())
         }
         let sum = weights.reduce(0, +)
         return (0..<d).map { channel in
-          (0...token).reduce(0) { $0 + weights[$1] * values[$1][shared][channel] } / sum
+          zip(seen, weights).reduce(0) { $0 + $1.1 * values[$1.0][shared][channel] } / sum
         }
       }
     }
   }
 
   /// What the output projection reads.
-  private func read(_ x: Matrix, _ sequences: [Range<Int>], threads: Int) -> Matrix {
-    let workers = Workers(threads: threads)
-    return attention.attend(
-      attention.project(x, weights: weights, workers: workers), sequences: sequences,
-      weights: weights, workers: workers)
+  private func read(
+    _ x: Matrix, _ sequences: [Range<Int>], threads: Int, window: Int? = nil
+  ) -> Matrix {
+    let spec = GroupedQuerySpec(
+      query: attention.query, key: attention.key, value: attention.value,
+      output: attention.output, queryNorm: attention.queryNorm, keyNorm: attention.keyNorm,
+      heads: attention.heads, keyValueHeads: attention.keyValueHeads,
+      headDimension: attention.headDimension, rotary: attention.rotary, window: window)
+    return AttentionSpec.groupedQuery(spec).read(
+      sequences: sequences, weights: weights, workers: Workers(threads: threads)
+    ) { x }
   }
 
   @Test(arguments: [[1], [127], [128], [129], [300], [130, 1, 257], [3, 128]])
@@ -95,6 +102,18 @@ import Transformer
     #expect(relativeError(outputs[0], expected) < 1e-5)
     #expect(outputs[0].map(\.bitPattern) == outputs[1].map(\.bitPattern))
     #expect(outputs[0].map(\.bitPattern) == outputs[2].map(\.bitPattern))
+  }
+
+  @Test(arguments: [1, 5, 127, 128, 129, 200, 1000])
+  func aWindowHidesWhatLiesBeforeIt(window: Int) {
+    var generator = SeededGenerator(seed: 24)
+    let x = generator.matrix(300, 24)
+    let sequences = [0..<40, 40..<300]
+    let all = rows(x)
+    let expected = sequences.flatMap { naive(Array(all[$0]), window: window) }.joined()
+    let outputs = [1, 7].map { read(x, sequences, threads: $0, window: window).values }
+    #expect(relativeError(outputs[0], expected.map { Float($0) }) < 1e-5)
+    #expect(outputs[0].map(\.bitPattern) == outputs[1].map(\.bitPattern))
   }
 
   @Test func laterTokensDoNotChangeEarlierOnes() {

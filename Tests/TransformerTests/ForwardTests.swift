@@ -5,15 +5,14 @@ import Glibc
 import LinearAlgebra
 import Models
 import Safetensors
+import SystemIO
 import Tensors
 import Testing
 import TestSupport
 import Transformer
 
-let forwardCases = [
-  "published-qk-norm", "published-mtp-bf16", "published-dense-3", "no-dense-four-groups",
-  "local-experts-f16", "two-groups-whole", "null-head-dim",
-]
+/// All of them.
+let forwardCases = try! FileSystem.list(fixturePath("forward")).sorted()
 
 /// A case of `fixtures/forward`, opened.
 struct ForwardCase {

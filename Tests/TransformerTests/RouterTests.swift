@@ -23,13 +23,14 @@ import Transformer
 
   private func route(
     _ x: [Float], correction: [Float], k: Int, groups: Int = 1, of chosen: Int = 1,
-    normalizes: Bool = false, factor: Float = 1
+    normalizes: Bool = false, factor: Float = 1, scoring: RouterSpec.Scoring = .sigmoid,
+    judgedBy groupScore: RouterSpec.GroupScore = .sumOfTwoBest
   ) -> Routing {
     let count = correction.count
     let router = RouterSpec(
-      linear: LinearSpec("gate", inputs: count, outputs: count), correctionBias: "correction",
-      expertsPerToken: k, groups: groups, chosenGroups: chosen, normalizes: normalizes,
-      scalingFactor: factor)
+      linear: LinearSpec("gate", inputs: count, outputs: count), scoring: scoring,
+      correctionBias: "correction", expertsPerToken: k, groups: groups, chosenGroups: chosen,
+      groupScore: groupScore, normalizes: normalizes, scalingFactor: factor)
     return router.route(
       Matrix(rows: x.count / count, columns: count, values: x),
       weights: Identity(correction: correction), workers: Workers(threads: 2))
@@ -62,6 +63,25 @@ import Transformer
     #expect(routing.experts == [3, 4])
     let two = route(x, correction: [Float](repeating: 0, count: 9), k: 3, groups: 3, of: 2)
     #expect(two.experts == [3, 4, 6])
+  }
+
+  @Test func orAsMuchAsItsBest() {
+    let x: [Float] = [3, -9, -9, 1.5, 1.5, -9, 0.9, 0.9, 0.9]
+    let routing = route(
+      x, correction: [Float](repeating: 0, count: 9), k: 2, groups: 3, judgedBy: .best)
+    #expect(routing.experts == [0, 1])
+  }
+
+  @Test func softmaxScoresAreSharesOfAllExpertsOrOfTheChosen() {
+    let x: [Float] = [0, 2, 1, -1]
+    let sum: Float = 1 + 7.389056 + 2.718282 + 0.367879
+    let shares = route(x, correction: [0, 0, 0, 0], k: 2, scoring: .softmax)
+    #expect(shares.experts == [1, 2])
+    #expect(relativeError(shares.weights, [7.389056 / sum, 2.718282 / sum]) < 1e-6)
+    let normalized = route(
+      x, correction: [0, 0, 0, 0], k: 2, normalizes: true, scoring: .softmax)
+    let chosen: Float = 7.389056 + 2.718282
+    #expect(relativeError(normalized.weights, [7.389056 / chosen, 2.718282 / chosen]) < 1e-6)
   }
 
   @Test func expertsOfOtherGroupsStayOutAlsoWithNegativeChoices() {

@@ -24,10 +24,9 @@ import Transformer
   {
     let x = try model.hidden(layer.index)
     let workers = model.workers
-    let normed = layer.inputNorm.apply(to: x, weights: weights, workers: workers)
-    let read = layer.attention.attend(
-      layer.attention.project(normed, weights: weights, workers: workers),
-      sequences: model.sequences, weights: weights, workers: workers)
+    let read = layer.attention.read(
+      sequences: model.sequences, weights: weights, workers: workers
+    ) { layer.inputNorm.apply(to: x, weights: weights, workers: workers) }
     let input = layer.postAttentionNorm.apply(to: x, weights: weights, workers: workers)
     let mlp = Matrix(zeros: x.rows, x.columns)
     layer.mlp.add(
@@ -98,8 +97,12 @@ import Transformer
     for layer in spec.layers {
       let consumers = layer.smoothings.flatMap(\.consumers)
       #expect(Set(consumers.map(\.name)).count == consumers.count, "consumed twice")
-      let linears = layer.linears + (layer.mlp.router.map { [$0.linear] } ?? [])
-      let whole = layer.attention.heads == layer.attention.keyValueHeads
+      let linears = layer.linears + layer.mlp.deciding
+      let whole =
+        switch layer.attention {
+        case .groupedQuery(let spec): spec.heads == spec.keyValueHeads
+        case .latent: false
+        }
       let expected = linears.filter { whole || $0 != layer.attention.output }
       #expect(Set(consumers.map(\.name)) == Set(expected.map(\.name)))
       for smoothing in layer.smoothings {

@@ -25,6 +25,13 @@ void sluice_f16_to_f32(const uint16_t *source, float *result, size_t count);
 // Round to nearest, ties to even; NaN stays NaN.
 void sluice_f32_to_bf16(const float *source, uint16_t *result, size_t count);
 void sluice_f32_to_f16(const float *source, uint16_t *result, size_t count);
+// result[i] = e4m3(source[i]) * scales[(first + i) / block], in float32: elements from `first` on of a row whose every
+// `block` elements share a scale.
+void sluice_e4m3_to_f32(const uint8_t *source, const float *scales, size_t first, size_t block, size_t count,
+                        float *result);
+// The same, then rounded to bf16 as above.
+void sluice_e4m3_to_bf16(const uint8_t *source, const float *scales, size_t first, size_t block, size_t count,
+                         uint16_t *result);
 // Byte `b` of element `i` goes to result[b * count + i], so that the exponent bytes of floats lie side by side.
 void sluice_split_planes(const uint8_t *source, uint8_t *result, size_t count, size_t width);
 void sluice_join_planes(const uint8_t *source, uint8_t *result, size_t count, size_t width);
@@ -41,6 +48,8 @@ void sluice_sigmoid(float *x, size_t count);
 void sluice_softmax(float *x, float scale, size_t count);
 // Rotates pairs (x[i], x[i + half]) by the angle whose cosine and sine are given, i < half.
 void sluice_rotate_half(float *x, const float *cosine, const float *sine, size_t half);
+// The same for neighbours: x[2i] with x[2i + 1].
+void sluice_rotate_pairs(float *x, const float *cosine, const float *sine, size_t half);
 // result[i] += factor * x[i].
 void sluice_add_scaled(const float *x, float factor, float *result, size_t count);
 // result[i] = x[i] * factor[i]. `result` may be `x`.

@@ -1,0 +1,50 @@
+// Where the reason lies that a number of a checkpoint is NaN or infinite.
+
+package import Models
+package import Safetensors
+internal import LinearAlgebra
+internal import Tensors
+
+/// A stored number that is NaN or infinite; of a vector, in its row 0.
+package struct NonFiniteNumber: Sendable {
+  package let tensor: StoredTensor
+  package let row: Int
+  package let column: Int
+}
+
+extension CheckpointWeights {
+  /// Rows that are looked at together.
+  private static let rows = 64
+
+  /// The first one in the tensors of some claims, where there is one.
+  package func firstNonFinite(in claims: some Sequence<TensorClaim>) -> NonFiniteNumber? {
+    for claim in claims {
+      let tensor = tensor(claim.name)
+      defer { release(weight: tensor) }
+      if tensor.shape.count == 2 {
+        let weight = rows(of: tensor)
+        for range in ranges(of: weight.rows, by: Self.rows) {
+          if let bad = weight.matrix(range).firstNonFinite {
+            return origin(
+              ofNonFinite: tensor, row: range.lowerBound + bad / weight.columns,
+              column: bad % weight.columns)
+          }
+        }
+      } else if let bad = vector(claim.name).firstIndex(where: { !$0.isFinite }) {
+        return NonFiniteNumber(tensor: tensor, row: 0, column: bad)
+      }
+    }
+    return nil
+  }
+
+  /// The stored number because of which a number of a weight is not finite: that one, or the scale it is multiplied by.
+  package func origin(ofNonFinite tensor: StoredTensor, row: Int, column: Int) -> NonFiniteNumber {
+    if let (scales, scaleRow, scaleColumn) = scale(of: tensor, row: row, column: column) {
+      let value = vector(scales.name)[scaleRow * (scales.shape.last ?? 1) + scaleColumn]
+      if !value.isFinite {
+        return NonFiniteNumber(tensor: scales, row: scaleRow, column: scaleColumn)
+      }
+    }
+    return NonFiniteNumber(tensor: tensor, row: row, column: column)
+  }
+}

@@ -1,0 +1,26 @@
+// DeepseekV3ForCausalLM: DeepSeek-V3 and R1, Kimi K2, Moonlight.
+//
+// Source: transformers 5.17 modeling_deepseek_v3.py and configuration_deepseek_v3.py; config.json of
+// deepseek-ai/DeepSeek-V3, moonshotai/Kimi-K2-Instruct and moonshotai/Moonlight-16B-A3B.
+
+internal import JSON
+internal import Transformer
+
+func deepseekV3(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
+  let decoder = try DecoderReader(&config)
+  let attention = try LatentReader(&config, decoder, interleaves: true)
+  let experts = try SharedExpertsReader(
+    &config, layers: decoder.layerCount,
+    SharedExpertsReader.Choice(
+      scoring: .sigmoid, groupScore: .sumOfTwoBest, hasCorrection: true,
+      normalizes: try config.bool("norm_topk_prob", default: true)))
+  try config.require("scoring_func", toBe: "sigmoid")
+  try config.require("topk_method", toBe: "noaux_tc")
+  try config.require("moe_layer_freq", toBe: 1)
+  // Training, and experts over devices.
+  config.ignore("aux_loss_alpha", "seq_aux", "ep_size")
+  let predictionLayers = try config.predictionLayers()
+  return decoder.model(predictionLayers: predictionLayers) { names in
+    names.layer(attention.attention(names), experts.mlp(names, hidden: decoder.hidden))
+  }
+}

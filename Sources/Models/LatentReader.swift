@@ -1,0 +1,76 @@
+// Multi-head latent attention as DeepSeek's models and their kin spell it.
+
+internal import JSON
+internal import Transformer
+
+struct LatentReader {
+  private let decoder: DecoderReader
+  private let queryRank: Int?
+  private let rank: Int
+  private let plain: Int
+  private let value: Int
+  private let bias: Bool
+  private let rotary: RotarySpec
+  private let scale: Float
+
+  /// transformers norms latents with this, whatever `rms_norm_eps` says.
+  private static let epsilon: Float = 1e-6
+
+  /// Source: transformers `DeepseekV2Attention`, `DeepseekV3Attention`.
+  ///
+  /// - Parameter interleaves: whether neighbours turn together, where nothing is said; nil where they do and no key says
+  ///   so.
+  init(
+    _ config: inout ConfigReader, _ decoder: DecoderReader, interleaves: Bool?
+  ) throws(ConfigError) {
+    self.decoder = decoder
+    queryRank = try config.intIfPresent("q_lora_rank")
+    rank = try config.int("kv_lora_rank")
+    plain = try config.int("qk_nope_head_dim")
+    value = try config.int("v_head_dim")
+    bias = try config.bool("attention_bias", default: false)
+    let rotated = try config.int("qk_rope_head_dim")
+    let pairs = try interleaves.map { fallback throws(ConfigError) in
+      try config.bool("rope_interleave", default: fallback)
+    }
+    let reader = try RotaryReader(&config, isPartial: true)
+    rotary = try reader.spec(
+      config, headDimension: rotated, order: pairs ?? true ? .pairs : .halves)
+    if rotary.dimensions != rotated {
+      throw config.unsupported(
+        "partial_rotary_factor", expected: "1", found: "\(rotary.dimensions) of \(rotated)")
+    }
+    scale = Float(reader.sharpness * reader.sharpness / Double(plain + rotated).squareRoot())
+    func require(_ key: String, _ value: Int) throws(ConfigError) {
+      try config.require(key, toBe: .number(JSONNumber(value)))
+    }
+    try require("num_key_value_heads", decoder.heads)
+    // What transformers 5 writes beside them.
+    try require("head_dim", rotated)
+    try require("qk_head_dim", plain + rotated)
+  }
+
+  func attention(_ names: LayerNames) -> AttentionSpec {
+    let hidden = decoder.hidden
+    let queries = decoder.heads * (plain + rotary.dimensions)
+    let query: LatentSpec.Query =
+      if let queryRank {
+        .latent(
+          down: names.linear("self_attn.q_a_proj", hidden, queryRank, bias: bias),
+          norm: names.norm("self_attn.q_a_layernorm", queryRank, epsilon: Self.epsilon),
+          up: names.linear("self_attn.q_b_proj", queryRank, queries))
+      } else {
+        .direct(names.linear("self_attn.q_proj", hidden, queries))
+      }
+    return .latent(
+      LatentSpec(
+        query: query,
+        keyValueDown: names.linear(
+          "self_attn.kv_a_proj_with_mqa", hidden, rank + rotary.dimensions, bias: bias),
+        keyValueNorm: names.norm("self_attn.kv_a_layernorm", rank, epsilon: Self.epsilon),
+        keyValueUp: names.linear("self_attn.kv_b_proj", rank, decoder.heads * (plain + value)),
+        output: names.linear("self_attn.o_proj", decoder.heads * value, hidden, bias: bias),
+        heads: decoder.heads, plainDimension: plain, valueDimension: value, rotary: rotary,
+        scale: scale))
+  }
+}

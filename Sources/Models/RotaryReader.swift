@@ -1,0 +1,166 @@
+// Rotary position embedding as config.json spells it.
+
+internal import Glibc
+internal import JSON
+internal import Transformer
+
+/// Rotation as published checkpoints spell it (`rope_theta`, `rope_scaling`) and as transformers 5 does
+/// (`rope_parameters`); where a file has both, they must agree.
+struct RotaryReader {
+  private let theta: Double
+  private let share: Double?
+  private let scaling: RotaryScaling
+  /// What scores are multiplied with, once for queries and once for keys, where heads are latent.
+  let sharpness: Double
+
+  /// Source: transformers 5.17, modeling_rope_utils.py and `yarn_apply_mscale`.
+  ///
+  /// - Parameters:
+  ///   - theta: where nothing is said.
+  ///   - isPartial: whether the architecture knows `partial_rotary_factor`.
+  init(
+    _ config: inout ConfigReader, theta fallback: Double? = nil, isPartial: Bool = false
+  ) throws(ConfigError) {
+    var theta = try config.positiveIfPresent("rope_theta")
+    var share = isPartial ? try config.positiveIfPresent("partial_rotary_factor") : nil
+    let positions = try config.intIfPresent("max_position_embeddings")
+    let trained = try config.intIfPresent("original_max_position_embeddings")
+    var scaling = RotaryScaling.none
+    var sharpness = 1.0
+    if var rope = try config.object("rope_scaling", "rope_parameters") {
+      let kind = try rope.choice(
+        "rope_type", "type",
+        of: Dictionary(uniqueKeysWithValues: Kind.allCases.map { ($0.rawValue, $0) }),
+        default: Kind.default.rawValue)
+      let nestedTheta = try rope.positiveIfPresent("rope_theta")
+      if let theta, let nestedTheta, theta != nestedTheta {
+        throw config.unsupported(
+          "rope_theta", expected: "\(nestedTheta) as in `rope_parameters`", found: "\(theta)")
+      }
+      theta = nestedTheta ?? theta
+      if isPartial {
+        let nestedShare = try rope.positiveIfPresent("partial_rotary_factor")
+        if let share, let nestedShare, share != nestedShare {
+          throw config.unsupported(
+            "partial_rotary_factor", expected: "\(nestedShare) as in `rope_parameters`",
+            found: "\(share)")
+        }
+        share = nestedShare ?? share
+      }
+      (scaling, sharpness) = try Self.scaling(kind, &rope, positions: positions, trained: trained)
+      try rope.finish()
+    }
+    guard let theta = theta ?? fallback else { throw config.missing("rope_theta") }
+    self.theta = theta
+    self.share = share
+    self.scaling = scaling
+    self.sharpness = sharpness
+  }
+
+  private enum Kind: String, CaseIterable {
+    case `default`, linear, dynamic, yarn, llama3, longrope
+  }
+
+  /// - Parameters:
+  ///   - positions: `max_position_embeddings`.
+  ///   - trained: `original_max_position_embeddings` outside of `rope`, which wins.
+  private static func scaling(
+    _ kind: Kind, _ rope: inout ConfigReader, positions: Int?, trained: Int?
+  ) throws(ConfigError) -> (RotaryScaling, sharpness: Double) {
+    func known(_ positions: Int?) throws(ConfigError) -> Int {
+      guard let positions else { throw rope.missing("original_max_position_embeddings") }
+      return positions
+    }
+    func factor(over original: Int) throws(ConfigError) -> Double {
+      if let factor = try rope.positiveIfPresent("factor") { return factor }
+      return Double(try known(positions)) / Double(original)
+    }
+    switch kind {
+    case .default: return (.none, 1)
+    case .linear: return (.linear(factor: try rope.positive("factor")), 1)
+    case .dynamic:
+      let factor = try rope.positive("factor")
+      // Written by some, read by nobody.
+      _ = try rope.intIfPresent("original_max_position_embeddings")
+      return (.dynamic(factor: factor, positions: try known(positions)), 1)
+    case .yarn:
+      let inner = try rope.intIfPresent("original_max_position_embeddings")
+      let original = try known(trained ?? inner ?? positions)
+      let factor = try factor(over: original)
+      // 0 means that there is none.
+      let weight = try rope.nonNegativeIfPresent("mscale") ?? 0
+      let allWeight = try rope.nonNegativeIfPresent("mscale_all_dim") ?? 0
+      let own =
+        weight != 0 && allWeight != 0
+        ? YarnScaling.sharpness(factor, weight) / YarnScaling.sharpness(factor, allWeight)
+        : YarnScaling.sharpness(factor)
+      let yarn = YarnScaling(
+        factor: factor, positions: original,
+        fast: try rope.positiveIfPresent("beta_fast") ?? 32,
+        slow: try rope.positiveIfPresent("beta_slow") ?? 1,
+        truncates: try rope.bool("truncate", default: true),
+        attentionFactor: try rope.positiveIfPresent("attention_factor") ?? own)
+      return (.yarn(yarn), allWeight == 0 ? 1 : YarnScaling.sharpness(factor, allWeight))
+    case .llama3:
+      let factor = try rope.positive("factor")
+      let low = try rope.positive("low_freq_factor")
+      let high = try rope.positive("high_freq_factor")
+      let inner = try rope.intIfPresent("original_max_position_embeddings")
+      if high <= low {
+        throw rope.unsupported(
+          "high_freq_factor", expected: "a number above `low_freq_factor`, \(low),",
+          found: "\(high)")
+      }
+      return (
+        .llama3(
+          Llama3Scaling(
+            factor: factor, low: low, high: high, positions: try known(trained ?? inner ?? positions)
+          )), 1
+      )
+    case .longrope:
+      guard let short = try rope.positives("short_factor") else { throw rope.missing("short_factor") }
+      guard let long = try rope.positives("long_factor") else { throw rope.missing("long_factor") }
+      let inner = try rope.intIfPresent("original_max_position_embeddings")
+      let original = try known(trained ?? inner ?? positions)
+      let factor = try factor(over: original)
+      let own = factor <= 1 ? 1 : (1 + log(factor) / log(Double(original))).squareRoot()
+      return (
+        .longrope(
+          LongropeScaling(
+            short: short, long: long, positions: original,
+            attentionFactor: try rope.positiveIfPresent("attention_factor") ?? own)), 1
+      )
+    }
+  }
+
+  /// - Parameters:
+  ///   - headDimension: of which all, or the share that the file names, are rotated.
+  ///   - share: where nothing is said.
+  func spec(
+    _ config: ConfigReader, headDimension: Int, share fallback: Double = 1,
+    order: RotarySpec.Order = .halves
+  ) throws(ConfigError) -> RotarySpec {
+    let share = share ?? fallback
+    let dimensions = Int(Double(headDimension) * share)
+    guard dimensions % 2 == 0, dimensions <= headDimension, dimensions > 0 else {
+      throw config.unsupported(
+        "partial_rotary_factor",
+        expected: "an even number of rotated dimensions of \(headDimension)", found: "\(share)")
+    }
+    if case .longrope(let longrope) = scaling {
+      for (name, factors) in [("short_factor", longrope.short), ("long_factor", longrope.long)]
+      where factors.count != dimensions / 2 {
+        throw config.unsupported(
+          "rope_scaling.\(name)",
+          expected: "a list of \(dimensions / 2), one for each pair of dimensions,",
+          found: "a list of \(factors.count)")
+      }
+    }
+    if case .dynamic = scaling, dimensions <= 2 {
+      throw config.unsupported(
+        "rope_scaling.rope_type", expected: "another than dynamic for heads of 2 dimensions",
+        found: "dynamic")
+    }
+    return RotarySpec(dimensions: dimensions, theta: theta, scaling: scaling, order: order)
+  }
+}

@@ -1,0 +1,83 @@
+// Routed experts beside shared ones, behind leading dense layers: GLM-4.5's and DeepSeek's layout.
+
+internal import Transformer
+
+struct SharedExpertsReader {
+  private let isSparse: [Bool]
+  private let denseSize: Int
+  private let expertSize: Int
+  private let experts: Int
+  private let shared: Int
+  private let perToken: Int
+  private let groups: Int
+  private let chosenGroups: Int
+  private let scalingFactor: Float
+  private let choice: Choice
+
+  /// How experts are chosen.
+  struct Choice {
+    let scoring: RouterSpec.Scoring
+    let groupScore: RouterSpec.GroupScore
+    let hasCorrection: Bool
+    let normalizes: Bool
+  }
+
+  /// - Parameters:
+  ///   - firstSparse: layers before it are dense, where nothing is said.
+  ///   - isGrouped: whether groups are looked at.
+  ///   - isListed: whether the architecture knows `mlp_layer_types`.
+  init(
+    _ config: inout ConfigReader, layers: Int, _ choice: Choice, firstSparse fallback: Int? = nil,
+    isGrouped: Bool = true, isListed: Bool = false
+  ) throws(ConfigError) {
+    self.choice = choice
+    isSparse = try Self.sparseLayers(&config, count: layers, fallback, isListed: isListed)
+    denseSize = try config.int("intermediate_size")
+    expertSize = try config.int("moe_intermediate_size")
+    experts = try config.int("n_routed_experts", "num_local_experts", "num_experts")
+    shared = try config.int("n_shared_experts")
+    perToken = try config.int("num_experts_per_tok")
+    let groups = try config.int("n_group", default: 1)
+    let chosenGroups = try config.int("topk_group", default: 1)
+    self.groups = isGrouped ? groups : 1
+    self.chosenGroups = isGrouped ? chosenGroups : 1
+    scalingFactor = Float(try config.positive("routed_scaling_factor", default: 1))
+    try config.checkChoice(
+      of: perToken, from: experts, groups: self.groups, chosenGroups: self.chosenGroups,
+      atLeastInGroup: choice.groupScore == .best ? 1 : 2)
+  }
+
+  /// By `mlp_layer_types` where it is there, else from `first_k_dense_replace` on; where both are, they must agree.
+  private static func sparseLayers(
+    _ config: inout ConfigReader, count: Int, _ fallback: Int?, isListed: Bool
+  ) throws(ConfigError) -> [Bool] {
+    let listed =
+      isListed
+      ? try config.choices(
+        "mlp_layer_types", count: count, of: ["dense": false, "sparse": true]) : nil
+    let first = try config.intIfPresent("first_k_dense_replace", atLeast: 0)
+    if let listed, first == nil { return listed }
+    guard let first = first ?? fallback else { throw config.missing("first_k_dense_replace") }
+    let counted = (0..<count).map { $0 >= first }
+    if let listed, listed != counted {
+      throw config.unsupported(
+        "mlp_layer_types", expected: "\(first) dense layers as `first_k_dense_replace` says",
+        found: "another order")
+    }
+    return counted
+  }
+
+  func mlp(_ names: LayerNames, hidden: Int) -> MLPSpec {
+    if !isSparse[names.index] { return MLPSpec(dense: names.mlp("mlp", denseSize)) }
+    return MLPSpec(
+      router: RouterSpec(
+        linear: names.linear("mlp.gate", hidden, experts), scoring: choice.scoring,
+        correctionBias: choice.hasCorrection
+          ? names.name("mlp.gate.e_score_correction_bias") : nil,
+        expertsPerToken: perToken, groups: groups, chosenGroups: chosenGroups,
+        groupScore: choice.groupScore, normalizes: choice.normalizes,
+        scalingFactor: scalingFactor),
+      alwaysOn: [names.mlp("mlp.shared_experts", expertSize * shared)],
+      routed: (0..<experts).map { names.mlp("mlp.experts.\($0)", expertSize) })
+  }
+}

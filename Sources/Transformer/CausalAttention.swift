@@ -1,0 +1,86 @@
+// Causal softmax attention of one head, in blocks of queries: no [T, T] matrix, and later keys are never multiplied.
+
+internal import CKernels
+internal import LinearAlgebra
+internal import Tensors
+
+package enum CausalAttention {
+  /// Queries of one task: rows of the score matrix that are held at a time.
+  package static let queryRows = 128
+}
+
+/// The columns of a matrix `[T, ...]` that belong to one head.
+struct HeadColumns {
+  let matrix: Matrix
+  let first: Int
+  let count: Int
+
+  init(_ matrix: Matrix, first: Int, count: Int) {
+    self.matrix = matrix
+    self.first = first
+    self.count = count
+  }
+
+  /// Heads of one width, side by side.
+  init(_ matrix: Matrix, _ head: Int, width: Int) {
+    self.init(matrix, first: head * width, count: width)
+  }
+
+  func row(_ row: Int) -> UnsafeMutablePointer<Float> { unsafe matrix.row(row) + first }
+}
+
+/// softmax(scale * the sum of q kᵀ over `factors`) v.
+struct CausalHead {
+  let factors: [(query: HeadColumns, key: HeadColumns)]
+  let values: HeadColumns
+  /// May be the columns of the queries, which nobody else reads.
+  let result: HeadColumns
+  let scale: Float
+  /// Tokens that a token sees, itself included.
+  let window: Int?
+
+  /// - Parameter sequence: rows of all matrices.
+  func attend(_ sequence: Range<Int>, from memory: MemoryBudget) {
+    let start = sequence.lowerBound
+    let scores = Matrix(
+      "attention scores", rows: min(CausalAttention.queryRows, sequence.count),
+      columns: sequence.count, from: memory)
+    for rows in ranges(of: sequence.count, by: CausalAttention.queryRows) {
+      let keys = firstKey(of: rows.lowerBound)..<rows.upperBound
+      for (index, factor) in factors.enumerated() {
+        unsafe Gemm.product(
+          transposeB: true, rows: rows.count, columns: keys.count, inner: factor.query.count,
+          a: factor.query.row(start + rows.lowerBound), aStride: factor.query.matrix.columns,
+          b: factor.key.row(start + keys.lowerBound), bStride: factor.key.matrix.columns,
+          add: index > 0, c: scores.base, cStride: scores.columns)
+      }
+      for row in rows {
+        let seen = firstKey(of: row) - keys.lowerBound..<row + 1 - keys.lowerBound
+        let weights = unsafe scores.row(row - rows.lowerBound)
+        unsafe weights.update(repeating: 0, count: seen.lowerBound)
+        unsafe sluice_softmax(weights + seen.lowerBound, scale, seen.count)
+        unsafe (weights + seen.upperBound).update(
+          repeating: 0, count: keys.count - seen.upperBound)
+      }
+      unsafe Gemm.product(
+        rows: rows.count, columns: values.count, inner: keys.count,
+        a: scores.base, aStride: scores.columns,
+        b: values.row(start + keys.lowerBound), bStride: values.matrix.columns,
+        c: result.row(start + rows.lowerBound), cStride: result.matrix.columns)
+    }
+  }
+
+  /// The first token that a token sees.
+  private func firstKey(of token: Int) -> Int { window.map { max(0, token + 1 - $0) } ?? 0 }
+}
+
+extension Workers {
+  /// Every head of every sequence, on all threads.
+  func forEachHead(
+    _ heads: Int, of sequences: [Range<Int>],
+    _ body: @Sendable (_ head: Int, _ sequence: Range<Int>) -> Void
+  ) {
+    let tasks = sequences.flatMap { sequence in (0..<heads).map { (sequence, $0) } }
+    forEach(tasks.count) { index in body(tasks[index].1, tasks[index].0) }
+  }
+}

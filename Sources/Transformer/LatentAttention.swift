@@ -1,0 +1,221 @@
+// Multi-head latent attention: keys and values, and most often queries, are made of a narrow normed latent; a part of
+// each head is rotated, and its key is one for all heads.
+//
+// Source: DeepSeek-V2, arXiv:2405.04434, section 2.1; transformers `DeepseekV3Attention`.
+
+internal import CKernels
+internal import LinearAlgebra
+internal import Tensors
+
+package struct LatentSpec: Sendable, Equatable {
+  /// Queries by way of a latent `[T, rank]`, or at once.
+  package enum Query: Sendable, Equatable {
+    case latent(down: LinearSpec, norm: NormSpec, up: LinearSpec)
+    case direct(LinearSpec)
+  }
+
+  /// To `[T, heads * headDimension]`: each head's plain part, then its rotated one.
+  package let query: Query
+  /// To `[T, rank + rotary.dimensions]`: the latent, then the key's rotated part.
+  package let keyValueDown: LinearSpec
+  package let keyValueNorm: NormSpec
+  /// To `[T, heads * (plainDimension + valueDimension)]`: each head's key, then its value.
+  package let keyValueUp: LinearSpec
+  package let output: LinearSpec
+  package let heads: Int
+  /// Of a query or key that is not rotated.
+  package let plainDimension: Int
+  package let valueDimension: Int
+  package let rotary: RotarySpec
+  /// What scores are multiplied with.
+  package let scale: Float
+
+  package init(
+    query: Query, keyValueDown: LinearSpec, keyValueNorm: NormSpec, keyValueUp: LinearSpec,
+    output: LinearSpec, heads: Int, plainDimension: Int, valueDimension: Int, rotary: RotarySpec,
+    scale: Float
+  ) {
+    self.query = query
+    self.keyValueDown = keyValueDown
+    self.keyValueNorm = keyValueNorm
+    self.keyValueUp = keyValueUp
+    self.output = output
+    self.heads = heads
+    self.plainDimension = plainDimension
+    self.valueDimension = valueDimension
+    self.rotary = rotary
+    self.scale = scale
+  }
+
+  var headDimension: Int { plainDimension + rotary.dimensions }
+
+  var norms: [NormSpec] {
+    switch query {
+    case .latent(_, let norm, _): [norm, keyValueNorm]
+    case .direct: [keyValueNorm]
+    }
+  }
+
+  /// What makes queries.
+  var queryUp: LinearSpec {
+    switch query {
+    case .latent(_, _, let up): up
+    case .direct(let linear): linear
+    }
+  }
+
+  var parts: [(tap: Tap, readers: [LinearSpec])] {
+    switch query {
+    case .latent(let down, _, let up):
+      [
+        (.attentionInput, [down, keyValueDown]), (.queryLatent, [up]),
+        (.keyValueLatent, [keyValueUp]), (.attentionOutput, [output]),
+      ]
+    case .direct(let linear):
+      [
+        (.attentionInput, [linear, keyValueDown]), (.keyValueLatent, [keyValueUp]),
+        (.attentionOutput, [output]),
+      ]
+    }
+  }
+
+  /// What the output projection reads is made of outputs that lie among others, and stays as it is.
+  func smoothings(after input: NormSpec) -> [Smoothing] {
+    var result = [
+      Smoothing(tap: .attentionInput, producer: .norm(input), consumers: parts[0].readers)
+    ]
+    if case .latent(_, let norm, let up) = query {
+      result.append(Smoothing(tap: .queryLatent, producer: .norm(norm), consumers: [up]))
+    }
+    result.append(
+      Smoothing(tap: .keyValueLatent, producer: .norm(keyValueNorm), consumers: [keyValueUp]))
+    return result
+  }
+
+  var moments: [AttentionMoment] {
+    let normed = ("normed input", keyValueDown.inputs)
+    let q = ("queries", heads * headDimension)
+    let rotated = ("rotated keys", rotary.dimensions)
+    let latent = ("latents", keyValueUp.inputs)
+    let down = ("latents", keyValueDown.outputs)
+    let kv = ("keys and values", keyValueUp.outputs)
+    let read = ("attention's outputs", output.inputs)
+    var result = [AttentionMoment([normed], .tap(channels: keyValueDown.inputs))]
+    switch query {
+    case .latent(let narrow, let norm, let up):
+      let queryLatent = ("latents", norm.size)
+      result += [
+        AttentionMoment([normed, queryLatent], .product(narrow)),
+        AttentionMoment([normed, queryLatent], .tap(channels: norm.size)),
+        AttentionMoment([normed, queryLatent, q], .product(up)),
+      ]
+    case .direct(let linear): result.append(AttentionMoment([normed, q], .product(linear)))
+    }
+    return result + [
+      AttentionMoment([normed, q, down], .product(keyValueDown)),
+      AttentionMoment([normed, q, down, latent, rotated], .tap(channels: keyValueUp.inputs)),
+      AttentionMoment([normed, q, latent, rotated, kv], .product(keyValueUp)),
+      AttentionMoment([q, rotated, kv, read], .scores),
+      AttentionMoment([read], .tap(channels: output.inputs)),
+      AttentionMoment([read, ("hidden states of a block", output.outputs)], .product(output)),
+    ]
+  }
+}
+
+/// Queries `[T, heads * headDimension]`, keys and values `[T, heads * (plain + value)]`, and the rotated part of all keys
+/// `[T, rotary]`.
+struct LatentProjections {
+  let queries: Matrix
+  let keysAndValues: Matrix
+  let rotatedKeys: Matrix
+}
+
+extension LatentSpec {
+  /// - Parameter x: `[T, H]`, the normed input.
+  func project(
+    _ x: Matrix, weights: any LayerWeights, workers: Workers, tap: (Tap, Matrix) -> Void
+  ) -> LatentProjections {
+    let queries = makeQueries(x, weights: weights, workers: workers, tap: tap)
+    let (latent, rotated) = narrow(x, weights: weights, workers: workers)
+    tap(.keyValueLatent, latent)
+    return LatentProjections(
+      queries: queries,
+      keysAndValues: weights.apply(
+        keyValueUp, to: latent, workers: workers, into: "keys and values"),
+      rotatedKeys: rotated)
+  }
+
+  private func makeQueries(
+    _ x: Matrix, weights: any LayerWeights, workers: Workers, tap: (Tap, Matrix) -> Void
+  ) -> Matrix {
+    switch query {
+    case .direct(let linear):
+      return weights.apply(linear, to: x, workers: workers, into: "queries")
+    case .latent(let down, let norm, let up):
+      let latent = weights.apply(down, to: x, workers: workers, into: "latents")
+      norm.apply(in: latent, weights: weights, workers: workers)
+      tap(.queryLatent, latent)
+      return weights.apply(up, to: latent, workers: workers, into: "queries")
+    }
+  }
+
+  /// The normed latent of keys and values, and what will be rotated.
+  private func narrow(
+    _ x: Matrix, weights: any LayerWeights, workers: Workers
+  ) -> (latent: Matrix, rotated: Matrix) {
+    let both = weights.apply(keyValueDown, to: x, workers: workers, into: "latents")
+    let rank = keyValueUp.inputs
+    let latent = both.columns(0..<rank, into: "latents", workers: workers)
+    let rotated = both.columns(rank..<both.columns, into: "rotated keys", workers: workers)
+    keyValueNorm.apply(in: latent, weights: weights, workers: workers)
+    return (latent, rotated)
+  }
+
+  /// What the output projection reads, `[T, heads * valueDimension]`.
+  func attend(
+    _ projections: consuming LatentProjections, sequences: [Range<Int>], workers: Workers
+  ) -> Matrix {
+    let (q, kv) = (projections.queries, projections.keysAndValues)
+    let shared = projections.rotatedKeys
+    rotate(q, shared, sequences, workers)
+    let result = workers.matrix("attention's outputs", rows: q.rows, columns: output.inputs)
+    let both = plainDimension + valueDimension
+    workers.forEachHead(heads, of: sequences) { head, sequence in
+      let (own, pair) = (head * headDimension, head * both)
+      CausalHead(
+        factors: [
+          (
+            HeadColumns(q, first: own, count: plainDimension),
+            HeadColumns(kv, first: pair, count: plainDimension)
+          ),
+          (
+            HeadColumns(q, first: own + plainDimension, count: rotary.dimensions),
+            HeadColumns(shared, first: 0, count: rotary.dimensions)
+          ),
+        ],
+        values: HeadColumns(kv, first: pair + plainDimension, count: valueDimension),
+        result: HeadColumns(result, head, width: valueDimension), scale: scale, window: nil
+      ).attend(sequence, from: workers.memory)
+    }
+    return result
+  }
+
+  private func rotate(
+    _ q: Matrix, _ shared: Matrix, _ sequences: [Range<Int>], _ workers: Workers
+  ) {
+    let tables = RotaryTables(rotary, lengths: sequences.map(\.count))
+    for sequence in sequences {
+      let table = tables[sequence.count]
+      let parts = ranges(of: sequence.count, by: 64)
+      workers.forEach(parts.count) { index in
+        for offset in parts[index] {
+          unsafe table.rotate(shared.row(sequence.lowerBound + offset), position: offset)
+          let row = unsafe q.row(sequence.lowerBound + offset)
+          for head in 0..<heads {
+            unsafe table.rotate(row + head * headDimension + plainDimension, position: offset)
+          }
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,140 @@
+// Every architecture on the configurations that transformers judged: what is claimed, and what is refused.
+
+import JSON
+import Models
+import Safetensors
+import SystemIO
+import Testing
+import TestSupport
+import Transformer
+
+private let cases = try! FileSystem.list(fixturePath("forward")).sorted()
+
+@Suite struct ArchitecturesTests {
+  private func config(_ name: String) throws -> JSONObject {
+    try #require(
+      JSONValue.parse(FileSystem.readFile(fixturePath("forward/\(name)/config.json"))).object)
+  }
+
+  private func describe(_ config: JSONObject, tensors: [String] = []) throws -> ModelSpec {
+    try Architectures.describe(
+      config: config, file: "config.json", ignoring: ["quantization_config"]
+    ) { tensors }
+  }
+
+  private func architecture(_ config: JSONObject) -> String {
+    config["architectures"]?.array?.first?.string ?? ""
+  }
+
+  private func tensors(_ name: String) throws -> [StoredTensor] {
+    try ShardedModel(folder: fixturePath("forward/" + name)).tensors
+  }
+
+  @Test func everyArchitectureHasACase() throws {
+    let judged = Set(try cases.map { architecture(try config($0)) })
+    #expect(judged == Set(Architectures.known))
+  }
+
+  @Test(arguments: cases)
+  func everyTensorIsClaimedOnceWithItsShape(name: String) throws {
+    let spec = try describe(config(name))
+    #expect(spec.architecture == architecture(try config(name)))
+    let claims = spec.claims.map { "\($0.name) \($0.shape)" }
+    #expect(Set(claims).count == claims.count)
+    let stored = try tensors(name).filter {
+      !spec.passesThrough($0.name) && !$0.name.hasSuffix("_scale")
+        && !$0.name.hasSuffix("_scale_inv")
+    }
+    #expect(claims.sorted() == stored.map { "\($0.name) \($0.shape)" }.sorted())
+  }
+
+  @Test(arguments: cases)
+  func aKeyThatTheDescriptionDoesNotKnowIsRefusedWithItsValue(name: String) throws {
+    var config = try config(name)
+    config["attention_sinks"] = 4
+    #expect(
+      throws: ConfigError.unknownKeys(
+        file: "config.json", architecture: architecture(config),
+        entries: ["`attention_sinks` = 4"])
+    ) { try describe(config) }
+  }
+
+  @Test(arguments: cases)
+  func anotherActivationIsRefused(name: String) throws {
+    var config = try config(name)
+    config["hidden_act"] = "gelu"
+    #expect(
+      throws: ConfigError.unsupported(
+        file: "config.json", key: "hidden_act", expected: "\"silu\"", found: "\"gelu\"")
+    ) { try describe(config) }
+  }
+
+  @Test(arguments: cases)
+  func anUnknownRotationIsRefused(name: String) throws {
+    var config = try config(name)
+    let key = config["rope_parameters"] == nil ? "rope_scaling" : "rope_parameters"
+    config[key] = .object(JSONObject([("rope_type", "spiral"), ("rope_theta", 10_000)]))
+    config["rope_theta"] = nil
+    let error = #expect(throws: ConfigError.self) { try describe(config) }
+    guard case .unsupported(_, "\(key).rope_type", _, "spiral") = error else {
+      Issue.record("\(String(describing: error))")
+      return
+    }
+  }
+
+  @Test(arguments: cases)
+  func anUnknownClassIsToldWhoseTensorsAreNamedLikeIts(name: String) throws {
+    var config = try config(name)
+    let own = try describe(config)
+    config["architectures"] = ["SomebodysForCausalLM"]
+    let names = try tensors(name).map(\.name)
+    let error = #expect(throws: ConfigError.self) { try describe(config, tensors: names) }
+    guard case .unknownArchitecture(_, "SomebodysForCausalLM", _, let nearest?) = error else {
+      Issue.record("\(String(describing: error))")
+      return
+    }
+    config["architectures"] = [.string(nearest)]
+    let kinds = Set(own.claims.map { $0.name.filter { !$0.isNumber } })
+    #expect(Set(try describe(config).claims.map { $0.name.filter { !$0.isNumber } }) == kinds)
+  }
+
+  // MARK: Windows
+
+  private func windows(_ edits: [(String, JSONValue)]) throws -> [Int?] {
+    var config = JSONObject([
+      ("architectures", ["Qwen2ForCausalLM"]), ("hidden_size", 8), ("num_attention_heads", 2),
+      ("num_key_value_heads", 2),
+      ("rms_norm_eps", 1), ("vocab_size", 8), ("num_hidden_layers", 3), ("rope_theta", 10_000),
+      ("intermediate_size", 8), ("hidden_act", "silu"), ("max_position_embeddings", 64),
+    ])
+    for (key, value) in edits { config[key] = value }
+    return try describe(config).layers.map { layer in
+      guard case .groupedQuery(let spec) = layer.attention else { return -1 }
+      return spec.window
+    }
+  }
+
+  @Test func windowsAreThoseOfTheLayersThatTheConfigNames() throws {
+    #expect(try windows([("sliding_window", 16)]) == [nil, nil, nil])
+    #expect(
+      try windows([
+        ("use_sliding_window", true), ("sliding_window", 16), ("max_window_layers", 2),
+      ]) == [nil, nil, 16])
+    let kinds: JSONValue = ["sliding_attention", "full_attention", "sliding_attention"]
+    #expect(
+      try windows([
+        ("use_sliding_window", true), ("sliding_window", 16), ("layer_types", kinds),
+      ]) == [16, nil, 16])
+    #expect(
+      throws: ConfigError.unsupported(
+        file: "config.json", key: "use_sliding_window",
+        expected: "true where `layer_types` has sliding_attention", found: "false")
+    ) { try windows([("sliding_window", 16), ("layer_types", kinds)]) }
+    #expect(
+      throws: ConfigError.unsupported(
+        file: "config.json", key: "layer_types",
+        expected: "3 times full_attention or sliding_attention, one a layer",
+        found: "[\"chunked_attention\"]")
+    ) { try windows([("layer_types", ["chunked_attention"])]) }
+  }
+}

@@ -1,0 +1,55 @@
+"""Applies recorded smoothing scales to a plain checkpoint, by an own reading of which weights read what. A module, not a command.
+
+A producer's scale s divides what it gives (a norm's weight, rows of a Linear) and multiplies the columns of everything
+that reads it, so that the function stays the same.
+"""
+import torch
+
+ATTENTION_READERS = ("q_proj", "k_proj", "v_proj", "q_a_proj", "kv_a_proj_with_mqa")
+MLP_READERS = ("gate_proj", "up_proj", "w1", "w3", "gate", "shared_expert_gate")
+
+
+def readers(producer, state):
+    """Names of the weights that read what `producer` gives."""
+    block, _, leaf = producer.rpartition(".")
+    if leaf == "input_layernorm":
+        names = [f"{block}.self_attn.{name}.weight" for name in ATTENTION_READERS]
+    elif leaf == "post_attention_layernorm":
+        names = [name for name in state if name.startswith((block + ".mlp.", block + ".block_sparse_moe."))
+                 and name.split(".")[-2] in MLP_READERS and name.endswith(".weight")]
+    else:
+        read = {"q_a_layernorm": "q_b_proj", "kv_a_layernorm": "kv_b_proj", "v_proj": "o_proj", "kv_b_proj": "o_proj",
+                "up_proj": "down_proj", "w3": "w2"}
+        if leaf not in read:
+            raise ValueError(f"smoothing of {producer}: what reads it is not known here")
+        names = [f"{block}.{read[leaf]}.weight"]
+    return [name for name in names if name in state]
+
+
+def given_rows(producer, config, scale):
+    """(rows of the producer's weight, the scale of each), where it is no norm."""
+    if producer.endswith("kv_b_proj"):
+        keys, values = config["qk_nope_head_dim"], config["v_head_dim"]
+        first = torch.arange(config["num_attention_heads"]).unsqueeze(1) * (keys + values) + keys
+        return (first + torch.arange(values)).flatten(), scale
+    return torch.arange(len(scale)), scale
+
+
+def folded(state, scales, config):
+    """`state` in float32 under the recorded scales {producer: [channels]}."""
+    result = {name: tensor.float() for name, tensor in state.items()}
+    for producer, scale in scales.items():
+        scale = scale.float()
+        for name in readers(producer, state):
+            columns = result[name].shape[1]
+            head = columns // config["num_attention_heads"]
+            # One value head feeds several query heads.
+            wide = scale if len(scale) == columns else scale.view(-1, head).repeat_interleave(columns // len(scale), 0).flatten()
+            result[name] = result[name] * wide
+        rows, divisor = given_rows(producer, config, scale)
+        for name in (producer + ".weight", producer + ".bias"):
+            if name in result:
+                given = result[name].clone()
+                given[rows] = given[rows] / divisor.view(-1, *[1] * (given.dim() - 1))
+                result[name] = given
+    return result

@@ -1,0 +1,207 @@
+"""Judges tensor names by vLLM's loaders, read from their sources: nothing is imported or run. A module, not a command.
+
+`judge(FOLDER, ...)` takes vllm/model_executor of a source tree or an unpacked wheel. From the syntax of the architecture's
+file and of the model files that it imports it takes
+
+    modules     every attribute that a class assigns: each part of a tensor's name must be one, after renaming
+    renamings   orig_to_new_substr, orig_to_new_stacked, and the rows of stacked_params_mapping and its like
+    fused       the lists of packed_modules_mapping: all parts of a fused Linear must be there, and must all be quantized
+                alike; a list that is set under a condition (q_lora_rank, dense layers) may also be absent as a whole
+    experts     the names in ckpt_names or ckpt_*_proj_name
+    parameters  what compressed-tensors' scheme for 4- and 8-bit weights registers, and its method for experts as w13_ and w2_
+
+and that prediction layers, where the checkpoint has them, are skipped. What it cannot tell: shapes, and whether a module
+that some class has is the one that stands at this place.
+"""
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+SCHEMES = "layers/quantization/compressed_tensors/"
+PARAMETERS = {"weight", "bias", "e_score_correction_bias"}
+
+
+class Loader:
+    """What the sources say about one architecture."""
+
+    def __init__(self, folder, architecture):
+        self.trees = model_sources(folder, architecture)
+        nodes = [node for tree in self.trees for node in ast.walk(tree)]
+        self.modules = {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+        self.renamed = dict(pair for node in nodes for pair in keyword_strings(node, "orig_to_new_substr"))
+        self.stacked = stacked(nodes)
+        # An own list replaces that of an imported class.
+        own = [fused(ast.walk(tree)) for tree in self.trees]
+        self.required, self.optional = next((lists for lists in own if any(lists)), ({}, {}))
+        self.experts = expert_names(nodes) or {"gate_proj": "w13_", "up_proj": "w13_", "down_proj": "w2_"}
+        self.skips_prediction_layers = any(
+            name in ("skip_spec_layers", "get_spec_layer_idx_from_weight_name") for name in map(called, nodes))
+        self.linear = registered(folder / SCHEMES / "schemes/compressed_tensors_wNa16.py")
+        self.mixture = registered(folder / SCHEMES / "compressed_tensors_moe/compressed_tensors_moe_wna16.py")
+
+
+@cache
+def parsed(path):
+    return ast.parse(path.read_text())
+
+
+def model_sources(folder, architecture):
+    """The file that the registry names, and the model files it imports."""
+    registry = parsed(folder / "models/registry.py")
+    entries = {key.value: value for node in ast.walk(registry) if isinstance(node, ast.Dict)
+               for key, value in zip(node.keys, node.values) if isinstance(key, ast.Constant)}
+    if architecture not in entries:
+        raise ValueError(f"vLLM's registry has no {architecture}")
+    waiting, found = [entries[architecture].elts[0].value], {}
+    while waiting:
+        name = waiting.pop()
+        path = folder / "models" / f"{name}.py"
+        if name in found or not path.exists() or name in ("utils", "interfaces", "interfaces_base", "adapters"):
+            continue
+        found[name] = parsed(path)
+        for node in ast.walk(found[name]):
+            module = getattr(node, "module", None) or ""
+            if isinstance(node, ast.ImportFrom) and (node.level == 1 or module.startswith("vllm.model_executor.models")):
+                waiting.append(module.split(".")[-1])
+    return list(found.values())
+
+
+def called(node):
+    return getattr(node.func, "id", getattr(node.func, "attr", None)) if isinstance(node, ast.Call) else None
+
+
+def literal(node):
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None
+
+
+def keyword_strings(node, keyword):
+    """The entries of a dictionary that is passed as `keyword` and is all literals."""
+    if isinstance(node, ast.keyword) and node.arg == keyword:
+        return [(part, whole) for part, whole in (literal(node.value) or {}).items()]
+    return []
+
+
+def stacked(nodes):
+    """Part of a name -> what takes its place, in both spellings that vLLM has."""
+    found = {part: whole for node in nodes for part, (whole, _) in keyword_strings(node, "orig_to_new_stacked")}
+    for node in nodes:
+        row = literal(node) if isinstance(node, ast.Tuple) else None
+        if row and len(row) == 3 and all(isinstance(word, str) for word in row[:2]) and isinstance(row[2], (int, str)):
+            found.setdefault("." + row[1].strip("."), "." + row[0].strip("."))
+    return found
+
+
+def fused(nodes):
+    """Fused name -> its parts: those that always are, and those that are set under a condition."""
+    required, optional = {}, {}
+    for node in nodes:
+        if not isinstance(node, ast.Assign):
+            continue
+        target = node.targets[0]
+        if getattr(target, "id", "") == "packed_modules_mapping":
+            required |= literal(node.value) or {}
+        elif isinstance(target, ast.Subscript) and getattr(target.value, "attr", "") == "packed_modules_mapping":
+            optional[literal(target.slice)] = literal(node.value)
+    return required, {whole: parts for whole, parts in optional.items() if whole not in required}
+
+
+def expert_names(nodes):
+    """A projection's name in the checkpoint -> what its parameters begin with."""
+    for node in nodes:
+        if isinstance(node, ast.keyword) and node.arg == "ckpt_names" and literal(node.value):
+            gate, down, up = literal(node.value)
+            return {gate: "w13_", up: "w13_", down: "w2_"}
+    found = {node.arg: literal(node.value) for node in nodes
+             if isinstance(node, ast.keyword) and (node.arg or "").startswith("ckpt_")}
+    return {name: "w2_" if "down" in key else "w13_" for key, name in found.items() if isinstance(name, str)}
+
+
+def registered(path):
+    return {literal(node.args[0]) for node in ast.walk(parsed(path)) if called(node) == "register_parameter"}
+
+
+# --- judgement --------------------------------------------------------------------------------------------------------
+
+
+def amiss(loader, config, names):
+    """What is wrong with these names, one line each."""
+    inside = {name for name in names if layer_of(name) < config["num_hidden_layers"]}
+    lines = [] if loader.skips_prediction_layers or len(inside) == len(names) else ["prediction layers are not skipped"]
+    kinds = {}
+    for name in inside:
+        module, _, kind = name.rpartition(".")
+        kinds.setdefault(module, set()).add(kind)
+    lines += [line for name in sorted(inside) for line in [finding(loader, kinds, name)] if line]
+    return lines + incomplete(loader, kinds)
+
+
+def layer_of(name):
+    found = re.match(r"model\.layers\.(\d+)\.", name)
+    return int(found[1]) if found else -1
+
+
+def finding(loader, kinds, name):
+    for part, whole in loader.renamed.items():
+        name = name.replace(part, whole, 1)
+    module, _, kind = name.rpartition(".")
+    expert = re.fullmatch(r"(.*\.experts)\.\d+\.(\w+)", module)
+    if expert:
+        if expert[2] not in loader.experts:
+            return f"{name}: no projection of experts, which are {sorted(loader.experts)}"
+        module, known = expert[1], loader.experts[expert[2]] + kind in loader.mixture or kind == "weight"
+    else:
+        module, known = placed(loader, kinds, module), kind in PARAMETERS | loader.linear
+    unknown = [part for part in module.split(".") if not part.isdigit() and part not in loader.modules]
+    return f"{name}: no module {unknown[0]}" if unknown else None if known else f"{name}: no parameter {kind}"
+
+
+def placed(loader, kinds, module):
+    """The module that takes a Linear's weights; one that is fused under a condition needs all its parts."""
+    for part, whole in loader.stacked.items():
+        parts = loader.optional.get(whole.rpartition(".")[2], [])
+        if (module + ".").endswith(part + ".") and all(f"{module.rpartition('.')[0]}.{other}" in kinds for other in parts):
+            return module.removesuffix(part) + whole
+    return module
+
+
+def incomplete(loader, kinds):
+    """Fused Linears of which a part is missing or otherwise quantized, and mixtures whose experts differ."""
+    lines = []
+    for whole, parts in (loader.required | loader.optional).items():
+        for block in sorted({module.rpartition(".")[0] for module in kinds if module.rpartition(".")[2] in parts}):
+            present = [part for part in parts if f"{block}.{part}" in kinds]
+            if len(present) < len(parts) and whole in loader.required:
+                lines.append(f"{block}: {whole} takes {', '.join(parts)}, and there is only {', '.join(present)}")
+            elif len(present) == len(parts) and len({frozenset(kinds[f"{block}.{part}"]) for part in parts}) > 1:
+                lines.append(f"{block}: the parts of {whole} are not quantized alike")
+    mixtures = {}
+    for module in kinds:
+        expert = re.fullmatch(r"(.*\.experts)\.\d+\.\w+", module)
+        if expert:
+            mixtures.setdefault(expert[1], set()).add(frozenset(kinds[module]))
+    return lines + [f"{block}: experts are not quantized alike" for block, found in mixtures.items() if len(found) > 1]
+
+
+def judge(folder, config, names):
+    """Raises ValueError with what is wrong, or where a name that is certainly wrong would pass."""
+    loader = Loader(Path(folder), config["architectures"][0])
+    lines = amiss(loader, config, names)
+    if lines:
+        raise ValueError(f"vLLM: {lines[0]}" + (f" and {len(lines) - 1} more" if len(lines) > 1 else ""))
+    for name in spoiled(names):
+        if not amiss(loader, config, name):
+            raise ValueError("vLLM: spoiled names pass, so that nothing is judged")
+
+
+def spoiled(names):
+    """The names with one of every kind wrong: a module, a parameter, a missing part, a Linear left unquantized."""
+    packed = sorted(name for name in names if name.endswith(".weight_packed"))
+    yield [name.replace("self_attn.", "attention.") for name in names]
+    yield [name.replace("weight_scale", "weight_scales") for name in names]
+    module = next(name for name in packed if ".up_proj." in name or ".w3." in name).removesuffix("weight_packed")
+    yield [name for name in names if not name.startswith(module)] + [module + "weight"]
+    yield [re.sub(r"\.(down_proj|w2)\.", ".projection.", name) for name in names]
