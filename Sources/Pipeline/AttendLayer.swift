@@ -82,7 +82,7 @@ extension QuantizeModel {
     of layer: LayerSpec, _ weights: SmoothedWeights, _ applied: [AppliedSmoothing], _ taps: [Tap],
     _ statistics: [ActivationStatistics]
   ) throws {
-    var written = Set(layer.mlp.units.flatMap(\.linears).map(\.weight))
+    var written = Set(layer.mlp.units.flatMap(\.linears).flatMap { [$0.weight, $0.bias] })
     for tap in layer.attention.taps {
       let rounding = try rounding(
         taps.firstIndex(of: tap).map { statistics[$0] }, at: tap, under: applied, of: layer)
