@@ -55,7 +55,8 @@ package struct ConfigReader {
     "chunk_size_feed_forward", "dtype", "eos_token_id", "id2label", "initializer_range",
     "is_decoder", "is_encoder_decoder", "label2id", "max_position_embeddings", "model_type",
     "name_or_path", "output_attentions", "output_hidden_states", "output_router_logits",
-    "pad_token_id", "pretraining_tp", "problem_type", "return_dict", "router_aux_loss_coef", "torch_dtype",
+    "pad_token_id", "pretraining_tp", "problem_type", "return_dict", "router_aux_loss_coef",
+    "torch_dtype",
     "transformers_version", "use_cache",
   ]
 
@@ -129,10 +130,9 @@ package struct ConfigReader {
     try value([name]) == nil ? nil : int(name, atLeast: minimum)
   }
 
-  /// A list of numbers above zero, or nil where the key is absent or null.
-  package mutating func positives(_ name: String) throws(ConfigError) -> [Double]? {
-    guard try value([name]) != nil else { return nil }
-    return try read([name], "a list of numbers above 0", default: nil) {
+  /// A list of numbers above zero.
+  package mutating func positives(_ name: String) throws(ConfigError) -> [Double] {
+    try read([name], "a list of numbers above 0", default: nil) {
       guard let items = $0.array else { return nil }
       let numbers = items.compactMap(\.double).filter { $0 > 0 && $0.isFinite }
       return numbers.count == items.count ? numbers : nil

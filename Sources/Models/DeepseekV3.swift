@@ -9,13 +9,9 @@ internal import Transformer
 func deepseekV3(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let decoder = try DecoderReader(&config)
   let attention = try LatentReader(&config, decoder, interleaves: true)
+  let choice = try SharedExpertsReader.Choice.corrected(&config)
   let experts = try SharedExpertsReader(
-    &config, layers: decoder.layerCount,
-    SharedExpertsReader.Choice(
-      scoring: .sigmoid, groupScore: .sumOfTwoBest, hasCorrection: true,
-      normalizes: try config.bool("norm_topk_prob", default: true)))
-  try config.require("scoring_func", toBe: "sigmoid")
-  try config.require("topk_method", toBe: "noaux_tc")
+    &config, layers: decoder.layerCount, choice)
   try config.require("moe_layer_freq", toBe: 1)
   // Training, and experts over devices.
   config.ignore("aux_loss_alpha", "seq_aux", "ep_size")

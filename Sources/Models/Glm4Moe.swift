@@ -11,11 +11,9 @@ func glm4Moe(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
     &config, decoder, RotaryReader(&config, isPartial: true), share: 0.5)
   attention.bias = try config.bool("attention_bias", default: false)
   attention.normsHeads = try config.bool("use_qk_norm", default: false)
+  let choice = try SharedExpertsReader.Choice.corrected(&config)
   let experts = try SharedExpertsReader(
-    &config, layers: decoder.layerCount,
-    SharedExpertsReader.Choice(
-      scoring: .sigmoid, groupScore: .sumOfTwoBest, hasCorrection: true,
-      normalizes: try config.bool("norm_topk_prob", default: true)))
+    &config, layers: decoder.layerCount, choice)
   let predictionLayers = try config.predictionLayers()
   return decoder.model(predictionLayers: predictionLayers) { names in
     names.layer(

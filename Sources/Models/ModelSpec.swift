@@ -14,7 +14,7 @@ package struct ModelSpec: Sendable, Equatable {
   package let finalNorm: NormSpec
   /// Reads the final norm, `[vocabulary, H]`. Its weight is the embedding's where the two are tied.
   package let head: LinearSpec
-  /// Names that begin so belong to multi-token-prediction layers: copied byte for byte, there or not.
+  /// Names that begin so belong to multi-token-prediction layers: never quantized, there or not.
   package let passedThrough: [String]
 
   package init(

@@ -28,10 +28,7 @@ struct RotaryReader {
     var scaling = RotaryScaling.none
     var sharpness = 1.0
     if var rope = try config.object("rope_scaling", "rope_parameters") {
-      let kind = try rope.choice(
-        "rope_type", "type",
-        of: Dictionary(uniqueKeysWithValues: Kind.allCases.map { ($0.rawValue, $0) }),
-        default: Kind.default.rawValue)
+      let kind = try rope.choice("rope_type", "type", of: ScalingReader.kinds, default: "default")
       let nestedTheta = try rope.positiveIfPresent("rope_theta")
       if let theta, let nestedTheta, theta != nestedTheta {
         throw config.unsupported(
@@ -47,90 +44,15 @@ struct RotaryReader {
         }
         share = nestedShare ?? share
       }
-      (scaling, sharpness) = try Self.scaling(kind, &rope, positions: positions, trained: trained)
-      try rope.finish()
+      var reader = ScalingReader(rope: rope, positions: positions, trained: trained)
+      (scaling, sharpness) = try reader.read(kind)
+      try reader.rope.finish()
     }
     guard let theta = theta ?? fallback else { throw config.missing("rope_theta") }
     self.theta = theta
     self.share = share
     self.scaling = scaling
     self.sharpness = sharpness
-  }
-
-  private enum Kind: String, CaseIterable {
-    case `default`, linear, dynamic, yarn, llama3, longrope
-  }
-
-  /// - Parameters:
-  ///   - positions: `max_position_embeddings`.
-  ///   - trained: `original_max_position_embeddings` outside of `rope`, which wins.
-  private static func scaling(
-    _ kind: Kind, _ rope: inout ConfigReader, positions: Int?, trained: Int?
-  ) throws(ConfigError) -> (RotaryScaling, sharpness: Double) {
-    func known(_ positions: Int?) throws(ConfigError) -> Int {
-      guard let positions else { throw rope.missing("original_max_position_embeddings") }
-      return positions
-    }
-    func factor(over original: Int) throws(ConfigError) -> Double {
-      if let factor = try rope.positiveIfPresent("factor") { return factor }
-      return Double(try known(positions)) / Double(original)
-    }
-    switch kind {
-    case .default: return (.none, 1)
-    case .linear: return (.linear(factor: try rope.positive("factor")), 1)
-    case .dynamic:
-      let factor = try rope.positive("factor")
-      // Written by some, read by nobody.
-      _ = try rope.intIfPresent("original_max_position_embeddings")
-      return (.dynamic(factor: factor, positions: try known(positions)), 1)
-    case .yarn:
-      let inner = try rope.intIfPresent("original_max_position_embeddings")
-      let original = try known(trained ?? inner ?? positions)
-      let factor = try factor(over: original)
-      // 0 means that there is none.
-      let weight = try rope.nonNegativeIfPresent("mscale") ?? 0
-      let allWeight = try rope.nonNegativeIfPresent("mscale_all_dim") ?? 0
-      let own =
-        weight != 0 && allWeight != 0
-        ? YarnScaling.sharpness(factor, weight) / YarnScaling.sharpness(factor, allWeight)
-        : YarnScaling.sharpness(factor)
-      let yarn = YarnScaling(
-        factor: factor, positions: original,
-        fast: try rope.positiveIfPresent("beta_fast") ?? 32,
-        slow: try rope.positiveIfPresent("beta_slow") ?? 1,
-        truncates: try rope.bool("truncate", default: true),
-        attentionFactor: try rope.positiveIfPresent("attention_factor") ?? own)
-      return (.yarn(yarn), allWeight == 0 ? 1 : YarnScaling.sharpness(factor, allWeight))
-    case .llama3:
-      let factor = try rope.positive("factor")
-      let low = try rope.positive("low_freq_factor")
-      let high = try rope.positive("high_freq_factor")
-      let inner = try rope.intIfPresent("original_max_position_embeddings")
-      if high <= low {
-        throw rope.unsupported(
-          "high_freq_factor", expected: "a number above `low_freq_factor`, \(low),",
-          found: "\(high)")
-      }
-      return (
-        .llama3(
-          Llama3Scaling(
-            factor: factor, low: low, high: high, positions: try known(trained ?? inner ?? positions)
-          )), 1
-      )
-    case .longrope:
-      guard let short = try rope.positives("short_factor") else { throw rope.missing("short_factor") }
-      guard let long = try rope.positives("long_factor") else { throw rope.missing("long_factor") }
-      let inner = try rope.intIfPresent("original_max_position_embeddings")
-      let original = try known(trained ?? inner ?? positions)
-      let factor = try factor(over: original)
-      let own = factor <= 1 ? 1 : (1 + log(factor) / log(Double(original))).squareRoot()
-      return (
-        .longrope(
-          LongropeScaling(
-            short: short, long: long, positions: original,
-            attentionFactor: try rope.positiveIfPresent("attention_factor") ?? own)), 1
-      )
-    }
   }
 
   /// - Parameters:
@@ -162,5 +84,96 @@ struct RotaryReader {
         found: "dynamic")
     }
     return RotarySpec(dimensions: dimensions, theta: theta, scaling: scaling, order: order)
+  }
+}
+
+/// The keys of one kind of scaling.
+private struct ScalingReader {
+  var rope: ConfigReader
+  /// `max_position_embeddings`.
+  let positions: Int?
+  /// `original_max_position_embeddings` beside the object; it wins over the one inside.
+  let trained: Int?
+
+  typealias Kind = @Sendable (inout ScalingReader) throws(ConfigError) -> (RotaryScaling, Double)
+
+  static let kinds: [String: Kind] = [
+    "default": { _ throws(ConfigError) in (.none, 1) },
+    "linear": { reader throws(ConfigError) in
+      (.linear(factor: try reader.rope.positive("factor")), 1)
+    },
+    "dynamic": { reader throws(ConfigError) in try reader.dynamic() },
+    "yarn": { reader throws(ConfigError) in try reader.yarn() },
+    "llama3": { reader throws(ConfigError) in try reader.llama3() },
+    "longrope": { reader throws(ConfigError) in try reader.longrope() },
+  ]
+
+  /// The scaling, and what it sharpens latent heads by.
+  mutating func read(_ kind: Kind) throws(ConfigError) -> (RotaryScaling, sharpness: Double) {
+    try kind(&self)
+  }
+
+  private func known(_ positions: Int?) throws(ConfigError) -> Int {
+    guard let positions else { throw rope.missing("original_max_position_embeddings") }
+    return positions
+  }
+
+  /// Positions that the model was trained with.
+  private mutating func originalPositions() throws(ConfigError) -> Int {
+    let inner = try rope.intIfPresent("original_max_position_embeddings")
+    return try known(trained ?? inner ?? positions)
+  }
+
+  private mutating func factor(over original: Int) throws(ConfigError) -> Double {
+    if let factor = try rope.positiveIfPresent("factor") { return factor }
+    return Double(try known(positions)) / Double(original)
+  }
+
+  private mutating func dynamic() throws(ConfigError) -> (RotaryScaling, Double) {
+    // Written by some, read by nobody.
+    rope.ignore("original_max_position_embeddings")
+    return (.dynamic(factor: try rope.positive("factor"), positions: try known(positions)), 1)
+  }
+
+  private mutating func yarn() throws(ConfigError) -> (RotaryScaling, Double) {
+    let original = try originalPositions()
+    let factor = try factor(over: original)
+    // 0 means that there is none.
+    let weight = try rope.nonNegativeIfPresent("mscale") ?? 0
+    let allWeight = try rope.nonNegativeIfPresent("mscale_all_dim") ?? 0
+    let own =
+      weight != 0 && allWeight != 0
+      ? YarnScaling.sharpness(factor, weight) / YarnScaling.sharpness(factor, allWeight)
+      : YarnScaling.sharpness(factor)
+    let yarn = YarnScaling(
+      factor: factor, positions: original, fast: try rope.positiveIfPresent("beta_fast") ?? 32,
+      slow: try rope.positiveIfPresent("beta_slow") ?? 1,
+      truncates: try rope.bool("truncate", default: true),
+      attentionFactor: try rope.positiveIfPresent("attention_factor") ?? own)
+    return (.yarn(yarn), allWeight == 0 ? 1 : YarnScaling.sharpness(factor, allWeight))
+  }
+
+  private mutating func llama3() throws(ConfigError) -> (RotaryScaling, Double) {
+    let (low, high) = (
+      try rope.positive("low_freq_factor"), try rope.positive("high_freq_factor")
+    )
+    if high <= low {
+      throw rope.unsupported(
+        "high_freq_factor", expected: "a number above `low_freq_factor`, \(low),", found: "\(high)")
+    }
+    let scaling = Llama3Scaling(
+      factor: try rope.positive("factor"), low: low, high: high, positions: try originalPositions())
+    return (.llama3(scaling), 1)
+  }
+
+  private mutating func longrope() throws(ConfigError) -> (RotaryScaling, Double) {
+    let original = try originalPositions()
+    let factor = try factor(over: original)
+    let own = factor <= 1 ? 1 : (1 + log(factor) / log(Double(original))).squareRoot()
+    let scaling = LongropeScaling(
+      short: try rope.positives("short_factor"), long: try rope.positives("long_factor"),
+      positions: original,
+      attentionFactor: try rope.positiveIfPresent("attention_factor") ?? own)
+    return (.longrope(scaling), 1)
   }
 }

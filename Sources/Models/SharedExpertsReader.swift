@@ -1,5 +1,6 @@
 // Routed experts beside shared ones, behind leading dense layers: GLM-4.5's and DeepSeek's layout.
 
+internal import JSON
 internal import Transformer
 
 struct SharedExpertsReader {
@@ -20,6 +21,15 @@ struct SharedExpertsReader {
     let groupScore: RouterSpec.GroupScore
     let hasCorrection: Bool
     let normalizes: Bool
+
+    /// Balanced by a bias instead of an auxiliary loss, as since DeepSeek-V3.
+    static func corrected(_ config: inout ConfigReader) throws(ConfigError) -> Choice {
+      try config.require("scoring_func", toBe: "sigmoid")
+      try config.require("topk_method", toBe: "noaux_tc")
+      return Choice(
+        scoring: .sigmoid, groupScore: .sumOfTwoBest, hasCorrection: true,
+        normalizes: try config.bool("norm_topk_prob", default: true))
+    }
   }
 
   /// - Parameters:

@@ -447,7 +447,8 @@ struct RunSizes {
 
   private func attend(_ layer: LayerSpec, _ passes: Passes) -> [Moment] {
     let attention = layer.attention
-    let grams = self.grams(hidden) + attention.taps.flatMap { self.grams(layer.readers(at: $0)[0].inputs) }
+    let grams =
+      self.grams(hidden) + attention.taps.flatMap { self.grams(layer.readers(at: $0)[0].inputs) }
     let weights = mapped(
       attention.linears, held: passes.holdsAttention, rows: productRows)
     func moment(_ buffers: [MemoryUse]) -> Moment {

@@ -190,7 +190,8 @@ private final class TilePart {
     unsafe errors.correlations(of: first..<end, under: factor, into: sums.base)
     var change = [Float](repeating: 0, count: width)
     unsafe sluice_refine_group(
-      width, group, factor.corners.row(first), kernel, scales, zeroPoints, codesBase + first * width, sums.base,
+      width, group, factor.corners.row(first), kernel, scales, zeroPoints,
+      codesBase + first * width, sums.base,
       columns.base + first * width, &change, work.base)
     unsafe errors.change(first..<end, to: columns.row(first))
     for row in 0..<width { total[row] += Double(change[row]) }

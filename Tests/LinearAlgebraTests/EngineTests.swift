@@ -49,9 +49,13 @@ private func naive(_ x: Matrix, _ weight: Matrix, bias: [Float]? = nil) -> [Floa
   /// Rows whose terms end within a block of the depth and beyond it, packed from rows and from columns, on a matrix some
   /// of whose rows have changed.
   @Test(
-    arguments: [(0..<1, 32), (77..<200, 64), (512..<640, 512), (1000..<1120, 992), (1024..<1120, 544)],
+    arguments: [
+      (0..<1, 32), (77..<200, 64), (512..<640, 512), (1000..<1120, 992), (1024..<1120, 544),
+    ],
     [PackedSquare.Shape.whole, .lower])
-  func packedSquaresMeetPackedColumns(of work: (rows: Range<Int>, terms: Int), shape: PackedSquare.Shape) {
+  func packedSquaresMeetPackedColumns(
+    of work: (rows: Range<Int>, terms: Int), shape: PackedSquare.Shape
+  ) {
     var generator = SeededGenerator(seed: 76)
     let (rows, terms) = work
     let n = 1120
@@ -67,7 +71,8 @@ private func naive(_ x: Matrix, _ weight: Matrix, bias: [Float]? = nil) -> [Floa
     let values = a.values
     let transposed = Matrix(
       rows: n, columns: n, values: (0..<n * n).map { values[$0 % n * a.columns + $0 / n] })
-    unsafe square.fill(rows, 0..<cut, from: a.row(rows.lowerBound), stride: a.columns, transposed: false)
+    unsafe square.fill(
+      rows, 0..<cut, from: a.row(rows.lowerBound), stride: a.columns, transposed: false)
     unsafe square.fill(
       rows, cut..<terms, from: transposed.row(cut) + rows.lowerBound, stride: n, transposed: true)
     let c = Matrix(zeros: rows.count, 64)

@@ -8,7 +8,7 @@ import Testing
 import TestSupport
 import Transformer
 
-private let cases = try! FileSystem.list(fixturePath("forward")).sorted()
+private let cases = fixtures(in: "forward")
 
 @Suite struct ArchitecturesTests {
   private func config(_ name: String) throws -> JSONObject {

@@ -5,14 +5,13 @@ import Glibc
 import LinearAlgebra
 import Models
 import Safetensors
-import SystemIO
 import Tensors
 import Testing
 import TestSupport
 import Transformer
 
 /// All of them.
-let forwardCases = try! FileSystem.list(fixturePath("forward")).sorted()
+let forwardCases = fixtures(in: "forward")
 
 /// A case of `fixtures/forward`, opened.
 struct ForwardCase {
