@@ -5,10 +5,10 @@ internal import Models
 
 struct ArchitectureListing {
   private static let checks = """
-    Each is held against transformers in float32, on random tiny configurations that take every branch: hidden states \
-    of every layer, and log-probabilities to 1e-4. Smoothing is proven to keep the function, with every reader of a \
-    norm needed for that; a run proves it once more, on the weights at hand. A config.json with anything else in it \
-    is refused by key and value.
+    Each is held against transformers in float32, on random tiny configurations that take every
+    branch: hidden states of every layer, and log-probabilities to 1e-4. Smoothing is proven to keep
+    the function, with every reader of a norm needed for that; a run proves it once more, on the
+    weights at hand. A config.json with anything else in it is refused by key and value.
     """
 
   func run(json: Bool) {
