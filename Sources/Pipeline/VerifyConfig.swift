@@ -17,7 +17,7 @@ extension VerifyModel {
         && !tensor.name.hasSuffix("embed_tokens.weight")
     }
     let plain =
-      spec.layers.compactMap(\.mlp.router?.linear.name)
+      spec.layers.flatMap(\.mlp.deciding).map(\.name)
       + passed.map { String($0.name.dropLast(".weight".count)) } + ["lm_head"]
     for module in plain where !ignored.contains(module) {
       findings.append(Finding(subject: module, problem: "not quantized, but not in `ignore`"))

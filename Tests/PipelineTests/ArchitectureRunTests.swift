@@ -122,4 +122,29 @@ private struct GrownModel {
       #expect(ours > 0 && ours < nearest, "\(ours) against \(nearest)")
     }
   }
+
+  @Test func `a gate of a shared expert that config json does not ignore is found`() throws {
+    try withTemporaryFolder { folder in
+      let model = folder + "/model"
+      try GrownModel("qwen2-moe-published", dtype: .bf16, in: model)
+      let options = options(model, folder + "/out")
+      try SmallRun.run(options)
+      let path = options.output + "/config.json"
+      var config = try #require(JSONValue.parse(FileSystem.readFile(path)).object)
+      var block = try #require(config["quantization_config"]?.object)
+      let ignored = try #require(block["ignore"]?.array)
+      let kept = ignored.filter { $0.string?.hasSuffix("shared_expert_gate") == false }
+      #expect(kept.count < ignored.count)
+      block["ignore"] = .array(kept)
+      config["quantization_config"] = .object(block)
+      try replaceFile(path, with: Array(JSONValue.object(config).serialized(indent: 2).utf8))
+      let report = try VerifyModel(output: options.output, source: nil, threads: 2).run()
+      #expect(report.findings.count == ignored.count - kept.count)
+      #expect(
+        report.findings.allSatisfy {
+          $0.subject.hasSuffix("mlp.shared_expert_gate")
+            && $0.problem == "not quantized, but not in `ignore`"
+        })
+    }
+  }
 }

@@ -1,0 +1,51 @@
+// Grouped-query attention as config.json spells it.
+
+internal import Transformer
+
+/// Grouped-query attention in `self_attn`.
+struct GroupedQueryReader {
+  /// Of query, key and value.
+  var bias = false
+  var outputBias = false
+  var normsHeads = false
+  private let decoder: DecoderReader
+  private let keyValueHeads: Int
+  private let headDimension: Int
+  private let rotary: RotarySpec
+
+  /// - Parameters:
+  ///   - keyValueHeads: where nothing is said.
+  ///   - headDimension: where nothing is said; hidden size over heads where that is nil.
+  ///   - rotary: of the whole head, or the share that the file names.
+  ///   - share: of a head that is rotated where nothing is said.
+  init(
+    _ config: inout ConfigReader, _ decoder: DecoderReader, keyValueHeads assumed: Int? = nil,
+    headDimension fallback: Int? = nil, _ rotary: RotaryReader, share: Double = 1
+  ) throws(ConfigError) {
+    self.decoder = decoder
+    keyValueHeads = try config.int("num_key_value_heads", default: assumed)
+    if decoder.heads % keyValueHeads != 0 {
+      throw config.unsupported(
+        "num_key_value_heads", expected: "a divisor of \(decoder.heads) attention heads",
+        found: "\(keyValueHeads)")
+    }
+    headDimension = try config.int("head_dim", default: fallback ?? decoder.hidden / decoder.heads)
+    self.rotary = try rotary.spec(config, headDimension: headDimension, share: share)
+  }
+
+  func attention(_ names: LayerNames, window: Int? = nil) -> AttentionSpec {
+    let (own, shared) = (decoder.heads * headDimension, keyValueHeads * headDimension)
+    func projection(_ name: String, _ outputs: Int) -> LinearSpec {
+      names.linear("self_attn.\(name)", decoder.hidden, outputs, bias: bias)
+    }
+    return .groupedQuery(
+      GroupedQuerySpec(
+        query: projection("q_proj", own), key: projection("k_proj", shared),
+        value: projection("v_proj", shared),
+        output: names.linear("self_attn.o_proj", own, decoder.hidden, bias: outputBias),
+        queryNorm: normsHeads ? names.norm("self_attn.q_norm", headDimension) : nil,
+        keyNorm: normsHeads ? names.norm("self_attn.k_norm", headDimension) : nil,
+        heads: decoder.heads, keyValueHeads: keyValueHeads, headDimension: headDimension,
+        rotary: rotary, window: window))
+  }
+}

@@ -1,0 +1,32 @@
+// Sliding windows as Qwen's models spell them.
+
+/// How many tokens each layer sees, as Qwen's models spell it.
+struct WindowReader {
+  /// By layer; nil for all.
+  let windows: [Int?]
+
+  /// Source: transformers `Qwen2Config`, `Qwen2MoeConfig`.
+  ///
+  /// - Parameter slides: whether a layer slides where `layer_types` is not there; with `max_window_layers`.
+  init(
+    _ config: inout ConfigReader, layers: Int, slides: (_ layer: Int, _ limit: Int) -> Bool
+  ) throws(ConfigError) {
+    let isUsed = try config.bool("use_sliding_window", default: false)
+    let window = try config.intIfPresent("sliding_window")
+    let limit = try config.int("max_window_layers", atLeast: 0, default: 28)
+    let listed = try config.choices(
+      "layer_types", count: layers, of: ["full_attention": false, "sliding_attention": true])
+    let slide = listed ?? (0..<layers).map { isUsed && slides($0, limit) }
+    guard slide.contains(true) else {
+      windows = Array(repeating: nil, count: layers)
+      return
+    }
+    guard isUsed, let window else {
+      throw config.unsupported(
+        isUsed ? "sliding_window" : "use_sliding_window",
+        expected: isUsed ? "a number of tokens" : "true where `layer_types` has sliding_attention",
+        found: isUsed ? "null" : "false")
+    }
+    windows = slide.map { $0 ? window : nil }
+  }
+}
