@@ -32,34 +32,3 @@ extension LayerSpec {
       weights: weights, workers: workers, finished: finished)
   }
 }
-
-extension AttentionSpec {
-  /// What the output projection reads, `[T, heads * value dimension]`.
-  ///
-  /// - Parameters:
-  ///   - sequences: the rows of each sequence; positions count from the start of each.
-  ///   - input: makes the normed input `[T, H]`, which is gone before scores are computed.
-  package func read(
-    sequences: [Range<Int>], weights: any LayerWeights, workers: Workers,
-    tap: (Tap, Matrix) -> Void = { _, _ in }, input: () -> Matrix
-  ) -> Matrix {
-    func project<Projections>(_ projections: (Matrix) -> Projections) -> Projections {
-      let normed = input()
-      tap(.attentionInput, normed)
-      return projections(normed)
-    }
-    let read =
-      switch self {
-      case .groupedQuery(let spec):
-        spec.attend(
-          project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
-          weights: weights, workers: workers)
-      case .latent(let spec):
-        spec.attend(
-          project { spec.project($0, weights: weights, workers: workers, tap: tap) },
-          sequences: sequences, workers: workers)
-      }
-    tap(.attentionOutput, read)
-    return read
-  }
-}
