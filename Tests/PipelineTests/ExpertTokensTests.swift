@@ -66,17 +66,9 @@ import TestSupport
       options.threads = 2
       options.memory = try QuantizePlan(options).run.smallestBudget
       var places: Set<String> = []
-      while true {
-        let interruption = Interruption()
-        do {
-          try QuantizeModel(QuantizePlan(options), interruption: interruption) { event in
-            if case .progress = event { interruption.request() }
-          }.run()
-          break
-        } catch is Interrupted {
-          let state = try RunState(readingFrom: options.output + "/.sluice/state.json")
-          try #require(places.insert(state.position.description).inserted)
-        }
+      try SmallRun.runInterrupted(options) { _ in
+        let state = try RunState(readingFrom: options.output + "/.sluice/state.json")
+        try #require(places.insert(state.position.description).inserted)
       }
       // In the middle of an expert's tokens, too.
       #expect(places.contains { $0.contains("experts") && $0.contains("token block 2") })

@@ -85,31 +85,13 @@ import Transformer
     try withTemporaryFolder { folder in
       let model = folder + "/model"
       try FP8Source("awq/dense-first", .blocks, isExact: false).write(to: model)
-      var options = options(model, folder + "/0")
+      var options = options(model, folder + "/cut")
       options.ignore = ["model.layers.0.mlp.*"]
-      try SmallRun.run(options)
-      let expected = try SmallRun.contents(options.output)
-      let smallest = try QuantizePlan(options).run.smallestBudget
-      for (index, (threads, memory)) in [(1, 256 << 20), (3, 4 << 30), (1, smallest)].enumerated() {
-        options.output = "\(folder)/\(index + 1)"
-        options.threads = threads
-        options.memory = memory
-        try SmallRun.run(options)
-        #expect(try SmallRun.contents(options.output) == expected)
-      }
-      options.output = folder + "/cut"
+      let expected = try SmallRun.expectTheSameBytes(options, in: folder)
       var interruptions = 0
-      while true {
-        let interruption = Interruption()
-        do {
-          try QuantizeModel(QuantizePlan(options), interruption: interruption) { event in
-            if case .progress = event { interruption.request() }
-          }.run()
-          break
-        } catch is Interrupted {
-          interruptions += 1
-          try #require(interruptions < 100)
-        }
+      try SmallRun.runInterrupted(options) { _ in
+        interruptions += 1
+        try #require(interruptions < 100)
       }
       #expect(interruptions >= 4)
       #expect(try SmallRun.contents(options.output) == expected)

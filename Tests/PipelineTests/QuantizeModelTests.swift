@@ -24,20 +24,11 @@ import Transformer
       // Small enough for one expert at a time: as many commits as there are.
       options.memory = try QuantizePlan(options).run.smallestBudget
       var interruptions = 0
-      while true {
-        let interruption = Interruption()
-        do {
-          let plan = try QuantizePlan(options)
-          try QuantizeModel(plan, interruption: interruption) { event in
-            if case .progress = event { interruption.request() }
-          }.run()
-          break
-        } catch let stopped as Interrupted {
-          #expect(stopped.output == options.output)
-          #expect(!FileSystem.exists(options.output + "/config.json"))
-          interruptions += 1
-          try #require(interruptions < 100)
-        }
+      try SmallRun.runInterrupted(options) { stopped in
+        #expect(stopped.output == options.output)
+        #expect(!FileSystem.exists(options.output + "/config.json"))
+        interruptions += 1
+        try #require(interruptions < 100)
       }
       // Copy; attend and advance of layer 0; attend and each unit of layer 1.
       #expect(interruptions >= 4)
@@ -47,17 +38,7 @@ import Transformer
 
   @Test func `threads and memory leave every byte as it is`() throws {
     try withTemporaryFolder { folder in
-      var options = SmallRun.options(folder + "/0")
-      try SmallRun.run(options)
-      let expected = try SmallRun.contents(options.output)
-      let smallest = try QuantizePlan(options).run.smallestBudget
-      for (index, (threads, memory)) in [(1, 256 << 20), (3, 4 << 30), (1, smallest)].enumerated() {
-        options.output = "\(folder)/\(index + 1)"
-        options.threads = threads
-        options.memory = memory
-        try SmallRun.run(options)
-        #expect(try SmallRun.contents(options.output) == expected)
-      }
+      _ = try SmallRun.expectTheSameBytes(SmallRun.options(folder), in: folder)
     }
   }
 

@@ -3,8 +3,10 @@
 import Calibration
 import CompressedTensors
 import Pipeline
+import Planning
 import Quantization
 import SystemIO
+import Testing
 import TestSupport
 
 enum SmallRun {
@@ -23,6 +25,46 @@ enum SmallRun {
     _ options: QuantizeOptions, report: @escaping (RunEvent) -> Void = { _ in }
   ) throws {
     try QuantizeModel(QuantizePlan(options), report: report).run()
+  }
+
+  /// Runs to the end, interrupted at every progress.
+  ///
+  /// - Parameter interrupted: after each interruption; throws where there are too many.
+  static func runInterrupted(
+    _ options: QuantizeOptions, interrupted: (Interrupted) throws -> Void
+  ) throws {
+    while true {
+      let interruption = Interruption()
+      do {
+        try QuantizeModel(QuantizePlan(options), interruption: interruption) { event in
+          if case .progress = event { interruption.request() }
+        }.run()
+        return
+      } catch let stopped as Interrupted {
+        try interrupted(stopped)
+      }
+    }
+  }
+
+  /// Runs on other numbers of threads and within other budgets, the smallest too, and expects the bytes of `options`.
+  ///
+  /// - Returns: those bytes.
+  static func expectTheSameBytes(
+    _ options: QuantizeOptions, in folder: String
+  ) throws -> [String: [UInt8]] {
+    var options = options
+    options.output = folder + "/0"
+    try run(options)
+    let expected = try contents(options.output)
+    let smallest = try QuantizePlan(options).run.smallestBudget
+    for (index, (threads, memory)) in [(1, 256 << 20), (3, 4 << 30), (1, smallest)].enumerated() {
+      options.output = "\(folder)/\(index + 1)"
+      options.threads = threads
+      options.memory = memory
+      try run(options)
+      #expect(try contents(options.output) == expected)
+    }
+    return expected
   }
 
   /// What tells of this run alone: where its scratch lay, what it took, the news and the lock.
