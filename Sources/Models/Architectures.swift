@@ -74,9 +74,8 @@ package enum Architectures {
         nearest: nearest(to: tensors(), config: object, file: file))
     }
     var reader = ConfigReader(file: file, object: object, architecture: name)
-    var spec = try architecture.describe(&reader)
+    let spec = try architecture.describe(&reader)
     try reader.finish()
-    spec.architecture = name
     return spec
   }
 

@@ -39,7 +39,8 @@ package struct ConfigReader {
   private let file: String
   private let prefix: String
   private let object: JSONObject
-  private let architecture: String
+  /// The class in transformers.
+  let architecture: String
   private var asked: Set<String> = []
 
   package init(file: String, object: JSONObject, architecture: String, prefix: String = "") {

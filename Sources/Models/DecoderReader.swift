@@ -9,10 +9,12 @@ struct DecoderReader {
   let layerCount: Int
   let heads: Int
   let epsilon: Float
+  private let architecture: String
   private let vocabulary: Int
   private let tied: Bool
 
   init(_ config: inout ConfigReader) throws(ConfigError) {
+    architecture = config.architecture
     hidden = try config.int("hidden_size")
     heads = try config.int("num_attention_heads")
     epsilon = Float(try config.positive("rms_norm_eps"))
@@ -25,7 +27,7 @@ struct DecoderReader {
   /// - Parameter predictionLayers: multi-token-prediction layers behind the decoder's own, there or not.
   func model(predictionLayers: Int = 0, _ layer: (LayerNames) -> LayerSpec) -> ModelSpec {
     ModelSpec(
-      vocabularySize: vocabulary, hiddenSize: hidden, embedding: "model.embed_tokens.weight",
+      architecture: architecture, vocabularySize: vocabulary, hiddenSize: hidden, embedding: "model.embed_tokens.weight",
       layers: (0..<layerCount).map { layer(LayerNames(self, index: $0)) },
       finalNorm: NormSpec("model.norm", size: hidden, epsilon: epsilon),
       head: LinearSpec(

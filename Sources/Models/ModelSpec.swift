@@ -5,7 +5,7 @@ package import Transformer
 /// What an architecture's description makes of a config.json.
 package struct ModelSpec: Sendable, Equatable {
   /// The class in transformers.
-  package internal(set) var architecture = ""
+  package let architecture: String
   package let vocabularySize: Int
   package let hiddenSize: Int
   /// The tensor `[vocabulary, H]`.
@@ -18,9 +18,10 @@ package struct ModelSpec: Sendable, Equatable {
   package let passedThrough: [String]
 
   package init(
-    vocabularySize: Int, hiddenSize: Int, embedding: String,
+    architecture: String, vocabularySize: Int, hiddenSize: Int, embedding: String,
     layers: [LayerSpec], finalNorm: NormSpec, head: LinearSpec, passedThrough: [String]
   ) {
+    self.architecture = architecture
     self.vocabularySize = vocabularySize
     self.hiddenSize = hiddenSize
     self.embedding = embedding

@@ -45,7 +45,7 @@ struct RotaryReader {
         share = nestedShare ?? share
       }
       var reader = ScalingReader(rope: rope, positions: positions, trained: trained)
-      (scaling, sharpness) = try reader.read(kind)
+      (scaling, sharpness) = try kind(&reader)
       try reader.rope.finish()
     }
     guard let theta = theta ?? fallback else { throw config.missing("rope_theta") }
@@ -95,6 +95,7 @@ private struct ScalingReader {
   /// `original_max_position_embeddings` beside the object; it wins over the one inside.
   let trained: Int?
 
+  /// Makes the scaling, and what it sharpens latent heads by.
   typealias Kind = @Sendable (inout ScalingReader) throws(ConfigError) -> (RotaryScaling, Double)
 
   static let kinds: [String: Kind] = [
@@ -107,11 +108,6 @@ private struct ScalingReader {
     "llama3": { reader throws(ConfigError) in try reader.llama3() },
     "longrope": { reader throws(ConfigError) in try reader.longrope() },
   ]
-
-  /// The scaling, and what it sharpens latent heads by.
-  mutating func read(_ kind: Kind) throws(ConfigError) -> (RotaryScaling, sharpness: Double) {
-    try kind(&self)
-  }
 
   private func known(_ positions: Int?) throws(ConfigError) -> Int {
     guard let positions else { throw rope.missing("original_max_position_embeddings") }
