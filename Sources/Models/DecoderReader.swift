@@ -27,7 +27,8 @@ struct DecoderReader {
   /// - Parameter predictionLayers: multi-token-prediction layers behind the decoder's own, there or not.
   func model(predictionLayers: Int = 0, _ layer: (LayerNames) -> LayerSpec) -> ModelSpec {
     ModelSpec(
-      architecture: architecture, vocabularySize: vocabulary, hiddenSize: hidden, embedding: "model.embed_tokens.weight",
+      architecture: architecture, vocabularySize: vocabulary, hiddenSize: hidden,
+      embedding: "model.embed_tokens.weight",
       layers: (0..<layerCount).map { layer(LayerNames(self, index: $0)) },
       finalNorm: NormSpec("model.norm", size: hidden, epsilon: epsilon),
       head: LinearSpec(
