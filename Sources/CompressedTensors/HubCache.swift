@@ -84,15 +84,16 @@ package struct HubCache: Sendable, Equatable {
     unsafe getenv(name).map { unsafe String(cString: $0) }
   }
 
-  /// The folder that `text` names: itself where it is one or can only be a path, else a snapshot of the cache, checked
-  /// to be whole.
-  package func folder(of text: String) throws -> String {
+  /// The folder that `text` names: itself where it is one or can only be a path, else a snapshot of the cache.
+  ///
+  /// - Parameter isWhole: whether config.json and weights must all be there.
+  package func folder(of text: String, isWhole: Bool = true) throws -> String {
     if FileSystem.exists(text) { return text }
     guard let id = HubID(text) else { return text }
-    return try snapshot(id)
+    return try snapshot(id, isWhole: isWhole)
   }
 
-  private func snapshot(_ id: HubID) throws -> String {
+  private func snapshot(_ id: HubID, isWhole: Bool) throws -> String {
     let model = path + "/models--" + id.name.replacing("/", with: "--")
     guard FileSystem.isFolder(model) else {
       throw HubCacheError.notCached(id: id.text, cache: path, command: id.command)
@@ -114,7 +115,7 @@ package struct HubCache: Sendable, Equatable {
       throw HubCacheError.noSuchRevision(
         id: id.name, revision: revision, cached: cached, command: id.command)
     }
-    let missing = try missingFiles(folder)
+    let missing = isWhole ? try missingFiles(folder) : []
     if !missing.isEmpty {
       throw HubCacheError.incomplete(
         id: id.text, folder: folder, missing: missing, command: id.command)

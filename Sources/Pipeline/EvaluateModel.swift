@@ -21,6 +21,8 @@ package struct EvaluateOptions: Sendable {
   package var scratch: String
   /// How many of the worst positions are told.
   package var worst = 10
+  /// Keys of config.json that no description knows, and that the user takes to change nothing.
+  package var acceptedKeys: Set<String> = []
 
   package init(
     model: String, reference: String?, data: CalibrationSource, memory: Int, threads: Int,
@@ -75,8 +77,11 @@ package final class EvaluateModel {
     try Gemm.check(.f32)
     self.options = options
     self.report = report
-    let model = try Checkpoint(folder: options.model)
-    let reference = try options.reference.map { try Checkpoint(folder: $0) }
+    func open(_ folder: String) throws -> Checkpoint {
+      try Checkpoint(folder: folder, accepting: options.acceptedKeys)
+    }
+    let model = try open(options.model)
+    let reference = try options.reference.map(open)
     let vocabulary = model.spec.vocabularySize
     if let reference, reference.spec.vocabularySize != vocabulary {
       throw EvaluationError.otherVocabulary(
@@ -103,6 +108,7 @@ package final class EvaluateModel {
 
   package func run() throws -> Evaluation {
     report(.dataLoaded(data))
+    for note in checkpoints.flatMap(\.notes) { report(.warning(.source(note: note))) }
     report(.started(plan))
     try FileSystem.createFolder(options.scratch)
     defer { try? FileSystem.remove(options.scratch) }

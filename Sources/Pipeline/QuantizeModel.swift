@@ -20,7 +20,7 @@ package enum QuantizeError: Error, CustomStringConvertible, Equatable {
   case nonFiniteWeight(file: String, tensor: String, row: Int, column: Int)
   case nonFiniteActivation(layer: Int, tap: String, channel: Int)
   case missingInstructions(engine: Engine)
-  case engineRounds(file: String, tensor: String, dtype: DType)
+  case engineRounds(folder: String, tensor: String, dtype: DType)
 
   package var description: String {
     switch self {
@@ -33,8 +33,8 @@ package enum QuantizeError: Error, CustomStringConvertible, Equatable {
         + "this layer and the ones before, and the calibration data"
     case .missingInstructions(let engine):
       "--engine \(engine.rawValue): this CPU has \(CPU.instructionSet), not AVX512_BF16; use --engine f32"
-    case .engineRounds(let file, let tensor, let dtype):
-      "\(file): `\(tensor)` is \(dtype.rawValue), and --engine bf16 is for weights in BF16 or FP8; use --engine f32"
+    case .engineRounds(let folder, let tensor, let dtype):
+      "\(folder): `\(tensor)` is \(dtype.rawValue), and --engine bf16 is for weights in BF16 or FP8; use --engine f32"
     }
   }
 }

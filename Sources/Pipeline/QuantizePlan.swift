@@ -4,19 +4,23 @@ internal import Calibration
 package import CompressedTensors
 internal import JSON
 internal import LinearAlgebra
-internal import Models
+package import Models
 package import Planning
 internal import Quantization
 internal import Recipes
 internal import Safetensors
 internal import SystemIO
 internal import Tensors
+internal import Tokenization
 internal import Transformer
 
 /// The inputs of a run, opened, checked and planned; nothing has been written yet.
 package struct QuantizePlan: Sendable {
+  /// With the group size that was chosen where none was named.
   package let options: QuantizeOptions
-  package let checkpoint: Checkpoint
+  package let spec: ModelSpec
+  /// nil where the weights are not here, and shapes alone were planned with.
+  package let opened: Checkpoint?
   package let output: OutputPlan
   package let run: RunPlan
   package let warnings: [RunWarning]
@@ -27,59 +31,106 @@ package struct QuantizePlan: Sendable {
   let blocks: [TokenBlock]
   let layout: ShardLayout
 
+  /// The checkpoint of a run.
+  package var checkpoint: Checkpoint {
+    guard let opened else { preconditionFailure("a plan of shapes alone is not run") }
+    return opened
+  }
+
   /// A Linear that llm-compressor quantizes unless it is ignored, and Sluice never does.
   private static let head = "lm_head"
 
   /// - Parameter residentPeak: what this process took at most so far, where it does nothing else.
   package init(_ options: QuantizeOptions, residentPeak: () -> Int = { 0 }) throws {
     try self.init(
-      options, checkpoint: Checkpoint(folder: options.model), residentPeak: residentPeak)
+      options, checkpoint: Checkpoint(folder: options.model, accepting: options.acceptedKeys),
+      residentPeak: residentPeak)
   }
 
   /// - Parameter checkpoint: `options.model`, opened.
   package init(
     _ options: QuantizeOptions, checkpoint: Checkpoint, residentPeak: () -> Int = { 0 }
   ) throws {
-    self.options = options
-    self.checkpoint = checkpoint
-    if checkpoint.quantization != nil {
-      throw QuantizeError.alreadyQuantized(folder: options.model)
+    try self.init(
+      options, source: CheckpointShapes(checkpoint), opened: checkpoint, residentPeak: residentPeak)
+  }
+
+  /// The plan of a model whose weights may not be here yet: then that of the shapes that config.json and the index tell,
+  /// which can be looked at and not be run.
+  package init(
+    ofWhatIsHere options: QuantizeOptions, residentPeak: () -> Int = { 0 }
+  ) throws {
+    let config = try CheckpointConfig(folder: options.model, accepting: options.acceptedKeys)
+    let listing = try ShardListing(folder: options.model)
+    if listing.isComplete {
+      try self.init(options, residentPeak: residentPeak)
+    } else {
+      try self.init(
+        options, source: CheckpointShapes(config, listing: listing), opened: nil,
+        residentPeak: residentPeak)
     }
+  }
+
+  private init(
+    _ asked: QuantizeOptions, source: CheckpointShapes, opened: Checkpoint?, residentPeak: () -> Int
+  ) throws {
+    if source.isPacked { throw QuantizeError.alreadyQuantized(folder: asked.model) }
+    var options = asked
+    spec = source.spec
+    self.opened = opened
     var patterns: [IgnorePattern] = []
     let origin = options.ignoreIsFromRecipe ? "\(options.recipe ?? ""): ignore" : "--ignore"
     for text in options.ignore { patterns.append(try IgnorePattern(text, origin: origin)) }
+    var warnings = source.notes.map { RunWarning.source(note: $0) }
+    if !options.isGroupSizeNamed {
+      let size = try OutputPlan.groupSize(for: source, ignoring: patterns)
+      if size != options.scheme.groupSize {
+        warnings.append(.smallerGroups(size, instead: options.scheme.groupSize))
+      }
+      options.scheme = options.scheme.grouped(by: size)
+    }
+    self.options = options
+    let mappings = try options.mappings.map {
+      try ResolvedMappings($0, of: source.spec, file: options.recipe ?? "mappings")
+    }
+    output = try OutputPlan(
+      source, scheme: options.scheme, ignoring: patterns, smooths: options.smooths,
+      method: options.rounding, producers: mappings?.producers)
+    if let warning = RunWarning(undivided: output) { warnings.append(warning) }
     recipe = Recipe(
       scheme: options.scheme,
       ignore: patterns.map(\.recipeText)
-        + (patterns.contains { $0.matches(Self.head) } ? [] : [Self.head]),
+        + (patterns.contains { $0.matches(Self.head) } ? [] : [Self.head])
+        + output.undivided.map(\.name),
       smooths: options.smooths, rounding: options.rounding,
       dampening: options.rounding == .compensated ? options.dampening : nil,
       duoScaling: options.duoScaling, gridPoints: options.gridPoints, mappings: options.mappings)
-    let mappings = try options.mappings.map {
-      try ResolvedMappings($0, of: checkpoint.spec, file: options.recipe ?? "mappings")
-    }
-    output = try OutputPlan(
-      checkpoint, scheme: options.scheme, ignoring: patterns, smooths: options.smooths,
-      method: options.rounding, producers: mappings?.producers)
-    var warnings: [RunWarning] = []
     if options.smooths { warnings += (mappings?.notes ?? []).map { .mapping($0) } }
-    let unused = checkpoint.activationScales
+    let unused = source.activationScales
     if unused > 0 { warnings.append(.activationScalesDropped(count: unused)) }
     if options.ignoreIsFromRecipe, !patterns.contains(where: { $0.matches(Self.head) }) {
       warnings.append(.headStays(recipe: options.recipe ?? ""))
     }
     if options.calibrates {
-      let data = try options.data.load(
-        model: options.model, vocabularySize: checkpoint.spec.vocabularySize,
-        willTokenize: { try RunPlan.check(tokenizerBytes: $0, budget: options.memory) })
-      self.data = DataSummary(data, of: options.data)
-      blocks = TokenBlock.cut(data.sequences)
+      do {
+        let data = try options.data.load(
+          model: options.model, vocabularySize: spec.vocabularySize,
+          willTokenize: { try RunPlan.check(tokenizerBytes: $0, budget: options.memory) })
+        self.data = DataSummary(data, of: options.data)
+        blocks = TokenBlock.cut(data.sequences)
+      } catch TokenizerError.noTokenizer where opened == nil {
+        data = nil
+        blocks = TokenBlock.most(of: options.data.selection)
+        warnings.append(
+          .dataAssumed(sequences: options.data.selection.samples,
+            tokens: options.data.selection.sequenceLength))
+      }
     } else {
       blocks = []
       data = nil
     }
     let fates = output.fates
-    for group in checkpoint.spec.layers.flatMap(\.fusedGroups) {
+    for group in spec.layers.flatMap(\.fusedGroups) {
       let plain = group.filter { fates[$0.weight] != .packed }
       if let first = plain.first, plain.count < group.count {
         warnings.append(.splitsFused(module: first.name))
@@ -88,24 +139,24 @@ package struct QuantizePlan: Sendable {
     self.warnings = warnings
     run = try RunPlan(
       Workload(
-        checkpoint: checkpoint, output: output, blocks: blocks, loss: options.loss,
+        source: source, output: output, blocks: blocks, loss: options.loss,
         expertTokens: options.expertTokens, gridPoints: options.grid.count,
         threads: options.threads, shardBytes: options.maximumShardBytes,
-        engine: try Self.engine(options.engine, for: checkpoint), loadingBytes: residentPeak()),
+        engine: try Self.engine(options.engine, for: source), loadingBytes: residentPeak()),
       budget: options.memory)
     layout = ShardLayout(
       tensors: output.tensors, maximumShardBytes: options.maximumShardBytes)
   }
 
   /// The engine that was asked for, or the best one.
-  private static func engine(_ asked: Engine?, for checkpoint: Checkpoint) throws -> Engine {
-    let tensor = checkpoint.weights.tensor(checkpoint.spec.layers[0].attention.linears[0].weight)
+  private static func engine(_ asked: Engine?, for source: CheckpointShapes) throws -> Engine {
+    let tensor = source.tensor(source.spec.layers[0].attention.linears[0].weight)
     let isBF16 = tensor.dtype.unscaled == .bf16
     guard let asked else { return isBF16 ? .best : .f32 }
     if !asked.isAvailable { throw QuantizeError.missingInstructions(engine: asked) }
     if asked == .bf16 && !isBF16 {
       throw QuantizeError.engineRounds(
-        file: tensor.file.path, tensor: tensor.name, dtype: tensor.dtype)
+        folder: source.folder, tensor: tensor.name, dtype: tensor.dtype)
     }
     return asked
   }
@@ -167,7 +218,7 @@ package struct QuantizePlan: Sendable {
     var producers = Digest()
     for smoothing in smoothings { producers.add(smoothing.producerName) }
     let isAll = !options.smooths || smoothings.count == possible.count
-    return [
+    var result = [
       "model": model.text, "model weights": try weightSample(), "calibration tokens": tokens.text,
       "--scheme": "\(options.scheme.bits) bits\(options.scheme.isSymmetric ? "" : " asymmetric")",
       "--group-size": "\(options.scheme.groupSize)",
@@ -182,6 +233,14 @@ package struct QuantizePlan: Sendable {
       "duo_scaling": options.duoScaling.rawValue, "n_grid": "\(options.gridPoints)",
       "mappings": isAll ? "all" : "\(smoothings.count) of \(possible.count) (\(producers.text))",
     ]
+    let accepted = spec.notes.compactMap { note -> String? in
+      if case .accepted(let key, _) = note { key } else { nil }
+    }
+    // A run that accepts nothing goes on from the state of a version that could not.
+    if !accepted.isEmpty {
+      result["--accept-config-key"] = accepted.sorted().joined(separator: " ")
+    }
+    return result
   }
 
   /// Pages of each shard that stand for its content.

@@ -41,6 +41,8 @@ struct Evaluate: ParsableCommand {
     completion: .directory)
   var reference: String?
 
+  @OptionGroup var keys: ConfigKeyArguments
+
   @OptionGroup var data: DataArguments
 
   @Option(
@@ -82,6 +84,7 @@ struct Evaluate: ParsableCommand {
       threads: threadCount(threads),
       scratch: "\(scratch.map(trimmed) ?? temporaryFolder)/sluice-evaluate-\(getpid())")
     options.worst = worst
+    options.acceptedKeys = keys.accepted
     let cleanup = ScratchCleanup(options.scratch)
     defer { cleanup.stop() }
     let progress = EvaluationLine(memory: options.memory, threads: options.threads)
@@ -149,6 +152,7 @@ private final class EvaluationLine {
   func show(_ event: EvaluationEvent) {
     switch event {
     case .dataLoaded(let data): for text in dataLines(data) { Console.error(text) }
+    case .warning(let warning): Console.error("warning: \(warning)")
     case .started(let plan):
       Console.error(
         "evaluating \(grouped(plan.tokens)) tokens, \(plan.layerBlocks) blocks at a time through "

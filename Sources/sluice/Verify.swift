@@ -31,6 +31,8 @@ struct Verify: ParsableCommand {
     completion: .directory)
   var source: String?
 
+  @OptionGroup var keys: ConfigKeyArguments
+
   @Option(help: ArgumentHelp("Threads to compute with. Default: all cores.", valueName: "n"))
   var threads: Int?
 
@@ -39,7 +41,8 @@ struct Verify: ParsableCommand {
 
   func run() throws {
     let report = try VerifyModel(
-      output: trimmed(output), source: source.map(modelFolder), threads: threadCount(threads)
+      output: trimmed(output), source: source.map(modelFolder),
+      accepting: keys.accepted, threads: threadCount(threads)
     ).run()
     Console.out(json ? Self.json(report).serialized(indent: 2) : Self.text(report))
     if !report.findings.isEmpty { throw ExitCode(1) }
