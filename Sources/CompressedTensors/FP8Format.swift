@@ -179,7 +179,9 @@ private struct QuantizationKeys {
       "torchao": "torchao's", "auto-round": "AutoRound's", "fbgemm_fp8": "FBGEMM's FP8",
       "exl2": "EXL2", "exl3": "EXL3",
     ]
-    guard let tool = object["quant_method"]?.string.flatMap({ tools[$0] }) else { return nil }
+    // ModelOpt alone has an algorithm, and names itself elsewhere.
+    let method = object["quant_method"]?.string ?? (object["quant_algo"] == nil ? "" : "modelopt")
+    guard let tool = tools[method] else { return nil }
     return [tool, object["quant_algo"]?.string].compactMap(\.self).joined(separator: " ")
   }
 

@@ -14,7 +14,7 @@ package struct QuantizationConfigError: Error, CustomStringConvertible, Equatabl
 
   package var description: String {
     if let format {
-      return "\(file): the weights are quantized in \(format) format (`\(key)` is \(found)), which is not read yet; "
+      return "\(file): the weights are quantized in \(format) format, which is not read yet; "
         + "start from the unquantized checkpoint"
     }
     return "\(file): `quantization_config.\(key)` is \(found), but only \(expected) is supported; "

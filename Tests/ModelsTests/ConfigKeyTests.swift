@@ -150,7 +150,7 @@ import TestSupport
   func `the size of a window that is not used may be anything`(name: String) throws {
     let plain = try describe(name, [("use_sliding_window", false)])
     for size: JSONValue in [0, 4, .null, "wide"] {
-      let edits = [("use_sliding_window", false), ("sliding_window", size)]
+      let edits: [(String, JSONValue)] = [("use_sliding_window", false), ("sliding_window", size)]
       #expect(try describe(name, edits) == plain)
     }
     #expect(throws: ConfigError.self) {
@@ -181,7 +181,9 @@ import TestSupport
   @Test func `a key of a nested object is accepted by its whole name`() throws {
     let nested = JSONValue.object(
       JSONObject([("rope_type", "linear"), ("factor", 2), ("rope_theta", 10_000), ("twist", 1)]))
-    let edits = [("rope_scaling", nested), ("rope_theta", .null), ("rope_parameters", .null)]
+    let edits: [(String, JSONValue)] = [
+      ("rope_scaling", nested), ("rope_theta", .null), ("rope_parameters", .null),
+    ]
     #expect(throws: ConfigError.self) { try describe("llama-plain", edits, accepting: ["twist"]) }
     let spec = try describe("llama-plain", edits, accepting: ["rope_scaling.twist"])
     #expect(spec.notes == [.accepted(key: "rope_scaling.twist", value: "1")])
