@@ -1,5 +1,6 @@
 // glibc calls that Swift's Glibc module does not show.
 #include <malloc.h>
+#include <pthread.h>
 
 // <fcntl.h> hides it unless _GNU_SOURCE comes first, and Swift has read that header by now.
 extern int sync_file_range(int descriptor, long long offset, long long count, unsigned int flags);
@@ -8,3 +9,6 @@ enum { sluice_sync_file_range_write = 2 };
 // <fcntl.h> hides these as well.
 static const int sluice_get_lock = 36;  // F_OFD_GETLK
 static const int sluice_set_lock = 37;  // F_OFD_SETLK
+
+// <pthread.h> hides it as well: what threads get that are started without attributes.
+extern int pthread_setattr_default_np(const pthread_attr_t *attributes);

@@ -40,6 +40,7 @@ package struct QuantizePlan: Sendable {
   package init(
     _ options: QuantizeOptions, checkpoint: Checkpoint, residentPeak: () -> Int = { 0 }
   ) throws {
+    try Gemm.open()
     self.options = options
     self.checkpoint = checkpoint
     if checkpoint.quantization != nil {
@@ -51,7 +52,7 @@ package struct QuantizePlan: Sendable {
     recipe = Recipe(
       scheme: options.scheme,
       ignore: patterns.map(\.recipeText)
-        + (patterns.contains { $0.matches(Self.head) } ? [] : [Self.head]),
+        + (try patterns.contains { try $0.matches(Self.head) } ? [] : [Self.head]),
       smooths: options.smooths, rounding: options.rounding,
       dampening: options.rounding == .compensated ? options.dampening : nil,
       duoScaling: options.duoScaling, gridPoints: options.gridPoints, mappings: options.mappings)
@@ -65,7 +66,7 @@ package struct QuantizePlan: Sendable {
     if options.smooths { warnings += (mappings?.notes ?? []).map { .mapping($0) } }
     let unused = checkpoint.activationScales
     if unused > 0 { warnings.append(.activationScalesDropped(count: unused)) }
-    if options.ignoreIsFromRecipe, !patterns.contains(where: { $0.matches(Self.head) }) {
+    if options.ignoreIsFromRecipe, try !patterns.contains(where: { try $0.matches(Self.head) }) {
       warnings.append(.headStays(recipe: options.recipe ?? ""))
     }
     if options.calibrates {

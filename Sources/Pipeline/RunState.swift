@@ -164,13 +164,13 @@ package struct RunState: Sendable, Equatable {
       throw damaged("not as it was written: its checksum differs")
     }
     func mark(_ key: String) -> JournalMark? {
-      guard let mark = object[key]?.object, let bytes = mark["bytes"]?.int, bytes >= 0,
+      guard let mark = object[key]?.object, let bytes = mark["bytes"]?.size,
         let checksum = mark["crc32"]?.string
       else { return nil }
       return JournalMark(byteCount: bytes, checksum: checksum)
     }
-    let numbers = ["layer", "unit", "end", "block"].compactMap { object[$0]?.int }
-    guard let step = object["step"]?.string, numbers.count == 4, numbers.allSatisfy({ $0 >= 0 }),
+    let numbers = ["layer", "unit", "end", "block"].compactMap { object[$0]?.size }
+    guard let step = object["step"]?.string, numbers.count == 4,
       let choices = mark("choices"), let checksums = mark("checksums"),
       let scratch = object["scratch"]?.string, let files = object["appended"]?.object,
       let history = object["history"]?.object.flatMap({ RunHistory($0) }),
@@ -180,9 +180,9 @@ package struct RunState: Sendable, Equatable {
       throw damaged("unknown step `\(step)`")
     }
     self.position = position
-    for (name, bytes) in files.entries { appended[name] = bytes.int }
+    for (name, bytes) in files.entries { appended[name] = bytes.size }
     statistics = object["statistics"]?.string
-    statisticsUnit = object["statistics_unit"]?.int ?? 0
+    statisticsUnit = object["statistics_unit"]?.size ?? 0
     var fingerprint: [String: String] = [:]
     for (key, value) in entries.entries { fingerprint[key] = value.string }
     self.fingerprint = fingerprint

@@ -4,6 +4,7 @@
 internal import Calibration
 internal import CompressedTensors
 internal import Glibc
+internal import JSON
 internal import LinearAlgebra
 internal import Models
 package import Planning
@@ -176,7 +177,7 @@ private struct Costs {
       } / (Double(rows) * unit.hiddenOperations)
     let share = plan.run.layers[layer.index].seenShare
     let seen = SeenTokens(
-      rows: Array(0..<max(1, Int(share * Double(rows)))), weights: nil)
+      rows: Array(0..<max(1, Int(saturating: share * Double(rows)))), weights: nil)
     gatheredOperation =
       share < 1
       ? Self.seconds {

@@ -1,6 +1,7 @@
 // What a run will need, from shapes alone: memory by step, disk, arithmetic, and the sizes of its passes.
 
 internal import CompressedTensors
+internal import JSON
 package import LinearAlgebra
 internal import Models
 internal import Safetensors
@@ -30,7 +31,7 @@ package func bytesText(_ bytes: Int) -> String {
   }
   let digits = value < 10 ? 100.0 : value < 100 ? 10.0 : 1.0
   let rounded = (value * digits).rounded(.up) / digits
-  return (rounded == rounded.rounded() ? "\(Int(rounded))" : "\(rounded)") + " " + unit
+  return (rounded == rounded.rounded() ? "\(Int(saturating: rounded))" : "\(rounded)") + " " + unit
 }
 
 /// The plan of a run: `sluice plan` prints it, `sluice quantize` follows it.

@@ -1,5 +1,6 @@
 // Text to token ids and back, as the `tokenizers` package 0.23.3 does by the same tokenizer.json.
 
+internal import Expressions
 internal import JSON
 internal import Synchronization
 internal import SystemIO
@@ -29,6 +30,9 @@ package struct Tokenizer: Sendable {
     model: BytePairEncoder, postProcessors: [PostProcessor], decoders: [Decoder]?,
     vocabulary: Vocabulary, slices: TextSlices? = nil
   ) throws(TokenizerError) {
+    try Bounds.check(
+      addedTokens: addedTokens, normalizers: normalizers, preTokenizers: preTokenizers,
+      decoders: decoders ?? [])
     // Special tokens come first; that decides only between equal contents.
     let ordered = addedTokens.filter(\.isSpecial) + addedTokens.filter { !$0.isSpecial }
     let raw = ordered.filter { !$0.isNormalized }
@@ -92,6 +96,7 @@ package struct Tokenizer: Sendable {
   private func encode(
     _ text: [UInt8], _ workspace: Workspace, into ids: inout [Int32]
   ) throws(TokenizerError) {
+    workspace.split.region.begin(bytes: text.count)
     var pieces = Pieces(text)
     rawTokens.split(&pieces)
     for normalizer in normalizers { try normalizer.normalize(&pieces, workspace.split) }

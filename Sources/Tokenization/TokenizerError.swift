@@ -10,7 +10,9 @@ package enum TokenizerError: Error, CustomStringConvertible, Equatable {
   case addedTokenID(path: String, at: String, content: String, declared: Int, computed: Int)
   case badRank(path: String, line: Int, problem: String)
   case noTokenizer(folder: String, problem: String)
-  case unmatchable(problem: String)
+  case unmatchable(expression: String, problem: String)
+  /// Beyond `Bounds`.
+  case tooLarge(problem: String)
 
   package var description: String {
     switch self {
@@ -28,8 +30,9 @@ package enum TokenizerError: Error, CustomStringConvertible, Equatable {
         + "\(computed); ids in this file mean nothing until they agree"
     case .badRank(let path, let line, let problem): "\(path): line \(line): \(problem)"
     case .noTokenizer(let folder, let problem): "\(folder): \(problem)"
-    case .unmatchable(let problem):
-      "a text cannot be split by the tokenizer's regular expression: \(problem)"
+    case .unmatchable(let expression, let problem):
+      "the tokenizer's regular expression `\(expression)` cannot be used on a text: \(problem)"
+    case .tooLarge(let problem): problem
     }
   }
 }

@@ -82,6 +82,7 @@ struct Evaluate: ParsableCommand {
       threads: threadCount(threads),
       scratch: "\(scratch.map(trimmed) ?? temporaryFolder)/sluice-evaluate-\(getpid())")
     options.worst = worst
+    try checkLimits(threads: options.threads)
     let cleanup = ScratchCleanup(options.scratch)
     defer { cleanup.stop() }
     let progress = EvaluationLine(memory: options.memory, threads: options.threads)
@@ -169,7 +170,7 @@ private final class EvaluationLine {
     var text =
       progress.folder.map { "\($0): layer \(progress.layer + 1)/\(progress.layers)" } ?? "head"
     text += "  \(bytesText(ResidentMemory.current().residentBytes))"
-    text += "  \(Int(progress.share * 100)) %"
+    text += "  \(Int(saturating: progress.share * 100)) %"
     if let left = progress.secondsLeft { text += "  ETA \(durationText(left))" }
     Console.live(String(text.prefix(Console.columns - 1)))
   }

@@ -41,6 +41,7 @@ struct Plan: ParsableCommand {
     let loading = seconds(ContinuousClock.now - started)
     for line in plan.data.map(dataLines) ?? [] { Console.error(line) }
     for warning in plan.warnings { Console.error("warning: \(warning)") }
+    try checkLimits(threads: options.threads)
     let time = try TimeEstimate(
       plan, loading: loading,
       folder: FileSystem.existing(options.scratch ?? output ?? temporaryFolder))

@@ -1,5 +1,6 @@
 // RunEvents to stderr: one live line on a terminal, one line per layer otherwise.
 
+internal import JSON
 internal import LinearAlgebra
 internal import Pipeline
 internal import Planning
@@ -7,7 +8,8 @@ internal import SystemIO
 
 /// "2 h 05 min", "3 min 20 s", "12 s".
 func durationText(_ seconds: Double) -> String {
-  let whole = Int(seconds.rounded())
+  guard seconds.isFinite else { return "unknown" }
+  let whole = Int(saturating: seconds.rounded())
   func two(_ number: Int) -> String { number < 10 ? "0\(number)" : "\(number)" }
   if whole >= 86400 { return "\(whole / 86400) d \(two(whole % 86400 / 3600)) h" }
   if whole >= 3600 { return "\(whole / 3600) h \(two(whole % 3600 / 60)) min" }
@@ -39,7 +41,7 @@ private func summaryLines(_ summary: RunSummary) -> [String] {
   let peak = summary.steps.map(\.bytes).max() ?? 0
   var lines = [
     "done: \(summary.output), \(bytesText(summary.outputBytes)) "
-      + "(\(Int((share * 100).rounded())) % of the source), \(durationText(summary.wallSeconds)), "
+      + "(\(percentText(share)) of the source), \(durationText(summary.wallSeconds)), "
       + "\(durationText(summary.processorSeconds)) of processor time",
     "memory: peak \(bytesText(peak)) of \(bytesText(summary.budget)), "
       + "\(bytesText(summary.plan.peakBytes)) planned; scratch \(bytesText(summary.scratchBytes)), "
@@ -87,10 +89,9 @@ final class ProgressLine {
     case .dataLoaded(let data): for text in dataLines(data) { line(text) }
     case .progress(let progress): if isTerminal { live(progress) }
     case .layerFinished(let layer):
-      func percent(_ share: Double) -> String { "\(Int((share * 100).rounded())) %" }
       let ratio =
-        (layer.lossRatio.map { ", error \(percent($0)) of plain rounding" } ?? "")
-        + (layer.roundingRatio.map { ", \(percent($0)) of that as rounded" } ?? "")
+        (layer.lossRatio.map { ", error \(percentText($0)) of plain rounding" } ?? "")
+        + (layer.roundingRatio.map { ", \(percentText($0)) of that as rounded" } ?? "")
       line(
         "layer \(layer.layer + 1)/\(layer.layers): "
           + (layer.quantizedLinears == 0
@@ -122,10 +123,10 @@ final class ProgressLine {
     let stepSeconds = seconds(now - stepStarted)
     if progress.tokensDone > 0, stepSeconds > 0.05 {
       text += "  \(progress.tokensDone)/\(progress.tokensInStep) tokens"
-      text += "  \(Int(Double(progress.tokensDone) / stepSeconds)) tokens/s"
+      text += "  \(Int(saturating: Double(progress.tokensDone) / stepSeconds)) tokens/s"
     }
     text += "  \(bytesText(ResidentMemory.current().residentBytes))"
-    text += "  \(Int(progress.share * 100)) %"
+    text += "  \(Int(saturating: progress.share * 100)) %"
     if let left = progress.secondsLeft { text += "  ETA \(durationText(left))" }
     Console.live(String(text.prefix(Console.columns - 1)))
   }

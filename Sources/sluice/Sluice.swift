@@ -37,18 +37,40 @@ struct Sluice: ParsableCommand {
   static func main() {
     ResidentMemory.returnLargeBuffersAtOnce()
     do {
+      try ProcessLimits.prepare()
       var command = try parseAsRoot()
       try command.run()
+      try Console.finish()
     } catch is Interrupted {
       Console.error("stopped at a commit; the same command goes on from there:")
-      Console.error("  " + shellText(goingOn))
+      Console.error(command: shellText(goingOn))
       Glibc.exit(130)
     } catch let error where isOurs(error) {
       Console.error("error: \(error)")
       Glibc.exit(1)
     } catch {
-      exit(withError: error)
+      leave(with: error)
     }
+  }
+
+  /// Help and version go to stdout, usage errors to stderr.
+  private static func leave(with error: any Error) -> Never {
+    let code = exitCode(for: error)
+    let text = fullMessage(for: error)
+    if code != .success {
+      for line in text.split(separator: "\n", omittingEmptySubsequences: false) where text != "" {
+        Console.error(String(line))
+      }
+      Glibc.exit(code.rawValue)
+    }
+    if !text.isEmpty { Console.out(text) }
+    do {
+      try Console.finish()
+    } catch {
+      Console.error("error: \(error)")
+      Glibc.exit(1)
+    }
+    Glibc.exit(0)
   }
 
   /// Usage errors, help and version belong to the argument parser.

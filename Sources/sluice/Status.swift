@@ -33,10 +33,10 @@ struct Status: ParsableCommand {
     var first = "\(trimmed(output)): \(status.phase.rawValue)"
     if status.phase == .finished { first += " \(dateText(status.lastCommit))" }
     if let record = status.record, status.phase == .running {
-      first += " (process \(record.process) on \(record.host))"
+      first += " (process \(record.process) on \(TerminalText.line(record.host)))"
       if let progress = record.progress {
         first += progress.layer.map { ", layer \($0 + 1)/\(progress.layers)" } ?? ""
-        first += ", \(progress.step.rawValue), \(Int(progress.share * 100)) % done"
+        first += ", \(progress.step.rawValue), \(Int(saturating: progress.share * 100)) % done"
         if let left = progress.secondsLeft { first += ", about \(durationText(left)) left" }
       }
     }
@@ -49,13 +49,13 @@ struct Status: ParsableCommand {
     }
     if status.phase != .finished {
       lines.append(
-        "last commit  \(dateText(status.lastCommit)) (\(durationText(Double(time(nil) - status.lastCommit))) "
+        "last commit  \(dateText(status.lastCommit)) (\(durationText(Double(time(nil)) - Double(status.lastCommit))) "
           + "ago): \(status.position) is next")
     }
     if status.phase == .stopped {
       if let record = status.record {
-        lines.append("to go on     cd \(shellText([record.workingFolder]))")
-        lines.append("             \(shellText(record.command))")
+        lines.append("to go on     cd \(TerminalText.escaped(shellText([record.workingFolder]), keepsLines: false))")
+        lines.append("             \(TerminalText.escaped(shellText(record.command), keepsLines: false))")
       } else {
         lines.append("to go on     give the command of that run again")
       }
