@@ -18,15 +18,9 @@ package enum FileSystem {
     unsafe access(path, F_OK) == 0
   }
 
-  package static func isFolder(_ path: String) -> Bool {
-    var status = stat()
-    return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
-  }
+  package static func isFolder(_ path: String) -> Bool { FileKind(at: path) == .folder }
 
-  package static func isFile(_ path: String) -> Bool {
-    var status = stat()
-    return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
-  }
+  package static func isFile(_ path: String) -> Bool { FileKind(at: path) == .regular }
 
   /// Whether `path` itself is a symbolic link, whatever it leads to.
   package static func isLink(_ path: String) -> Bool {

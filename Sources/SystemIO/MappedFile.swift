@@ -22,12 +22,7 @@ package final class MappedFile: Sendable {
 
   package init(path: String) throws(SystemError) {
     let descriptor = try Descriptor(path, O_RDONLY)
-    let status = try descriptor.status()
-    guard status.st_mode & S_IFMT == S_IFREG else {
-      let isFolder = status.st_mode & S_IFMT == S_IFDIR
-      throw SystemError(path: path, call: "mmap", code: isFolder ? EISDIR : ENODEV)
-    }
-    let byteCount = Int(status.st_size)
+    let byteCount = Int(try descriptor.status().st_size)
     var base: UnsafeMutableRawPointer?
     if byteCount > 0 {
       unsafe base = mmap(nil, byteCount, PROT_READ, MAP_PRIVATE, descriptor.number, 0)
