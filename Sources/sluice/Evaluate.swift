@@ -45,7 +45,7 @@ struct Evaluate: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Peak resident memory of the process, e.g. 512MiB or 8GiB. Default: half of what is free.",
+      "Peak resident memory of the process, e.g. 512MiB or 8GiB. Default: half of what is free to it.",
       valueName: "size"))
   var memory: ByteSize?
 
@@ -55,7 +55,8 @@ struct Evaluate: ParsableCommand {
       valueName: "n"))
   var worst = 10
 
-  @Option(help: ArgumentHelp("Threads to compute with. Default: all cores.", valueName: "n"))
+  @Option(
+    help: ArgumentHelp("Threads to compute with. Default: all cores it may use.", valueName: "n"))
   var threads: Int?
 
   @Option(
@@ -78,7 +79,7 @@ struct Evaluate: ParsableCommand {
   func run() throws {
     var options = try EvaluateOptions(
       model: modelFolder(model), reference: reference.map(modelFolder), data: data.source(text),
-      memory: memory?.bytes ?? ResidentMemory.available() / 2,
+      memory: memoryBudget(memory),
       threads: threadCount(threads),
       scratch: "\(scratch.map(trimmed) ?? temporaryFolder)/sluice-evaluate-\(getpid())")
     options.worst = worst
