@@ -75,6 +75,9 @@ package final class EvaluateModel {
     try Gemm.check(.f32)
     self.options = options
     self.report = report
+    for folder in [options.model] + (options.reference.map { [$0] } ?? []) {
+      try UnfinishedOutput.refuse(folder)
+    }
     let model = try Checkpoint(folder: options.model)
     let reference = try options.reference.map { try Checkpoint(folder: $0) }
     let vocabulary = model.spec.vocabularySize

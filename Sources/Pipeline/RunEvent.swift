@@ -15,6 +15,17 @@ package struct RunProgress: Sendable, Equatable {
   package let share: Double
   /// As what this process did so far lets expect; nil while it did too little.
   package let secondsLeft: Double?
+  /// While files are read to their end and nothing else is done: how much of them was, 0 to 1.
+  package var checked: Double?
+}
+
+/// Files that are read whole for their checksums.
+package enum RunCheck: Sendable, Equatable {
+  case source(bytes: Int)
+  /// Its files were moved or written since.
+  case sourceAgain(bytes: Int)
+  /// Of a finished run.
+  case output(String, bytes: Int)
 }
 
 /// What a finished layer came to.
@@ -118,4 +129,9 @@ package enum RunEvent: Sendable {
   case layerFinished(LayerSummary)
   case warning(RunWarning)
   case finished(RunSummary)
+  case checking(RunCheck)
+  /// A finished run was given again.
+  ///
+  /// - madeAgain: names of files that were not as the run wrote them.
+  case alreadyFinished(output: String, report: String, outputBytes: Int, madeAgain: [String])
 }

@@ -19,6 +19,7 @@ package struct VerifyModel {
   /// - Throws: where there is nothing to check: no config.json that describes a quantized model, no file of tensors, or
   ///   a source that is not whole.
   package init(output: String, source: String?, threads: Int) throws {
+    try UnfinishedOutput.refuse(output)
     config = try CheckpointConfig(folder: output)
     if !config.isQuantized { throw NotQuantized(folder: output) }
     survey = try ModelSurvey(folder: output)

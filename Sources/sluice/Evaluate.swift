@@ -102,32 +102,25 @@ struct Evaluate: ParsableCommand {
 
 /// Takes the hidden states away when the process is told to end.
 private final class ScratchCleanup {
-  private let sources: [any DispatchSourceSignal]
+  private let signals: StopSignals
   private let isStopping: Interruption
 
   init(_ folder: String) {
     let isStopping = Interruption()
     self.isStopping = isStopping
     // A queue of its own: the others may all be at work.
-    let queue = DispatchQueue(label: "signals")
-    sources = [SIGINT, SIGTERM, SIGHUP].map { number in
-      signal(number, SIG_IGN)
-      let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
-      source.setEventHandler {
-        isStopping.request()
-        // A file, or the folder itself, may be made in between.
-        while (try? FileSystem.remove(folder)) == nil {}
-        usleep(50_000)
-        while (try? FileSystem.remove(folder)) == nil {}
-        Console.error("stopped")
-        Glibc.exit(130)
-      }
-      source.resume()
-      return source
+    signals = StopSignals(on: DispatchQueue(label: "signals")) { _ in
+      isStopping.request()
+      // A file, or the folder itself, may be made in between.
+      while (try? FileSystem.remove(folder)) == nil {}
+      usleep(50_000)
+      while (try? FileSystem.remove(folder)) == nil {}
+      Console.error("stopped")
+      Glibc.exit(130)
     }
   }
 
-  func stop() { for source in sources { source.cancel() } }
+  func stop() { signals.stop() }
 
   /// Where the files went away under the evaluation's hands, the process ends as it was told to.
   func waitWhereStopped() {
