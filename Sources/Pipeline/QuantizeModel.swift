@@ -147,6 +147,14 @@ package final class QuantizeModel {
   ///
   /// - Throws: `Interrupted` after a commit when that was asked for; errors leave the last commit intact.
   package func run() throws {
+    do {
+      try runSteps()
+    } catch let error as ScratchError {
+      throw RunStateError.scratchChanged(error)
+    }
+  }
+
+  private func runSteps() throws {
     let started = Clock()
     report(.started(plan.run, resumed: resumed))
     if let data = plan.data { report(.dataLoaded(data)) }
