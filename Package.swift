@@ -130,8 +130,8 @@ let targets: [Target] = [
   .testTarget(
     name: "CalibrationTests",
     dependencies: [
-      "Calibration", "Datasets", "JSON", "LinearAlgebra", "ScratchStore", "SystemIO", "Tensors",
-      "TestSupport",
+      "Calibration", "ChatTemplates", "Datasets", "JSON", "LinearAlgebra", "ScratchStore",
+      "SystemIO", "Tensors", "TestSupport",
     ]),
   .testTarget(
     name: "ReportingTests", dependencies: ["JSON", "Reporting", "SystemIO", "TestSupport"]),

@@ -5,7 +5,7 @@ internal import CompressedTensors
 internal import LinearAlgebra
 internal import Models
 internal import Planning
-internal import ScratchStore
+package import ScratchStore
 internal import SystemIO
 internal import Tensors
 internal import Transformer
@@ -39,6 +39,8 @@ package struct EvaluateOptions: Sendable {
 package enum EvaluationError: Error, CustomStringConvertible, Equatable {
   case otherVocabulary(model: Int, reference: Int)
   case nonFinite(folder: String, sequence: Int, position: Int)
+  case noSpace(path: String, needed: Int, free: Int)
+  case scratchChanged(ScratchError)
 
   package var description: String {
     switch self {
@@ -47,6 +49,12 @@ package enum EvaluationError: Error, CustomStringConvertible, Equatable {
     case .nonFinite(let folder, let sequence, let position):
       "\(folder): the logits of sequence \(sequence), position \(position), are NaN or infinite; "
         + "check its weights with sluice verify, or download it again"
+    case .noSpace(let path, let needed, let free):
+      "\(path): \(bytesText(needed)) are needed, \(bytesText(free)) are free; free some space, use "
+        + "fewer --samples, or choose another folder with --scratch"
+    case .scratchChanged(let error):
+      "\(error); something else wrote there, or the disk is failing: run it again with another "
+        + "--scratch"
     }
   }
 }
@@ -105,12 +113,20 @@ package final class EvaluateModel {
   }
 
   package func run() throws -> Evaluation {
+    do {
+      return try evaluate()
+    } catch let error as ScratchError {
+      throw EvaluationError.scratchChanged(error)
+    }
+  }
+
+  private func evaluate() throws -> Evaluation {
     report(.dataLoaded(data))
     report(.started(plan))
     try FileSystem.createFolder(options.scratch)
     defer { try? FileSystem.remove(options.scratch) }
     if try FileSystem.freeBytes(options.scratch) < plan.scratchBytes {
-      throw OutputFolderError.noSpace(
+      throw EvaluationError.noSpace(
         path: options.scratch, needed: plan.scratchBytes,
         free: try FileSystem.freeBytes(options.scratch))
     }

@@ -182,7 +182,8 @@ package final class QuantizeModel {
       try state.position == .done ? confirm() : work()
       try? FileSystem.remove(folder.ending)
     } catch {
-      let error = StoppedRun.telling(error, share: state.history.share)
+      let known = (error as? ScratchError).map { RunStateError.scratchChanged($0) }
+      let error = StoppedRun.telling(known ?? error, share: state.history.share)
       note.write(error is Interrupted ? "a signal asked it to" : "\(error)")
       writeRecord(lastProgress)
       throw error

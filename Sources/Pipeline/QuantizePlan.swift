@@ -85,6 +85,10 @@ package struct QuantizePlan: Sendable {
         warnings.append(.splitsFused(module: first.name))
       }
     }
+    let leftExperts = checkpoint.spec.layers.filter { layer in
+      layer.mlp.routed.flatMap(\.linears).contains { fates[$0.weight] != .packed }
+    }
+    if !leftExperts.isEmpty { warnings.append(.expertsStay(layers: leftExperts.map(\.index))) }
     self.warnings = warnings
     run = try RunPlan(
       Workload(

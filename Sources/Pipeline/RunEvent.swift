@@ -64,6 +64,7 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
   case overBudget(peak: Int, budget: Int)
   case notFactored(layer: Int, linear: String)
   case splitsFused(module: String)
+  case expertsStay(layers: [Int])
   case mapping(MappingNote)
   case headStays(recipe: String)
   case activationScalesDropped(count: Int)
@@ -80,6 +81,11 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
     case .splitsFused(let module):
       "`\(module)` is left out, but inference engines load it together with Linears that are "
         + "quantized; --ignore all of them, or vLLM will refuse the output"
+    case .expertsStay(let layers):
+      "experts stay unquantized (layer \(layers.prefix(8).map(String.init).joined(separator: ", "))"
+        + (layers.count > 8 ? " and \(layers.count - 8) more" : "")
+        + "): vLLM loads them, but transformers does not find such experts in a quantized checkpoint and gives "
+        + "them random weights"
     case .mapping(let note): note.description
     case .headStays(let recipe):
       "\(recipe) does not ignore `lm_head`; it is not quantized all the same"

@@ -3,6 +3,7 @@
 internal import CompressedTensors
 internal import JSON
 internal import Models
+package import ScratchStore
 internal import SystemIO
 internal import Transformer
 
@@ -14,15 +15,18 @@ package enum RunStateError: Error, CustomStringConvertible, Equatable {
   case otherOptions(path: String, option: String, written: String, asked: String)
   /// All flags are the same, and yet the tokens are not.
   case otherTokens(path: String, data: String, model: String)
+  case scratchChanged(ScratchError)
 
   package var description: String {
     switch self {
     case .damaged(let path, let problem):
-      "\(path): \(problem); start over with --restart"
+      // Other commands read states, too.
+      "\(path): \(problem); start over with sluice quantize --restart"
     case .filesChanged(let path, let problem):
       // What is wrong with a shard says so itself.
       "\(path) speaks of files that are gone or changed: \(problem)"
         + (problem.hasSuffix("--restart") ? "" : "; start over with --restart")
+    case .scratchChanged(let error): "\(error); start over with --restart"
     case .otherOptions(let path, let option, let written, let asked):
       "\(path) was written with \(option) \(written), this run has \(asked); use the same, "
         + "another --output, or --restart to start over"
