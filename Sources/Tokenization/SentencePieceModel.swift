@@ -163,11 +163,10 @@ extension SentencePieceModel {
     if isUnigram { return vocabulary }
     var texts = pieces.map(\.text)
     var known = Set(texts)
-    for (id, token) in settings.numbered where texts.indices.contains(id) {
-      if known.insert(token.content).inserted {
-        known.remove(texts[id])
-        texts[id] = token.content
-      }
+    for (id, content) in settings.numberedContents where texts.indices.contains(id) {
+      guard known.insert(content).inserted else { continue }
+      known.remove(texts[id])
+      texts[id] = content
     }
     return Vocabulary(texts.enumerated().map { (text: $1, id: Int32($0)) })
   }

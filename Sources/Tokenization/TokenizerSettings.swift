@@ -13,19 +13,40 @@ struct TokenizerSettings {
     "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
   ]
 
+  /// A token as a file describes it.
+  fileprivate struct Token: Equatable {
+    let content: [UInt8]
+    var isSingleWord = false
+    var stripsLeft = false
+    var stripsRight = false
+    /// Nil where the file does not say: then special tokens are not, and others are.
+    var isNormalized: Bool?
+    var isSpecial = true
+    /// An object of tokenizer_config.json is no token yet when added_tokens.json is read.
+    var isObject = false
+
+    /// - Parameter isNamed: named tokens are special.
+    func added(isNamed: Bool) -> AddedToken {
+      let isSpecial = isSpecial || isNamed
+      return AddedToken(
+        content: content, isSingleWord: isSingleWord, stripsLeft: stripsLeft,
+        stripsRight: stripsRight, isNormalized: isNormalized ?? !isSpecial, isSpecial: isSpecial)
+    }
+  }
+
   let config: Field?
-  /// `added_tokens_decoder` or what stands for it.
-  private(set) var numbered: [(id: Int, token: AddedToken)] = []
+  /// `added_tokens_decoder` or what stands for it, by declared id.
+  private var numbered: [(id: Int, token: Token)] = []
   /// Nil under a name that a file gives to no token.
-  private var named: [String: AddedToken?] = [:]
+  private var named: [String: Token?] = [:]
   /// Names beyond the usual ones, in the order in which they add their tokens: those whose token has flags or comes from
   /// special_tokens_map.json, then the rest.
   private var flaggedNames: [String] = []
   private var plainNames: [String] = []
   /// Special tokens without a name; nil where no file lists any.
-  private var unnamed: [AddedToken]?
+  private var unnamed: [Token]?
   /// `additional_special_tokens` of special_tokens_map.json: the last that counts.
-  private var olderUnnamed: [AddedToken]?
+  private var olderUnnamed: [Token]?
 
   /// - Parameter tokenizerJSON: the added tokens of that file.
   init(folder: String, tokenizerJSON: [AddedToken] = []) throws(TokenizerError) {
@@ -37,14 +58,14 @@ struct TokenizerSettings {
         guard let id = Int(key), (0..<1 << 24).contains(id) else {
           throw place.inconsistent("the key is not a token id")
         }
-        numbered.append((id, try place.addedToken()))
+        numbered.append((id, try place.token(isObject: false)))
       }
     } else {
       try readOlderFiles(folder, tokenizerJSON)
     }
     numbered.sort { $0.id < $1.id }
     // The flags of a named token are those of the numbered one of its content.
-    var flags: [[UInt8]: AddedToken] = [:]
+    var flags: [[UInt8]: Token] = [:]
     for (_, token) in numbered { flags[token.content] = token }
     for name in Self.names {
       if let token = named[name]??.content, let known = flags[token] { named[name] = known }
@@ -61,11 +82,11 @@ struct TokenizerSettings {
     }
     if let field = config.member("extra_special_tokens"), let members = field.value.object {
       for name in members.keys { try setName(name, field.member(name), isPlain: true) }
-      unnamed = try config.member("additional_special_tokens")?.addedTokens()
+      unnamed = try config.member("additional_special_tokens")?.tokens()
       return
     }
     for key in ["extra_special_tokens", "additional_special_tokens"] where object[key] != nil {
-      unnamed = try config.member(key)?.addedTokens() ?? []
+      unnamed = try config.member(key)?.tokens() ?? []
       return
     }
   }
@@ -82,27 +103,27 @@ struct TokenizerSettings {
           for name in members.keys { try setName(name, field.member(name), isPlain: true) }
         } else {
           let known = unnamed ?? []
-          unnamed = try known + field.addedTokens(areSpecial: true).filter { !known.contains($0) }
+          unnamed = try known + field.tokens(areSpecial: true).filter { !known.contains($0) }
         }
       }
-      olderUnnamed = try map.member("additional_special_tokens")?.addedTokens(areSpecial: true)
+      olderUnnamed = try map.member("additional_special_tokens")?.tokens(areSpecial: true)
     }
-    var byID: [Int: AddedToken] = [:]
+    var byID: [Int: Token] = [:]
     if let list = try Field(ifThere: "\(folder)/added_tokens.json") {
-      let special = Set(
-        Self.names.compactMap { named[$0]??.content } + (unnamed ?? []).map(\.content))
+      let tokens = Self.names.compactMap { named[$0] ?? nil } + (unnamed ?? [])
+      let special = Set(tokens.filter { !$0.isObject }.map(\.content))
       for (text, value) in try list.object().entries {
         let content = Array(text.utf8)
         let isSpecial = special.contains(content)
         let id = try Field(file: list.file, at: "\(list.at).\(text)", value: value).id()
-        byID[Int(id)] = AddedToken(
-          content: content, isNormalized: !isSpecial, isSpecial: isSpecial)
+        byID[Int(id)] = Token(content: content, isNormalized: !isSpecial, isSpecial: isSpecial)
       }
     }
-    for var token in tokenizerJSON {
-      let id = Int(token.id)
-      token.id = -1
-      byID[id] = token
+    for token in tokenizerJSON {
+      byID[Int(token.id)] = Token(
+        content: token.content, isSingleWord: token.isSingleWord, stripsLeft: token.stripsLeft,
+        stripsRight: token.stripsRight, isNormalized: token.isNormalized,
+        isSpecial: token.isSpecial)
     }
     numbered = byID.map { ($0, $1) }
   }
@@ -110,7 +131,7 @@ struct TokenizerSettings {
   private mutating func setName(
     _ name: String, _ field: Field?, isPlain: Bool = false, isSpecial: Bool = false
   ) throws(TokenizerError) {
-    let token = try field?.addedToken(isSpecial: isSpecial)
+    let token = try field?.token(isSpecial: isSpecial, isObject: !isSpecial)
     if !Self.names.contains(name) {
       // A plain one of tokenizer_config.json is not overridden.
       if !isPlain, plainNames.contains(name) { return }
@@ -119,34 +140,40 @@ struct TokenizerSettings {
     named[name] = .some(token)
   }
 
-  private func special(_ parts: TokenizerParts) -> [AddedToken] {
+  private func named(_ parts: TokenizerParts) -> [Token] {
     let other = flaggedNames + plainNames.filter { !flaggedNames.contains($0) }
     return (Self.names + other).compactMap { token($0, parts) }
-      + (unnamed ?? parts.unnamedTokens ?? olderUnnamed ?? [])
   }
 
-  private func token(_ name: String, _ parts: TokenizerParts) -> AddedToken? {
+  private func token(_ name: String, _ parts: TokenizerParts) -> Token? {
     if let token = named[name] { return token }
-    return parts.namedTokens[name].map { AddedToken(content: $0, isSpecial: true) }
+    return parts.namedTokens[name].map { Token(content: $0) }
   }
 
   // MARK: What they change
 
   /// Adds the tokens to those of the tokenizer's own file.
   func addTokens(to parts: inout TokenizerParts) {
-    let special = special(parts)
+    let named = named(parts)
+    let own = parts.unnamedTokens?.map {
+      Token(content: $0.content, isNormalized: $0.isNormalized, isSpecial: $0.isSpecial)
+    }
+    let special = named + (unnamed ?? own ?? olderUnnamed ?? [])
     var added = numbered.map(\.token)
     let known = Set(parts.addedTokens.tokens.map(\.content) + added.map(\.content))
     for token in special where !known.contains(token.content) && !added.contains(token) {
       added.append(token)
     }
-    if parts.addsSpecialTokensPlainly {
-      added += special.map { AddedToken(content: $0.content, isSpecial: true) }
-    }
+    if parts.addsSpecialTokensPlainly { added += special.map { Token(content: $0.content) } }
+    let names = Set(named.map(\.content))
     for token in added where !token.content.isEmpty {
-      parts.addedTokens.add(token, parts.vocabulary)
+      parts.addedTokens.add(
+        token.added(isNamed: names.contains(token.content)), parts.vocabulary)
     }
   }
+
+  /// The contents of `added_tokens_decoder`, or of what stands for it, in the order of the declared ids.
+  var numberedContents: [(id: Int, content: [UInt8])] { numbered.map { ($0.id, $0.token.content) } }
 
   /// What comes after `count` ranks of a file that transformers takes for tiktoken's.
   /// Source: `TokenizersBackend._convert_from_tiktoken`.
@@ -154,7 +181,7 @@ struct TokenizerSettings {
     let listed = (unnamed ?? []).map(\.content)
     guard let last = numbered.last?.id, last >= count else { return listed }
     var contents: [Int: [UInt8]] = [:]
-    for (id, token) in numbered { contents[id] = token.content }
+    for (id, content) in numberedContents { contents[id] = content }
     let behind = (count...last).map { contents[$0] ?? Array("<|reserved_token_\($0)|>".utf8) }
     return behind + listed.filter { !behind.contains($0) }
   }
@@ -184,26 +211,30 @@ extension Field {
   /// A token: its content, or an object with its flags.
   ///
   /// - Parameter isSpecial: whether it is, whatever the object says.
-  fileprivate func addedToken(isSpecial: Bool = false) throws(TokenizerError) -> AddedToken {
-    if let text = value.string { return AddedToken(content: Array(text.utf8), isSpecial: true) }
+  fileprivate func token(
+    isSpecial: Bool = false, isObject: Bool = true
+  ) throws(TokenizerError) -> TokenizerSettings.Token {
+    if let text = value.string { return TokenizerSettings.Token(content: Array(text.utf8)) }
     guard value.object != nil else { throw unexpected("a token") }
     let members = try members([
       "__type", "content", "single_word", "lstrip", "rstrip", "normalized", "special",
     ])
-    let isSpecial = try members.bool("special", default: false) || isSpecial
-    return AddedToken(
+    return TokenizerSettings.Token(
       content: Array(try members.required("content").string().utf8),
       isSingleWord: try members.bool("single_word", default: false),
       stripsLeft: try members.bool("lstrip", default: false),
       stripsRight: try members.bool("rstrip", default: false),
-      isNormalized: try members.bool("normalized", default: !isSpecial), isSpecial: isSpecial)
+      isNormalized: try members["normalized"]?.bool(),
+      isSpecial: try members.bool("special", default: false) || isSpecial, isObject: isObject)
   }
 
-  fileprivate func addedTokens(
+  fileprivate func tokens(
     areSpecial: Bool = false
-  ) throws(TokenizerError) -> [AddedToken] {
-    var tokens: [AddedToken] = []
-    for element in try elements() { tokens.append(try element.addedToken(isSpecial: areSpecial)) }
+  ) throws(TokenizerError) -> [TokenizerSettings.Token] {
+    var tokens: [TokenizerSettings.Token] = []
+    for element in try elements() {
+      tokens.append(try element.token(isSpecial: areSpecial, isObject: !areSpecial))
+    }
     return tokens
   }
 }
