@@ -149,6 +149,7 @@ package final class QuantizeModel {
   package func run() throws {
     let started = Clock()
     report(.started(plan.run, resumed: resumed))
+    report(.covers(plan.coverage))
     if let data = plan.data { report(.dataLoaded(data)) }
     for warning in plan.warnings { report(.warning(warning)) }
     if resumed, state.position != .done { try checkWritten(checksums.committed) }

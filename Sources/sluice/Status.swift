@@ -35,8 +35,8 @@ struct Status: ParsableCommand {
     if let record = status.record, status.phase == .running {
       first += " (process \(record.process) on \(record.host))"
       if let progress = record.progress {
-        first += progress.layer.map { ", layer \($0 + 1)/\(progress.layers)" } ?? ""
-        first += ", \(progress.step.rawValue), \(Int(progress.share * 100)) % done"
+        first += progress.layer.map { ", layer \($0) of 0-\(progress.layers - 1)" } ?? ""
+        first += ", \(progress.step.rawValue), \(percentText(progress.share)) done"
         if let left = progress.secondsLeft { first += ", about \(durationText(left)) left" }
       }
     }
@@ -80,7 +80,7 @@ struct Status: ParsableCommand {
     object["resident_bytes"] = int(record.residentBytes)
     object["peak_bytes"] = int(record.peakBytes)
     if let progress = record.progress {
-      object["layer"] = progress.layer.map { int($0 + 1) } ?? .null
+      object["layer"] = progress.layer.map(int) ?? .null
       object["layers"] = int(progress.layers)
       object["step"] = .string(progress.step.rawValue)
       object["tokens_done"] = int(progress.tokensDone)
