@@ -72,9 +72,9 @@ let targets: [Target] = [
   .executableTarget(
     name: "sluice",
     dependencies: [
-      "Calibration", "ChatTemplates", "CompressedTensors", "JSON", "LinearAlgebra", "Models",
-      "Pipeline", "Planning", "Quantization", "Recipes", "Reporting", "Safetensors", "SystemIO",
-      "Tensors", "Transformer",
+      "Calibration", "ChatTemplates", "CompressedTensors", "Datasets", "JSON", "LinearAlgebra",
+      "Models", "Pipeline", "Planning", "Quantization", "Recipes", "Reporting", "Safetensors",
+      "SystemIO", "Tensors", "Transformer",
       .product(name: "ArgumentParser", package: "swift-argument-parser"),
     ]),
 

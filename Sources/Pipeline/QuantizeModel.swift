@@ -193,6 +193,7 @@ package final class QuantizeModel {
   private func work() throws {
     let started = Clock()
     report(.started(plan.run, resumed: resumed))
+    report(.covers(plan.coverage))
     if let data = plan.data { report(.dataLoaded(data)) }
     for warning in plan.warnings { report(.warning(warning)) }
     if resumed { try checkWritten(checksums.committed) }

@@ -74,17 +74,18 @@ package enum RunPosition: Sendable, Equatable, CustomStringConvertible {
     }
   }
 
-  /// For people; layers count from 1.
+  /// For people. Layers and blocks count from 0, as in names of tensors.
   package var description: String {
     switch self {
     case .copy: "copying"
     case .attend(let layer, let block):
-      "layer \(layer + 1), attend" + (block > 0 ? " from token block \(block + 1)" : "")
+      "layer \(layer), attend" + (block > 0 ? ", from token block \(block)" : "")
     case .experts(let layer, let unit, _, let block):
-      "layer \(layer + 1), experts from number \(unit + 1)"
-        + (block > 0 ? ", token block \(block + 1)" : "")
+      // A count, not a number: shared experts come before those that have numbers.
+      "layer \(layer), experts" + (unit > 0 ? " after the first \(unit)" : "")
+        + (block > 0 ? ", from token block \(block)" : "")
     case .advance(let layer, let block):
-      "layer \(layer + 1), advance" + (block > 0 ? " from token block \(block + 1)" : "")
+      "layer \(layer), advance" + (block > 0 ? ", from token block \(block)" : "")
     case .finish: "the last check"
     case .done: "done"
     }

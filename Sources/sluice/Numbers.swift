@@ -29,6 +29,11 @@ func grouped(_ value: Int) -> String {
   return ([digits] + groups.reversed()).joined(separator: " ")
 }
 
+/// "3 Linears", "1 Linear".
+func counted(_ count: Int, _ noun: String) -> String {
+  "\(grouped(count)) \(noun)\(count == 1 ? "" : "s")"
+}
+
 func seconds(_ duration: Duration) -> Double {
   Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
 }

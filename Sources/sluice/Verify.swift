@@ -18,7 +18,8 @@ struct Verify: ParsableCommand {
 
       EXAMPLES
         sluice verify GLM-4.6-W4A16
-        sluice verify GLM-4.6-W4A16 --source GLM-4.6 --json
+        sluice verify GLM-4.6-W4A16 --json \\
+            --source GLM-4.6
       """)
 
   @Argument(help: "The output folder of sluice quantize.", completion: .directory)
