@@ -556,7 +556,8 @@ private func converted(toInteger value: Value, _ bound: [Value?]) throws(Fault) 
   if let text = value.text {
     if let integer = parsedInteger(text, base: base) { return .integer(integer) }
     // "42.23" is 42.
-    return try parsedFloat(text).flatMap { BigInteger(truncating: $0) }.map { .integer($0) } ?? fallback
+    return try parsedFloat(text).flatMap { BigInteger(truncating: $0) }.map { .integer($0) }
+      ?? fallback
   }
   guard case .float(let number) = value else { return fallback }
   if number.isInfinite { throw .failed("cannot convert float infinity to integer") }

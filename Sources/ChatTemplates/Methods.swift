@@ -216,7 +216,9 @@ private struct StringCall {
     if let (scalars, offset) = try range(bound[1], bound[2]) {
       if wanted.isEmpty { return .int(offset + (isLast ? scalars.count : 0)) }
       let bytes = Array(String(scalars).utf8)
-      let found = isLast ? matchesFromEnd(of: wanted, in: bytes, limit: 1)
+      let found =
+        isLast
+        ? matchesFromEnd(of: wanted, in: bytes, limit: 1)
         : matches(of: wanted, in: bytes, limit: 1)
       if let found = found.first {
         return .int(offset + String(decoding: bytes[..<found], as: UTF8.self).unicodeScalars.count)

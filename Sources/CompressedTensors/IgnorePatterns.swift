@@ -39,7 +39,8 @@ package struct IgnorePattern {
   }
 
   package let text: String
-  private let origin: String
+  /// Where it stands: an option, or a file and a key.
+  package let origin: String
   private let kind: Kind
 
   package init(_ text: String, origin: String = "--ignore") throws(IgnorePatternError) {
@@ -47,7 +48,8 @@ package struct IgnorePattern {
     self.origin = origin
     if text.hasPrefix("re:") {
       do throws(Expression.Problem) {
-        kind = .expression(try Expression(String(text.dropFirst(3)), .python), Expression.Search(.names))
+        kind = .expression(
+          try Expression(String(text.dropFirst(3)), .python), Expression.Search(.names))
       } catch {
         throw .invalidExpression(origin: origin, pattern: text, problem: error.text)
       }
@@ -141,7 +143,7 @@ private func nearest(_ pattern: String, of modules: [String]) -> [String] {
 }
 
 /// Levenshtein distance over bytes.
-private func editDistance(_ first: String, _ second: String) -> Int {
+package func editDistance(_ first: String, _ second: String) -> Int {
   let second = Array(second.utf8)
   var row = Array(0...second.count)
   for (i, a) in first.utf8.enumerated() {

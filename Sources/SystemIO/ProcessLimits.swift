@@ -103,7 +103,9 @@ package enum ProcessLimits {
 
   private static func limits(_ resource: __rlimit_resource) -> (soft: Int, hard: Int) {
     var limit = rlimit()
-    guard unsafe getrlimit(__rlimit_resource_t(resource.rawValue), &limit) == 0 else { return (.max, .max) }
+    guard unsafe getrlimit(__rlimit_resource_t(resource.rawValue), &limit) == 0 else {
+      return (.max, .max)
+    }
     return (Int(clamping: limit.rlim_cur), Int(clamping: limit.rlim_max))
   }
 
@@ -114,6 +116,7 @@ package enum ProcessLimits {
     var limit = rlimit()
     guard unsafe getrlimit(__rlimit_resource_t(resource.rawValue), &limit) == 0 else { return soft }
     limit.rlim_cur = min(limit.rlim_max, rlim_t(wanted))
-    return unsafe setrlimit(__rlimit_resource_t(resource.rawValue), &limit) == 0 ? Int(clamping: limit.rlim_cur) : soft
+    return unsafe setrlimit(__rlimit_resource_t(resource.rawValue), &limit) == 0
+      ? Int(clamping: limit.rlim_cur) : soft
   }
 }

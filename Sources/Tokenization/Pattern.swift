@@ -28,6 +28,15 @@ final class Pattern: Sendable {
     }
   }
 
+  /// - Parameter source: an expression of this program, which compiles.
+  convenience init(builtIn source: String) {
+    do throws(Problem) {
+      try self.init(source)
+    } catch {
+      preconditionFailure("a built-in pattern does not compile: \(error.text)")
+    }
+  }
+
   /// Appends every match in `text[range]`, from left to right, without overlaps. The range is
   /// searched as if there was nothing before and behind it.
   func findMatches(

@@ -19,6 +19,13 @@ enum Console {
     }
   }
 
+  /// Text of the program's own, such as its help.
+  static func error(lines text: some StringProtocol) {
+    for line in text.split(separator: "\n", omittingEmptySubsequences: false) {
+      error(String(line))
+    }
+  }
+
   /// A command to be given again: whole, however long its words are.
   static func error(command: String) {
     _ = write("  " + TerminalText.escaped(command, keepsLines: false) + "\n", to: STDERR_FILENO)
@@ -56,7 +63,11 @@ enum Console {
     }
   }
 
-  static var stderrIsTerminal: Bool { isatty(STDERR_FILENO) == 1 }
+  /// Whether stderr is a terminal that can replace a line.
+  static var takesEscapes: Bool {
+    let name = unsafe getenv("TERM").map { unsafe String(cString: $0) } ?? ""
+    return isatty(STDERR_FILENO) == 1 && name != "" && name != "dumb"
+  }
 
   /// Columns of the terminal behind stderr; 80 where it does not say.
   static var columns: Int {

@@ -10,12 +10,8 @@ func rounded(_ value: Double) -> String {
   let exponent = Int(saturating: log10(abs(value)).rounded(.down))
   let factor = pow(10, Double(3 - exponent))
   let result = (value * factor).rounded() / factor
-  return result == result.rounded() && abs(result) < 1e15 ? "\(Int(saturating: result))" : "\(result)"
-}
-
-/// "12 %".
-func percentText(_ share: Double) -> String {
-  share.isFinite ? "\(Int(saturating: (share * 100).rounded())) %" : "unknown"
+  return result == result.rounded() && abs(result) < 1e15
+    ? "\(Int(saturating: result))" : "\(result)"
 }
 
 /// A number in JSON; null where it is none.
@@ -34,6 +30,11 @@ func grouped(_ value: Int) -> String {
   return ([digits] + groups.reversed()).joined(separator: " ")
 }
 
+/// "3 Linears", "1 Linear".
+func counted(_ count: Int, _ noun: String) -> String {
+  "\(grouped(count)) \(noun)\(count == 1 ? "" : "s")"
+}
+
 func seconds(_ duration: Duration) -> Double {
   Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
 }
@@ -45,9 +46,10 @@ var temporaryFolder: String {
 }
 
 /// What --threads means.
-func threadCount(_ asked: Int?) -> Int {
-  asked ?? max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
-}
+func threadCount(_ asked: Int?) -> Int { asked ?? MachineShare().processors }
+
+/// What --memory means.
+func memoryBudget(_ asked: ByteSize?) -> Int { asked?.bytes ?? MachineShare().availableBytes / 2 }
 
 /// Refuses what would wait for ever or be killed: threads that cannot start, and memory that a limit of the shell keeps
 /// back. Call where the computing begins.

@@ -16,7 +16,8 @@ enum TerminalText {
         for unit in String(scalar).utf16 {
           let digits = String(unit, radix: 16)
           result.append(contentsOf: "\\u".unicodeScalars)
-          result.append(contentsOf: String(repeating: "0", count: 4 - digits.utf8.count).unicodeScalars)
+          result.append(
+            contentsOf: String(repeating: "0", count: 4 - digits.utf8.count).unicodeScalars)
           result.append(contentsOf: digits.unicodeScalars)
         }
       }

@@ -78,7 +78,8 @@ private func run(below limits: String, _ arguments: [String]) throws -> Outcome 
   func `too few threads are an error that names the limit`() throws {
     let outcome = try Program.run(
       ["plan", fixtureModel, "--threads", "8"] + quickly,
-      script: "exec setpriv --reuid 61234 --clear-groups sh -c 'ulimit -u 4; exec \"$@\"' sh \"$@\"")
+      script: "exec setpriv --reuid 61234 --clear-groups sh -c 'ulimit -u 4; exec \"$@\"' sh \"$@\""
+    )
     expectRefusal(outcome, ["of 11 threads", "--threads", "`ulimit -u`"])
   }
 
@@ -136,7 +137,8 @@ private func run(below limits: String, _ arguments: [String]) throws -> Outcome 
     try withTemporaryFolder { folder in
       let model = try SpoiledModel("\(folder)/model")
       let evil = JSONValue.string(Self.evil).serialized()
-      let config = String(decoding: try FileSystem.readFile("\(fixtureModel)/config.json"), as: UTF8.self)
+      let config = String(
+        decoding: try FileSystem.readFile("\(fixtureModel)/config.json"), as: UTF8.self)
       for spoiled in [
         config.replacing("\"Glm4MoeForCausalLM\"", with: evil),
         config.replacing("\"attention_bias\": true", with: "\(evil): 1"),
@@ -185,7 +187,8 @@ private func run(below limits: String, _ arguments: [String]) throws -> Outcome 
 @Suite struct HostileValueTests {
   /// Values at the ends of what a flag can say: done or refused, and never a signal.
   @Test(arguments: [
-    ["--samples", "9223372036854775807"], ["--samples", "9223372036854775807", "--shuffle-seed", "1"],
+    ["--samples", "9223372036854775807"],
+    ["--samples", "9223372036854775807", "--shuffle-seed", "1"],
     ["--samples", "0"], ["--samples", "-1"], ["--samples", "9223372036854775808"],
     ["--sequence-length", "9223372036854775807"], ["--sequence-length", "1"],
     ["--shuffle-seed", "18446744073709551615"], ["--memory", "1e400"], ["--memory", "nan"],
@@ -194,11 +197,13 @@ private func run(below limits: String, _ arguments: [String]) throws -> Outcome 
     ["--threads", "1024"], ["--threads", "0"], ["--threads", "-9223372036854775808"],
     ["--expert-tokens", "9223372036854775807"], ["--expert-tokens", "0"],
     ["--dampening", "5e-324"], ["--dampening", "nan"], ["--dampening", "0.9999999999999999"],
-    ["--group-size", "9223372036854775807"], ["--template-arg", "="], ["--template-arg", "a=1e999"],
+    ["--group-size", "9223372036854775807"], ["--template-arg", "="],
+    ["--template-arg", "a=1e999"],
     ["--template-date", "9999-12-31T23:59:59"], ["--template-date", "0000-00-00"],
     ["--text-column", ""], ["--ignore", ""], ["--ignore", "re:"], ["--ignore", "["],
     ["--chat-template", ""], ["--recipe", ""], ["--scratch", ""], ["--engine", ""],
-    ["--calibration", ""], ["--output", ""], ["--pack", "--sequence-length", "9223372036854775807"],
+    ["--calibration", ""], ["--output", ""],
+    ["--pack", "--sequence-length", "9223372036854775807"],
   ])
   func `flags at their ends`(flags: [String]) throws {
     try withTemporaryFolder { folder in
@@ -261,7 +266,9 @@ private func run(below limits: String, _ arguments: [String]) throws -> Outcome 
       let (shard, range) = try model.place(of: tensor)
       // 1.0e30 in bfloat16.
       try model.change(shard) { bytes in
-        for index in stride(from: range.lowerBound, to: min(range.lowerBound + 512, range.upperBound), by: 2) {
+        for index in stride(
+          from: range.lowerBound, to: min(range.lowerBound + 512, range.upperBound), by: 2)
+        {
           (bytes[index], bytes[index + 1]) = (0x4A, 0x71)
         }
       }
@@ -278,7 +285,8 @@ private func run(below limits: String, _ arguments: [String]) throws -> Outcome 
   /// Records of a run that someone wrote by hand.
   @Test(arguments: [
     ("progress.json", "\"layer\": 9223372036854775807"), ("progress.json", "\"share\": 1e308"),
-    ("progress.json", "\"seconds_left\": 1e308"), ("progress.json", "\"started\": -9223372036854775808"),
+    ("progress.json", "\"seconds_left\": 1e308"),
+    ("progress.json", "\"started\": -9223372036854775808"),
   ])
   func `records at their ends`(file: String, entry: String) throws {
     try withTemporaryFolder { folder in
