@@ -48,8 +48,7 @@ package struct Coverage: Sendable, Equatable {
       }
       var reasons: [String: Set<Int>] = [:]
       var order: [String] = []
-      for (index, linear) in layer.linears.enumerated() where output.fates[linear.weight] != .packed
-      {
+      for (index, linear) in layer.linears.enumerated() where output.fates[linear.weight] != .packed {
         let reason = output.reason(linear, patterns)
         if reasons[reason] == nil { order.append(reason) }
         reasons[reason, default: []].insert(index)
@@ -76,8 +75,7 @@ package struct Coverage: Sendable, Equatable {
       }
     }
     quantized = [
-      whole.isEmpty ? nil : layersText(whole),
-      parts.isEmpty ? nil : "parts of " + layersText(parts),
+      whole.isEmpty ? nil : layersText(whole), parts.isEmpty ? nil : "parts of " + layersText(parts),
     ].compactMap { $0 }.joined(separator: ", ")
     self.linears = linears
     left =

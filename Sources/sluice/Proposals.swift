@@ -52,12 +52,10 @@ struct Proposals {
     for (index, run) in runs.enumerated() {
       lines.append(
         (index == 0 ? "shorter   " : "          ") + run.text
-          + String(repeating: " ", count: width - run.text.count) + "  " + durationText(run.seconds)
-      )
+          + String(repeating: " ", count: width - run.text.count) + "  " + durationText(run.seconds))
     }
     if runs.contains(where: \.changesRounding) {
-      lines.append(
-        "          --rounding clip leaves two to three times the error; fewer tokens cost less")
+      lines.append("          --rounding clip leaves two to three times the error; fewer tokens cost less")
     }
     return lines
   }

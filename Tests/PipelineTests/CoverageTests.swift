@@ -28,8 +28,7 @@ import TestSupport
 
   @Test func `layers, parts of layers and experts are told in ranges with the pattern`() throws {
     let some = try coverage(
-      "model.layers.[0-1].*", "*.o_proj", "re:.*experts\\.[2-5]\\.", "re:.*3\\.mlp\\.shared_experts"
-    )
+      "model.layers.[0-1].*", "*.o_proj", "re:.*experts\\.[2-5]\\.", "re:.*3\\.mlp\\.shared_experts")
     #expect(some.quantized == "parts of layers 2-3")
     #expect(
       some.left.dropLast(2).map(\.text) == [
