@@ -111,7 +111,8 @@ extension Report {
     let errors = ErrorSummary(choices.linears)
     if let chosen = errors.chosen, let nearest = errors.nearest {
       tiles.append(
-        tile("Error as written", percent(chosen), "of the outputs; \(plainName) \(percent(nearest))"))
+        tile(
+          "Error as written", percent(chosen), "of the outputs; \(plainName) \(percent(nearest))"))
     }
     if errors.chosen == nil, let left = errors.left {
       tiles.append(tile("Error as written", percent(left), "of \(plainName)"))
