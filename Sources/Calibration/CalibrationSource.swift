@@ -51,7 +51,7 @@ package struct CalibrationSource: Sendable {
     }
     let encoder = try encoder(for: column, model: model, vocabularySize: vocabularySize)
     return try CalibrationData(
-      rows, path: name, encoder: encoder, selection: selection, used: used)
+      rows.selecting(column), path: name, encoder: encoder, selection: selection, used: used)
   }
 
   private func encoder(
@@ -76,9 +76,7 @@ package struct CalibrationSource: Sendable {
 
   /// Of the largest file that a tokenizer may be made from; 0 where there is none.
   package static func tokenizerBytes(model: String) throws -> Int {
-    let names = try FileSystem.list(model).filter {
-      $0 == "tokenizer.json" || $0.hasSuffix(".tiktoken") || $0.hasSuffix("tiktoken.model")
-    }
+    let names = try FileSystem.list(model).filter(Tokenizer.fileNames.contains)
     return try names.map { try FileSystem.fileSize("\(model)/\($0)") }.max() ?? 0
   }
 

@@ -5,7 +5,7 @@ internal import CompressedTensors
 internal import LinearAlgebra
 internal import Models
 internal import Planning
-internal import ScratchStore
+package import ScratchStore
 internal import SystemIO
 internal import Tensors
 internal import Transformer
@@ -39,6 +39,8 @@ package struct EvaluateOptions: Sendable {
 package enum EvaluationError: Error, CustomStringConvertible, Equatable {
   case otherVocabulary(model: Int, reference: Int)
   case nonFinite(folder: String, sequence: Int, position: Int)
+  case noSpace(path: String, needed: Int, free: Int)
+  case scratchChanged(ScratchError)
 
   package var description: String {
     switch self {
@@ -47,6 +49,12 @@ package enum EvaluationError: Error, CustomStringConvertible, Equatable {
     case .nonFinite(let folder, let sequence, let position):
       "\(folder): the logits of sequence \(sequence), position \(position), are NaN or infinite; "
         + "check its weights with sluice verify, or download it again"
+    case .noSpace(let path, let needed, let free):
+      "\(path): \(bytesText(needed)) are needed, \(bytesText(free)) are free; free some space, use "
+        + "fewer --samples, or choose another folder with --scratch"
+    case .scratchChanged(let error):
+      "\(error); something else wrote there, or the disk is failing: run it again with another "
+        + "--scratch"
     }
   }
 }
@@ -75,6 +83,9 @@ package final class EvaluateModel {
     try Gemm.check(.f32)
     self.options = options
     self.report = report
+    for folder in [options.model] + (options.reference.map { [$0] } ?? []) {
+      try UnfinishedOutput.refuse(folder)
+    }
     let model = try Checkpoint(folder: options.model)
     let reference = try options.reference.map { try Checkpoint(folder: $0) }
     let vocabulary = model.spec.vocabularySize
@@ -113,6 +124,14 @@ package final class EvaluateModel {
   }
 
   package func run() throws -> Evaluation {
+    do {
+      return try evaluate()
+    } catch let error as ScratchError {
+      throw EvaluationError.scratchChanged(error)
+    }
+  }
+
+  private func evaluate() throws -> Evaluation {
     report(.dataLoaded(data))
     let longest = blocks.flatMap(\.sequences).map(\.count).max() ?? 0
     for warning in RunWarning.longSequence(longest, for: checkpoints[0]) {
@@ -122,7 +141,7 @@ package final class EvaluateModel {
     try FileSystem.createFolder(options.scratch)
     defer { try? FileSystem.remove(options.scratch) }
     if try FileSystem.freeBytes(options.scratch) < plan.scratchBytes {
-      throw OutputFolderError.noSpace(
+      throw EvaluationError.noSpace(
         path: options.scratch, needed: plan.scratchBytes,
         free: try FileSystem.freeBytes(options.scratch))
     }

@@ -107,6 +107,10 @@ package struct QuantizePlan: Sendable {
         warnings.append(.splitsFused(module: first.name))
       }
     }
+    let leftExperts = checkpoint.spec.layers.filter { layer in
+      layer.mlp.routed.flatMap(\.linears).contains { fates[$0.weight] != .packed }
+    }
+    if !leftExperts.isEmpty { warnings.append(.expertsStay(layers: leftExperts.map(\.index))) }
     self.warnings = warnings
     run = try RunPlan(work(blocks, loadingBytes: residentPeak()), budget: options.memory)
     layout = ShardLayout(
@@ -190,61 +194,4 @@ package struct QuantizePlan: Sendable {
 
   /// All shards, headers included.
   var outputFileBytes: Int { layout.shards.reduce(0) { $0 + $1.byteCount } }
-
-  /// What must be the same for a run to go on where another stopped.
-  func fingerprint() throws -> [String: String] {
-    var model = Digest()
-    for (key, value) in checkpoint.config.entries { model.add("\(key)=\(value.serialized())") }
-    for tensor in checkpoint.model.tensors {
-      model.add("\(tensor.name) \(tensor.dtype) \(tensor.shape) \(tensor.range)")
-    }
-    var tokens = Digest()
-    for block in blocks {
-      tokens.add("\(block.sequences)")
-      for token in block.tokens { tokens.add("\(token)") }
-    }
-    // Mappings that smooth all there is are as good as none.
-    let smoothings = Array(output.smoothings.joined())
-    let possible = checkpoint.spec.layers.flatMap(\.smoothings).filter {
-      $0.consumers.contains { output.fates[$0.weight] == .packed }
-    }
-    var producers = Digest()
-    for smoothing in smoothings { producers.add(smoothing.producerName) }
-    let isAll = !options.smooths || smoothings.count == possible.count
-    return [
-      "model": model.text, "model weights": try weightSample(), "calibration tokens": tokens.text,
-      "--scheme": "\(options.scheme.bits) bits\(options.scheme.isSymmetric ? "" : " asymmetric")",
-      "--group-size": "\(options.scheme.groupSize)",
-      "--ignore": options.ignore.joined(separator: " "),
-      "--no-smoothing": options.smooths ? "off" : "on", "--loss": options.loss.rawValue,
-      "--rounding": options.rounding.rawValue,
-      "--expert-weighting": options.calibrates ? options.weighting.rawValue : "none",
-      "--expert-tokens": options.calibrates
-        ? options.expertTokens.map { "\($0)" } ?? "all" : "none",
-      "--dampening": options.rounding == .compensated ? "\(options.dampening)" : "none",
-      "--max-shard-size": "\(options.maximumShardBytes)", "--engine": run.engine.name,
-      "duo_scaling": options.duoScaling.rawValue, "n_grid": "\(options.gridPoints)",
-      "mappings": isAll ? "all" : "\(smoothings.count) of \(possible.count) (\(producers.text))",
-    ]
-  }
-
-  /// Pages of each shard that stand for its content.
-  private static let samples = 16
-
-  /// A digest of some pages of every shard: tells another checkpoint of the same shapes apart, wherever the files lie
-  /// and whenever they were copied there, without reading hundreds of gigabytes.
-  private func weightSample() throws -> String {
-    var digest = Digest()
-    let page = Buffer("a page", byteCount: 4096, from: Matrix.unlimited)
-    for file in checkpoint.model.files {
-      guard let mapped = file.tensors.first?.file else { continue }
-      for sample in 0..<Self.samples {
-        let start = (mapped.byteCount - 1) * sample / (Self.samples - 1) / 4096 * 4096
-        let range = start..<min(start + 4096, mapped.byteCount)
-        _ = try unsafe mapped.read(range, into: page.bytes)
-        unsafe digest.add(page.bytes[..<range.count])
-      }
-    }
-    return digest.text
-  }
 }

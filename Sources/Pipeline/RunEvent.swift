@@ -17,6 +17,17 @@ package struct RunProgress: Sendable, Equatable {
   package let share: Double
   /// As what this process did so far lets expect; nil while it did too little.
   package let secondsLeft: Double?
+  /// While files are read to their end and nothing else is done: how much of them was, 0 to 1.
+  package var checked: Double?
+}
+
+/// Files that are read whole for their checksums.
+package enum RunCheck: Sendable, Equatable {
+  case source(bytes: Int)
+  /// Its files were moved or written since.
+  case sourceAgain(bytes: Int)
+  /// Of a finished run.
+  case output(String, bytes: Int)
 }
 
 /// What a finished layer came to.
@@ -55,6 +66,7 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
   case overBudget(peak: Int, budget: Int)
   case notFactored(layer: Int, linear: String)
   case splitsFused(module: String)
+  case expertsStay(layers: [Int])
   case mapping(MappingNote)
   case headStays(recipe: String)
   case activationScalesDropped(count: Int)
@@ -74,6 +86,11 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
     case .splitsFused(let module):
       "`\(module)` is left out, but inference engines load it together with Linears that are "
         + "quantized; --ignore all of them, or vLLM will refuse the output"
+    case .expertsStay(let layers):
+      "experts stay unquantized (layer \(layers.prefix(8).map(String.init).joined(separator: ", "))"
+        + (layers.count > 8 ? " and \(layers.count - 8) more" : "")
+        + "): vLLM loads them, but transformers does not find such experts in a quantized checkpoint and gives "
+        + "them random weights"
     case .mapping(let note): note.description
     case .headStays(let recipe):
       "\(recipe) does not ignore `lm_head`; it is not quantized all the same"
@@ -141,4 +158,9 @@ package enum RunEvent: Sendable {
   case layerFinished(LayerSummary)
   case warning(RunWarning)
   case finished(RunSummary)
+  case checking(RunCheck)
+  /// A finished run was given again.
+  ///
+  /// - madeAgain: names of files that were not as the run wrote them.
+  case alreadyFinished(output: String, report: String, outputBytes: Int, madeAgain: [String])
 }

@@ -105,7 +105,7 @@ package struct TimeEstimate: Sendable, Equatable {
       }
       advance += costs.commit
     }
-    let isCached = run.sourceBytes < ResidentMemory.available()
+    let isCached = run.sourceBytes < MachineShare().availableBytes
     let read = Double(isCached ? run.sourceBytes : run.sourceReadBytes) * costs.readByte
     self.secondsSaved = secondsSaved
     seconds[.attend] = attend

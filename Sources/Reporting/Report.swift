@@ -110,7 +110,7 @@ package struct Cost: Sendable, Equatable {
 package struct StepCost: Sendable, Equatable {
   package var step: String
   package var seconds: Double
-  /// The peak of the resident set (VmHWM).
+  /// The peak of the resident set; of the whole run the kernel's mark (VmHWM).
   package var peakBytes: Int
   /// Heap and mapped files when a sample was largest: their sum may be less than the peak.
   package var heapBytes: Int

@@ -30,6 +30,15 @@ internal import COniguruma
     unsafe regex = compiled
   }
 
+  /// - Parameter source: an expression of this program, which compiles.
+  convenience init(builtIn source: String) {
+    do throws(Problem) {
+      try self.init(source)
+    } catch {
+      preconditionFailure("a built-in pattern does not compile: \(error.text)")
+    }
+  }
+
   deinit { unsafe onig_free(regex) }
 
   /// Where a search leaves what it found; one per thread.

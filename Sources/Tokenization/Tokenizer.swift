@@ -1,8 +1,6 @@
-// Text to token ids and back, as the `tokenizers` package 0.23.3 does by the same tokenizer.json.
+// Text to token ids and back, as the `tokenizers` package 0.23.3 and transformers 5.17 do by the same files.
 
-internal import JSON
 internal import Synchronization
-internal import SystemIO
 
 /// A tokenizer as its file describes it. Loaded once, used from any number of threads.
 ///
@@ -13,7 +11,7 @@ package struct Tokenizer: Sendable {
   let normalizers: [Normalizer]
   let normalizedTokens: AddedTokenMatcher
   let preTokenizers: [PreTokenizer]
-  let model: BytePairEncoder
+  let model: Model
   let postProcessors: [PostProcessor]
   let decoders: [Decoder]?
   /// Texts as the file spells them.
@@ -24,13 +22,10 @@ package struct Tokenizer: Sendable {
   let slices: TextSlices?
   private let workspaces = WorkspacePool()
 
-  init(
-    addedTokens: [AddedToken], normalizers: [Normalizer], preTokenizers: [PreTokenizer],
-    model: BytePairEncoder, postProcessors: [PostProcessor], decoders: [Decoder]?,
-    vocabulary: Vocabulary, slices: TextSlices? = nil
-  ) throws(TokenizerError) {
+  init(_ parts: TokenizerParts) throws(TokenizerError) {
     // Special tokens come first; that decides only between equal contents.
-    let ordered = addedTokens.filter(\.isSpecial) + addedTokens.filter { !$0.isSpecial }
+    let added = parts.addedTokens.tokens
+    let ordered = added.filter(\.isSpecial) + added.filter { !$0.isSpecial }
     let raw = ordered.filter { !$0.isNormalized }
     rawTokens = AddedTokenMatcher(raw, patterns: raw.map(\.content))
     let normalized = ordered.filter(\.isNormalized)
@@ -38,17 +33,18 @@ package struct Tokenizer: Sendable {
     let scratch = SplitScratch()
     for token in normalized {
       var content = Pieces(token.content)
-      for normalizer in normalizers { try normalizer.normalize(&content, scratch) }
+      for normalizer in parts.normalizers { try normalizer.normalize(&content, scratch) }
+      if content.text.isEmpty { throw .emptyToken(content: token.content) }
       patterns.append(content.text)
     }
     normalizedTokens = AddedTokenMatcher(normalized, patterns: patterns)
-    self.normalizers = normalizers
-    self.preTokenizers = preTokenizers
-    self.model = model
-    self.postProcessors = postProcessors
-    self.decoders = decoders
-    self.vocabulary = vocabulary
-    self.slices = slices
+    normalizers = parts.normalizers
+    preTokenizers = parts.preTokenizers
+    model = parts.model
+    postProcessors = parts.postProcessors ?? []
+    decoders = parts.decoders
+    vocabulary = parts.vocabulary
+    slices = parts.slices
     var contents: [Int32: [UInt8]] = [:]
     for token in raw { contents[token.id] = token.content }
     for (token, pattern) in zip(normalized, patterns) { contents[token.id] = pattern }
@@ -129,12 +125,12 @@ private final class Workspace {
   private static let keptPieces = 1 << 16
 
   let split = SplitScratch()
-  private var scratch = BytePairEncoder.Scratch()
+  private var scratch = Model.Scratch()
   private var known = ByteTable()
   private var knownEnds: [Int] = []
   private var knownIDs: [Int32] = []
 
-  func encode(_ pieces: Pieces, by model: BytePairEncoder, into ids: inout [Int32]) {
+  func encode(_ pieces: Pieces, by model: Model, into ids: inout [Int32]) {
     let text = pieces.text.span
     for piece in pieces.pieces {
       if let token = piece.token {

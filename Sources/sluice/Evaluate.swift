@@ -51,7 +51,7 @@ struct Evaluate: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Peak resident memory of the process, e.g. 512MiB or 8GiB. Default: half of what is free.",
+      "Peak resident memory of the process, e.g. 512MiB or 8GiB. Default: half of what is free to it.",
       valueName: "size"), transform: ByteSize.init)
   var memory: ByteSize?
 
@@ -61,7 +61,8 @@ struct Evaluate: ParsableCommand {
       valueName: "n"))
   var worst = 10
 
-  @Option(help: ArgumentHelp("Threads to compute with. Default: all cores.", valueName: "n"))
+  @Option(
+    help: ArgumentHelp("Threads to compute with. Default: all cores it may use.", valueName: "n"))
   var threads: Int?
 
   @Option(
@@ -84,7 +85,7 @@ struct Evaluate: ParsableCommand {
   func run() throws {
     var options = try EvaluateOptions(
       model: modelFolder(model), reference: reference.map(modelFolder), data: data.source(text),
-      memory: memory?.bytes ?? ResidentMemory.available() / 2,
+      memory: memoryBudget(memory),
       threads: threadCount(threads),
       scratch: "\(scratch.map(trimmed) ?? temporaryFolder)/sluice-evaluate-\(getpid())")
     options.worst = worst
@@ -107,32 +108,25 @@ struct Evaluate: ParsableCommand {
 
 /// Takes the hidden states away when the process is told to end.
 private final class ScratchCleanup {
-  private let sources: [any DispatchSourceSignal]
+  private let signals: StopSignals
   private let isStopping: Interruption
 
   init(_ folder: String) {
     let isStopping = Interruption()
     self.isStopping = isStopping
     // A queue of its own: the others may all be at work.
-    let queue = DispatchQueue(label: "signals")
-    sources = [SIGINT, SIGTERM, SIGHUP].map { number in
-      signal(number, SIG_IGN)
-      let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
-      source.setEventHandler {
-        isStopping.request()
-        // A file, or the folder itself, may be made in between.
-        while (try? FileSystem.remove(folder)) == nil {}
-        usleep(50_000)
-        while (try? FileSystem.remove(folder)) == nil {}
-        Console.error("stopped")
-        Glibc.exit(130)
-      }
-      source.resume()
-      return source
+    signals = StopSignals(on: DispatchQueue(label: "signals")) { _ in
+      isStopping.request()
+      // A file, or the folder itself, may be made in between.
+      while (try? FileSystem.remove(folder)) == nil {}
+      usleep(50_000)
+      while (try? FileSystem.remove(folder)) == nil {}
+      Console.error("stopped")
+      Glibc.exit(130)
     }
   }
 
-  func stop() { for source in sources { source.cancel() } }
+  func stop() { signals.stop() }
 
   /// Where the files went away under the evaluation's hands, the process ends as it was told to.
   func waitWhereStopped() {

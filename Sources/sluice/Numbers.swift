@@ -2,6 +2,7 @@
 
 internal import Glibc
 internal import JSON
+internal import SystemIO
 
 /// Four significant digits.
 func rounded(_ value: Double) -> String {
@@ -43,6 +44,7 @@ var temporaryFolder: String {
 }
 
 /// What --threads means.
-func threadCount(_ asked: Int?) -> Int {
-  asked ?? max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
-}
+func threadCount(_ asked: Int?) -> Int { asked ?? MachineShare().processors }
+
+/// What --memory means.
+func memoryBudget(_ asked: ByteSize?) -> Int { asked?.bytes ?? MachineShare().availableBytes / 2 }

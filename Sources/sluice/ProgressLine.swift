@@ -59,6 +59,16 @@ private func summaryLines(_ summary: RunSummary) -> [String] {
   return lines
 }
 
+/// What is read, and why.
+private func checkText(_ what: RunCheck) -> String {
+  switch what {
+  case .source(let bytes): "reading the source once, for its checksums: \(bytesText(bytes))"
+  case .sourceAgain(let bytes):
+    "the source was moved or written since this run began; comparing its checksums: \(bytesText(bytes))"
+  case .output(let folder, let bytes): "comparing the checksums of \(folder): \(bytesText(bytes))"
+  }
+}
+
 /// Cells in columns.
 private func row(_ cells: [String]) -> String {
   let padded = cells.dropLast().map { $0 + String(repeating: " ", count: max(1, 13 - $0.count)) }
@@ -103,6 +113,11 @@ final class ProgressLine {
               + errors)
           + ", \(durationText(layer.seconds))")
     case .warning(let warning): line("warning: \(warning)")
+    case .checking(let what): line(checkText(what))
+    case .alreadyFinished(let output, let report, let bytes, let madeAgain):
+      line("already finished: \(output), \(bytesText(bytes)), every byte as it was written")
+      for name in madeAgain { line("made again, as it was gone or changed: \(name)") }
+      line("report: \(report)")
     case .finished(let summary):
       for text in summaryLines(summary) { line(text) }
       line("report: \(summary.report)")
@@ -128,6 +143,7 @@ final class ProgressLine {
         parts.append("\(progress.tokensDone)/\(progress.tokensInStep) tokens")
         parts.append("\(Int(Double(progress.tokensDone) / stepSeconds)) tokens/s")
       }
+      if let checked = progress.checked { parts.append("\(percentText(checked)) of it read") }
       return parts + [bytesText(ResidentMemory.current().residentBytes)]
     }
   }

@@ -1,7 +1,6 @@
 // sluice quantize: flags to a run.
 
 import ArgumentParser
-internal import Dispatch
 internal import Glibc
 internal import Pipeline
 internal import SystemIO
@@ -50,32 +49,15 @@ struct Quantize: ParsableCommand {
     // A terminal or a pager that goes away must not end days of work.
     signal(SIGPIPE, SIG_IGN)
     let interruption = Interruption()
-    let signals = SignalWatch { interruption.request() }
+    let signals = StopSignals { number in
+      Console.error("stopping at the next commit; once more to stop at once")
+      interruption.request()
+      signal(number, SIG_DFL)
+    }
     defer { signals.stop() }
     let progress = ProgressLine(memory: options.memory, threads: options.threads)
     let plan = try QuantizePlan(options) { ResidentMemory.current().peakBytes }
     try QuantizeModel(plan, command: goingOn, interruption: interruption) { progress.show($0) }
       .run()
   }
-}
-
-/// Turns the first SIGINT, SIGTERM or SIGHUP into a wish to stop; a second one kills as usual.
-private final class SignalWatch {
-  private let sources: [any DispatchSourceSignal]
-
-  init(_ handler: @escaping @Sendable () -> Void) {
-    sources = [SIGINT, SIGTERM, SIGHUP].map { number in
-      signal(number, SIG_IGN)
-      let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
-      source.setEventHandler {
-        Console.error("stopping at the next commit; once more to stop at once")
-        handler()
-        signal(number, SIG_DFL)
-      }
-      source.resume()
-      return source
-    }
-  }
-
-  func stop() { for source in sources { source.cancel() } }
 }

@@ -41,7 +41,7 @@ struct QuantizeArguments: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Peak resident memory of the process, e.g. 512MiB or 8GiB. Default: half of what is free.",
+      "Peak resident memory of the process, e.g. 512MiB or 8GiB. Default: half of what is free to it.",
       valueName: "size"), transform: ByteSize.init)
   var memory: ByteSize?
 
@@ -123,7 +123,8 @@ struct QuantizeArguments: ParsableArguments {
       valueName: "loss"))
   var loss: SmoothingLoss = .diagonal
 
-  @Option(help: ArgumentHelp("Threads to compute with. Default: all cores.", valueName: "n"))
+  @Option(
+    help: ArgumentHelp("Threads to compute with. Default: all cores it may use.", valueName: "n"))
   var threads: Int?
 
   @Option(
@@ -164,7 +165,7 @@ struct QuantizeArguments: ParsableArguments {
   func options(output: String) throws -> QuantizeOptions {
     var options = QuantizeOptions(
       model: try modelFolder(model), output: trimmed(output),
-      memory: memory?.bytes ?? ResidentMemory.available() / 2,
+      memory: memoryBudget(memory),
       threads: threadCount(threads))
     options.data = try data.source(calibration)
     if let recipe {

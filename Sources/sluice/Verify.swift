@@ -32,7 +32,8 @@ struct Verify: ParsableCommand {
     completion: .directory)
   var source: String?
 
-  @Option(help: ArgumentHelp("Threads to compute with. Default: all cores.", valueName: "n"))
+  @Option(
+    help: ArgumentHelp("Threads to compute with. Default: all cores it may use.", valueName: "n"))
   var threads: Int?
 
   @Flag(help: "Print JSON.")
