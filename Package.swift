@@ -12,11 +12,13 @@ let targets: [Target] = [
   .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
   // SIMD kernels. Optimised in debug builds too: the numeric tests are 30 to 350 times slower otherwise.
   .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3"])]),
+  // Which file a page belongs to that cannot be read any more.
+  .target(name: "CMappings"),
   // The calibration chats of a run that is given none.
   .target(name: "CBuiltinChats", exclude: ["LICENSE-PYTHON.txt", "chats.jsonl"]),
 
   // Files and formats.
-  .target(name: "SystemIO", dependencies: ["CLinux", "CZlib"]),
+  .target(name: "SystemIO", dependencies: ["CLinux", "CMappings", "CZlib"]),
   .target(name: "JSON"),
   .target(name: "Tensors", dependencies: ["CKernels"]),
   .target(name: "Safetensors", dependencies: ["JSON", "SystemIO", "Tensors"]),
@@ -70,9 +72,9 @@ let targets: [Target] = [
   .executableTarget(
     name: "sluice",
     dependencies: [
-      "Calibration", "ChatTemplates", "CompressedTensors", "JSON", "LinearAlgebra", "Models",
-      "Pipeline", "Planning", "Quantization", "Recipes", "Reporting", "Safetensors", "SystemIO",
-      "Tensors", "Transformer",
+      "Calibration", "ChatTemplates", "CompressedTensors", "Datasets", "JSON", "LinearAlgebra",
+      "Models", "Pipeline", "Planning", "Quantization", "Recipes", "Reporting", "Safetensors",
+      "SystemIO", "Tensors", "Transformer",
       .product(name: "ArgumentParser", package: "swift-argument-parser"),
     ]),
 
@@ -128,8 +130,8 @@ let targets: [Target] = [
   .testTarget(
     name: "CalibrationTests",
     dependencies: [
-      "Calibration", "Datasets", "JSON", "LinearAlgebra", "ScratchStore", "SystemIO", "Tensors",
-      "TestSupport",
+      "Calibration", "ChatTemplates", "Datasets", "JSON", "LinearAlgebra", "ScratchStore",
+      "SystemIO", "Tensors", "TestSupport",
     ]),
   .testTarget(
     name: "ReportingTests", dependencies: ["JSON", "Reporting", "SystemIO", "TestSupport"]),
@@ -184,7 +186,7 @@ if Context.environment["SLUICE_BENCH"] != nil {
   ]
 }
 
-let inC = ["CKernels", "peaks"]
+let inC = ["CKernels", "CMappings", "peaks"]
 for target in package.targets where target.type != .system && !inC.contains(target.name) {
   target.swiftSettings = [
     .strictMemorySafety(),

@@ -51,7 +51,7 @@ package struct CalibrationSource: Sendable {
     }
     let encoder = try encoder(for: column, model: model, vocabularySize: vocabularySize)
     return try CalibrationData(
-      rows, path: name, encoder: encoder, selection: selection, used: used)
+      rows.selecting(column), path: name, encoder: encoder, selection: selection, used: used)
   }
 
   private func encoder(

@@ -32,7 +32,8 @@ package struct IgnorePattern {
   }
 
   package let text: String
-  private let origin: String
+  /// Where it stands: an option, or a file and a key.
+  package let origin: String
   private let kind: Kind
 
   package init(_ text: String, origin: String = "--ignore") throws(IgnorePatternError) {
@@ -179,7 +180,7 @@ private func nearest(_ pattern: String, of modules: [String]) -> [String] {
 }
 
 /// Levenshtein distance over bytes.
-private func editDistance(_ first: String, _ second: String) -> Int {
+package func editDistance(_ first: String, _ second: String) -> Int {
   let second = Array(second.utf8)
   var row = Array(0...second.count)
   for (i, a) in first.utf8.enumerated() {

@@ -31,7 +31,7 @@ final class Journal {
   /// Cuts the file to what was committed; what came later never was.
   init(path: String, committed mark: JournalMark) throws {
     committed = try Self.read(path, committed: mark)
-    checksum = unsafe committed.withUnsafeBytes { unsafe Checksum($0) }
+    checksum = Checksum(committed)
     file = try AppendedFile(continuing: path, at: mark.byteCount)
   }
 
@@ -39,9 +39,7 @@ final class Journal {
   static func read(_ path: String, committed mark: JournalMark) throws -> [UInt8] {
     let lines =
       mark.byteCount > 0 ? Array(try FileSystem.readFile(path).prefix(mark.byteCount)) : []
-    guard lines.count == mark.byteCount,
-      unsafe lines.withUnsafeBytes({ unsafe Checksum($0).text }) == mark.checksum
-    else { throw JournalChanged(path: path) }
+    guard lines.count == mark.byteCount, Checksum(lines).text == mark.checksum else { throw JournalChanged(path: path) }
     return lines
   }
 
@@ -50,6 +48,9 @@ final class Journal {
     try file.append(bytes)
     unsafe bytes.withUnsafeBytes { unsafe checksum.add($0) }
   }
+
+  /// Those that were committed before, and those that were added since.
+  func lines() throws -> [UInt8] { try Self.read(file.path, committed: mark) }
 
   var mark: JournalMark { JournalMark(byteCount: file.byteCount, checksum: checksum.text) }
 

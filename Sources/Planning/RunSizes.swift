@@ -151,7 +151,8 @@ struct RunSizes {
     func bytes(_ linears: [LinearSpec]) -> Int {
       linears.reduce(0) { $0 + work.checkpoint.weights.byteCount($1) }
     }
-    var total = work.checkpoint.model.totalBytes
+    // Once for their checksums, once for those to be compared, once to be written.
+    var total = 3 * work.checkpoint.model.totalBytes
     for layer in spec.layers.prefix(work.calibratedLayers) {
       let isLast = layer.index + 1 == work.calibratedLayers
       let isSmoothed = !work.output.smoothings[layer.index].isEmpty
@@ -234,15 +235,17 @@ struct RunSizes {
       work.output.tensors.count, work.output.tensors.reduce(0) { $0 + $1.byteCount }
     )
     let share = min(1, Double(work.shardBytes) / Double(max(1, outputBytes)))
-    let around = min(Windows.pieceBytes, outputBytes / 8)
-    let written = work.output.tensors.map { min($0.byteCount, Windows.checkedBytes) }.max() ?? 0
+    let model = work.checkpoint.model
+    let around = min(Windows.pieceBytes, max(outputBytes, model.totalBytes) / 8)
+    let largest = (work.output.tensors.map(\.byteCount) + model.tensors.map(\.byteCount)).max() ?? 0
+    let checked = min(largest, Windows.checkedBytes)
     add(
       .check,
       [
         Moment(
           buffers: [],
           mapped: [
-            MemoryUse("windows of the output", work.threads * (written + around)),
+            MemoryUse("windows of source or output", work.threads * (checked + around)),
             MemoryUse(
               "checksums and a header",
               outputs * Self.checksumBytes + Int(Double(outputs) * share) * Self.headerBytes),
@@ -658,6 +661,6 @@ package enum Windows {
   package static let bytes = 16 << 20
   /// What the kernel maps beside it at a touch: a huge page.
   static let pieceBytes = 2 << 20
-  /// By each thread, while the output is read back.
+  /// By each thread, while files are read for their checksums.
   package static let checkedBytes = 4 << 20
 }

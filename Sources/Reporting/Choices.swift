@@ -9,7 +9,7 @@ package enum ChoicesError: Error, CustomStringConvertible, Equatable {
   package var description: String {
     switch self {
     case .badLine(let file, let line, let problem):
-      "\(file): line \(line): \(problem); the record of this run is damaged, start over with --restart"
+      "\(file): line \(line): \(problem); the record of this run is damaged, start over with sluice quantize --restart"
     }
   }
 }

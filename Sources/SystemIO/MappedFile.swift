@@ -1,18 +1,42 @@
 // A read-only mmap that unmaps when its last owner goes.
 
+internal import CMappings
 import Glibc
+
+/// A file as it stands in its folder: what differs where someone wrote it, or put another in its place.
+package struct FileIdentity: Sendable, Equatable {
+  package let byteCount: Int
+  /// When it was last written, in nanoseconds since 1970.
+  package let modified: Int
+  package let inode: UInt64
+
+  package init(byteCount: Int, modified: Int, inode: UInt64) {
+    self.byteCount = byteCount
+    self.modified = modified
+    self.inode = inode
+  }
+
+  fileprivate init(_ status: stat) {
+    self.init(
+      byteCount: Int(status.st_size),
+      modified: Int(status.st_mtim.tv_sec) * 1_000_000_000 + Int(status.st_mtim.tv_nsec),
+      inode: UInt64(status.st_ino))
+  }
+}
 
 /// A file mapped read-only into memory.
 ///
-/// Contract: the file must not be truncated while it is mapped; touching a page beyond the new end
-/// raises SIGBUS, which no check of ours can turn into an error. The bytes are untrusted until
-/// `Header` has validated them; after that, tensor ranges are in bounds by construction.
+/// Where someone cuts the file meanwhile, or the disk fails, touching a page ends the process with an error that names
+/// the file; what was committed stays good. The bytes are untrusted until `Header` has validated them; after that,
+/// tensor ranges are in bounds by construction.
 ///
 /// Pages that were touched count as resident until `release` gives them back, so who streams a big
 /// file releases behind the cursor.
 @safe
 package final class MappedFile: Sendable {
-  package let byteCount: Int
+  /// When it was opened.
+  package let identity: FileIdentity
+  package var byteCount: Int { identity.byteCount }
   package var path: String { descriptor.path }
 
   // Kept open: posix_fadvise wants it.
@@ -22,26 +46,27 @@ package final class MappedFile: Sendable {
 
   package init(path: String) throws(SystemError) {
     let descriptor = try Descriptor(path, O_RDONLY)
-    let status = try descriptor.status()
-    guard status.st_mode & S_IFMT == S_IFREG else {
-      let isFolder = status.st_mode & S_IFMT == S_IFDIR
-      throw SystemError(path: path, call: "mmap", code: isFolder ? EISDIR : ENODEV)
-    }
-    let byteCount = Int(status.st_size)
+    identity = FileIdentity(try descriptor.status())
+    let byteCount = identity.byteCount
     var base: UnsafeMutableRawPointer?
     if byteCount > 0 {
       unsafe base = mmap(nil, byteCount, PROT_READ, MAP_PRIVATE, descriptor.number, 0)
       if unsafe base == UnsafeMutableRawPointer(bitPattern: -1) {
         throw SystemError(path: path, call: "mmap", code: errno)
       }
+      if unsafe !sluice_mapping_add(base, byteCount, descriptor.number, path) {
+        unsafe munmap(base, byteCount)
+        throw SystemError(path: path, call: "mmap", code: ENOMEM)
+      }
     }
     self.descriptor = descriptor
-    self.byteCount = byteCount
     unsafe self.base = unsafe base
   }
 
   deinit {
-    if let base = unsafe base { unsafe munmap(base, byteCount) }
+    guard let base = unsafe base else { return }
+    unsafe sluice_mapping_remove(base)
+    unsafe munmap(base, byteCount)
   }
 
   /// - Parameter body: must not let the pointer escape; it dies with the last owner of the file.

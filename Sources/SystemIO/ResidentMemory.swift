@@ -52,27 +52,6 @@ package func processorSeconds() -> Double {
 }
 
 extension ResidentMemory {
-  /// Bytes that this machine could give to programs now without swapping.
-  package static func available() -> Int {
-    guard let text = try? String(decoding: FileSystem.readFile("/proc/meminfo"), as: UTF8.self),
-      let line = text.split(separator: "\n").first(where: { $0.hasPrefix("MemAvailable:") }),
-      let kibibytes = line.split(separator: " ").dropFirst().first.flatMap({ Int($0) })
-    else { return 1 << 30 }
-    return kibibytes << 10
-  }
-}
-
-extension ResidentMemory {
-  /// Sets the peak back to what is resident now. Where the kernel does not allow that, it stays.
-  ///
-  /// Source: proc_pid_clear_refs(5).
-  package static func resetPeak() {
-    let descriptor = unsafe open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC)
-    if descriptor < 0 { return }
-    _ = unsafe write(descriptor, "5", 1)
-    close(descriptor)
-  }
-
   /// Gives pages of the heap that hold nothing any more back to the kernel.
   package static func returnFreedMemory() { malloc_trim(0) }
 

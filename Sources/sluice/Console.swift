@@ -32,7 +32,11 @@ enum Console {
     }
   }
 
-  static var stderrIsTerminal: Bool { isatty(STDERR_FILENO) == 1 }
+  /// Whether stderr is a terminal that can replace a line.
+  static var takesEscapes: Bool {
+    let name = unsafe getenv("TERM").map { unsafe String(cString: $0) } ?? ""
+    return isatty(STDERR_FILENO) == 1 && name != "" && name != "dumb"
+  }
 
   /// Columns of the terminal behind stderr; 80 where it does not say.
   static var columns: Int {

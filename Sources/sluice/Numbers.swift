@@ -2,6 +2,7 @@
 
 internal import Glibc
 internal import JSON
+internal import SystemIO
 
 /// Four significant digits.
 func rounded(_ value: Double) -> String {
@@ -28,6 +29,11 @@ func grouped(_ value: Int) -> String {
   return ([digits] + groups.reversed()).joined(separator: " ")
 }
 
+/// "3 Linears", "1 Linear".
+func counted(_ count: Int, _ noun: String) -> String {
+  "\(grouped(count)) \(noun)\(count == 1 ? "" : "s")"
+}
+
 func seconds(_ duration: Duration) -> Double {
   Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
 }
@@ -38,6 +44,7 @@ var temporaryFolder: String {
 }
 
 /// What --threads means.
-func threadCount(_ asked: Int?) -> Int {
-  asked ?? max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
-}
+func threadCount(_ asked: Int?) -> Int { asked ?? MachineShare().processors }
+
+/// What --memory means.
+func memoryBudget(_ asked: ByteSize?) -> Int { asked?.bytes ?? MachineShare().availableBytes / 2 }

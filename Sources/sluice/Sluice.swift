@@ -18,10 +18,14 @@ struct Sluice: ParsableCommand {
 
       EXAMPLES
         sluice inspect GLM-4.6
-        sluice plan GLM-4.6 --calibration chats.parquet --memory 8GiB
-        sluice quantize GLM-4.6 -o GLM-4.6-W4A16 --memory 8GiB \\
-            --calibration chats.parquet --ignore 'model.layers.[0-2].*'
-        sluice verify GLM-4.6-W4A16 --source GLM-4.6
+        sluice plan GLM-4.6 --memory 8GiB \\
+            --calibration chats.parquet
+        sluice quantize GLM-4.6 --memory 8GiB \\
+            -o GLM-4.6-W4A16 \\
+            --calibration chats.parquet \\
+            --ignore 'model.layers.[0-2].*'
+        sluice verify GLM-4.6-W4A16 \\
+            --source GLM-4.6
 
       Exit codes: 0 done, 1 failed, 64 usage, 130 interrupted and resumable.
       """,
@@ -47,9 +51,22 @@ struct Sluice: ParsableCommand {
       Console.error("error: \(error)")
       Glibc.exit(1)
     } catch {
-      exit(withError: error)
+      let isUsageError = exitCode(for: error) == .validationFailure
+      let words = Array(CommandLine.arguments.dropFirst())
+      guard let problem = unknownWord(in: words, isUsageError: isUsageError) else {
+        exit(withError: error)
+      }
+      let text = fullMessage(for: isUsageError ? error : ValidationError(""))
+      Console.error("error: \(problem)")
+      if let usage = text.firstRange(of: "Usage: ") {
+        Console.error(String(text[usage.lowerBound...]))
+      }
+      Glibc.exit(ExitCode.validationFailure.rawValue)
     }
   }
+
+  /// Whoever finds an error, it begins in one way.
+  static let _errorPrefix = "error: "
 
   /// Usage errors, help and version belong to the argument parser.
   private static func isOurs(_ error: any Error) -> Bool {

@@ -18,7 +18,8 @@ struct Verify: ParsableCommand {
 
       EXAMPLES
         sluice verify GLM-4.6-W4A16
-        sluice verify GLM-4.6-W4A16 --source GLM-4.6 --json
+        sluice verify GLM-4.6-W4A16 --json \\
+            --source GLM-4.6
       """)
 
   @Argument(help: "The output folder of sluice quantize.", completion: .directory)
@@ -31,7 +32,8 @@ struct Verify: ParsableCommand {
     completion: .directory)
   var source: String?
 
-  @Option(help: ArgumentHelp("Threads to compute with. Default: all cores.", valueName: "n"))
+  @Option(
+    help: ArgumentHelp("Threads to compute with. Default: all cores it may use.", valueName: "n"))
   var threads: Int?
 
   @Flag(help: "Print JSON.")

@@ -34,11 +34,13 @@ final class Program {
   /// - Parameters:
   ///   - workingFolder: the process's own; that of the tests where none is named.
   ///   - environment: `NAME=VALUE`, beside that of the tests.
+  ///   - errors: a file or a terminal for stderr, where it is none of the program's own.
   init(
-    _ arguments: [String], in workingFolder: String? = nil, environment: [String] = []
+    _ arguments: [String], in workingFolder: String? = nil, environment: [String] = [],
+    errors: String? = nil
   ) throws {
     folder = try makeFolder()
-    pid = try Self.spawn(arguments, output: folder, workingFolder, environment)
+    pid = try Self.spawn(arguments, output: folder, workingFolder, environment, errors)
   }
 
   deinit { try? FileSystem.remove(folder) }
@@ -58,7 +60,7 @@ final class Program {
   /// Returns when the first layer is done, or after ten seconds.
   func waitForFirstLayer() throws {
     for _ in 0..<10_000 {
-      if try stderr.contains("layer 1/") { return }
+      if try stderr.contains("\nlayer 0 of ") { return }
       usleep(1000)
     }
   }
@@ -71,7 +73,7 @@ final class Program {
     let signal = status & 0x7f
     return Outcome(
       end: signal == 0 ? .exit(status >> 8 & 0xff) : .signal(signal), stdout: try text("stdout"),
-      stderr: try text("stderr"))
+      stderr: FileSystem.exists("\(folder)/stderr") ? try text("stderr") : "")
   }
 
   /// Kills without a chance to tidy up, once `milliseconds` have gone by.
@@ -87,15 +89,17 @@ final class Program {
 
   private static func spawn(
     _ arguments: [String], output: String, _ workingFolder: String?,
-    _ environment: [String]
+    _ environment: [String], _ errors: String?
   ) throws -> pid_t {
     var actions = unsafe posix_spawn_file_actions_t()
     unsafe posix_spawn_file_actions_init(&actions)
     defer { unsafe posix_spawn_file_actions_destroy(&actions) }
     unsafe posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
-    for (number, name) in [(STDOUT_FILENO, "stdout"), (STDERR_FILENO, "stderr")] {
+    for (number, path) in [
+      (STDOUT_FILENO, "\(output)/stdout"), (STDERR_FILENO, errors ?? "\(output)/stderr"),
+    ] {
       unsafe posix_spawn_file_actions_addopen(
-        &actions, number, "\(output)/\(name)", O_WRONLY | O_CREAT, 0o600)
+        &actions, number, path, O_WRONLY | O_CREAT | O_NOCTTY, 0o600)
     }
     // Whoever runs the tests may ignore SIGINT; the program must not inherit that.
     var attributes = posix_spawnattr_t()

@@ -146,7 +146,7 @@ func expectRefusal(
       let run = ["quantize", model.path, "--output", output] + quickly
       let refused = try Program.run(run)
       expectRefusal(refused, [shard, tensor, "[5, 7]", "NaN", "download"])
-      #expect(refused.stderr.contains("layer 2/4"), "the layers before are done")
+      #expect(refused.stderr.contains("layer 1 of 0-3: "), "the layers before are done")
       #expect(!FileSystem.exists("\(output)/config.json"))
 
       try write(good, to: "\(model.path)/\(shard)")
