@@ -3,6 +3,9 @@
 /// Source: the crate `spm_precompiled`, which reads what SentencePiece's trainer writes: the size of a double-array trie
 /// of texts, the trie, and the replacements, each ended by a zero byte.
 struct PrecompiledCharsmap: Sendable {
+  /// Unicode's longest replacement has 33 bytes; without a limit a short text could become any length.
+  private static let longestReplacement = 255
+
   private let units: [UInt32]
   private let replacements: [UInt8]
 
@@ -92,7 +95,7 @@ struct PrecompiledCharsmap: Sendable {
   }
 
   private func replacement(_ start: Int) -> Range<Int> {
-    start..<(replacements[start...].firstIndex(of: 0) ?? replacements.count)
+    start..<replacements[start...].firstIndex(of: 0)!
   }
 
   // MARK: The trie
@@ -128,6 +131,10 @@ struct PrecompiledCharsmap: Sendable {
         let start = Self.value(units[next])
         guard start < replacements.count, replacements[start] & 0xC0 != 0x80 else {
           throw Problem(text: "a replacement starts at \(start), outside of the text or in a character")
+        }
+        guard replacements[start...].prefix(Self.longestReplacement + 1).contains(0) else {
+          throw Problem(
+            text: "the replacement at \(start) has more than \(Self.longestReplacement) bytes")
         }
       }
     }
