@@ -7,6 +7,8 @@ internal import JSON
 package enum CalibrationError: Error, CustomStringConvertible, Equatable {
   case noKnownColumn(path: String, columns: [String])
   case noSuchColumn(path: String, asked: String, columns: [String])
+  /// No row tells what columns there are.
+  case noRows(path: String, firstProblem: String?)
   case noUsableRow(path: String, rows: Int, first: String?)
 
   package var description: String {
@@ -19,6 +21,8 @@ package enum CalibrationError: Error, CustomStringConvertible, Equatable {
         + "\(list(columns)); name the one with text by --text-column"
     case .noSuchColumn(let path, let asked, let columns):
       "\(path): no column `\(asked)`; the columns are \(list(columns))"
+    case .noRows(let path, nil): "\(path): no rows in it; give a file with chats, text or token ids"
+    case .noRows(let path, let problem?): "\(path): no row can be read; the first: \(problem)"
     case .noUsableRow(let path, let rows, let first):
       "\(path): none of \(rows) rows gives tokens" + (first.map { "; the first: \($0)" } ?? "")
     }

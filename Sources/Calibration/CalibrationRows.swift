@@ -21,8 +21,18 @@ package enum CalibrationRows: Sendable {
   /// The column to read.
   package func column(path: String, named text: String?) throws(CalibrationError) -> RowColumn {
     if let column = RowColumn.find(in: columns, named: text) { return column }
+    if columns.isEmpty, case .dataset(let dataset) = self {
+      throw .noRows(path: path, firstProblem: dataset.firstProblem)
+    }
     if let text { throw .noSuchColumn(path: path, asked: text, columns: columns) }
     throw .noKnownColumn(path: path, columns: columns)
+  }
+
+  /// These rows with nothing but what `RowEncoder` reads: columns beside it may be of any type.
+  func selecting(_ column: RowColumn) throws(DatasetError) -> CalibrationRows {
+    guard case .dataset(let dataset) = self else { return self }
+    let optional: Set<String> = column.isChat ? [RowColumn.tools] : []
+    return .dataset(try dataset.selecting([column.name], optional: optional))
   }
 
   func makeReader(_ selection: RowSelection) throws -> any RowStream {
@@ -80,7 +90,7 @@ private final class ShuffledRows: RowStream {
   private var rows: ArraySlice<DatasetRow> = []
 
   init(_ stream: any RowStream, rows count: Int, seed: UInt64, wanted: Int) throws {
-    let kept = min(count, wanted + wanted / 2 + 16)
+    let kept = wanted < count ? min(count, wanted + wanted / 2 + 16) : count
     let order = (0..<count).sorted { draw(seed, $0) < draw(seed, $1) }.prefix(kept)
     let places = Dictionary(uniqueKeysWithValues: zip(order, order.indices))
     var chosen = [DatasetRow?](repeating: nil, count: kept)

@@ -19,6 +19,16 @@ package enum RowColumn: Sendable, Equatable {
     }
   }
 
+  /// What a chat may have beside it.
+  static let tools = "tools"
+
+  var isChat: Bool {
+    switch self {
+    case .messages, .conversations: true
+    case .text, .inputIDs: false
+    }
+  }
+
   /// The first column that is known by its name, or the one that the user named.
   package static func find(in columns: [String], named text: String?) -> RowColumn? {
     if let text { return columns.contains(text) ? .text(text) : nil }
@@ -70,8 +80,7 @@ package struct RowEncoder: Sendable {
     }
   }
 
-  /// - Throws: `UnusableRow` for this row alone; `TemplateError` or `TokenizerError` where no other row would fare
-  ///   better.
+  /// - Throws: `UnusableRow` for this row alone; `TokenizerError` where no other row would fare better.
   package func encode(_ row: JSONObject) throws -> EncodedRow {
     guard let value = row[column.name], value != .null else {
       throw UnusableRow(problem: "no `\(column.name)`")
@@ -83,8 +92,8 @@ package struct RowEncoder: Sendable {
         throw UnusableRow(problem: "`\(column.name)` is \(value.kind), not a string")
       }
       return try tokenized(text)
-    case .messages: return try tokenized(render(value, tools: row["tools"]))
-    case .conversations: return try tokenized(render(messages(value), tools: row["tools"]))
+    case .messages: return try tokenized(render(value, tools: row[RowColumn.tools]))
+    case .conversations: return try tokenized(render(messages(value), tools: row[RowColumn.tools]))
     }
   }
 
@@ -93,7 +102,8 @@ package struct RowEncoder: Sendable {
     let ids = try tokenizer.encode(text, addSpecialTokens: addsSpecialTokens)
     if let high = ids.first(where: { $0 >= vocabularySize }) {
       throw UnusableRow(
-        problem: "token \(high) is beyond the model's vocabulary of \(vocabularySize)")
+        problem: "token \(high), `\(try tokenizer.decode([high]))`, is beyond the model's vocabulary of "
+          + "\(vocabularySize)")
     }
     return EncodedRow(text: text, ids: ids)
   }
@@ -110,8 +120,10 @@ package struct RowEncoder: Sendable {
     do {
       return try template.render(messages, tools: tools?.array == nil ? nil : tools)
     } catch {
-      guard case .raised(let place, let message) = error else { throw error }
-      throw UnusableRow(problem: "the chat template refuses it (line \(place.line)): \(message)")
+      // A template that is wrong for every chat does not parse, and has not come here.
+      let verb = if case .raised = error { "refuses" } else { "fails on" }
+      throw UnusableRow(
+        problem: "the chat template \(verb) it (line \(error.place.line)): \(error.message)")
     }
   }
 

@@ -109,7 +109,9 @@ package struct Checkpoint: Sendable {
   package var notes: [String] {
     spec.notes.map(\.description)
       + (redundantHead.map {
-        ["`\($0)` is `\(spec.embedding)` once more, which config.json ties it to; the output leaves it out"]
+        [
+          "`\($0)` is `\(spec.embedding)` once more, which config.json ties it to; the output leaves it out"
+        ]
       } ?? [])
   }
 
@@ -172,7 +174,8 @@ package struct Checkpoint: Sendable {
   ///
   /// - Throws: `CheckpointError.otherHead` where the two differ: transformers would untie them, vLLM would not.
   private func sameHead() throws -> String? {
-    guard let name = spec.redundantHead, let head = model[name], let embedding = model[spec.embedding]
+    guard let name = spec.redundantHead, let head = model[name],
+      let embedding = model[spec.embedding]
     else { return nil }
     func other(_ difference: String) -> CheckpointError {
       .otherHead(
@@ -182,7 +185,8 @@ package struct Checkpoint: Sendable {
       throw other("\(head.text), not \(embedding.text)")
     }
     if let byte = try head.firstDifference(from: embedding) {
-      throw other("they differ from row \(byte / max(1, head.byteCount / max(1, head.shape[0]))) on")
+      throw other(
+        "they differ from row \(byte / max(1, head.byteCount / max(1, head.shape[0]))) on")
     }
     return name
   }

@@ -64,7 +64,8 @@ package struct CheckpointShapes: Sendable {
     if let listed {
       let expected = spec.expectations(packed).map(\.name)
       try Checkpoint.checkNames(
-        folder: config.folder, spec, found: listing.tensors ?? [], missing: expected.filter { !listed.contains($0) })
+        folder: config.folder, spec, found: listing.tensors ?? [],
+        missing: expected.filter { !listed.contains($0) })
       let unknown = listed.filter {
         !known.contains($0) && !spec.passesThrough($0) && $0 != spec.redundantHead
           && fp8?.module(scaledBy: $0) == nil
@@ -103,7 +104,8 @@ package struct CheckpointShapes: Sendable {
   private static func note(_ listing: ShardListing) -> String {
     let count =
       listing.missing.count == listing.shards.count
-      ? "the weights are not here" : "\(listing.missing.count) of \(listing.shards.count) shards are not here"
+      ? "the weights are not here"
+      : "\(listing.missing.count) of \(listing.shards.count) shards are not here"
     return "\(count): names, types and shapes are those of config.json"
       + (listing.tensors == nil ? "" : " and the index")
   }

@@ -43,13 +43,13 @@ package struct DatasetRow: Sendable {
 /// After an error is thrown the reader must not be used again.
 package final class DatasetReader {
   private let files: [DatasetFile]
-  private let columns: Set<String>?
+  private let columns: ChosenColumns?
   private var source: (any RowSource)?
   private var nextFile = 0
   /// The index of the row that `next` will return.
   package private(set) var index = 0
 
-  init(files: [DatasetFile], columns: Set<String>?) {
+  init(files: [DatasetFile], columns: ChosenColumns?) {
     self.files = files
     self.columns = columns
   }

@@ -217,7 +217,8 @@ enum ConfigKeys {
     add("topk_method", HarmlessValues(["greedy"]))
     // Without experts there are no weights of theirs to norm.
     add("norm_topk_prob", HarmlessValues([false, true]))
-    add("kv_lora_rank q_lora_rank qk_nope_head_dim qk_rope_head_dim v_head_dim", HarmlessValues([0]))
+    add(
+      "kv_lora_rank q_lora_rank qk_nope_head_dim qk_rope_head_dim v_head_dim", HarmlessValues([0]))
     // Layers that predict further tokens.
     add(
       "mtp_num_hidden_layers mtp_num_layers num_mtp_layers num_mtp_modules num_nextn_predict_layers",

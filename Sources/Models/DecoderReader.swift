@@ -25,7 +25,8 @@ struct DecoderReader {
     // Long texts cut into chunks that turn anew.
     config.passOver(
       "dual_chunk_attention_config",
-      because: "as transformers does; it changes nothing in texts that are shorter than a chunk, and vLLM 0.33 "
+      because:
+        "as transformers does; it changes nothing in texts that are shorter than a chunk, and vLLM 0.33 "
         + "cannot load a model that has it: take it out of the output's config.json to serve it")
   }
 

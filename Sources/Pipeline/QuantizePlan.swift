@@ -23,6 +23,8 @@ package struct QuantizePlan: Sendable {
   package let opened: Checkpoint?
   package let output: OutputPlan
   package let run: RunPlan
+  /// What is quantized, and what is left.
+  package let coverage: Coverage
   package let warnings: [RunWarning]
   /// What the calibration data came to; nil without.
   package let data: DataSummary?
@@ -31,11 +33,16 @@ package struct QuantizePlan: Sendable {
   let blocks: [TokenBlock]
   let layout: ShardLayout
 
+  /// The names, types and shapes that were planned with, where nothing else is there to tell them.
+  private let shapes: CheckpointShapes?
+
   /// The checkpoint of a run.
   package var checkpoint: Checkpoint {
     guard let opened else { preconditionFailure("a plan of shapes alone is not run") }
     return opened
   }
+
+  private var source: CheckpointShapes { shapes ?? CheckpointShapes(checkpoint) }
 
   /// A Linear that llm-compressor quantizes unless it is ignored, and Sluice never does.
   private static let head = "lm_head"
@@ -74,21 +81,24 @@ package struct QuantizePlan: Sendable {
   private init(
     _ asked: QuantizeOptions, source: CheckpointShapes, opened: Checkpoint?, residentPeak: () -> Int
   ) throws {
+    try Gemm.open()
     if source.isPacked { throw QuantizeError.alreadyQuantized(folder: asked.model) }
-    var options = asked
     spec = source.spec
     self.opened = opened
+    shapes = opened == nil ? source : nil
+    var named = asked
     var patterns: [IgnorePattern] = []
-    let origin = options.ignoreIsFromRecipe ? "\(options.recipe ?? ""): ignore" : "--ignore"
-    for text in options.ignore { patterns.append(try IgnorePattern(text, origin: origin)) }
+    let origin = asked.ignoreIsFromRecipe ? "\(asked.recipe ?? ""): ignore" : "--ignore"
+    for text in asked.ignore { patterns.append(try IgnorePattern(text, origin: origin)) }
     var warnings = source.notes.map { RunWarning.source(note: $0) }
-    if !options.isGroupSizeNamed {
+    if !asked.isGroupSizeNamed {
       let size = try OutputPlan.groupSize(for: source, ignoring: patterns)
-      if size != options.scheme.groupSize {
-        warnings.append(.smallerGroups(size, instead: options.scheme.groupSize))
+      if size != asked.scheme.groupSize {
+        warnings.append(.smallerGroups(size, instead: asked.scheme.groupSize))
       }
-      options.scheme = options.scheme.grouped(by: size)
+      named.scheme = asked.scheme.grouped(by: size)
     }
+    let options = named
     self.options = options
     let mappings = try options.mappings.map {
       try ResolvedMappings($0, of: source.spec, file: options.recipe ?? "mappings")
@@ -96,33 +106,55 @@ package struct QuantizePlan: Sendable {
     output = try OutputPlan(
       source, scheme: options.scheme, ignoring: patterns, smooths: options.smooths,
       method: options.rounding, producers: mappings?.producers)
-    if let warning = RunWarning(undivided: output) { warnings.append(warning) }
     recipe = Recipe(
       scheme: options.scheme,
       ignore: patterns.map(\.recipeText)
-        + (patterns.contains { $0.matches(Self.head) } ? [] : [Self.head])
+        + (try patterns.contains { try $0.matches(Self.head) } ? [] : [Self.head])
         + output.undivided.map(\.name),
       smooths: options.smooths, rounding: options.rounding,
       dampening: options.rounding == .compensated ? options.dampening : nil,
       duoScaling: options.duoScaling, gridPoints: options.gridPoints, mappings: options.mappings)
+    coverage = Coverage(source, output, patterns: patterns)
+    let modules = OutputPlan.modules(of: source)
+    warnings += patterns.flatMap { $0.openNumbers(among: modules) }.map(RunWarning.openNumber)
+    if let warning = RunWarning(undivided: output) { warnings.append(warning) }
+    if options.rounding == .nearest, options.roundingIsFromRecipe {
+      warnings.append(.roundingOfRecipe(file: options.recipe ?? ""))
+    }
     if options.smooths { warnings += (mappings?.notes ?? []).map { .mapping($0) } }
     let unused = source.activationScales
     if unused > 0 { warnings.append(.activationScalesDropped(count: unused)) }
-    if options.ignoreIsFromRecipe, !patterns.contains(where: { $0.matches(Self.head) }) {
+    if options.ignoreIsFromRecipe, try !patterns.contains(where: { try $0.matches(Self.head) }) {
       warnings.append(.headStays(recipe: options.recipe ?? ""))
+    }
+    let engine = try Self.engine(options.engine, for: source)
+    let planned = output
+    func work(_ blocks: [TokenBlock], loadingBytes: Int) -> Workload {
+      Workload(
+        source: source, output: planned, blocks: blocks, loss: options.loss,
+        expertTokens: options.expertTokens, gridPoints: options.grid.count,
+        threads: options.threads, shardBytes: options.maximumShardBytes, engine: engine,
+        loadingBytes: loadingBytes)
     }
     if options.calibrates {
       do {
         let data = try options.data.load(
-          model: options.model, vocabularySize: spec.vocabularySize,
-          willTokenize: { try RunPlan.check(tokenizerBytes: $0, budget: options.memory) })
+          model: options.model, vocabularySize: source.spec.vocabularySize,
+          willTokenize: { bytes in
+            try RunPlan.check(tokenizerBytes: bytes, budget: options.memory) { loading in
+              RunPlan.smallestBudget(
+                work(TokenBlock.most(of: options.data.selection), loadingBytes: loading))
+            }
+          })
         self.data = DataSummary(data, of: options.data)
+        if let opened { warnings += RunWarning.longSequence(data.longest, for: opened) }
         blocks = TokenBlock.cut(data.sequences)
       } catch TokenizerError.noTokenizer where opened == nil {
         data = nil
         blocks = TokenBlock.most(of: options.data.selection)
         warnings.append(
-          .dataAssumed(sequences: options.data.selection.samples,
+          .dataAssumed(
+            sequences: options.data.selection.samples,
             tokens: options.data.selection.sequenceLength))
       }
     } else {
@@ -136,17 +168,43 @@ package struct QuantizePlan: Sendable {
         warnings.append(.splitsFused(module: first.name))
       }
     }
+    let leftExperts = spec.layers.filter { layer in
+      layer.mlp.routed.flatMap(\.linears).contains { fates[$0.weight] != .packed }
+    }
+    if !leftExperts.isEmpty { warnings.append(.expertsStay(layers: leftExperts.map(\.index))) }
     self.warnings = warnings
-    run = try RunPlan(
-      Workload(
-        source: source, output: output, blocks: blocks, loss: options.loss,
-        expertTokens: options.expertTokens, gridPoints: options.grid.count,
-        threads: options.threads, shardBytes: options.maximumShardBytes,
-        engine: try Self.engine(options.engine, for: source), loadingBytes: residentPeak()),
-      budget: options.memory)
+    run = try RunPlan(work(blocks, loadingBytes: residentPeak()), budget: options.memory)
     layout = ShardLayout(
       tensors: output.tensors, maximumShardBytes: options.maximumShardBytes)
   }
+
+  /// The plan of the same run with other options for its data, its experts or its rounding: the model as it was opened,
+  /// and the first of the sequences that were read.
+  init(_ plan: QuantizePlan, with options: QuantizeOptions) throws {
+    self.options = options
+    (spec, opened, shapes) = (plan.spec, plan.opened, plan.shapes)
+    (coverage, warnings, data) = (plan.coverage, plan.warnings, plan.data)
+    var recipe = plan.recipe
+    recipe.rounding = options.rounding
+    recipe.dampening = options.rounding == .compensated ? options.dampening : nil
+    self.recipe = recipe
+    output = plan.output.rounded(by: options.rounding, of: spec)
+    layout = plan.layout
+    let sequences = plan.blocks.flatMap { block in
+      block.sequences.map { Array(block.tokens[$0]) }
+    }
+    blocks = TokenBlock.cut(Array(sequences.prefix(options.data.selection.samples)))
+    run = try RunPlan(
+      Workload(
+        source: plan.source, output: output, blocks: blocks, loss: options.loss,
+        expertTokens: options.expertTokens, gridPoints: options.grid.count,
+        threads: options.threads, shardBytes: options.maximumShardBytes, engine: plan.run.engine,
+        loadingBytes: plan.run.step(.load).bytes),
+      budget: options.memory)
+  }
+
+  /// Sequences of the calibration data.
+  var sequences: Int { blocks.reduce(0) { $0 + $1.sequences.count } }
 
   /// The engine that was asked for, or the best one.
   private static func engine(_ asked: Engine?, for source: CheckpointShapes) throws -> Engine {
@@ -197,69 +255,4 @@ package struct QuantizePlan: Sendable {
 
   /// All shards, headers included.
   var outputFileBytes: Int { layout.shards.reduce(0) { $0 + $1.byteCount } }
-
-  /// What must be the same for a run to go on where another stopped.
-  func fingerprint() throws -> [String: String] {
-    var model = Digest()
-    for (key, value) in checkpoint.config.entries { model.add("\(key)=\(value.serialized())") }
-    for tensor in checkpoint.model.tensors {
-      model.add("\(tensor.name) \(tensor.dtype) \(tensor.shape) \(tensor.range)")
-    }
-    var tokens = Digest()
-    for block in blocks {
-      tokens.add("\(block.sequences)")
-      for token in block.tokens { tokens.add("\(token)") }
-    }
-    // Mappings that smooth all there is are as good as none.
-    let smoothings = Array(output.smoothings.joined())
-    let possible = checkpoint.spec.layers.flatMap(\.smoothings).filter {
-      $0.consumers.contains { output.fates[$0.weight] == .packed }
-    }
-    var producers = Digest()
-    for smoothing in smoothings { producers.add(smoothing.producerName) }
-    let isAll = !options.smooths || smoothings.count == possible.count
-    var result = [
-      "model": model.text, "model weights": try weightSample(), "calibration tokens": tokens.text,
-      "--scheme": "\(options.scheme.bits) bits\(options.scheme.isSymmetric ? "" : " asymmetric")",
-      "--group-size": "\(options.scheme.groupSize)",
-      "--ignore": options.ignore.joined(separator: " "),
-      "--no-smoothing": options.smooths ? "off" : "on", "--loss": options.loss.rawValue,
-      "--rounding": options.rounding.rawValue,
-      "--expert-weighting": options.calibrates ? options.weighting.rawValue : "none",
-      "--expert-tokens": options.calibrates
-        ? options.expertTokens.map { "\($0)" } ?? "all" : "none",
-      "--dampening": options.rounding == .compensated ? "\(options.dampening)" : "none",
-      "--max-shard-size": "\(options.maximumShardBytes)", "--engine": run.engine.name,
-      "duo_scaling": options.duoScaling.rawValue, "n_grid": "\(options.gridPoints)",
-      "mappings": isAll ? "all" : "\(smoothings.count) of \(possible.count) (\(producers.text))",
-    ]
-    let accepted = spec.notes.compactMap { note -> String? in
-      if case .accepted(let key, _) = note { key } else { nil }
-    }
-    // A run that accepts nothing goes on from the state of a version that could not.
-    if !accepted.isEmpty {
-      result["--accept-config-key"] = accepted.sorted().joined(separator: " ")
-    }
-    return result
-  }
-
-  /// Pages of each shard that stand for its content.
-  private static let samples = 16
-
-  /// A digest of some pages of every shard: tells another checkpoint of the same shapes apart, wherever the files lie
-  /// and whenever they were copied there, without reading hundreds of gigabytes.
-  private func weightSample() throws -> String {
-    var digest = Digest()
-    let page = Buffer("a page", byteCount: 4096, from: Matrix.unlimited)
-    for file in checkpoint.model.files {
-      guard let mapped = file.tensors.first?.file else { continue }
-      for sample in 0..<Self.samples {
-        let start = (mapped.byteCount - 1) * sample / (Self.samples - 1) / 4096 * 4096
-        let range = start..<min(start + 4096, mapped.byteCount)
-        _ = try unsafe mapped.read(range, into: page.bytes)
-        unsafe digest.add(page.bytes[..<range.count])
-      }
-    }
-    return digest.text
-  }
 }

@@ -24,8 +24,10 @@ struct Inspect: ParsableCommand {
       EXAMPLES
         sluice inspect GLM-4.6
         sluice inspect GLM-4.6 --tensors
-        sluice inspect model-00001-of-00093.safetensors --json
-        sluice inspect chats.parquet --model GLM-4.6 --samples 3
+        sluice inspect --json \\
+            model-00001-of-00093.safetensors
+        sluice inspect chats.parquet \\
+            --model GLM-4.6 --samples 3
         sluice inspect --architectures
       """)
 
@@ -66,7 +68,7 @@ struct Inspect: ParsableCommand {
       return
     }
     if let model {
-      let source = data.source(path == "builtin" ? nil : path)
+      let source = try data.source(path == "builtin" ? nil : path)
       try DataListing(source: source, model: modelFolder(model, isWhole: false))
         .run(json: json)
       return
@@ -116,7 +118,7 @@ struct Inspect: ParsableCommand {
     }
     if tensors {
       for tensor in stored {
-        Console.out("\(tensor.name)  \(tensor.dtype.rawValue) \(tensor.shape)")
+        Console.out("\(TerminalText.line(tensor.name))  \(tensor.dtype.rawValue) \(tensor.shape)")
       }
     }
   }

@@ -21,8 +21,12 @@ struct Plan: ParsableCommand {
       index and the tokenizer beside it: then everything but the time is told.
 
       EXAMPLES
-        sluice plan GLM-4.6 --calibration chats.parquet --memory 8GiB
-        sluice plan GLM-4.6 --memory 8GiB --output /data/GLM-4.6-W4A16 --scratch /fast/disk
+        sluice plan GLM-4.6 --memory 8GiB \\
+            --calibration chats.parquet
+        sluice plan GLM-4.6 --within 24h
+        sluice plan GLM-4.6 \\
+            --output /data/GLM-4.6-W4A16 \\
+            --scratch /fast/disk
       """)
 
   @OptionGroup var arguments: QuantizeArguments
@@ -34,6 +38,14 @@ struct Plan: ParsableCommand {
     completion: .directory)
   var output: String?
 
+  @Option(
+    help: ArgumentHelp(
+      """
+      Propose settings that take no longer: 90m, 12h, 2d. Where none does, exit code 1. Runs of more \
+      than twelve hours get proposals without it.
+      """, valueName: "time"), transform: TimeSpan.init)
+  var within: TimeSpan?
+
   @Flag(help: "Print JSON.")
   var json = false
 
@@ -44,26 +56,36 @@ struct Plan: ParsableCommand {
     let loading = seconds(ContinuousClock.now - started)
     for line in plan.data.map(dataLines) ?? [] { Console.error(line) }
     for warning in plan.warnings { Console.error("warning: \(warning)") }
-    let time =
+    try checkLimits(threads: options.threads)
+    // Times are measured with the model's own weights.
+    if let within, plan.opened == nil { throw NoTime(within: within.seconds) }
+    let runs =
       try plan.opened == nil
       ? nil
-      : TimeEstimate(
+      : ShorterRuns(
         plan, loading: loading,
         folder: FileSystem.existing(options.scratch ?? output ?? temporaryFolder))
+    let proposals = try runs.map { try Proposals($0, within: within?.seconds) }
     Console.out(
-      json ? Self.json(plan, time).serialized(indent: 2) : Self.text(plan, time))
+      json
+        ? Self.json(plan, runs?.time, proposals).serialized(indent: 2)
+        : (Self.lines(plan, runs?.time) + (proposals?.lines ?? [])).joined(separator: "\n"))
     if output != nil { try OutputFolder.checkSpace(plan) }
+    try proposals?.check()
   }
 
   /// - Parameter time: nil where there are no weights to measure with.
-  private static func text(_ plan: QuantizePlan, _ time: TimeEstimate?) -> String {
+  private static func lines(_ plan: QuantizePlan, _ time: TimeEstimate?) -> [String] {
     let run = plan.run
     let cell = { (text: String, width: Int) in
       text + String(repeating: " ", count: max(1, width - text.count))
     }
     var lines = [
       "\(plan.spec.architecture), \(plan.spec.layers.count) layers, "
-        + "\(grouped(run.tokens)) calibration tokens through \(run.calibratedLayers) layers",
+        + "\(grouped(run.tokens)) calibration tokens through \(run.calibratedLayers) layers"
+    ]
+    lines += plan.coverage.lines
+    lines += [
       "",
       cell("step", 10) + cell("peak memory", 14) + cell("TFLOP", 10) + cell("time", 14)
         + "most of the memory",
@@ -104,10 +126,17 @@ struct Plan: ParsableCommand {
             ", \(durationText($0.total)) instead of \(durationText($0.total + $0.secondsSaved))"
           } ?? ""))
     }
-    return lines.joined(separator: "\n")
+    return lines
   }
 
-  private static func json(_ plan: QuantizePlan, _ time: TimeEstimate?) -> JSONValue {
+  private static func json(_ left: Coverage.Left) -> JSONValue {
+    .object(
+      JSONObject([("what", .string(left.what)), ("why", left.why.map { .string($0) } ?? .null)]))
+  }
+
+  private static func json(
+    _ plan: QuantizePlan, _ time: TimeEstimate?, _ proposals: Proposals?
+  ) -> JSONValue {
     let run = plan.run
     func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
     let steps = run.steps.map { step -> JSONValue in
@@ -129,23 +158,38 @@ struct Plan: ParsableCommand {
           ),
         ]))
     }
-    return .object(
-      JSONObject([
-        ("budget_bytes", int(run.budget)), ("peak_bytes", int(run.peakBytes)),
-        ("smallest_budget_bytes", int(run.smallestBudget)), ("source_bytes", int(run.sourceBytes)),
-        ("source_read_bytes", int(run.sourceReadBytes)),
-        ("output_bytes", int(run.outputBytes)), ("scratch_bytes", int(run.scratchBytes)),
-        ("engine", .string(run.engine.rawValue)), ("calibration_tokens", int(run.tokens)),
-        ("calibrated_layers", int(run.calibratedLayers)),
-        ("experts_per_group", int(run.unitsPerGroup)), ("holds_experts", .bool(run.holdsExperts)),
-        ("holds_attention", .bool(run.holdsAttention)),
-        ("blocks_per_pass", int(run.blocksPerPass)), ("weight_passes", int(run.weightPasses)),
-        ("operations", jsonNumber(run.operations)), ("measured_rate", time.map { jsonNumber($0.rate) } ?? .null),
-        ("seconds", time.map { jsonNumber($0.total) } ?? .null),
-        ("expert_tokens", plan.options.expertTokens.map(int) ?? .null),
-        ("operations_of_all_tokens", jsonNumber(run.operationsOfAllTokens)),
-        ("seconds_of_all_tokens", time.map { jsonNumber($0.total + $0.secondsSaved) } ?? .null),
-        ("steps", .array(steps)),
-      ]))
+    var object = JSONObject([
+      ("quantized", .string(plan.coverage.quantized)),
+      ("quantized_linears", int(plan.coverage.linears)),
+      ("left", .array(plan.coverage.left.map(Self.json))),
+      ("budget_bytes", int(run.budget)), ("peak_bytes", int(run.peakBytes)),
+      ("smallest_budget_bytes", int(run.smallestBudget)), ("source_bytes", int(run.sourceBytes)),
+      ("source_read_bytes", int(run.sourceReadBytes)),
+      ("output_bytes", int(run.outputBytes)), ("scratch_bytes", int(run.scratchBytes)),
+      ("engine", .string(run.engine.rawValue)), ("calibration_tokens", int(run.tokens)),
+      ("calibrated_layers", int(run.calibratedLayers)),
+      ("experts_per_group", int(run.unitsPerGroup)), ("holds_experts", .bool(run.holdsExperts)),
+      ("holds_attention", .bool(run.holdsAttention)),
+      ("blocks_per_pass", int(run.blocksPerPass)), ("weight_passes", int(run.weightPasses)),
+      ("operations", jsonNumber(run.operations)),
+      ("measured_rate", time.map { jsonNumber($0.rate) } ?? .null),
+      ("seconds", time.map { jsonNumber($0.total) } ?? .null),
+      ("expert_tokens", plan.options.expertTokens.map(int) ?? .null),
+      ("operations_of_all_tokens", jsonNumber(run.operationsOfAllTokens)),
+      ("seconds_of_all_tokens", time.map { jsonNumber($0.total + $0.secondsSaved) } ?? .null),
+      ("steps", .array(steps)),
+    ])
+    for (key, value) in proposals?.json.entries ?? [] { object[key] = value }
+    return .object(object)
+  }
+}
+
+/// A time that nothing can be proposed for.
+private struct NoTime: Error, CustomStringConvertible {
+  let within: Double
+
+  var description: String {
+    "--within \(durationText(within)): times are measured with the model's own weights, which are not here; "
+      + "download them first, or leave --within out"
   }
 }

@@ -295,7 +295,9 @@ import TestSupport
   }
 
   @Test(arguments: [("weight_scale_2", "ModelOpt"), ("qweight", "GPTQ")])
-  func `tensors of another quantization tool are told by its name`(part: String, tool: String) throws {
+  func `tensors of another quantization tool are told by its name`(part: String, tool: String)
+    throws
+  {
     let error = try refusal("forward/qwen3-tied") { spec in
       spec.name.hasSuffix("layers.0.mlp.down_proj.weight")
         ? TensorSpec(

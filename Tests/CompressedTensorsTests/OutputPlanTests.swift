@@ -19,7 +19,8 @@ import Transformer
     smooths: Bool = true
   ) throws -> OutputPlan {
     try OutputPlan(
-      CheckpointShapes(checkpoint), scheme: scheme, ignoring: patterns.map { try IgnorePattern($0) }, smooths: smooths
+      CheckpointShapes(checkpoint), scheme: scheme,
+      ignoring: patterns.map { try IgnorePattern($0) }, smooths: smooths
     )
   }
 

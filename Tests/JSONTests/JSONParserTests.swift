@@ -17,6 +17,11 @@ private func parse(_ text: String) throws -> JSONValue {
         == .object(JSONObject([("a", array), ("b", .object(JSONObject())), ("c", [])])))
   }
 
+  @Test func `a byte order mark before the text is passed over`() throws {
+    #expect(try parse("\u{FEFF} [1]") == [1])
+    #expect(try parse("\u{FEFF}7") == 7)
+  }
+
   @Test(arguments: ["null", "7", "\"x\"", " true\r\n\t"])
   func aScalarIsADocument(text: String) throws {
     #expect(throws: Never.self) { try parse(text) }
@@ -45,7 +50,8 @@ private func parse(_ text: String) throws -> JSONValue {
     ("+1", 0, "expected a value"),
     (".5", 0, "expected a value"),
     ("'x'", 0, "expected a value"),
-    ("\u{FEFF}1", 0, "expected a value"),
+    ("1\u{FEFF}", 1, "expected the end of the text"),
+    ("[\u{FEFF}1]", 1, "expected a value"),
     ("1 2", 2, "expected the end of the text"),
     ("{} x", 3, "expected the end of the text"),
     ("1\0", 1, "expected the end of the text"),
@@ -172,7 +178,9 @@ private func parse(_ text: String) throws -> JSONValue {
     #expect(accepted > 0 && accepted < 20_000)
   }
 
-  @Test func `numbers that only Python writes are read where that is asked for, and written again`() throws {
+  @Test func `numbers that only Python writes are read where that is asked for, and written again`()
+    throws
+  {
     let text = "{\"a\": Infinity, \"b\": [-Infinity, NaN, -1]}"
     let value = try JSONValue.parse(Array(text.utf8), allowsNonFinite: true)
     #expect(value.serialized() == "{\"a\":Infinity,\"b\":[-Infinity,NaN,-1]}")

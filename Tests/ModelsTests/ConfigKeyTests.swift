@@ -154,7 +154,8 @@ import TestSupport
       #expect(try describe(name, edits) == plain)
     }
     #expect(throws: ConfigError.self) {
-      try describe(name, [("use_sliding_window", true), ("max_window_layers", 0), ("sliding_window", 0)])
+      try describe(
+        name, [("use_sliding_window", true), ("max_window_layers", 0), ("sliding_window", 0)])
     }
   }
 

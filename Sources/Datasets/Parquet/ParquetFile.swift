@@ -18,7 +18,7 @@ final class ParquetFile: RowSource {
   private var row = 0
 
   /// - Parameter columns: those to read; nil for all.
-  init(path: String, columns: Set<String>?) throws(DatasetError) {
+  init(path: String, columns: ChosenColumns?) throws(DatasetError) {
     do {
       file = try MappedFile(path: path)
     } catch {
@@ -40,7 +40,7 @@ final class ParquetFile: RowSource {
     rowGroups = footer.rowGroups
     rowCount = footer.rows
     fields = schema.fields.filter { columns?.contains($0.name) ?? true }
-    if let columns, let missing = columns.subtracting(fields.map(\.name)).min() {
+    if let columns, let missing = columns.wanted.subtracting(fields.map(\.name)).min() {
       throw .missingColumn(file: path, column: missing, found: schema.fields.map(\.name))
     }
   }
