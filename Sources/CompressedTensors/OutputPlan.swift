@@ -137,7 +137,8 @@ package struct OutputPlan: Sendable {
   }
 
   private static func taps(
-    of spec: ModelSpec, _ fates: [String: Fate], _ smoothings: [[Smoothing]], _ method: RoundingMethod
+    of spec: ModelSpec, _ fates: [String: Fate], _ smoothings: [[Smoothing]],
+    _ method: RoundingMethod
   ) -> [[Tap]] {
     zip(spec.layers, smoothings).map { layer, smoothings in
       let smoothed = Set(smoothings.map(\.tap))

@@ -15,12 +15,9 @@ package struct OpenNumber: Sendable, Equatable, CustomStringConvertible {
   package let remedy: String?
 
   package var description: String {
-    let some = caught.prefix(12).map(String.init).joined(separator: ", ")
-    let written = numbers.map(String.init).joined(separator: ", ")
-    return "\(origin) '\(pattern)' also matches \(noun) \(some)\(caught.count > 12 ? ", …" : ""), for \(written) "
-      + "in it is not closed; "
-      + (remedy.map { "if they are not meant, write '\($0)'" }
-        ?? "if they are not meant, write dots as `\\.`, before and after the number")
+    "\(origin) '\(pattern)' also matches \(noun) \(rangesText(caught)), since nothing ends the number "
+      + "\(rangesText(numbers)) in it; if they are not meant, "
+      + (remedy.map { "write '\($0)'" } ?? "write dots as `\\.`, before and after the number")
   }
 }
 
@@ -57,7 +54,9 @@ extension IgnorePattern {
     if found.isEmpty { return [] }
     let meant = matched.filter { parts in
       !parts.indices.dropFirst().contains { index in
-        found.contains { $0.noun == parts[index - 1] && $0.caught.contains(Int(parts[index]) ?? -1) }
+        found.contains {
+          $0.noun == parts[index - 1] && $0.caught.contains(Int(parts[index]) ?? -1)
+        }
       }
     }.map { $0.joined(separator: ".") }
     let remedy = closed
@@ -169,7 +168,9 @@ private func spelledNumbers(_ text: String) -> Set<Int> {
     let start = index
     var (texts, isOpen) = ([""], false)
     while let (digits, end) = digit(at: index) {
-      texts = texts.count * digits.count > 1000 ? [] : texts.flatMap { text in digits.map { text + [$0] } }
+      texts =
+        texts.count * digits.count > 1000
+        ? [] : texts.flatMap { text in digits.map { text + [$0] } }
       index = end
       if isExpression, index < characters.count, "*+?{".contains(characters[index]) {
         isOpen = true

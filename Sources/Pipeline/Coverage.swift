@@ -48,7 +48,8 @@ package struct Coverage: Sendable, Equatable {
       }
       var reasons: [String: Set<Int>] = [:]
       var order: [String] = []
-      for (index, linear) in layer.linears.enumerated() where output.fates[linear.weight] != .packed {
+      for (index, linear) in layer.linears.enumerated() where output.fates[linear.weight] != .packed
+      {
         let reason = output.reason(linear, patterns)
         if reasons[reason] == nil { order.append(reason) }
         reasons[reason, default: []].insert(index)
@@ -75,7 +76,8 @@ package struct Coverage: Sendable, Equatable {
       }
     }
     quantized = [
-      whole.isEmpty ? nil : layersText(whole), parts.isEmpty ? nil : "parts of " + layersText(parts),
+      whole.isEmpty ? nil : layersText(whole),
+      parts.isEmpty ? nil : "parts of " + layersText(parts),
     ].compactMap { $0 }.joined(separator: ", ")
     self.linears = linears
     left =
@@ -119,25 +121,6 @@ extension OutputPlan {
     }
     return "\(pattern.origin) '\(pattern.text)'"
   }
-}
-
-/// "layer 3", "layers 0-2, 5".
-func layersText(_ numbers: [Int]) -> String {
-  (numbers.count == 1 ? "layer " : "layers ") + rangesText(numbers)
-}
-
-/// "0-2, 5" for rising numbers.
-func rangesText(_ numbers: [Int]) -> String {
-  var ranges: [ClosedRange<Int>] = []
-  for number in numbers {
-    if let last = ranges.last, last.upperBound + 1 == number {
-      ranges[ranges.count - 1] = last.lowerBound...number
-    } else {
-      ranges.append(number...number)
-    }
-  }
-  return ranges.map { $0.count == 1 ? "\($0.lowerBound)" : "\($0.lowerBound)-\($0.upperBound)" }
-    .joined(separator: ", ")
 }
 
 /// Names of modules by their parts; some are chosen.

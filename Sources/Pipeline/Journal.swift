@@ -25,6 +25,8 @@ struct JournalChanged: Error, CustomStringConvertible {
 final class Journal {
   private let file: AppendedFile
   private var checksum: Checksum
+  /// Whether it may hold something that is not on the disk yet.
+  private var isDirty = true
   /// The lines that were committed before.
   let committed: [UInt8]
 
@@ -39,12 +41,15 @@ final class Journal {
   static func read(_ path: String, committed mark: JournalMark) throws -> [UInt8] {
     let lines =
       mark.byteCount > 0 ? Array(try FileSystem.readFile(path).prefix(mark.byteCount)) : []
-    guard lines.count == mark.byteCount, Checksum(lines).text == mark.checksum else { throw JournalChanged(path: path) }
+    guard lines.count == mark.byteCount, Checksum(lines).text == mark.checksum else {
+      throw JournalChanged(path: path)
+    }
     return lines
   }
 
   func add(line: String) throws(SystemError) {
     let bytes = Array((line + "\n").utf8)
+    isDirty = true
     try file.append(bytes)
     unsafe bytes.withUnsafeBytes { unsafe checksum.add($0) }
   }
@@ -54,5 +59,9 @@ final class Journal {
 
   var mark: JournalMark { JournalMark(byteCount: file.byteCount, checksum: checksum.text) }
 
-  func synchronize() throws(SystemError) { try file.synchronize() }
+  func synchronize() throws(SystemError) {
+    if !isDirty { return }
+    try file.synchronize()
+    isDirty = false
+  }
 }

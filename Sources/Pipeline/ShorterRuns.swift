@@ -91,7 +91,9 @@ package struct ShorterRuns {
     var result: [Int?] = [nil]
     var count = 1
     while count * 2 < sequences { count *= 2 }
-    while count > 0, count < sequences, plan.run.tokens / max(1, sequences) * count >= Self.fewestTokens {
+    while count > 0, count < sequences,
+      plan.run.tokens / max(1, sequences) * count >= Self.fewestTokens
+    {
       result.append(count)
       count /= 2
     }

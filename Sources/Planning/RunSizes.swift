@@ -18,6 +18,8 @@ struct RunSizes {
   private let layers: [LayerSpec]
   /// Tokens of the largest block.
   private let rows: Int
+  /// By layer. Made once: every budget that is tried asks for it.
+  private let layerOperations: [LayerOperations]
 
   /// What the process holds before any work: code, Swift's runtime, OpenBLAS's tables. Measured, as all constants here;
   /// `tools/bench --memory` shows what became of them.
@@ -50,6 +52,7 @@ struct RunSizes {
     let spec = work.checkpoint.spec
     hidden = spec.hiddenSize
     rows = work.blocks.max() ?? 0
+    layerOperations = work.operations
     var seen: Set<String> = []
     layers = spec.layers.filter { layer in
       let widths = layer.linears.map(work.checkpoint.weights.byteWidth)
@@ -176,7 +179,7 @@ struct RunSizes {
   // MARK: Arithmetic
 
   private func operations(_ step: RunStep, _ total: (Operations) -> Double) -> Double {
-    work.operations.reduce(0) { sum, layer in
+    layerOperations.reduce(0) { sum, layer in
       switch step {
       case .load, .copy, .check: sum
       case .attend: sum + total(layer.attend)

@@ -318,7 +318,8 @@ struct RecipeReader {
     if text.hasPrefix("re:") { return text }
     if text.contains(where: { "*?[".contains($0) }) {
       throw .glob(
-        file: file, line: node.line, key: key, found: node.text, expression: expression(ofGlob: text))
+        file: file, line: node.line, key: key, found: node.text,
+        expression: expression(ofGlob: text))
     }
     if !text.contains("."), text.first?.isUppercase == true {
       throw unsupported(

@@ -92,7 +92,7 @@ struct PrecompiledCharsmap: Sendable {
   }
 
   private func replacement(_ start: Int) -> Range<Int> {
-    start..<(replacements[start...].firstIndex(of: 0) ?? replacements.count)
+    start..<replacements[start...].firstIndex(of: 0)!
   }
 
   // MARK: The trie
@@ -130,11 +130,10 @@ struct PrecompiledCharsmap: Sendable {
           throw Problem(
             text: "a replacement starts at \(start), outside of the text or in a character")
         }
-        let longest = Bounds.replacementBytes
-        guard
-          replacements[start...].prefix(longest + 1).contains(0)
-            || replacements.count - start <= longest
-        else { throw Problem(text: "a replacement has more than \(longest) bytes") }
+        guard replacements[start...].prefix(Bounds.replacementBytes + 1).contains(0) else {
+          throw Problem(
+            text: "the replacement at \(start) has more than \(Bounds.replacementBytes) bytes")
+        }
       }
     }
   }

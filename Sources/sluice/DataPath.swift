@@ -24,7 +24,9 @@ func dataPath(_ text: String) throws -> String {
   // A folder of that name, or a file's ending: then it is a path that was mistyped.
   if isFileName || above == "." || FileSystem.exists(above) { return text }
   guard let folder = try HubCache().dataset(of: text) else { return text }
-  let folders = [folder] + (try FileSystem.list(folder)).map { "\(folder)/\($0)" }
+  let folders =
+    [folder]
+    + (try FileSystem.list(folder)).map { "\(folder)/\($0)" }
     .filter { FileSystem.isFolder($0) }
   var patterns: [String] = []
   for path in folders.compactMap({ try? Dataset(path: $0).paths }).joined() {

@@ -143,26 +143,27 @@ struct Plan: ParsableCommand {
           ),
         ]))
     }
-    return .object(
-      JSONObject([
-        ("quantized", .string(plan.coverage.quantized)),
-        ("quantized_linears", int(plan.coverage.linears)),
-        ("left", .array(plan.coverage.left.map(Self.json))),
-        ("budget_bytes", int(run.budget)), ("peak_bytes", int(run.peakBytes)),
-        ("smallest_budget_bytes", int(run.smallestBudget)), ("source_bytes", int(run.sourceBytes)),
-        ("source_read_bytes", int(run.sourceReadBytes)),
-        ("output_bytes", int(run.outputBytes)), ("scratch_bytes", int(run.scratchBytes)),
-        ("engine", .string(run.engine.rawValue)), ("calibration_tokens", int(run.tokens)),
-        ("calibrated_layers", int(run.calibratedLayers)),
-        ("experts_per_group", int(run.unitsPerGroup)), ("holds_experts", .bool(run.holdsExperts)),
-        ("holds_attention", .bool(run.holdsAttention)),
-        ("blocks_per_pass", int(run.blocksPerPass)), ("weight_passes", int(run.weightPasses)),
-        ("operations", jsonNumber(run.operations)), ("measured_rate", jsonNumber(time.rate)),
-        ("seconds", jsonNumber(time.total)),
-        ("expert_tokens", plan.options.expertTokens.map(int) ?? .null),
-        ("operations_of_all_tokens", jsonNumber(run.operationsOfAllTokens)),
-        ("seconds_of_all_tokens", jsonNumber(time.total + time.secondsSaved)),
-        ("steps", .array(steps)), ("proposals", proposals.json),
-      ]))
+    var object = JSONObject([
+      ("quantized", .string(plan.coverage.quantized)),
+      ("quantized_linears", int(plan.coverage.linears)),
+      ("left", .array(plan.coverage.left.map(Self.json))),
+      ("budget_bytes", int(run.budget)), ("peak_bytes", int(run.peakBytes)),
+      ("smallest_budget_bytes", int(run.smallestBudget)), ("source_bytes", int(run.sourceBytes)),
+      ("source_read_bytes", int(run.sourceReadBytes)),
+      ("output_bytes", int(run.outputBytes)), ("scratch_bytes", int(run.scratchBytes)),
+      ("engine", .string(run.engine.rawValue)), ("calibration_tokens", int(run.tokens)),
+      ("calibrated_layers", int(run.calibratedLayers)),
+      ("experts_per_group", int(run.unitsPerGroup)), ("holds_experts", .bool(run.holdsExperts)),
+      ("holds_attention", .bool(run.holdsAttention)),
+      ("blocks_per_pass", int(run.blocksPerPass)), ("weight_passes", int(run.weightPasses)),
+      ("operations", jsonNumber(run.operations)), ("measured_rate", jsonNumber(time.rate)),
+      ("seconds", jsonNumber(time.total)),
+      ("expert_tokens", plan.options.expertTokens.map(int) ?? .null),
+      ("operations_of_all_tokens", jsonNumber(run.operationsOfAllTokens)),
+      ("seconds_of_all_tokens", jsonNumber(time.total + time.secondsSaved)),
+      ("steps", .array(steps)),
+    ])
+    for (key, value) in proposals.json.entries { object[key] = value }
+    return .object(object)
   }
 }

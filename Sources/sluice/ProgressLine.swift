@@ -162,11 +162,8 @@ private func errorText(_ layer: LayerSummary) -> String {
 
 /// Said once, before the first layer with errors.
 private func legend(_ layer: LayerSummary) -> String {
-  "legend: error is the mean squared change of a Linear's output over the calibration tokens, less is better; RTN: "
-    + "each weight rounded to the nearest code"
+  "legend: error is the mean squared change of a Linear's output on the calibration tokens, less is better; "
+    + "RTN: rounded to nearest"
     + (layer.lossRatio == nil ? "" : "; AWQ: the same after AWQ's scales")
-    + (layer.roundingRatio == nil
-      ? ""
-      : "; as written: with --rounding's better codes and ranges"
-        + (layer.lossRatio == nil ? "" : ", after the same scales"))
+    + (layer.roundingRatio == nil ? "" : "; as written: with --rounding's better ranges and codes")
 }

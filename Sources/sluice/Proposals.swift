@@ -52,10 +52,12 @@ struct Proposals {
     for (index, run) in runs.enumerated() {
       lines.append(
         (index == 0 ? "shorter   " : "          ") + run.text
-          + String(repeating: " ", count: width - run.text.count) + "  " + durationText(run.seconds))
+          + String(repeating: " ", count: width - run.text.count) + "  " + durationText(run.seconds)
+      )
     }
     if runs.contains(where: \.changesRounding) {
-      lines.append("          --rounding clip leaves two to three times the error; fewer tokens cost less")
+      lines.append(
+        "          --rounding clip leaves two to three times the error; fewer tokens cost less")
     }
     return lines
   }
@@ -71,12 +73,13 @@ struct Proposals {
         + "; allow more time, or use a machine with more cores")
   }
 
-  var json: JSONValue {
-    .array(
-      runs.map {
-        .object(
-          JSONObject([("flags", .string($0.text)), ("seconds", jsonNumber($0.seconds))]))
-      })
+  var json: JSONObject {
+    func object(_ run: ShorterRun) -> JSONValue {
+      .object(JSONObject([("flags", .string(run.text)), ("seconds", jsonNumber(run.seconds))]))
+    }
+    return JSONObject([
+      ("proposals", .array(runs.map(object))), ("best_within", chosen.map(object) ?? .null),
+    ])
   }
 }
 

@@ -46,6 +46,7 @@ private func nearest(_ word: String, of candidates: [String]) -> String? {
   let byLetters = candidates.map { ($0, editDistance($0, word)) }.filter { $0.1 <= far }
     .min { $0.1 < $1.1 }?.0
   // `--num-samples` has the samples at its end.
-  return byLetters ?? candidates.filter { word.hasSuffix("-" + $0) || word.hasSuffix("_" + $0) }
+  return byLetters
+    ?? candidates.filter { word.hasSuffix("-" + $0) || word.hasSuffix("_" + $0) }
     .max { $0.count < $1.count }
 }

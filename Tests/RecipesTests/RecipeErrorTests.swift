@@ -258,7 +258,8 @@ import TestSupport
     let recipe = try Recipe(text: text, file: "r.yaml", replaced: [.scheme, .ignore])
     #expect(recipe.ignore == [] && recipe.scheme == QuantScheme(.w4a16, groupSize: 128))
     // A group size that is understood stays.
-    let groups = "QuantizationModifier: {config_groups: {a: {weights: {num_bits: 4, group_size: 32}}}}"
+    let groups =
+      "QuantizationModifier: {config_groups: {a: {weights: {num_bits: 4, group_size: 32}}}}"
     #expect(try Recipe(text: groups, file: "r", replaced: [.scheme]).scheme.groupSize == 32)
   }
 }
