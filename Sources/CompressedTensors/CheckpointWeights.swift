@@ -240,6 +240,13 @@ package struct CheckpointWeights: LayerWeights {
     return result
   }
 
+  /// A tensor, and the scales that its numbers are multiplied by, where it is FP8.
+  package func stored(_ name: String) -> [StoredTensor] {
+    let tensor = tensor(name)
+    guard let fp8, let module = tensor.fp8Module else { return [tensor] }
+    return [tensor, self.tensor(fp8.scales(of: module))]
+  }
+
   /// Lets the memory of a Linear go that was read to its end, unless these weights are held.
   package func letGo(_ linear: LinearSpec) { if !isHeld { release([linear]) } }
 

@@ -83,6 +83,9 @@ package final class EvaluateModel {
     try Gemm.check(.f32)
     self.options = options
     self.report = report
+    for folder in [options.model] + (options.reference.map { [$0] } ?? []) {
+      try UnfinishedOutput.refuse(folder)
+    }
     let model = try Checkpoint(folder: options.model)
     let reference = try options.reference.map { try Checkpoint(folder: $0) }
     let vocabulary = model.spec.vocabularySize
@@ -90,20 +93,31 @@ package final class EvaluateModel {
       throw EvaluationError.otherVocabulary(
         model: vocabulary, reference: reference.spec.vocabularySize)
     }
-    checkpoints = [model] + (reference.map { [$0] } ?? [])
     let spelling = options.reference ?? options.model
+    let checkpoints = [model] + (reference.map { [$0] } ?? [])
+    let spelledBytes =
+      try options.worst > 0 ? CalibrationSource.tokenizerBytes(model: spelling) : 0
+    func work(_ blocks: [TokenBlock], longest: Int, loadingBytes: Int) -> EvaluationWorkload {
+      EvaluationWorkload(
+        checkpoints: checkpoints, blocks: blocks.map(\.count), longestSequence: longest,
+        threads: options.threads, loadingBytes: loadingBytes, tokenizerBytes: spelledBytes)
+    }
     let data = try options.data.load(
       model: spelling, vocabularySize: vocabulary,
-      willTokenize: { try RunPlan.check(tokenizerBytes: $0, budget: options.memory) })
+      willTokenize: { bytes in
+        try RunPlan.check(tokenizerBytes: bytes, budget: options.memory) { loading in
+          let blocks = TokenBlock.most(of: options.data.selection)
+          let longest = blocks.first?.sequences.first?.count ?? 0
+          return EvaluationPlan.smallestBudget(
+            work(blocks, longest: longest, loadingBytes: loading))
+        }
+      })
+    self.checkpoints = checkpoints
     self.data = DataSummary(data, of: options.data)
     blocks = TokenBlock.cut(data.sequences)
     context = Double(data.longest) / 2
     plan = try EvaluationPlan(
-      EvaluationWorkload(
-        checkpoints: checkpoints, blocks: blocks.map(\.count), longestSequence: data.longest,
-        threads: options.threads, loadingBytes: residentPeak(),
-        tokenizerBytes: options.worst > 0 ? CalibrationSource.tokenizerBytes(model: spelling) : 0),
-      budget: options.memory)
+      work(blocks, longest: data.longest, loadingBytes: residentPeak()), budget: options.memory)
     workers = Workers(threads: options.threads, memory: MemoryBudget(limit: 0))
     memory = EvaluationWatch(workers.memory)
     progress = EvaluationProgressMeter(operations: plan.operations, report)
@@ -119,6 +133,10 @@ package final class EvaluateModel {
 
   private func evaluate() throws -> Evaluation {
     report(.dataLoaded(data))
+    let longest = blocks.flatMap(\.sequences).map(\.count).max() ?? 0
+    for warning in RunWarning.longSequence(longest, for: checkpoints[0]) {
+      report(.warning(warning))
+    }
     report(.started(plan))
     try FileSystem.createFolder(options.scratch)
     defer { try? FileSystem.remove(options.scratch) }

@@ -23,6 +23,7 @@ package struct VerifyModel {
     output: String, source: String?, threads: Int,
     report: @escaping (VerifyProgress) -> Void = { _ in }
   ) throws {
+    try UnfinishedOutput.refuse(output)
     config = try CheckpointConfig(folder: output)
     if !config.isQuantized { throw NotQuantized(folder: output) }
     survey = try ModelSurvey(folder: output)

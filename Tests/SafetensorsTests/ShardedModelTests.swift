@@ -150,7 +150,7 @@ import TestSupport
   @Test func aShardThatCannotBeOpenedIsASystemError() throws {
     try withModel(index: [("a", "z.safetensors")]) { folder in
       try FileSystem.createFolder("\(folder)/z.safetensors")
-      let error = SystemError(path: "\(folder)/z.safetensors", call: "mmap", code: EISDIR)
+      let error = SystemError(path: "\(folder)/z.safetensors", found: .folder)
       #expect(throws: SafetensorsError.system(error)) { try ShardedModel(folder: folder) }
     }
   }
