@@ -22,7 +22,7 @@ SYSTEM_LIBRARIES = {
     "CZlib": {"Sources/Datasets/Decompression.swift", "Sources/SystemIO/Checksum.swift"},
     "CSnappy": {"Sources/Datasets/Decompression.swift"},
     "COniguruma": {"Sources/Expressions/Expression.swift"},
-    "CLinux": {"Sources/SystemIO/AppendedFile.swift", "Sources/SystemIO/FileLock.swift", "Sources/SystemIO/ProcessLimits.swift", "Sources/SystemIO/ResidentMemory.swift"},
+    "CLinux": {"Sources/SystemIO/AppendedFile.swift", "Sources/SystemIO/FileLock.swift", "Sources/SystemIO/MachineShare.swift", "Sources/SystemIO/ProcessLimits.swift", "Sources/SystemIO/ResidentMemory.swift"},
 }
 # What the toolchain brings. Foundation is left out on purpose.
 TOOLCHAIN = {"Swift", "Glibc", "Synchronization", "Dispatch", "Testing", "_RegexParser"}
