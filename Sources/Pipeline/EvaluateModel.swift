@@ -5,6 +5,7 @@ internal import CompressedTensors
 internal import LinearAlgebra
 internal import Models
 internal import Planning
+internal import Safetensors
 internal import ScratchStore
 internal import SystemIO
 internal import Tensors
@@ -75,8 +76,9 @@ package final class EvaluateModel {
     try Gemm.check(.f32)
     self.options = options
     self.report = report
-    let model = try Checkpoint(folder: options.model)
-    let reference = try options.reference.map { try Checkpoint(folder: $0) }
+    let room = RunPlan.checkpointRoom(budget: options.memory)
+    let model = try Checkpoint(folder: options.model, room: room)
+    let reference = try options.reference.map { try Checkpoint(folder: $0, room: room) }
     let vocabulary = model.spec.vocabularySize
     if let reference, reference.spec.vocabularySize != vocabulary {
       throw EvaluationError.otherVocabulary(
@@ -84,9 +86,12 @@ package final class EvaluateModel {
     }
     checkpoints = [model] + (reference.map { [$0] } ?? [])
     let spelling = options.reference ?? options.model
+    let tensors = checkpoints.reduce(0) { $0 + $1.model.tensors.count }
     let data = try options.data.load(
       model: spelling, vocabularySize: vocabulary,
-      willTokenize: { try RunPlan.check(tokenizerBytes: $0, budget: options.memory) })
+      room: {
+        try RunPlan.dataRoom(budget: options.memory, tensors: tensors, tokenizerBytes: $0)
+      })
     self.data = DataSummary(data, of: options.data)
     blocks = TokenBlock.cut(data.sequences)
     context = Double(data.longest) / 2

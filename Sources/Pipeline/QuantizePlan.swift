@@ -33,7 +33,10 @@ package struct QuantizePlan: Sendable {
   /// - Parameter residentPeak: what this process took at most so far, where it does nothing else.
   package init(_ options: QuantizeOptions, residentPeak: () -> Int = { 0 }) throws {
     try self.init(
-      options, checkpoint: Checkpoint(folder: options.model), residentPeak: residentPeak)
+      options,
+      checkpoint: Checkpoint(
+        folder: options.model, room: RunPlan.checkpointRoom(budget: options.memory)),
+      residentPeak: residentPeak)
   }
 
   /// - Parameter checkpoint: `options.model`, opened.
@@ -71,7 +74,10 @@ package struct QuantizePlan: Sendable {
     if options.calibrates {
       let data = try options.data.load(
         model: options.model, vocabularySize: checkpoint.spec.vocabularySize,
-        willTokenize: { try RunPlan.check(tokenizerBytes: $0, budget: options.memory) })
+        room: {
+          try RunPlan.dataRoom(
+            budget: options.memory, tensors: checkpoint.model.tensors.count, tokenizerBytes: $0)
+        })
       self.data = DataSummary(data, of: options.data)
       blocks = TokenBlock.cut(data.sequences)
     } else {

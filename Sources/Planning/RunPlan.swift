@@ -112,15 +112,27 @@ package struct RunPlan: Sendable, Equatable {
 }
 
 extension RunPlan {
-  /// Refuses a budget that a tokenizer alone would break, before it is read.
+  /// What reading an index or a header may take, before there is a plan; half of what a budget has for it, for what is
+  /// kept of them takes about as much.
+  package static func checkpointRoom(budget: Int) -> Int {
+    max(budget - RunSizes.processBytes, 32 << 20) / 2
+  }
+
+  /// What reading data may take beside a tokenizer. Refuses a budget that the tokenizer alone would break, before it is
+  /// read.
   ///
-  /// - Parameter tokenizerBytes: of its file.
-  package static func check(tokenizerBytes: Int, budget: Int) throws(PlanError) {
+  /// - Parameters:
+  ///   - tensors: of the checkpoints that are open.
+  ///   - tokenizerBytes: of its file.
+  package static func dataRoom(
+    budget: Int, tensors: Int, tokenizerBytes: Int
+  ) throws(PlanError) -> Int {
     let tokenizer = MemoryUse("the tokenizer", tokenizerBytes * RunSizes.tokenizerFactor)
     let needed = RunSizes.processBytes + tokenizer.bytes
-    if needed > budget {
+    if needed > budget, tokenizerBytes > 0 {
       throw .budgetTooSmall(budget: budget, smallest: needed, step: .load, consumer: tokenizer)
     }
+    return max(0, budget - needed - tensors * RunSizes.tensorBytes)
   }
 }
 

@@ -17,7 +17,9 @@ struct AddedToken: Sendable {
 
 /// Finds added tokens, leftmost first, the longest of those that start there.
 struct AddedTokenMatcher: Sendable {
-  private let tokens: [AddedToken]
+  let tokens: [AddedToken]
+  /// What each token is looked for by.
+  let patterns: [[UInt8]]
   /// A trie: child by node and byte, and the token that ends at a node.
   private var children: [UInt64: Int32] = [:]
   private var ends: [Int32] = [-1]
@@ -26,6 +28,7 @@ struct AddedTokenMatcher: Sendable {
   /// - Parameter patterns: what each token is looked for by; of equal ones the first counts.
   init(_ tokens: [AddedToken], patterns: [[UInt8]]) {
     self.tokens = tokens
+    self.patterns = patterns
     for (index, pattern) in patterns.enumerated() {
       var node = 0
       for (depth, byte) in pattern.enumerated() {

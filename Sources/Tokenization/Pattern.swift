@@ -8,6 +8,8 @@ internal import COniguruma
 /// Oniguruma are older or newer than its own. So every construct that asks a table (`\p{…}`, `\w`,
 /// `\d`, `\b`) is written out as the set it stands for before the engine sees it.
 @safe final class Pattern: Sendable {
+  /// As it was written.
+  let source: String
   // Compiled once, freed with the last owner, and only read in between: Oniguruma allows searches
   // from several threads as long as each has a region of its own.
   nonisolated(unsafe) private let regex: OnigRegex
@@ -27,6 +29,7 @@ internal import COniguruma
     guard code == ONIG_NORMAL, let compiled = unsafe compiled else {
       throw Problem(text: unsafe Self.message(code, &problem))
     }
+    self.source = source
     unsafe regex = compiled
   }
 

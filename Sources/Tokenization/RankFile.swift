@@ -101,7 +101,7 @@ private func addedNames(_ path: String) throws(TokenizerError) -> [Int32: String
   guard FileSystem.exists(path) else { return [:] }
   let value: JSONValue
   do {
-    value = try JSONValue.parse(try FileSystem.readFile(path))
+    value = try JSONValue.parse(try FileSystem.readFile(path, limit: FileSystem.smallFile))
   } catch {
     throw .unreadable(path: path, problem: "\(error)")
   }
