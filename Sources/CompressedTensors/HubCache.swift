@@ -134,8 +134,8 @@ package struct HubCache: Sendable, Equatable {
     if isMissing(index) {
       needed.append("model.safetensors")
     } else if let json = try? JSONValue.parse(
-      FileSystem.readFile(folder + "/" + index, limit: Header.standardRoom / 16),
-      limit: Header.standardRoom / 4),
+      FileSystem.readFile(folder + "/" + index, limit: Header.standardRoom / 2),
+      limit: Header.standardRoom / 2),
       let weights = json.object?["weight_map"]?.object
     {
       needed += Set(weights.entries.compactMap { $0.value.string }).sorted()

@@ -34,7 +34,7 @@ package struct Header: Sendable {
   /// The same limit as the reference implementation.
   package static let maximumBytes = 100_000_000
   /// What reading a header or an index may take where no budget is named.
-  package static let standardRoom = 1 << 30
+  package static let standardRoom = 256 << 20
 
   /// - Parameters:
   ///   - bytes: the whole file, or at least its header.
