@@ -85,6 +85,21 @@ import TestSupport
     }
   }
 
+  /// `env` starts the command that follows it: here one that leaves the program a single processor.
+  @Test(.enabled(if: FileSystem.exists("/usr/bin/taskset")))
+  func threadsAreNoMoreThanTheProcessMayRunOn() throws {
+    try withTemporaryFolder { folder in
+      let status = String(decoding: try FileSystem.readFile("/proc/self/status"), as: UTF8.self)
+      let line = try #require(
+        status.split(separator: "\n").first { $0.hasPrefix("Cpus_allowed_list:") })
+      let first = try #require(line.split { !$0.isNumber }.first)
+      let outcome = try Program.run(
+        ["quantize", fixtureModel, "--output", "\(folder)/out", "--no-smoothing"],
+        environment: ["taskset", "-c", String(first)])
+      #expect(outcome.stderr.contains(" 1 thread"), "\(outcome)")
+    }
+  }
+
   @Test func aHeaderOfMillionsOfValuesIsRefused() throws {
     try withTemporaryFolder { folder in
       let model = try SpoiledModel("\(folder)/model")
