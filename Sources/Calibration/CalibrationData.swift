@@ -8,6 +8,8 @@ internal import Tokenization
 package enum CalibrationError: Error, CustomStringConvertible, Equatable {
   case noKnownColumn(path: String, columns: [String])
   case noSuchColumn(path: String, asked: String, columns: [String])
+  /// No row tells what columns there are.
+  case noRows(path: String, firstProblem: String?)
   case noUsableRow(path: String, rows: Int, first: String?)
   case textTooLong(place: String, bytes: Int, needed: Int, room: Int)
   case shuffledRowsTooLarge(place: String, limit: Int)
@@ -23,6 +25,8 @@ package enum CalibrationError: Error, CustomStringConvertible, Equatable {
         + "\(list(columns)); name the one with text by --text-column"
     case .noSuchColumn(let path, let asked, let columns):
       "\(path): no column `\(asked)`; the columns are \(list(columns))"
+    case .noRows(let path, nil): "\(path): no rows in it; give a file with chats, text or token ids"
+    case .noRows(let path, let problem?): "\(path): no row can be read; the first: \(problem)"
     case .noUsableRow(let path, let rows, let first):
       "\(path): none of \(rows) rows gives tokens" + (first.map { "; the first: \($0)" } ?? "")
     case .textTooLong(let place, let bytes, let needed, let room):
@@ -118,8 +122,8 @@ package struct CalibrationData: Sendable, Equatable {
       try used(UsedRow(index: row.index, encoded: encoded))
       tokens += min(encoded.ids.count, wanted)
       // They are in memory twice: as sequences and as blocks.
-      if tokens > room.bytes / 32 {
-        throw CalibrationError.tooManyTokens(path: path, limit: room.bytes / 4)
+      if tokens > room.bytes / 16 {
+        throw CalibrationError.tooManyTokens(path: path, limit: room.bytes / 2)
       }
       if selection.packs {
         pending += encoded.ids

@@ -21,8 +21,18 @@ package enum CalibrationRows: Sendable {
   /// The column to read.
   package func column(path: String, named text: String?) throws(CalibrationError) -> RowColumn {
     if let column = RowColumn.find(in: columns, named: text) { return column }
+    if columns.isEmpty, case .dataset(let dataset) = self {
+      throw .noRows(path: path, firstProblem: dataset.firstProblem)
+    }
     if let text { throw .noSuchColumn(path: path, asked: text, columns: columns) }
     throw .noKnownColumn(path: path, columns: columns)
+  }
+
+  /// These rows with nothing but what `RowEncoder` reads: columns beside it may be of any type.
+  func selecting(_ column: RowColumn) throws(DatasetError) -> CalibrationRows {
+    guard case .dataset(let dataset) = self else { return self }
+    let optional: Set<String> = column.isChat ? [RowColumn.tools] : []
+    return .dataset(try dataset.selecting([column.name], optional: optional))
   }
 
   /// A row with more of its text; the same row where all of it was read.

@@ -52,7 +52,8 @@ package struct CalibrationSource: Sendable {
     let left = Room(bytes: try room(tokenizerBytes))
     let encoder = try encoder(for: column, model: model, vocabularySize: vocabularySize)
     return try CalibrationData(
-      rows, path: name, encoder: encoder, selection: selection, room: left, used: used)
+      rows.selecting(column), path: name, encoder: encoder, selection: selection, room: left,
+      used: used)
   }
 
   private func encoder(
@@ -69,7 +70,7 @@ package struct CalibrationSource: Sendable {
         column: column, vocabularySize: vocabularySize, tokenizer: tokenizer, template: nil,
         addsSpecialTokens: addsSpecialTokens)
     }
-    let template = try template(model: model)
+    let template = try template(model: model, tokenizer)
     return RowEncoder(
       column: column, vocabularySize: vocabularySize, tokenizer: tokenizer, template: template,
       addsSpecialTokens: addsSpecialTokens)
@@ -77,15 +78,15 @@ package struct CalibrationSource: Sendable {
 
   /// Of the largest file that a tokenizer may be made from; 0 where there is none.
   package static func tokenizerBytes(model: String) throws -> Int {
-    let names = try FileSystem.list(model).filter {
-      $0 == "tokenizer.json" || $0.hasSuffix(".tiktoken") || $0.hasSuffix("tiktoken.model")
-    }
+    let names = try FileSystem.list(model).filter(Tokenizer.fileNames.contains)
     return try names.map { try FileSystem.fileSize("\(model)/\($0)") }.max() ?? 0
   }
 
-  private func template(model: String) throws -> PromptTemplate {
+  private func template(model: String, _ tokenizer: Tokenizer) throws -> PromptTemplate {
     let files = try ChatTemplateFiles.find(folder: model)
-    let variables = files.specialTokens + templateArguments
+    let own = tokenizer.namedTokens.sorted { $0.key < $1.key }
+    let variables =
+      own.map { ($0.key, JSONValue.string($0.value)) } + files.specialTokens + templateArguments
     if let chatTemplate {
       let template = try ChatTemplateFiles.template(file: chatTemplate)
       return PromptTemplate(

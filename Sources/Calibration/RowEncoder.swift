@@ -19,6 +19,16 @@ package enum RowColumn: Sendable, Equatable {
     }
   }
 
+  /// What a chat may have beside it.
+  static let tools = "tools"
+
+  var isChat: Bool {
+    switch self {
+    case .messages, .conversations: true
+    case .text, .inputIDs: false
+    }
+  }
+
   /// The first column that is known by its name, or the one that the user named.
   package static func find(in columns: [String], named text: String?) -> RowColumn? {
     if let text { return columns.contains(text) ? .text(text) : nil }
@@ -83,8 +93,8 @@ package struct RowEncoder: Sendable {
   ///   - wanted: how many ids are wanted of a long text.
   ///   - room: bytes that tokenizing may take.
   /// - Returns: nil where more of the text is needed.
-  /// - Throws: `UncutText` where tokenizing takes more; `UnusableRow` for this row alone; `TemplateError` or `TokenizerError` where no other row would fare
-  ///   better.
+  /// - Throws: `UncutText` where tokenizing takes more; `UnusableRow` for this row alone; `TokenizerError` where no other
+  ///   row would fare better.
   package func encode(
     _ row: JSONObject, isWhole: Bool = true, atLeast wanted: Int = .max, room: Int = .max
   ) throws -> EncodedRow? {
@@ -101,8 +111,8 @@ package struct RowEncoder: Sendable {
         throw UnusableRow(problem: "`\(column.name)` is \(value.kind), not a string")
       }
       return try tokenized(text)
-    case .messages: return try tokenized(render(value, tools: row["tools"]))
-    case .conversations: return try tokenized(render(messages(value), tools: row["tools"]))
+    case .messages: return try tokenized(render(value, tools: row[RowColumn.tools]))
+    case .conversations: return try tokenized(render(messages(value), tools: row[RowColumn.tools]))
     }
   }
 
@@ -121,7 +131,9 @@ package struct RowEncoder: Sendable {
     else { return nil }
     if let high = ids.first(where: { $0 >= vocabularySize }) {
       throw UnusableRow(
-        problem: "token \(high) is beyond the model's vocabulary of \(vocabularySize)")
+        problem:
+          "token \(high), `\(try tokenizer.decode([high]))`, is beyond the model's vocabulary of "
+          + "\(vocabularySize)")
     }
     return EncodedRow(text: text, ids: ids, isBeginning: isLong && ids.count >= wanted)
   }
@@ -138,8 +150,10 @@ package struct RowEncoder: Sendable {
     do {
       return try template.render(messages, tools: tools?.array == nil ? nil : tools)
     } catch {
-      guard case .raised(let place, let message) = error else { throw error }
-      throw UnusableRow(problem: "the chat template refuses it (line \(place.line)): \(message)")
+      // A template that is wrong for every chat does not parse, and has not come here.
+      let verb = if case .raised = error { "refuses" } else { "fails on" }
+      throw UnusableRow(
+        problem: "the chat template \(verb) it (line \(error.place.line)): \(error.message)")
     }
   }
 

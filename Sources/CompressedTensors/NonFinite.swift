@@ -25,9 +25,9 @@ extension CheckpointWeights {
         let weight = rows(of: tensor)
         for range in ranges(of: weight.rows, by: Self.rows) {
           if let bad = weight.matrix(range).firstNonFinite {
-            return origin(
-              ofNonFinite: tensor, row: range.lowerBound + bad / weight.columns,
-              column: bad % weight.columns)
+            let (row, column) = (range.lowerBound + bad / weight.columns, bad % weight.columns)
+            return origin(ofNonFinite: tensor, row: row, column: column)
+              ?? NonFiniteNumber(tensor: tensor, row: row, column: column)
           }
         }
       } else if let bad = vector(claim.name).firstIndex(where: { !$0.isFinite }) {
@@ -37,14 +37,21 @@ extension CheckpointWeights {
     return nil
   }
 
-  /// The stored number because of which a number of a weight is not finite: that one, or the scale it is multiplied by.
-  package func origin(ofNonFinite tensor: StoredTensor, row: Int, column: Int) -> NonFiniteNumber {
+  /// The stored number because of which a number of a weight is not finite: that one, or the scale it is multiplied by;
+  /// nil where both are finite and their product is not.
+  package func origin(ofNonFinite tensor: StoredTensor, row: Int, column: Int) -> NonFiniteNumber? {
     if let (scales, scaleRow, scaleColumn) = scale(of: tensor, row: row, column: column) {
       let value = vector(scales.name)[scaleRow * (scales.shape.last ?? 1) + scaleColumn]
       if !value.isFinite {
         return NonFiniteNumber(tensor: scales, row: scaleRow, column: scaleColumn)
       }
     }
-    return NonFiniteNumber(tensor: tensor, row: row, column: column)
+    let width = tensor.dtype.byteWidth
+    let start = (row * (tensor.shape.last ?? 1) + column) * width
+    let isFinite = unsafe tensor.withBytes {
+      unsafe tensor.dtype.firstNonFinite(
+        UnsafeRawBufferPointer(rebasing: $0[start..<start + width])) == nil
+    }
+    return isFinite ? nil : NonFiniteNumber(tensor: tensor, row: row, column: column)
   }
 }

@@ -99,7 +99,8 @@ final class ByteStream {
       let place = "packed byte \(offset)"
       if error.isTooLarge {
         throw .unsupported(
-          file: path, what: place, expected: "a window of at most \(1 << (room.windowLog - 20)) MiB",
+          file: path, what: place,
+          expected: "a window of at most \(1 << (room.windowLog - 20)) MiB",
           found: "a larger one", wayOut: "raise --memory, or pack it again without `--long`")
       }
       throw .damaged(file: path, place: place, problem: error.problem)

@@ -2,6 +2,15 @@
 
 internal import JSON
 
+/// What rows are to hold.
+struct ChosenColumns: Sendable {
+  var wanted: Set<String>
+  /// Read where they are.
+  var optional: Set<String> = []
+
+  func contains(_ name: String) -> Bool { wanted.contains(name) || optional.contains(name) }
+}
+
 package struct Dataset: Sendable {
   /// Rows of a file of JSON lines are looked at to learn its columns: this many.
   private static let sampledRows = 100
@@ -11,7 +20,7 @@ package struct Dataset: Sendable {
   private let files: [DatasetFile]
   /// How much of it may be in memory at once.
   package var room: Room
-  private var chosen: Set<String>?
+  private var chosen: ChosenColumns?
 
   /// What is read at first of a text that is a file.
   package static let firstTextBytes = TextDocument.firstBytes
@@ -19,6 +28,8 @@ package struct Dataset: Sendable {
   /// In the order of the schema, or of first appearance in the first hundred rows of the first file with rows.
   /// Files of JSON may hold more further on.
   package let columns: [String]
+  /// Where there are no columns, what is wrong with the first row, if there is one.
+  package let firstProblem: String?
   /// Files and folders beside the rows that are not read.
   package let passedOver: [String]
 
@@ -36,19 +47,21 @@ package struct Dataset: Sendable {
     files = found.files
     passedOver = found.passedOver
     self.room = room
-    self.columns = try Self.columns(of: found.files, room)
-    if let columns { try choose(columns) }
+    (self.columns, firstProblem) = try Self.columns(of: found.files, room)
+    if let columns { try choose(ChosenColumns(wanted: columns)) }
   }
 
-  /// The same data set with rows that hold only `columns`.
-  package func selecting(_ columns: Set<String>) throws(DatasetError) -> Dataset {
+  /// This data set with rows that hold only `columns`, and those of `optional` that are there.
+  package func selecting(
+    _ columns: Set<String>, optional: Set<String> = []
+  ) throws(DatasetError) -> Dataset {
     var result = self
-    try result.choose(columns)
+    try result.choose(ChosenColumns(wanted: columns, optional: optional))
     return result
   }
 
-  private mutating func choose(_ columns: Set<String>) throws(DatasetError) {
-    if let missing = columns.filter({ !self.columns.contains($0) }).sorted().first {
+  private mutating func choose(_ columns: ChosenColumns) throws(DatasetError) {
+    if let missing = columns.wanted.filter({ !self.columns.contains($0) }).sorted().first {
       throw .missingColumn(file: files[0].path, column: missing, found: self.columns)
     }
     chosen = columns
@@ -81,21 +94,28 @@ package struct Dataset: Sendable {
 
   private static func columns(
     of files: [DatasetFile], _ room: Room
-  ) throws(DatasetError) -> [String] {
+  ) throws(DatasetError) -> ([String], firstProblem: String?) {
+    var firstProblem: String?
     for file in files {
-      if file.format == .parquet {
-        return try ParquetFile(path: file.path, columns: nil, room).columns
+      switch file.format {
+      case .parquet: return (try ParquetFile(path: file.path, columns: nil, room).columns, nil)
+      case .text: return ([TextDocument.column], nil)
+      case .json, .jsonLines: break
       }
       let reader = DatasetReader(files: [file], columns: nil, room: room)
       var columns: [String] = []
       var known: Set<String> = []
       for _ in 0..<sampledRows {
         guard columns.count < mostColumns, let row = try reader.next() else { break }
-        guard case .success(let object) = row.value else { continue }
-        columns += object.keys.filter { known.insert($0).inserted }
+        switch row.value {
+        case .success(let object):
+          columns += object.keys.filter { known.insert($0).inserted }
+        case .failure(let problem):
+          firstProblem = firstProblem ?? "\(row.place): \(problem.problem)"
+        }
       }
-      if !columns.isEmpty { return columns }
+      if !columns.isEmpty { return (columns, nil) }
     }
-    return []
+    return ([], firstProblem)
   }
 }

@@ -47,14 +47,14 @@ package struct DatasetRow: Sendable {
 /// After an error is thrown the reader must not be used again.
 package final class DatasetReader {
   private let files: [DatasetFile]
-  private let columns: Set<String>?
+  private let columns: ChosenColumns?
   private let room: Room
   private var source: (any RowSource)?
   private var nextFile = 0
   /// The index of the row that `next` will return.
   package private(set) var index = 0
 
-  init(files: [DatasetFile], columns: Set<String>?, room: Room) {
+  init(files: [DatasetFile], columns: ChosenColumns?, room: Room) {
     self.files = files
     self.columns = columns
     self.room = room

@@ -4,7 +4,7 @@
 package struct Room: Sendable, Equatable {
   package let bytes: Int
 
-  package init(bytes: Int) { self.bytes = max(bytes, 1 << 20) }
+  package init(bytes: Int) { self.bytes = max(bytes, 8 << 20) }
 
   /// Where no budget is named.
   package static let standard = Room(bytes: 1 << 30)

@@ -81,11 +81,20 @@ private struct Parser: ~Escapable {
   }
 
   mutating func document() throws(JSONError) -> JSONValue {
+    skipByteOrderMark()
     skipSpace()
     let value = try value()
     skipSpace()
     guard position == bytes.count else { throw failure("expected the end of the text") }
     return value
+  }
+
+  /// Editors on some systems write one; the RFC lets a parser ignore it, and it stands for nothing.
+  private mutating func skipByteOrderMark() {
+    let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
+    if bytes.count >= mark.count, mark.indices.allSatisfy({ bytes[$0] == mark[$0] }) {
+      position = mark.count
+    }
   }
 
   private mutating func value() throws(JSONError) -> JSONValue {

@@ -43,6 +43,5 @@ extension QuantizeModel {
       }
       try finishStates(results)
     }
-    weights.discard(layer.linears)
   }
 }

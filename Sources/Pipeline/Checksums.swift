@@ -50,11 +50,16 @@ struct Checksums {
 
   /// Reads every listed tensor that `find` knows.
   ///
+  /// - Parameter progress: sees how many more were read.
   /// - Returns: those that are not as they were written.
   func changes(
-    workers: Workers, find: @Sendable (String) -> StoredTensor?
+    workers: Workers, progress: (Int) -> Void = { _ in },
+    find: @Sendable (String) -> StoredTensor?
   ) -> [TensorChanged] {
-    ranges(of: entries.count, by: 1024).flatMap { changes(in: entries[$0], workers, find) }
+    ranges(of: entries.count, by: 256).flatMap { part in
+      defer { progress(part.count) }
+      return changes(in: entries[part], workers, find)
+    }
   }
 
   private func changes(
@@ -64,13 +69,7 @@ struct Checksums {
     let changes = workers.map(entries.count) { index -> TensorChanged? in
       let (name, written) = entries[entries.startIndex + index]
       guard let tensor = find(String(name)) else { return nil }
-      var checksum = Checksum()
-      for start in stride(from: 0, to: tensor.byteCount, by: Windows.checkedBytes) {
-        let part = start..<min(start + Windows.checkedBytes, tensor.byteCount)
-        unsafe tensor.withBytes { unsafe checksum.add(UnsafeRawBufferPointer(rebasing: $0[part])) }
-        tensor.release(bytes: part)
-      }
-      tensor.release()
+      let checksum = tensor.checksum()
       return checksum.text == written
         ? nil
         : TensorChanged(
@@ -79,4 +78,25 @@ struct Checksums {
     }
     return changes.compactMap { $0 }
   }
+}
+
+extension StoredTensor {
+  /// Reads all of it, a window at a time, and lets it go.
+  ///
+  /// - Parameter body: sees each window, and where it begins.
+  func checksum(_ body: (Int, UnsafeRawBufferPointer) -> Void) -> Checksum {
+    var checksum = Checksum()
+    for window in ranges(of: byteCount, by: Windows.checkedBytes) {
+      unsafe withBytes { bytes in
+        let part = unsafe UnsafeRawBufferPointer(rebasing: bytes[window])
+        unsafe checksum.add(part)
+        unsafe body(window.lowerBound, part)
+      }
+      release(bytes: window)
+    }
+    release()
+    return checksum
+  }
+
+  func checksum() -> Checksum { unsafe checksum { _, _ in } }
 }

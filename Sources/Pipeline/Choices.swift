@@ -22,13 +22,33 @@ struct SmoothingChoice: Sendable {
 }
 
 extension Journal {
+  /// What the smoothings and the Linears of a layer came to, where the committed lines end with that layer.
+  func ratios(layer: Int?) -> (losses: [Double], errors: [Double]) {
+    var (losses, errors): ([Double], [Double]) = ([], [])
+    guard let layer else { return (losses, errors) }
+    for line in committed.split(separator: UInt8(ascii: "\n")).reversed() {
+      guard let entry = try? JSONValue.parse(Array(line)).object, entry["layer"]?.int == layer
+      else { break }
+      if entry["smoothing"] != nil {
+        let (before, after) = (entry["loss_before"]?.double, entry["loss_after"]?.double)
+        losses.append(
+          before.flatMap { before in before > 0 ? after.map { $0 / before } : nil } ?? 1)
+      } else if let error = entry["error"]?.double, let nearest = entry["error_nearest"]?.double,
+        nearest > 0
+      {
+        errors.append(error / nearest)
+      }
+    }
+    return (losses.reversed(), errors.reversed())
+  }
+
   func add(_ choice: SmoothingChoice, layer: Int) throws(SystemError) {
     try add([
       ("layer", .number(JSONNumber(layer))),
       ("smoothing", .string(choice.smoothing.producerName)),
       ("consumers", .number(JSONNumber(choice.smoothing.consumers.count))),
       ("grid_point", .number(JSONNumber(choice.point))),
-      ("ratio", .number(JSONNumber(literal: "\(choice.gridPoint.ratio)"))),
+      ("ratio", number(choice.gridPoint.ratio)),
       ("duo_scaling", .bool(choice.gridPoint.usesWeights)),
       ("loss_before", number(choice.lossBefore)), ("loss_after", number(choice.lossAfter)),
       ("tokens", .number(JSONNumber(choice.tokens))),
@@ -111,9 +131,7 @@ extension Journal {
     ])
   }
 
-  private func number(_ value: Double) -> JSONValue {
-    value.isFinite ? .number(JSONNumber(literal: "\(value)")) : .null
-  }
+  private func number(_ value: Double) -> JSONValue { .finite(value) }
 
   private func add(_ entries: [(String, JSONValue)]) throws(SystemError) {
     try add(line: JSONValue.object(JSONObject(entries)).serialized())

@@ -27,9 +27,13 @@ extension QuantizeModel {
   private func copy(_ tensor: StoredTensor) throws {
     for start in stride(from: 0, to: tensor.byteCount, by: Windows.bytes) {
       let window = start..<min(start + Windows.bytes, tensor.byteCount)
-      try unsafe tensor.withBytes { bytes in
-        try unsafe writer.write(
-          UnsafeRawBufferPointer(rebasing: bytes[window]), to: tensor.name, at: window.lowerBound)
+      do {
+        try unsafe tensor.withBytes { bytes in
+          try unsafe writer.write(
+            UnsafeRawBufferPointer(rebasing: bytes[window]), to: tensor.name, at: window.lowerBound)
+        }
+      } catch let error as NonFiniteOutput {
+        throw nonFinite(error, tensor)
       }
       tensor.release(bytes: window)
     }

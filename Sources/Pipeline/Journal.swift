@@ -25,13 +25,15 @@ struct JournalChanged: Error, CustomStringConvertible {
 final class Journal {
   private let file: AppendedFile
   private var checksum: Checksum
+  /// Whether it may hold something that is not on the disk yet.
+  private var isDirty = true
   /// The lines that were committed before.
   let committed: [UInt8]
 
   /// Cuts the file to what was committed; what came later never was.
   init(path: String, committed mark: JournalMark) throws {
     committed = try Self.read(path, committed: mark)
-    checksum = unsafe committed.withUnsafeBytes { unsafe Checksum($0) }
+    checksum = Checksum(committed)
     file = try AppendedFile(continuing: path, at: mark.byteCount)
   }
 
@@ -39,19 +41,27 @@ final class Journal {
   static func read(_ path: String, committed mark: JournalMark) throws -> [UInt8] {
     let lines =
       mark.byteCount > 0 ? Array(try FileSystem.readFile(path).prefix(mark.byteCount)) : []
-    guard lines.count == mark.byteCount,
-      unsafe lines.withUnsafeBytes({ unsafe Checksum($0).text }) == mark.checksum
-    else { throw JournalChanged(path: path) }
+    guard lines.count == mark.byteCount, Checksum(lines).text == mark.checksum else {
+      throw JournalChanged(path: path)
+    }
     return lines
   }
 
   func add(line: String) throws(SystemError) {
     let bytes = Array((line + "\n").utf8)
+    isDirty = true
     try file.append(bytes)
     unsafe bytes.withUnsafeBytes { unsafe checksum.add($0) }
   }
 
+  /// Those that were committed before, and those that were added since.
+  func lines() throws -> [UInt8] { try Self.read(file.path, committed: mark) }
+
   var mark: JournalMark { JournalMark(byteCount: file.byteCount, checksum: checksum.text) }
 
-  func synchronize() throws(SystemError) { try file.synchronize() }
+  func synchronize() throws(SystemError) {
+    if !isDirty { return }
+    try file.synchronize()
+    isDirty = false
+  }
 }

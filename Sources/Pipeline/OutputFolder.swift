@@ -1,19 +1,25 @@
 // The folder a run writes to: who may write there, and the files around the shards.
 
+internal import JSON
 internal import Planning
 internal import SystemIO
 
-/// An output folder that a run must not touch.
+/// An output folder that a run must not touch, or that holds too little to go on with.
 package enum OutputFolderError: Error, CustomStringConvertible, Equatable {
   case foreign(path: String)
+  case stateless(path: String)
   case sameAsSource(path: String)
   case inUse(path: String)
   case noSpace(path: String, needed: Int, free: Int)
+  case sideFileGone(path: String, source: String)
 
   package var description: String {
     switch self {
     case .foreign(let path):
       "\(path): not empty and not an output of Sluice; choose a new or empty folder for --output"
+    case .stateless(let path):
+      "\(path): an output of Sluice whose .sluice/state.json is gone, so nothing tells what of it is whole; put "
+        + "that file back, choose another --output, or start over with --restart"
     case .sameAsSource(let path):
       "\(path): the output folder lies in the model's folder; choose another --output"
     case .inUse(let path):
@@ -21,6 +27,9 @@ package enum OutputFolderError: Error, CustomStringConvertible, Equatable {
     case .noSpace(let path, let needed, let free):
       "\(path): \(bytesText(needed)) are needed, \(bytesText(free)) are free; "
         + "free some space, use fewer --samples, or choose another folder (--output, --scratch)"
+    case .sideFileGone(let path, let source):
+      "\(path): is gone or was changed, and \(source) is not the file that it was copied from; put either of them "
+        + "back, or start over with --restart"
     }
   }
 }
@@ -31,41 +40,96 @@ package struct OutputFolder {
 
   var work: String { path + "/.sluice" }
   var state: String { work + "/state.json" }
+  /// Stands from the moment when a run begins, or starts over, to its first commit: whatever lies beside it is that run's
+  /// to overwrite. Of a run that starts over it is the old state.
+  var beginning: String { work + "/beginning" }
   var lock: String { work + "/lock" }
   var progress: String { work + "/progress.json" }
+  /// Why a run stopped.
+  var ending: String { work + "/ended.txt" }
   var choices: String { work + "/choices.jsonl" }
   var checksums: String { work + "/checksums.txt" }
+  /// Checksums of the source's tensors.
+  var sourceChecksums: String { work + "/source-checksums.txt" }
+  /// Checksums of the files beside the shards.
+  var files: String { work + "/files.txt" }
   package var reportPage: String { work + "/report.html" }
   var reportJSON: String { work + "/report.json" }
-  var config: String { path + "/config.json" }
-  var index: String { path + "/model.safetensors.index.json" }
-  var recipe: String { path + "/recipe.yaml" }
+  static let config = "config.json"
+  static let index = "model.safetensors.index.json"
+  static let recipe = "recipe.yaml"
   static let smoothingFile = "smoothing.safetensors"
 
+  // MARK: Beginning and starting over
+
   /// Makes the folder, or refuses one that holds something else; the lock is held as long as it lives.
+  ///
+  /// - Parameter restart: whether an earlier run there is to be forgotten. At whatever moment that is cut short, the
+  ///   next run begins anew.
   func open(source: String, restart: Bool) throws -> FileLock {
     if (FileSystem.resolved(path) + "/").hasPrefix(FileSystem.resolved(source) + "/") {
       throw OutputFolderError.sameAsSource(path: path)
     }
-    if FileSystem.exists(path), !FileSystem.exists(work), try !FileSystem.list(path).isEmpty {
-      throw OutputFolderError.foreign(path: path)
-    }
+    try checkOwner(restart: restart)
     try FileSystem.createFolder(work)
     guard let lock = try FileLock(path: self.lock) else {
       throw OutputFolderError.inUse(path: path)
     }
-    if restart {
-      for name in try FileSystem.list(path)
-      where name == "config.json" || name == "recipe.yaml" || name.hasPrefix("model-")
-        || name.hasPrefix("model.safetensors")
-      {
-        try FileSystem.remove(path + "/" + name)
-      }
-      for name in try FileSystem.list(work) where name != "lock" {
-        try FileSystem.remove(work + "/" + name)
-      }
+    let isRun = FileSystem.exists(state)
+    if restart || !isRun && FileSystem.exists(beginning) {
+      try clear()
+    } else if isRun {
+      try FileSystem.remove(beginning)
     }
     return lock
+  }
+
+  /// Refuses a folder whose content no run of Sluice vouches for.
+  private func checkOwner(restart: Bool) throws {
+    if FileSystem.exists(state) || FileSystem.exists(beginning) || !FileSystem.exists(path) {
+      return
+    }
+    let records = FileSystem.exists(work) ? try FileSystem.list(work).filter { $0 != "lock" } : []
+    if records.isEmpty, try FileSystem.list(path).allSatisfy({ $0 == ".sluice" }) { return }
+    guard FileSystem.exists(checksums) else { throw OutputFolderError.foreign(path: path) }
+    if !restart { throw OutputFolderError.stateless(path: path) }
+  }
+
+  /// From here to the first commit of a new run all that lies here may be overwritten.
+  func begin() throws {
+    if !FileSystem.exists(beginning) { try replaceFile(beginning, with: []) }
+  }
+
+  /// A first commit was made.
+  func hasBegun() throws { try FileSystem.remove(beginning) }
+
+  /// Removes what a run made. The state goes first, and what takes its place goes with the first commit of the next run.
+  private func clear() throws {
+    if FileSystem.exists(state) { try renameFile(state, to: beginning) } else { try begin() }
+    var made = [Self.config, Self.index, Self.recipe]
+    made += ((try? sideFiles(FileSystem.readFile(files))) ?? []).map(\.path).filter {
+      // What a damaged file lists must not lead out of the folder.
+      !$0.isEmpty && !$0.split(separator: "/").contains("..")
+    }
+    made += try FileSystem.list(path).filter {
+      $0.hasPrefix("model-") && $0.hasSuffix(".safetensors")
+    }
+    for name in made { try FileSystem.remove(path + "/" + name) }
+    if let scratch = try? RunState(readingFrom: beginning).scratch, isScratch(scratch) {
+      try FileSystem.remove(scratch)
+    }
+    for path in try FileSystem.list(work).map({ work + "/" + $0 })
+    where path != lock && path != beginning {
+      try FileSystem.remove(path)
+    }
+  }
+
+  // MARK: Scratch
+
+  private static let scratchPrefix = "sluice-scratch-"
+
+  private func isScratch(_ folder: String) -> Bool {
+    folder.split(separator: "/").last?.hasPrefix(Self.scratchPrefix) == true
   }
 
   /// The folder for hidden states, made; what a run left elsewhere is moved there first.
@@ -79,7 +143,7 @@ package struct OutputFolder {
     var name = Digest()
     name.add(FileSystem.resolved(path))
     let wanted =
-      asked.map { FileSystem.resolved($0) + "/sluice-scratch-" + name.text } ?? state.scratch
+      asked.map { FileSystem.resolved($0) + "/" + Self.scratchPrefix + name.text } ?? state.scratch
     func folder(_ text: String) -> String { text.isEmpty ? work + "/scratch" : text }
     if state.position == .done { return folder(state.scratch) }
     let isMoved = resumed && folder(wanted) != folder(state.scratch)
@@ -131,24 +195,78 @@ package struct OutputFolder {
     if free < needed { throw OutputFolderError.noSpace(path: path, needed: needed, free: free) }
   }
 
+  // MARK: Files beside the shards
+
   /// Copies what lies beside the weights: tokenizer, chat templates, generation config, licence.
-  func copySideFiles(from source: String) throws {
-    try copyFiles(from: source, to: path, top: true)
+  ///
+  /// - Returns: the lines that tell of them.
+  func copySideFiles(from source: String) throws -> [String] {
+    let lines = try copyFiles(from: source, below: "")
     try synchronizeFolder(path)
+    return lines
   }
 
-  private func copyFiles(from source: String, to target: String, top: Bool) throws {
-    for name in try FileSystem.list(source) where !name.hasPrefix(".") {
+  private func copyFiles(from source: String, below folder: String) throws -> [String] {
+    var lines: [String] = []
+    for entry in try FileSystem.list(folder.isEmpty ? source : source + "/" + folder)
+    where !entry.hasPrefix(".") {
+      let name = folder.isEmpty ? entry : folder + "/" + entry
       let from = source + "/" + name
       // A linked folder may lead anywhere, even to the output.
       if FileSystem.isFolder(from) {
         if FileSystem.isLink(from) { continue }
-        try FileSystem.createFolder(target + "/" + name)
-        try copyFiles(from: from, to: target + "/" + name, top: false)
-      } else if !(top && name == "config.json") && !Self.holdsWeights(name) {
-        try FileSystem.copyFile(from: from, to: target + "/" + name)
+        try FileSystem.createFolder(path + "/" + name)
+        lines += try copyFiles(from: source, below: name)
+        try synchronizeFolder(path + "/" + name)
+      } else if name != Self.config, name != Self.recipe, !Self.holdsWeights(entry) {
+        let checksum = try FileSystem.copyFile(from: from, to: path + "/" + name)
+        lines.append(Self.line(name, checksum))
       }
     }
+    return lines
+  }
+
+  /// Checksum and name, which may be any.
+  static func line(_ name: String, _ checksum: Checksum) -> String {
+    Checksums.line(JSONValue.string(name).serialized(), checksum)
+  }
+
+  /// What lines tell of.
+  func sideFiles(_ lines: [UInt8]) -> [(path: String, checksum: String)] {
+    Checksums(lines: lines).entries.compactMap { name, checksum in
+      (try? JSONValue.parse(Array(name.utf8)))?.string.map { ($0, String(checksum)) }
+    }
+  }
+
+  /// Looks at every file that lines tell of, and makes again what is not as it was.
+  ///
+  /// - Parameters:
+  ///   - source: what side files were copied from.
+  ///   - own: the files that a run writes itself, by name.
+  /// - Returns: names of those that were made again.
+  /// - Throws: `OutputFolderError.sideFileGone` where that is not possible.
+  func restoreFiles(
+    _ lines: [UInt8], from source: String, own: [(name: String, bytes: [UInt8])] = []
+  ) throws -> [String] {
+    var made: [String] = []
+    for (name, checksum) in sideFiles(lines) {
+      func isWhole(_ path: String) -> Bool {
+        FileSystem.isFile(path) && (try? FileSystem.checksum(path).text) == checksum
+      }
+      let (file, original) = (path + "/" + name, source + "/" + name)
+      if isWhole(file) { continue }
+      if let bytes = own.first(where: { $0.name == name })?.bytes {
+        try replaceFile(file, with: bytes)
+      } else if isWhole(original) {
+        try FileSystem.createFolder(FileSystem.parent(file))
+        try FileSystem.copyFile(from: original, to: file)
+        try synchronizeFolder(FileSystem.parent(file))
+      } else {
+        throw OutputFolderError.sideFileGone(path: file, source: original)
+      }
+      made.append(name)
+    }
+    return made
   }
 
   /// Weights in any of the usual formats are what the run replaces, not what it copies.

@@ -36,7 +36,7 @@ package struct ProgressRecord: Sendable, Equatable {
   /// Replaces the file. What cannot be written is not worth a run: a failure is passed over.
   func write(to path: String) {
     func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
-    func number(_ value: Double) -> JSONValue { .number(JSONNumber(literal: "\(value)")) }
+    func number(_ value: Double) -> JSONValue { .finite(value) }
     var object = JSONObject([
       ("process", int(process)), ("host", .string(host)),
       ("command", .array(command.map { .string($0) })), ("folder", .string(workingFolder)),
@@ -60,11 +60,11 @@ package struct ProgressRecord: Sendable, Equatable {
   package init?(readingFrom path: String) {
     guard let bytes = try? FileSystem.readFile(path),
       let object = (try? JSONValue.parse(bytes))?.object,
-      let process = object["process"]?.int, let host = object["host"]?.string,
+      let process = object["process"]?.size, let host = object["host"]?.string,
       let command = object["command"]?.array, let folder = object["folder"]?.string,
-      let started = object["started"]?.int, let threads = object["threads"]?.int,
-      let budget = object["budget_bytes"]?.int, let resident = object["resident_bytes"]?.int,
-      let peak = object["peak_bytes"]?.int
+      let started = object["started"]?.size, let threads = object["threads"]?.size,
+      let budget = object["budget_bytes"]?.size, let resident = object["resident_bytes"]?.size,
+      let peak = object["peak_bytes"]?.size
     else { return nil }
     self.process = process
     self.host = host
@@ -75,54 +75,13 @@ package struct ProgressRecord: Sendable, Equatable {
     self.budget = budget
     residentBytes = resident
     peakBytes = peak
-    if let step = object["step"]?.string.flatMap(RunStep.init), let layers = object["layers"]?.int,
-      let done = object["tokens_done"]?.int, let all = object["tokens_in_step"]?.int,
+    if let step = object["step"]?.string.flatMap(RunStep.init), let layers = object["layers"]?.size,
+      let done = object["tokens_done"]?.size, let all = object["tokens_in_step"]?.size,
       let share = object["share"]?.double
     {
       progress = RunProgress(
-        step: step, layer: object["layer"]?.int, layers: layers, tokensDone: done,
+        step: step, layer: object["layer"]?.size, layers: layers, tokensDone: done,
         tokensInStep: all, share: share, secondsLeft: object["seconds_left"]?.double)
     }
   }
-}
-
-/// What is known of the run in an output folder.
-package struct RunStatus: Sendable {
-  package enum Phase: String, Sendable {
-    case running
-    case stopped
-    case finished
-  }
-
-  package let phase: Phase
-  package let position: RunPosition
-  /// When the last commit was, in seconds since 1970.
-  package let lastCommit: Int
-  package let record: ProgressRecord?
-
-  /// Looks and touches nothing.
-  ///
-  /// - Throws: `NoRun` where there is no run of Sluice; `RunStateError` where its state is damaged.
-  package init(output: String) throws {
-    let folder = OutputFolder(path: output)
-    guard FileSystem.isFolder(output) else { throw NoRun(path: output, problem: "no such folder") }
-    let isAlive = FileLock.isHeld(path: folder.lock)
-    guard FileSystem.exists(folder.state) else {
-      throw NoRun(
-        path: output,
-        problem: isAlive ? "a run is beginning there; ask again" : "not an output of Sluice")
-    }
-    let state = try RunState(readingFrom: folder.state)
-    phase = state.position == .done ? .finished : isAlive ? .running : .stopped
-    position = state.position
-    lastCommit = try FileSystem.modified(folder.state)
-    record = ProgressRecord(readingFrom: folder.progress)
-  }
-}
-
-/// A folder that `sluice status` has nothing to say of.
-package struct NoRun: Error, CustomStringConvertible, Equatable {
-  package let path: String
-  package let problem: String
-  package var description: String { "\(path): \(problem)" }
 }

@@ -19,6 +19,9 @@ package enum QuantizeError: Error, CustomStringConvertible, Equatable {
   case alreadyQuantized(folder: String)
   case nonFiniteWeight(file: String, tensor: String, row: Int, column: Int)
   case nonFiniteActivation(layer: Int, tap: String, channel: Int)
+  /// The number is one, and what becomes of it is none.
+  case overflow(file: String, tensor: String, row: Int, column: Int, dtype: DType)
+  case infiniteScale(file: String, tensor: String, row: Int, columns: Range<Int>, dtype: DType)
   case missingInstructions(engine: Engine)
   case engineRounds(file: String, tensor: String, dtype: DType)
 
@@ -31,6 +34,13 @@ package enum QuantizeError: Error, CustomStringConvertible, Equatable {
     case .nonFiniteActivation(let layer, let tap, let channel):
       "layer \(layer): \(tap) is NaN or infinite in channel \(channel); check the weights of "
         + "this layer and the ones before, and the calibration data"
+    case .overflow(let file, let tensor, let row, let column, let dtype):
+      "\(file): `\(tensor)` is finite at [\(row), \(column)], but with the scales that are folded in it goes beyond "
+        + "\(dtype.rawValue); use --no-smoothing, or look at why its numbers are that large"
+    case .infiniteScale(let file, let tensor, let row, let columns, let dtype):
+      "\(file): `\(tensor)` has numbers in row \(row), columns \(columns.lowerBound) to \(columns.upperBound - 1), "
+        + "whose range goes beyond \(dtype.rawValue), so that their scale would be infinite; use --scheme W4A16, or "
+        + "--ignore the module"
     case .missingInstructions(let engine):
       "--engine \(engine.rawValue): this CPU has \(CPU.instructionSet), not AVX512_BF16; use --engine f32"
     case .engineRounds(let file, let tensor, let dtype):
@@ -57,6 +67,12 @@ package final class QuantizeModel {
   let smoothingWriter: ShardWriter
   let choices: Journal
   private let checksums: Journal
+  private let sourceJournal: Journal
+  private let files: Journal
+  /// Of the source's tensors, by their place among them, from when the run began.
+  private var sourceChecksums: [String]
+  /// Whether a shard of the source was moved or written since a process last looked.
+  private let sourceMoved: Bool
   let report: (RunEvent) -> Void
   private let interruption: Interruption
   private let lock: FileLock
@@ -73,9 +89,10 @@ package final class QuantizeModel {
   private let runClock = Clock()
   private var operationsDone: Double
   private let operationsBefore: Double
-  private var layerChoices: [SmoothingChoice] = []
-  /// Of Linears that are rounded other than to nearest: the mean of error over that of rounding to nearest.
-  private var layerErrors: [RoundingErrors] = []
+  /// Of the layer in work, over all processes: loss of each smoothing over that without, and error of each Linear that
+  /// is rounded other than to nearest over that of rounding to nearest.
+  private var (layerLosses, layerErrors): ([Double], [Double])
+  private var lastProgress: RunProgress?
   /// How gate and up projections of the layer in work are rounded.
   var madeInputRounding: (layer: Int, rounding: ChosenRounding)?
 
@@ -91,18 +108,24 @@ package final class QuantizeModel {
     let folder = OutputFolder(path: options.output)
     let lock = try folder.open(source: options.model, restart: options.restarts)
     let resumed = FileSystem.exists(folder.state)
-    let fingerprint = try plan.fingerprint()
     var state: RunState
     if resumed {
       state = try RunState(readingFrom: folder.state)
-      try state.check(against: fingerprint, path: folder.state)
+      try state.inputs.check(
+        against: plan.inputs, path: folder.state, data: options.data.name, model: options.model)
       try state.check(against: plan, path: folder.state)
     } else {
-      state = RunState(fingerprint: fingerprint, scratch: "")
+      state = RunState(inputs: plan.inputs, scratch: "")
     }
+    sourceMoved =
+      state.source.isEmpty || state.position == .done
+      ? false
+      : try SourceChanged.check(
+        SourceFile.all(of: plan.checkpoint.model), against: state.source, in: options.model)
     if state.position != .done { state.history.begin(plan) }
     let scratch = try folder.openScratch(
       options.scratch, plan: plan, state: &state, resumed: resumed)
+    if !resumed { try folder.begin() }
     do {
       writer = try ShardWriter(layout: plan.layout, folder: folder.path, resume: resumed)
       smoothingWriter = try ShardWriter(
@@ -111,6 +134,11 @@ package final class QuantizeModel {
         folder: folder.work, resume: resumed)
       choices = try Journal(path: folder.choices, committed: state.choices)
       checksums = try Journal(path: folder.checksums, committed: state.checksums)
+      sourceJournal = try Journal(
+        path: folder.sourceChecksums, committed: state.sourceChecksums)
+      files = try Journal(path: folder.files, committed: state.files)
+      sourceChecksums = try plan.sourceChecksums(
+        sourceJournal.committed, path: folder.sourceChecksums)
     } catch  where resumed {
       throw RunStateError.filesChanged(path: folder.state, problem: "\(error)")
     }
@@ -118,10 +146,10 @@ package final class QuantizeModel {
       // From here on a second run finds a state to go on from, and files as that state needs them.
       try writer.synchronize()
       try smoothingWriter.synchronize()
-      try choices.synchronize()
-      try checksums.synchronize()
+      for journal in [choices, checksums, sourceJournal, files] { try journal.synchronize() }
       try synchronizeFolder(folder.work)
       try state.commit(to: folder.state)
+      try folder.hasBegun()
     }
     self.plan = plan
     self.folder = folder
@@ -139,28 +167,60 @@ package final class QuantizeModel {
     operationsBefore = plan.operations(before: state.position)
     operationsDone = operationsBefore
     weights = plan.checkpoint.weights
+    (layerLosses, layerErrors) = choices.ratios(layer: state.position.layer)
   }
 
   var layers: [LayerSpec] { plan.checkpoint.spec.layers }
 
-  /// Does all units that are not done yet.
+  var isInterrupted: Bool { interruption.isRequested }
+
+  /// Does all units that are not done yet; of a finished run, checks that it is whole.
   ///
   /// - Throws: `Interrupted` after a commit when that was asked for; errors leave the last commit intact.
   package func run() throws {
+    let note = try ReservedNote(path: folder.ending)
+    do {
+      try state.position == .done ? confirm() : work()
+      try? FileSystem.remove(folder.ending)
+    } catch {
+      let known = (error as? ScratchError).map { RunStateError.scratchChanged($0) }
+      let error = StoppedRun.telling(known ?? error, share: state.history.share)
+      note.write(error is Interrupted ? "a signal asked it to" : "\(error)")
+      writeRecord(lastProgress)
+      throw error
+    }
+  }
+
+  private func work() throws {
     let started = Clock()
     report(.started(plan.run, resumed: resumed))
+    report(.covers(plan.coverage))
     if let data = plan.data { report(.dataLoaded(data)) }
     for warning in plan.warnings { report(.warning(warning)) }
-    if resumed, state.position != .done { try checkWritten(checksums.committed) }
+    if resumed { try checkWritten(checksums.committed) }
+    if sourceMoved {
+      begin(.check)
+      try checkSource()
+      state.source = SourceFile.all(of: plan.checkpoint.model)
+      try state.commit(to: folder.state)
+    }
     var layerClock = Clock()
     while state.position != .done {
-      if interruption.isRequested { throw Interrupted(output: folder.path) }
+      if isInterrupted { throw Interrupted(output: folder.path) }
       switch state.position {
+      case .copy where state.source.isEmpty:
+        begin(.check)
+        for line in try folder.copySideFiles(from: plan.options.model) { try files.add(line: line) }
+        try recordSource()
+        state.source = SourceFile.all(of: plan.checkpoint.model)
+        try commit(.copy)
       case .copy:
         begin(.copy)
         if let data = plan.data { try choices.add(data, of: plan.options.data) }
         try copyTensors()
         try embedTokens()
+        begin(.check)
+        try checkCopied()
         try commit(.attend(layer: 0, block: 0))
       case .attend(let layer, let block):
         begin(.attend)
@@ -184,6 +244,9 @@ package final class QuantizeModel {
       case .advance(let layer, let block):
         begin(.advance)
         try advance(layers[layer], from: block)
+        begin(.check)
+        try checkSource(of: layers[layer])
+        weights.discard(layers[layer].linears)
         let isLast = layer + 1 == layers.count
         try commit(isLast ? .finish : .attend(layer: layer + 1, block: 0))
         finishLayer(layers[layer], seconds: layerClock.seconds)
@@ -212,6 +275,20 @@ package final class QuantizeModel {
           wallSeconds: started.seconds, processorSeconds: processorSeconds())))
   }
 
+  /// A finished run again: every byte is looked at, and the small files are made again where they are not as they were.
+  private func confirm() throws {
+    report(.checking(.output(folder.path, bytes: plan.run.outputBytes)))
+    begin(.check)
+    try checkWritten(checksums.committed)
+    let made = try folder.restoreFiles(
+      files.committed, from: plan.options.model, own: ownFiles)
+    writeReport()
+    report(
+      .alreadyFinished(
+        output: folder.path, report: folder.reportPage, outputBytes: plan.run.outputBytes,
+        madeAgain: made))
+  }
+
   // MARK: Commits
 
   /// Seconds of work that a kill may cost; more where a commit has to write statistics, which are large.
@@ -225,8 +302,7 @@ package final class QuantizeModel {
     try writer.synchronize()
     try smoothingWriter.synchronize()
     try recordChecksums()
-    try choices.synchronize()
-    try checksums.synchronize()
+    for journal in [choices, checksums, sourceJournal, files] { try journal.synchronize() }
     state.position = next
     state.appended = appended
     if statistics != state.statistics, case .experts(_, let unit, _, _) = next {
@@ -235,6 +311,8 @@ package final class QuantizeModel {
     state.statistics = statistics
     state.choices = choices.mark
     state.checksums = checksums.mark
+    state.sourceChecksums = sourceJournal.mark
+    state.files = files.mark
     state.history = history.adding(
       memory.soFar(), scratchBytes: largestScratch, share: plan.share(before: next))
     try state.commit(to: folder.state)
@@ -294,20 +372,45 @@ package final class QuantizeModel {
     if stops { throw Interrupted(output: folder.path) }
   }
 
+  // MARK: The source
+
+  /// Keeps the checksum of a tensor of the source.
+  func keep(_ checksum: Checksum, of tensor: StoredTensor) throws {
+    guard let place = plan.checkpoint.model.position(of: tensor.name) else { return }
+    sourceChecksums[place] = checksum.text
+    try sourceJournal.add(line: Checksums.line(tensor.name, checksum))
+  }
+
+  /// What was kept of it.
+  func sourceChecksum(of tensor: StoredTensor) -> String {
+    plan.checkpoint.model.position(of: tensor.name).map { sourceChecksums[$0] } ?? ""
+  }
+
+  // MARK: The end
+
   /// config.json and the index come last: their presence says that the output is complete.
   private func finish() throws {
-    try folder.copySideFiles(from: plan.options.model)
+    _ = try folder.restoreFiles(try files.lines(), from: plan.options.model)
+    for (name, bytes) in ownFiles {
+      try replaceFile(folder.path + "/" + name, with: bytes)
+      try files.add(line: OutputFolder.line(name, Checksum(bytes)))
+    }
+  }
+
+  /// The files that a run writes at its end, in their order.
+  private var ownFiles: [(name: String, bytes: [UInt8])] {
     let buffers = Set(layers.compactMap(\.mlp.router?.correctionBias))
     let parameters = plan.output.tensors.filter { !buffers.contains($0.name) }
       .reduce(0) { $0 + $1.byteCount / $1.dtype.byteWidth }
-    let index = plan.layout.index(totalParameters: parameters)
-    try replaceFile(folder.recipe, with: Array(plan.recipe.yaml().utf8))
-    try replaceFile(folder.index, with: Array((index.serialized(indent: 2) + "\n").utf8))
     var config = plan.checkpoint.config
     config["quantization_config"] =
       QuantizationConfig(scheme: plan.output.scheme, ignore: plan.output.ignore).json
-    let text = JSONValue.object(config).serialized(indent: 2) + "\n"
-    try replaceFile(folder.config, with: Array(text.utf8))
+    func text(_ json: JSONValue) -> [UInt8] { Array((json.serialized(indent: 2) + "\n").utf8) }
+    return [
+      (OutputFolder.recipe, Array(plan.recipe.yaml().utf8)),
+      (OutputFolder.index, text(plan.layout.index(totalParameters: parameters))),
+      (OutputFolder.config, text(.object(config))),
+    ]
   }
 
   // MARK: Reporting
@@ -332,14 +435,17 @@ package final class QuantizeModel {
     memory.note()
   }
 
-  func reportProgress(_ step: RunStep, layer: Int?, tokensDone: Int) {
+  /// - Parameter checked: of a file that is read to its end, the share that was.
+  func reportProgress(_ step: RunStep, layer: Int?, tokensDone: Int, checked: Double? = nil) {
     let all = plan.run.operations
     let done = operationsDone - operationsBefore
     let progress = RunProgress(
       step: step, layer: layer, layers: layers.count, tokensDone: tokensDone,
       tokensInStep: plan.run.tokens, share: all > 0 ? min(1, operationsDone / all) : 0,
       secondsLeft: done > 0 && runClock.seconds > 1
-        ? runClock.seconds / done * max(0, all - operationsDone) : nil)
+        ? runClock.seconds / done * max(0, all - operationsDone) : nil,
+      checked: checked)
+    lastProgress = progress
     report(.progress(progress))
     if recordClock.map({ $0.seconds > 1 }) ?? true { writeRecord(progress) }
   }
@@ -366,14 +472,14 @@ package final class QuantizeModel {
 
   func note(_ choice: SmoothingChoice, layer: LayerSpec) throws {
     try choices.add(choice, layer: layer.index)
-    layerChoices.append(choice)
+    layerLosses.append(choice.lossRatio)
   }
 
   func note(
     _ linear: LinearSpec, _ rounding: ChosenRounding, _ errors: RoundingErrors, layer: LayerSpec
   ) throws {
     try choices.add(linear: linear.name, rounding, errors, layer: layer.index)
-    if errors.nearest > 0 { layerErrors.append(errors) }
+    if errors.nearest > 0 { layerErrors.append(errors.chosen / errors.nearest) }
   }
 
   private func finishLayer(_ layer: LayerSpec, seconds: Double) {
@@ -385,11 +491,9 @@ package final class QuantizeModel {
         LayerSummary(
           layer: layer.index, layers: layers.count,
           quantizedLinears: layer.linears.filter { plan.output.fates[$0.weight] == .packed }.count,
-          smoothings: layerChoices.count, lossRatio: mean(layerChoices.map(\.lossRatio)),
-          roundingRatio: mean(layerErrors.map { $0.chosen / $0.nearest }),
-          seconds: seconds)))
-    layerChoices = []
-    layerErrors = []
+          smoothings: layerLosses.count, lossRatio: mean(layerLosses),
+          roundingRatio: mean(layerErrors), seconds: seconds)))
+    (layerLosses, layerErrors) = ([], [])
   }
 }
 

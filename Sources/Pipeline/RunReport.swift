@@ -86,14 +86,13 @@ package struct RunReport: Sendable {
 extension Subject {
   fileprivate init(_ state: RunState, output: String, status: RunStatus) {
     let history = state.history
-    // Digests say nothing to people.
-    let digests: Set = ["model", "model weights", "calibration tokens"]
-    let settings = state.fingerprint.filter { !digests.contains($0.key) }
-      .sorted { $0.key < $1.key }.map { Setting($0.key, $0.value) }
+    let settings = state.inputs.options.sorted { $0.key < $1.key }.map { Setting($0.key, $0.value) }
     self.init(
       model: history.model, output: FileSystem.resolved(output), architecture: history.architecture,
       layers: history.layers, sourceBytes: history.sourceBytes, outputBytes: history.outputBytes,
-      groupSize: state.fingerprint["--group-size"].flatMap { Int($0) } ?? 0, settings: settings,
+      groupSize: state.inputs.options["--group-size"].flatMap { Int($0) } ?? 0,
+      quantized: history.coverage?.quantized ?? "", left: history.coverage?.left.map(\.text) ?? [],
+      settings: settings,
       command: status.record?.command ?? [], lastCommit: status.lastCommit,
       progress: Progress(state.position, share: history.share))
   }

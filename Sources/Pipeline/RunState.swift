@@ -3,6 +3,7 @@
 internal import CompressedTensors
 internal import JSON
 internal import Models
+package import ScratchStore
 internal import SystemIO
 internal import Transformer
 
@@ -12,18 +13,26 @@ package enum RunStateError: Error, CustomStringConvertible, Equatable {
   /// An output file is not as the run left it.
   case filesChanged(path: String, problem: String)
   case otherOptions(path: String, option: String, written: String, asked: String)
+  /// All flags are the same, and yet the tokens are not.
+  case otherTokens(path: String, data: String, model: String)
+  case scratchChanged(ScratchError)
 
   package var description: String {
     switch self {
     case .damaged(let path, let problem):
-      "\(path): \(problem); start over with --restart"
+      // Other commands read states, too.
+      "\(path): \(problem); start over with sluice quantize --restart"
     case .filesChanged(let path, let problem):
       // What is wrong with a shard says so itself.
       "\(path) speaks of files that are gone or changed: \(problem)"
         + (problem.hasSuffix("--restart") ? "" : "; start over with --restart")
+    case .scratchChanged(let error): "\(error); start over with --restart"
     case .otherOptions(let path, let option, let written, let asked):
       "\(path) was written with \(option) \(written), this run has \(asked); use the same, "
         + "another --output, or --restart to start over"
+    case .otherTokens(let path, let data, let model):
+      "\(path) was written with other calibration tokens, though all flags are the same: \(data), or the tokenizer "
+        + "or chat template in \(model), has changed; put it back, use another --output, or --restart to start over"
     }
   }
 }
@@ -65,19 +74,28 @@ package enum RunPosition: Sendable, Equatable, CustomStringConvertible {
     }
   }
 
-  /// For people; layers count from 1.
+  /// For people. Layers and blocks count from 0, as in names of tensors.
   package var description: String {
     switch self {
     case .copy: "copying"
     case .attend(let layer, let block):
-      "layer \(layer + 1), attend" + (block > 0 ? " from token block \(block + 1)" : "")
+      "layer \(layer), attend" + (block > 0 ? ", from token block \(block)" : "")
     case .experts(let layer, let unit, _, let block):
-      "layer \(layer + 1), experts from number \(unit + 1)"
-        + (block > 0 ? ", token block \(block + 1)" : "")
+      // A count, not a number: shared experts come before those that have numbers.
+      "layer \(layer), experts" + (unit > 0 ? " after the first \(unit)" : "")
+        + (block > 0 ? ", from token block \(block)" : "")
     case .advance(let layer, let block):
-      "layer \(layer + 1), advance" + (block > 0 ? " from token block \(block + 1)" : "")
+      "layer \(layer), advance" + (block > 0 ? ", from token block \(block)" : "")
     case .finish: "the last check"
     case .done: "done"
+    }
+  }
+
+  /// The layer in work, where there is one.
+  package var layer: Int? {
+    switch self {
+    case .attend(let layer, _), .experts(let layer, _, _, _), .advance(let layer, _): layer
+    case .copy, .finish, .done: nil
     }
   }
 
@@ -87,8 +105,9 @@ package enum RunPosition: Sendable, Equatable, CustomStringConvertible {
 
 /// The only truth about progress: `OUT/.sluice/state.json`.
 package struct RunState: Sendable, Equatable {
-  /// Every option and input that changes output bytes, by the name the user knows it by.
-  package let fingerprint: [String: String]
+  package let inputs: RunInputs
+  /// The source's shards; none before their checksums are known.
+  package var source: [SourceFile] = []
   /// Where hidden states are kept; empty where that is in the output folder, which may be moved.
   package var scratch: String
   package var position: RunPosition
@@ -102,22 +121,26 @@ package struct RunState: Sendable, Equatable {
   package var choices = JournalMark.start
   /// What of checksums.txt does.
   package var checksums = JournalMark.start
+  /// What of source-checksums.txt does.
+  package var sourceChecksums = JournalMark.start
+  /// What of files.txt does.
+  package var files = JournalMark.start
   /// What the run is about and what it cost so far: for its report.
   package var history = RunHistory()
 
-  package init(fingerprint: [String: String], scratch: String) {
-    self.fingerprint = fingerprint
+  package init(inputs: RunInputs, scratch: String) {
+    self.inputs = inputs
     self.scratch = scratch
     position = .copy
   }
 
-  private static let format = 5
+  private static let format = 6
 
   /// Makes this state the truth, durably. All that it speaks of must be durable already.
   package func commit(to path: String) throws {
     func number(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
     let (step, numbers) = position.parts
-    let files = appended.sorted { $0.key < $1.key }.map { ($0.key, number($0.value)) }
+    let scratchFiles = appended.sorted { $0.key < $1.key }.map { ($0.key, number($0.value)) }
     func mark(_ mark: JournalMark) -> JSONValue {
       .object(
         JSONObject([("bytes", number(mark.byteCount)), ("crc32", .string(mark.checksum))]))
@@ -125,16 +148,13 @@ package struct RunState: Sendable, Equatable {
     var json = JSONObject([
       ("format", number(Self.format)), ("step", .string(step)),
       ("layer", number(numbers[0])), ("unit", number(numbers[1])), ("end", number(numbers[2])),
-      ("block", number(numbers[3])), ("appended", .object(JSONObject(files))),
+      ("block", number(numbers[3])), ("appended", .object(JSONObject(scratchFiles))),
       ("statistics", statistics.map { .string($0) } ?? .null),
       ("statistics_unit", number(statisticsUnit)),
       ("choices", mark(choices)), ("checksums", mark(checksums)),
+      ("source_checksums", mark(sourceChecksums)), ("files", mark(files)),
       ("scratch", .string(scratch)), ("history", .object(history.json)),
-      (
-        "fingerprint",
-        .object(
-          JSONObject(fingerprint.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) }))
-      ),
+      ("source", .array(source.map(\.json))), ("inputs", inputs.json),
     ])
     json["crc32"] = .string(Self.checksum(of: json))
     try replaceFile(path, with: Array((JSONValue.object(json).serialized(indent: 2) + "\n").utf8))
@@ -142,8 +162,7 @@ package struct RunState: Sendable, Equatable {
 
   /// Of everything that stands before it.
   private static func checksum(of object: JSONObject) -> String {
-    let bytes = Array(JSONValue.object(object).serialized().utf8)
-    return unsafe bytes.withUnsafeBytes { unsafe Checksum($0).text }
+    Checksum(Array(JSONValue.object(object).serialized().utf8)).text
   }
 
   package init(readingFrom path: String) throws {
@@ -164,42 +183,35 @@ package struct RunState: Sendable, Equatable {
       throw damaged("not as it was written: its checksum differs")
     }
     func mark(_ key: String) -> JournalMark? {
-      guard let mark = object[key]?.object, let bytes = mark["bytes"]?.int, bytes >= 0,
+      guard let mark = object[key]?.object, let bytes = mark["bytes"]?.size,
         let checksum = mark["crc32"]?.string
       else { return nil }
       return JournalMark(byteCount: bytes, checksum: checksum)
     }
-    let numbers = ["layer", "unit", "end", "block"].compactMap { object[$0]?.int }
-    guard let step = object["step"]?.string, numbers.count == 4, numbers.allSatisfy({ $0 >= 0 }),
+    let numbers = ["layer", "unit", "end", "block"].compactMap { object[$0]?.size }
+    guard let step = object["step"]?.string, numbers.count == 4,
       let choices = mark("choices"), let checksums = mark("checksums"),
+      let sourceChecksums = mark("source_checksums"), let fileMark = mark("files"),
+      let shards = object["source"]?.array,
+      let inputs = object["inputs"].flatMap({ RunInputs($0) }),
       let scratch = object["scratch"]?.string, let files = object["appended"]?.object,
-      let history = object["history"]?.object.flatMap({ RunHistory($0) }),
-      let entries = object["fingerprint"]?.object
+      let history = object["history"]?.object.flatMap({ RunHistory($0) })
     else { throw damaged("not a state of a run") }
     guard let position = RunPosition(step: step, numbers: numbers) else {
       throw damaged("unknown step `\(step)`")
     }
     self.position = position
-    for (name, bytes) in files.entries { appended[name] = bytes.int }
+    for (name, bytes) in files.entries { appended[name] = bytes.size }
     statistics = object["statistics"]?.string
-    statisticsUnit = object["statistics_unit"]?.int ?? 0
-    var fingerprint: [String: String] = [:]
-    for (key, value) in entries.entries { fingerprint[key] = value.string }
-    self.fingerprint = fingerprint
+    statisticsUnit = object["statistics_unit"]?.size ?? 0
+    self.inputs = inputs
+    source = shards.compactMap { SourceFile($0) }
     self.scratch = scratch
     self.choices = choices
     self.checksums = checksums
+    self.sourceChecksums = sourceChecksums
+    self.files = fileMark
     self.history = history
-  }
-
-  /// Refuses to go on with other options or inputs than the ones this state was made with.
-  package func check(against asked: [String: String], path: String) throws(RunStateError) {
-    for key in Set(fingerprint.keys).union(asked.keys).sorted() where fingerprint[key] != asked[key]
-    {
-      throw .otherOptions(
-        path: path, option: key, written: fingerprint[key] ?? "(nothing)",
-        asked: asked[key] ?? "(nothing)")
-    }
   }
 }
 
@@ -218,20 +230,4 @@ extension RunState {
       }
     if !isThere { throw .damaged(path: path, problem: "a place that this model does not have") }
   }
-}
-
-/// FNV-1a over 64 bits: tells inputs apart that changed by accident.
-struct Digest {
-  private var value: UInt64 = 0xcbf2_9ce4_8422_2325
-
-  mutating func add(_ bytes: some Sequence<UInt8>) {
-    for byte in bytes { value = (value ^ UInt64(byte)) &* 0x100_0000_01b3 }
-  }
-
-  mutating func add(_ text: String) {
-    add(text.utf8)
-    add(CollectionOfOne(0))
-  }
-
-  var text: String { String(value, radix: 16) }
 }

@@ -83,8 +83,32 @@ extension QuantizeModel {
     nonFinite(error, weights.tensor(linear.weight))
   }
 
-  private func nonFinite(_ error: NonFiniteWeight, _ tensor: StoredTensor) -> QuantizeError {
-    QuantizeError(weights.origin(ofNonFinite: tensor, row: error.row, column: error.column))
+  /// - Parameter dtype: what the number goes beyond, where it is one in the source.
+  private func nonFinite(
+    _ error: NonFiniteWeight, _ tensor: StoredTensor, dtype: DType = .f32
+  ) -> QuantizeError {
+    weights.origin(ofNonFinite: tensor, row: error.row, column: error.column).map {
+      QuantizeError($0)
+    }
+      ?? .overflow(
+        file: tensor.file.path, tensor: tensor.name, row: error.row, column: error.column,
+        dtype: dtype)
+  }
+
+  /// A number that became of a source tensor's and cannot be written.
+  func nonFinite(_ error: NonFiniteOutput, _ tensor: StoredTensor) -> QuantizeError {
+    let columns = tensor.shape.count < 2 ? error.element + 1 : tensor.shape.last ?? 1
+    guard plan.output.fates[tensor.name] == .packed else {
+      return nonFinite(
+        NonFiniteWeight(row: error.element / columns, column: error.element % columns), tensor,
+        dtype: tensor.dtype.unscaled)
+    }
+    let size = plan.output.scheme.groupSize
+    let groups = columns / size
+    let start = error.element % groups * size
+    return .infiniteScale(
+      file: tensor.file.path, tensor: tensor.name, row: error.element / groups,
+      columns: start..<start + size, dtype: tensor.dtype.unscaled)
   }
 
   /// Writes a tensor as its fate says: packed, or with the scales folded in. Those that no smoothing touches are there.
@@ -107,6 +131,8 @@ extension QuantizeModel {
         try note(linear, rounding, errors, layer: layer)
       } catch let error as NonFiniteWeight {
         throw nonFinite(error, linear)
+      } catch let error as NonFiniteOutput {
+        throw nonFinite(error, self.weights.tensor(name))
       }
     case .rescaled:
       let tensor = self.weights.tensor(name)
@@ -118,8 +144,12 @@ extension QuantizeModel {
             outputs: tensor.shape[0])
         try writeRows(of: weights.weight(linear), tensor)
       } else {
-        try unsafe dtype.encoded(weights.vector(name)).withUnsafeBytes {
-          try unsafe writer.write($0, to: name)
+        do {
+          try unsafe dtype.encoded(weights.vector(name)).withUnsafeBytes {
+            try unsafe writer.write($0, to: name)
+          }
+        } catch let error as NonFiniteOutput {
+          throw nonFinite(error, tensor)
         }
       }
       try choices.add(linear: name, fate: "rescaled", layer: layer.index)
@@ -150,7 +180,11 @@ extension QuantizeModel {
       }
     }
     for result in results {
-      if let bad = try result.get() { throw nonFinite(bad, tensor) }
+      do {
+        if let bad = try result.get() { throw nonFinite(bad, tensor) }
+      } catch let error as NonFiniteOutput {
+        throw nonFinite(error, tensor)
+      }
     }
   }
 }

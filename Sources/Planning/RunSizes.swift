@@ -2,6 +2,7 @@
 // in Pipeline allocate; the run's budget stops a step that takes more, and a test compares the two.
 
 internal import CompressedTensors
+internal import JSON
 internal import LinearAlgebra
 internal import Models
 internal import Quantization
@@ -17,6 +18,8 @@ struct RunSizes {
   private let layers: [LayerSpec]
   /// Tokens of the largest block.
   private let rows: Int
+  /// By layer. Made once: every budget that is tried asks for it.
+  private let layerOperations: [LayerOperations]
 
   /// What the process holds before any work: code, Swift's runtime, OpenBLAS's tables. Measured, as all constants here;
   /// `tools/bench --memory` shows what became of them.
@@ -49,6 +52,7 @@ struct RunSizes {
     let spec = work.checkpoint.spec
     hidden = spec.hiddenSize
     rows = work.blocks.max() ?? 0
+    layerOperations = work.operations
     var seen: Set<String> = []
     layers = spec.layers.filter { layer in
       let widths = layer.linears.map(work.checkpoint.weights.byteWidth)
@@ -115,7 +119,7 @@ struct RunSizes {
 
   private var stateBytes: Int {
     let raw = work.tokens * hidden * work.stateType.byteWidth
-    return Int(Double(raw) * (work.stateType == .bf16 ? Self.compression : 1))
+    return Int(saturating: Double(raw) * (work.stateType == .bf16 ? Self.compression : 1))
   }
 
   /// Two generations of hidden states; with Gram matrices, what one step leaves to the next, and those of a group.
@@ -124,7 +128,7 @@ struct RunSizes {
     if !isGram { return 2 * stateBytes }
     func stored(_ channels: Int) -> Int {
       ActivationStatistics.gramRanges(channels).reduce(0) {
-        $0 + Int(Double($1.count * ($1.count + 256) / 2 * 4) * Self.gramCompression)
+        $0 + Int(saturating: Double($1.count * ($1.count + 256) / 2 * 4) * Self.gramCompression)
       }
     }
     let input = isCompensated ? stored(hidden) : 0
@@ -151,7 +155,8 @@ struct RunSizes {
     func bytes(_ linears: [LinearSpec]) -> Int {
       linears.reduce(0) { $0 + work.checkpoint.weights.byteCount($1) }
     }
-    var total = work.checkpoint.model.totalBytes
+    // Once for their checksums, once for those to be compared, once to be written.
+    var total = 3 * work.checkpoint.model.totalBytes
     for layer in spec.layers.prefix(work.calibratedLayers) {
       let isLast = layer.index + 1 == work.calibratedLayers
       let isSmoothed = !work.output.smoothings[layer.index].isEmpty
@@ -174,7 +179,7 @@ struct RunSizes {
   // MARK: Arithmetic
 
   private func operations(_ step: RunStep, _ total: (Operations) -> Double) -> Double {
-    work.operations.reduce(0) { sum, layer in
+    layerOperations.reduce(0) { sum, layer in
       switch step {
       case .load, .copy, .check: sum
       case .attend: sum + total(layer.attend)
@@ -234,18 +239,21 @@ struct RunSizes {
       work.output.tensors.count, work.output.tensors.reduce(0) { $0 + $1.byteCount }
     )
     let share = min(1, Double(work.shardBytes) / Double(max(1, outputBytes)))
-    let around = min(Windows.pieceBytes, outputBytes / 8)
-    let written = work.output.tensors.map { min($0.byteCount, Windows.checkedBytes) }.max() ?? 0
+    let model = work.checkpoint.model
+    let around = min(Windows.pieceBytes, max(outputBytes, model.totalBytes) / 8)
+    let largest = (work.output.tensors.map(\.byteCount) + model.tensors.map(\.byteCount)).max() ?? 0
+    let checked = min(largest, Windows.checkedBytes)
     add(
       .check,
       [
         Moment(
           buffers: [],
           mapped: [
-            MemoryUse("windows of the output", work.threads * (written + around)),
+            MemoryUse("windows of source or output", work.threads * (checked + around)),
             MemoryUse(
               "checksums and a header",
-              outputs * Self.checksumBytes + Int(Double(outputs) * share) * Self.headerBytes),
+              outputs * Self.checksumBytes + Int(saturating: Double(outputs) * share)
+                * Self.headerBytes),
           ])
       ])
     return result
@@ -658,6 +666,6 @@ package enum Windows {
   package static let bytes = 16 << 20
   /// What the kernel maps beside it at a touch: a huge page.
   static let pieceBytes = 2 << 20
-  /// By each thread, while the output is read back.
+  /// By each thread, while files are read for their checksums.
   package static let checkedBytes = 4 << 20
 }

@@ -10,7 +10,7 @@ package enum RunStep: String, Sendable, CaseIterable {
   case attend
   case experts
   case advance
-  /// Reading back what was written, at the end.
+  /// Reading files for their checksums: the source at the beginning and after each layer, the output at the end.
   case check
 }
 

@@ -29,6 +29,12 @@ package struct QuantScheme: Sendable, Equatable {
       isSymmetric: preset != .w4a16Asymmetric)
   }
 
+  /// As --scheme names it, where it can.
+  package var name: String {
+    Preset.allCases.first { QuantScheme($0, groupSize: groupSize) == self }?.rawValue
+      ?? "\(bits) bits\(isSymmetric ? "" : " asymmetric")"
+  }
+
   package static let groupSizes = [32, 64, 128]
 
   /// Codes in one 32-bit word.

@@ -63,7 +63,7 @@ extension Report {
     case "attend": "attention, its scales and weights"
     case "experts": "MLPs, their scales and weights"
     case "advance": "the next layer's input"
-    case "check": "reading back what was written"
+    case "check": "reading files for their checksums"
     default: ""
     }
   }
@@ -76,7 +76,7 @@ extension Report {
     let hasErrors = layers.contains { $0.errors.left != nil }
     let hasRouting = layers.contains { $0.routing != nil }
     var heads: [Cell] = [.number("layer"), .number("Linears")]
-    if knowsOutputs { heads += [.number("nearest"), .number("written")] }
+    if knowsOutputs { heads += [.number(plainName), .number("written")] }
     if hasErrors { heads.append(.number("left")) }
     heads += [.number("smoothings"), .number("left by smoothing"), .number("mean exponent")]
     if hasRouting {

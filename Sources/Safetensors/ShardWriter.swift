@@ -2,8 +2,23 @@
 
 import Synchronization
 package import SystemIO
+internal import Tensors
 
-/// Writes the tensors of a layout into the files of a folder, in any order.
+/// A number that is NaN or infinite, and was to be written.
+package struct NonFiniteOutput: Error, CustomStringConvertible, Equatable {
+  package let tensor: String
+  /// Counted from the tensor's first.
+  package let element: Int
+
+  package init(tensor: String, element: Int) {
+    self.tensor = tensor
+    self.element = element
+  }
+
+  package var description: String { "`\(tensor)`: element \(element) would be NaN or infinite" }
+}
+
+/// Writes the tensors of a layout into the files of a folder, in any order. No NaN and no infinity gets there.
 ///
 /// Different tensors, and different parts of one, may be written at the same time. Writing the same
 /// bytes again changes nothing, so a resumed run just repeats what it is not sure of.
@@ -38,9 +53,10 @@ package final class ShardWriter: Sendable {
   /// - Parameters:
   ///   - name: a tensor of the layout.
   ///   - byteOffset: from the tensor's first byte.
+  /// - Throws: `NonFiniteOutput`, `SafetensorsError`.
   package func write(
     _ bytes: UnsafeRawBufferPointer, to name: String, at byteOffset: Int = 0
-  ) throws(SafetensorsError) {
+  ) throws {
     guard let place = layout.location(of: name) else {
       preconditionFailure("`\(name)` is not in the layout")
     }
@@ -48,13 +64,17 @@ package final class ShardWriter: Sendable {
       byteOffset >= 0 && bytes.count <= place.spec.byteCount
         && byteOffset <= place.spec.byteCount - bytes.count,
       "write beyond the end of `\(name)`")
+    // Before the system call: it would blame the output for a page of the source that cannot be read.
+    let checksum = unsafe Checksum(bytes)
+    if let bad = unsafe place.spec.dtype.firstNonFinite(bytes) {
+      throw NonFiniteOutput(tensor: name, element: byteOffset / place.spec.dtype.byteWidth + bad)
+    }
     try withSystemErrors { () throws(SystemError) in
       try unsafe files[place.shard].write(bytes, at: place.offset + byteOffset)
     }
     // Only now: marked before the write, a synchronize in between would take the mark without the
     // bytes.
     unsynchronized.withLock { _ = $0.insert(place.shard) }
-    let checksum = unsafe Checksum(bytes)
     parts.withLock { $0[name, default: [:]][byteOffset] = checksum }
   }
 

@@ -54,6 +54,9 @@ package final class ShardedModel: Sendable {
     positions[name].map { tensors[$0] }
   }
 
+  /// The place of a tensor among `tensors`.
+  package func position(of name: String) -> Int? { positions[name] }
+
   /// Bytes of all tensors, without headers.
   package var totalBytes: Int {
     tensors.reduce(0) { $0 + $1.byteCount }

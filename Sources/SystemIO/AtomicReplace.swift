@@ -24,6 +24,12 @@ package func replaceFile(_ path: String, with bytes: [UInt8], durably: Bool = tr
   if durably { try synchronizeFolder(FileSystem.parent(path)) }
 }
 
+/// Gives a file another name in its folder, durably; what had that name is replaced.
+package func renameFile(_ path: String, to other: String) throws(SystemError) {
+  try check(path, "rename") { unsafe rename(path, other) }
+  try synchronizeFolder(FileSystem.parent(path))
+}
+
 /// Fails where `replaceFile` would not even begin; leaves nothing behind.
 package func checkReplaceable(_ path: String) throws(SystemError) {
   let temporary = path + ".tmp"

@@ -13,6 +13,10 @@ package struct Checksum: Sendable, Equatable {
     unsafe add(bytes)
   }
 
+  package init(_ bytes: [UInt8]) {
+    self = unsafe bytes.withUnsafeBytes { unsafe Checksum($0) }
+  }
+
   package mutating func add(_ bytes: UnsafeRawBufferPointer) {
     let base = unsafe bytes.baseAddress?.assumingMemoryBound(to: UInt8.self)
     if bytes.count > 0 { unsafe value = crc32_z(value, base, bytes.count) }

@@ -129,17 +129,31 @@ package enum FileSystem {
   /// Copies the content of a file through a small buffer and makes it durable.
   ///
   /// An existing target is emptied first: it must not be mapped by anyone.
+  ///
+  /// - Returns: the checksum of what was copied.
+  @discardableResult
   package static func copyFile(
     from source: String, to target: String
-  ) throws(SystemError) {
+  ) throws(SystemError) -> Checksum {
     let input = try Descriptor(source, O_RDONLY)
     let output = try Descriptor(target, O_WRONLY | O_CREAT | O_TRUNC)
-    var offset = 0
+    var checksum = Checksum()
     try unsafe forEachBlock(of: input) { block throws(SystemError) in
-      try unsafe output.write(block, at: offset)
-      offset += block.count
+      try unsafe output.write(block, at: checksum.byteCount)
+      unsafe checksum.add(block)
     }
     try check(target, "fsync") { fsync(output.number) }
+    return checksum
+  }
+
+  /// The checksum of a file's content.
+  package static func checksum(_ path: String) throws(SystemError) -> Checksum {
+    let descriptor = try Descriptor(path, O_RDONLY)
+    var checksum = Checksum()
+    try unsafe forEachBlock(of: descriptor) { block throws(SystemError) in
+      unsafe checksum.add(block)
+    }
+    return checksum
   }
 
   /// Bytes of the files in a folder and below; what cannot be read counts nothing.

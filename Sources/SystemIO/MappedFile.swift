@@ -1,42 +1,73 @@
 // A read-only mmap that unmaps when its last owner goes.
 
+internal import CMappings
 import Glibc
+
+/// A file as it stands in its folder: what differs where someone wrote it, or put another in its place.
+package struct FileIdentity: Sendable, Equatable {
+  package let byteCount: Int
+  /// When it was last written, in nanoseconds since 1970.
+  package let modified: Int
+  package let inode: UInt64
+
+  package init(byteCount: Int, modified: Int, inode: UInt64) {
+    self.byteCount = byteCount
+    self.modified = modified
+    self.inode = inode
+  }
+
+  fileprivate init(_ status: stat) {
+    self.init(
+      byteCount: Int(status.st_size),
+      modified: Int(status.st_mtim.tv_sec) &* 1_000_000_000 &+ Int(status.st_mtim.tv_nsec),
+      inode: UInt64(status.st_ino))
+  }
+}
 
 /// A file mapped read-only into memory.
 ///
-/// Contract: the file must not be truncated while it is mapped; touching a page beyond the new end
-/// raises SIGBUS, which no check of ours can turn into an error. The bytes are untrusted until
-/// `Header` has validated them; after that, tensor ranges are in bounds by construction.
+/// Where someone cuts the file meanwhile, or the disk fails, touching a page ends the process with an error that names
+/// the file; what was committed stays good. The bytes are untrusted until `Header` has validated them; after that,
+/// tensor ranges are in bounds by construction.
 ///
 /// Pages that were touched count as resident until `release` gives them back, so who streams a big
 /// file releases behind the cursor.
 @safe
 package final class MappedFile: Sendable {
-  package let byteCount: Int
+  /// When it was opened.
+  package let identity: FileIdentity
+  package var byteCount: Int { identity.byteCount }
   package var path: String { descriptor.path }
 
-  // Kept open: posix_fadvise wants it.
-  private let descriptor: Descriptor
+  // posix_fadvise wants it.
+  private let descriptor: KeptDescriptor
   // Valid for `byteCount` bytes until deinit; nil for an empty file, which cannot be mapped.
   private nonisolated(unsafe) let base: UnsafeMutableRawPointer?
 
   package init(path: String) throws(SystemError) {
     let descriptor = try Descriptor(path, O_RDONLY)
-    let byteCount = Int(try descriptor.status().st_size)
+    let kept = try KeptDescriptor(descriptor, O_RDONLY)
+    identity = FileIdentity(try descriptor.status())
+    let byteCount = identity.byteCount
     var base: UnsafeMutableRawPointer?
     if byteCount > 0 {
       unsafe base = mmap(nil, byteCount, PROT_READ, MAP_PRIVATE, descriptor.number, 0)
       if unsafe base == UnsafeMutableRawPointer(bitPattern: -1) {
         throw SystemError(path: path, call: "mmap", code: errno)
       }
+      if unsafe !sluice_mapping_add(base, byteCount, descriptor.number, path) {
+        unsafe munmap(base, byteCount)
+        throw SystemError(path: path, call: "mmap", code: ENOMEM)
+      }
     }
-    self.descriptor = descriptor
-    self.byteCount = byteCount
+    self.descriptor = kept
     unsafe self.base = unsafe base
   }
 
   deinit {
-    if let base = unsafe base { unsafe munmap(base, byteCount) }
+    guard let base = unsafe base else { return }
+    unsafe sluice_mapping_remove(base)
+    unsafe munmap(base, byteCount)
   }
 
   /// - Parameter body: must not let the pointer escape; it dies with the last owner of the file.
@@ -52,12 +83,13 @@ package final class MappedFile: Sendable {
   ) throws(SystemError) -> Bool {
     precondition(range.lowerBound >= 0 && range.upperBound <= byteCount, "range beyond the file")
     precondition(buffer.count >= range.count, "a buffer of \(buffer.count) bytes")
-    return try unsafe descriptor.read(
+    return try unsafe descriptor.open().read(
       into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<range.count]), at: range.lowerBound)
   }
 
   /// Asks the kernel to read `range` into its cache; returns at once.
   package func prefetch(_ range: Range<Int>) {
+    guard let descriptor = try? descriptor.open() else { return }
     posix_fadvise(descriptor.number, range.lowerBound, range.count, POSIX_FADV_WILLNEED)
   }
 
@@ -90,6 +122,7 @@ package final class MappedFile: Sendable {
     guard let pages = pages(touching: range) else { return }
     // In this order: the kernel keeps cached pages that are still mapped.
     release(range)
+    guard let descriptor = try? descriptor.open() else { return }
     posix_fadvise(descriptor.number, pages.lowerBound, pages.count, POSIX_FADV_DONTNEED)
   }
 

@@ -61,4 +61,36 @@ extension DType {
       initialized = values.count * byteWidth
     }
   }
+
+  /// The place of the first NaN or infinity among stored elements; nil where there is none, as in types that have none.
+  package func firstNonFinite(_ bytes: UnsafeRawBufferPointer) -> Int? {
+    let count = bytes.count / byteWidth
+    guard let base = bytes.baseAddress else { return nil }
+    switch self {
+    case .bf16, .f16, .f32: return unsafe firstNonFiniteWeight(base, count)
+    case .f64:
+      return (0..<count).first {
+        unsafe !base.loadUnaligned(fromByteOffset: 8 * $0, as: Double.self).isFinite
+      }
+    // One code of each sign is NaN, and none is infinite.
+    case .f8E4M3: return unsafe bytes.firstIndex { $0 & 0x7f == 0x7f }
+    case .f8E5M2: return unsafe bytes.firstIndex { $0 & 0x7c == 0x7c }
+    case .bool, .u8, .i8, .i16, .u16, .i32, .u32, .i64, .u64: return nil
+    }
+  }
+
+  /// A part that fits the cache at a time.
+  private func firstNonFiniteWeight(_ base: UnsafeRawPointer, _ count: Int) -> Int? {
+    let part = 2048
+    return unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: part) { values in
+      guard let values = values.baseAddress else { return nil }
+      for start in stride(from: 0, to: count, by: part) {
+        let length = min(part, count - start)
+        unsafe decode(base + start * byteWidth, count: length, into: values)
+        let found = unsafe sluice_first_nonfinite(values, length)
+        if found < length { return start + found }
+      }
+      return nil
+    }
+  }
 }

@@ -56,7 +56,7 @@ struct ConsumedPairs {
       var found: [Range<Int>] = []
       guard let pattern = try? Pattern(source),
         (try? pattern.findMatches(
-          in: characters, characters.indices, Pattern.Region(), into: &found)) != nil
+          in: characters, characters.indices, Pattern.Region(.text), into: &found)) != nil
       else { return true }
       return !found.isEmpty
     }

@@ -117,7 +117,7 @@ extension Tokenizer {
       case .replace(.literal(right), let replacement): right = replacement
       case .replace(.literal(let literal), _):
         if literal.contains(where: { right.contains($0) || $0.isLetter }) { return false }
-      case .replace: return false
+      case .replace, .precompiled, .strip: return false
       }
     }
     guard isOneScalar(right), normalizedTokens.isSafeToCut(before: right) else { return false }
@@ -142,7 +142,10 @@ extension Tokenizer {
         if metaspace.splits { isBoundary = true }
       }
     }
-    return isBoundary || model.isSafeToCut(before: right)
+    if isBoundary { return true }
+    return if case .bytePairs(let encoder) = model { encoder.isSafeToCut(before: right) } else {
+      false
+    }
   }
 
   private func image(of bytes: [UInt8]) -> [UInt8] {
@@ -200,7 +203,7 @@ extension Splitter {
       cuts = letters.allSatisfy { letter in
         var matches: [Range<Int>] = []
         let text = [letter] + right
-        try? pattern.findMatches(in: text, text.indices, Pattern.Region(), into: &matches)
+        try? pattern.findMatches(in: text, text.indices, Pattern.Region(.text), into: &matches)
         return matches.first == 0..<1
       }
     case .literal(let literal):

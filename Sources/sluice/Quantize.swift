@@ -1,7 +1,6 @@
 // sluice quantize: flags to a run.
 
 import ArgumentParser
-internal import Dispatch
 internal import Glibc
 internal import Pipeline
 internal import SystemIO
@@ -14,10 +13,14 @@ struct Quantize: ParsableCommand {
       same command then goes on, also after a crash, and gives the same bytes.
 
       EXAMPLES
-        sluice quantize GLM-4.6 -o GLM-4.6-W4A16 --memory 8GiB
-        sluice quantize GLM-4.6 -o GLM-4.6-W4A16 --memory 8GiB \\
-            --calibration chats.parquet --ignore 'model.layers.[0-2].*'
-        sluice quantize GLM-4.6 -o GLM-4.6-RTN --no-smoothing
+        sluice quantize GLM-4.6 --memory 8GiB \\
+            -o GLM-4.6-W4A16
+        sluice quantize GLM-4.6 --memory 8GiB \\
+            -o GLM-4.6-W4A16 \\
+            --calibration chats.parquet \\
+            --ignore 'model.layers.[0-2].*'
+        sluice quantize GLM-4.6 --no-smoothing \\
+            -o GLM-4.6-RTN
       """)
 
   @OptionGroup var arguments: QuantizeArguments
@@ -46,32 +49,16 @@ struct Quantize: ParsableCommand {
     // A terminal or a pager that goes away must not end days of work.
     signal(SIGPIPE, SIG_IGN)
     let interruption = Interruption()
-    let signals = SignalWatch { interruption.request() }
+    let signals = StopSignals { number in
+      Console.error("stopping at the next commit; once more to stop at once")
+      interruption.request()
+      signal(number, SIG_DFL)
+    }
     defer { signals.stop() }
     let progress = ProgressLine(memory: options.memory, threads: options.threads)
     let plan = try QuantizePlan(options) { ResidentMemory.current().peakBytes }
+    try checkLimits(threads: options.threads, bytes: plan.run.peakBytes)
     try QuantizeModel(plan, command: goingOn, interruption: interruption) { progress.show($0) }
       .run()
   }
-}
-
-/// Turns the first SIGINT, SIGTERM or SIGHUP into a wish to stop; a second one kills as usual.
-private final class SignalWatch {
-  private let sources: [any DispatchSourceSignal]
-
-  init(_ handler: @escaping @Sendable () -> Void) {
-    sources = [SIGINT, SIGTERM, SIGHUP].map { number in
-      signal(number, SIG_IGN)
-      let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
-      source.setEventHandler {
-        Console.error("stopping at the next commit; once more to stop at once")
-        handler()
-        signal(number, SIG_DFL)
-      }
-      source.resume()
-      return source
-    }
-  }
-
-  func stop() { for source in sources { source.cancel() } }
 }

@@ -31,31 +31,47 @@ struct Status: ParsableCommand {
 
   private func text(_ status: RunStatus) -> String {
     var first = "\(trimmed(output)): \(status.phase.rawValue)"
-    if status.phase == .finished { first += " \(dateText(status.lastCommit))" }
-    if let record = status.record, status.phase == .running {
-      first += " (process \(record.process) on \(record.host))"
-      if let progress = record.progress {
-        first += progress.layer.map { ", layer \($0 + 1)/\(progress.layers)" } ?? ""
-        first += ", \(progress.step.rawValue), \(Int(progress.share * 100)) % done"
-        if let left = progress.secondsLeft { first += ", about \(durationText(left)) left" }
+    let share = status.share.map { ", \(percentText($0)) done" } ?? ""
+    switch status.phase {
+    case .finished: first += " \(dateText(status.lastCommit))"
+    case .stopped:
+      first += status.position.layer.map { " in layer \($0) of 0-\(status.layers - 1)" } ?? ""
+      first += share
+    case .running:
+      if let record = status.record {
+        first += " (process \(record.process) on \(TerminalText.line(record.host)))"
+        if let progress = record.progress {
+          first += progress.layer.map { ", layer \($0) of 0-\(progress.layers - 1)" } ?? ""
+          first += ", \(progress.step.rawValue)"
+        }
+      }
+      first += share
+      if let left = status.record?.progress?.secondsLeft {
+        first += ", about \(durationText(left)) left"
       }
     }
     var lines = [first]
+    if status.phase == .stopped {
+      lines.append("because      \(status.reason ?? Self.noReason)")
+    }
     if let record = status.record {
       let now = status.phase == .running ? "\(bytesText(record.residentBytes)) now, " : ""
       lines.append(
-        "memory       \(now)\(bytesText(record.peakBytes)) at the peak, of \(bytesText(record.budget))"
+        "memory       \(now)\(bytesText(status.peakBytes)) at the peak, of \(bytesText(record.budget))"
       )
     }
     if status.phase != .finished {
       lines.append(
-        "last commit  \(dateText(status.lastCommit)) (\(durationText(Double(time(nil) - status.lastCommit))) "
+        "last commit  \(dateText(status.lastCommit)) (\(durationText(Double(time(nil)) - Double(status.lastCommit))) "
           + "ago): \(status.position) is next")
     }
     if status.phase == .stopped {
       if let record = status.record {
-        lines.append("to go on     cd \(shellText([record.workingFolder]))")
-        lines.append("             \(shellText(record.command))")
+        lines.append(
+          "to go on     cd \(TerminalText.escaped(shellText([record.workingFolder]), keepsLines: false))"
+        )
+        lines.append(
+          "             \(TerminalText.escaped(shellText(record.command), keepsLines: false))")
       } else {
         lines.append("to go on     give the command of that run again")
       }
@@ -63,12 +79,17 @@ struct Status: ParsableCommand {
     return lines.joined(separator: "\n")
   }
 
+  private static let noReason = "it was killed, or the machine went down: it left no word"
+
   private static func json(_ status: RunStatus) -> JSONValue {
     func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
     var object = JSONObject([
       ("state", .string(status.phase.rawValue)), ("position", .string("\(status.position)")),
       ("last_commit", .string(dateText(status.lastCommit))),
+      ("share", status.share.map(jsonNumber) ?? .null), ("layers", int(status.layers)),
+      ("peak_bytes", int(status.peakBytes)),
     ])
+    if status.phase == .stopped { object["reason"] = status.reason.map { .string($0) } ?? .null }
     guard let record = status.record else { return .object(object) }
     object["process"] = int(record.process)
     object["host"] = .string(record.host)
@@ -78,14 +99,12 @@ struct Status: ParsableCommand {
     object["threads"] = int(record.threads)
     object["budget_bytes"] = int(record.budget)
     object["resident_bytes"] = int(record.residentBytes)
-    object["peak_bytes"] = int(record.peakBytes)
     if let progress = record.progress {
-      object["layer"] = progress.layer.map { int($0 + 1) } ?? .null
+      object["layer"] = progress.layer.map(int) ?? .null
       object["layers"] = int(progress.layers)
       object["step"] = .string(progress.step.rawValue)
       object["tokens_done"] = int(progress.tokensDone)
       object["tokens_in_step"] = int(progress.tokensInStep)
-      object["share"] = jsonNumber(progress.share)
       object["seconds_left"] = progress.secondsLeft.map(jsonNumber) ?? .null
     }
     return .object(object)
@@ -94,18 +113,6 @@ struct Status: ParsableCommand {
 
 /// The words of this command, to be given again: without what would start over.
 var goingOn: [String] { CommandLine.arguments.filter { $0 != "--restart" } }
-
-/// Words as a shell takes them.
-func shellText(_ words: [String]) -> String {
-  let plain = Set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=:,@%+")
-  return words.map { word in
-    !word.isEmpty && word.allSatisfy(plain.contains)
-      ? word
-      : "'"
-        + word.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''")
-        + "'"
-  }.joined(separator: " ")
-}
 
 /// 2026-01-31T12:00:00Z.
 func dateText(_ seconds: Int) -> String {

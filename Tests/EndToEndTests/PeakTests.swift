@@ -33,7 +33,8 @@ import TestSupport
         #expect(outcome.end == .exit(0), "\(outcome)")
         data[name] = "\(outcome.messages.first { $0.hasPrefix("data:") } ?? "")"
         #expect(try run(["plan", fixtureModel] + flags).end == .exit(0))
-        let evaluated = try run(["evaluate", fixtureModel, "--text", "\(folder)/\(name).txt"] + short)
+        let evaluated = try run(
+          ["evaluate", fixtureModel, "--text", "\(folder)/\(name).txt"] + short)
         #expect(evaluated.end == .exit(0), "\(evaluated)")
       }
       // The first 32 tokens are the same ones.
@@ -76,8 +77,11 @@ import TestSupport
   func aCountOfABillionIsHeldAgainstTheTensors(key: String, value: String) throws {
     try withTemporaryFolder { folder in
       let model = try SpoiledModel("\(folder)/model")
-      try model.change("config.json", replacing: "\"\(key)\": \(value)", with: "\"\(key)\": 1000000000")
-      for command in [["plan", model.path], ["evaluate", model.path, "--text", fixtureCalibration]] {
+      try model.change(
+        "config.json", replacing: "\"\(key)\": \(value)", with: "\"\(key)\": 1000000000")
+      for command in [
+        ["plan", model.path], ["evaluate", model.path, "--text", fixtureCalibration],
+      ] {
         expectRefusal(try run(command), ["config.json", key, "1000000000", "tensors"])
       }
       expectRefusal(
@@ -110,7 +114,9 @@ import TestSupport
         + Array("0],\"data_offsets\":[0,0]}}".utf8)
       let length = (0..<8).map { UInt8(truncatingIfNeeded: header.count >> (8 * $0)) }
       try write(length + header, to: "\(model.path)/\(shard)")
-      for command in [["plan", model.path], ["evaluate", model.path, "--text", fixtureCalibration]] {
+      for command in [
+        ["plan", model.path], ["evaluate", model.path, "--text", fixtureCalibration],
+      ] {
         expectRefusal(try run(command), [shard, "header", "MiB of memory", "raise --memory"])
       }
     }

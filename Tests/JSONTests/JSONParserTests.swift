@@ -39,6 +39,11 @@ private func parse(_ text: String) throws -> JSONValue {
     #expect(try JSONValue.parse(text, limit: 2_000_000).string?.utf8.count == 200_000)
   }
 
+  @Test func `a byte order mark before the text is passed over`() throws {
+    #expect(try parse("\u{FEFF} [1]") == [1])
+    #expect(try parse("\u{FEFF}7") == 7)
+  }
+
   @Test(arguments: ["null", "7", "\"x\"", " true\r\n\t"])
   func aScalarIsADocument(text: String) throws {
     #expect(throws: Never.self) { try parse(text) }
@@ -67,7 +72,8 @@ private func parse(_ text: String) throws -> JSONValue {
     ("+1", 0, "expected a value"),
     (".5", 0, "expected a value"),
     ("'x'", 0, "expected a value"),
-    ("\u{FEFF}1", 0, "expected a value"),
+    ("1\u{FEFF}", 1, "expected the end of the text"),
+    ("[\u{FEFF}1]", 1, "expected a value"),
     ("1 2", 2, "expected the end of the text"),
     ("{} x", 3, "expected the end of the text"),
     ("1\0", 1, "expected the end of the text"),

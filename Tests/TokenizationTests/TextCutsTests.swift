@@ -23,8 +23,10 @@ import Tokenization
   /// Words, runs, digits, marks and added tokens, with every kind of white space between them.
   private func text(_ random: inout SeededGenerator, parts: Int) -> String {
     let words = [
-      "a", "The", "hello", "wörld", "don't", "x'll", "CamelCase", "12345", "3.14", "日本語", "e\u{301}",
-      "!?", "…", "(x)", "<|user|>", "<s>", "[MASK]", "▁", "é", "aaaaaaaaaaaaaaaa", "\u{1100}\u{1161}", "😀",
+      "a", "The", "hello", "wörld", "don't", "x'll", "CamelCase", "12345", "3.14", "日本語",
+      "e\u{301}",
+      "!?", "…", "(x)", "<|user|>", "<s>", "[MASK]", "▁", "é", "aaaaaaaaaaaaaaaa",
+      "\u{1100}\u{1161}", "😀",
       "I'M", "b/c", "\u{a0}", "//",
     ]
     let blanks = [" ", " ", " ", " ", "  ", "\n", "\n\n", " \n", "\n ", "\t", "", "\r\n", "   x"]
@@ -36,7 +38,8 @@ import Tokenization
     return text
   }
 
-  @Test(arguments: fixtures(in: "tokenizers").filter { $0.hasSuffix(".json") && !$0.contains(".ids.") })
+  @Test(
+    arguments: fixtures(in: "tokenizers").filter { $0.hasSuffix(".json") && !$0.contains(".ids.") })
   func partsHaveTheIDsOfTheWhole(file: String) throws {
     guard let tokenizer = try? Tokenizer(tokenizerJSON: fixturePath("tokenizers/\(file)")) else {
       return
@@ -68,7 +71,8 @@ import Tokenization
     }
   }
 
-  private static let long = String(repeating: "Some words in a row, and 2 numbers.\n", count: 10_000)
+  private static let long = String(
+    repeating: "Some words in a row, and 2 numbers.\n", count: 10_000)
 
   @Test(arguments: cut)
   func theBeginningOfALongTextIsEnough(family: String) throws {

@@ -30,6 +30,7 @@ final class ColumnReader {
         expected: "text, numbers, booleans, lists and structures of them", found: foreign,
         wayOut: "choose other columns or leave it out of the data set")
     }
+    if let problem = chunk.problem { throw problem }
     guard chunk.type == type.physical else {
       throw .damaged("its type is not that of the schema, \(type.physical.name)")
     }

@@ -19,7 +19,7 @@ final class ParquetFile: RowSource {
   private var row = 0
 
   /// - Parameter columns: those to read; nil for all.
-  init(path: String, columns: Set<String>?, _ room: Room) throws(DatasetError) {
+  init(path: String, columns: ChosenColumns?, _ room: Room) throws(DatasetError) {
     self.room = room
     do {
       file = try MappedFile(path: path)
@@ -42,7 +42,7 @@ final class ParquetFile: RowSource {
     rowGroups = footer.rowGroups
     rowCount = footer.rows
     fields = schema.fields.filter { columns?.contains($0.name) ?? true }
-    if let columns, let missing = columns.subtracting(fields.map(\.name)).min() {
+    if let columns, let missing = columns.wanted.subtracting(fields.map(\.name)).min() {
       throw .missingColumn(file: path, column: missing, found: schema.fields.map(\.name))
     }
   }

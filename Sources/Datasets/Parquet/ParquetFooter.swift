@@ -34,6 +34,8 @@ struct ColumnChunk {
   var values = 0
   /// Where pages are in the file, dictionary first.
   var bytes = 0..<0
+  /// Why it cannot be read; it matters to who reads it alone.
+  var problem: FileProblem?
 }
 
 struct RowGroup {
@@ -190,16 +192,19 @@ struct ParquetFooter {
       default: try reader.skip(field)
       }
     }
-    if isEncrypted { throw encrypted }
-    if isElsewhere {
-      throw .unsupported(expected: "columns in the file itself", found: "a column in another file")
-    }
     // Writers without a dictionary leave its offset out or set it to 0.
     let start = dictionaryPage > 0 && dictionaryPage < firstPage ? dictionaryPage : firstPage
-    guard start >= 4, size >= 0, start <= dataEnd, size <= dataEnd - start, chunk.values >= 0 else {
-      throw .damaged("a column chunk of \(size) bytes at \(start) in \(dataEnd) bytes of data")
+    if isEncrypted {
+      chunk.problem = encrypted
+    } else if isElsewhere {
+      chunk.problem = .unsupported(
+        expected: "columns in the file itself", found: "a column in another file")
+    } else if start >= 4, size >= 0, start <= dataEnd, size <= dataEnd - start, chunk.values >= 0 {
+      chunk.bytes = start..<start + size
+    } else {
+      chunk.problem = .damaged(
+        "a column chunk of \(size) bytes at \(start) in \(dataEnd) bytes of data")
     }
-    chunk.bytes = start..<start + size
     return chunk
   }
 }

@@ -1,0 +1,111 @@
+// The source is read once when a run begins: every number must be one, and every checksum is kept. What a unit of work
+// used is held against them before its results are committed for good.
+
+internal import CompressedTensors
+internal import LinearAlgebra
+internal import Models
+internal import Planning
+internal import Safetensors
+internal import SystemIO
+internal import Tensors
+internal import Transformer
+
+extension QuantizeModel {
+  /// Bytes between two looks at whether someone wants to stop.
+  private static let bytesBetweenLooks = 1 << 30
+
+  /// Takes the checksum of every tensor.
+  ///
+  /// - Throws: `QuantizeError.nonFiniteWeight` at the first NaN or infinity; `Interrupted`.
+  func recordSource() throws {
+    report(.checking(.source(bytes: plan.run.sourceBytes)))
+    try forEachPart { tensors in
+      let results = workers.map(tensors.count) { index in
+        let tensor = tensors[index]
+        var bad: Int?
+        let checksum = unsafe tensor.checksum { start, bytes in
+          let found = unsafe tensor.dtype.firstNonFinite(bytes)
+          bad = bad ?? found.map { start / tensor.dtype.byteWidth + $0 }
+        }
+        return (checksum: checksum, bad: bad)
+      }
+      for (tensor, result) in zip(tensors, results) {
+        if let bad = result.bad, isUsed(tensor) {
+          let columns = tensor.shape.count < 2 ? max(1, bad + 1) : tensor.shape.last ?? 1
+          throw QuantizeError.nonFiniteWeight(
+            file: tensor.file.path, tensor: tensor.name, row: bad / columns, column: bad % columns)
+        }
+        try keep(result.checksum, of: tensor)
+      }
+    }
+  }
+
+  /// Scales of FP8 activations go nowhere.
+  private func isUsed(_ tensor: StoredTensor) -> Bool {
+    plan.checkpoint.fp8?.isActivationScale(tensor.name) != true
+  }
+
+  /// Holds the whole source against its checksums.
+  func checkSource() throws {
+    report(.checking(.sourceAgain(bytes: plan.run.sourceBytes)))
+    try forEachPart { try check($0) }
+  }
+
+  /// What a layer's work read.
+  func checkSource(of layer: LayerSpec) throws {
+    try check(layer.claims.map(\.name).flatMap(weights.stored))
+  }
+
+  /// What was copied.
+  func checkCopied() throws {
+    let names = plan.checkpoint.model.tensors.map(\.name).filter {
+      plan.output.fates[$0] == .copied || plan.output.fates[$0] == .decoded
+    }
+    try check(names.flatMap(weights.stored))
+  }
+
+  private func check(_ tensors: [StoredTensor]) throws {
+    let checksums = workers.map(tensors.count) { tensors[$0].checksum().text }
+    for (tensor, checksum) in zip(tensors, checksums) {
+      let before = sourceChecksum(of: tensor)
+      if checksum != before {
+        throw SourceChanged.tensor(
+          file: tensor.file.path, tensor: tensor.name, before: before, now: checksum)
+      }
+    }
+  }
+
+  /// All tensors in the order in which they lie, some at a time.
+  private func forEachPart(_ body: ([StoredTensor]) throws -> Void) throws {
+    let tensors = plan.checkpoint.model.files.flatMap(\.tensors)
+    var (part, bytes, done) = ([StoredTensor](), 0, 0)
+    for (index, tensor) in tensors.enumerated() {
+      part.append(tensor)
+      bytes += tensor.byteCount
+      let isLast = index + 1 == tensors.count
+      if bytes < Self.bytesBetweenLooks, !isLast { continue }
+      try body(part)
+      done += bytes
+      (part, bytes) = ([], 0)
+      noteMemory()
+      reportProgress(
+        .check, layer: nil, tokensDone: 0,
+        checked: Double(done) / Double(max(1, plan.run.sourceBytes)))
+      if !isLast, isInterrupted { throw Interrupted(output: folder.path) }
+    }
+  }
+}
+
+extension QuantizePlan {
+  /// The checksums in source-checksums.txt by the places of their tensors; empty ones where there are none yet.
+  func sourceChecksums(_ lines: [UInt8], path: String) throws -> [String] {
+    var result = [String](repeating: "", count: checkpoint.model.tensors.count)
+    for (name, checksum) in Checksums(lines: lines).entries {
+      guard let place = checkpoint.model.position(of: String(name)) else {
+        throw JournalChanged(path: path)
+      }
+      result[place] = String(checksum)
+    }
+    return result
+  }
+}

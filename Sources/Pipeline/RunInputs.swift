@@ -1,0 +1,173 @@
+// What must be the same for a run to go on where another stopped, by the names the user knows it by.
+
+internal import Calibration
+internal import CompressedTensors
+internal import JSON
+internal import LinearAlgebra
+internal import Models
+internal import Planning
+internal import Quantization
+internal import Recipes
+internal import Transformer
+
+package struct RunInputs: Sendable, Equatable {
+  /// Every flag and every word of a recipe that changes output bytes.
+  package var options: [String: String] = [:]
+  /// What config.json of the source says, by key.
+  package var config: [String: String] = [:]
+  /// A digest of the calibration tokens.
+  package var tokens = ""
+  /// The flags that the tokens come from: told where the tokens are others, and no reason to refuse by themselves.
+  package var data: [String: String] = [:]
+
+  package init() {}
+
+  /// Refuses to go on with other inputs than these.
+  ///
+  /// - Parameters:
+  ///   - path: of the state.
+  ///   - data: what the calibration data is called.
+  ///   - model: the source.
+  package func check(
+    against asked: RunInputs, path: String, data name: String, model: String
+  ) throws(RunStateError) {
+    func refuse(
+      _ written: [String: String], _ asked: [String: String], _ option: (String) -> String
+    ) throws(RunStateError) {
+      for key in Set(written.keys).union(asked.keys).sorted() where written[key] != asked[key] {
+        throw .otherOptions(
+          path: path, option: option(key), written: written[key] ?? "(nothing)",
+          asked: asked[key] ?? "(nothing)")
+      }
+    }
+    // Other words are a recipe's.
+    try refuse(options, asked.options) { $0.hasPrefix("--") ? $0 : "\($0) of --recipe" }
+    try refuse(config, asked.config) { "`\($0)` in \(model)/config.json" }
+    if tokens == asked.tokens { return }
+    // The name of the data last: a file that was moved is as good.
+    func withoutName(_ flags: [String: String]) -> [String: String] {
+      flags.filter { $0.key != Self.dataFlag }
+    }
+    try refuse(withoutName(data), withoutName(asked.data)) { $0 }
+    try refuse(data, asked.data) { $0 }
+    throw .otherTokens(path: path, data: name, model: model)
+  }
+
+  static let dataFlag = "--calibration"
+
+  // MARK: Kept
+
+  var json: JSONValue {
+    func object(_ entries: [String: String]) -> JSONValue {
+      .object(JSONObject(entries.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) }))
+    }
+    return .object(
+      JSONObject([
+        ("options", object(options)), ("config", object(config)), ("tokens", .string(tokens)),
+        ("data", object(data)),
+      ]))
+  }
+
+  init?(_ json: JSONValue) {
+    func entries(_ key: String) -> [String: String]? {
+      guard let object = json.object?[key]?.object else { return nil }
+      var result: [String: String] = [:]
+      for (key, value) in object.entries { result[key] = value.string }
+      return result
+    }
+    guard let options = entries("options"), let config = entries("config"),
+      let tokens = json.object?["tokens"]?.string, let data = entries("data")
+    else { return nil }
+    self.options = options
+    self.config = config
+    self.tokens = tokens
+    self.data = data
+  }
+}
+
+extension QuantizePlan {
+  /// What the source's shards hold is not among them: that is compared by itself.
+  var inputs: RunInputs {
+    var inputs = RunInputs()
+    inputs.options = [
+      "--scheme": options.scheme.name, "--group-size": "\(options.scheme.groupSize)",
+      "--ignore": Self.shortened(options.ignore.joined(separator: " ")),
+      "--no-smoothing": options.smooths ? "off" : "on", "--loss": options.loss.rawValue,
+      "--rounding": options.rounding.rawValue,
+      "--expert-weighting": options.calibrates ? options.weighting.rawValue : "none",
+      "--expert-tokens": options.calibrates
+        ? options.expertTokens.map { "\($0)" } ?? "all" : "none",
+      "--dampening": options.rounding == .compensated ? "\(options.dampening)" : "none",
+      "--max-shard-size": "\(options.maximumShardBytes)", "--engine": run.engine.name,
+      "duo_scaling": options.duoScaling.rawValue,
+      "n_grid": "\(options.gridPoints)", "mappings": mappingsText,
+    ]
+    for (key, value) in checkpoint.config.entries {
+      inputs.config[key] = Self.shortened(value.serialized())
+    }
+    if !options.calibrates { return inputs }
+    var tokens = Digest()
+    for block in blocks {
+      tokens.add("\(block.sequences)")
+      for token in block.tokens { tokens.add("\(token)") }
+    }
+    inputs.tokens = tokens.text
+    let (data, selection) = (options.data, options.data.selection)
+    func text(_ value: (some CustomStringConvertible)?) -> String {
+      value.map { "\($0)" } ?? "(not given)"
+    }
+    inputs.data = [
+      RunInputs.dataFlag: data.name, "--samples": "\(selection.samples)",
+      "--sequence-length": "\(selection.sequenceLength)",
+      "--shuffle-seed": text(selection.shuffleSeed), "--pack": selection.packs ? "on" : "off",
+      "--text-column": text(data.textColumn),
+      "--add-special-tokens": text(data.addsSpecialTokens.map { $0 ? "yes" : "no" }),
+      "--chat-template": text(data.chatTemplate),
+      "--template-arg": Self.shortened(
+        data.templateArguments.map { "\($0.0)=\($0.1.serialized())" }.joined(separator: " ")),
+      "--template-date": "\(data.templateDate)",
+    ]
+    return inputs
+  }
+
+  /// Mappings that smooth all there is are as good as none.
+  private var mappingsText: String {
+    let smoothings = Array(output.smoothings.joined())
+    let possible = checkpoint.spec.layers.flatMap(\.smoothings).filter {
+      $0.consumers.contains { output.fates[$0.weight] == .packed }
+    }
+    if !options.smooths || smoothings.count == possible.count { return "all" }
+    var producers = Digest()
+    for smoothing in smoothings { producers.add(smoothing.producerName) }
+    let words = (options.mappings ?? []).map {
+      "\($0.smoothLayer) -> \($0.balanceLayers.joined(separator: " "))"
+    }
+    return Self.shortened(
+      "\(smoothings.count) of \(possible.count) (\(words.joined(separator: "; ")))")
+      + " [\(producers.text)]"
+  }
+
+  /// What is too long for a message ends in a digest.
+  private static func shortened(_ text: String) -> String {
+    if text.utf8.count <= 240 { return text }
+    var digest = Digest()
+    digest.add(text)
+    return "\(text.prefix(200))… [\(digest.text)]"
+  }
+}
+
+/// FNV-1a over 64 bits: tells inputs apart that changed by accident.
+struct Digest {
+  private var value: UInt64 = 0xcbf2_9ce4_8422_2325
+
+  mutating func add(_ bytes: some Sequence<UInt8>) {
+    for byte in bytes { value = (value ^ UInt64(byte)) &* 0x100_0000_01b3 }
+  }
+
+  mutating func add(_ text: String) {
+    add(text.utf8)
+    add(CollectionOfOne(0))
+  }
+
+  var text: String { String(value, radix: 16) }
+}

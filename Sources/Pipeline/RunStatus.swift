@@ -1,0 +1,103 @@
+// What is known of the run in an output folder, whether a process works on it or not.
+
+internal import JSON
+internal import SystemIO
+
+package struct RunStatus: Sendable {
+  package enum Phase: String, Sendable {
+    case running
+    case stopped
+    case finished
+  }
+
+  package let phase: Phase
+  package let position: RunPosition
+  /// Of the run's arithmetic: now, or at the last commit where no process works on it; nil where there is none.
+  package let share: Double?
+  package let layers: Int
+  /// Over all processes of the run.
+  package let peakBytes: Int
+  /// Why the last process stopped; nil where it left no word, as one that was killed.
+  package let reason: String?
+  /// When the last commit was, in seconds since 1970.
+  package let lastCommit: Int
+  package let record: ProgressRecord?
+
+  /// Looks and touches nothing.
+  ///
+  /// - Throws: `NoRun` where there is no run of Sluice; `RunStateError` where its state is damaged.
+  package init(output: String) throws {
+    let folder = OutputFolder(path: output)
+    guard FileSystem.isFolder(output) else { throw NoRun(path: output, problem: "no such folder") }
+    let isAlive = FileLock.isHeld(path: folder.lock)
+    guard FileSystem.exists(folder.state) else {
+      let problem =
+        isAlive
+        ? "a run is beginning there; ask again"
+        : FileSystem.exists(folder.beginning)
+          ? "a run stopped there before its first commit; give the same command again"
+          : "not an output of Sluice"
+      throw NoRun(path: output, problem: problem)
+    }
+    let state = try RunState(readingFrom: folder.state)
+    phase = state.position == .done ? .finished : isAlive ? .running : .stopped
+    position = state.position
+    record = ProgressRecord(readingFrom: folder.progress)
+    let now = phase == .running ? record?.progress?.share : nil
+    share = phase == .finished ? 1 : now ?? state.history.share
+    layers = state.history.layers
+    peakBytes = (state.history.steps.map(\.bytes) + [record?.peakBytes ?? 0]).max() ?? 0
+    reason = phase == .stopped ? ReservedNote.read(folder.ending) : nil
+    lastCommit = try FileSystem.modified(folder.state)
+  }
+}
+
+/// A folder that `sluice status` has nothing to say of.
+package struct NoRun: Error, CustomStringConvertible, Equatable {
+  package let path: String
+  package let problem: String
+  package var description: String { "\(path): \(problem)" }
+}
+
+/// An output that is read before it is whole.
+package struct UnfinishedOutput: Error, CustomStringConvertible {
+  private let path: String
+  private let status: RunStatus?
+
+  package var description: String {
+    let share = status?.share.map { " (\(Int(saturating: $0 * 100)) % done)" } ?? ""
+    switch status?.phase {
+    case .running:
+      return "\(path): unfinished\(share): a run is writing there; wait for its end, and ask "
+        + "`sluice status` how far it is"
+    case .stopped, .finished, nil:
+      let command = status?.record.map {
+        "cd \(shellText([$0.workingFolder])) && \(shellText($0.command))"
+      }
+      return "\(path): unfinished\(share): its run was stopped; go on with "
+        + (command.map { "`\($0)`" } ?? "the command that it was begun with")
+    }
+  }
+
+  /// Passes over what is no output of Sluice.
+  package static func refuse(_ path: String) throws(UnfinishedOutput) {
+    let folder = OutputFolder(path: path)
+    let status = try? RunStatus(output: path)
+    let isBegun = !FileSystem.exists(folder.state) && FileSystem.exists(folder.beginning)
+    if isBegun || status.map({ $0.phase != .finished }) == true {
+      throw UnfinishedOutput(path: path, status: status)
+    }
+  }
+}
+
+/// Words as a shell takes them.
+package func shellText(_ words: [String]) -> String {
+  let plain = Set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=:,@%+")
+  return words.map { word in
+    !word.isEmpty && word.allSatisfy(plain.contains)
+      ? word
+      : "'"
+        + word.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''")
+        + "'"
+  }.joined(separator: " ")
+}

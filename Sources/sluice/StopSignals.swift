@@ -1,0 +1,32 @@
+// What asks the program to stop: SIGINT, SIGTERM and SIGHUP.
+
+internal import Dispatch
+internal import Glibc
+
+/// Hands these signals to a function, as far as whoever started the program lets them through: one that is ignored from
+/// the start, as by `nohup` or in a job of a script, stays ignored.
+final class StopSignals {
+  private let sources: [any DispatchSourceSignal]
+
+  init(
+    on queue: DispatchQueue = .global(), _ handler: @escaping @Sendable (_ number: Int32) -> Void
+  ) {
+    sources = [SIGINT, SIGTERM, SIGHUP].filter { !Self.isIgnored($0) }.map { number in
+      signal(number, SIG_IGN)
+      let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
+      source.setEventHandler { handler(number) }
+      source.resume()
+      return source
+    }
+  }
+
+  func stop() { for source in sources { source.cancel() } }
+
+  private static func isIgnored(_ number: Int32) -> Bool {
+    var action = sigaction()
+    unsafe sigaction(number, nil, &action)
+    // A function pointer compares as the number it is.
+    return unsafe unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self)
+      == unsafeBitCast(SIG_IGN, to: Int.self)
+  }
+}
