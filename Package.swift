@@ -145,8 +145,8 @@ let targets: [Target] = [
   .testTarget(
     name: "EndToEndTests",
     dependencies: [
-      "CompressedTensors", "JSON", "LinearAlgebra", "Safetensors", "SystemIO", "TestSupport",
-      "sluice",
+      "CompressedTensors", "JSON", "LinearAlgebra", "Safetensors", "SystemIO", "Tensors",
+      "TestSupport", "sluice",
     ]),
 ]
 

@@ -31,7 +31,8 @@ extension Journal {
       else { break }
       if entry["smoothing"] != nil {
         let (before, after) = (entry["loss_before"]?.double, entry["loss_after"]?.double)
-        losses.append(before.flatMap { before in before > 0 ? after.map { $0 / before } : nil } ?? 1)
+        losses.append(
+          before.flatMap { before in before > 0 ? after.map { $0 / before } : nil } ?? 1)
       } else if let error = entry["error"]?.double, let nearest = entry["error_nearest"]?.double,
         nearest > 0
       {

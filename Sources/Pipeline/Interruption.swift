@@ -28,7 +28,8 @@ package struct StoppedRun: Error, CustomStringConvertible {
 
   package var description: String {
     let done = share.map { " (\(Int($0 * 100)) %)" } ?? ""
-    return "\(error); what was done until the last commit\(done) is kept, and the same command goes on from there"
+    return
+      "\(error); what was done until the last commit\(done) is kept, and the same command goes on from there"
   }
 
   /// What the user is told of an error: of those that are not the run's own also that its work is kept.

@@ -39,7 +39,9 @@ final class Journal {
   static func read(_ path: String, committed mark: JournalMark) throws -> [UInt8] {
     let lines =
       mark.byteCount > 0 ? Array(try FileSystem.readFile(path).prefix(mark.byteCount)) : []
-    guard lines.count == mark.byteCount, Checksum(lines).text == mark.checksum else { throw JournalChanged(path: path) }
+    guard lines.count == mark.byteCount, Checksum(lines).text == mark.checksum else {
+      throw JournalChanged(path: path)
+    }
     return lines
   }
 

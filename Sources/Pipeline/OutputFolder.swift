@@ -208,7 +208,8 @@ package struct OutputFolder {
 
   private func copyFiles(from source: String, below folder: String) throws -> [String] {
     var lines: [String] = []
-    for entry in try FileSystem.list(folder.isEmpty ? source : source + "/" + folder) where !entry.hasPrefix(".") {
+    for entry in try FileSystem.list(folder.isEmpty ? source : source + "/" + folder)
+    where !entry.hasPrefix(".") {
       let name = folder.isEmpty ? entry : folder + "/" + entry
       let from = source + "/" + name
       // A linked folder may lead anywhere, even to the output.

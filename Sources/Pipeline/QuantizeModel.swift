@@ -137,7 +137,8 @@ package final class QuantizeModel {
       sourceJournal = try Journal(
         path: folder.sourceChecksums, committed: state.sourceChecksums)
       files = try Journal(path: folder.files, committed: state.files)
-      sourceChecksums = try plan.sourceChecksums(sourceJournal.committed, path: folder.sourceChecksums)
+      sourceChecksums = try plan.sourceChecksums(
+        sourceJournal.committed, path: folder.sourceChecksums)
     } catch  where resumed {
       throw RunStateError.filesChanged(path: folder.state, problem: "\(error)")
     }

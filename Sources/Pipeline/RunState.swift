@@ -192,7 +192,8 @@ package struct RunState: Sendable, Equatable {
     guard let step = object["step"]?.string, numbers.count == 4, numbers.allSatisfy({ $0 >= 0 }),
       let choices = mark("choices"), let checksums = mark("checksums"),
       let sourceChecksums = mark("source_checksums"), let fileMark = mark("files"),
-      let shards = object["source"]?.array, let inputs = object["inputs"].flatMap({ RunInputs($0) }),
+      let shards = object["source"]?.array,
+      let inputs = object["inputs"].flatMap({ RunInputs($0) }),
       let scratch = object["scratch"]?.string, let files = object["appended"]?.object,
       let history = object["history"]?.object.flatMap({ RunHistory($0) })
     else { throw damaged("not a state of a run") }

@@ -127,7 +127,8 @@ struct PrecompiledCharsmap: Sendable {
         guard Self.hasValue(units[child]) else { continue }
         let start = Self.value(units[next])
         guard start < replacements.count, replacements[start] & 0xC0 != 0x80 else {
-          throw Problem(text: "a replacement starts at \(start), outside of the text or in a character")
+          throw Problem(
+            text: "a replacement starts at \(start), outside of the text or in a character")
         }
       }
     }
