@@ -1,6 +1,7 @@
 // glibc calls that Swift's Glibc module does not show.
 #include <limits.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -11,6 +12,9 @@ enum { sluice_sync_file_range_write = 2 };
 // <fcntl.h> hides these as well.
 static const int sluice_get_lock = 36;  // F_OFD_GETLK
 static const int sluice_set_lock = 37;  // F_OFD_SETLK
+
+// <pthread.h> hides it as well: what threads get that are started without attributes.
+extern int pthread_setattr_default_np(const pthread_attr_t *attributes);
 
 // How many processors the calling thread may run on. By hand: glibc's type for the mask ends at 1,024 of them.
 static inline int sluice_allowed_processors(void) {

@@ -90,7 +90,7 @@ private final class ShuffledRows: RowStream {
   private var rows: ArraySlice<DatasetRow> = []
 
   init(_ stream: any RowStream, rows count: Int, seed: UInt64, wanted: Int) throws {
-    let kept = min(count, wanted + wanted / 2 + 16)
+    let kept = wanted < count ? min(count, wanted + wanted / 2 + 16) : count
     let order = (0..<count).sorted { draw(seed, $0) < draw(seed, $1) }.prefix(kept)
     let places = Dictionary(uniqueKeysWithValues: zip(order, order.indices))
     var chosen = [DatasetRow?](repeating: nil, count: kept)

@@ -68,7 +68,7 @@ package struct CalibrationSource: Sendable {
         column: column, vocabularySize: vocabularySize, tokenizer: tokenizer, template: nil,
         addsSpecialTokens: addsSpecialTokens)
     }
-    let template = try template(model: model)
+    let template = try template(model: model, tokenizer)
     return RowEncoder(
       column: column, vocabularySize: vocabularySize, tokenizer: tokenizer, template: template,
       addsSpecialTokens: addsSpecialTokens)
@@ -80,9 +80,11 @@ package struct CalibrationSource: Sendable {
     return try names.map { try FileSystem.fileSize("\(model)/\($0)") }.max() ?? 0
   }
 
-  private func template(model: String) throws -> PromptTemplate {
+  private func template(model: String, _ tokenizer: Tokenizer) throws -> PromptTemplate {
     let files = try ChatTemplateFiles.find(folder: model)
-    let variables = files.specialTokens + templateArguments
+    let own = tokenizer.namedTokens.sorted { $0.key < $1.key }
+    let variables =
+      own.map { ($0.key, JSONValue.string($0.value)) } + files.specialTokens + templateArguments
     if let chatTemplate {
       let template = try ChatTemplateFiles.template(file: chatTemplate)
       return PromptTemplate(

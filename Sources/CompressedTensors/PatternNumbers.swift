@@ -31,18 +31,18 @@ extension IgnorePattern {
     let spelled = spelledNumbers(text).sorted()
     if spelled.isEmpty { return [] }
     let stranger = Self.stranger(to: spelled)
-    let matched = modules.filter(matches).map { $0.split(separator: ".").map(String.init) }
+    let matched = modules.filter(fits).map { $0.split(separator: ".").map(String.init) }
     var found: [(noun: String, numbers: Set<Int>, caught: Set<Int>)] = []
     var seen: Set<String> = []
     for parts in matched {
       for (index, part) in parts.enumerated().dropFirst() {
         guard let number = Int(part), !spelled.contains(number),
           seen.insert("\(index) \(number)").inserted,
-          !matches(Self.name(parts, index, stranger))
+          !fits(Self.name(parts, index, stranger))
         else { continue }
         let source =
-          spelled.first { part.hasPrefix("\($0)") && matches(Self.name(parts, index, "\($0)")) }
-          ?? spelled.first { part.hasSuffix("\($0)") && matches(Self.name(parts, index, "\($0)")) }
+          spelled.first { part.hasPrefix("\($0)") && fits(Self.name(parts, index, "\($0)")) }
+          ?? spelled.first { part.hasSuffix("\($0)") && fits(Self.name(parts, index, "\($0)")) }
         guard let source else { continue }
         let noun = parts[index - 1]
         let place = found.firstIndex { $0.noun == noun }
@@ -60,7 +60,7 @@ extension IgnorePattern {
       }
     }.map { $0.joined(separator: ".") }
     let remedy = closed
-    let isRemedy = (try? IgnorePattern(remedy)).map { modules.filter($0.matches) == meant } ?? false
+    let isRemedy = (try? IgnorePattern(remedy)).map { modules.filter($0.fits) == meant } ?? false
     return found.map {
       OpenNumber(
         origin: origin, pattern: text, numbers: $0.numbers.sorted(), noun: $0.noun,

@@ -93,12 +93,15 @@ package struct ConfigReader {
     return result
   }
 
+  /// Far beyond every model; two such numbers multiplied, and many of the products added, are still an `Int`.
+  private static let largest = 1 << 26
+
   /// A whole number of at least `minimum`. Further names are spellings of the same key.
   package mutating func int(
     _ names: String..., atLeast minimum: Int = 1, default fallback: Int? = nil
   ) throws(ConfigError) -> Int {
     try read(names, "a whole number of at least \(minimum)", default: fallback) {
-      $0.int.flatMap { $0 >= minimum && $0 <= 1 << 40 ? $0 : nil }
+      $0.int.flatMap { $0 >= minimum && $0 <= Self.largest ? $0 : nil }
     }
   }
 

@@ -116,7 +116,7 @@ package struct Coverage: Sendable, Equatable {
 extension OutputPlan {
   /// Why a Linear is not quantized.
   fileprivate func reason(_ linear: LinearSpec, _ patterns: [IgnorePattern]) -> String {
-    guard let pattern = patterns.first(where: { $0.matches(linear.name) }) else {
+    guard let pattern = patterns.first(where: { $0.fits(linear.name) }) else {
       return "not quantizable"
     }
     return "\(pattern.origin) '\(pattern.text)'"

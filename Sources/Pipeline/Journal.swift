@@ -25,6 +25,8 @@ struct JournalChanged: Error, CustomStringConvertible {
 final class Journal {
   private let file: AppendedFile
   private var checksum: Checksum
+  /// Whether it may hold something that is not on the disk yet.
+  private var isDirty = true
   /// The lines that were committed before.
   let committed: [UInt8]
 
@@ -47,6 +49,7 @@ final class Journal {
 
   func add(line: String) throws(SystemError) {
     let bytes = Array((line + "\n").utf8)
+    isDirty = true
     try file.append(bytes)
     unsafe bytes.withUnsafeBytes { unsafe checksum.add($0) }
   }
@@ -56,5 +59,9 @@ final class Journal {
 
   var mark: JournalMark { JournalMark(byteCount: file.byteCount, checksum: checksum.text) }
 
-  func synchronize() throws(SystemError) { try file.synchronize() }
+  func synchronize() throws(SystemError) {
+    if !isDirty { return }
+    try file.synchronize()
+    isDirty = false
+  }
 }

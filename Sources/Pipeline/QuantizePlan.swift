@@ -42,6 +42,7 @@ package struct QuantizePlan: Sendable {
   package init(
     _ options: QuantizeOptions, checkpoint: Checkpoint, residentPeak: () -> Int = { 0 }
   ) throws {
+    try Gemm.open()
     self.options = options
     self.checkpoint = checkpoint
     if checkpoint.quantization != nil {
@@ -53,7 +54,7 @@ package struct QuantizePlan: Sendable {
     recipe = Recipe(
       scheme: options.scheme,
       ignore: patterns.map(\.recipeText)
-        + (patterns.contains { $0.matches(Self.head) } ? [] : [Self.head]),
+        + (try patterns.contains { try $0.matches(Self.head) } ? [] : [Self.head]),
       smooths: options.smooths, rounding: options.rounding,
       dampening: options.rounding == .compensated ? options.dampening : nil,
       duoScaling: options.duoScaling, gridPoints: options.gridPoints, mappings: options.mappings)
@@ -74,7 +75,7 @@ package struct QuantizePlan: Sendable {
     }
     let unused = checkpoint.activationScales
     if unused > 0 { warnings.append(.activationScalesDropped(count: unused)) }
-    if options.ignoreIsFromRecipe, !patterns.contains(where: { $0.matches(Self.head) }) {
+    if options.ignoreIsFromRecipe, try !patterns.contains(where: { try $0.matches(Self.head) }) {
       warnings.append(.headStays(recipe: options.recipe ?? ""))
     }
     let engine = try Self.engine(options.engine, for: checkpoint)

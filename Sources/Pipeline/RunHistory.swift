@@ -85,11 +85,11 @@ extension RunHistory {
 
   init?(_ object: JSONObject) {
     guard let model = object["model"]?.string, let architecture = object["architecture"]?.string,
-      let layers = object["layers"]?.int, let sourceBytes = object["source_bytes"]?.int,
-      let outputBytes = object["output_bytes"]?.int, let threads = object["threads"]?.int,
-      let budgetBytes = object["budget_bytes"]?.int, let processes = object["processes"]?.int,
+      let layers = object["layers"]?.size, let sourceBytes = object["source_bytes"]?.size,
+      let outputBytes = object["output_bytes"]?.size, let threads = object["threads"]?.size,
+      let budgetBytes = object["budget_bytes"]?.size, let processes = object["processes"]?.size,
       let processorSeconds = object["processor_seconds"]?.double,
-      let scratchBytes = object["scratch_bytes"]?.int,
+      let scratchBytes = object["scratch_bytes"]?.size,
       let planned = object["planned_bytes"]?.object, let steps = object["steps"]?.array
     else { return nil }
     self.model = model
@@ -105,7 +105,7 @@ extension RunHistory {
     self.scratchBytes = scratchBytes
     share = object["share"]?.double
     for (name, bytes) in planned.entries {
-      if let step = RunStep(rawValue: name) { plannedBytes[step] = bytes.int }
+      if let step = RunStep(rawValue: name) { plannedBytes[step] = bytes.size }
     }
     self.steps = steps.compactMap { $0.object.flatMap { StepSummary($0) } }
   }
@@ -152,9 +152,9 @@ extension StepSummary {
 
   fileprivate init?(_ object: JSONObject) {
     guard let step = object["step"]?.string.flatMap({ RunStep(rawValue: $0) }),
-      let seconds = object["seconds"]?.double, let bytes = object["peak_bytes"]?.int,
-      let heapBytes = object["heap_bytes"]?.int, let mappedBytes = object["mapped_bytes"]?.int,
-      let bufferBytes = object["buffer_bytes"]?.int
+      let seconds = object["seconds"]?.double, let bytes = object["peak_bytes"]?.size,
+      let heapBytes = object["heap_bytes"]?.size, let mappedBytes = object["mapped_bytes"]?.size,
+      let bufferBytes = object["buffer_bytes"]?.size
     else { return nil }
     self.init(step)
     self.seconds = seconds
@@ -167,4 +167,4 @@ extension StepSummary {
 
 private func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
 
-private func number(_ value: Double) -> JSONValue { .number(JSONNumber(literal: "\(value)")) }
+private func number(_ value: Double) -> JSONValue { .finite(value) }

@@ -40,7 +40,8 @@ package struct RunInputs: Sendable, Equatable {
           asked: asked[key] ?? "(nothing)")
       }
     }
-    try refuse(options, asked.options) { $0 }
+    // Other words are a recipe's.
+    try refuse(options, asked.options) { $0.hasPrefix("--") ? $0 : "\($0) of --recipe" }
     try refuse(config, asked.config) { "`\($0)` in \(model)/config.json" }
     if tokens == asked.tokens { return }
     // The name of the data last: a file that was moved is as good.
@@ -98,8 +99,8 @@ extension QuantizePlan {
         ? options.expertTokens.map { "\($0)" } ?? "all" : "none",
       "--dampening": options.rounding == .compensated ? "\(options.dampening)" : "none",
       "--max-shard-size": "\(options.maximumShardBytes)", "--engine": run.engine.name,
-      "duo_scaling of --recipe": options.duoScaling.rawValue,
-      "n_grid of --recipe": "\(options.gridPoints)", "mappings of --recipe": mappingsText,
+      "duo_scaling": options.duoScaling.rawValue,
+      "n_grid": "\(options.gridPoints)", "mappings": mappingsText,
     ]
     for (key, value) in checkpoint.config.entries {
       inputs.config[key] = Self.shortened(value.serialized())

@@ -183,13 +183,13 @@ package struct RunState: Sendable, Equatable {
       throw damaged("not as it was written: its checksum differs")
     }
     func mark(_ key: String) -> JournalMark? {
-      guard let mark = object[key]?.object, let bytes = mark["bytes"]?.int, bytes >= 0,
+      guard let mark = object[key]?.object, let bytes = mark["bytes"]?.size,
         let checksum = mark["crc32"]?.string
       else { return nil }
       return JournalMark(byteCount: bytes, checksum: checksum)
     }
-    let numbers = ["layer", "unit", "end", "block"].compactMap { object[$0]?.int }
-    guard let step = object["step"]?.string, numbers.count == 4, numbers.allSatisfy({ $0 >= 0 }),
+    let numbers = ["layer", "unit", "end", "block"].compactMap { object[$0]?.size }
+    guard let step = object["step"]?.string, numbers.count == 4,
       let choices = mark("choices"), let checksums = mark("checksums"),
       let sourceChecksums = mark("source_checksums"), let fileMark = mark("files"),
       let shards = object["source"]?.array,
@@ -201,9 +201,9 @@ package struct RunState: Sendable, Equatable {
       throw damaged("unknown step `\(step)`")
     }
     self.position = position
-    for (name, bytes) in files.entries { appended[name] = bytes.int }
+    for (name, bytes) in files.entries { appended[name] = bytes.size }
     statistics = object["statistics"]?.string
-    statisticsUnit = object["statistics_unit"]?.int ?? 0
+    statisticsUnit = object["statistics_unit"]?.size ?? 0
     self.inputs = inputs
     source = shards.compactMap { SourceFile($0) }
     self.scratch = scratch

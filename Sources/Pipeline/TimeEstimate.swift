@@ -4,6 +4,7 @@
 internal import Calibration
 internal import CompressedTensors
 internal import Glibc
+internal import JSON
 internal import LinearAlgebra
 internal import Models
 package import Planning
@@ -185,7 +186,7 @@ package struct Costs: Sendable {
         return min(asked, (own ?? 0) + Double(wanted) / Double(max(1, plan.run.tokens)))
       } ?? asked
     let seen = SeenTokens(
-      rows: Array(0..<max(1, Int(share * Double(rows)))), weights: nil)
+      rows: Array(0..<max(1, Int(saturating: share * Double(rows)))), weights: nil)
     gatheredOperation =
       share < 1
       ? Self.seconds {

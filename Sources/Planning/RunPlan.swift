@@ -1,6 +1,7 @@
 // What a run will need, from shapes alone: memory by step, disk, arithmetic, and the sizes of its passes.
 
 internal import CompressedTensors
+internal import JSON
 package import LinearAlgebra
 internal import Models
 internal import Safetensors
@@ -33,7 +34,7 @@ package func bytesText(_ bytes: Int) -> String {
   }
   let digits = value < 10 ? 100.0 : value < 100 ? 10.0 : 1.0
   let rounded = (value * digits).rounded(.up) / digits
-  return (rounded == rounded.rounded() ? "\(Int(rounded))" : "\(rounded)") + " " + unit
+  return (rounded == rounded.rounded() ? "\(Int(saturating: rounded))" : "\(rounded)") + " " + unit
 }
 
 /// A budget to advise, as it is typed: a little more than `bytes`, since what loading takes is measured, and differs by a

@@ -2,6 +2,7 @@
 // in Pipeline allocate; the run's budget stops a step that takes more, and a test compares the two.
 
 internal import CompressedTensors
+internal import JSON
 internal import LinearAlgebra
 internal import Models
 internal import Quantization
@@ -118,7 +119,7 @@ struct RunSizes {
 
   private var stateBytes: Int {
     let raw = work.tokens * hidden * work.stateType.byteWidth
-    return Int(Double(raw) * (work.stateType == .bf16 ? Self.compression : 1))
+    return Int(saturating: Double(raw) * (work.stateType == .bf16 ? Self.compression : 1))
   }
 
   /// Two generations of hidden states; with Gram matrices, what one step leaves to the next, and those of a group.
@@ -127,7 +128,7 @@ struct RunSizes {
     if !isGram { return 2 * stateBytes }
     func stored(_ channels: Int) -> Int {
       ActivationStatistics.gramRanges(channels).reduce(0) {
-        $0 + Int(Double($1.count * ($1.count + 256) / 2 * 4) * Self.gramCompression)
+        $0 + Int(saturating: Double($1.count * ($1.count + 256) / 2 * 4) * Self.gramCompression)
       }
     }
     let input = isCompensated ? stored(hidden) : 0
@@ -251,7 +252,8 @@ struct RunSizes {
             MemoryUse("windows of source or output", work.threads * (checked + around)),
             MemoryUse(
               "checksums and a header",
-              outputs * Self.checksumBytes + Int(Double(outputs) * share) * Self.headerBytes),
+              outputs * Self.checksumBytes + Int(saturating: Double(outputs) * share)
+                * Self.headerBytes),
           ])
       ])
     return result

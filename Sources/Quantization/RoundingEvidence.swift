@@ -159,6 +159,11 @@ package struct RoundingEvidence: Sendable {
 package struct GroupPlace: Sendable, Equatable {
   package let row: Int
   package let group: Int
+
+  package init(row: Int, group: Int) {
+    self.row = row
+    self.group = group
+  }
 }
 
 /// Why a weight is no rounding of its source.

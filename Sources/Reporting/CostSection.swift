@@ -63,7 +63,7 @@ extension Report {
     case "attend": "attention, its scales and weights"
     case "experts": "MLPs, their scales and weights"
     case "advance": "the next layer's input"
-    case "check": "reading back what was written"
+    case "check": "reading files for their checksums"
     default: ""
     }
   }

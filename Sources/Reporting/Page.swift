@@ -120,7 +120,7 @@ extension Report {
     if let left = SmoothingSummary(choices.smoothings).left {
       tiles.append(tile("Error of AWQ", percent(left), "of RTN"))
     }
-    if let tokens = choices.data?["tokens"]?.int, let rows = choices.data?["sequences"]?.int {
+    if let tokens = choices.data?["tokens"]?.size, let rows = choices.data?["sequences"]?.size {
       tiles.append(tile("Calibration", whole(tokens), "tokens in \(counted(rows, "sequence"))"))
     }
     let experts = choices.routings.reduce(0) { $0 + $1.tokens.count }

@@ -153,7 +153,7 @@ extension Cost {
 private func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
 
 private func number(_ value: Double) -> JSONValue {
-  value.isFinite ? .number(JSONNumber(literal: "\(value)")) : .null
+  .finite(value)
 }
 
 private func optional(_ value: Int?) -> JSONValue { value.map(int) ?? .null }

@@ -46,6 +46,8 @@ package struct SystemError: Error, CustomStringConvertible, Equatable {
     case ENOENT: "check the spelling of the path"
     case ENOTDIR: "a file stands where a folder is needed; choose another path"
     case EMFILE: "raise the limit with `ulimit -n`"
+    case EFBIG: "raise the limit with `ulimit -f`, or choose a file system for larger files"
+    case ENOMEM: "raise the limit with `ulimit -v`, or free some memory"
     default: nil
     }
   }

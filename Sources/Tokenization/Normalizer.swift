@@ -30,10 +30,12 @@ enum Normalizer: Sendable {
         result += text[Self.stripped(text, piece.range, left: left, right: right)]
       }
     case .replace(let delimiter, let replacement):
+      let before = pieces
       try pieces.rewrite { (text, piece, result) throws(TokenizerError) in
         scratch.matches.removeAll(keepingCapacity: true)
         try delimiter.findMatches(
           in: text, piece.range, scratch.region, into: &scratch.matches)
+        try before.checkLength(result.count + scratch.matches.count * replacement.count)
         var end = piece.range.lowerBound
         for match in scratch.matches {
           result += text[end..<match.lowerBound]

@@ -92,7 +92,7 @@ struct PrecompiledCharsmap: Sendable {
   }
 
   private func replacement(_ start: Int) -> Range<Int> {
-    start..<(replacements[start...].firstIndex(of: 0) ?? replacements.count)
+    start..<replacements[start...].firstIndex(of: 0)!
   }
 
   // MARK: The trie
@@ -129,6 +129,10 @@ struct PrecompiledCharsmap: Sendable {
         guard start < replacements.count, replacements[start] & 0xC0 != 0x80 else {
           throw Problem(
             text: "a replacement starts at \(start), outside of the text or in a character")
+        }
+        guard replacements[start...].prefix(Bounds.replacementBytes + 1).contains(0) else {
+          throw Problem(
+            text: "the replacement at \(start) has more than \(Bounds.replacementBytes) bytes")
         }
       }
     }

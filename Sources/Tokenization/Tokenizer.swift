@@ -1,11 +1,13 @@
 // Text to token ids and back, as the `tokenizers` package 0.23.3 and transformers 5.17 do by the same files.
 
+internal import Expressions
 internal import Synchronization
 
-/// A tokenizer as its file describes it. Loaded once, used from any number of threads.
+/// A tokenizer as its files describe it. Loaded once, used from any number of threads.
 ///
-/// The judge is `tokenizers.Tokenizer.from_file` with truncation and padding switched off, not
-/// transformers' `AutoTokenizer`, which rebuilds some tokenizers from code of its own.
+/// For a tokenizer.json the judge is `tokenizers.Tokenizer.from_file` with truncation and padding switched off, not
+/// transformers' `AutoTokenizer`, which rebuilds some of them from code of its own and gets other ids. For tokens that
+/// only other files name, and for tokenizers in other files, it is `AutoTokenizer`.
 package struct Tokenizer: Sendable {
   let rawTokens: AddedTokenMatcher
   let normalizers: [Normalizer]
@@ -20,9 +22,13 @@ package struct Tokenizer: Sendable {
   let addedContents: [Int32: [UInt8]]
   /// Cuts that come before everything else, of the schemes of rank files.
   let slices: TextSlices?
+  /// Special tokens that the tokenizer has of itself, where no file beside it says otherwise, by the names that chat
+  /// templates know.
+  package let namedTokens: [String: String]
   private let workspaces = WorkspacePool()
 
   init(_ parts: TokenizerParts) throws(TokenizerError) {
+    try Bounds.check(parts)
     // Special tokens come first; that decides only between equal contents.
     let added = parts.addedTokens.tokens
     let ordered = added.filter(\.isSpecial) + added.filter { !$0.isSpecial }
@@ -45,6 +51,7 @@ package struct Tokenizer: Sendable {
     decoders = parts.decoders
     vocabulary = parts.vocabulary
     slices = parts.slices
+    namedTokens = parts.namedTokens.mapValues { String(decoding: $0, as: UTF8.self) }
     var contents: [Int32: [UInt8]] = [:]
     for token in raw { contents[token.id] = token.content }
     for (token, pattern) in zip(normalized, patterns) { contents[token.id] = pattern }
@@ -88,6 +95,7 @@ package struct Tokenizer: Sendable {
   private func encode(
     _ text: [UInt8], _ workspace: Workspace, into ids: inout [Int32]
   ) throws(TokenizerError) {
+    workspace.split.region.begin(bytes: text.count)
     var pieces = Pieces(text)
     rawTokens.split(&pieces)
     for normalizer in normalizers { try normalizer.normalize(&pieces, workspace.split) }

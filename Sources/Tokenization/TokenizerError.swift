@@ -15,7 +15,9 @@ package enum TokenizerError: Error, CustomStringConvertible, Equatable {
   case unsupportedClass(path: String, name: String?)
   case emptyToken(content: [UInt8])
   case noTokenizer(folder: String, problem: String)
-  case unmatchable(problem: String)
+  case unmatchable(expression: String, problem: String)
+  /// Beyond `Bounds`.
+  case tooLarge(problem: String)
 
   package var description: String {
     switch self {
@@ -41,8 +43,9 @@ package enum TokenizerError: Error, CustomStringConvertible, Equatable {
     case .emptyToken(let content):
       "nothing is left of the added token \(quoted(content)) when it is normalized"
     case .noTokenizer(let folder, let problem): "\(folder): \(problem)"
-    case .unmatchable(let problem):
-      "a text cannot be split by the tokenizer's regular expression: \(problem)"
+    case .unmatchable(let expression, let problem):
+      "the tokenizer's regular expression `\(expression)` cannot be used on a text: \(problem)"
+    case .tooLarge(let problem): problem
     }
   }
 }

@@ -152,7 +152,7 @@ struct TokenizerSettings {
 
   // MARK: What they change
 
-  /// Adds the tokens to those of the tokenizer's own file.
+  /// Adds the tokens to those of the tokenizer's own file, and takes their names from the tokenizer's own.
   func addTokens(to parts: inout TokenizerParts) {
     let named = named(parts)
     let own = parts.unnamedTokens?.map {
@@ -165,6 +165,7 @@ struct TokenizerSettings {
       added.append(token)
     }
     if parts.addsSpecialTokensPlainly { added += special.map { Token(content: $0.content) } }
+    for name in self.named.keys { parts.namedTokens[name] = nil }
     let names = Set(named.map(\.content))
     for token in added where !token.content.isEmpty {
       parts.addedTokens.add(

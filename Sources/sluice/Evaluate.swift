@@ -89,6 +89,7 @@ struct Evaluate: ParsableCommand {
       threads: threadCount(threads),
       scratch: "\(scratch.map(trimmed) ?? temporaryFolder)/sluice-evaluate-\(getpid())")
     options.worst = worst
+    try checkLimits(threads: options.threads)
     let cleanup = ScratchCleanup(options.scratch)
     defer { cleanup.stop() }
     let progress = EvaluationLine(memory: options.memory, threads: options.threads)

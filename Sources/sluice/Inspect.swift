@@ -102,7 +102,7 @@ struct Inspect: ParsableCommand {
     }
     if tensors {
       for tensor in stored {
-        Console.out("\(tensor.name)  \(tensor.dtype.rawValue) \(tensor.shape)")
+        Console.out("\(TerminalText.line(tensor.name))  \(tensor.dtype.rawValue) \(tensor.shape)")
       }
     }
   }

@@ -53,6 +53,7 @@ struct Plan: ParsableCommand {
     let loading = seconds(ContinuousClock.now - started)
     for line in plan.data.map(dataLines) ?? [] { Console.error(line) }
     for warning in plan.warnings { Console.error("warning: \(warning)") }
+    try checkLimits(threads: options.threads)
     let runs = try ShorterRuns(
       plan, loading: loading,
       folder: FileSystem.existing(options.scratch ?? output ?? temporaryFolder))

@@ -1,5 +1,6 @@
 // RunEvents to stderr: what was found, how far it is, what each layer came to.
 
+internal import JSON
 internal import LinearAlgebra
 internal import Pipeline
 internal import Planning
@@ -9,7 +10,7 @@ internal import SystemIO
 func durationText(_ seconds: Double) -> String {
   // More than a hundred years, or no number at all.
   guard seconds < 3e9 else { return "for ever" }
-  let whole = Int(max(0, seconds).rounded())
+  let whole = Int(saturating: max(0, seconds).rounded())
   func two(_ number: Int) -> String { number < 10 ? "0\(number)" : "\(number)" }
   if whole >= 86400 { return "\(whole / 86400) d \(two(whole % 86400 / 3600)) h" }
   if whole >= 3600 { return "\(whole / 3600) h \(two(whole % 3600 / 60)) min" }
@@ -41,7 +42,7 @@ private func summaryLines(_ summary: RunSummary) -> [String] {
   let peak = summary.steps.map(\.bytes).max() ?? 0
   var lines = [
     "done: \(summary.output), \(bytesText(summary.outputBytes)) "
-      + "(\(Int((share * 100).rounded())) % of the source), \(durationText(summary.wallSeconds)), "
+      + "(\(percentText(share)) of the source), \(durationText(summary.wallSeconds)), "
       + "\(durationText(summary.processorSeconds)) of processor time",
     "memory: peak \(bytesText(peak)) of \(bytesText(summary.budget)), "
       + "\(bytesText(summary.plan.peakBytes)) planned; scratch \(bytesText(summary.scratchBytes)), "
@@ -141,7 +142,7 @@ final class ProgressLine {
       parts.append(progress.step.rawValue)
       if progress.tokensDone > 0, stepSeconds > 0.05 {
         parts.append("\(progress.tokensDone)/\(progress.tokensInStep) tokens")
-        parts.append("\(Int(Double(progress.tokensDone) / stepSeconds)) tokens/s")
+        parts.append("\(Int(saturating: Double(progress.tokensDone) / stepSeconds)) tokens/s")
       }
       if let checked = progress.checked { parts.append("\(percentText(checked)) of it read") }
       return parts + [bytesText(ResidentMemory.current().residentBytes)]
@@ -152,7 +153,7 @@ final class ProgressLine {
 /// What AWQ's scales and the rounding after them left of the error, in the words of the legend.
 private func errorText(_ layer: LayerSummary) -> String {
   func percent(_ share: Double) -> String {
-    share.isFinite ? "\(Int((min(max(share, 0), 1e6) * 100).rounded())) %" : "? %"
+    share.isFinite ? "\(Int(saturating: (min(max(share, 0), 1e6) * 100).rounded())) %" : "? %"
   }
   let before = layer.lossRatio == nil ? "RTN" : "AWQ"
   return (layer.lossRatio.map { ", error of AWQ \(percent($0)) of RTN" } ?? "")

@@ -57,6 +57,7 @@ struct Quantize: ParsableCommand {
     defer { signals.stop() }
     let progress = ProgressLine(memory: options.memory, threads: options.threads)
     let plan = try QuantizePlan(options) { ResidentMemory.current().peakBytes }
+    try checkLimits(threads: options.threads, bytes: plan.run.peakBytes)
     try QuantizeModel(plan, command: goingOn, interruption: interruption) { progress.show($0) }
       .run()
   }

@@ -41,28 +41,48 @@ struct Sluice: ParsableCommand {
   static func main() {
     ResidentMemory.returnLargeBuffersAtOnce()
     do {
+      try ProcessLimits.prepare()
       var command = try parseAsRoot()
       try command.run()
+      try Console.finish()
     } catch is Interrupted {
       Console.error("stopped at a commit; the same command goes on from there:")
-      Console.error("  " + shellText(goingOn))
+      Console.error(command: shellText(goingOn))
       Glibc.exit(130)
     } catch let error where isOurs(error) {
       Console.error("error: \(error)")
       Glibc.exit(1)
     } catch {
-      let isUsageError = exitCode(for: error) == .validationFailure
-      let words = Array(CommandLine.arguments.dropFirst())
-      guard let problem = unknownWord(in: words, isUsageError: isUsageError) else {
-        exit(withError: error)
-      }
+      leave(with: error)
+    }
+  }
+
+  /// Help and version go to stdout, usage errors to stderr.
+  private static func leave(with error: any Error) -> Never {
+    let code = exitCode(for: error)
+    let isUsageError = code == .validationFailure
+    let words = Array(CommandLine.arguments.dropFirst())
+    if let problem = unknownWord(in: words, isUsageError: isUsageError) {
       let text = fullMessage(for: isUsageError ? error : ValidationError(""))
       Console.error("error: \(problem)")
       if let usage = text.firstRange(of: "Usage: ") {
-        Console.error(String(text[usage.lowerBound...]))
+        Console.error(lines: text[usage.lowerBound...])
       }
       Glibc.exit(ExitCode.validationFailure.rawValue)
     }
+    let text = fullMessage(for: error)
+    if code != .success {
+      if !text.isEmpty { Console.error(lines: text) }
+      Glibc.exit(code.rawValue)
+    }
+    if !text.isEmpty { Console.out(text) }
+    do {
+      try Console.finish()
+    } catch {
+      Console.error("error: \(error)")
+      Glibc.exit(1)
+    }
+    Glibc.exit(0)
   }
 
   /// Whoever finds an error, it begins in one way.

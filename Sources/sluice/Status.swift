@@ -39,7 +39,7 @@ struct Status: ParsableCommand {
       first += share
     case .running:
       if let record = status.record {
-        first += " (process \(record.process) on \(record.host))"
+        first += " (process \(record.process) on \(TerminalText.line(record.host)))"
         if let progress = record.progress {
           first += progress.layer.map { ", layer \($0) of 0-\(progress.layers - 1)" } ?? ""
           first += ", \(progress.step.rawValue)"
@@ -62,13 +62,16 @@ struct Status: ParsableCommand {
     }
     if status.phase != .finished {
       lines.append(
-        "last commit  \(dateText(status.lastCommit)) (\(durationText(Double(time(nil) - status.lastCommit))) "
+        "last commit  \(dateText(status.lastCommit)) (\(durationText(Double(time(nil)) - Double(status.lastCommit))) "
           + "ago): \(status.position) is next")
     }
     if status.phase == .stopped {
       if let record = status.record {
-        lines.append("to go on     cd \(shellText([record.workingFolder]))")
-        lines.append("             \(shellText(record.command))")
+        lines.append(
+          "to go on     cd \(TerminalText.escaped(shellText([record.workingFolder]), keepsLines: false))"
+        )
+        lines.append(
+          "             \(TerminalText.escaped(shellText(record.command), keepsLines: false))")
       } else {
         lines.append("to go on     give the command of that run again")
       }

@@ -39,9 +39,17 @@ struct Verify: ParsableCommand {
   @Flag(help: "Print JSON.")
   var json = false
 
+  func validate() throws {
+    if let threads, threads < 1 || threads > 1024 {
+      throw ValidationError("--threads is 1 to 1024")
+    }
+  }
+
   func run() throws {
+    let threads = threadCount(threads)
+    try checkLimits(threads: threads)
     let report = try VerifyModel(
-      output: trimmed(output), source: source.map(modelFolder), threads: threadCount(threads)
+      output: trimmed(output), source: source.map(modelFolder), threads: threads
     ).run()
     Console.out(json ? Self.json(report).serialized(indent: 2) : Self.text(report))
     if !report.findings.isEmpty { throw ExitCode(1) }
@@ -67,11 +75,13 @@ struct Verify: ParsableCommand {
       lines.append(
         "relative error of the Linears: mean \(rounded(mean)), worst \(rounded(worst.relative))")
       lines += report.errors.prefix(shownErrors).map {
-        "  \(rounded($0.relative))  \($0.linear), worst group \(rounded($0.worstGroup))"
+        "  \(rounded($0.relative))  \(TerminalText.line($0.linear)), worst group \(rounded($0.worstGroup))"
       }
     }
-    lines += report.notes.map { "note: `\($0.subject)`: \($0.problem)" }
-    lines += report.findings.prefix(shownFindings).map { "FINDING  `\($0.subject)`: \($0.problem)" }
+    lines += report.notes.map { TerminalText.line("note: `\($0.subject)`: \($0.problem)") }
+    lines += report.findings.prefix(shownFindings).map {
+      TerminalText.line("FINDING  `\($0.subject)`: \($0.problem)")
+    }
     if report.findings.count > shownFindings {
       lines.append("… and \(report.findings.count - shownFindings) more; --json has them all")
     }

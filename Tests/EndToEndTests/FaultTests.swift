@@ -38,11 +38,13 @@ private let options = [
   }
 
   /// The program with the shim between it and the system.
-  private static func run(_ output: String, _ environment: [String]) throws -> Outcome {
+  private static func run(
+    _ output: String, _ environment: [String], _ more: [String] = []
+  ) throws -> Outcome {
     let products = Program.path.split(separator: "/").dropLast().joined(separator: "/")
     let root = output.split(separator: "/").dropLast().joined(separator: "/")
     return try Program.run(
-      command(output),
+      command(output) + more,
       environment: [
         "LD_PRELOAD=/\(products)/libCFaultShim.so", "SLUICE_FAULT_ROOT=/\(root)",
       ] + environment)
@@ -86,6 +88,45 @@ private let options = [
     }
   }
 
+  /// Between any two calls that change the disk, from the first one of a restart to its first commit.
+  @Test func aKillAtAnyMomentOfARestartLosesNothing() throws {
+    let reference = try Self.reference.get().files
+    let names = [
+      "open", "mkdir", "write", "pwrite", "ftruncate", "posix_fallocate", "rename", "unlink",
+      "rmdir",
+    ]
+    let finished = try Self.withOutput { output in
+      try #require(try Self.run(output, []).end == .exit(0))
+      let trace = "\(FileSystem.resolved(output + "/.."))/trace"
+      let files = try Self.files(of: output)
+      let again = try Self.run(output, ["SLUICE_FAULT_TRACE=\(trace)"], ["--restart"])
+      try #require(again.end == .exit(0), "\(again)")
+      let calls = String(decoding: try FileSystem.readFile(trace), as: UTF8.self)
+        .split(separator: "\n").filter { call in names.contains { call.hasPrefix("\($0) ") } }
+        .filter { !$0.contains("/progress.json") }
+      let commit = calls.firstIndex { $0.hasPrefix("rename ") && $0.hasSuffix("/state.json") }
+      return (files: files, kills: try #require(commit) + 2)
+    }
+    #expect(finished.kills > 30)
+    for number in 1...finished.kills {
+      try Self.withOutput { output in
+        try Self.put(finished.files, into: output)
+        let fault = "kill-before \(names.joined(separator: "+")) \(number)"
+        let killed = try Self.run(output, ["SLUICE_FAULT=\(fault)"], ["--restart"])
+        try #require(killed.end == .signal(SIGKILL), "\(number): \(killed)")
+        // What tells of a finished output is there whole, or not at all.
+        let status = try Program.run(["status", output])
+        if FileSystem.exists("\(output)/config.json") || status.stdout.contains("finished") {
+          #expect(differences(try result(output), reference) == [], "\(number): \(status)")
+        }
+        let second = try Program.run(Self.command(output))
+        #expect(second.end == .exit(0), "\(number): \(second)")
+        #expect(differences(try result(output), reference) == [], "\(number)")
+        #expect(!FileSystem.exists("\(output)/.sluice/beginning"), "\(number)")
+      }
+    }
+  }
+
   @Test(arguments: ["fsync", "fdatasync", "rename", "posix_fallocate", "mkdir"])
   func anyCallThatMakesDurableMayFailAndStopsTheRun(call: String) throws {
     let calls = try Self.reference.get().calls.filter { $0.hasPrefix("\(call) 0 ") }
@@ -115,6 +156,8 @@ private let options = [
     for number in stride(from: 1, through: calls, by: 12) {
       try interrupt("full \(names.joined(separator: "+")) \(number) \(ENOSPC)") { outcome, _ in
         expectRefusal(outcome, ["No space left on device", "free some space"])
+        let hasBegun = outcome.stderr.contains("starting:")
+        #expect(outcome.stderr.contains("is kept, and the same command") == hasBegun, "\(outcome)")
       }
     }
   }
@@ -141,22 +184,29 @@ private let options = [
     try withOutput { output in
       let outcome = try run(output, ["SLUICE_FAULT=kill-after rename 5 0 /.sluice/state.json"])
       try #require(outcome.end == .signal(SIGKILL), "\(outcome)")
-      var files: [String: [UInt8]] = [:]
-      for case (let path, let bytes?) in try contents(output) {
-        files[String(path.dropFirst(output.count + 1))] = bytes
-      }
-      return files
+      return try files(of: output)
     }
+  }
+
+  /// By path in the output.
+  private static func files(of output: String) throws -> [String: [UInt8]] {
+    var files: [String: [UInt8]] = [:]
+    for case (let path, let bytes?) in try contents(output) {
+      files[String(path.dropFirst(output.count + 1))] = bytes
+    }
+    return files
+  }
+
+  private static func put(_ files: [String: [UInt8]], into output: String) throws {
+    try FileSystem.createFolder("\(output)/.sluice/scratch")
+    for (name, bytes) in files { try write(bytes, to: "\(output)/\(name)") }
   }
 
   /// Goes on from the stopped run with one file changed: undone, or refused by name with a way out.
   private func expectUnused(_ damaged: [UInt8]?, as path: String, _ damage: String) throws {
     let reference = try Self.reference.get().files
     try Self.withOutput { output in
-      try FileSystem.createFolder("\(output)/.sluice/scratch")
-      for (name, bytes) in try Self.stopped.get() where name != path {
-        try write(bytes, to: "\(output)/\(name)")
-      }
+      try Self.put(try Self.stopped.get().filter { $0.key != path }, into: output)
       if let damaged { try write(damaged, to: "\(output)/\(path)") }
       let second = try Program.run(Self.command(output))
       if second.end != .exit(0) {
@@ -170,7 +220,7 @@ private let options = [
 
   @Test(
     arguments: Damage.allCases,
-    ["scratch/", "state.json", ".safetensors", "choices.jsonl", "checksums.txt"])
+    ["scratch/", "state.json", ".safetensors", "choices.jsonl", "checksums.txt", "files.txt"])
   func damageIsNeverUsed(damage: Damage, part: String) throws {
     let files = try Self.stopped.get().filter { $0.key.contains(part) }
     try #require(!files.isEmpty)

@@ -43,8 +43,14 @@ struct FullDiskTests {
       try fill("\(disk)/filler")
       program.send(SIGCONT)
       let stopped = try program.wait()
-      expectRefusal(stopped, ["No space left on device", "free some space"])
+      expectRefusal(
+        stopped,
+        ["No space left on device", "free some space", "is kept", "the same command goes on"])
       #expect(!FileSystem.exists("\(output)/config.json"))
+      // The reason finds its place on the full disk.
+      let status = try Program.run(["status", output])
+      #expect(status.stdout.contains("because      "), "\(status)")
+      #expect(status.stdout.contains("No space left on device"), "\(status)")
 
       try FileSystem.remove("\(disk)/filler")
       let second = try Program.run(["quantize", fixtureModel, "--output", output] + options)

@@ -35,21 +35,25 @@ final class Program {
   ///   - workingFolder: the process's own; that of the tests where none is named.
   ///   - environment: `NAME=VALUE`, beside that of the tests.
   ///   - errors: a file or a terminal for stderr, where it is none of the program's own.
+  ///   - script: what a shell does instead of running the program, which is `"$@"` there.
   init(
     _ arguments: [String], in workingFolder: String? = nil, environment: [String] = [],
-    errors: String? = nil
+    errors: String? = nil, script: String? = nil
   ) throws {
     folder = try makeFolder()
-    pid = try Self.spawn(arguments, output: folder, workingFolder, environment, errors)
+    let shell = script.map { ["/bin/sh", "-c", $0, "sh"] } ?? []
+    pid = try Self.spawn(
+      arguments, output: folder, workingFolder, environment + shell, errors)
   }
 
   deinit { try? FileSystem.remove(folder) }
 
   /// Runs to the end.
   static func run(
-    _ arguments: [String], in workingFolder: String? = nil, environment: [String] = []
+    _ arguments: [String], in workingFolder: String? = nil, environment: [String] = [],
+    script: String? = nil
   ) throws -> Outcome {
-    try Program(arguments, in: workingFolder, environment: environment).wait()
+    try Program(arguments, in: workingFolder, environment: environment, script: script).wait()
   }
 
   func send(_ signal: Int32) { _ = Glibc.kill(pid, signal) }
@@ -111,7 +115,7 @@ final class Program {
     unsafe posix_spawnattr_setsigdefault(&attributes, &signals)
     unsafe posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGDEF))
 
-    // env changes folder and environment and then becomes the program, under the same number.
+    // env changes folder and environment and then becomes the program or the shell, under the same number.
     let changes = (workingFolder.map { ["-C", $0] } ?? []) + environment
     let words = (changes.isEmpty ? [] : ["/usr/bin/env"] + changes) + [path] + arguments
     var argv: [UnsafeMutablePointer<CChar>?] = unsafe words.map { unsafe strdup($0) }

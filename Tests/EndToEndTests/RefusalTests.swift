@@ -132,21 +132,29 @@ func expectRefusal(
     }
   }
 
-  /// NaN is found only when the weight is read; what was done before stays good.
-  @Test func aWeightThatIsNotANumber() throws {
+  /// NaN and infinity in what is quantized, rescaled, copied, or of a layer that no one runs.
+  @Test(arguments: [
+    ("model.layers.2.mlp.experts.3.down_proj.weight", 128, 5, 7, [0xc0, 0x7f]),
+    ("lm_head.weight", 256, 2047, 255, [0x80, 0x7f]),
+    ("model.embed_tokens.weight", 256, 1900, 0, [0x80, 0xff]),
+    ("model.norm.weight", 0, 0, 3, [0x80, 0xff]),
+    ("model.layers.3.input_layernorm.weight", 0, 0, 255, [0x01, 0xff]),
+    ("model.layers.1.mlp.gate.weight", 256, 7, 9, [0x80, 0x7f]),
+  ])
+  func aStoredNumberThatIsNone(
+    tensor: String, columns: Int, row: Int, column: Int, bytes: [UInt8]
+  ) throws {
     try withTemporaryFolder { folder in
-      let tensor = "model.layers.2.mlp.experts.3.down_proj.weight"
       let model = try SpoiledModel("\(folder)/model")
       let (shard, range) = try model.place(of: tensor)
-      // bf16, 128 columns, row 5, column 7.
-      let offset = range.lowerBound + 2 * (5 * 128 + 7)
+      let offset = range.lowerBound + 2 * (row * columns + column)
       let good = try FileSystem.readFile("\(model.path)/\(shard)")
-      try model.change(shard) { $0.replaceSubrange(offset..<offset + 2, with: [0xc0, 0x7f]) }
+      try model.change(shard) { $0.replaceSubrange(offset..<offset + 2, with: bytes) }
       let output = "\(folder)/out"
       let run = ["quantize", model.path, "--output", output] + quickly
       let refused = try Program.run(run)
-      expectRefusal(refused, [shard, tensor, "[5, 7]", "NaN", "download"])
-      #expect(refused.stderr.contains("layer 1 of 0-3: "), "the layers before are done")
+      expectRefusal(refused, [shard, tensor, "[\(row), \(column)]", "NaN", "download"])
+      #expect(!refused.stderr.contains("layer 0 of"), "it shows before any work")
       #expect(!FileSystem.exists("\(output)/config.json"))
 
       try write(good, to: "\(model.path)/\(shard)")
@@ -155,6 +163,33 @@ func expectRefusal(
       #expect(second.stderr.contains("going on"))
       try quantize(to: "\(folder)/straight")
       #expect(differences(try result(output), try result("\(folder)/straight")) == [])
+    }
+  }
+
+  /// The largest and the smallest number of bf16 in one group: their distance is infinite.
+  @Test(arguments: ["compensated", "clip", "nearest"])
+  func aGroupWhoseScaleWouldBeInfinite(rounding: String) throws {
+    try withTemporaryFolder { folder in
+      let tensor = "model.layers.1.mlp.experts.3.up_proj.weight"
+      let model = try SpoiledModel("\(folder)/model")
+      let (shard, range) = try model.place(of: tensor)
+      let offset = range.lowerBound + 2 * (9 * 256 + 200)
+      try model.change(shard) {
+        $0.replaceSubrange(offset..<offset + 4, with: [0x7f, 0x7f, 0x7f, 0xff])
+      }
+      let output = "\(folder)/out"
+      let run =
+        ["quantize", model.path, "--output", output, "--rounding", rounding, "--no-smoothing"]
+        + quickly
+      expectRefusal(
+        try Program.run(run + ["--scheme", "W4A16_ASYM"]),
+        [shard, tensor, "row 9", "columns 128 to 255", "infinite", "--scheme W4A16"])
+      #expect(!FileSystem.exists("\(output)/config.json"))
+      // The way out that it names is one.
+      let other = try Program.run(run + ["--scheme", "W4A16", "--restart"])
+      #expect(other.end == .exit(0), "\(other)")
+      let verified = try Program.run(["verify", output])
+      #expect(verified.end == .exit(0), "\(verified)")
     }
   }
 
@@ -241,6 +276,35 @@ func expectRefusal(
           ["quantize", fixtureModel, "--output", output] + quickly + more)
         expectRefusal(outcome, [output, "not empty", "--output"])
         #expect(try contents(output) == before)
+      }
+    }
+  }
+
+  /// Someone's model beside an empty `.sluice`; and an output that lost its state.
+  @Test func aModelWithoutAStateIsNotOverwritten() throws {
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      let run = ["quantize", fixtureModel, "--output", output] + quickly
+      try quantize(to: output)
+      let whole = try result(output)
+      try FileSystem.remove("\(output)/.sluice/state.json")
+      let before = try contents(output)
+      expectRefusal(try Program.run(run), [output, "state.json is gone", "--restart"])
+      #expect(try contents(output) == before)
+      let again = try Program.run(run + ["--restart"])
+      #expect(again.end == .exit(0), "\(again)")
+      #expect(differences(try result(output), whole) == [])
+
+      for name in try FileSystem.list("\(output)/.sluice") {
+        try FileSystem.remove("\(output)/.sluice/\(name)")
+      }
+      for name in ["", "config.json", "model.safetensors.index.json"] {
+        if !name.isEmpty { try FileSystem.remove("\(output)/\(name)") }
+        let before = try contents(output)
+        for more in [[], ["--restart"]] {
+          expectRefusal(try Program.run(run + more), [output, "not empty", "--output"])
+          #expect(try contents(output) == before)
+        }
       }
     }
   }

@@ -118,8 +118,13 @@ private func command(_ output: String, _ more: [String] = []) -> [String] {
   @Test(arguments: [
     (["--group-size", "64"], ["--group-size", "128", "64"]),
     (["--ignore", "lm_head"], ["--ignore", "model.layers.0.* lm_head"]),
-    (["--samples", "15"], ["calibration tokens"]),
-    (["--scheme", "W8A16"], ["--scheme", "4 bits", "8 bits"]),
+    (["--samples", "15"], ["--samples 16", "15"]),
+    (["--sequence-length", "20"], ["--sequence-length 2048", "20"]),
+    (["--shuffle-seed", "3"], ["--shuffle-seed (not given)", "3"]),
+    (["--pack"], ["--pack off", "on"]),
+    (["--scheme", "W8A16"], ["--scheme W4A16", "W8A16"]),
+    (["--no-smoothing"], ["--no-smoothing off", "on"]),
+    (["--dampening", "0.01"], ["--dampening 0.005", "0.01"]),
     (["--loss", "gram"], ["--loss", "diagonal", "gram"]),
     (["--expert-tokens", "256"], ["--expert-tokens", "all", "256"]),
     (["--max-shard-size", "3MB"], ["--max-shard-size", "2000000", "3000000"]),
@@ -130,7 +135,7 @@ private func command(_ output: String, _ more: [String] = []) -> [String] {
       _ = try stop(output)
       let before = try contents(output)
       let refused = try Program.run(command(output, more))
-      expectRefusal(refused, named + ["--restart"])
+      expectRefusal(refused, named + ["this run has", "--restart"])
       #expect(try contents(output) == before)
     }
   }
@@ -182,22 +187,55 @@ private func command(_ output: String, _ more: [String] = []) -> [String] {
     }
   }
 
-  @Test func anotherModelIsRefusedByName() throws {
+  /// What has no flag is named by its file, with both values or with what may have changed.
+  @Test func inputsWithoutAFlagAreRefusedByTheirFile() throws {
     try withTemporaryFolder { folder in
       let output = "\(folder)/out"
       let model = try SpoiledModel("\(folder)/model")
-      let change = ["quantize", model.path, "--output", output] + options
-      let program = try Program(change)
+      let data = "\(folder)/data.jsonl"
+      try write(try FileSystem.readFile(fixtureCalibration), to: data)
+      let run =
+        ["quantize", model.path, "--output", output] + options + ["--calibration", data]
+      let program = try Program(run)
       try program.waitForFirstLayer()
       program.send(SIGINT)
-      let outcome = try program.wait()
-      try #require(outcome.end == .exit(130), "\(outcome)")
-      // The same shapes, other weights.
-      let shard = try model.place(of: "model.layers.3.self_attn.q_proj.weight").shard
-      try model.change(shard) { bytes in
-        for index in bytes.indices.dropFirst(bytes.count / 2) { bytes[index] = bytes[index] ^ 1 }
+      try #require(try program.wait().end == .exit(130))
+
+      let config = try FileSystem.readFile("\(model.path)/config.json")
+      try model.change(
+        "config.json", replacing: "\"use_cache\": true", with: "\"use_cache\": false")
+      expectRefusal(
+        try Program.run(run),
+        ["`use_cache` in \(model.path)/config.json true, this run has false", "--restart"])
+      try write(config, to: "\(model.path)/config.json")
+
+      let rows = try FileSystem.readFile(fixtureCalibration).split(separator: UInt8(ascii: "\n"))
+      try write(Array(rows.dropFirst().joined(separator: [UInt8(ascii: "\n")])), to: data)
+      expectRefusal(
+        try Program.run(run), ["calibration tokens", data, "tokenizer", model.path, "--restart"])
+      // Another name for the same rows is none of these.
+      try write(try FileSystem.readFile(fixtureCalibration), to: "\(folder)/moved.jsonl")
+      let moved = try Program.run(run + ["--calibration", "\(folder)/moved.jsonl"])
+      #expect(moved.end == .exit(0), "\(moved)")
+    }
+  }
+
+  /// `nohup`, and a job in the background of a script, leave signals ignored.
+  @Test(arguments: ["HUP", "INT", "TERM"])
+  func aSignalThatIsIgnoredFromTheStartStaysIgnored(name: String) throws {
+    let number = try #require(["HUP": SIGHUP, "INT": SIGINT, "TERM": SIGTERM][name])
+    try withTemporaryFolder { folder in
+      let evaluation = [
+        "evaluate", fixtureModel, "--text", fixtureCalibration, "--samples", "16",
+      ]
+      for arguments in [command("\(folder)/out"), evaluation] {
+        let program = try Program(arguments, environment: ["--ignore-signal=\(name)"])
+        try program.waitForFirstLayer()
+        program.send(number)
+        let outcome = try program.wait()
+        #expect(outcome.end == .exit(0), "\(outcome)")
+        #expect(!outcome.stderr.contains("stopp"), "\(outcome)")
       }
-      expectRefusal(try Program.run(change), ["model weights", "--restart"])
     }
   }
 

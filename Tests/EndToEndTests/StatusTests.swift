@@ -51,12 +51,72 @@ private let options = [
 
         program.send(SIGKILL)
         _ = try program.wait()
-        #expect(try status(output)["state"]?.string == "stopped")
+        let object = try status(output)
+        #expect(object["state"]?.string == "stopped")
+        #expect(object["reason"] == .null)
+        #expect((object["share"]?.double).map { $0 > 0 && $0 < 1 } == true)
         let stopped = try Program.run(["status", output])
         #expect(stopped.stdout.contains("\(Program.path) quantize \(fixtureModel)"))
+        #expect(stopped.stdout.contains("because      it was killed"))
+        #expect(stopped.stdout.contains("% done"))
+        // A process that got nowhere takes nothing away.
+        let refused = try Program.run(
+          ["quantize", fixtureModel, "--output", output] + options + ["--group-size", "32"])
+        #expect(refused.end == .exit(1), "\(refused)")
+        let later = try status(output)
+        for key in ["share", "layers", "peak_bytes", "position", "command", "last_commit"] {
+          #expect(later[key] == object[key], "\(key)")
+        }
       }
       try quantize(to: output, options)
-      #expect(try status(output)["state"]?.string == "finished")
+      let finished = try status(output)
+      #expect(finished["state"]?.string == "finished")
+      #expect(finished["share"]?.double == 1)
+      #expect(finished["layers"]?.int == 4)
+    }
+  }
+
+  @Test func aStoppedRunSaysWhyAndHowFar() throws {
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      try withHaltedRun(output) { program in
+        program.send(SIGINT)
+        program.send(SIGCONT)
+        #expect(try program.wait().end == .exit(130))
+        let text = try Program.run(["status", output]).stdout
+        #expect(text.contains("because      a signal asked it to"), "\(text)")
+        #expect(text.contains("stopped in layer "), "\(text)")
+        #expect(text.contains("% done"), "\(text)")
+      }
+      #expect(try status(output)["reason"]?.string == "a signal asked it to")
+    }
+  }
+
+  /// Also one that is still written to.
+  @Test func anUnfinishedOutputIsSaidToBeOne() throws {
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      let readings = [
+        ["verify", output], ["verify", output, "--source", fixtureModel],
+        ["evaluate", output, "--text", fixtureCalibration],
+        ["evaluate", fixtureModel, "--reference", output, "--text", fixtureCalibration],
+      ]
+      try withHaltedRun(output) { program in
+        for reading in readings {
+          expectRefusal(
+            try Program.run(reading), [output, "unfinished", "a run is writing", "sluice status"])
+        }
+        program.send(SIGKILL)
+        _ = try program.wait()
+        for reading in readings {
+          expectRefusal(
+            try Program.run(reading),
+            [
+              output, "unfinished", "% done", "go on with `cd ",
+              "\(Program.path) quantize \(fixtureModel)",
+            ])
+        }
+      }
     }
   }
 

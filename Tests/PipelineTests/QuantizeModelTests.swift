@@ -36,6 +36,39 @@ import Transformer
     }
   }
 
+  @Test func `layer lines count what earlier processes did`() throws {
+    func summary(_ event: RunEvent) -> LayerSummary? {
+      if case .layerFinished(let layer) = event { layer } else { nil }
+    }
+    try withTemporaryFolder { folder in
+      var options = SmallRun.options(folder + "/whole")
+      var whole: [LayerSummary] = []
+      try SmallRun.run(options) { whole += summary($0).map { [$0] } ?? [] }
+      options.output = folder + "/cut"
+      options.memory = try QuantizePlan(options).run.smallestBudget
+      var cut: [LayerSummary] = []
+      var processes = 0
+      var isDone = false
+      while !isDone {
+        processes += 1
+        try #require(processes < 100)
+        let interruption = Interruption()
+        do {
+          try QuantizeModel(QuantizePlan(options), interruption: interruption) { event in
+            cut += summary(event).map { [$0] } ?? []
+            if case .progress = event { interruption.request() }
+          }.run()
+          isDone = true
+        } catch is Interrupted {}
+      }
+      #expect(processes > 4)
+      #expect(cut.map(\.smoothings) == whole.map(\.smoothings))
+      #expect(cut.map(\.smoothings).allSatisfy { $0 > 0 })
+      #expect(cut.map(\.lossRatio) == whole.map(\.lossRatio))
+      #expect(cut.map(\.roundingRatio) == whole.map(\.roundingRatio))
+    }
+  }
+
   @Test func `threads and memory leave every byte as it is`() throws {
     try withTemporaryFolder { folder in
       _ = try SmallRun.expectTheSameBytes(SmallRun.options(folder), in: folder)
@@ -162,8 +195,8 @@ import Transformer
       #expect(
         try FileSystem.list(options.output + "/.sluice")
           == [
-            "checksums.txt", "choices.jsonl", "lock", "progress.json", "report.html", "report.json",
-            "smoothing.safetensors", "state.json",
+            "checksums.txt", "choices.jsonl", "files.txt", "lock", "progress.json", "report.html",
+            "report.json", "smoothing.safetensors", "source-checksums.txt", "state.json",
           ])
     }
   }

@@ -1,0 +1,113 @@
+// A finished command given again: every byte is looked at, what can be made again is, the rest is refused.
+
+import SystemIO
+import Testing
+import TestSupport
+
+private let options = quickly + ["--max-shard-size", "2MB"]
+
+@Suite struct FinishedTests {
+  /// A finished output, by path in it.
+  private static let finished = Result {
+    try withTemporaryFolder { folder in
+      try quantize(to: "\(folder)/out", options)
+      var files: [String: [UInt8]] = [:]
+      for case (let path, let bytes?) in try contents("\(folder)/out") {
+        files[String(path.dropFirst("\(folder)/out/".count))] = bytes
+      }
+      return files
+    }
+  }
+
+  enum Damage: CaseIterable {
+    case changed, cut, emptied, removed
+  }
+
+  /// Calls `body` with an output in which one file is not as it was.
+  private func withDamage(
+    _ damage: Damage, to name: String, model: String = fixtureModel,
+    _ body: (_ output: String, _ again: Outcome) throws -> Void
+  ) throws {
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      try FileSystem.createFolder("\(output)/.sluice")
+      for (path, bytes) in try Self.finished.get() { try write(bytes, to: "\(output)/\(path)") }
+      var bytes = try #require(try Self.finished.get()[name])
+      switch damage {
+      case .changed: bytes[bytes.count - 2] ^= 1
+      case .cut: bytes.removeLast((bytes.count + 1) / 2)
+      case .emptied: bytes = []
+      case .removed: break
+      }
+      try write(bytes, to: "\(output)/\(name)")
+      if damage == .removed { try FileSystem.remove("\(output)/\(name)") }
+      try body(output, try Program.run(["quantize", model, "--output", output] + options))
+    }
+  }
+
+  private func isNews(_ name: String) -> Bool { name.hasPrefix(".sluice/") }
+
+  @Test func givenAgainItSaysThatItIsDone() throws {
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      try quantize(to: output, options)
+      let before = try contents(output).filter { !$0.key.contains("/.sluice/") }
+      let again = try Program.run(["quantize", fixtureModel, "--output", output] + options)
+      #expect(again.end == .exit(0), "\(again)")
+      #expect(again.stderr.contains("already finished: \(output)"), "\(again)")
+      for text in ["done:", "starting", "going on", "made again", "layer "] {
+        #expect(!again.stderr.contains(text), "\(again)")
+      }
+      #expect(try contents(output).filter { !$0.key.contains("/.sluice/") } == before)
+    }
+  }
+
+  @Test(arguments: Damage.allCases)
+  func whatCanBeMadeAgainIs(damage: Damage) throws {
+    let names = try Self.finished.get().keys.filter { !$0.hasSuffix(".safetensors") && !isNews($0) }
+    #expect(names.contains("config.json") && names.contains("recipe.yaml"))
+    #expect(names.contains("tokenizer.json") && names.contains("model.safetensors.index.json"))
+    for name in names {
+      try withDamage(damage, to: name) { output, again in
+        #expect(again.end == .exit(0), "\(name): \(again)")
+        #expect(again.stderr.contains("already finished"), "\(name): \(again)")
+        #expect(again.stderr.contains("made again, as it was gone or changed: \(name)"))
+        for (path, bytes) in try Self.finished.get() where !isNews(path) {
+          #expect(try FileSystem.readFile("\(output)/\(path)") == bytes, "\(path) after \(name)")
+        }
+      }
+    }
+  }
+
+  @Test(arguments: Damage.allCases)
+  func whatCannotBeMadeAgainIsRefused(damage: Damage) throws {
+    let names = try Self.finished.get().keys.filter {
+      $0.hasSuffix(".safetensors") || $0 == ".sluice/choices.jsonl"
+    }
+    #expect(names.count > 3)
+    for name in names {
+      try withDamage(damage, to: name) { output, again in
+        let file = try #require(name.split(separator: "/").last)
+        expectRefusal(again, [output, String(file), "--restart"])
+      }
+    }
+  }
+
+  @Test func aSideFileWhoseOriginalIsGoneTooIsRefused() throws {
+    try withTemporaryFolder { folder in
+      let model = try SpoiledModel("\(folder)/model")
+      try FileSystem.remove("\(model.path)/generation_config.json")
+      try withDamage(.removed, to: "generation_config.json", model: model.path) { output, again in
+        expectRefusal(
+          again,
+          [
+            "\(output)/generation_config.json", "\(model.path)/generation_config.json", "--restart",
+          ])
+      }
+      // As long as the output has it, the original may be gone.
+      try withDamage(.removed, to: "recipe.yaml", model: model.path) { _, again in
+        #expect(again.end == .exit(0), "\(again)")
+      }
+    }
+  }
+}
