@@ -102,8 +102,7 @@ package struct RowEncoder: Sendable {
     let ids = try tokenizer.encode(text, addSpecialTokens: addsSpecialTokens)
     if let high = ids.first(where: { $0 >= vocabularySize }) {
       throw UnusableRow(
-        problem:
-          "token \(high), `\(try tokenizer.decode([high]))`, is beyond the model's vocabulary of "
+        problem: "token \(high), `\(try tokenizer.decode([high]))`, is beyond the model's vocabulary of "
           + "\(vocabularySize)")
     }
     return EncodedRow(text: text, ids: ids)
