@@ -73,7 +73,9 @@ package struct QuantizePlan: Sendable {
     if options.rounding == .nearest, options.roundingIsFromRecipe {
       warnings.append(.roundingOfRecipe(file: options.recipe ?? ""))
     }
-    if options.smooths { warnings += (mappings?.notes ?? []).map { .mapping($0) } }
+    if options.smooths, let mappings {
+      warnings += mappings.notes.map { .mapping($0) } + mappings.openNumbers.map { .openNumber($0) }
+    }
     let unused = checkpoint.activationScales
     if unused > 0 { warnings.append(.activationScalesDropped(count: unused)) }
     if options.ignoreIsFromRecipe, try !patterns.contains(where: { try $0.matches(Self.head) }) {
