@@ -113,6 +113,8 @@ struct AddedTokenMatcher: Sendable {
           end = next
         }
       }
+      // An earlier token took the white space that this one consists of.
+      if start >= end { continue }
       if done < start {
         result.append(
           Piece(range: done..<start, token: nil, isFirst: piece.isFirst && done == range.lowerBound)

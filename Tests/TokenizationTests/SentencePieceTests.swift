@@ -186,9 +186,9 @@ private func model(charsmap: [UInt8]) -> [UInt8] {
     ("a value outside", charsmap(trie(value: 9), [0]), "a replacement starts at 9, outside"),
     (
       "a long replacement", charsmap(trie(), [UInt8](repeating: 98, count: 256) + [0]),
-      "the replacement at 0 has more than 255 bytes"
+      "the replacement at 0 has more than 128 bytes"
     ),
-    ("a replacement without end", charsmap(trie(), [98]), "the replacement at 0 has more than 255"),
+    ("a replacement without end", charsmap(trie(), [98]), "the replacement at 0 has more than 128"),
     (
       "a value in a character", charsmap(trie(value: 1), Array("é\0".utf8)),
       "a replacement starts at 1"

@@ -141,6 +141,19 @@ private func tekken(
     }
   }
 
+  /// The package panics where the white space is longer than the token.
+  @Test func aTokenOfWhiteSpaceThatAnotherTookIsNotThere() throws {
+    let json = #"{"model": {"vocab": {"a": 0, " ": 1}, "merges": []}}"#
+    let config =
+      #"{"added_tokens_decoder": {"2": {"content": "<b>", "rstrip": true}, "3": {"content": "  ", "lstrip": true}}}"#
+    let tokenizer = try load(["tokenizer.json": json, "tokenizer_config.json": config])
+    for blanks in 1..<7 {
+      let text = "a<b>" + String(repeating: " ", count: blanks) + "a"
+      #expect(try tokenizer.encode(text, addSpecialTokens: false) == [0, 2, 0])
+    }
+    #expect(try tokenizer.encode("a   a", addSpecialTokens: false) == [0, 3, 1, 0])
+  }
+
   @Test(arguments: [
     (#"{"bos_token": 3}"#, "$.bos_token: expected a token, found 3"),
     (#"{"extra_special_tokens": "<x>"}"#, "$.extra_special_tokens: expected a list, found `<x>`"),
