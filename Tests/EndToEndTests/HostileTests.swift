@@ -14,7 +14,8 @@ private func run(below limits: String, _ arguments: [String]) throws -> Outcome 
 private let mayUnshare =
   (try? Program.run([], script: "unshare -m mount -t tmpfs none /proc").end) == .exit(0)
 private let mayChangeUser =
-  (try? Program.run([], script: "setpriv --reuid 61234 --clear-groups prlimit --nproc=4 true").end) == .exit(0)
+  (try? Program.run([], script: "setpriv --reuid 61234 --clear-groups prlimit --nproc=4 true").end)
+  == .exit(0)
 
 @Suite struct ProcessLimitTests {
   @Test func `too few open files are an error that names the limit`() throws {
