@@ -102,6 +102,12 @@ extension QuantizePlan {
       "duo_scaling": options.duoScaling.rawValue,
       "n_grid": "\(options.gridPoints)", "mappings": mappingsText,
     ]
+    let accepted = spec.notes.compactMap { note -> String? in
+      if case .accepted(let key, _) = note { key } else { nil }
+    }
+    if !accepted.isEmpty {
+      inputs.options["--accept-config-key"] = accepted.sorted().joined(separator: " ")
+    }
     for (key, value) in checkpoint.config.entries {
       inputs.config[key] = Self.shortened(value.serialized())
     }

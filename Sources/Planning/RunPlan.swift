@@ -107,14 +107,14 @@ package struct RunPlan: Sendable, Equatable {
     tokens = work.tokens
     longestSequence = work.longestSequence
     calibratedLayers = work.calibratedLayers
-    sourceBytes = work.checkpoint.model.totalBytes
+    sourceBytes = work.source.totalBytes
     outputBytes = work.output.tensors.reduce(0) { $0 + $1.byteCount }
     scratchBytes = sizes.scratchBytes(passes)
     layers = work.operations
     operationsOfAllTokens = work.operationsOfAllTokens.reduce(0) {
       $0 + $1.total(tokens: work.tokens)
     }
-    largestUnitCount = work.checkpoint.spec.layers.map(\.mlp.units.count).max() ?? 1
+    largestUnitCount = work.source.spec.layers.map(\.mlp.units.count).max() ?? 1
     weightPasses =
       work.calibratedLayers > 1
       ? (work.blocks.count + passes.blocksPerPass - 1) / passes.blocksPerPass : 0
