@@ -9,7 +9,6 @@ let targets: [Target] = [
   .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
   .systemLibrary(name: "CSnappy", pkgConfig: "snappy", providers: [.apt(["libsnappy-dev"])]),
   .systemLibrary(name: "COniguruma", pkgConfig: "oniguruma", providers: [.apt(["libonig-dev"])]),
-  .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
   // SIMD kernels. Optimised in debug builds too: the numeric tests are 30 to 350 times slower otherwise.
   .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3"])]),
   // Which file a page belongs to that cannot be read any more.
@@ -19,17 +18,18 @@ let targets: [Target] = [
 
   // Files and formats.
   .target(name: "SystemIO", dependencies: ["CLinux", "CMappings", "CZlib"]),
+  .target(name: "Expressions", dependencies: ["COniguruma"]),
   .target(name: "JSON"),
   .target(name: "Tensors", dependencies: ["CKernels"]),
   .target(name: "Safetensors", dependencies: ["JSON", "SystemIO", "Tensors"]),
-  .target(name: "Tokenization", dependencies: ["COniguruma", "JSON", "SystemIO"]),
+  .target(name: "Tokenization", dependencies: ["Expressions", "JSON", "SystemIO"]),
 
   // Text: rows of data sets, prompts, token ids.
   .target(name: "Datasets", dependencies: ["CSnappy", "CZlib", "CZstd", "JSON", "SystemIO"]),
   .target(name: "ChatTemplates", dependencies: ["JSON", "SystemIO"]),
 
   // Numbers: matrices, one decoder layer, rounding.
-  .target(name: "LinearAlgebra", dependencies: ["CKernels", "COpenBLAS", "Tensors"]),
+  .target(name: "LinearAlgebra", dependencies: ["CKernels", "Tensors"]),
   .target(
     name: "ScratchStore",
     dependencies: ["CKernels", "CZstd", "LinearAlgebra", "SystemIO", "Tensors"]),
@@ -44,8 +44,8 @@ let targets: [Target] = [
   .target(
     name: "CompressedTensors",
     dependencies: [
-      "CKernels", "JSON", "LinearAlgebra", "Models", "Quantization", "Safetensors", "SystemIO",
-      "Tensors", "Transformer",
+      "CKernels", "Expressions", "JSON", "LinearAlgebra", "Models", "Quantization", "Safetensors",
+      "SystemIO", "Tensors", "Transformer",
     ]),
   .target(
     name: "Calibration",
@@ -56,8 +56,8 @@ let targets: [Target] = [
   .target(
     name: "Planning",
     dependencies: [
-      "Calibration", "CompressedTensors", "LinearAlgebra", "Models", "Quantization", "Safetensors",
-      "ScratchStore", "Tensors", "Transformer",
+      "Calibration", "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Quantization",
+      "Safetensors", "ScratchStore", "Tensors", "Transformer",
     ]),
 
   // The run, what is told of it, and the command line.
@@ -72,9 +72,9 @@ let targets: [Target] = [
   .executableTarget(
     name: "sluice",
     dependencies: [
-      "Calibration", "ChatTemplates", "CompressedTensors", "JSON", "LinearAlgebra", "Models",
-      "Pipeline", "Planning", "Quantization", "Recipes", "Reporting", "Safetensors", "SystemIO",
-      "Tensors", "Transformer",
+      "Calibration", "ChatTemplates", "CompressedTensors", "Datasets", "JSON", "LinearAlgebra",
+      "Models", "Pipeline", "Planning", "Quantization", "Recipes", "Reporting", "Safetensors",
+      "SystemIO", "Tensors", "Transformer",
       .product(name: "ArgumentParser", package: "swift-argument-parser"),
     ]),
 
@@ -87,6 +87,7 @@ let targets: [Target] = [
   .target(name: "CFaultShim", path: "Tests/CFaultShim", publicHeadersPath: "."),
   .testTarget(name: "CKernelsTests", dependencies: ["CKernels", "TestSupport"]),
   .testTarget(name: "SystemIOTests", dependencies: ["SystemIO", "TestSupport"]),
+  .testTarget(name: "ExpressionsTests", dependencies: ["Expressions"]),
   .testTarget(name: "JSONTests", dependencies: ["JSON"]),
   .testTarget(name: "TensorsTests", dependencies: ["Tensors", "TestSupport"]),
   .testTarget(
@@ -130,8 +131,8 @@ let targets: [Target] = [
   .testTarget(
     name: "CalibrationTests",
     dependencies: [
-      "Calibration", "Datasets", "JSON", "LinearAlgebra", "ScratchStore", "SystemIO", "Tensors",
-      "TestSupport",
+      "Calibration", "ChatTemplates", "Datasets", "JSON", "LinearAlgebra", "ScratchStore",
+      "SystemIO", "Tensors", "TestSupport",
     ]),
   .testTarget(
     name: "ReportingTests", dependencies: ["JSON", "Reporting", "SystemIO", "TestSupport"]),
@@ -145,8 +146,8 @@ let targets: [Target] = [
   .testTarget(
     name: "EndToEndTests",
     dependencies: [
-      "CompressedTensors", "JSON", "LinearAlgebra", "Safetensors", "SystemIO", "TestSupport",
-      "sluice",
+      "CompressedTensors", "JSON", "LinearAlgebra", "Safetensors", "SystemIO", "Tensors",
+      "TestSupport", "sluice",
     ]),
 ]
 

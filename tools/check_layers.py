@@ -17,13 +17,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SYSTEM_LIBRARIES = {
-    "COpenBLAS": {"Sources/LinearAlgebra/Gemm.swift"},
     # One keeps frames of known size, the other reads streams of any.
     "CZstd": {"Sources/ScratchStore/ZstdFrame.swift", "Sources/Datasets/Decompression.swift"},
     "CZlib": {"Sources/Datasets/Decompression.swift", "Sources/SystemIO/Checksum.swift"},
     "CSnappy": {"Sources/Datasets/Decompression.swift"},
-    "COniguruma": {"Sources/Tokenization/Pattern.swift"},
-    "CLinux": {"Sources/SystemIO/AppendedFile.swift", "Sources/SystemIO/FileLock.swift", "Sources/SystemIO/ResidentMemory.swift"},
+    "COniguruma": {"Sources/Expressions/Expression.swift"},
+    "CLinux": {"Sources/SystemIO/AppendedFile.swift", "Sources/SystemIO/FileLock.swift", "Sources/SystemIO/MachineShare.swift", "Sources/SystemIO/ProcessLimits.swift", "Sources/SystemIO/ResidentMemory.swift"},
 }
 # What the toolchain brings. Foundation is left out on purpose.
 TOOLCHAIN = {"Swift", "Glibc", "Synchronization", "Dispatch", "Testing", "_RegexParser"}

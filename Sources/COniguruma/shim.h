@@ -8,12 +8,13 @@ static inline int oniguruma_initialize(void) {
     return onig_initialize(encodings, 1);
 }
 
-// A pattern in UTF-8, compiled as the `tokenizers` package compiles it: Oniguruma's own syntax, no option.
+// A pattern in UTF-8: in Oniguruma's own syntax, as the `tokenizers` package compiles it, or in Python's.
 static inline int oniguruma_compile(
-    OnigRegex *regex, const OnigUChar *pattern, size_t length, OnigErrorInfo *problem
+    OnigRegex *regex, const OnigUChar *pattern, size_t length, _Bool is_python, OnigErrorInfo *problem
 ) {
     return onig_new(
-        regex, pattern, pattern + length, ONIG_OPTION_NONE, ONIG_ENCODING_UTF8, ONIG_SYNTAX_ONIGURUMA, problem
+        regex, pattern, pattern + length, ONIG_OPTION_NONE, ONIG_ENCODING_UTF8,
+        is_python ? ONIG_SYNTAX_PYTHON : ONIG_SYNTAX_ONIGURUMA, problem
     );
 }
 

@@ -37,21 +37,23 @@ package struct CalibrationSource: Sendable {
   ///
   /// - Parameters:
   ///   - model: the folder with the tokenizer and the chat template.
-  ///   - willTokenize: sees the size of the tokenizer's file before it is read.
+  ///   - room: what reading data may take, by the size of the tokenizer's file, before that is read.
   ///   - used: sees every row that is used.
   package func load(
-    model: String, vocabularySize: Int, willTokenize: (Int) throws -> Void = { _ in },
+    model: String, vocabularySize: Int,
+    room: (_ tokenizerBytes: Int) throws -> Int = { _ in Room.standard.bytes },
     used: (UsedRow) throws -> Void = { _ in }
   ) throws -> CalibrationData {
-    let rows: CalibrationRows = try path.map { .dataset(try Dataset(path: $0)) } ?? .builtIn
+    let rows: CalibrationRows =
+      try path.map { .dataset(try Dataset(path: $0, room: Room(bytes: room(0)))) } ?? .builtIn
     let column = try rows.column(path: name, named: textColumn)
-    if case .inputIDs = column {
-    } else {
-      try willTokenize(Self.tokenizerBytes(model: model))
-    }
+    let tokenizerBytes =
+      if case .inputIDs = column { 0 } else { try Self.tokenizerBytes(model: model) }
+    let left = Room(bytes: try room(tokenizerBytes))
     let encoder = try encoder(for: column, model: model, vocabularySize: vocabularySize)
     return try CalibrationData(
-      rows, path: name, encoder: encoder, selection: selection, used: used)
+      rows.selecting(column), path: name, encoder: encoder, selection: selection, room: left,
+      used: used)
   }
 
   private func encoder(
@@ -68,7 +70,7 @@ package struct CalibrationSource: Sendable {
         column: column, vocabularySize: vocabularySize, tokenizer: tokenizer, template: nil,
         addsSpecialTokens: addsSpecialTokens)
     }
-    let template = try template(model: model)
+    let template = try template(model: model, tokenizer)
     return RowEncoder(
       column: column, vocabularySize: vocabularySize, tokenizer: tokenizer, template: template,
       addsSpecialTokens: addsSpecialTokens)
@@ -76,15 +78,15 @@ package struct CalibrationSource: Sendable {
 
   /// Of the largest file that a tokenizer may be made from; 0 where there is none.
   package static func tokenizerBytes(model: String) throws -> Int {
-    let names = try FileSystem.list(model).filter {
-      $0 == "tokenizer.json" || $0.hasSuffix(".tiktoken") || $0.hasSuffix("tiktoken.model")
-    }
+    let names = try FileSystem.list(model).filter(Tokenizer.fileNames.contains)
     return try names.map { try FileSystem.fileSize("\(model)/\($0)") }.max() ?? 0
   }
 
-  private func template(model: String) throws -> PromptTemplate {
+  private func template(model: String, _ tokenizer: Tokenizer) throws -> PromptTemplate {
     let files = try ChatTemplateFiles.find(folder: model)
-    let variables = files.specialTokens + templateArguments
+    let own = tokenizer.namedTokens.sorted { $0.key < $1.key }
+    let variables =
+      own.map { ($0.key, JSONValue.string($0.value)) } + files.specialTokens + templateArguments
     if let chatTemplate {
       let template = try ChatTemplateFiles.template(file: chatTemplate)
       return PromptTemplate(

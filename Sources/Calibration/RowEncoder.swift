@@ -19,6 +19,16 @@ package enum RowColumn: Sendable, Equatable {
     }
   }
 
+  /// What a chat may have beside it.
+  static let tools = "tools"
+
+  var isChat: Bool {
+    switch self {
+    case .messages, .conversations: true
+    case .text, .inputIDs: false
+    }
+  }
+
   /// The first column that is known by its name, or the one that the user named.
   package static func find(in columns: [String], named text: String?) -> RowColumn? {
     if let text { return columns.contains(text) ? .text(text) : nil }
@@ -40,6 +50,14 @@ package struct EncodedRow: Sendable, Equatable {
   /// The rendered chat or the plain text; nil for rows that come as ids.
   package let text: String?
   package let ids: [Int32]
+  /// Whether these are the ids of the beginning of a long text, and more might follow.
+  package let isBeginning: Bool
+
+  init(text: String?, ids: [Int32], isBeginning: Bool = false) {
+    self.text = text
+    self.ids = ids
+    self.isBeginning = isBeginning
+  }
 }
 
 /// How rows become token ids.
@@ -70,9 +88,19 @@ package struct RowEncoder: Sendable {
     }
   }
 
-  /// - Throws: `UnusableRow` for this row alone; `TemplateError` or `TokenizerError` where no other row would fare
-  ///   better.
-  package func encode(_ row: JSONObject) throws -> EncodedRow {
+  /// - Parameters:
+  ///   - isWhole: whether the text is all there is; else more may follow it.
+  ///   - wanted: how many ids are wanted of a long text.
+  ///   - room: bytes that tokenizing may take.
+  /// - Returns: nil where more of the text is needed.
+  /// - Throws: `UncutText` where tokenizing takes more; `UnusableRow` for this row alone; `TokenizerError` where no other
+  ///   row would fare better.
+  package func encode(
+    _ row: JSONObject, isWhole: Bool = true, atLeast wanted: Int = .max, room: Int = .max
+  ) throws -> EncodedRow? {
+    func tokenized(_ text: String) throws -> EncodedRow? {
+      try self.tokenized(text, isWhole: isWhole, atLeast: wanted, room: room)
+    }
     guard let value = row[column.name], value != .null else {
       throw UnusableRow(problem: "no `\(column.name)`")
     }
@@ -83,19 +111,31 @@ package struct RowEncoder: Sendable {
         throw UnusableRow(problem: "`\(column.name)` is \(value.kind), not a string")
       }
       return try tokenized(text)
-    case .messages: return try tokenized(render(value, tools: row["tools"]))
-    case .conversations: return try tokenized(render(messages(value), tools: row["tools"]))
+    case .messages: return try tokenized(render(value, tools: row[RowColumn.tools]))
+    case .conversations: return try tokenized(render(messages(value), tools: row[RowColumn.tools]))
     }
   }
 
-  private func tokenized(_ text: String) throws -> EncodedRow {
+  /// Texts below this are tokenized whole, so that it is known how many tokens they have.
+  private static let longText = 1 << 20
+
+  private func tokenized(
+    _ text: String, isWhole: Bool, atLeast wanted: Int, room: Int
+  ) throws -> EncodedRow? {
     guard let tokenizer else { preconditionFailure("text without a tokenizer") }
-    let ids = try tokenizer.encode(text, addSpecialTokens: addsSpecialTokens)
+    let isLong = !isWhole || text.utf8.count > Self.longText
+    guard
+      let ids = try tokenizer.encodeBeginning(
+        text, isWhole: isWhole, atLeast: isLong ? wanted : .max, room: room,
+        addSpecialTokens: addsSpecialTokens)
+    else { return nil }
     if let high = ids.first(where: { $0 >= vocabularySize }) {
       throw UnusableRow(
-        problem: "token \(high) is beyond the model's vocabulary of \(vocabularySize)")
+        problem:
+          "token \(high), `\(try tokenizer.decode([high]))`, is beyond the model's vocabulary of "
+          + "\(vocabularySize)")
     }
-    return EncodedRow(text: text, ids: ids)
+    return EncodedRow(text: text, ids: ids, isBeginning: isLong && ids.count >= wanted)
   }
 
   private func render(_ messages: JSONValue, tools: JSONValue?) throws -> String {
@@ -110,8 +150,10 @@ package struct RowEncoder: Sendable {
     do {
       return try template.render(messages, tools: tools?.array == nil ? nil : tools)
     } catch {
-      guard case .raised(let place, let message) = error else { throw error }
-      throw UnusableRow(problem: "the chat template refuses it (line \(place.line)): \(message)")
+      // A template that is wrong for every chat does not parse, and has not come here.
+      let verb = if case .raised = error { "refuses" } else { "fails on" }
+      throw UnusableRow(
+        problem: "the chat template \(verb) it (line \(error.place.line)): \(error.message)")
     }
   }
 

@@ -32,4 +32,14 @@ package struct TokenBlock: Sendable, Equatable {
     if !tokens.isEmpty { blocks.append(TokenBlock(sequences: rows, tokens: tokens)) }
     return blocks
   }
+
+  /// Blocks of as many tokens as a selection can give, to be planned with before any row is read.
+  package static func most(of selection: RowSelection) -> [TokenBlock] {
+    let sequence = [Int32](repeating: 0, count: min(selection.sequenceLength, mostTokens))
+    return cut(
+      Array(repeating: sequence, count: min(selection.samples, mostTokens / sequence.count)))
+  }
+
+  /// More than anyone calibrates with.
+  private static let mostTokens = 4 << 20
 }

@@ -34,11 +34,11 @@ package struct ChatTemplate: Sendable {
   ) throws(TemplateError) -> String {
     let interpreter = Interpreter(tree)
     interpreter.defineGlobals(date: date)
-    interpreter.define("messages", Value(messages))
-    interpreter.define("tools", tools.map { Value($0) } ?? .none)
-    interpreter.define("documents", documents.map { Value($0) } ?? .none)
+    interpreter.define("messages", input: messages)
+    interpreter.define("tools", input: tools ?? .null)
+    interpreter.define("documents", input: documents ?? .null)
     interpreter.define("add_generation_prompt", .bool(addGenerationPrompt))
-    for (name, value) in variables { interpreter.define(name, Value(value)) }
+    for (name, value) in variables { interpreter.define(name, input: value) }
     do {
       return try interpreter.render()
     } catch {

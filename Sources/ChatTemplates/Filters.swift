@@ -8,6 +8,18 @@ enum Filter: String {
   case truncate, unique, upper, urlencode, urlize, wordcount, wordwrap, xmlattr
 }
 
+extension Filter {
+  /// Whether what it does may look at all that a value holds.
+  fileprivate var looksInside: Bool {
+    switch self {
+    case .attr, .batch, .count, .d, .default, .first, .items, .last, .length, .list, .map, .reject,
+      .rejectattr, .select, .selectattr, .slice:
+      false
+    default: true
+    }
+  }
+}
+
 extension Interpreter {
   func apply(
     _ filter: Filter, _ value: Value, _ arguments: CallArguments
@@ -15,6 +27,7 @@ extension Interpreter {
     func bound(_ parameters: [String], required: Int = 0) throws(Fault) -> [Value?] {
       try arguments.bound(to: parameters, required: required, of: filter.rawValue)
     }
+    if filter.looksInside { try countWork(value.weight) }
     switch filter {
     case .tojson: return .string(try JSONText.text(of: value, arguments))
     case .length, .count:
@@ -543,7 +556,8 @@ private func converted(toInteger value: Value, _ bound: [Value?]) throws(Fault) 
   if let text = value.text {
     if let integer = parsedInteger(text, base: base) { return .integer(integer) }
     // "42.23" is 42.
-    return parsedFloat(text).flatMap { BigInteger(truncating: $0) }.map { .integer($0) } ?? fallback
+    return try parsedFloat(text).flatMap { BigInteger(truncating: $0) }.map { .integer($0) }
+      ?? fallback
   }
   guard case .float(let number) = value else { return fallback }
   if number.isInfinite { throw .failed("cannot convert float infinity to integer") }
@@ -554,7 +568,10 @@ private func converted(toFloat value: Value, _ bound: [Value?]) throws(Fault) ->
   if case .float = value { return value }
   if case .undefined(let undefined) = value { throw undefined.fault }
   if let integer = value.integer { return .float(try doubleValue(integer)) }
-  return value.text.flatMap { parsedFloat($0) }.map { .float($0) } ?? bound[0] ?? .float(0)
+  guard let text = value.text, let number = try parsedFloat(text) else {
+    return bound[0] ?? .float(0)
+  }
+  return .float(number)
 }
 
 private func absolute(_ value: Value) throws(Fault) -> Value {

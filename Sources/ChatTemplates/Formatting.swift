@@ -39,18 +39,19 @@ private struct FieldLayout {
     let tail = digits.dropFirst(whole.count)
     var body = String(whole)
     let size = type.map { "xXob".unicodeScalars.contains($0) } == true ? 4 : 3
-    func grouped() -> String {
-      var result = ""
-      for (index, digit) in body.enumerated() {
-        if index > 0, (body.count - index) % size == 0 { result.unicodeScalars.append(grouping) }
-        result.append(digit)
-      }
-      return result + tail
-    }
+    var count = body.utf8.count
     if fill == "0", alignment == "=" {
-      while grouped().count + sign.count < width { body = "0" + body }
+      let around = tail.utf8.count + sign.utf8.count
+      while count + (count - 1) / size + around < width { count += 1 }
+      try checkText(count)
+      body = String(repeating: "0", count: count - body.utf8.count) + body
     }
-    return try padded(grouped(), sign: sign, standard: ">")
+    var grouped = String.UnicodeScalarView()
+    for (index, digit) in body.unicodeScalars.enumerated() {
+      if index > 0, (count - index) % size == 0 { grouped.append(grouping) }
+      grouped.append(digit)
+    }
+    return try padded(String(grouped) + tail, sign: sign, standard: ">")
   }
 
   /// `e`, `f`, `g` and their large forms; digits without the sign.

@@ -1,5 +1,7 @@
 // Runs a syntax tree: statements write to `output`, expressions give values.
 
+import JSON
+
 /// Variables of one scope. A loop's round, a macro call and the block of `set`, `filter`, `with`
 /// and `call` have one each; `if` has none.
 final class Scope {
@@ -50,6 +52,8 @@ final class Interpreter {
   private let loopSymbol: Symbol?
   private var output = ""
   private var steps = 0
+  private var work = 0
+  private var mostWork = Limits.workBytes
   private let stack = StackGuard()
   /// What may refer to itself in a circle; taken apart after the render.
   private var macros: [MacroFunction] = []
@@ -65,6 +69,13 @@ final class Interpreter {
 
   func define(_ name: String, _ value: Value) {
     if let symbol = symbols[TextKey(text: name)] { root.set(symbol, value) }
+  }
+
+  /// A value that comes with the chat: what a template may do grows with it.
+  func define(_ name: String, input: JSONValue) {
+    let value = Value(input)
+    mostWork += min(value.weight, 1 << 40) * Limits.workPerByte
+    define(name, value)
   }
 
   func render() throws(Fault) -> String {
@@ -89,6 +100,15 @@ final class Interpreter {
     guard steps <= Limits.steps else {
       throw Fault(.tooLarge, "more than \(Limits.steps) steps in a render")
     }
+  }
+
+  /// - Parameter bytes: that are about to be looked at, or were made.
+  func countWork(_ bytes: Int) throws(Fault) {
+    let (sum, overflow) = work.addingReportingOverflow(bytes)
+    guard !overflow, sum <= mostWork else {
+      throw Fault(.tooLarge, "more than \(mostWork) bytes of work in a render")
+    }
+    work = sum
   }
 
   // MARK: Statements
@@ -389,7 +409,10 @@ final class Interpreter {
   ) throws(Fault) -> Value {
     guard !stack.isExhausted else { throw tooDeep }
     do {
-      return try compute(expression, scope, block: block)
+      // Every operand and every result passes here.
+      let value = try compute(expression, scope, block: block)
+      try countWork(value.width)
+      return value
     } catch {
       var fault = error
       fault.line = fault.line ?? expression.line
@@ -448,6 +471,8 @@ final class Interpreter {
     var left = try evaluate(first, scope)
     for (op, expression) in rest {
       let right = try evaluate(expression, scope)
+      try countWork(left.weight)
+      try countWork(right.weight)
       guard try compare(op, left, right) else { return false }
       left = right
     }

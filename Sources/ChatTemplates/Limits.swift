@@ -9,6 +9,9 @@ enum Limits {
   static let listLength = 2_000_000
   /// Loop rounds, macro calls and elements visited by filters, over one whole render.
   static let steps = 5_000_000
+  /// Bytes that are looked at or made over one whole render: so many, and for each byte of the chat.
+  static let workBytes = 128 << 20
+  static let workPerByte = 64
   /// Bits of an integer: beyond anything but an attack.
   static let integerBits = 65_536
   /// Values inside values, as far as they are printed or compared.

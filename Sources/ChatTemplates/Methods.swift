@@ -211,15 +211,17 @@ private struct StringCall {
 
   private func find() throws(Fault) -> Value {
     let bound = try bound(["sub", "start", "end"], required: 1, positionalOnly: true)
-    let wanted = Scalars(try textArgument(bound[0]).unicodeScalars)
+    let wanted = Array(try textArgument(bound[0]).utf8)
     let isLast = method == .rfind || method == .rindex
-    if let (scalars, offset) = try range(bound[1], bound[2]), wanted.count <= scalars.count {
-      let starts = 0...(scalars.count - wanted.count)
-      func matches(_ start: Int) -> Bool {
-        scalars[start..<(start + wanted.count)].elementsEqual(wanted)
-      }
-      if let found = isLast ? starts.last(where: matches) : starts.first(where: matches) {
-        return .int(found + offset)
+    if let (scalars, offset) = try range(bound[1], bound[2]) {
+      if wanted.isEmpty { return .int(offset + (isLast ? scalars.count : 0)) }
+      let bytes = Array(String(scalars).utf8)
+      let found =
+        isLast
+        ? matchesFromEnd(of: wanted, in: bytes, limit: 1)
+        : matches(of: wanted, in: bytes, limit: 1)
+      if let found = found.first {
+        return .int(offset + String(decoding: bytes[..<found], as: UTF8.self).unicodeScalars.count)
       }
     }
     if method == .index || method == .rindex { throw .failed("substring not found") }
@@ -249,7 +251,7 @@ private struct StringCall {
 
   private func zeroFill() throws(Fault) -> Value {
     let width = try integerArgument(try bound(["width"], required: 1, positionalOnly: true)[0]!)
-    let missing = width - text.unicodeScalars.count
+    let missing = max(0, width) - text.unicodeScalars.count
     guard missing > 0 else { return same(text) }
     try checkText(missing)
     let zeros = String(repeating: "0", count: missing)
@@ -264,12 +266,14 @@ private struct StringCall {
     let size = try bound[0].map { value throws(Fault) in try integerArgument(value) } ?? 8
     guard size <= 1_000 else { throw Fault(.tooLarge, "a tab size of \(size)") }
     var result = String.UnicodeScalarView()
-    var column = 0
+    var (column, bytes) = (0, text.utf8.count)
     for scalar in text.unicodeScalars {
       if scalar == "\t" {
         let count = size > 0 ? size - column % size : 0
         result.append(contentsOf: repeatElement(" ", count: count))
         column += count
+        bytes += count
+        try checkText(bytes)
       } else {
         result.append(scalar)
         column = scalar == "\n" || scalar == "\r" ? 0 : column + 1
@@ -351,9 +355,9 @@ private func casefolded(_ text: String) -> String {
 func justified(
   _ text: String, width: Int, fill: String, _ side: StripSide
 ) throws(Fault) -> String {
-  let missing = width - text.unicodeScalars.count
+  let missing = max(0, width) - text.unicodeScalars.count
   guard missing > 0 else { return text }
-  try checkText(missing)
+  try checkText(missing * fill.utf8.count)
   let left: Int
   switch side {
   case .left: left = missing

@@ -269,10 +269,16 @@ func sliced(
     return .tuple(Elements(result))
   case .range(let range):
     let positions = try positions(range.count)
-    return .range(
-      PythonRange(
-        start: range.start + positions.start * range.step,
-        stop: range.start + positions.stop * range.step, step: range.step * positions.step))
+    let (step, overflow) = range.step.multipliedReportingOverflow(by: positions.step)
+    let ends = [positions.start, positions.stop].map { position in
+      let (distance, overflow) = position.multipliedReportingOverflow(by: range.step)
+      let (end, beyond) = range.start.addingReportingOverflow(distance)
+      return overflow || beyond ? nil : end
+    }
+    guard !overflow, let start = ends[0], let stop = ends[1] else {
+      throw Fault(.tooLarge, "a range of numbers beyond 64 bits")
+    }
+    return .range(PythonRange(start: start, stop: stop, step: step))
   case .undefined(let undefined): throw undefined.fault
   case .dict: throw .failed("unhashable type: 'slice'")
   default: throw .failed("'\(value.typeName)' object is not subscriptable")

@@ -38,7 +38,10 @@ func floatText(_ value: Double) -> String {
 }
 
 /// `float(str)`; nil where Python raises.
-func parsedFloat(_ text: String) -> Double? {
+func parsedFloat(_ text: String) throws(Fault) -> Double? {
+  guard text.utf8.count <= 100_000 else {
+    throw Fault(.tooLarge, "a number of \(text.utf8.count) bytes")
+  }
   var scalars = Scalars(stripped(text, .both).unicodeScalars)
   guard let digits = withoutUnderscores(&scalars) else { return nil }
   switch lowercased(digits) {

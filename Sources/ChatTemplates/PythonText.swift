@@ -12,7 +12,7 @@ extension String {
 
 /// Equality by code points; `==` takes the two spellings of an accented letter for equal.
 func sameText(_ left: String, _ right: String) -> Bool {
-  left.utf8.count == right.utf8.count && left == right && left.utf8.elementsEqual(right.utf8)
+  left.utf8.count == right.utf8.count && left.utf8.elementsEqual(right.utf8)
 }
 
 /// Order by code points, which is that of the UTF-8 bytes.
@@ -230,15 +230,9 @@ func splitFromEnd(_ text: String, at separator: String, limit: Int) -> [String] 
   let wanted = Array(separator.utf8)
   var fields: [String] = []
   var end = bytes.count
-  var index = end - wanted.count
-  while index >= 0, limit < 0 || fields.count < limit {
-    if bytes[index..<(index + wanted.count)].elementsEqual(wanted) {
-      fields.append(String(decoding: bytes[(index + wanted.count)..<end], as: UTF8.self))
-      end = index
-      index -= wanted.count
-    } else {
-      index -= 1
-    }
+  for match in matchesFromEnd(of: wanted, in: bytes, limit: limit) {
+    fields.append(String(decoding: bytes[(match + wanted.count)..<end], as: UTF8.self))
+    end = match
   }
   fields.append(String(decoding: bytes[..<end], as: UTF8.self))
   return fields.reversed()
@@ -248,20 +242,37 @@ func splitFromEnd(_ text: String, at separator: String, limit: Int) -> [String] 
 ///
 /// UTF-8 never matches inside a character, so bytes do for code points.
 func matches(of wanted: [UInt8], in bytes: [UInt8], limit: Int = -1) -> [Int] {
-  guard let first = wanted.first, wanted.count <= bytes.count else { return [] }
+  guard !wanted.isEmpty, wanted.count <= bytes.count else { return [] }
+  // Knuth, Morris and Pratt: how much of `wanted` still fits where its next byte does not. So no text takes longer than
+  // its length.
+  var shorter = [0]
+  var fitting = 0
+  func advance(_ byte: UInt8) {
+    while fitting > 0, byte != wanted[fitting] { fitting = shorter[fitting - 1] }
+    if byte == wanted[fitting] { fitting += 1 }
+  }
+  for byte in wanted.dropFirst() {
+    advance(byte)
+    shorter.append(fitting)
+  }
+  fitting = 0
   var found: [Int] = []
-  var index = 0
-  while index <= bytes.count - wanted.count, limit < 0 || found.count < limit {
-    if bytes[index] == first,
-      wanted.count == 1 || bytes[index..<(index + wanted.count)].elementsEqual(wanted)
-    {
-      found.append(index)
-      index += wanted.count
-    } else {
-      index += 1
+  for (index, byte) in bytes.enumerated() {
+    if found.count == limit { break }
+    advance(byte)
+    if fitting == wanted.count {
+      found.append(index + 1 - wanted.count)
+      fitting = 0
     }
   }
   return found
+}
+
+/// As `matches`, from the last one on.
+func matchesFromEnd(of wanted: [UInt8], in bytes: [UInt8], limit: Int = -1) -> [Int] {
+  matches(of: wanted.reversed(), in: bytes.reversed(), limit: limit).map {
+    bytes.count - $0 - wanted.count
+  }
 }
 
 func contains(_ text: String, _ part: String) -> Bool {

@@ -1,7 +1,5 @@
 // The moment a template takes for now, so that renders can be repeated.
 
-import Glibc
-
 package struct TemplateDate: Sendable, Equatable {
   package let year: Int
   package let month: Int
@@ -50,16 +48,6 @@ package struct TemplateDate: Sendable, Equatable {
       year: date[0], month: date[1], day: date[2], hour: time[0], minute: time[1], second: time[2])
   }
 
-  /// The local time, as `datetime.now()`.
-  package static func now() -> TemplateDate {
-    var seconds = time(nil)
-    var local = unsafe tm()
-    unsafe localtime_r(&seconds, &local)
-    return unsafe TemplateDate(
-      year: Int(local.tm_year) + 1900, month: Int(local.tm_mon) + 1, day: Int(local.tm_mday),
-      hour: Int(local.tm_hour), minute: Int(local.tm_min), second: min(Int(local.tm_sec), 59))!
-  }
-
   // MARK: Calendar
 
   private static func days(month: Int, year: Int) -> Int {
@@ -104,32 +92,38 @@ package struct TemplateDate: Sendable, Equatable {
     "October", "November", "December",
   ]
 
+  private static let longestFormat = 4096
+
   /// `datetime.strftime` as glibc does it in the C locale, with its flags `-`, `_`, `0`, `^`.
   func formatted(_ format: String) throws(Fault) -> String {
+    let format = Scalars(format.unicodeScalars)
+    guard format.count <= Self.longestFormat else {
+      throw Fault(.tooLarge, "a date format of more than \(Self.longestFormat) characters")
+    }
     var result = String.UnicodeScalarView()
-    var rest = Scalars(format.unicodeScalars)[...]
-    while let scalar = rest.popFirst() {
-      guard scalar == "%" else {
-        result.append(scalar)
+    var position = 0
+    while position < format.count {
+      let start = position
+      position += 1
+      guard format[start] == "%" else {
+        result.append(format[start])
         continue
       }
-      let start = rest
       var flag: Unicode.Scalar?
-      while let next = rest.first, "-_0^#".unicodeScalars.contains(next) {
-        flag = next
-        rest.removeFirst()
+      while position < format.count, "-_0^#".unicodeScalars.contains(format[position]) {
+        flag = format[position]
+        position += 1
       }
-      guard let code = rest.popFirst() else {
-        result.append("%")
-        result.append(contentsOf: start)
+      guard position < format.count else {
+        result.append(contentsOf: format[start...])
         break
       }
-      if let text = try field(code, flag) {
+      position += 1
+      if let text = try field(format[position - 1], flag) {
         result.append(contentsOf: text.unicodeScalars)
       } else {
         // glibc leaves what it does not know.
-        result.append("%")
-        result.append(contentsOf: start.prefix(start.count - rest.count))
+        result.append(contentsOf: format[start..<position])
       }
     }
     return String(result)

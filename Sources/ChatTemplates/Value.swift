@@ -75,6 +75,31 @@ enum Value {
     }
   }
 
+  /// About the bytes of all that the value holds, counted as often as it holds them.
+  var weight: Int {
+    switch self {
+    case .string(let text), .markup(let text): heavier(text.utf8.count, Self.size)
+    case .list(let elements), .tuple(let elements): heavier(elements.weight, Self.size)
+    case .dict(let mapping): heavier(mapping.weight, Self.size)
+    default: Self.size
+    }
+  }
+
+  /// What an operation on the value may look at: not inside of its values.
+  var width: Int {
+    switch self {
+    case .string(let text), .markup(let text): text.utf8.count
+    case .list(let elements), .tuple(let elements): elements.count * Self.size
+    case .dict(let mapping): mapping.count * Self.size
+    // Division takes as long as both numbers multiplied.
+    case .integer(let integer) where integer.int == nil:
+      (integer.bitWidth / 32) * (integer.bitWidth / 32)
+    default: 1
+    }
+  }
+
+  private static let size = 16
+
   /// Python's name of the type, for messages.
   var typeName: String {
     switch self {
@@ -169,14 +194,22 @@ extension Value {
   }
 }
 
+/// The sum, which stays where it is at the end of what `Int` holds.
+private func heavier(_ a: Int, _ b: Int) -> Int {
+  let (sum, overflow) = a.addingReportingOverflow(b)
+  return overflow ? .max : sum
+}
+
 /// The values of a list or tuple.
 struct Elements: RandomAccessCollection, ExpressibleByArrayLiteral {
   let values: [Value]
   let depth: Int
+  let weight: Int
 
   init(_ values: [Value]) {
     self.values = values
     depth = 1 + values.reduce(0) { Swift.max($0, $1.depth) }
+    weight = values.reduce(0) { heavier($0, $1.weight) }
   }
 
   init(arrayLiteral elements: Value...) { self.init(elements) }
@@ -225,6 +258,7 @@ final class Mapping {
   private(set) var keys: [Value]
   private(set) var values: [Value]
   private(set) var depth = 1
+  private(set) var weight = 0
   /// Positions by key, made when there are too many keys to look through.
   private var positions: [HashedKey: Int] = [:]
   private static let scannedKeys = 8
@@ -243,6 +277,7 @@ final class Mapping {
     keys.append(key)
     values.append(value)
     depth = max(depth, key.depth + 1, value.depth + 1)
+    weight = heavier(weight, heavier(key.weight, value.weight))
     if keys.count > Self.scannedKeys + 1 {
       positions[HashedKey(value: key)] = keys.count - 1
     } else if keys.count == Self.scannedKeys + 1 {
@@ -256,6 +291,7 @@ final class Mapping {
     if let position = position(of: key) {
       values[position] = value
       depth = max(depth, value.depth + 1)
+      weight = heavier(weight, value.weight)
     } else {
       append(key, value)
     }

@@ -91,11 +91,10 @@ package struct PackedWeight: WeightRows {
   package var rows: Int { packed.shape[0] }
 
   package func decode(_ range: Range<Int>, into result: UnsafeMutablePointer<Float>) {
-    let groups = columns / scheme.groupSize
     let words = packed.shape[1]
     for (offset, row) in range.enumerated() {
       let rowScales = scales.matrix(row..<row + 1)
-      let zeros = zeroPoints.map { zeroPoints(of: row, groups: groups, in: $0) }
+      let zeros = zeroPoints(of: row..<row + 1)
       unsafe packed.withBytes { bytes in
         // Our own and the peer's shards align int32 tensors; a foreign one may not.
         let rowWords = unsafe [Int32](unsafeUninitializedCapacity: words) { buffer, count in
@@ -111,16 +110,24 @@ package struct PackedWeight: WeightRows {
     packed.releaseTile(bytes: range.lowerBound * words * 4..<range.upperBound * words * 4)
   }
 
-  /// Zero points are packed along rows: row r is code r % n of word r / n.
-  private func zeroPoints(of row: Int, groups: Int, in tensor: StoredTensor) -> [Int8] {
+  /// `[rows, columns / group]`.
+  package func scales(of rows: Range<Int>) -> [Float] { scales.matrix(rows).values }
+
+  /// `[rows, columns / group]`; nil in a symmetric scheme. They are packed along rows: row r is code r % n of word
+  /// r / n.
+  package func zeroPoints(of rows: Range<Int>) -> [Int8]? {
+    guard let zeroPoints else { return nil }
+    let groups = columns / scheme.groupSize
     let perWord = scheme.codesPerWord
-    let shift = UInt32(row % perWord * scheme.bits)
     let mask = UInt32(1) << scheme.bits - 1
-    return unsafe tensor.withBytes { bytes in
-      (0..<groups).map { group in
-        let word = unsafe bytes.loadUnaligned(
-          fromByteOffset: (row / perWord * groups + group) * 4, as: UInt32.self)
-        return Int8(Int(word >> shift & mask) - 1 << (scheme.bits - 1))
+    return unsafe zeroPoints.withBytes { bytes in
+      rows.flatMap { row in
+        (0..<groups).map { group in
+          let word = unsafe bytes.loadUnaligned(
+            fromByteOffset: (row / perWord * groups + group) * 4, as: UInt32.self)
+          let code = word >> UInt32(row % perWord * scheme.bits) & mask
+          return Int8(Int(code) - 1 << (scheme.bits - 1))
+        }
       }
     }
   }
@@ -180,13 +187,16 @@ package struct CheckpointWeights: LayerWeights {
   }
 
   package func weight(_ linear: LinearSpec) -> any WeightRows {
-    if let scheme, let packed = model[linear.name + ".weight_packed"] {
-      return PackedWeight(
-        packed: packed, scales: tensor(linear.name + ".weight_scale"),
-        zeroPoints: scheme.isSymmetric ? nil : tensor(linear.name + ".weight_zero_point"),
-        scheme: scheme, columns: linear.inputs)
-    }
-    return rows(of: tensor(linear.weight))
+    packedWeight(linear) ?? rows(of: tensor(linear.weight))
+  }
+
+  /// nil for a weight that is not packed.
+  package func packedWeight(_ linear: LinearSpec) -> PackedWeight? {
+    guard let scheme, let packed = model[linear.name + ".weight_packed"] else { return nil }
+    return PackedWeight(
+      packed: packed, scales: tensor(linear.name + ".weight_scale"),
+      zeroPoints: scheme.isSymmetric ? nil : tensor(linear.name + ".weight_zero_point"),
+      scheme: scheme, columns: linear.inputs)
   }
 
   /// The numbers of a stored weight, whether they are scaled or not.

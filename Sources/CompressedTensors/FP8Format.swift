@@ -186,7 +186,7 @@ private struct QuantizationKeys {
 
   /// Rows and columns of a block, both above zero.
   mutating func blocks(_ key: String) throws(QuantizationConfigError) -> FP8Format.Scaling {
-    let sizes = self[key].array?.compactMap(\.int) ?? []
+    let sizes = self[key].array?.compactMap(\.size) ?? []
     guard sizes.count == 2, self[key].array?.count == 2,
       sizes.allSatisfy({ 1...(1 << 40) ~= $0 })
     else { throw refusal(key, "two sizes such as [128,128]") }

@@ -39,14 +39,14 @@ extension Checkpoint {
 
   private func check(
     _ tensor: StoredTensor, _ fp8: FP8Format, _ ignored: IgnoredModules
-  ) throws(CheckpointError) {
+  ) throws {
     func wrong(_ tensor: StoredTensor, expected: String) -> CheckpointError {
       .wrongFP8(
         file: tensor.file.path, tensor: tensor.name, expected: expected, found: tensor.text)
     }
     guard let module = tensor.fp8Module, tensor.shape.count == 2, tensor.name != spec.embedding
     else { throw wrong(tensor, expected: "BF16, F16 or F32, as it is no weight of a Linear") }
-    if let pattern = ignored.pattern(matching: module) {
+    if let pattern = try ignored.pattern(matching: module) {
       throw wrong(
         tensor, expected: "BF16, F16 or F32, as `quantization_config.ignore` has '\(pattern)'")
     }
@@ -54,7 +54,7 @@ extension Checkpoint {
     let expected = "BF16, F16 or F32 " + shapes.map { "\($0)" }.joined(separator: " or ")
     let name = fp8.scales(of: module)
     guard let scales = model[name] else {
-      throw .wrongFP8(
+      throw CheckpointError.wrongFP8(
         file: tensor.file.path, tensor: name,
         expected: "\(expected) for the FP8 weight `\(tensor.name)`", found: "no such tensor")
     }
@@ -92,8 +92,10 @@ private struct IgnoredModules {
     self.expressions = expressions
   }
 
-  func pattern(matching module: String) -> String? {
-    names.contains(module) ? module : expressions.first { $0.matches(module) }?.text
+  func pattern(matching module: String) throws(IgnorePatternError) -> String? {
+    if names.contains(module) { return module }
+    for expression in expressions where try expression.matches(module) { return expression.text }
+    return nil
   }
 }
 

@@ -1,20 +1,30 @@
-// Models by name: a hub id to its folder in the local Hugging Face cache. Nothing is downloaded.
+// Models and data sets by name: a hub id to its folder in the local Hugging Face cache. Nothing is downloaded.
 
 internal import Glibc
 internal import JSON
+internal import Safetensors
 internal import SystemIO
 
-/// A model that is not in the cache, or not all of it.
+/// What the hub keeps under an id.
+package enum HubKind: String, Sendable {
+  case model
+  case dataset
+
+  fileprivate var words: String { self == .model ? "model" : "data set" }
+}
+
+/// Something that is not in the cache, or not all of it.
 package enum HubCacheError: Error, CustomStringConvertible, Equatable {
-  case notCached(id: String, cache: String, command: String)
-  /// The model is there, in other revisions.
+  case notCached(id: String, kind: HubKind = .model, cache: String, command: String)
+  /// It is there, in other revisions.
   case noSuchRevision(id: String, revision: String, cached: [String], command: String)
   case incomplete(id: String, folder: String, missing: [String], command: String)
 
   package var description: String {
     switch self {
-    case .notCached(let id, let cache, let command):
-      "\(id): no such folder, and no such model in \(cache); download it with `\(command)`"
+    case .notCached(let id, let kind, let cache, let command):
+      "\(id): no such \(kind == .model ? "folder" : "file or folder"), and no such \(kind.words) in \(cache); "
+        + "download it with `\(command)`"
     case .noSuchRevision(let id, let revision, let cached, let command):
       "\(id): revision \(revision) is not in the cache, only \(cached.joined(separator: ", ")) "
         + "(as ORG/NAME@REVISION); download it with `\(command)`"
@@ -53,13 +63,14 @@ package struct HubID: Sendable, Equatable {
   }
 
   fileprivate var text: String { name + (revision.map { "@" + $0 } ?? "") }
-  fileprivate var command: String {
-    "hf download \(name)" + (revision.map { " --revision \($0)" } ?? "")
+  fileprivate func command(_ kind: HubKind) -> String {
+    "hf download " + (kind == .model ? "" : "--repo-type \(kind.rawValue) ") + name
+      + (revision.map { " --revision \($0)" } ?? "")
   }
 }
 
 /// The folder that `hf download` fills: `models--ORG--NAME/refs/REVISION` names a commit, `snapshots/COMMIT/` holds links
-/// into `blobs/`.
+/// into `blobs/`; data sets lie in `datasets--ORG--NAME`.
 ///
 /// Source: huggingface_hub, "Understand caching".
 package struct HubCache: Sendable, Equatable {
@@ -92,32 +103,41 @@ package struct HubCache: Sendable, Equatable {
     return try snapshot(id)
   }
 
-  private func snapshot(_ id: HubID) throws -> String {
-    let model = path + "/models--" + id.name.replacing("/", with: "--")
-    guard FileSystem.isFolder(model) else {
-      throw HubCacheError.notCached(id: id.text, cache: path, command: id.command)
+  /// The snapshot of the data set that `text` names, where it can only be a hub id and is in the cache.
+  ///
+  /// - Returns: nil for text that is, or can only be, a path.
+  package func dataset(of text: String) throws -> String? {
+    guard !FileSystem.exists(text), !FileSystem.isPattern(text), let id = HubID(text) else {
+      return nil
     }
+    return try snapshot(id, .dataset)
+  }
+
+  private func snapshot(_ id: HubID, _ kind: HubKind = .model) throws -> String {
+    let command = id.command(kind)
+    let place = path + "/\(kind.rawValue)s--" + id.name.replacing("/", with: "--")
+    let absent = HubCacheError.notCached(id: id.text, kind: kind, cache: path, command: command)
+    guard FileSystem.isFolder(place) else { throw absent }
     let revision = id.revision ?? "main"
-    let reference = model + "/refs/" + revision
+    let reference = place + "/refs/" + revision
     var commit = revision
     if FileSystem.exists(reference), !FileSystem.isFolder(reference) {
-      commit = String(decoding: try FileSystem.readFile(reference), as: UTF8.self)
+      commit = String(
+        decoding: try FileSystem.readFile(reference, limit: FileSystem.smallFile), as: UTF8.self)
       while commit.last?.isWhitespace == true { commit.removeLast() }
     }
-    let snapshots = model + "/snapshots"
+    let snapshots = place + "/snapshots"
     let folder = snapshots + "/" + commit
     guard !commit.isEmpty, FileSystem.isFolder(folder) else {
       let cached = FileSystem.isFolder(snapshots) ? try FileSystem.list(snapshots) : []
-      if cached.isEmpty {
-        throw HubCacheError.notCached(id: id.text, cache: path, command: id.command)
-      }
+      if cached.isEmpty { throw absent }
       throw HubCacheError.noSuchRevision(
-        id: id.name, revision: revision, cached: cached, command: id.command)
+        id: id.name, revision: revision, cached: cached, command: command)
     }
-    let missing = try missingFiles(folder)
+    let missing = kind == .model ? try missingFiles(folder) : []
     if !missing.isEmpty {
       throw HubCacheError.incomplete(
-        id: id.text, folder: folder, missing: missing, command: id.command)
+        id: id.text, folder: folder, missing: missing, command: command)
     }
     return folder
   }
@@ -131,7 +151,9 @@ package struct HubCache: Sendable, Equatable {
     var needed = ["config.json"]
     if isMissing(index) {
       needed.append("model.safetensors")
-    } else if let json = try? JSONValue.parse(FileSystem.readFile(folder + "/" + index)),
+    } else if let json = try? JSONValue.parse(
+      FileSystem.readFile(folder + "/" + index, limit: Header.standardRoom / 2),
+      limit: Header.standardRoom / 2),
       let weights = json.object?["weight_map"]?.object
     {
       needed += Set(weights.entries.compactMap { $0.value.string }).sorted()

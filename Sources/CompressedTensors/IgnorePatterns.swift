@@ -1,15 +1,21 @@
 // Which modules the user does not want quantized: exact names, `re:` expressions and globs.
 
+internal import Expressions
+internal import SystemIO
+
 /// A pattern that cannot be used.
 package enum IgnorePatternError: Error, CustomStringConvertible, Equatable {
   /// `origin` is where the pattern stands: an option, or a file and a key.
   case invalidExpression(origin: String, pattern: String, problem: String)
+  case endlessExpression(origin: String, pattern: String, problem: String)
   case matchesNothing(origin: String, pattern: String, nearest: [String])
 
   package var description: String {
     switch self {
     case .invalidExpression(let origin, let pattern, let problem):
       "\(origin) '\(pattern)': not a regular expression (\(problem))"
+    case .endlessExpression(let origin, let pattern, let problem):
+      "\(origin) '\(pattern)': \(problem); write a simpler expression, or a glob such as '*.mlp.*'"
     case .matchesNothing(let origin, let pattern, let nearest):
       "\(origin) '\(pattern)' matches no module of this model; "
         + (nearest.isEmpty
@@ -27,46 +33,56 @@ package enum IgnorePatternError: Error, CustomStringConvertible, Equatable {
 package struct IgnorePattern {
   private enum Kind {
     case exact
-    case glob([GlobPart])
-    case expression(Regex<AnyRegexOutput>)
+    case glob(Glob)
+    /// With what all its searches share.
+    case expression(Expression, Expression.Search)
   }
 
   package let text: String
-  private let origin: String
+  /// Where it stands: an option, or a file and a key.
+  package let origin: String
   private let kind: Kind
 
   package init(_ text: String, origin: String = "--ignore") throws(IgnorePatternError) {
     self.text = text
     self.origin = origin
     if text.hasPrefix("re:") {
-      do {
-        kind = .expression(try Regex(String(text.dropFirst(3))))
+      do throws(Expression.Problem) {
+        kind = .expression(
+          try Expression(String(text.dropFirst(3)), .python), Expression.Search(.names))
       } catch {
-        throw .invalidExpression(origin: origin, pattern: text, problem: "\(error)")
+        throw .invalidExpression(origin: origin, pattern: text, problem: error.text)
       }
-    } else if text.contains(where: { "*?[".contains($0) }) {
-      guard let parts = globParts(text) else {
+    } else if FileSystem.isPattern(text) {
+      guard let glob = Glob(text) else {
         throw .invalidExpression(origin: origin, pattern: text, problem: "`[` without `]`")
       }
-      kind = .glob(parts)
+      kind = .glob(glob)
     } else {
       kind = .exact
     }
   }
 
-  package func matches(_ module: String) -> Bool {
+  package func matches(_ module: String) throws(IgnorePatternError) -> Bool {
     switch kind {
-    case .exact: module == text
-    case .glob(let parts): globMatches(parts[...], Array(module.utf8)[...])
-    // A failure inside the matcher (none is known) must not quantize what the user excluded.
-    case .expression(let expression): (try? expression.prefixMatch(in: module)) ?? nil != nil
+    case .exact: return module == text
+    case .glob(let glob): return glob.matches(module)
+    case .expression(let expression, let search):
+      do throws(Expression.Problem) {
+        return try expression.matches(startOf: module, search)
+      } catch {
+        throw .endlessExpression(origin: origin, pattern: text, problem: error.text)
+      }
     }
   }
 
+  /// For what only tells of a match: one that was not found out is none.
+  package func fits(_ module: String) -> Bool { (try? matches(module)) ?? false }
+
   /// The same as llm-compressor spells it, which knows no globs.
   package var recipeText: String {
-    guard case .glob(let parts) = kind else { return text }
-    return "re:" + String(decoding: parts.flatMap(\.expression), as: UTF8.self) + "$"
+    guard case .glob(let glob) = kind else { return text }
+    return "re:" + String(decoding: glob.parts.flatMap(\.expression), as: UTF8.self) + "$"
   }
 
   /// The modules that any of the patterns matches. A pattern that matches none is an error.
@@ -75,7 +91,8 @@ package struct IgnorePattern {
   ) throws(IgnorePatternError) -> Set<String> {
     var result: Set<String> = []
     for pattern in patterns {
-      let matched = modules.filter(pattern.matches)
+      var matched: [String] = []
+      for module in modules where try pattern.matches(module) { matched.append(module) }
       if matched.isEmpty {
         throw .matchesNothing(
           origin: pattern.origin, pattern: pattern.text,
@@ -87,14 +104,9 @@ package struct IgnorePattern {
   }
 }
 
-private enum GlobPart {
-  case one(UInt8)
-  case anyOne
-  case anyRun
-  case set([ClosedRange<UInt8>], negated: Bool)
-
+extension Glob.Part {
   /// As part of a regular expression.
-  var expression: [UInt8] {
+  fileprivate var expression: [UInt8] {
     // Also what has a meaning in the sets of some dialects only.
     func escaped(_ byte: UInt8) -> [UInt8] {
       "\\^$.|?*+()[]{}-&~".utf8.contains(byte) ? [UInt8(ascii: "\\"), byte] : [byte]
@@ -113,55 +125,10 @@ private enum GlobPart {
   }
 }
 
-/// - Returns: nil for a `[` without `]`.
-private func globParts(_ text: String) -> [GlobPart]? {
-  var parts: [GlobPart] = []
-  var rest = Array(text.utf8)[...]
-  while let byte = rest.popFirst() {
-    switch byte {
-    case UInt8(ascii: "*"): parts.append(.anyRun)
-    case UInt8(ascii: "?"): parts.append(.anyOne)
-    case UInt8(ascii: "["):
-      guard let end = rest.dropFirst().firstIndex(of: UInt8(ascii: "]")) else { return nil }
-      var members = rest[rest.startIndex..<end]
-      rest = rest[(end + 1)...]
-      let negated = members.first == UInt8(ascii: "!")
-      if negated { members.removeFirst() }
-      var set: [ClosedRange<UInt8>] = []
-      while let low = members.popFirst() {
-        if members.first == UInt8(ascii: "-"), let high = members.dropFirst().first, low <= high {
-          set.append(low...high)
-          members = members.dropFirst(2)
-        } else {
-          set.append(low...low)
-        }
-      }
-      parts.append(.set(set, negated: negated))
-    default: parts.append(.one(byte))
-    }
-  }
-  return parts
-}
-
-private func globMatches(_ parts: ArraySlice<GlobPart>, _ name: ArraySlice<UInt8>) -> Bool {
-  guard let part = parts.first else { return name.isEmpty }
-  let later = parts.dropFirst()
-  if case .anyRun = part {
-    return (name.startIndex...name.endIndex).contains { globMatches(later, name[$0...]) }
-  }
-  guard let byte = name.first else { return false }
-  let matches =
-    switch part {
-    case .one(let expected): byte == expected
-    case .anyOne: true
-    case .set(let ranges, let negated): ranges.contains { $0.contains(byte) } != negated
-    case .anyRun: true
-    }
-  return matches && globMatches(later, name.dropFirst())
-}
-
 /// Up to three names or globs that the user may have meant.
 private func nearest(_ pattern: String, of modules: [String]) -> [String] {
+  // Longer than any name: not worth the time.
+  if pattern.utf8.count > 512 { return [] }
   let below = modules.filter { $0.hasPrefix(pattern + ".") }
   if !below.isEmpty { return ["\(pattern).* (\(below.count) modules)"] }
   if pattern.hasPrefix("re:") || pattern.contains("*") {
@@ -179,7 +146,7 @@ private func nearest(_ pattern: String, of modules: [String]) -> [String] {
 }
 
 /// Levenshtein distance over bytes.
-private func editDistance(_ first: String, _ second: String) -> Int {
+package func editDistance(_ first: String, _ second: String) -> Int {
   let second = Array(second.utf8)
   var row = Array(0...second.count)
   for (i, a) in first.utf8.enumerated() {

@@ -1,6 +1,6 @@
 // What becomes of every tensor of the source, and so every name, type and shape of the output, before any byte of it.
 
-internal import Models
+package import Models
 package import Quantization
 package import Safetensors
 internal import Tensors
@@ -42,9 +42,9 @@ package struct OutputPlan: Sendable {
   package let fates: [String: Fate]
   /// The smoothings to search for, by layer: those with a quantized consumer.
   package let smoothings: [[Smoothing]]
-  package let method: RoundingMethod
+  package private(set) var method: RoundingMethod
   /// The activations that calibration must see, by layer: for a smoothing, or for the rounding of what reads them.
-  package let taps: [[Tap]]
+  package private(set) var taps: [[Tap]]
   /// Every output tensor, in the order of the forward pass.
   package let tensors: [TensorSpec]
   /// The expanded ignore list of config.json: every Linear, router and head that stays as it is.
@@ -120,18 +120,33 @@ package struct OutputPlan: Sendable {
     self.fates = fates
     self.smoothings = smoothings
     self.method = method
-    taps = zip(spec.layers, smoothings).map { layer, smoothings in
-      let smoothed = Set(smoothings.map(\.tap))
-      return layer.taps.filter { tap in
-        smoothed.contains(tap)
-          || method.needsStatistics
-            && layer.readers(at: tap).contains { quantized.contains($0.name) }
-      }
-    }
+    taps = Self.taps(of: spec, fates, smoothings, method)
     self.tensors = tensors
     self.ignore = ignore
     smoothingTensors = smoothings.joined().map {
       TensorSpec(name: Self.scaleTensor($0), dtype: .f32, shape: [$0.channels])
+    }
+  }
+
+  /// The same with another way of rounding.
+  package func rounded(by method: RoundingMethod, of spec: ModelSpec) -> OutputPlan {
+    var plan = self
+    plan.method = method
+    plan.taps = Self.taps(of: spec, fates, smoothings, method)
+    return plan
+  }
+
+  private static func taps(
+    of spec: ModelSpec, _ fates: [String: Fate], _ smoothings: [[Smoothing]],
+    _ method: RoundingMethod
+  ) -> [[Tap]] {
+    zip(spec.layers, smoothings).map { layer, smoothings in
+      let smoothed = Set(smoothings.map(\.tap))
+      return layer.taps.filter { tap in
+        smoothed.contains(tap)
+          || method.needsStatistics
+            && layer.readers(at: tap).contains { fates[$0.weight] == .packed }
+      }
     }
   }
 

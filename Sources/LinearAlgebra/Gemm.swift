@@ -2,7 +2,6 @@
 // depends on the number of threads.
 
 internal import CKernels
-internal import COpenBLAS
 package import Tensors
 
 /// An engine that multiplies wrongly on this CPU.
@@ -20,16 +19,11 @@ package struct WrongProducts: Error, CustomStringConvertible, Equatable {
 /// Which library multiplies, and with which kernels.
 package enum Gemm {
   /// The name of OpenBLAS's kernels for this CPU, e.g. "SkylakeX"; results may differ between kernels in the last bit.
-  package static let engine: String = {
-    useOneThread()
-    guard let name = unsafe openblas_get_corename() else { return "openblas" }
-    return "openblas " + (unsafe String(cString: name))
-  }()
+  package static let engine: String =
+    OpenBLAS.kernels.isEmpty ? "openblas" : "openblas " + OpenBLAS.kernels
 
-  /// `Workers` owns the cores; a BLAS that threads as well would cut sums by the number of cores.
-  private static let once: Void = openblas_set_num_threads(1)
-
-  package static func useOneThread() { _ = once }
+  /// Call before any product: without OpenBLAS there is none.
+  package static func open() throws(MissingBLAS) { try OpenBLAS.open() }
 
   /// Rows of the weight that one task decodes and multiplies: enough for the BLAS to reach its speed, and few enough
   /// that a small expert still feeds several cores, and that a tile of many columns stays small. A function of the
@@ -58,7 +52,6 @@ package enum Gemm {
       BF16Products.multiply(x, by: weight, adds: bias != nil, into: result, workers: workers)
       return result
     }
-    useOneThread()
     let tiles = ranges(of: weight.rows, by: tileRows(weight.rows, columns: weight.columns))
     workers.forEach(tiles.count) { index in
       let tile = tiles[index]
@@ -87,7 +80,6 @@ package enum Gemm {
       BF16Products.addGram(of: x, columns: columns, to: gram, workers: workers)
       return
     }
-    useOneThread()
     let strips = ranges(of: columns.count, by: columns.count < 1024 ? 128 : 256)
     let tiles = strips.indices.flatMap { row in
       (row..<strips.count).map { (strips[row], strips[$0]) }
@@ -123,7 +115,6 @@ package enum Gemm {
   package static func quadraticForm(
     _ d: Matrix, _ blocks: [Matrix], from budget: MemoryBudget
   ) -> Double {
-    useOneThread()
     var sum = 0.0
     var first = 0
     for gram in blocks {
@@ -146,16 +137,15 @@ package enum Gemm {
     a: UnsafePointer<Float>, aStride: Int, b: UnsafePointer<Float>, bStride: Int, add: Bool = false,
     c: UnsafeMutablePointer<Float>, cStride: Int
   ) {
-    unsafe cblas_sgemm(
-      CblasRowMajor, transposeA ? CblasTrans : CblasNoTrans, transposeB ? CblasTrans : CblasNoTrans,
-      blasint(rows), blasint(columns), blasint(inner), 1, a, blasint(aStride), b, blasint(bStride),
-      add ? 1 : 0, c, blasint(cStride))
+    unsafe OpenBLAS.product(
+      transposeA: transposeA, transposeB: transposeB, rows: rows, columns: columns, inner: inner,
+      a: a, aStride: aStride, b: b, bStride: bStride, add: add, c: c, cStride: cStride)
   }
 
   /// Multiplies small matrices of awkward sizes in every form that the engine uses, and compares with plain sums: some
   /// versions of OpenBLAS mistake newer CPUs for ones they have no working kernels for.
-  package static func check(_ engine: Engine) throws(WrongProducts) {
-    useOneThread()
+  package static func check(_ engine: Engine) throws {
+    try open()
     let (rows, columns, inner) = (67, 45, 131)
     // Numbers that bf16 holds, so that both engines have the same to add.
     func values(_ count: Int, from start: Int) -> [Float] {

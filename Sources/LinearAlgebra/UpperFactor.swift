@@ -20,7 +20,6 @@ package enum UpperFactor {
   /// - Returns: false, with the upper triangle undefined, where the matrix is not positive definite.
   package static func factor(_ a: Matrix, workers: Workers) -> Bool {
     precondition(a.rows == a.columns, "a factor of \(a.rows) x \(a.columns)")
-    Gemm.useOneThread()
     let n = a.rows
     let work = Matrix(rows: 2 * (block + 1), columns: block)
     let negative = Matrix(rows: block, columns: block)

@@ -63,7 +63,7 @@ struct RotaryReader {
     order: RotarySpec.Order = .halves
   ) throws(ConfigError) -> RotarySpec {
     let share = share ?? fallback
-    let dimensions = Int(Double(headDimension) * share)
+    let dimensions = Int(saturating: Double(headDimension) * share)
     guard dimensions % 2 == 0, dimensions <= headDimension, dimensions > 0 else {
       throw config.unsupported(
         "partial_rotary_factor",

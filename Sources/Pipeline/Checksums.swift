@@ -50,11 +50,16 @@ struct Checksums {
 
   /// Reads every listed tensor that `find` knows.
   ///
+  /// - Parameter progress: sees how many more were read.
   /// - Returns: those that are not as they were written.
   func changes(
-    workers: Workers, find: @Sendable (String) -> StoredTensor?
+    workers: Workers, progress: (Int) -> Void = { _ in },
+    find: @Sendable (String) -> StoredTensor?
   ) -> [TensorChanged] {
-    ranges(of: entries.count, by: 1024).flatMap { changes(in: entries[$0], workers, find) }
+    ranges(of: entries.count, by: 256).flatMap { part in
+      defer { progress(part.count) }
+      return changes(in: entries[part], workers, find)
+    }
   }
 
   private func changes(

@@ -48,7 +48,7 @@ extension Journal {
       ("smoothing", .string(choice.smoothing.producerName)),
       ("consumers", .number(JSONNumber(choice.smoothing.consumers.count))),
       ("grid_point", .number(JSONNumber(choice.point))),
-      ("ratio", .number(JSONNumber(literal: "\(choice.gridPoint.ratio)"))),
+      ("ratio", number(choice.gridPoint.ratio)),
       ("duo_scaling", .bool(choice.gridPoint.usesWeights)),
       ("loss_before", number(choice.lossBefore)), ("loss_after", number(choice.lossAfter)),
       ("tokens", .number(JSONNumber(choice.tokens))),
@@ -131,9 +131,7 @@ extension Journal {
     ])
   }
 
-  private func number(_ value: Double) -> JSONValue {
-    value.isFinite ? .number(JSONNumber(literal: "\(value)")) : .null
-  }
+  private func number(_ value: Double) -> JSONValue { .finite(value) }
 
   private func add(_ entries: [(String, JSONValue)]) throws(SystemError) {
     try add(line: JSONValue.object(JSONObject(entries)).serialized())

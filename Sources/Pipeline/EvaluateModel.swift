@@ -5,7 +5,8 @@ internal import CompressedTensors
 internal import LinearAlgebra
 internal import Models
 internal import Planning
-internal import ScratchStore
+internal import Safetensors
+package import ScratchStore
 internal import SystemIO
 internal import Tensors
 internal import Transformer
@@ -39,6 +40,8 @@ package struct EvaluateOptions: Sendable {
 package enum EvaluationError: Error, CustomStringConvertible, Equatable {
   case otherVocabulary(model: Int, reference: Int)
   case nonFinite(folder: String, sequence: Int, position: Int)
+  case noSpace(path: String, needed: Int, free: Int)
+  case scratchChanged(ScratchError)
 
   package var description: String {
     switch self {
@@ -47,6 +50,12 @@ package enum EvaluationError: Error, CustomStringConvertible, Equatable {
     case .nonFinite(let folder, let sequence, let position):
       "\(folder): the logits of sequence \(sequence), position \(position), are NaN or infinite; "
         + "check its weights with sluice verify, or download it again"
+    case .noSpace(let path, let needed, let free):
+      "\(path): \(bytesText(needed)) are needed, \(bytesText(free)) are free; free some space, use "
+        + "fewer --samples, or choose another folder with --scratch"
+    case .scratchChanged(let error):
+      "\(error); something else wrote there, or the disk is failing: run it again with another "
+        + "--scratch"
     }
   }
 }
@@ -78,39 +87,66 @@ package final class EvaluateModel {
     for folder in [options.model] + (options.reference.map { [$0] } ?? []) {
       try UnfinishedOutput.refuse(folder)
     }
-    let model = try Checkpoint(folder: options.model)
-    let reference = try options.reference.map { try Checkpoint(folder: $0) }
+    let room = RunPlan.checkpointRoom(budget: options.memory)
+    let model = try Checkpoint(folder: options.model, room: room)
+    let reference = try options.reference.map { try Checkpoint(folder: $0, room: room) }
     let vocabulary = model.spec.vocabularySize
     if let reference, reference.spec.vocabularySize != vocabulary {
       throw EvaluationError.otherVocabulary(
         model: vocabulary, reference: reference.spec.vocabularySize)
     }
-    checkpoints = [model] + (reference.map { [$0] } ?? [])
     let spelling = options.reference ?? options.model
+    let checkpoints = [model] + (reference.map { [$0] } ?? [])
+    let spelledBytes =
+      try options.worst > 0 ? CalibrationSource.tokenizerBytes(model: spelling) : 0
+    func work(_ blocks: [TokenBlock], longest: Int, loadingBytes: Int) -> EvaluationWorkload {
+      EvaluationWorkload(
+        checkpoints: checkpoints, blocks: blocks.map(\.count), longestSequence: longest,
+        threads: options.threads, loadingBytes: loadingBytes, tokenizerBytes: spelledBytes)
+    }
     let data = try options.data.load(
       model: spelling, vocabularySize: vocabulary,
-      willTokenize: { try RunPlan.check(tokenizerBytes: $0, budget: options.memory) })
+      room: { bytes in
+        try RunPlan.dataRoom(
+          budget: options.memory, tensors: checkpoints.reduce(0) { $0 + $1.model.tensors.count },
+          tokenizerBytes: bytes
+        ) { loading in
+          let blocks = TokenBlock.most(of: options.data.selection)
+          let longest = blocks.first?.sequences.first?.count ?? 0
+          return EvaluationPlan.smallestBudget(
+            work(blocks, longest: longest, loadingBytes: loading))
+        }
+      })
+    self.checkpoints = checkpoints
     self.data = DataSummary(data, of: options.data)
     blocks = TokenBlock.cut(data.sequences)
     context = Double(data.longest) / 2
     plan = try EvaluationPlan(
-      EvaluationWorkload(
-        checkpoints: checkpoints, blocks: blocks.map(\.count), longestSequence: data.longest,
-        threads: options.threads, loadingBytes: residentPeak(),
-        tokenizerBytes: options.worst > 0 ? CalibrationSource.tokenizerBytes(model: spelling) : 0),
-      budget: options.memory)
+      work(blocks, longest: data.longest, loadingBytes: residentPeak()), budget: options.memory)
     workers = Workers(threads: options.threads, memory: MemoryBudget(limit: 0))
     memory = EvaluationWatch(workers.memory)
     progress = EvaluationProgressMeter(operations: plan.operations, report)
   }
 
   package func run() throws -> Evaluation {
+    do {
+      return try evaluate()
+    } catch let error as ScratchError {
+      throw EvaluationError.scratchChanged(error)
+    }
+  }
+
+  private func evaluate() throws -> Evaluation {
     report(.dataLoaded(data))
+    let longest = blocks.flatMap(\.sequences).map(\.count).max() ?? 0
+    for warning in RunWarning.longSequence(longest, for: checkpoints[0]) {
+      report(.warning(warning))
+    }
     report(.started(plan))
     try FileSystem.createFolder(options.scratch)
     defer { try? FileSystem.remove(options.scratch) }
     if try FileSystem.freeBytes(options.scratch) < plan.scratchBytes {
-      throw OutputFolderError.noSpace(
+      throw EvaluationError.noSpace(
         path: options.scratch, needed: plan.scratchBytes,
         free: try FileSystem.freeBytes(options.scratch))
     }

@@ -1,6 +1,7 @@
 // What an evaluation comes to: means over all positions, the same by position, and the worst tokens.
 
 internal import Glibc
+internal import JSON
 
 /// What became of one position of a sequence.
 struct PositionScore: Sendable {
@@ -73,7 +74,7 @@ package struct PositionStatistics: Sendable, Equatable {
     let sorted = scores.compactMap(\.divergence).sorted()
     // As torch.kthvalue(int(share * n)) counts, from 1.
     func percentile(_ share: Double) -> Double {
-      sorted[max(0, Int(share * Double(sorted.count)) - 1)]
+      sorted[max(0, Int(saturating: share * Double(sorted.count)) - 1)]
     }
     let agreements = scores.count { $0.choice == $0.referenceChoice }
     divergence = Divergence(

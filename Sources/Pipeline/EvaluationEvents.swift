@@ -35,6 +35,7 @@ package struct EvaluationSummary: Sendable, Equatable {
 
 package enum EvaluationEvent: Sendable {
   case dataLoaded(DataSummary)
+  case warning(RunWarning)
   case started(EvaluationPlan)
   case progress(EvaluationProgress)
   case layerFinished(folder: String, layer: Int, layers: Int, seconds: Double)

@@ -36,7 +36,7 @@ package struct ProgressRecord: Sendable, Equatable {
   /// Replaces the file. What cannot be written is not worth a run: a failure is passed over.
   func write(to path: String) {
     func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
-    func number(_ value: Double) -> JSONValue { .number(JSONNumber(literal: "\(value)")) }
+    func number(_ value: Double) -> JSONValue { .finite(value) }
     var object = JSONObject([
       ("process", int(process)), ("host", .string(host)),
       ("command", .array(command.map { .string($0) })), ("folder", .string(workingFolder)),
@@ -60,11 +60,11 @@ package struct ProgressRecord: Sendable, Equatable {
   package init?(readingFrom path: String) {
     guard let bytes = try? FileSystem.readFile(path),
       let object = (try? JSONValue.parse(bytes))?.object,
-      let process = object["process"]?.int, let host = object["host"]?.string,
+      let process = object["process"]?.size, let host = object["host"]?.string,
       let command = object["command"]?.array, let folder = object["folder"]?.string,
-      let started = object["started"]?.int, let threads = object["threads"]?.int,
-      let budget = object["budget_bytes"]?.int, let resident = object["resident_bytes"]?.int,
-      let peak = object["peak_bytes"]?.int
+      let started = object["started"]?.size, let threads = object["threads"]?.size,
+      let budget = object["budget_bytes"]?.size, let resident = object["resident_bytes"]?.size,
+      let peak = object["peak_bytes"]?.size
     else { return nil }
     self.process = process
     self.host = host
@@ -75,12 +75,12 @@ package struct ProgressRecord: Sendable, Equatable {
     self.budget = budget
     residentBytes = resident
     peakBytes = peak
-    if let step = object["step"]?.string.flatMap(RunStep.init), let layers = object["layers"]?.int,
-      let done = object["tokens_done"]?.int, let all = object["tokens_in_step"]?.int,
+    if let step = object["step"]?.string.flatMap(RunStep.init), let layers = object["layers"]?.size,
+      let done = object["tokens_done"]?.size, let all = object["tokens_in_step"]?.size,
       let share = object["share"]?.double
     {
       progress = RunProgress(
-        step: step, layer: object["layer"]?.int, layers: layers, tokensDone: done,
+        step: step, layer: object["layer"]?.size, layers: layers, tokensDone: done,
         tokensInStep: all, share: share, secondsLeft: object["seconds_left"]?.double)
     }
   }

@@ -184,7 +184,8 @@ package final class QuantizeModel {
       try state.position == .done ? confirm() : work()
       try? FileSystem.remove(folder.ending)
     } catch {
-      let error = StoppedRun.telling(error, share: state.history.share)
+      let known = (error as? ScratchError).map { RunStateError.scratchChanged($0) }
+      let error = StoppedRun.telling(known ?? error, share: state.history.share)
       note.write(error is Interrupted ? "a signal asked it to" : "\(error)")
       writeRecord(lastProgress)
       throw error
@@ -194,6 +195,7 @@ package final class QuantizeModel {
   private func work() throws {
     let started = Clock()
     report(.started(plan.run, resumed: resumed))
+    report(.covers(plan.coverage))
     if let data = plan.data { report(.dataLoaded(data)) }
     for warning in plan.warnings { report(.warning(warning)) }
     if resumed { try checkWritten(checksums.committed) }

@@ -27,9 +27,10 @@ package struct QuantizeOptions: Sendable {
   package var gridPoints = 20
   /// What is smoothed; nil for all that the model's description knows.
   package var mappings: [RecipeMapping]?
-  /// The file that `mappings` are from, and `ignore`, where `ignoreIsFromRecipe`.
+  /// The file that `mappings` are from, and `ignore` and `rounding` where they say so.
   package var recipe: String?
   package var ignoreIsFromRecipe = false
+  package var roundingIsFromRecipe = false
   package var loss = SmoothingLoss.diagonal
   package var memory: Int
   package var threads: Int
@@ -57,6 +58,7 @@ package struct QuantizeOptions: Sendable {
     ignoreIsFromRecipe = true
     smooths = recipe.smooths
     rounding = recipe.rounding
+    roundingIsFromRecipe = true
     if let dampening = recipe.dampening { self.dampening = dampening }
     duoScaling = recipe.duoScaling
     gridPoints = recipe.gridPoints

@@ -19,6 +19,8 @@ package struct QuantizePlan: Sendable {
   package let checkpoint: Checkpoint
   package let output: OutputPlan
   package let run: RunPlan
+  /// What is quantized, and what is left.
+  package let coverage: Coverage
   package let warnings: [RunWarning]
   /// What the calibration data came to; nil without.
   package let data: DataSummary?
@@ -33,13 +35,17 @@ package struct QuantizePlan: Sendable {
   /// - Parameter residentPeak: what this process took at most so far, where it does nothing else.
   package init(_ options: QuantizeOptions, residentPeak: () -> Int = { 0 }) throws {
     try self.init(
-      options, checkpoint: Checkpoint(folder: options.model), residentPeak: residentPeak)
+      options,
+      checkpoint: Checkpoint(
+        folder: options.model, room: RunPlan.checkpointRoom(budget: options.memory)),
+      residentPeak: residentPeak)
   }
 
   /// - Parameter checkpoint: `options.model`, opened.
   package init(
     _ options: QuantizeOptions, checkpoint: Checkpoint, residentPeak: () -> Int = { 0 }
   ) throws {
+    try Gemm.open()
     self.options = options
     self.checkpoint = checkpoint
     if checkpoint.quantization != nil {
@@ -51,7 +57,7 @@ package struct QuantizePlan: Sendable {
     recipe = Recipe(
       scheme: options.scheme,
       ignore: patterns.map(\.recipeText)
-        + (patterns.contains { $0.matches(Self.head) } ? [] : [Self.head]),
+        + (try patterns.contains { try $0.matches(Self.head) } ? [] : [Self.head]),
       smooths: options.smooths, rounding: options.rounding,
       dampening: options.rounding == .compensated ? options.dampening : nil,
       duoScaling: options.duoScaling, gridPoints: options.gridPoints, mappings: options.mappings)
@@ -61,18 +67,42 @@ package struct QuantizePlan: Sendable {
     output = try OutputPlan(
       checkpoint, scheme: options.scheme, ignoring: patterns, smooths: options.smooths,
       method: options.rounding, producers: mappings?.producers)
-    var warnings: [RunWarning] = []
-    if options.smooths { warnings += (mappings?.notes ?? []).map { .mapping($0) } }
+    coverage = Coverage(checkpoint, output, patterns: patterns)
+    let modules = OutputPlan.modules(of: checkpoint)
+    var warnings = patterns.flatMap { $0.openNumbers(among: modules) }.map(RunWarning.openNumber)
+    if options.rounding == .nearest, options.roundingIsFromRecipe {
+      warnings.append(.roundingOfRecipe(file: options.recipe ?? ""))
+    }
+    if options.smooths, let mappings {
+      warnings += mappings.notes.map { .mapping($0) } + mappings.openNumbers.map { .openNumber($0) }
+    }
     let unused = checkpoint.activationScales
     if unused > 0 { warnings.append(.activationScalesDropped(count: unused)) }
-    if options.ignoreIsFromRecipe, !patterns.contains(where: { $0.matches(Self.head) }) {
+    if options.ignoreIsFromRecipe, try !patterns.contains(where: { try $0.matches(Self.head) }) {
       warnings.append(.headStays(recipe: options.recipe ?? ""))
+    }
+    let engine = try Self.engine(options.engine, for: checkpoint)
+    let planned = output
+    func work(_ blocks: [TokenBlock], loadingBytes: Int) -> Workload {
+      Workload(
+        checkpoint: checkpoint, output: planned, blocks: blocks, loss: options.loss,
+        expertTokens: options.expertTokens, gridPoints: options.grid.count,
+        threads: options.threads, shardBytes: options.maximumShardBytes, engine: engine,
+        loadingBytes: loadingBytes)
     }
     if options.calibrates {
       let data = try options.data.load(
         model: options.model, vocabularySize: checkpoint.spec.vocabularySize,
-        willTokenize: { try RunPlan.check(tokenizerBytes: $0, budget: options.memory) })
+        room: { bytes in
+          try RunPlan.dataRoom(
+            budget: options.memory, tensors: checkpoint.model.tensors.count, tokenizerBytes: bytes
+          ) { loading in
+            RunPlan.smallestBudget(
+              work(TokenBlock.most(of: options.data.selection), loadingBytes: loading))
+          }
+        })
       self.data = DataSummary(data, of: options.data)
+      warnings += RunWarning.longSequence(data.longest, for: checkpoint)
       blocks = TokenBlock.cut(data.sequences)
     } else {
       blocks = []
@@ -85,17 +115,43 @@ package struct QuantizePlan: Sendable {
         warnings.append(.splitsFused(module: first.name))
       }
     }
+    let leftExperts = checkpoint.spec.layers.filter { layer in
+      layer.mlp.routed.flatMap(\.linears).contains { fates[$0.weight] != .packed }
+    }
+    if !leftExperts.isEmpty { warnings.append(.expertsStay(layers: leftExperts.map(\.index))) }
     self.warnings = warnings
+    run = try RunPlan(work(blocks, loadingBytes: residentPeak()), budget: options.memory)
+    layout = ShardLayout(
+      tensors: output.tensors, maximumShardBytes: options.maximumShardBytes)
+  }
+
+  /// The plan of the same run with other options for its data, its experts or its rounding: the model as it was opened,
+  /// and the first of the sequences that were read.
+  init(_ plan: QuantizePlan, with options: QuantizeOptions) throws {
+    self.options = options
+    checkpoint = plan.checkpoint
+    (coverage, warnings, data) = (plan.coverage, plan.warnings, plan.data)
+    var recipe = plan.recipe
+    recipe.rounding = options.rounding
+    recipe.dampening = options.rounding == .compensated ? options.dampening : nil
+    self.recipe = recipe
+    output = plan.output.rounded(by: options.rounding, of: checkpoint.spec)
+    layout = plan.layout
+    let sequences = plan.blocks.flatMap { block in
+      block.sequences.map { Array(block.tokens[$0]) }
+    }
+    blocks = TokenBlock.cut(Array(sequences.prefix(options.data.selection.samples)))
     run = try RunPlan(
       Workload(
         checkpoint: checkpoint, output: output, blocks: blocks, loss: options.loss,
         expertTokens: options.expertTokens, gridPoints: options.grid.count,
-        threads: options.threads, shardBytes: options.maximumShardBytes,
-        engine: try Self.engine(options.engine, for: checkpoint), loadingBytes: residentPeak()),
+        threads: options.threads, shardBytes: options.maximumShardBytes, engine: plan.run.engine,
+        loadingBytes: plan.run.step(.load).bytes),
       budget: options.memory)
-    layout = ShardLayout(
-      tensors: output.tensors, maximumShardBytes: options.maximumShardBytes)
   }
+
+  /// Sequences of the calibration data.
+  var sequences: Int { blocks.reduce(0) { $0 + $1.sequences.count } }
 
   /// The engine that was asked for, or the best one.
   private static func engine(_ asked: Engine?, for checkpoint: Checkpoint) throws -> Engine {

@@ -13,6 +13,8 @@ package struct RunHistory: Sendable, Equatable {
   package private(set) var layers = 0
   package private(set) var sourceBytes = 0
   package private(set) var outputBytes = 0
+  /// What is quantized, and what is left.
+  package private(set) var coverage: Coverage?
   /// Of the last process.
   package private(set) var threads = 0
   package private(set) var budgetBytes = 0
@@ -35,6 +37,7 @@ package struct RunHistory: Sendable, Equatable {
     layers = plan.checkpoint.spec.layers.count
     sourceBytes = plan.run.sourceBytes
     outputBytes = plan.run.outputBytes
+    coverage = plan.coverage
     threads = plan.options.threads
     budgetBytes = plan.options.memory
     plannedBytes = Dictionary(uniqueKeysWithValues: plan.run.steps.map { ($0.step, $0.bytes) })
@@ -64,6 +67,7 @@ extension RunHistory {
     JSONObject([
       ("model", .string(model)), ("architecture", .string(architecture)), ("layers", int(layers)),
       ("source_bytes", int(sourceBytes)), ("output_bytes", int(outputBytes)),
+      ("coverage", coverage.map { .object($0.json) } ?? .null),
       ("threads", int(threads)), ("budget_bytes", int(budgetBytes)),
       ("processes", int(processes)), ("processor_seconds", number(processorSeconds)),
       ("scratch_bytes", int(scratchBytes)), ("share", share.map(number) ?? .null),
@@ -81,11 +85,11 @@ extension RunHistory {
 
   init?(_ object: JSONObject) {
     guard let model = object["model"]?.string, let architecture = object["architecture"]?.string,
-      let layers = object["layers"]?.int, let sourceBytes = object["source_bytes"]?.int,
-      let outputBytes = object["output_bytes"]?.int, let threads = object["threads"]?.int,
-      let budgetBytes = object["budget_bytes"]?.int, let processes = object["processes"]?.int,
+      let layers = object["layers"]?.size, let sourceBytes = object["source_bytes"]?.size,
+      let outputBytes = object["output_bytes"]?.size, let threads = object["threads"]?.size,
+      let budgetBytes = object["budget_bytes"]?.size, let processes = object["processes"]?.size,
       let processorSeconds = object["processor_seconds"]?.double,
-      let scratchBytes = object["scratch_bytes"]?.int,
+      let scratchBytes = object["scratch_bytes"]?.size,
       let planned = object["planned_bytes"]?.object, let steps = object["steps"]?.array
     else { return nil }
     self.model = model
@@ -93,6 +97,7 @@ extension RunHistory {
     self.layers = layers
     self.sourceBytes = sourceBytes
     self.outputBytes = outputBytes
+    coverage = object["coverage"]?.object.flatMap { Coverage($0) }
     self.threads = threads
     self.budgetBytes = budgetBytes
     self.processes = processes
@@ -100,9 +105,38 @@ extension RunHistory {
     self.scratchBytes = scratchBytes
     share = object["share"]?.double
     for (name, bytes) in planned.entries {
-      if let step = RunStep(rawValue: name) { plannedBytes[step] = bytes.int }
+      if let step = RunStep(rawValue: name) { plannedBytes[step] = bytes.size }
     }
     self.steps = steps.compactMap { $0.object.flatMap { StepSummary($0) } }
+  }
+}
+
+extension Coverage {
+  fileprivate var json: JSONObject {
+    JSONObject([
+      ("quantized", .string(quantized)), ("linears", int(linears)),
+      (
+        "left",
+        .array(
+          left.map {
+            .object(
+              JSONObject([
+                ("what", .string($0.what)), ("why", $0.why.map { .string($0) } ?? .null),
+              ]))
+          })
+      ),
+    ])
+  }
+
+  fileprivate init?(_ object: JSONObject) {
+    guard let quantized = object["quantized"]?.string, let linears = object["linears"]?.int,
+      let left = object["left"]?.array
+    else { return nil }
+    self.init(
+      quantized: quantized, linears: linears,
+      left: left.compactMap(\.object).compactMap { item in
+        item["what"]?.string.map { Left($0, why: item["why"]?.string) }
+      })
   }
 }
 
@@ -118,9 +152,9 @@ extension StepSummary {
 
   fileprivate init?(_ object: JSONObject) {
     guard let step = object["step"]?.string.flatMap({ RunStep(rawValue: $0) }),
-      let seconds = object["seconds"]?.double, let bytes = object["peak_bytes"]?.int,
-      let heapBytes = object["heap_bytes"]?.int, let mappedBytes = object["mapped_bytes"]?.int,
-      let bufferBytes = object["buffer_bytes"]?.int
+      let seconds = object["seconds"]?.double, let bytes = object["peak_bytes"]?.size,
+      let heapBytes = object["heap_bytes"]?.size, let mappedBytes = object["mapped_bytes"]?.size,
+      let bufferBytes = object["buffer_bytes"]?.size
     else { return nil }
     self.init(step)
     self.seconds = seconds
@@ -133,4 +167,4 @@ extension StepSummary {
 
 private func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
 
-private func number(_ value: Double) -> JSONValue { .number(JSONNumber(literal: "\(value)")) }
+private func number(_ value: Double) -> JSONValue { .finite(value) }

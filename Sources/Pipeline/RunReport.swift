@@ -90,7 +90,9 @@ extension Subject {
     self.init(
       model: history.model, output: FileSystem.resolved(output), architecture: history.architecture,
       layers: history.layers, sourceBytes: history.sourceBytes, outputBytes: history.outputBytes,
-      groupSize: state.inputs.options["--group-size"].flatMap { Int($0) } ?? 0, settings: settings,
+      groupSize: state.inputs.options["--group-size"].flatMap { Int($0) } ?? 0,
+      quantized: history.coverage?.quantized ?? "", left: history.coverage?.left.map(\.text) ?? [],
+      settings: settings,
       command: status.record?.command ?? [], lastCommit: status.lastCommit,
       progress: Progress(state.position, share: history.share))
   }

@@ -3,6 +3,7 @@
 internal import CompressedTensors
 internal import JSON
 internal import Models
+package import ScratchStore
 internal import SystemIO
 internal import Transformer
 
@@ -14,15 +15,18 @@ package enum RunStateError: Error, CustomStringConvertible, Equatable {
   case otherOptions(path: String, option: String, written: String, asked: String)
   /// All flags are the same, and yet the tokens are not.
   case otherTokens(path: String, data: String, model: String)
+  case scratchChanged(ScratchError)
 
   package var description: String {
     switch self {
     case .damaged(let path, let problem):
-      "\(path): \(problem); start over with --restart"
+      // Other commands read states, too.
+      "\(path): \(problem); start over with sluice quantize --restart"
     case .filesChanged(let path, let problem):
       // What is wrong with a shard says so itself.
       "\(path) speaks of files that are gone or changed: \(problem)"
         + (problem.hasSuffix("--restart") ? "" : "; start over with --restart")
+    case .scratchChanged(let error): "\(error); start over with --restart"
     case .otherOptions(let path, let option, let written, let asked):
       "\(path) was written with \(option) \(written), this run has \(asked); use the same, "
         + "another --output, or --restart to start over"
@@ -70,17 +74,18 @@ package enum RunPosition: Sendable, Equatable, CustomStringConvertible {
     }
   }
 
-  /// For people; layers count from 1.
+  /// For people. Layers and blocks count from 0, as in names of tensors.
   package var description: String {
     switch self {
     case .copy: "copying"
     case .attend(let layer, let block):
-      "layer \(layer + 1), attend" + (block > 0 ? " from token block \(block + 1)" : "")
+      "layer \(layer), attend" + (block > 0 ? ", from token block \(block)" : "")
     case .experts(let layer, let unit, _, let block):
-      "layer \(layer + 1), experts from number \(unit + 1)"
-        + (block > 0 ? ", token block \(block + 1)" : "")
+      // A count, not a number: shared experts come before those that have numbers.
+      "layer \(layer), experts" + (unit > 0 ? " after the first \(unit)" : "")
+        + (block > 0 ? ", from token block \(block)" : "")
     case .advance(let layer, let block):
-      "layer \(layer + 1), advance" + (block > 0 ? " from token block \(block + 1)" : "")
+      "layer \(layer), advance" + (block > 0 ? ", from token block \(block)" : "")
     case .finish: "the last check"
     case .done: "done"
     }
@@ -178,13 +183,13 @@ package struct RunState: Sendable, Equatable {
       throw damaged("not as it was written: its checksum differs")
     }
     func mark(_ key: String) -> JournalMark? {
-      guard let mark = object[key]?.object, let bytes = mark["bytes"]?.int, bytes >= 0,
+      guard let mark = object[key]?.object, let bytes = mark["bytes"]?.size,
         let checksum = mark["crc32"]?.string
       else { return nil }
       return JournalMark(byteCount: bytes, checksum: checksum)
     }
-    let numbers = ["layer", "unit", "end", "block"].compactMap { object[$0]?.int }
-    guard let step = object["step"]?.string, numbers.count == 4, numbers.allSatisfy({ $0 >= 0 }),
+    let numbers = ["layer", "unit", "end", "block"].compactMap { object[$0]?.size }
+    guard let step = object["step"]?.string, numbers.count == 4,
       let choices = mark("choices"), let checksums = mark("checksums"),
       let sourceChecksums = mark("source_checksums"), let fileMark = mark("files"),
       let shards = object["source"]?.array,
@@ -196,9 +201,9 @@ package struct RunState: Sendable, Equatable {
       throw damaged("unknown step `\(step)`")
     }
     self.position = position
-    for (name, bytes) in files.entries { appended[name] = bytes.int }
+    for (name, bytes) in files.entries { appended[name] = bytes.size }
     statistics = object["statistics"]?.string
-    statisticsUnit = object["statistics_unit"]?.int ?? 0
+    statisticsUnit = object["statistics_unit"]?.size ?? 0
     self.inputs = inputs
     source = shards.compactMap { SourceFile($0) }
     self.scratch = scratch

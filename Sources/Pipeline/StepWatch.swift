@@ -7,7 +7,8 @@ internal import Tensors
 /// What a step took over all layers: its time, and its memory at its largest.
 package struct StepSummary: Sendable, Equatable {
   package let step: RunStep
-  /// The peak of the resident set (VmHWM).
+  /// The peak of the resident set: where the step raised the kernel's mark (VmHWM), that mark, else the largest sample.
+  /// The largest of all steps is the peak of the process.
   package internal(set) var bytes = 0
   /// Heap and mapped files when a sample was largest: samples are taken after every block and unit, so that their sum
   /// may be less than the peak.
@@ -31,9 +32,12 @@ package struct StepSummary: Sendable, Equatable {
   }
 }
 
-/// Follows a run through its steps: the kernel's mark of the peak is read and set back between them.
+/// Follows a run through its steps.
 struct StepWatch {
   private let budget: MemoryBudget
+  private let sampler = ResidentSampler()
+  /// The kernel's mark when the step began.
+  private var mark = 0
   private var steps: [RunStep: StepSummary] = [:]
   private var current = RunStep.load
   private var clock = Clock()
@@ -47,7 +51,8 @@ struct StepWatch {
     current = step
     budget.setLimit(limit)
     ResidentMemory.returnFreedMemory()
-    ResidentMemory.resetPeak()
+    mark = ResidentMemory.current().peakBytes
+    _ = sampler.takePeak()
   }
 
   mutating func note() {
@@ -57,7 +62,8 @@ struct StepWatch {
       step.heapBytes = now.anonymousBytes
       step.mappedBytes = now.residentBytes - now.anonymousBytes
     }
-    step.bytes = max(step.bytes, now.peakBytes)
+    step.bytes = max(
+      step.bytes, sampler.takePeak(), now.residentBytes, now.peakBytes > mark ? now.peakBytes : 0)
     step.bufferBytes = max(step.bufferBytes, budget.peak)
     steps[current] = step
   }

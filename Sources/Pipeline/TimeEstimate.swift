@@ -4,6 +4,7 @@
 internal import Calibration
 internal import CompressedTensors
 internal import Glibc
+internal import JSON
 internal import LinearAlgebra
 internal import Models
 package import Planning
@@ -24,13 +25,10 @@ package struct TimeEstimate: Sendable, Equatable {
 
   package var total: Double { seconds.values.reduce(0, +) }
 
-  /// Measures for about two seconds.
-  ///
   /// - Parameters:
+  ///   - costs: of this plan, or of one with another number of tokens.
   ///   - loading: seconds that opening the model and reading the data took.
-  ///   - folder: where a small file may be written for a moment, on the disk that the run will write to.
-  package init(_ plan: QuantizePlan, loading: Double, folder: String) throws {
-    let costs = try Costs(plan, folder: folder)
+  package init(_ plan: QuantizePlan, _ costs: Costs, loading: Double) {
     rate = 1 / costs.expertOperation
     let layers = plan.checkpoint.spec.layers
     let run = plan.run
@@ -108,7 +106,7 @@ package struct TimeEstimate: Sendable, Equatable {
       }
       advance += costs.commit
     }
-    let isCached = run.sourceBytes < ResidentMemory.available()
+    let isCached = run.sourceBytes < MachineShare().availableBytes
     let read = Double(isCached ? run.sourceBytes : run.sourceReadBytes) * costs.readByte
     self.secondsSaved = secondsSaved
     seconds[.attend] = attend
@@ -121,8 +119,8 @@ package struct TimeEstimate: Sendable, Equatable {
   }
 }
 
-/// What each kind of work takes, in seconds.
-private struct Costs {
+/// What each kind of work takes on this machine, in seconds.
+package struct Costs: Sendable {
   /// One floating-point operation of a block's attention.
   let attentionOperation: Double
   /// One of an expert's products on a block of tokens, with its statistics.
@@ -147,7 +145,12 @@ private struct Costs {
   /// A small file, replaced durably, and what else a commit makes durable.
   let commit: Double
 
-  init(_ plan: QuantizePlan, folder: String) throws {
+  /// Measures for about two seconds.
+  ///
+  /// - Parameters:
+  ///   - folder: where a small file may be written for a moment, on the disk that the run will write to.
+  ///   - expertTokens: what an expert may see in another plan that these costs are for; it is less than in this one.
+  package init(_ plan: QuantizePlan, folder: String, expertTokens: Int? = nil) throws {
     let spec = plan.checkpoint.spec
     let weights = plan.checkpoint.weights
     let workers = Workers(threads: plan.options.threads, engine: plan.run.engine)
@@ -174,9 +177,16 @@ private struct Costs {
         statistics.add(
           unit.hidden(x, weights: weights.held, workers: workers), workers: workers)
       } / (Double(rows) * unit.hiddenOperations)
-    let share = plan.run.layers[layer.index].seenShare
+    let asked = plan.run.layers[layer.index].seenShare
+    let share =
+      expertTokens.map { wanted in
+        let own = layer.mlp.router.map {
+          Double($0.expertsPerToken) / Double(layer.mlp.routed.count)
+        }
+        return min(asked, (own ?? 0) + Double(wanted) / Double(max(1, plan.run.tokens)))
+      } ?? asked
     let seen = SeenTokens(
-      rows: Array(0..<max(1, Int(share * Double(rows)))), weights: nil)
+      rows: Array(0..<max(1, Int(saturating: share * Double(rows)))), weights: nil)
     gatheredOperation =
       share < 1
       ? Self.seconds {

@@ -14,14 +14,18 @@ extension VerifyModel {
   ///   - expected: every tensor there should be.
   func checkContents(_ linears: [LinearSpec], _ expected: [TensorExpectation]) -> [Finding] {
     var findings: [Finding] = []
+    meter.part = .numbers
     for linear in linears {
       findings += checkScales(linear) + checkShape(linear)
+      meter.add(bytes: bytes(of: linear))
     }
     for want in expected where want.linear == nil {
       guard let tensor = survey.model[want.name], want.fits(tensor) else { continue }
       findings += checkFinite(tensor)
+      meter.add(bytes: tensor.byteCount)
     }
     for tensor in survey.model.tensors where config.spec.passesThrough(tensor.name) {
+      meter.add(bytes: tensor.byteCount)
       if tensor.dtype.isWeight { findings += checkFinite(tensor) }
       if tensor.dtype == .f8E4M3 {
         findings.append(
@@ -32,6 +36,11 @@ extension VerifyModel {
       }
     }
     return findings
+  }
+
+  /// Of a quantized Linear in the output, whether they are all read or not.
+  func bytes(of linear: LinearSpec) -> Int {
+    CheckpointWeights.parts.reduce(0) { $0 + (survey.model[linear.name + $1]?.byteCount ?? 0) }
   }
 
   private func checkScales(_ linear: LinearSpec) -> [Finding] {

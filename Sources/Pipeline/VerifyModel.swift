@@ -15,10 +15,14 @@ package struct VerifyModel {
   let survey: ModelSurvey
   let source: Checkpoint?
   let workers: Workers
+  let meter: VerifyMeter
 
   /// - Throws: where there is nothing to check: no config.json that describes a quantized model, no file of tensors, or
   ///   a source that is not whole.
-  package init(output: String, source: String?, threads: Int) throws {
+  package init(
+    output: String, source: String?, threads: Int,
+    report: @escaping (VerifyProgress) -> Void = { _ in }
+  ) throws {
     try UnfinishedOutput.refuse(output)
     config = try CheckpointConfig(folder: output)
     if !config.isQuantized { throw NotQuantized(folder: output) }
@@ -26,6 +30,10 @@ package struct VerifyModel {
     self.source = try source.map { try Checkpoint(folder: $0) }
     if let source, self.source?.quantization != nil { throw QuantizedSource(folder: source) }
     workers = Workers(threads: threads)
+    let bytes = survey.model.totalBytes
+    meter = VerifyMeter(
+      bytes: bytes * (FileSystem.exists(OutputFolder(path: output).checksums) ? 2 : 1)
+        + (self.source.map { bytes + $0.model.totalBytes } ?? 0), report)
   }
 
   package func run() throws -> VerifyReport {
@@ -126,6 +134,8 @@ package struct VerifyModel {
       return [Finding(subject: name, problem: "cannot be read")]
     }
     let sums = Checksums(lines: lines)
+    meter.part = .checksums
+    let share = survey.model.totalBytes / max(1, sums.entries.count)
     let scales = try? SafetensorsFile(path: "\(folder.work)/\(OutputFolder.smoothingFile)")
     let model = survey.model
     let listed = Set(sums.entries.map { String($0.tensor) })
@@ -133,7 +143,10 @@ package struct VerifyModel {
     var findings = sums.malformed.map {
       Finding(subject: name, problem: "line \($0) is no checksum and name")
     }
-    findings += sums.changes(workers: workers) { model[$0] ?? scales?[$0] }.map {
+    let changes = sums.changes(
+      workers: workers, progress: { meter.add(bytes: $0 * share) }
+    ) { model[$0] ?? scales?[$0] }
+    findings += changes.map {
       Finding(
         subject: $0.tensor, problem: "has the checksum \($0.found), written was \($0.written)")
     }

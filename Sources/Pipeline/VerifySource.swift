@@ -12,9 +12,7 @@ internal import Tensors
 internal import Transformer
 
 extension VerifyModel {
-  /// Above this a Linear is not a rounding of its source: 4 bits with the worst possible groups stay below, also where
-  /// weights make up for each other's errors.
-  private static let largestError = 0.7
+  private static let tileRows = RoundingEvidence.tileRows
 
   /// - Parameters:
   ///   - linears: quantized ones that can be read.
@@ -23,6 +21,7 @@ extension VerifyModel {
     with source: Checkpoint, _ linears: [LinearSpec], _ weights: CheckpointWeights,
     _ scheme: QuantScheme, _ report: inout VerifyReport
   ) {
+    meter.part = .source
     let recorded = recordedSmoothings()
     let smoothed = SmoothedWeights(source.weights, recorded.smoothings)
     report.findings += recorded.findings + checkConfig(against: source)
@@ -33,33 +32,32 @@ extension VerifyModel {
           Finding(subject: linear.name, problem: "the source has no such Linear of that shape"))
         continue
       }
-      let error = distance(
-        weights.weight(linear), smoothed.weight(linear),
-        scales: weights.vector(linear.name + ".weight_scale"), scheme)
+      guard let packed = weights.packedWeight(linear) else { continue }
+      let evidence = evidence(packed, from: smoothed.weight(linear), scheme)
       report.errors.append(
         LinearError(
-          linear: linear.name, relative: error.relative, worstGroup: error.worstGroup))
-      report.findings += findings(error, linear.name)
+          linear: linear.name, relative: evidence.relativeError, worstGroup: evidence.worstGroup))
+      report.findings += evidence.faults.map { Finding(subject: linear.name, problem: "\($0)") }
       weights.release([linear])
       source.weights.release([linear])
+      meter.add(bytes: bytes(of: linear) + source.weights.byteCount(linear))
     }
     report.errors.sort { $0.relative > $1.relative }
   }
 
-  private func findings(_ error: Distance, _ linear: String) -> [Finding] {
-    if !(error.relative <= Self.largestError) {
-      return [
-        Finding(
-          subject: linear, problem: "differs from the source by \(error.relative) of its size")
-      ]
+  private func evidence(
+    _ packed: PackedWeight, from source: any WeightRows, _ scheme: QuantScheme
+  ) -> RoundingEvidence {
+    let tiles = ranges(of: source.rows, by: Self.tileRows)
+    let parts = workers.map(tiles.count) { index in
+      let rows = tiles[index]
+      var evidence = RoundingEvidence(scheme)
+      evidence.add(
+        packed.matrix(rows), from: source.matrix(rows), firstRow: rows.lowerBound,
+        scales: packed.scales(of: rows), zeroPoints: packed.zeroPoints(of: rows))
+      return evidence
     }
-    guard let far = error.firstFar else { return [] }
-    return [
-      Finding(
-        subject: linear,
-        problem: "\(error.farGroups) groups are no rounding of the source, the first in row "
-          + "\(far.row), group \(far.group)")
-    ]
+    return parts.reduce(into: RoundingEvidence(scheme)) { $0.add($1) }
   }
 
   private func recordedSmoothings() -> (smoothings: [AppliedSmoothing], findings: [Finding]) {
@@ -124,6 +122,7 @@ extension VerifyModel {
       }
       tensor.release()
       source.weights.release(weight: original)
+      meter.add(bytes: tensor.byteCount + original.byteCount)
     }
     for original in source.model.tensors
     where source.spec.passesThrough(original.name) && !source.isScale(original.name)
@@ -183,83 +182,5 @@ extension VerifyModel {
     unsafe tensor.withBytes {
       unsafe $0[start..<start + encoded.count].elementsEqual(encoded)
     }
-  }
-
-  // MARK: Distance
-
-  private static let tileRows = 64
-
-  /// A group that lies farther away than rounding takes it: by more than a step of its scale, and more than all of its
-  /// size.
-  private static let farShare = 1.0
-  /// The scale of a group over the one that its whole range has: a search clips to half of that at most, and twice
-  /// fits it to the codes, by a fifth down or a quarter up.
-  private static let scaleRatios = 0.25...2.0
-  /// Smaller ranges may not be what a 16-bit scale can tell.
-  private static let smallestScale = 1e-6
-
-  /// How far a Linear is from what it should be a rounding of.
-  private struct Distance {
-    var difference = 0.0
-    var size = 0.0
-    var worstGroup = 0.0
-    var farGroups = 0
-    var firstFar: (row: Int, group: Int)?
-
-    var relative: Double {
-      size > 0 ? (difference / size).squareRoot() : difference > 0 ? .infinity : 0
-    }
-
-    mutating func add(_ other: Distance) {
-      difference += other.difference
-      size += other.size
-      worstGroup = max(worstGroup, other.worstGroup)
-      farGroups += other.farGroups
-      firstFar = firstFar ?? other.firstFar
-    }
-  }
-
-  /// - Parameter scales: `[rows, columns / groupSize]`.
-  private func distance(
-    _ quantized: any WeightRows, _ original: any WeightRows, scales: [Float], _ scheme: QuantScheme
-  ) -> Distance {
-    let groupSize = scheme.groupSize
-    let steps = Double(1 << scheme.bits - 1)
-    let tiles = ranges(of: original.rows, by: Self.tileRows)
-    let groups = original.columns / groupSize
-    let parts = workers.map(tiles.count) { index -> Distance in
-      let (a, b) = (quantized.matrix(tiles[index]), original.matrix(tiles[index]))
-      var result = Distance()
-      for (offset, row) in tiles[index].enumerated() {
-        let (x, y) = unsafe (a.row(offset), b.row(offset))
-        for group in 0..<groups {
-          var (difference, size) = (0.0, 0.0)
-          var (lowest, highest) = (0.0, 0.0)
-          for column in group * groupSize..<(group + 1) * groupSize {
-            let (found, expected) = unsafe (Double(x[column]), Double(y[column]))
-            difference += (found - expected) * (found - expected)
-            size += expected * expected
-            lowest = min(lowest, expected)
-            highest = max(highest, expected)
-          }
-          result.difference += difference
-          result.size += size
-          let share = size > 0 ? (difference / size).squareRoot() : 0
-          result.worstGroup = max(result.worstGroup, share)
-          let step = Double(scales[row * groups + group])
-          let whole =
-            (scheme.isSymmetric ? 2 * max(-lowest, highest) : highest - lowest) / steps
-          // Not `>`: a NaN must not hide.
-          let isFar =
-            !(difference <= Double(groupSize) * step * step) && !(share <= Self.farShare)
-          if isFar || whole > Self.smallestScale && !Self.scaleRatios.contains(step / whole) {
-            result.farGroups += 1
-            result.firstFar = result.firstFar ?? (row, group)
-          }
-        }
-      }
-      return result
-    }
-    return parts.reduce(into: Distance()) { $0.add($1) }
   }
 }

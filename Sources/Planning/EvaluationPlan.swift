@@ -25,7 +25,7 @@ package struct EvaluationBudgetTooSmall: Error, CustomStringConvertible, Equatab
   package var description: String {
     "--memory \(bytesText(budget)) is too small: the step `\(step.rawValue)` needs "
       + "\(bytesText(smallest)), \(bytesText(consumer.bytes)) of it for \(consumer.name); raise "
-      + "--memory to \(bytesText(smallest)), lower --sequence-length, or use fewer --threads"
+      + "--memory to \(budgetText(smallest)), lower --sequence-length, or use fewer --threads"
       + (step == .text ? ", or do without --worst" : "")
   }
 }
@@ -110,6 +110,11 @@ package struct EvaluationPlan: Sendable, Equatable {
       preconditionFailure("no plan for \(step)")
     }
     return plan
+  }
+
+  /// The smallest budget that this work can be done in.
+  package static func smallestBudget(_ work: EvaluationWorkload) -> Int {
+    EvaluationSizes(work).steps(layerBlocks: 1, headBlocks: 1).map(\.bytes).max() ?? 0
   }
 
   /// - Parameter budget: bytes of resident memory, everything included.

@@ -1,6 +1,7 @@
 // What a run will need, from shapes alone: memory by step, disk, arithmetic, and the sizes of its passes.
 
 internal import CompressedTensors
+internal import JSON
 package import LinearAlgebra
 internal import Models
 internal import Safetensors
@@ -8,14 +9,17 @@ internal import Transformer
 
 /// A budget that no plan fits.
 package enum PlanError: Error, CustomStringConvertible, Equatable {
-  case budgetTooSmall(budget: Int, smallest: Int, step: RunStep, consumer: MemoryUse)
+  /// - smallest: what the step needs.
+  /// - enough: what all steps need.
+  case budgetTooSmall(
+    budget: Int, smallest: Int, step: RunStep, consumer: MemoryUse, enough: Int)
 
   package var description: String {
     switch self {
-    case .budgetTooSmall(let budget, let smallest, let step, let consumer):
+    case .budgetTooSmall(let budget, let smallest, let step, let consumer, let enough):
       "--memory \(bytesText(budget)) is too small: the step `\(step.rawValue)` needs "
         + "\(bytesText(smallest)), \(bytesText(consumer.bytes)) of it for \(consumer.name); raise "
-        + "--memory to \(bytesText(smallest)), lower --sequence-length, or use fewer --threads"
+        + "--memory to \(budgetText(enough)), lower --sequence-length, or use fewer --threads"
     }
   }
 }
@@ -30,7 +34,13 @@ package func bytesText(_ bytes: Int) -> String {
   }
   let digits = value < 10 ? 100.0 : value < 100 ? 10.0 : 1.0
   let rounded = (value * digits).rounded(.up) / digits
-  return (rounded == rounded.rounded() ? "\(Int(rounded))" : "\(rounded)") + " " + unit
+  return (rounded == rounded.rounded() ? "\(Int(saturating: rounded))" : "\(rounded)") + " " + unit
+}
+
+/// A budget to advise, as it is typed: a little more than `bytes`, since what loading takes is measured, and differs by a
+/// few hundred kilobytes from one process to the next.
+package func budgetText(_ bytes: Int) -> String {
+  bytesText(bytes + max(bytes / 50, 1 << 20)).replacing(" ", with: "")
 }
 
 /// The plan of a run: `sluice plan` prints it, `sluice quantize` follows it.
@@ -85,7 +95,8 @@ package struct RunPlan: Sendable, Equatable {
     guard let largest = smallest.max(by: { $0.bytes < $1.bytes }), largest.bytes <= budget else {
       let worst = smallest.max { $0.bytes < $1.bytes } ?? smallest[0]
       throw .budgetTooSmall(
-        budget: budget, smallest: worst.bytes, step: worst.step, consumer: worst.consumers[0])
+        budget: budget, smallest: worst.bytes, step: worst.step, consumer: worst.consumers[0],
+        enough: worst.bytes)
     }
     let passes = sizes.passes(within: budget)
     self.budget = budget
@@ -112,15 +123,35 @@ package struct RunPlan: Sendable, Equatable {
 }
 
 extension RunPlan {
-  /// Refuses a budget that a tokenizer alone would break, before it is read.
+  /// What reading an index or a header may take, before there is a plan; half of what a budget has for it, for what is
+  /// kept of them takes about as much.
+  package static func checkpointRoom(budget: Int) -> Int {
+    max(budget - RunSizes.processBytes, 32 << 20) / 2
+  }
+
+  /// What reading data may take beside a tokenizer. Refuses a budget that the tokenizer alone would break, before it is
+  /// read.
   ///
-  /// - Parameter tokenizerBytes: of its file.
-  package static func check(tokenizerBytes: Int, budget: Int) throws(PlanError) {
+  /// - Parameters:
+  ///   - tensors: of the checkpoints that are open.
+  ///   - tokenizerBytes: of its file; 0 where none is needed.
+  ///   - later: what the steps after it will need at most, where loading takes so many bytes.
+  package static func dataRoom(
+    budget: Int, tensors: Int, tokenizerBytes: Int, later: (Int) -> Int
+  ) throws(PlanError) -> Int {
     let tokenizer = MemoryUse("the tokenizer", tokenizerBytes * RunSizes.tokenizerFactor)
     let needed = RunSizes.processBytes + tokenizer.bytes
-    if needed > budget {
-      throw .budgetTooSmall(budget: budget, smallest: needed, step: .load, consumer: tokenizer)
+    if needed > budget, tokenizerBytes > 0 {
+      throw .budgetTooSmall(
+        budget: budget, smallest: needed, step: .load, consumer: tokenizer,
+        enough: max(needed, later(needed)))
     }
+    return max(0, budget - needed - tensors * RunSizes.tensorBytes)
+  }
+
+  /// The smallest budget that this work can be done in.
+  package static func smallestBudget(_ work: Workload) -> Int {
+    RunSizes(work).steps(.smallest).map(\.bytes).max() ?? 0
   }
 }
 

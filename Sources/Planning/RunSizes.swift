@@ -2,6 +2,7 @@
 // in Pipeline allocate; the run's budget stops a step that takes more, and a test compares the two.
 
 internal import CompressedTensors
+internal import JSON
 internal import LinearAlgebra
 internal import Models
 internal import Quantization
@@ -17,13 +18,15 @@ struct RunSizes {
   private let layers: [LayerSpec]
   /// Tokens of the largest block.
   private let rows: Int
+  /// By layer. Made once: every budget that is tried asks for it.
+  private let layerOperations: [LayerOperations]
 
   /// What the process holds before any work: code, Swift's runtime, OpenBLAS's tables. Measured, as all constants here;
   /// `tools/bench --memory` shows what became of them.
   static let processBytes = 28 << 20
   /// What is kept of a source tensor and the output tensors it becomes: names, shapes, places. Measured on the 44,691
   /// tensors of GLM-4.7's shapes.
-  private static let tensorBytes = 4 << 10
+  static let tensorBytes = 4 << 10
   /// The same while a run is prepared, on top.
   private static let preparedBytes = 768
   /// What is kept of an output tensor's checksum, and of one in the shard that is read back.
@@ -49,6 +52,7 @@ struct RunSizes {
     let spec = work.checkpoint.spec
     hidden = spec.hiddenSize
     rows = work.blocks.max() ?? 0
+    layerOperations = work.operations
     var seen: Set<String> = []
     layers = spec.layers.filter { layer in
       let widths = layer.linears.map(work.checkpoint.weights.byteWidth)
@@ -115,7 +119,7 @@ struct RunSizes {
 
   private var stateBytes: Int {
     let raw = work.tokens * hidden * work.stateType.byteWidth
-    return Int(Double(raw) * (work.stateType == .bf16 ? Self.compression : 1))
+    return Int(saturating: Double(raw) * (work.stateType == .bf16 ? Self.compression : 1))
   }
 
   /// Two generations of hidden states; with Gram matrices, what one step leaves to the next, and those of a group.
@@ -124,7 +128,7 @@ struct RunSizes {
     if !isGram { return 2 * stateBytes }
     func stored(_ channels: Int) -> Int {
       ActivationStatistics.gramRanges(channels).reduce(0) {
-        $0 + Int(Double($1.count * ($1.count + 256) / 2 * 4) * Self.gramCompression)
+        $0 + Int(saturating: Double($1.count * ($1.count + 256) / 2 * 4) * Self.gramCompression)
       }
     }
     let input = isCompensated ? stored(hidden) : 0
@@ -175,7 +179,7 @@ struct RunSizes {
   // MARK: Arithmetic
 
   private func operations(_ step: RunStep, _ total: (Operations) -> Double) -> Double {
-    work.operations.reduce(0) { sum, layer in
+    layerOperations.reduce(0) { sum, layer in
       switch step {
       case .load, .copy, .check: sum
       case .attend: sum + total(layer.attend)
@@ -248,7 +252,8 @@ struct RunSizes {
             MemoryUse("windows of source or output", work.threads * (checked + around)),
             MemoryUse(
               "checksums and a header",
-              outputs * Self.checksumBytes + Int(Double(outputs) * share) * Self.headerBytes),
+              outputs * Self.checksumBytes + Int(saturating: Double(outputs) * share)
+                * Self.headerBytes),
           ])
       ])
     return result

@@ -111,7 +111,7 @@ package final class ActivationStatistics {
   /// Goes on from what `sums` was; `gramsSoFar` are filled by who kept them.
   package func restore(sums: [Double]) {
     precondition(sums.count == sumsCount, "other sums")
-    tokens = Int(sums[0])
+    tokens = Int(exactly: sums[0]) ?? 0
     weight = sums[1]
     absoluteSum = Array(sums[2..<channels + 2])
     squareSum = Array(sums[(channels + 2)...])

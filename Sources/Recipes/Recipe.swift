@@ -50,20 +50,28 @@ package struct Recipe: Sendable, Equatable {
     self.mappings = mappings
   }
 
+  /// Parts of a recipe that a flag may stand in for.
+  package enum Part: Sendable { case scheme, ignore }
+
   /// Reads a recipe, YAML or JSON. What it asks for is here, or refused by name; nothing is passed over.
-  package init(path: String) throws(RecipeError) {
-    guard let root = try RecipeNode.read(path) else { throw .noModifiers(file: path) }
-    var reader = RecipeReader(file: path)
-    try reader.read(root)
-    self = try reader.recipe()
+  ///
+  /// - Parameter replaced: parts that will not be used, and so need not be understood.
+  package init(path: String, replaced: Set<Part> = []) throws(RecipeError) {
+    self = try Self.read(try RecipeNode.read(path), file: path, replaced)
   }
 
   /// The same from text; `file` stands in errors.
-  package init(text: String, file: String) throws(RecipeError) {
-    guard let root = try RecipeNode.parse(text, file: file) else { throw .noModifiers(file: file) }
-    var reader = RecipeReader(file: file)
+  package init(text: String, file: String, replaced: Set<Part> = []) throws(RecipeError) {
+    self = try Self.read(try RecipeNode.parse(text, file: file), file: file, replaced)
+  }
+
+  private static func read(
+    _ root: RecipeNode?, file: String, _ replaced: Set<Part>
+  ) throws(RecipeError) -> Recipe {
+    guard let root else { throw .noModifiers(file: file) }
+    var reader = RecipeReader(file: file, replaced: replaced)
     try reader.read(root)
-    self = try reader.recipe()
+    return try reader.recipe()
   }
 
   // MARK: Writing

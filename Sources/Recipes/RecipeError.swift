@@ -10,6 +10,8 @@ package enum RecipeError: Error, CustomStringConvertible, Equatable {
   case unknownModifier(file: String, line: Int, name: String)
   case unknownKey(file: String, line: Int, key: String, known: [String])
   case unsupported(file: String, line: Int, key: String, expected: String, found: String)
+  /// A pattern of files where an expression is meant.
+  case glob(file: String, line: Int, key: String, found: String, expression: String)
   case missing(file: String, line: Int, modifier: String, key: String)
   /// Two values that cannot both hold.
   case conflict(file: String, line: Int, key: String, first: String, second: String)
@@ -31,6 +33,9 @@ package enum RecipeError: Error, CustomStringConvertible, Equatable {
       "\(file):\(line): unknown key `\(key)`; known here: \(known.joined(separator: ", "))"
     case .unsupported(let file, let line, let key, let expected, let found):
       "\(file):\(line): `\(key)` is \(found), but only \(expected) is supported"
+    case .glob(let file, let line, let key, let found, let expression):
+      "\(file):\(line): `\(key)` has \(found), which llm-compressor would take for the exact name of a module; "
+        + "write '\(expression)', or give --ignore, which takes both"
     case .missing(let file, let line, let modifier, let key):
       "\(file):\(line): \(modifier) has no `\(key)`"
     case .conflict(let file, let line, let key, let first, let second):

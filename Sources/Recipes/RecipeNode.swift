@@ -29,7 +29,7 @@ struct RecipeNode {
   static func read(_ path: String) throws(RecipeError) -> RecipeNode? {
     let bytes: [UInt8]
     do {
-      bytes = try FileSystem.readFile(path)
+      bytes = try FileSystem.readFile(path, limit: FileSystem.smallFile)
     } catch {
       throw .system(error)
     }
@@ -42,6 +42,10 @@ struct RecipeNode {
   /// - Returns: nil for a document without content.
   static func parse(_ text: String, file: String) throws(RecipeError) -> RecipeNode? {
     var budget = largest
+    if let line = firstLineTooDeep(text) {
+      throw .invalidYAML(
+        file: file, line: line, problem: "values nested more than \(deepest) deep")
+    }
     do {
       return try Yams.compose(yaml: text).map { try RecipeNode($0, file, &budget) }
     } catch let error as RecipeError {
@@ -51,6 +55,27 @@ struct RecipeNode {
     } catch {
       throw .invalidYAML(file: file, line: 0, problem: "\(error)")
     }
+  }
+
+  private static let deepest = 500
+
+  /// The parser nests its calls as the text nests values: by brackets, by indicators in one line, by indentation. The
+  /// last needs as many blanks as there are levels, in every line, and is bounded by that.
+  private static func firstLineTooDeep(_ text: String) -> Int? {
+    var brackets = 0
+    for (index, line) in text.utf8.split(
+      separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false
+    ).enumerated() {
+      let indicators = line.prefix { " -?:".utf8.contains($0) }.count { $0 != UInt8(ascii: " ") }
+      for byte in line {
+        if "[{".utf8.contains(byte) { brackets += 1 }
+        if "]}".utf8.contains(byte) { brackets = max(0, brackets - 1) }
+        // In text, too, where brackets may lack their partners: hence no smaller bound.
+        if brackets > deepest { return index + 1 }
+      }
+      if indicators > deepest { return index + 1 }
+    }
+    return nil
   }
 
   private init(_ node: Node, _ file: String, _ budget: inout Int) throws {

@@ -14,8 +14,12 @@ struct RecipeReader {
   private var smoother: Int?
   private var quantizer: (line: Int, name: String)?
   private var dampening: Double?
+  private let replaced: Set<Recipe.Part>
 
-  init(file: String) { self.file = file }
+  init(file: String, replaced: Set<Recipe.Part>) {
+    self.file = file
+    self.replaced = replaced
+  }
 
   func recipe() throws(RecipeError) -> Recipe {
     if let smoother, scheme == nil { throw .noQuantizer(file: file, line: smoother) }
@@ -146,10 +150,11 @@ struct RecipeReader {
   ) throws(RecipeError) {
     let value = field.value
     switch field.key {
-    case "scheme": if !value.isNull { try add(try preset(value), value) }
-    case "config_groups": if !value.isNull { try add(try configGroups(value), value) }
+    case "scheme": if !value.isNull { try add(value, preset) }
+    case "config_groups": if !value.isNull { try add(value, configGroups) }
     case "targets": try requireLinear(value)
-    case "ignore": if !value.isNull { try addIgnored(value) }
+    case "ignore":
+      if !value.isNull, !replaced.contains(.ignore) { try addIgnored(value) }
     case "weight_observer": try requireObserver(field)
     case "observer":
       if value.isNull { return }
@@ -173,8 +178,17 @@ struct RecipeReader {
 
   // MARK: Schemes
 
-  private mutating func add(_ new: QuantScheme, _ node: RecipeNode) throws(RecipeError) {
-    if let scheme, scheme != new {
+  private mutating func add(
+    _ node: RecipeNode, _ read: (RecipeNode) throws(RecipeError) -> QuantScheme
+  ) throws(RecipeError) {
+    let new: QuantScheme
+    do {
+      new = try read(node)
+    } catch {
+      guard replaced.contains(.scheme) else { throw error }
+      new = scheme ?? QuantScheme(.w4a16, groupSize: Recipe.presetGroupSize)
+    }
+    if let scheme, scheme != new, !replaced.contains(.scheme) {
       throw .conflict(
         file: file, line: node.line, key: "scheme", first: scheme.words, second: new.words)
     }
@@ -303,7 +317,9 @@ struct RecipeReader {
     }
     if text.hasPrefix("re:") { return text }
     if text.contains(where: { "*?[".contains($0) }) {
-      throw unsupported(key, "a name or re:EXPRESSION (globs are for --ignore)", node)
+      throw .glob(
+        file: file, line: node.line, key: key, found: node.text,
+        expression: expression(ofGlob: text))
     }
     if !text.contains("."), text.first?.isUppercase == true {
       throw unsupported(
@@ -387,6 +403,21 @@ struct RecipeReader {
     .unsupported(
       file: file, line: found.line, key: key, expected: expected, found: found.text)
   }
+}
+
+/// The expression that matches what a glob over the whole name does.
+private func expression(ofGlob text: String) -> String {
+  var result = "re:"
+  for character in text {
+    switch character {
+    case "*": result += ".*"
+    case "?": result += "."
+    case "[", "]", "-": result.append(character)
+    case "!" where result.hasSuffix("["): result += "^"
+    default: result += "\\^$.|+(){}".contains(character) ? "\\\(character)" : String(character)
+    }
+  }
+  return result + "$"
 }
 
 extension QuantScheme {

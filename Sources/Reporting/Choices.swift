@@ -9,7 +9,7 @@ package enum ChoicesError: Error, CustomStringConvertible, Equatable {
   package var description: String {
     switch self {
     case .badLine(let file, let line, let problem):
-      "\(file): line \(line): \(problem); the record of this run is damaged, start over with --restart"
+      "\(file): line \(line): \(problem); the record of this run is damaged, start over with sluice quantize --restart"
     }
   }
 }
@@ -126,7 +126,7 @@ package struct Choices: Sendable, Equatable {
       self.data = data
       return true
     }
-    guard let layer = object["layer"]?.int else { return false }
+    guard let layer = object["layer"]?.size else { return false }
     if let name = object["linear"]?.string, let fate = object["fate"]?.string {
       if fate == "packed" {
         linears.append(LinearChoice(layer, name, object))
@@ -140,8 +140,8 @@ package struct Choices: Sendable, Equatable {
       return true
     }
     if let tokens = object["routing"]?.array {
-      routings.append(LayerRouting(layer: layer, tokens: tokens.compactMap(\.int)))
-      return tokens.allSatisfy { ($0.int ?? -1) >= 0 }
+      routings.append(LayerRouting(layer: layer, tokens: tokens.compactMap(\.size)))
+      return tokens.allSatisfy { $0.size != nil }
     }
     return false
   }
@@ -155,7 +155,7 @@ extension LinearChoice {
     nearestError = object["error_nearest"]?.double
     signal = object["signal"]?.double
     rows = (object["rows"]?.object?.entries ?? []).compactMap { entry in
-      entry.value.int.map { RowCount(rounding: entry.key, count: $0) }
+      entry.value.size.map { RowCount(rounding: entry.key, count: $0) }
     }
   }
 }

@@ -13,7 +13,8 @@ extension Report {
       \(counted(cost.threads, "thread")); at most \(size(cost.peakBytes)) of memory of \
       \(size(cost.budgetBytes)) allowed, \(size(cost.scratchBytes)) of scratch on disk.</p>
       \(stepTable)\
-      <p class="note">\(processes) Memory is the resident set of the process (VmHWM), at its peak in any layer; \
+      <p class="note">\(processes) Memory is the resident set of the process, at its peak in any layer: \
+      of the whole run as the kernel counts it (VmHWM), of the other steps by a hundred samples a second; \
       the mark on its bar is what was planned, the end of the bar what was allowed. Heap and mapped files are those of the \
       largest sample: together they may be less than the peak. Threads and allowance are those of the last process.</p>
       </section>
@@ -75,7 +76,7 @@ extension Report {
     let hasErrors = layers.contains { $0.errors.left != nil }
     let hasRouting = layers.contains { $0.routing != nil }
     var heads: [Cell] = [.number("layer"), .number("Linears")]
-    if knowsOutputs { heads += [.number("nearest"), .number("written")] }
+    if knowsOutputs { heads += [.number(plainName), .number("written")] }
     if hasErrors { heads.append(.number("left")) }
     heads += [.number("smoothings"), .number("left by smoothing"), .number("mean exponent")]
     if hasRouting {

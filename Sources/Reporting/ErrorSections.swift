@@ -14,8 +14,8 @@ extension Report {
       knowsOutputs ? ", divided by the mean square of that output" : nil
     let left: HTML =
       knowsOutputs
-      ? "the mean error as written over the mean error of rounding to nearest"
-      : "the error as written over that of rounding to nearest"
+      ? "the mean error as written over the mean error of \(plainName)"
+      : "the error as written over that of \(plainName)"
     return """
       <section id="error">
       <h2>Error of the quantized Linears</h2>
@@ -31,10 +31,10 @@ extension Report {
   }
 
   private func finding(_ all: ErrorSummary) -> String {
-    let left = all.left.map { "\(percent($0)) of the error of rounding to nearest is left." } ?? ""
+    let left = all.left.map { "\(percent($0)) of the error of \(plainName) is left." } ?? ""
     guard let chosen = all.chosen, let nearest = all.nearest else { return left }
     return "As written, the Linears' outputs change by \(percent(chosen)) of their mean square; "
-      + "rounding to nearest would change them by \(percent(nearest)). \(left)"
+      + "\(plainName) would change them by \(percent(nearest)). \(left)"
   }
 
   private var errorPlot: HTML {
@@ -44,7 +44,7 @@ extension Report {
     let largest = "largest in layer \(worst?.layer ?? 0): \(percent(worst.flatMap(value) ?? 0))"
     if !knowsOutputs {
       return LayerPlot(
-        title: "Error left of rounding to nearest, by layer, mean over its Linears",
+        title: "Error left of \(plainName), by layer, mean over its Linears",
         summary: "Error left by layer, \(largest)", layers: layers.map(\.layer),
         series: [Series(name: "left", style: "after", values: layers.map(\.errors.left))],
         text: percent
@@ -53,10 +53,10 @@ extension Report {
     return LayerPlot(
       title: "Error by layer, mean over its Linears",
       summary: "Error as written by layer, \(largest), "
-        + "by rounding to nearest \(percent(worst?.errors.nearest ?? 0))",
+        + "by \(plainName) \(percent(worst?.errors.nearest ?? 0))",
       layers: layers.map(\.layer),
       series: [
-        Series(name: "rounding to nearest", style: "before", values: layers.map(\.errors.nearest)),
+        Series(name: plainName, style: "before", values: layers.map(\.errors.nearest)),
         Series(name: "as written", style: "after", values: layers.map(\.errors.chosen)),
       ], text: percent
     ).html
@@ -85,7 +85,7 @@ extension Report {
       return cells
     }
     var heads: [Cell] = [.text("Linear"), .extra(number: "count")]
-    if knowsOutputs { heads += [.number("nearest"), .number("written")] }
+    if knowsOutputs { heads += [.number(plainName), .number("written")] }
     heads += [
       .number("left"), .text("<span class=\"hidden\">left, as a bar</span>"), .extra("by layer"),
     ]
@@ -131,7 +131,7 @@ extension Report {
     }
     return """
       <details><summary>The \(counted(rows.count, "Linear")) with the largest error</summary>
-      \(table("Largest errors as written", [.text("Linear"), .number("nearest"), .number("written")], rows))\
+      \(table("Largest errors as written", [.text("Linear"), .number(plainName), .number("written")], rows))\
       </details>
 
       """
@@ -143,11 +143,11 @@ extension Report {
     if choices.smoothings.isEmpty { return nil }
     let all = SmoothingSummary(choices.smoothings)
     let finding: HTML? = all.left.map {
-      "<p class=\"finding\">Smoothing leaves \(percent($0)) of the error that plain rounding has without it.</p>"
+      "<p class=\"finding\">AWQ's scales leave \(percent($0)) of the error of RTN.</p>"
     }
     return """
       <section id="smoothing">
-      <h2>Smoothing</h2>
+      <h2>AWQ's scales (smoothing)</h2>
       \(finding)
       \(smoothingPlot)\(smoothingTable)\
       <p class="note">AWQ moves a scale per channel from an activation's producer into the Linears that read \
@@ -173,7 +173,7 @@ extension Report {
       return nil
     }
     return LayerPlot(
-      title: "Error that smoothing leaves, by layer",
+      title: "Error that the scales leave of RTN, by layer",
       summary:
         "Error left by layer, most in layer \(worst.layer): \(percent(worst.smoothing.left ?? 0))",
       layers: layers.map(\.layer),

@@ -1,6 +1,7 @@
 // Numbers as a reader wants them: three digits that count, with their unit.
 
 internal import Glibc
+internal import JSON
 
 /// A space that neither breaks nor spreads.
 private let thinSpace = "\u{202F}"
@@ -9,17 +10,17 @@ private let thinSpace = "\u{202F}"
 func figure(_ value: Double) -> String {
   if !value.isFinite { return "–" }
   if value == 0 { return "0" }
-  let exponent = Int(log10(abs(value)).rounded(.down))
+  let exponent = Int(saturating: log10(abs(value)).rounded(.down))
   if exponent < -6 { return "< 0.000001" }
   let factor = pow(10, Double(2 - exponent))
   let rounded = (value * factor).rounded() / factor
-  if rounded == rounded.rounded(), abs(rounded) < 1e15 { return whole(Int(rounded)) }
+  if rounded == rounded.rounded(), abs(rounded) < 1e15 { return whole(Int(saturating: rounded)) }
   return abs(rounded) < 1e-4 ? plain(rounded) : "\(rounded)"
 }
 
 /// A number below 1 without an exponent.
 private func plain(_ value: Double) -> String {
-  let digits = String(Int((abs(value) * 1e9).rounded()))
+  let digits = String(Int(saturating: (abs(value) * 1e9).rounded()))
   var text = String(repeating: "0", count: max(0, 9 - digits.count)) + digits
   while text.hasSuffix("0") { text.removeLast() }
   return (value < 0 ? "-" : "") + "0." + text
@@ -30,7 +31,7 @@ func percent(_ share: Double) -> String { figure(share * 100) + thinSpace + "%" 
 
 /// Thousands in groups: 13 964.
 func whole(_ value: Int) -> String {
-  let digits = Array(String(abs(value)))
+  let digits = Array(String(value.magnitude))
   let text = digits.indices.map { index in
     String(digits[index])
       + (index + 1 < digits.count && (digits.count - index - 1) % 3 == 0 ? thinSpace : "")
@@ -52,7 +53,7 @@ func size(_ bytes: Int) -> String {
 
 /// "2 h 05 min", "3 min 20 s", "0.4 s".
 func duration(_ seconds: Double) -> String {
-  let total = Int(seconds.rounded())
+  let total = Int(saturating: seconds.rounded())
   func two(_ number: Int) -> String { number < 10 ? "0\(number)" : "\(number)" }
   func pair(_ first: Int, _ unit: String, _ second: Int, _ smaller: String) -> String {
     "\(first)\(thinSpace)\(unit) \(two(second))\(thinSpace)\(smaller)"
@@ -71,10 +72,12 @@ func counted(_ count: Int, _ noun: String) -> String {
 
 /// 2026-01-31T12:00:00Z. Source of the calendar: Howard Hinnant, "chrono-compatible low-level date algorithms".
 func dateText(_ seconds: Int) -> String {
-  let days = Int((Double(seconds) / 86400).rounded(.down))
+  // Some thirty thousand years to both sides.
+  let seconds = max(-1_000_000_000_000, min(1_000_000_000_000, seconds))
+  let days = Int(saturating: (Double(seconds) / 86400).rounded(.down))
   let time = seconds - days * 86400
   let shifted = days + 719_468
-  let era = Int((Double(shifted) / 146_097).rounded(.down))
+  let era = Int(saturating: (Double(shifted) / 146_097).rounded(.down))
   let dayOfEra = shifted - era * 146_097
   let yearOfEra =
     (dayOfEra - dayOfEra / 1460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365

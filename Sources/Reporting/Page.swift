@@ -43,9 +43,9 @@ extension Report {
     <p class="eyebrow">Quantization report</p>
     <h1>\(title)</h1>
     <p class="lead">\(lead)</p>
-    \(unfinished)<dl class="tiles" style="--columns:\(tiles.count <= 4 ? tiles.count : (tiles.count + 1) / 2)">
+    \(coverage)\(unfinished)<dl class="tiles" style="--columns:\(tiles.count <= 4 ? tiles.count : (tiles.count + 1) / 2)">
     \(tiles)</dl>
-    </header>
+    \(legend)</header>
 
     """
   }
@@ -60,6 +60,32 @@ extension Report {
       <code>\(subject.architecture)</code> of \(layers) from <code>\(subject.model)</code>: \
       \(quantized) quantized\(scheme) in groups of \(subject.groupSize)\(smoothings). Layers and experts count \
       from 0, as in the names of tensors.
+      """
+  }
+
+  /// What is quantized, and what is left.
+  private var coverage: HTML? {
+    if subject.quantized.isEmpty { return nil }
+    return """
+      <p class="lead">Quantized: \(subject.quantized). Left as they are: \(subject.left.joined(separator: "; ")).</p>
+
+      """
+  }
+
+  /// What plain rounding stands for: AWQ, where there are scales.
+  var plainName: String { choices.smoothings.isEmpty ? "RTN" : "AWQ" }
+
+  /// The words for errors, once for the whole page.
+  private var legend: HTML? {
+    if choices.linears.allSatisfy({ $0.left == nil }) && choices.smoothings.isEmpty { return nil }
+    let awq: HTML? =
+      choices.smoothings.isEmpty
+      ? nil : "; <strong>AWQ</strong>: the same after AWQ's scales"
+    return """
+      <p class="note"><strong>Error</strong>: the mean squared change of a Linear's output over the \
+      calibration tokens, less is better. <strong>RTN</strong>: each weight rounded to the nearest \
+      code\(awq). <strong>As written</strong>: what the output holds.</p>
+
       """
   }
 
@@ -85,15 +111,16 @@ extension Report {
     let errors = ErrorSummary(choices.linears)
     if let chosen = errors.chosen, let nearest = errors.nearest {
       tiles.append(
-        tile("Error of outputs", percent(chosen), "by rounding to nearest \(percent(nearest))"))
+        tile(
+          "Error as written", percent(chosen), "of the outputs; \(plainName) \(percent(nearest))"))
     }
     if errors.chosen == nil, let left = errors.left {
-      tiles.append(tile("Error after rounding", percent(left), "of rounding to nearest"))
+      tiles.append(tile("Error as written", percent(left), "of \(plainName)"))
     }
     if let left = SmoothingSummary(choices.smoothings).left {
-      tiles.append(tile("Error after smoothing", percent(left), "of the error without"))
+      tiles.append(tile("Error of AWQ", percent(left), "of RTN"))
     }
-    if let tokens = choices.data?["tokens"]?.int, let rows = choices.data?["sequences"]?.int {
+    if let tokens = choices.data?["tokens"]?.size, let rows = choices.data?["sequences"]?.size {
       tiles.append(tile("Calibration", whole(tokens), "tokens in \(counted(rows, "sequence"))"))
     }
     let experts = choices.routings.reduce(0) { $0 + $1.tokens.count }

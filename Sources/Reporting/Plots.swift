@@ -1,5 +1,7 @@
 // Plots over the layers. Text stands outside the drawing, so that it keeps its size when that is stretched to the page.
 
+internal import JSON
+
 /// A line of a plot: a value for each layer, or none.
 struct Series {
   let name: String
@@ -130,7 +132,7 @@ struct Scale {
   let top: Double
 
   init(upTo largest: Double) {
-    if largest <= 0 || !largest.isFinite {
+    if largest < 1e-100 || !largest.isFinite {
       (ticks, top) = ([0, 1], 1)
       return
     }
@@ -140,7 +142,7 @@ struct Scale {
     // Between a quarter of the largest and ten times less: three to five ticks.
     let unit = step
     step = [1, 2, 2.5, 5, 10].map { $0 * unit }.first { largest / $0 <= 4.001 } ?? unit * 10
-    let count = Int((largest / step - 1e-9).rounded(.up))
+    let count = Int(saturating: (largest / step - 1e-9).rounded(.up))
     ticks = (0...count).map { Double($0) * step }
     top = Double(count) * step
   }
@@ -196,5 +198,5 @@ func gridStep(_ exponents: some Sequence<Double>) -> Double {
 /// A number in a drawing: as many digits as can be seen.
 func coordinate(_ value: Double) -> String {
   let rounded = (value * 10).rounded() / 10
-  return rounded == rounded.rounded() ? "\(Int(rounded))" : "\(rounded)"
+  return rounded == rounded.rounded() ? "\(Int(saturating: rounded))" : "\(rounded)"
 }

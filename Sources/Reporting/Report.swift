@@ -25,6 +25,10 @@ package struct Subject: Sendable, Equatable {
   package var sourceBytes: Int
   package var outputBytes: Int
   package var groupSize: Int
+  /// The layers that are quantized, `layers 3-91`; empty where that is not known.
+  package var quantized: String
+  /// What stays as it is, and why.
+  package var left: [String]
   /// Options that change output bytes, by the name the user knows them by.
   package var settings: [Setting]
   /// The words of the command line; none where they are not known.
@@ -35,7 +39,8 @@ package struct Subject: Sendable, Equatable {
 
   package init(
     model: String, output: String, architecture: String, layers: Int, sourceBytes: Int,
-    outputBytes: Int, groupSize: Int, settings: [Setting], command: [String], lastCommit: Int,
+    outputBytes: Int, groupSize: Int, quantized: String = "", left: [String] = [],
+    settings: [Setting], command: [String], lastCommit: Int,
     progress: Progress
   ) {
     self.model = model
@@ -45,6 +50,8 @@ package struct Subject: Sendable, Equatable {
     self.sourceBytes = sourceBytes
     self.outputBytes = outputBytes
     self.groupSize = groupSize
+    self.quantized = quantized
+    self.left = left
     self.settings = settings
     self.command = command
     self.lastCommit = lastCommit
@@ -103,7 +110,7 @@ package struct Cost: Sendable, Equatable {
 package struct StepCost: Sendable, Equatable {
   package var step: String
   package var seconds: Double
-  /// The peak of the resident set (VmHWM).
+  /// The peak of the resident set; of the whole run the kernel's mark (VmHWM).
   package var peakBytes: Int
   /// Heap and mapped files when a sample was largest: their sum may be less than the peak.
   package var heapBytes: Int

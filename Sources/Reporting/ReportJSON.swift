@@ -19,6 +19,8 @@ extension Report {
     object["last_commit"] = .string(dateText(subject.lastCommit))
     object["source_bytes"] = int(subject.sourceBytes)
     object["output_bytes"] = int(subject.outputBytes)
+    object["quantized"] = .string(subject.quantized)
+    object["left"] = .array(subject.left.map { .string($0) })
     object["settings"] = .object(
       JSONObject(subject.settings.map { ($0.name, .string($0.value)) }))
     object["command"] = .array(subject.command.map { .string($0) })
@@ -151,7 +153,7 @@ extension Cost {
 private func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
 
 private func number(_ value: Double) -> JSONValue {
-  value.isFinite ? .number(JSONNumber(literal: "\(value)")) : .null
+  .finite(value)
 }
 
 private func optional(_ value: Int?) -> JSONValue { value.map(int) ?? .null }

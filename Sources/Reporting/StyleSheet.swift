@@ -33,6 +33,7 @@ let styleSheet: HTML = """
   section { margin-top: 2.75rem; padding-top: 1.75rem; border-top: 1px solid var(--rule); }
   .lead, .finding, .note { max-width: 44rem; text-wrap: pretty; }
   .lead { margin: 0; color: var(--muted); }
+  .lead + .lead { margin-top: .6rem; }
   .finding { margin: 0 0 1.25rem; font-size: 1.0625rem; }
   .note { margin: 1rem 0 0; color: var(--muted); font-size: .875rem; }
   code, pre { font-family: ui-monospace, "SF Mono", "Cascadia Mono", "DejaVu Sans Mono", monospace; font-size: .875em;

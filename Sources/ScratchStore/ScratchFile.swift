@@ -10,14 +10,14 @@ package import LinearAlgebra
 package import SystemIO
 package import Tensors
 
-/// A scratch file that does not hold what was written to it.
+/// A scratch file that does not hold what was written to it. What to do is for those to say who wrote it.
 package enum ScratchError: Error, CustomStringConvertible, Equatable {
   case corrupt(path: String, block: Int, problem: String)
 
   package var description: String {
     switch self {
     case .corrupt(let path, let block, let problem):
-      "\(path): block \(block) is damaged (\(problem)); start over with --restart"
+      "\(path): block \(block) is damaged (\(problem))"
     }
   }
 }
@@ -28,6 +28,9 @@ private enum Layout {
   static let fixedWords = 5
 
   static func strips(_ elements: Int) -> [Range<Int>] { ranges(of: elements, by: stripElements) }
+
+  /// Bytes of a head behind the fixed words, which no file can promise more of than it has.
+  static func lengthBytes(_ elements: Int) -> Int { (elements / stripElements + 1) * 4 }
 
   /// FNV-1a: a damaged length would otherwise put the blame on the next block.
   static func checksum(_ words: some Sequence<UInt32>) -> UInt32 {
@@ -189,7 +192,7 @@ package final class ScratchReader {
       let (rows, columns, width) = (Int(fixed[2]), Int(fixed[3]), Int(fixed[4]))
       let (elements, overflow) = rows.multipliedReportingOverflow(by: columns)
       guard fixed[0] == Layout.magic, Int(fixed[1]) == blocks.count, [2, 4, 8].contains(width),
-        !overflow, elements <= file.byteCount * 1024
+        !overflow, Layout.lengthBytes(elements) <= file.byteCount - offset
       else { throw damaged("not the head of a block") }
       let strips = Layout.strips(elements).count
       let rest = try words(Layout.fixedWords..<Layout.fixedWords + strips + 1)

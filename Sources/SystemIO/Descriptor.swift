@@ -1,4 +1,4 @@
-// An open file descriptor that closes when its last owner goes.
+// An open file descriptor that closes when its last owner goes. Every file that the program opens is opened here.
 
 import Glibc
 
@@ -6,10 +6,23 @@ final class Descriptor: Sendable {
   let path: String
   let number: Int32
 
-  /// - Parameter flags: `O_…`; `O_CLOEXEC` is added.
+  /// Opens a regular file, or with `O_DIRECTORY` a folder. Whatever else stands at the path is refused: a FIFO would
+  /// hang, and a device may never end.
+  ///
+  /// - Parameter flags: `O_…`; what keeps the call from waiting and from passing the file on is added.
   init(_ path: String, _ flags: Int32) throws(SystemError) {
-    number = try check(path, "open") { unsafe open(path, flags | O_CLOEXEC, 0o666) }
+    let isFile = flags & O_DIRECTORY == 0
+    // Looked at first: a device may act on being opened.
+    if isFile, let found = FileKind(at: path), found != .regular {
+      throw SystemError(path: path, found: found)
+    }
+    number = try check(path, "open") {
+      unsafe open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0o666)
+    }
     self.path = path
+    // And again: something else may have come to the path since.
+    let found = FileKind(try status())
+    if isFile, found != .regular { throw SystemError(path: path, found: found) }
   }
 
   deinit {

@@ -19,7 +19,7 @@ package struct FileIdentity: Sendable, Equatable {
   fileprivate init(_ status: stat) {
     self.init(
       byteCount: Int(status.st_size),
-      modified: Int(status.st_mtim.tv_sec) * 1_000_000_000 + Int(status.st_mtim.tv_nsec),
+      modified: Int(status.st_mtim.tv_sec) &* 1_000_000_000 &+ Int(status.st_mtim.tv_nsec),
       inode: UInt64(status.st_ino))
   }
 }
@@ -39,19 +39,15 @@ package final class MappedFile: Sendable {
   package var byteCount: Int { identity.byteCount }
   package var path: String { descriptor.path }
 
-  // Kept open: posix_fadvise wants it.
-  private let descriptor: Descriptor
+  // posix_fadvise wants it.
+  private let descriptor: KeptDescriptor
   // Valid for `byteCount` bytes until deinit; nil for an empty file, which cannot be mapped.
   private nonisolated(unsafe) let base: UnsafeMutableRawPointer?
 
   package init(path: String) throws(SystemError) {
     let descriptor = try Descriptor(path, O_RDONLY)
-    let status = try descriptor.status()
-    guard status.st_mode & S_IFMT == S_IFREG else {
-      let isFolder = status.st_mode & S_IFMT == S_IFDIR
-      throw SystemError(path: path, call: "mmap", code: isFolder ? EISDIR : ENODEV)
-    }
-    identity = FileIdentity(status)
+    let kept = try KeptDescriptor(descriptor, O_RDONLY)
+    identity = FileIdentity(try descriptor.status())
     let byteCount = identity.byteCount
     var base: UnsafeMutableRawPointer?
     if byteCount > 0 {
@@ -64,7 +60,7 @@ package final class MappedFile: Sendable {
         throw SystemError(path: path, call: "mmap", code: ENOMEM)
       }
     }
-    self.descriptor = descriptor
+    self.descriptor = kept
     unsafe self.base = unsafe base
   }
 
@@ -87,12 +83,13 @@ package final class MappedFile: Sendable {
   ) throws(SystemError) -> Bool {
     precondition(range.lowerBound >= 0 && range.upperBound <= byteCount, "range beyond the file")
     precondition(buffer.count >= range.count, "a buffer of \(buffer.count) bytes")
-    return try unsafe descriptor.read(
+    return try unsafe descriptor.open().read(
       into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<range.count]), at: range.lowerBound)
   }
 
   /// Asks the kernel to read `range` into its cache; returns at once.
   package func prefetch(_ range: Range<Int>) {
+    guard let descriptor = try? descriptor.open() else { return }
     posix_fadvise(descriptor.number, range.lowerBound, range.count, POSIX_FADV_WILLNEED)
   }
 
@@ -125,6 +122,7 @@ package final class MappedFile: Sendable {
     guard let pages = pages(touching: range) else { return }
     // In this order: the kernel keeps cached pages that are still mapped.
     release(range)
+    guard let descriptor = try? descriptor.open() else { return }
     posix_fadvise(descriptor.number, pages.lowerBound, pages.count, POSIX_FADV_DONTNEED)
   }
 

@@ -9,7 +9,7 @@ package final class OutputFile: Sendable {
   package let byteCount: Int
   package var path: String { descriptor.path }
 
-  private let descriptor: Descriptor
+  private let descriptor: KeptDescriptor
 
   /// Creates or empties the file and reserves its blocks, so that a full disk shows now and not
   /// hours into a run. When they cannot be had, nothing is left behind.
@@ -22,7 +22,7 @@ package final class OutputFile: Sendable {
       unsafe unlink(path)
       throw error
     }
-    self.descriptor = descriptor
+    self.descriptor = try KeptDescriptor(descriptor, O_RDWR)
     self.byteCount = byteCount
   }
 
@@ -34,7 +34,7 @@ package final class OutputFile: Sendable {
       throw SystemError(
         path: path, call: "reopening \(byteCount) bytes (found \(found))", code: EINVAL)
     }
-    self.descriptor = descriptor
+    self.descriptor = try KeptDescriptor(descriptor, O_RDWR)
     self.byteCount = byteCount
   }
 
@@ -42,14 +42,15 @@ package final class OutputFile: Sendable {
     precondition(
       offset >= 0 && bytes.count <= byteCount && offset <= byteCount - bytes.count,
       "write beyond the planned end of \(path)")
-    try unsafe descriptor.write(bytes, at: offset)
+    try unsafe descriptor.open().write(bytes, at: offset)
   }
 
   /// Returns when everything written before is on the disk.
   ///
   /// After a failure the file must be counted as lost: the kernel reports a failed write once.
   package func synchronize() throws(SystemError) {
-    try descriptor.synchronize()
+    // A failure that nobody was told of yet is told to who opens the file next, too.
+    try descriptor.open().synchronize()
   }
 
   private static func reserve(_ byteCount: Int, _ descriptor: Descriptor) throws(SystemError) {

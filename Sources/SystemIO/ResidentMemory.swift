@@ -15,23 +15,39 @@ package struct ResidentMemory: Sendable, Equatable {
   package let fileBytes: Int
 
   package static func current() -> ResidentMemory {
-    let path = "/proc/self/status"
-    guard let content = try? FileSystem.readFile(path),
+    if let content = try? FileSystem.readFile("/proc/self/status"),
       let memory = ResidentMemory(status: String(decoding: content, as: UTF8.self))
-    else { fatalError("\(path) does not tell the memory in use; is /proc mounted?") }
-    return memory
+    {
+      return memory
+    }
+    // No descriptor may be left to read it: the peak, which needs none, is the least that is known.
+    var usage = rusage()
+    unsafe getrusage(RUSAGE_SELF.rawValue, &usage)
+    let peak = usage.ru_maxrss << 10
+    return ResidentMemory(
+      residentBytes: peak, peakBytes: peak, anonymousBytes: peak, fileBytes: 0)
+  }
+
+  private init(residentBytes: Int, peakBytes: Int, anonymousBytes: Int, fileBytes: Int) {
+    self.residentBytes = residentBytes
+    self.peakBytes = peakBytes
+    self.anonymousBytes = anonymousBytes
+    self.fileBytes = fileBytes
+  }
+
+  /// Of a field of `status`, such as `VmRSS`.
+  static func bytes(_ field: String, in status: String) -> Int? {
+    for line in status.split(separator: "\n") where line.hasPrefix(field + ":") {
+      let words = line.split { $0 == " " || $0 == "\t" }
+      guard words.count == 3, words[2] == "kB" else { return nil }
+      return Int(words[1]).map { $0 * 1024 }
+    }
+    return nil
   }
 
   /// - Parameter status: lines like `VmRSS:      1234 kB`.
   init?(status: String) {
-    func bytes(_ field: String) -> Int? {
-      for line in status.split(separator: "\n") where line.hasPrefix(field + ":") {
-        let words = line.split { $0 == " " || $0 == "\t" }
-        guard words.count == 3, words[2] == "kB" else { return nil }
-        return Int(words[1]).map { $0 * 1024 }
-      }
-      return nil
-    }
+    func bytes(_ field: String) -> Int? { Self.bytes(field, in: status) }
     guard let resident = bytes("VmRSS"), let peak = bytes("VmHWM"),
       let anonymous = bytes("RssAnon"), let file = bytes("RssFile")
     else { return nil }
@@ -52,27 +68,6 @@ package func processorSeconds() -> Double {
 }
 
 extension ResidentMemory {
-  /// Bytes that this machine could give to programs now without swapping.
-  package static func available() -> Int {
-    guard let text = try? String(decoding: FileSystem.readFile("/proc/meminfo"), as: UTF8.self),
-      let line = text.split(separator: "\n").first(where: { $0.hasPrefix("MemAvailable:") }),
-      let kibibytes = line.split(separator: " ").dropFirst().first.flatMap({ Int($0) })
-    else { return 1 << 30 }
-    return kibibytes << 10
-  }
-}
-
-extension ResidentMemory {
-  /// Sets the peak back to what is resident now. Where the kernel does not allow that, it stays.
-  ///
-  /// Source: proc_pid_clear_refs(5).
-  package static func resetPeak() {
-    let descriptor = unsafe open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC)
-    if descriptor < 0 { return }
-    _ = unsafe write(descriptor, "5", 1)
-    close(descriptor)
-  }
-
   /// Gives pages of the heap that hold nothing any more back to the kernel.
   package static func returnFreedMemory() { malloc_trim(0) }
 

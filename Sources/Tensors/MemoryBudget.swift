@@ -98,7 +98,7 @@ package final class MemoryBudget: Sendable {
       nil, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
     guard let mapped = unsafe answer, unsafe mapped != UnsafeMutableRawPointer(bitPattern: -1)
     else {
-      fatalError("out of memory: \(bytes) bytes for `\(name)`")
+      outOfMemory(name, bytes)
     }
     if !isHuge { return unsafe mapped }
     let ahead = -Int(bitPattern: mapped) & (hugePage - 1)
@@ -116,6 +116,15 @@ package final class MemoryBudget: Sendable {
       "the plan has no room for `\(name)` of \(bytes) bytes: \(state.used) of \(state.limit) are in "
         + "use (\(held.joined(separator: ", "))); please report this")
   }
+}
+
+/// Ends the process, which can do nothing else, as it ends on an error: what was committed is kept.
+private func outOfMemory(_ name: String, _ bytes: Int) -> Never {
+  let text = Array(
+    "error: out of memory: the system refused \(bytes) bytes for `\(name)`; lower --memory or --threads\n"
+      .utf8)
+  _ = unsafe write(STDERR_FILENO, text, text.count)
+  _exit(1)
 }
 
 /// A buffer that goes back to its budget with its last reference; small ones are the heap's.
@@ -137,7 +146,7 @@ package final class MemoryBudget: Sendable {
     } else if let heap = unsafe aligned_alloc(64, max(64, (byteCount + 63) / 64 * 64)) {
       unsafe base = heap
     } else {
-      fatalError("out of memory: \(byteCount) bytes for `\(name)`")
+      outOfMemory(name, byteCount)
     }
     unsafe bytes = UnsafeMutableRawBufferPointer(start: base, count: byteCount)
   }

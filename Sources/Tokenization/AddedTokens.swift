@@ -1,8 +1,9 @@
 // Tokens that are found in the text before anything else is: `<|user|>`, `<think>`.
 
-struct AddedToken: Sendable {
+struct AddedToken: Sendable, Equatable {
   let content: [UInt8]
-  let id: Int32
+  /// Nothing until it is added to a list.
+  var id: Int32 = -1
   /// Matches only where no word character stands next to it.
   var isSingleWord = false
   /// Swallows the white space before it.
@@ -15,38 +16,62 @@ struct AddedToken: Sendable {
   var isSpecial = false
 }
 
+/// Added tokens with the ids that the tokenizers package gives them: that of the vocabulary where the content is in
+/// it, else they are counted on from the number of its tokens.
+struct AddedTokenList: Sendable {
+  private(set) var tokens: [AddedToken] = []
+  private var positions: [[UInt8]: Int] = [:]
+  private var largest: Int32 = -1
+
+  init() {}
+
+  /// Tokens whose scheme gives them their ids.
+  init(numbered tokens: [AddedToken]) {
+    for token in tokens { append(token) }
+  }
+
+  func contains(_ content: [UInt8]) -> Bool { positions[content] != nil }
+
+  func id(of content: [UInt8]) -> Int32? { positions[content].map { tokens[$0].id } }
+
+  /// Adds a token. One of this content that was there before keeps its id and takes the new flags.
+  @discardableResult
+  mutating func add(_ token: AddedToken, _ vocabulary: Vocabulary) -> Int32 {
+    var token = token
+    if let position = positions[token.content] {
+      token.id = tokens[position].id
+      tokens[position] = token
+    } else {
+      token.id =
+        vocabulary.id(of: token.content)
+        ?? (largest >= vocabulary.count ? largest + 1 : Int32(vocabulary.count))
+      append(token)
+    }
+    return token.id
+  }
+
+  private mutating func append(_ token: AddedToken) {
+    positions[token.content] = tokens.count
+    tokens.append(token)
+    largest = max(largest, token.id)
+  }
+}
+
 /// Finds added tokens, leftmost first, the longest of those that start there.
 struct AddedTokenMatcher: Sendable {
-  private let tokens: [AddedToken]
-  /// A trie: child by node and byte, and the token that ends at a node.
-  private var children: [UInt64: Int32] = [:]
-  private var ends: [Int32] = [-1]
-  private var firstNodes = [Int32](repeating: -1, count: 256)
+  let tokens: [AddedToken]
+  /// What each token is looked for by.
+  let patterns: [[UInt8]]
+  private var trie = ByteTrie()
 
-  /// - Parameter patterns: what each token is looked for by; of equal ones the first counts.
+  /// - Parameter patterns: what each token is looked for by, none empty; of equal ones the first counts.
   init(_ tokens: [AddedToken], patterns: [[UInt8]]) {
     self.tokens = tokens
-    for (index, pattern) in patterns.enumerated() {
-      var node = 0
-      for (depth, byte) in pattern.enumerated() {
-        let key = UInt64(node) << 8 | UInt64(byte)
-        if let child = children[key] {
-          node = Int(child)
-        } else {
-          ends.append(-1)
-          children[key] = Int32(ends.count - 1)
-          node = ends.count - 1
-        }
-        if depth == 0 { firstNodes[Int(byte)] = Int32(node) }
-      }
-      if ends[node] < 0 { ends[node] = Int32(index) }
-    }
+    self.patterns = patterns
+    for (index, pattern) in patterns.enumerated() { trie.insert(pattern, Int32(index)) }
   }
 
   var isEmpty: Bool { tokens.isEmpty }
-
-  /// An empty pattern would match everywhere.
-  var hasEmptyPattern: Bool { ends[0] >= 0 }
 
   /// Cuts the tokens out of every piece of text.
   func split(_ pieces: inout Pieces) {
@@ -88,6 +113,8 @@ struct AddedTokenMatcher: Sendable {
           end = next
         }
       }
+      // An earlier token took the white space that this one consists of.
+      if start >= end { continue }
       if done < start {
         result.append(
           Piece(range: done..<start, token: nil, isFirst: piece.isFirst && done == range.lowerBound)
@@ -106,17 +133,15 @@ struct AddedTokenMatcher: Sendable {
 
   private func nextMatch(_ text: [UInt8], _ range: Range<Int>) -> (token: Int, Range<Int>)? {
     for start in range {
-      var node = firstNodes[Int(text[start])]
-      if node < 0 { continue }
-      var position = start + 1
+      var node = ByteTrie.root
+      var position = start
       var longest: (Int, Range<Int>)?
-      while true {
-        if ends[Int(node)] >= 0 { longest = (Int(ends[Int(node)]), start..<position) }
-        guard position < range.upperBound,
-          let child = children[UInt64(node) << 8 | UInt64(text[position])]
-        else { break }
-        node = child
+      while position < range.upperBound {
+        node = trie.child(node, text[position])
+        if node < 0 { break }
         position += 1
+        let index = trie.value(node)
+        if index >= 0 { longest = (Int(index), start..<position) }
       }
       if let longest { return longest }
     }

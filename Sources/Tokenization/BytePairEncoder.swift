@@ -24,6 +24,14 @@ struct MergeTable: Sendable {
     entries = Array(repeating: Entry(pair: Self.free, rank: 0, id: 0), count: size)
   }
 
+  /// - Parameter merges: the earliest first; of two for one pair the last counts.
+  init(_ merges: [(left: Int32, right: Int32, id: Int32)]) {
+    self.init(reserving: merges.count)
+    for (rank, merge) in merges.enumerated() {
+      set(merge.left, merge.right, Merge(rank: UInt32(rank), id: merge.id))
+    }
+  }
+
   @inline(__always)
   func find(_ left: Int32, _ right: Int32) -> Merge? {
     let pair = Self.pair(left, right)
@@ -46,6 +54,21 @@ struct MergeTable: Sendable {
     }
     if entries[slot].pair == Self.free { count += 1 }
     entries[slot] = Entry(pair: pair, rank: merge.rank, id: merge.id)
+  }
+
+  /// Adds a merge of two texts; false where they, or what they make, are no tokens.
+  mutating func add(
+    _ left: some Collection<UInt8>, _ right: some Collection<UInt8>, _ rank: Int,
+    _ vocabulary: Vocabulary
+  ) -> Bool {
+    let text = Array(left) + right
+    let bytes = text.span
+    guard let leftID = vocabulary.id(of: bytes.extracting(..<left.count)),
+      let rightID = vocabulary.id(of: bytes.extracting(left.count...)),
+      let id = vocabulary.id(of: bytes)
+    else { return false }
+    set(leftID, rightID, Merge(rank: UInt32(rank), id: id))
+    return true
   }
 
   @inline(__always)
@@ -79,6 +102,38 @@ struct BytePairEncoder: Sendable {
   let fusesUnknown: Bool
   /// The token of each byte, -1 where there is none; nil without byte fallback.
   let fallback: [Int32]?
+
+  /// - Parameters:
+  ///   - vocabulary: texts as the file spells them.
+  ///   - readsBytes: whether pieces come as bytes, whose spelling by the byte alphabet is what the vocabulary has.
+  init(
+    _ vocabulary: Vocabulary, _ merges: MergeTable, readsBytes: Bool, ignoresMerges: Bool = false,
+    unknown: Int32? = nil, fusesUnknown: Bool = false, fallback: [Int32]? = nil
+  ) {
+    if readsBytes {
+      let tokens = Vocabulary(
+        vocabulary.tokens.compactMap { token in
+          // No text is spelled like the other tokens, so none can come out as one of them.
+          ByteAlphabet.bytes(spelledBy: Array(token.text)).map { ($0, token.id) }
+        })
+      self.tokens = tokens
+      symbols = .bytes((0..<256).map { tokens.id(of: [UInt8($0)]) ?? -1 })
+    } else {
+      tokens = vocabulary
+      symbols = .scalars
+    }
+    self.merges = merges
+    self.ignoresMerges = ignoresMerges
+    self.unknown = unknown
+    self.fusesUnknown = fusesUnknown
+    self.fallback = fallback
+  }
+
+  /// Whether no piece can hold anything unknown.
+  var hasAllBytes: Bool {
+    guard case .bytes(let ids) = symbols else { return false }
+    return !ids.contains(-1)
+  }
 
   /// Working memory of one thread.
   struct Scratch {

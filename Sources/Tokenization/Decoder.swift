@@ -92,9 +92,14 @@ enum Decoder: Sendable {
     _ token: [UInt8], _ content: [UInt8], _ start: Int, _ stop: Int
   ) -> [UInt8] {
     var token = token[...]
-    for _ in 0..<start where token.starts(with: content) { token = token.dropFirst(content.count) }
-    for _ in 0..<stop where token.reversed().starts(with: content.reversed()) {
+    var (starts, ends) = (start, stop)
+    while starts > 0, token.starts(with: content) {
+      token = token.dropFirst(content.count)
+      starts -= 1
+    }
+    while ends > 0, token.suffix(content.count).elementsEqual(content) {
       token = token.dropLast(content.count)
+      ends -= 1
     }
     return Array(token)
   }

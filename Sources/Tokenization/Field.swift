@@ -1,15 +1,49 @@
 // A value in a JSON file together with its place there, so that every refusal can name it.
 
 internal import JSON
+internal import SystemIO
 
 struct Field {
   let file: String
   let at: String
   let value: JSONValue
 
+  init(file: String, at: String, value: JSONValue) {
+    self.file = file
+    self.at = at
+    self.value = value
+  }
+
+  /// A whole file.
+  init(path: String, limit: Int = .max) throws(TokenizerError) {
+    let bytes = try readFile(path, limit: limit)
+    do throws(JSONError) {
+      self.init(file: path, at: "$", value: try JSONValue.parse(bytes))
+    } catch {
+      throw .unreadable(path: path, problem: "not JSON: \(error)")
+    }
+  }
+
+  /// A whole file of settings, nil where there is none.
+  init?(ifThere path: String) throws(TokenizerError) {
+    guard FileSystem.exists(path) else { return nil }
+    try self.init(path: path, limit: FileSystem.smallFile)
+  }
+
+  func object() throws(TokenizerError) -> JSONObject {
+    guard let object = value.object else { throw unexpected("an object") }
+    return object
+  }
+
+  /// A member of an object, or nil where it is absent or null.
+  func member(_ key: String) -> Field? {
+    guard let value = value.object?[key], value != .null else { return nil }
+    return Field(file: file, at: "\(at).\(key)", value: value)
+  }
+
   /// The members of an object, which may have the keys named and no other.
   func members(_ known: [String]) throws(TokenizerError) -> Members {
-    guard let object = value.object else { throw unexpected("an object") }
+    let object = try object()
     for key in object.keys where !known.contains(key) {
       throw .unsupported(file, "\(at).\(key)", "a key of this place", supported: known)
     }
@@ -74,10 +108,7 @@ struct Members {
   let object: JSONObject
 
   /// The member, or nil where it is absent or null.
-  subscript(key: String) -> Field? {
-    guard let value = object[key], value != .null else { return nil }
-    return Field(file: field.file, at: "\(field.at).\(key)", value: value)
-  }
+  subscript(key: String) -> Field? { field.member(key) }
 
   func required(_ key: String) throws(TokenizerError) -> Field {
     guard let value = object[key] else {
@@ -101,5 +132,14 @@ struct Members {
       throw field.unsupported(Choice.allCases.map(\.rawValue))
     }
     return choice
+  }
+}
+
+/// The bytes of a tokenizer's file.
+func readFile(_ path: String, limit: Int = .max) throws(TokenizerError) -> [UInt8] {
+  do throws(SystemError) {
+    return try FileSystem.readFile(path, limit: limit)
+  } catch {
+    throw .unreadable(path: path, problem: "\(error)")
   }
 }

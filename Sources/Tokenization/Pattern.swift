@@ -1,43 +1,41 @@
-// Regular expressions: Oniguruma, with the Unicode sets of the tokenizers package.
+// The regular expressions of tokenizers, with the Unicode sets of the tokenizers package.
 
-internal import COniguruma
+internal import Expressions
 
 /// A compiled regular expression.
 ///
 /// The engine is the one the tokenizers package uses, but the Unicode tables of an installed
 /// Oniguruma are older or newer than its own. So every construct that asks a table (`\p{…}`, `\w`,
 /// `\d`, `\b`) is written out as the set it stands for before the engine sees it.
-@safe final class Pattern: Sendable {
-  // Compiled once, freed with the last owner, and only read in between: Oniguruma allows searches
-  // from several threads as long as each has a region of its own.
-  nonisolated(unsafe) private let regex: OnigRegex
+final class Pattern: Sendable {
+  /// The working memory of one thread, told of each text that begins.
+  typealias Region = Expression.Search
+
+  /// As it was written.
+  let source: String
+  private let expression: Expression
 
   struct Problem: Error {
     let text: String
   }
 
-  private static let initialized = oniguruma_initialize()
-
   init(_ source: String) throws(Problem) {
-    guard Self.initialized == ONIG_NORMAL else { throw Problem(text: "Oniguruma does not start") }
-    let pattern = Array(try PatternRewriter(source).rewritten().utf8)
-    var compiled: OnigRegex?
-    var problem = unsafe OnigErrorInfo()
-    let code = unsafe oniguruma_compile(&compiled, pattern, pattern.count, &problem)
-    guard code == ONIG_NORMAL, let compiled = unsafe compiled else {
-      throw Problem(text: unsafe Self.message(code, &problem))
+    self.source = source
+    let rewritten = try PatternRewriter(source).rewritten()
+    do throws(Expression.Problem) {
+      expression = try Expression(rewritten, .oniguruma)
+    } catch {
+      throw Problem(text: error.text)
     }
-    unsafe regex = compiled
   }
 
-  deinit { unsafe onig_free(regex) }
-
-  /// Where a search leaves what it found; one per thread.
-  @safe final class Region {
-    nonisolated(unsafe) fileprivate let pointer: UnsafeMutablePointer<OnigRegion>
-
-    init() { unsafe pointer = onig_region_new()! }
-    deinit { unsafe onig_region_free(pointer, 1) }
+  /// - Parameter source: an expression of this program, which compiles.
+  convenience init(builtIn source: String) {
+    do throws(Problem) {
+      try self.init(source)
+    } catch {
+      preconditionFailure("a built-in pattern does not compile: \(error.text)")
+    }
   }
 
   /// Appends every match in `text[range]`, from left to right, without overlaps. The range is
@@ -45,45 +43,38 @@ internal import COniguruma
   func findMatches(
     in text: [UInt8], _ range: Range<Int>, _ region: Region, into matches: inout [Range<Int>]
   ) throws(TokenizerError) {
-    let failure: CInt = unsafe text.withUnsafeBufferPointer { buffer in
-      guard let base = buffer.baseAddress else { return 0 }
-      let start = unsafe base + range.lowerBound
-      let end = unsafe base + range.upperBound
-      var position = unsafe start
-      var lastEnd: Int?
-      while unsafe position <= end {
-        let found = unsafe onig_search(
-          regex, start, end, position, end, region.pointer, ONIG_OPTION_NONE)
-        if found == ONIG_MISMATCH { return 0 }
-        if found < 0 { return found }
-        let lower = Int(unsafe region.pointer.pointee.beg[0])
-        let upper = Int(unsafe region.pointer.pointee.end[0])
-        unsafe position = start + upper
-        if lower == upper {
-          if lastEnd == lower {
-            // An empty match where the last one ended does not count; look again one scalar on.
-            if unsafe position == end { return 0 }
-            repeat {
-              unsafe position += 1
-            } while unsafe position < end && position.pointee & 0xC0 == 0x80
-            continue
-          }
-        }
-        lastEnd = upper
-        matches.append(range.lowerBound + lower..<range.lowerBound + upper)
+    do throws(Expression.Problem) {
+      try unsafe text.withUnsafeBufferPointer { whole throws(Expression.Problem) in
+        try unsafe findMatches(
+          in: UnsafeBufferPointer(rebasing: whole[range]), offset: range.lowerBound, region,
+          into: &matches)
       }
-      return 0
+    } catch {
+      throw .unmatchable(expression: source, problem: error.text)
     }
-    if failure != 0 { throw .unmatchable(problem: unsafe Self.message(failure, nil)) }
   }
 
-  @unsafe
-  private static func message(_ code: CInt, _ problem: UnsafeMutablePointer<OnigErrorInfo>?)
-    -> String
-  {
-    var message = [UInt8](repeating: 0, count: Int(ONIG_MAX_ERROR_MESSAGE_LEN))
-    let length = unsafe oniguruma_message(&message, code, problem)
-    return String(decoding: message.prefix(Int(length)), as: UTF8.self)
+  private func findMatches(
+    in text: UnsafeBufferPointer<UInt8>, offset: Int, _ region: Region,
+    into matches: inout [Range<Int>]
+  ) throws(Expression.Problem) {
+    var position = 0
+    var lastEnd: Int?
+    while position <= text.count {
+      guard let match = try unsafe expression.firstMatch(in: text, from: position, region)
+      else { return }
+      position = match.upperBound
+      if match.isEmpty, lastEnd == match.lowerBound {
+        // An empty match where the last one ended does not count; look again one scalar on.
+        if position == text.count { return }
+        repeat {
+          position += 1
+        } while position < text.count && (unsafe text[position]) & 0xC0 == 0x80
+        continue
+      }
+      lastEnd = match.upperBound
+      matches.append(offset + match.lowerBound..<offset + match.upperBound)
+    }
   }
 }
 

@@ -13,9 +13,12 @@ struct Pieces: Sendable {
   /// UTF-8, except that the model may read it byte by byte.
   var text: [UInt8]
   var pieces: [Piece]
+  /// How long the text may become.
+  private let mostBytes: Int
 
   init(_ text: [UInt8]) {
     self.text = text
+    mostBytes = Bounds.textBytes(text.count)
     pieces = text.isEmpty ? [] : [Piece(range: 0..<text.count, token: nil, isFirst: true)]
   }
 
@@ -32,6 +35,7 @@ struct Pieces: Sendable {
       if piece.token == nil {
         let start = result.count
         try body(text, piece, &result)
+        try checkLength(result.count)
         piece.range = start..<result.count
         if piece.range.isEmpty { continue }
       }
@@ -39,5 +43,14 @@ struct Pieces: Sendable {
     }
     text = result
     pieces = kept
+  }
+
+  /// Refuses what grows without end, as a normalizer that replaces `a` by a thousand of them does.
+  func checkLength(_ bytes: Int) throws(TokenizerError) {
+    if bytes > mostBytes {
+      throw .tooLarge(
+        problem: "the tokenizer's normalizers make more than \(mostBytes) bytes of a text; such "
+          + "normalizers are not supported")
+    }
   }
 }

@@ -22,6 +22,11 @@ enum PreTokenizer: Sendable {
   static let byteLevelPattern =
     #"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#
 
+  /// Every match of an expression, and what lies between, as pieces of their own.
+  static func pieces(of pattern: Pattern) -> PreTokenizer {
+    .split(Splitter(delimiter: .pattern(pattern), behavior: .isolated))
+  }
+
   func apply(_ pieces: inout Pieces, _ scratch: SplitScratch) throws(TokenizerError) {
     switch self {
     case .split(let splitter):

@@ -1,5 +1,7 @@
 // What text is cut at, and what becomes of the delimiters.
 
+internal import Expressions
+
 /// What a splitter looks for.
 enum Delimiter: Sendable {
   case pattern(Pattern)
@@ -137,7 +139,7 @@ struct Part {
 
 /// Working memory of one thread.
 final class SplitScratch {
-  let region = Pattern.Region()
+  let region = Pattern.Region(.text)
   var matches: [Range<Int>] = []
   var parts: [Part] = []
 }

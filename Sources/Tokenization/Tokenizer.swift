@@ -1,19 +1,19 @@
-// Text to token ids and back, as the `tokenizers` package 0.23.3 does by the same tokenizer.json.
+// Text to token ids and back, as the `tokenizers` package 0.23.3 and transformers 5.17 do by the same files.
 
-internal import JSON
+internal import Expressions
 internal import Synchronization
-internal import SystemIO
 
-/// A tokenizer as its file describes it. Loaded once, used from any number of threads.
+/// A tokenizer as its files describe it. Loaded once, used from any number of threads.
 ///
-/// The judge is `tokenizers.Tokenizer.from_file` with truncation and padding switched off, not
-/// transformers' `AutoTokenizer`, which rebuilds some tokenizers from code of its own.
+/// For a tokenizer.json the judge is `tokenizers.Tokenizer.from_file` with truncation and padding switched off, not
+/// transformers' `AutoTokenizer`, which rebuilds some of them from code of its own and gets other ids. For tokens that
+/// only other files name, and for tokenizers in other files, it is `AutoTokenizer`.
 package struct Tokenizer: Sendable {
   let rawTokens: AddedTokenMatcher
   let normalizers: [Normalizer]
   let normalizedTokens: AddedTokenMatcher
   let preTokenizers: [PreTokenizer]
-  let model: BytePairEncoder
+  let model: Model
   let postProcessors: [PostProcessor]
   let decoders: [Decoder]?
   /// Texts as the file spells them.
@@ -22,15 +22,16 @@ package struct Tokenizer: Sendable {
   let addedContents: [Int32: [UInt8]]
   /// Cuts that come before everything else, of the schemes of rank files.
   let slices: TextSlices?
+  /// Special tokens that the tokenizer has of itself, where no file beside it says otherwise, by the names that chat
+  /// templates know.
+  package let namedTokens: [String: String]
   private let workspaces = WorkspacePool()
 
-  init(
-    addedTokens: [AddedToken], normalizers: [Normalizer], preTokenizers: [PreTokenizer],
-    model: BytePairEncoder, postProcessors: [PostProcessor], decoders: [Decoder]?,
-    vocabulary: Vocabulary, slices: TextSlices? = nil
-  ) throws(TokenizerError) {
+  init(_ parts: TokenizerParts) throws(TokenizerError) {
+    try Bounds.check(parts)
     // Special tokens come first; that decides only between equal contents.
-    let ordered = addedTokens.filter(\.isSpecial) + addedTokens.filter { !$0.isSpecial }
+    let added = parts.addedTokens.tokens
+    let ordered = added.filter(\.isSpecial) + added.filter { !$0.isSpecial }
     let raw = ordered.filter { !$0.isNormalized }
     rawTokens = AddedTokenMatcher(raw, patterns: raw.map(\.content))
     let normalized = ordered.filter(\.isNormalized)
@@ -38,17 +39,19 @@ package struct Tokenizer: Sendable {
     let scratch = SplitScratch()
     for token in normalized {
       var content = Pieces(token.content)
-      for normalizer in normalizers { try normalizer.normalize(&content, scratch) }
+      for normalizer in parts.normalizers { try normalizer.normalize(&content, scratch) }
+      if content.text.isEmpty { throw .emptyToken(content: token.content) }
       patterns.append(content.text)
     }
     normalizedTokens = AddedTokenMatcher(normalized, patterns: patterns)
-    self.normalizers = normalizers
-    self.preTokenizers = preTokenizers
-    self.model = model
-    self.postProcessors = postProcessors
-    self.decoders = decoders
-    self.vocabulary = vocabulary
-    self.slices = slices
+    normalizers = parts.normalizers
+    preTokenizers = parts.preTokenizers
+    model = parts.model
+    postProcessors = parts.postProcessors ?? []
+    decoders = parts.decoders
+    vocabulary = parts.vocabulary
+    slices = parts.slices
+    namedTokens = parts.namedTokens.mapValues { String(decoding: $0, as: UTF8.self) }
     var contents: [Int32: [UInt8]] = [:]
     for token in raw { contents[token.id] = token.content }
     for (token, pattern) in zip(normalized, patterns) { contents[token.id] = pattern }
@@ -77,7 +80,7 @@ package struct Tokenizer: Sendable {
     var ids: [Int32] = []
     let text = repaired(text)
     if let slices {
-      for range in slices.cut(text) {
+      for range in slices.cut(text.span) {
         try encode(Array(text[range]), workspace, into: &ids)
       }
     } else {
@@ -92,6 +95,7 @@ package struct Tokenizer: Sendable {
   private func encode(
     _ text: [UInt8], _ workspace: Workspace, into ids: inout [Int32]
   ) throws(TokenizerError) {
+    workspace.split.region.begin(bytes: text.count)
     var pieces = Pieces(text)
     rawTokens.split(&pieces)
     for normalizer in normalizers { try normalizer.normalize(&pieces, workspace.split) }
@@ -129,12 +133,12 @@ private final class Workspace {
   private static let keptPieces = 1 << 16
 
   let split = SplitScratch()
-  private var scratch = BytePairEncoder.Scratch()
+  private var scratch = Model.Scratch()
   private var known = ByteTable()
   private var knownEnds: [Int] = []
   private var knownIDs: [Int32] = []
 
-  func encode(_ pieces: Pieces, by model: BytePairEncoder, into ids: inout [Int32]) {
+  func encode(_ pieces: Pieces, by model: Model, into ids: inout [Int32]) {
     let text = pieces.text.span
     for piece in pieces.pieces {
       if let token = piece.token {

@@ -8,9 +8,16 @@ package enum TokenizerError: Error, CustomStringConvertible, Equatable {
   case inconsistent(path: String, at: String, problem: String)
   case badPattern(path: String, at: String, problem: String)
   case addedTokenID(path: String, at: String, content: String, declared: Int, computed: Int)
-  case badRank(path: String, line: Int, problem: String)
+  case badLine(path: String, line: Int, problem: String)
+  /// `at`: bytes from the start of the file.
+  case badSentencePiece(path: String, at: Int, problem: String)
+  /// `name`: nil where no class is named.
+  case unsupportedClass(path: String, name: String?)
+  case emptyToken(content: [UInt8])
   case noTokenizer(folder: String, problem: String)
-  case unmatchable(problem: String)
+  case unmatchable(expression: String, problem: String)
+  /// Beyond `Bounds`.
+  case tooLarge(problem: String)
 
   package var description: String {
     switch self {
@@ -26,10 +33,26 @@ package enum TokenizerError: Error, CustomStringConvertible, Equatable {
     case .addedTokenID(let path, let at, let content, let declared, let computed):
       "\(path): \(at): `\(content)` declares id \(declared), but the tokenizers package gives it "
         + "\(computed); ids in this file mean nothing until they agree"
-    case .badRank(let path, let line, let problem): "\(path): line \(line): \(problem)"
+    case .badLine(let path, let line, let problem): "\(path): line \(line): \(problem)"
+    case .badSentencePiece(let path, let at, let problem):
+      "\(path): at byte \(at): \(problem); it is no SentencePiece model, or damaged"
+    case .unsupportedClass(let path, let name):
+      "\(path): cannot be read as "
+        + (name.map { "`\($0)` of transformers does" } ?? "no `tokenizer_class` says how")
+        + "; convert it to tokenizer.json with `AutoTokenizer.from_pretrained(MODEL).save_pretrained(MODEL)`"
+    case .emptyToken(let content):
+      "nothing is left of the added token \(quoted(content)) when it is normalized"
     case .noTokenizer(let folder, let problem): "\(folder): \(problem)"
-    case .unmatchable(let problem):
-      "a text cannot be split by the tokenizer's regular expression: \(problem)"
+    case .unmatchable(let expression, let problem):
+      "the tokenizer's regular expression `\(expression)` cannot be used on a text: \(problem)"
+    case .tooLarge(let problem): problem
     }
   }
+}
+
+/// A token's text for a message.
+func quoted(_ text: some Collection<UInt8>) -> String {
+  let longest = 80
+  let start = String(decoding: text.prefix(longest), as: UTF8.self)
+  return "`\(start)\(text.count > longest ? "…" : "")`"
 }

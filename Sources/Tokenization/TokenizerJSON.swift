@@ -1,75 +1,40 @@
 // tokenizer.json into the parts of a tokenizer. Everything in the file is understood or refused.
 
 internal import JSON
-internal import SystemIO
 
 extension Tokenizer {
-  /// - Parameter path: a file as `tokenizers` writes it. Its truncation and padding do not count.
+  /// - Parameter path: a file as `tokenizers` writes it. Its truncation and padding do not count, nor does what lies
+  ///   beside it.
   package init(tokenizerJSON path: String) throws(TokenizerError) {
-    let bytes: [UInt8]
-    do throws(SystemError) {
-      bytes = try FileSystem.readFile(path)
-    } catch {
-      throw .unreadable(path: path, problem: "\(error)")
-    }
-    let value: JSONValue
-    do throws(JSONError) {
-      value = try JSONValue.parse(bytes)
-    } catch {
-      throw .unreadable(path: path, problem: "not JSON: \(error)")
-    }
-    try self.init(Field(file: path, at: "$", value: value))
+    try self.init(try TokenizerParts(tokenizerJSON: path))
   }
+}
 
-  private init(_ root: Field) throws(TokenizerError) {
-    let members = try root.members([
+extension TokenizerParts {
+  init(tokenizerJSON path: String) throws(TokenizerError) {
+    let members = try Field(path: path).members([
       "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
       "post_processor", "decoder", "model",
     ])
     if let version = members["version"], try version.string() != "1.0" {
       throw version.unsupported(["1.0"])
     }
-    let normalizers = try members["normalizer"].map(readNormalizer) ?? []
-    var preTokenizers: [PreTokenizer] = []
+    normalizers = try members["normalizer"].map(readNormalizer) ?? []
     if let field = members["pre_tokenizer"] { try readPreTokenizer(field, into: &preTokenizers) }
-    let modelField = try members.required("model")
-    let model = try ModelReader(modelField)
-    // Where spelling bytes comes last, the model takes the bytes themselves instead. Fallback
-    // tokens would be those of the spelling, so they need it.
-    var readsBytes = false
-    if case .spellBytes? = preTokenizers.last, model.fallback == nil {
-      preTokenizers.removeLast()
-      readsBytes = true
-    }
-    let decoders = try members["decoder"].map(readDecoder)
-    let addedTokens = try members["added_tokens"].map { field throws(TokenizerError) in
-      try readAddedTokens(field, model.vocabulary)
-    }
-    try self.init(
-      addedTokens: addedTokens ?? [], normalizers: normalizers, preTokenizers: preTokenizers,
-      model: try model.encoder(readingBytes: readsBytes),
-      postProcessors: try members["post_processor"].map(readPostProcessor) ?? [],
-      decoders: decoders, vocabulary: model.vocabulary)
-    try refuseEmptyPatterns(members["added_tokens"])
-  }
-
-  private func refuseEmptyPatterns(_ field: Field?) throws(TokenizerError) {
-    if normalizedTokens.hasEmptyPattern, let field {
-      throw field.inconsistent("nothing is left of a token when it is normalized")
-    }
+    (vocabulary, model) = try readModel(try members.required("model"), &preTokenizers)
+    postProcessors = try members["post_processor"].map(readPostProcessor)
+    decoders = try members["decoder"].map(readDecoder)
+    if let field = members["added_tokens"] { addedTokens = try readAddedTokens(field, vocabulary) }
   }
 }
 
 // MARK: Added tokens
 
-/// The ids are those that the tokenizers package gives, whatever the file declares: a content of
-/// the vocabulary has its id there, others are counted on from the number of tokens.
+/// The ids are those that the tokenizers package gives, whatever the file declares; it may not declare others.
 private func readAddedTokens(
   _ field: Field, _ vocabulary: Vocabulary
-) throws(TokenizerError) -> [AddedToken] {
-  var tokens: [AddedToken] = []
-  var contents: Set<[UInt8]> = []
-  var largest: Int32 = -1
+) throws(TokenizerError) -> AddedTokenList {
+  var tokens = AddedTokenList()
   for element in try field.elements() {
     let members = try element.members([
       "id", "content", "single_word", "lstrip", "rstrip", "normalized", "special",
@@ -78,27 +43,18 @@ private func readAddedTokens(
     let text = try members.required("content").string()
     let content = Array(text.utf8)
     if content.isEmpty { throw element.inconsistent("the content is empty") }
-    if !contents.insert(content).inserted {
-      throw element.inconsistent("`\(text)` is declared twice")
-    }
+    if tokens.contains(content) { throw element.inconsistent("`\(text)` is declared twice") }
     let declared = try members.required("id").id()
-    let id: Int32
-    if let known = vocabulary.id(of: content) {
-      id = known
-    } else {
-      id = largest >= vocabulary.count ? largest + 1 : Int32(vocabulary.count)
-    }
-    largest = max(largest, id)
+    let token = AddedToken(
+      content: content, isSingleWord: try flag("single_word"), stripsLeft: try flag("lstrip"),
+      stripsRight: try flag("rstrip"), isNormalized: try flag("normalized"),
+      isSpecial: try flag("special"))
+    let id = tokens.add(token, vocabulary)
     guard id == declared else {
       throw .addedTokenID(
         path: element.file, at: "\(element.at).id", content: text, declared: Int(declared),
         computed: Int(id))
     }
-    tokens.append(
-      AddedToken(
-        content: content, id: id, isSingleWord: try flag("single_word"),
-        stripsLeft: try flag("lstrip"), stripsRight: try flag("rstrip"),
-        isNormalized: try flag("normalized"), isSpecial: try flag("special")))
   }
   return tokens
 }
@@ -118,7 +74,7 @@ private func readDelimiter(_ field: Field) throws(TokenizerError) -> Delimiter {
   return .pattern(try readPattern(try regex.string(), regex))
 }
 
-private func readPattern(_ text: String, _ field: Field) throws(TokenizerError) -> Pattern {
+func readPattern(_ text: String, _ field: Field) throws(TokenizerError) -> Pattern {
   do throws(Pattern.Problem) {
     return try Pattern(text)
   } catch {
@@ -139,7 +95,7 @@ private let componentKeys = ["type"]
 private func readType(
   _ field: Field, _ keys: [String: [String]]
 ) throws(TokenizerError) -> (String, Members) {
-  guard let object = field.value.object else { throw field.unexpected("an object") }
+  let object = try field.object()
   let type = try Members(field: field, object: object).required("type")
   let name = try type.string()
   guard let known = keys[name] else { throw type.unsupported(keys.keys.sorted()) }
@@ -152,12 +108,29 @@ private func readNormalizer(_ field: Field) throws(TokenizerError) -> [Normalize
   let (type, members) = try readType(
     field,
     [
-      "NFC": [], "Prepend": ["prepend"], "Replace": ["pattern", "content"],
-      "Sequence": ["normalizers"],
+      "NFC": [], "Precompiled": ["precompiled_charsmap"], "Prepend": ["prepend"],
+      "Replace": ["pattern", "content"], "Sequence": ["normalizers"],
+      "Strip": ["strip_left", "strip_right"],
     ])
   switch type {
   case "NFC":
     return [.nfc]
+  case "Precompiled":
+    let charsmap = try members.required("precompiled_charsmap")
+    guard let bytes = base64(try charsmap.string().utf8) else {
+      throw charsmap.unexpected("base64")
+    }
+    do throws(PrecompiledCharsmap.Problem) {
+      return [.precompiled(try PrecompiledCharsmap(bytes))]
+    } catch {
+      throw charsmap.inconsistent(error.text)
+    }
+  case "Strip":
+    return [
+      .strip(
+        left: try members.required("strip_left").bool(),
+        right: try members.required("strip_right").bool())
+    ]
   case "Prepend":
     return [.prepend(Array(try members.required("prepend").string().utf8))]
   case "Replace":
@@ -266,9 +239,7 @@ private func readPostProcessor(_ field: Field) throws(TokenizerError) -> [PostPr
 }
 
 private func readTemplate(_ members: Members) throws(TokenizerError) -> PostProcessor {
-  guard let specials = try members.required("special_tokens").value.object else {
-    throw try members.required("special_tokens").unexpected("an object")
-  }
+  let specials = try members.required("special_tokens").object()
   var before: [Int32] = []
   var after: [Int32]?
   let single = try members.required("single")
@@ -343,127 +314,133 @@ private func readDecoder(_ field: Field) throws(TokenizerError) -> [Decoder] {
 
 // MARK: The model
 
-/// The `model` of a tokenizer.json of type BPE.
-private struct ModelReader {
-  let field: Field
-  let members: Members
-  let vocabulary: Vocabulary
-  let fallback: [Int32]?
-
-  init(_ field: Field) throws(TokenizerError) {
-    self.field = field
-    members = try readModel(field)
-    for key in ["continuing_subword_prefix", "end_of_word_suffix"] {
-      if let affix = members[key], try !affix.string().isEmpty { throw affix.unsupported([""]) }
-    }
-    if let dropout = members["dropout"], dropout.value.double != 0 {
-      throw dropout.unsupported(["null", "0.0"])
-    }
-    vocabulary = try readVocabulary(try members.required("vocab"))
-    if try members.bool("byte_fallback", default: false) {
-      let digits = Array("0123456789ABCDEF")
-      var fallback: [Int32] = []
-      for byte in 0..<256 {
-        let token = "<0x\(digits[byte / 16])\(digits[byte % 16])>"
-        fallback.append(vocabulary.id(of: Array(token.utf8)) ?? -1)
-      }
-      self.fallback = fallback
-    } else {
-      fallback = nil
-    }
+private func readModel(
+  _ field: Field, _ preTokenizers: inout [PreTokenizer]
+) throws(TokenizerError) -> (Vocabulary, Model) {
+  guard let type = field.member("type"), try type.string() != "BPE" else {
+    return try readBytePairs(field, &preTokenizers)
   }
-
-  func encoder(readingBytes: Bool) throws(TokenizerError) -> BytePairEncoder {
-    var symbols = BytePairEncoder.Symbols.scalars
-    var tokens = vocabulary
-    var isComplete = false
-    if readingBytes {
-      tokens = Vocabulary(
-        vocabulary.tokens.compactMap { token in
-          // No text is spelled like the other tokens, so none can come out as one of them.
-          ByteAlphabet.bytes(spelledBy: Array(token.text)).map { ($0, token.id) }
-        })
-      let byBytes = (0..<256).map { tokens.id(of: [UInt8($0)]) ?? -1 }
-      isComplete = !byBytes.contains(-1)
-      symbols = .bytes(byBytes)
-    }
-    var unknown: Int32?
-    if let token = members["unk_token"] {
-      unknown = vocabulary.id(of: Array(try token.string().utf8))
-      // It is never needed where every byte has a token.
-      if unknown == nil, !isComplete {
-        throw token.inconsistent("`\(try token.string())` is not in the vocabulary")
-      }
-    }
-    return BytePairEncoder(
-      symbols: symbols, tokens: tokens, merges: try readMerges(),
-      ignoresMerges: try members.bool("ignore_merges", default: false), unknown: unknown,
-      fusesUnknown: try members.bool("fuse_unk", default: false), fallback: fallback)
-  }
-
-  /// Two spellings: `["a", "b"]`, and `"a b"` of older files.
-  private func readMerges() throws(TokenizerError) -> MergeTable {
-    let list = try members.required("merges")
-    guard let merges = list.value.array else { throw list.unexpected("a list") }
-    var table = MergeTable(reserving: merges.count)
-    var joined: [UInt8] = []
-    for (rank, value) in merges.enumerated() {
-      joined.removeAll(keepingCapacity: true)
-      let middle: Int
-      switch value {
-      case .array(let pair) where pair.count == 2:
-        guard case .string(let left) = pair[0], case .string(let right) = pair[1] else {
-          throw mergeField(rank, value).unexpected("two tokens")
-        }
-        joined += left.utf8
-        middle = joined.count
-        joined += right.utf8
-      case .string(let text):
-        if text.hasPrefix("#version") {
-          throw mergeField(rank, value).unexpected("two tokens")
-        }
-        joined += text.utf8
-        guard let blank = joined.firstIndex(of: UInt8(ascii: " ")),
-          joined.lastIndex(of: UInt8(ascii: " ")) == blank
-        else { throw mergeField(rank, value).unexpected("two tokens with a blank between") }
-        joined.remove(at: blank)
-        middle = blank
-      default:
-        throw mergeField(rank, value).unexpected("two tokens")
-      }
-      let bytes = joined.span
-      guard let left = vocabulary.id(of: bytes.extracting(..<middle)),
-        let right = vocabulary.id(of: bytes.extracting(middle...)),
-        let whole = vocabulary.id(of: bytes)
-      else {
-        throw mergeField(rank, value).inconsistent(
-          "both parts and what they make must be in the vocabulary")
-      }
-      table.set(left, right, Merge(rank: UInt32(rank), id: whole))
-    }
-    return table
-  }
-
-  private func mergeField(_ index: Int, _ value: JSONValue) -> Field {
-    Field(file: field.file, at: "\(field.at).merges[\(index)]", value: value)
-  }
+  // The type comes first: the keys of another kind of model would only be listed as unknown.
+  guard try type.string() == "Unigram" else { throw type.unsupported(["BPE", "Unigram"]) }
+  return try readUnigram(field)
 }
 
-private func readModel(_ field: Field) throws(TokenizerError) -> Members {
-  let keys = [
+private func readBytePairs(
+  _ field: Field, _ preTokenizers: inout [PreTokenizer]
+) throws(TokenizerError) -> (Vocabulary, Model) {
+  let members = try field.members([
     "type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk",
     "byte_fallback", "ignore_merges", "vocab", "merges",
-  ]
-  // The type comes first: the keys of another kind of model would only be listed as unknown.
-  if let type = field.value.object?["type"] {
-    let type = Field(file: field.file, at: "\(field.at).type", value: type)
-    guard try type.string() == "BPE" else { throw type.unsupported(["BPE"]) }
+  ])
+  for key in ["continuing_subword_prefix", "end_of_word_suffix"] {
+    if let affix = members[key], try !affix.string().isEmpty { throw affix.unsupported([""]) }
   }
-  return try field.members(keys)
+  if let dropout = members["dropout"], dropout.value.double != 0 {
+    throw dropout.unsupported(["null", "0.0"])
+  }
+  let vocabulary = try readVocabulary(try members.required("vocab"))
+  let fallback =
+    try members.bool("byte_fallback", default: false) ? fallbackTokens(vocabulary) : nil
+  // Where spelling bytes comes last, the model takes the bytes themselves instead. Fallback
+  // tokens would be those of the spelling, so they need it.
+  var readsBytes = false
+  if case .spellBytes? = preTokenizers.last, fallback == nil {
+    preTokenizers.removeLast()
+    readsBytes = true
+  }
+  let unknown = try members["unk_token"].map { field throws(TokenizerError) in
+    Array(try field.string().utf8)
+  }
+  let encoder = BytePairEncoder(
+    vocabulary, try readMerges(try members.required("merges"), vocabulary), readsBytes: readsBytes,
+    ignoresMerges: try members.bool("ignore_merges", default: false),
+    unknown: unknown.flatMap { vocabulary.id(of: $0) },
+    fusesUnknown: try members.bool("fuse_unk", default: false), fallback: fallback)
+  // It is never needed where every byte has a token.
+  if let token = members["unk_token"], encoder.unknown == nil, !encoder.hasAllBytes {
+    throw token.inconsistent("`\(try token.string())` is not in the vocabulary")
+  }
+  return (vocabulary, .bytePairs(encoder))
 }
 
-private func readVocabulary(_ field: Field) throws(TokenizerError) -> Vocabulary {
-  guard let object = field.value.object else { throw field.unexpected("an object") }
+private func readUnigram(_ field: Field) throws(TokenizerError) -> (Vocabulary, Model) {
+  let members = try field.members(["type", "unk_id", "vocab", "byte_fallback"])
+  let list = try members.required("vocab")
+  var tokens: [(text: [UInt8], id: Int32)] = []
+  var scores: [Double] = []
+  var seen = ByteTable()
+  for (number, value) in (try list.elements()).enumerated() {
+    guard let pair = value.value.array, pair.count == 2, let text = pair[0].string,
+      let score = pair[1].double
+    else { throw value.unexpected("a token and its score") }
+    let bytes = Array(text.utf8)
+    if bytes.isEmpty { throw value.inconsistent("the token is empty") }
+    guard seen.find(bytes.span) == nil else {
+      throw value.inconsistent("the token is there already")
+    }
+    seen.add(bytes.span)
+    tokens.append((bytes, Int32(number)))
+    scores.append(score)
+  }
+  let unknown = try members.required("unk_id")
+  let id = try unknown.id()
+  guard id < tokens.count else { throw unknown.inconsistent("there are \(tokens.count) tokens") }
+  let vocabulary = Vocabulary(tokens)
+  let fallsBack = try members.bool("byte_fallback", default: false)
+  return (
+    vocabulary,
+    .unigram(
+      UnigramEncoder(
+        tokens: vocabulary, scores: scores, unknown: id,
+        fallback: fallsBack ? fallbackTokens(vocabulary) : nil))
+  )
+}
+
+/// Two spellings: `["a", "b"]`, and `"a b"` of older files.
+private func readMerges(
+  _ list: Field, _ vocabulary: Vocabulary
+) throws(TokenizerError) -> MergeTable {
+  guard let merges = list.value.array else { throw list.unexpected("a list") }
+  var table = MergeTable(reserving: merges.count)
+  for (rank, value) in merges.enumerated() {
+    func place() -> Field { Field(file: list.file, at: "\(list.at)[\(rank)]", value: value) }
+    let isMerge: Bool
+    switch value {
+    case .array(let pair) where pair.count == 2:
+      guard case .string(let left) = pair[0], case .string(let right) = pair[1] else {
+        throw place().unexpected("two tokens")
+      }
+      isMerge = table.add(left.utf8, right.utf8, rank, vocabulary)
+    case .string(let text):
+      if text.hasPrefix("#version") { throw place().unexpected("two tokens") }
+      guard let (left, right) = mergedTokens(text.utf8) else {
+        throw place().unexpected("two tokens with a blank between")
+      }
+      isMerge = table.add(left, right, rank, vocabulary)
+    default:
+      throw place().unexpected("two tokens")
+    }
+    if !isMerge {
+      throw place().inconsistent("both parts and what they make must be in the vocabulary")
+    }
+  }
+  return table
+}
+
+/// The sides of the only blank.
+func mergedTokens<Text: BidirectionalCollection<UInt8>>(
+  _ text: Text
+) -> (left: Text.SubSequence, right: Text.SubSequence)? {
+  let blank = UInt8(ascii: " ")
+  guard let middle = text.firstIndex(of: blank), text.lastIndex(of: blank) == middle else {
+    return nil
+  }
+  return (text[..<middle], text[text.index(after: middle)...])
+}
+
+/// Tokens and their ids.
+func readVocabulary(_ field: Field) throws(TokenizerError) -> Vocabulary {
+  let object = try field.object()
   var tokens: [(text: [UInt8], id: Int32)] = []
   tokens.reserveCapacity(object.count)
   var seen: [Bool] = []

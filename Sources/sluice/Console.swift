@@ -1,25 +1,56 @@
 // Where text goes: results to stdout, progress and errors to stderr.
 
 internal import Glibc
-import Synchronization
+internal import Synchronization
+internal import SystemIO
 
+/// Whatever goes out here is safe for a terminal: see `TerminalText`.
 enum Console {
+  /// The errno of the first write to stdout that failed; 0 where none did.
+  private static let failure = Mutex<Int32>(0)
+
   /// Whether a live line is on the terminal; the next line goes in its place.
   private static let hasLiveLine = Mutex(false)
 
   static func error(_ line: String) {
     hasLiveLine.withLock { live in
-      write((live ? "\r\u{1B}[K" : "") + line + "\n", to: STDERR_FILENO)
+      _ = write((live ? Self.eraseLine : "") + TerminalText.line(line) + "\n", to: STDERR_FILENO)
       live = false
     }
   }
 
-  static func out(_ line: String) { write(line + "\n", to: STDOUT_FILENO) }
+  /// Text of the program's own, such as its help.
+  static func error(lines text: some StringProtocol) {
+    for line in text.split(separator: "\n", omittingEmptySubsequences: false) {
+      error(String(line))
+    }
+  }
+
+  /// A command to be given again: whole, however long its words are.
+  static func error(command: String) {
+    _ = write("  " + TerminalText.escaped(command, keepsLines: false) + "\n", to: STDERR_FILENO)
+  }
+
+  /// Results: one line or more.
+  static func out(_ text: String) {
+    let code = write(TerminalText.escaped(text, keepsLines: true) + "\n", to: STDOUT_FILENO)
+    if code != 0 { failure.withLock { $0 = $0 == 0 ? code : $0 } }
+  }
+
+  /// Fails where results could not be written. A reader that has seen enough is no failure.
+  static func finish() throws(SystemError) {
+    let code = failure.withLock { $0 }
+    if code != 0, code != EPIPE {
+      throw SystemError(path: "standard output", call: "write", code: code)
+    }
+  }
+
+  private static let eraseLine = "\r\u{1B}[K"
 
   /// Replaces the live line of a terminal.
   static func live(_ line: String) {
     hasLiveLine.withLock { live in
-      write("\r\u{1B}[K" + line, to: STDERR_FILENO)
+      _ = write(Self.eraseLine + TerminalText.line(line), to: STDERR_FILENO)
       live = true
     }
   }
@@ -27,12 +58,16 @@ enum Console {
   /// Takes the live line away.
   static func endLive() {
     hasLiveLine.withLock { live in
-      if live { write("\r\u{1B}[K", to: STDERR_FILENO) }
+      if live { _ = write(Self.eraseLine, to: STDERR_FILENO) }
       live = false
     }
   }
 
-  static var stderrIsTerminal: Bool { isatty(STDERR_FILENO) == 1 }
+  /// Whether stderr is a terminal that can replace a line.
+  static var takesEscapes: Bool {
+    let name = unsafe getenv("TERM").map { unsafe String(cString: $0) } ?? ""
+    return isatty(STDERR_FILENO) == 1 && name != "" && name != "dumb"
+  }
 
   /// Columns of the terminal behind stderr; 80 where it does not say.
   static var columns: Int {
@@ -41,18 +76,20 @@ enum Console {
     return known && size.ws_col > 0 ? Int(size.ws_col) : 80
   }
 
-  private static func write(_ text: String, to descriptor: Int32) {
+  /// - Returns: 0, or the errno of what failed.
+  private static func write(_ text: String, to descriptor: Int32) -> Int32 {
     var rest = Array(text.utf8)[...]
     while !rest.isEmpty {
       let written = unsafe rest.withUnsafeBytes {
         unsafe Glibc.write(descriptor, $0.baseAddress, $0.count)
       }
       if written < 0 {
-        if errno == EINTR { continue }
-        // A closed pipe: nobody reads any more, which is no failure of the work.
-        return
+        let code = errno
+        if code == EINTR { continue }
+        return code
       }
       rest = rest.dropFirst(written)
     }
+    return 0
   }
 }

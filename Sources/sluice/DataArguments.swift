@@ -72,10 +72,10 @@ struct DataArguments: ParsableArguments {
     }
   }
 
-  /// - Parameter path: a file, folder or glob; nil for the built-in chats.
-  func source(_ path: String?) -> CalibrationSource {
+  /// - Parameter data: a file, folder, glob or ORG/NAME in the Hugging Face cache; nil for the built-in chats.
+  func source(_ data: String?) throws -> CalibrationSource {
     var source = CalibrationSource(
-      path: path,
+      path: try data.map(dataPath),
       selection: RowSelection(
         samples: samples, sequenceLength: sequenceLength, shuffleSeed: shuffleSeed, packs: pack))
     source.textColumn = textColumn

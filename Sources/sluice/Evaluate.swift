@@ -20,9 +20,15 @@ struct Evaluate: ParsableCommand {
       are usually measured.
 
       EXAMPLES
-        sluice evaluate GLM-4.6-W4A16 --text texts.jsonl --reference GLM-4.6 --memory 8GiB
-        sluice evaluate GLM-4.6 --text texts.jsonl --pack --samples 64 --sequence-length 512
-        sluice evaluate GLM-4.6-W4A16 --text texts.jsonl --reference GLM-4.6 --worst 50 --json
+        sluice evaluate GLM-4.6-W4A16 \\
+            --text texts.jsonl \\
+            --reference GLM-4.6
+        sluice evaluate GLM-4.6 \\
+            --text texts.jsonl --pack \\
+            --sequence-length 512
+        sluice evaluate GLM-4.6-W4A16 \\
+            --text texts.jsonl --json \\
+            --reference GLM-4.6 --worst 50
       """)
 
   @Argument(
@@ -45,8 +51,8 @@ struct Evaluate: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Peak resident memory of the process, e.g. 512MiB or 8GiB. Default: half of what is free.",
-      valueName: "size"))
+      "Peak resident memory of the process, e.g. 512MiB or 8GiB. Default: half of what is free to it.",
+      valueName: "size"), transform: ByteSize.init)
   var memory: ByteSize?
 
   @Option(
@@ -55,7 +61,8 @@ struct Evaluate: ParsableCommand {
       valueName: "n"))
   var worst = 10
 
-  @Option(help: ArgumentHelp("Threads to compute with. Default: all cores.", valueName: "n"))
+  @Option(
+    help: ArgumentHelp("Threads to compute with. Default: all cores it may use.", valueName: "n"))
   var threads: Int?
 
   @Option(
@@ -78,10 +85,11 @@ struct Evaluate: ParsableCommand {
   func run() throws {
     var options = try EvaluateOptions(
       model: modelFolder(model), reference: reference.map(modelFolder), data: data.source(text),
-      memory: memory?.bytes ?? ResidentMemory.available() / 2,
+      memory: memoryBudget(memory),
       threads: threadCount(threads),
       scratch: "\(scratch.map(trimmed) ?? temporaryFolder)/sluice-evaluate-\(getpid())")
     options.worst = worst
+    try checkLimits(threads: options.threads)
     let cleanup = ScratchCleanup(options.scratch)
     defer { cleanup.stop() }
     let progress = EvaluationLine(memory: options.memory, threads: options.threads)
@@ -127,12 +135,11 @@ private final class ScratchCleanup {
   }
 }
 
-/// Events to stderr: one live line on a terminal, one line per layer otherwise.
+/// Events to stderr: what was found, how far it is, a line for each layer.
 private final class EvaluationLine {
   private let memory: Int
   private let threads: Int
-  private let isTerminal = Console.stderrIsTerminal
-  private var lastShown: ContinuousClock.Instant?
+  private var liveLine = LiveLine()
 
   init(memory: Int, threads: Int) {
     self.memory = memory
@@ -142,29 +149,27 @@ private final class EvaluationLine {
   func show(_ event: EvaluationEvent) {
     switch event {
     case .dataLoaded(let data): for text in dataLines(data) { Console.error(text) }
+    case .warning(let warning): Console.error("warning: \(warning)")
     case .started(let plan):
       Console.error(
         "evaluating \(grouped(plan.tokens)) tokens, \(plan.layerBlocks) blocks at a time through "
           + "the layers, \(plan.headBlocks) through the head; memory \(bytesText(memory)), planned "
           + "peak \(bytesText(plan.peakBytes)); \(threads) threads")
-    case .progress(let progress): if isTerminal { live(progress) }
+    case .progress(let progress): show(progress)
     case .layerFinished(let folder, let layer, let layers, let seconds):
-      Console.error("\(folder): layer \(layer + 1)/\(layers), \(durationText(seconds))")
-      lastShown = nil
+      Console.error("\(folder): layer \(layer) of 0-\(layers - 1), \(durationText(seconds))")
+      liveLine.interrupted()
     case .finished(let summary): finish(summary)
     }
   }
 
-  private func live(_ progress: EvaluationProgress) {
-    let now = ContinuousClock.now
-    if let lastShown, now - lastShown < .milliseconds(100) { return }
-    lastShown = now
-    var text =
-      progress.folder.map { "\($0): layer \(progress.layer + 1)/\(progress.layers)" } ?? "head"
-    text += "  \(bytesText(ResidentMemory.current().residentBytes))"
-    text += "  \(Int(progress.share * 100)) %"
-    if let left = progress.secondsLeft { text += "  ETA \(durationText(left))" }
-    Console.live(String(text.prefix(Console.columns - 1)))
+  private func show(_ progress: EvaluationProgress) {
+    liveLine.show(share: progress.share, secondsLeft: progress.secondsLeft) {
+      let place = progress.folder.map { folder in
+        ["layer \(progress.layer) of 0-\(progress.layers - 1)", folder]
+      }
+      return (place ?? ["head"]) + [bytesText(ResidentMemory.current().residentBytes)]
+    }
   }
 
   private func finish(_ summary: EvaluationSummary) {

@@ -22,8 +22,10 @@ struct Inspect: ParsableCommand {
       EXAMPLES
         sluice inspect GLM-4.6
         sluice inspect GLM-4.6 --tensors
-        sluice inspect model-00001-of-00093.safetensors --json
-        sluice inspect chats.parquet --model GLM-4.6 --samples 3
+        sluice inspect --json \\
+            model-00001-of-00093.safetensors
+        sluice inspect chats.parquet \\
+            --model GLM-4.6 --samples 3
         sluice inspect --architectures
       """)
 
@@ -62,7 +64,7 @@ struct Inspect: ParsableCommand {
       return
     }
     if let model {
-      let source = data.source(path == "builtin" ? nil : path)
+      let source = try data.source(path == "builtin" ? nil : path)
       try DataListing(source: source, model: modelFolder(model)).run(json: json)
       return
     }
@@ -100,7 +102,7 @@ struct Inspect: ParsableCommand {
     }
     if tensors {
       for tensor in stored {
-        Console.out("\(tensor.name)  \(tensor.dtype.rawValue) \(tensor.shape)")
+        Console.out("\(TerminalText.line(tensor.name))  \(tensor.dtype.rawValue) \(tensor.shape)")
       }
     }
   }

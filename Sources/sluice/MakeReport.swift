@@ -17,7 +17,8 @@ struct MakeReport: ParsableCommand {
 
       EXAMPLES
         sluice report GLM-4.6-W4A16
-        sluice report GLM-4.6-W4A16 --output report.html
+        sluice report GLM-4.6-W4A16 \\
+            --output report.html
         sluice report GLM-4.6-W4A16 --json
       """)
 

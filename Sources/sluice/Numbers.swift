@@ -2,19 +2,21 @@
 
 internal import Glibc
 internal import JSON
+internal import SystemIO
 
 /// Four significant digits.
 func rounded(_ value: Double) -> String {
   if value == 0 || !value.isFinite { return "\(value)" }
-  let exponent = Int(log10(abs(value)).rounded(.down))
+  let exponent = Int(saturating: log10(abs(value)).rounded(.down))
   let factor = pow(10, Double(3 - exponent))
   let result = (value * factor).rounded() / factor
-  return result == result.rounded() && abs(result) < 1e15 ? "\(Int(result))" : "\(result)"
+  return result == result.rounded() && abs(result) < 1e15
+    ? "\(Int(saturating: result))" : "\(result)"
 }
 
 /// A number in JSON; null where it is none.
 func jsonNumber(_ value: Double) -> JSONValue {
-  value.isFinite ? .number(JSONNumber(literal: "\(value)")) : .null
+  .finite(value)
 }
 
 /// Thousands in groups: 13 964.
@@ -28,16 +30,36 @@ func grouped(_ value: Int) -> String {
   return ([digits] + groups.reversed()).joined(separator: " ")
 }
 
+/// "3 Linears", "1 Linear".
+func counted(_ count: Int, _ noun: String) -> String {
+  "\(grouped(count)) \(noun)\(count == 1 ? "" : "s")"
+}
+
 func seconds(_ duration: Duration) -> Double {
   Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
 }
 
 /// Where the system wants files that live for a moment.
 var temporaryFolder: String {
-  unsafe getenv("TMPDIR").map { unsafe String(cString: $0) } ?? "/tmp"
+  let named = unsafe getenv("TMPDIR").map { unsafe String(cString: $0) } ?? ""
+  return named.isEmpty ? "/tmp" : trimmed(named)
 }
 
 /// What --threads means.
-func threadCount(_ asked: Int?) -> Int {
-  asked ?? max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+func threadCount(_ asked: Int?) -> Int { asked ?? MachineShare().processors }
+
+/// What --memory means.
+func memoryBudget(_ asked: ByteSize?) -> Int { asked?.bytes ?? MachineShare().availableBytes / 2 }
+
+/// Refuses what would wait for ever or be killed: threads that cannot start, and memory that a limit of the shell keeps
+/// back. Call where the computing begins.
+///
+/// - Parameter bytes: of buffers.
+func checkLimits(threads: Int, bytes: Int = 0) throws {
+  // Beside them there are those of signals.
+  try ProcessLimits.checkThreads(threads + 3)
+  try ProcessLimits.checkMemory(bytes + threads * bytesOfThread)
 }
+
+/// What OpenBLAS and the heap keep for each.
+private let bytesOfThread = 48 << 20

@@ -18,8 +18,12 @@ struct Plan: ParsableCommand {
       weights; nothing is left on disk. Exit code 1 where memory or disk space will not do.
 
       EXAMPLES
-        sluice plan GLM-4.6 --calibration chats.parquet --memory 8GiB
-        sluice plan GLM-4.6 --memory 8GiB --output /data/GLM-4.6-W4A16 --scratch /fast/disk
+        sluice plan GLM-4.6 --memory 8GiB \\
+            --calibration chats.parquet
+        sluice plan GLM-4.6 --within 24h
+        sluice plan GLM-4.6 \\
+            --output /data/GLM-4.6-W4A16 \\
+            --scratch /fast/disk
       """)
 
   @OptionGroup var arguments: QuantizeArguments
@@ -31,6 +35,14 @@ struct Plan: ParsableCommand {
     completion: .directory)
   var output: String?
 
+  @Option(
+    help: ArgumentHelp(
+      """
+      Propose settings that take no longer: 90m, 12h, 2d. Where none does, exit code 1. Runs of more \
+      than twelve hours get proposals without it.
+      """, valueName: "time"), transform: TimeSpan.init)
+  var within: TimeSpan?
+
   @Flag(help: "Print JSON.")
   var json = false
 
@@ -41,22 +53,30 @@ struct Plan: ParsableCommand {
     let loading = seconds(ContinuousClock.now - started)
     for line in plan.data.map(dataLines) ?? [] { Console.error(line) }
     for warning in plan.warnings { Console.error("warning: \(warning)") }
-    let time = try TimeEstimate(
+    try checkLimits(threads: options.threads)
+    let runs = try ShorterRuns(
       plan, loading: loading,
       folder: FileSystem.existing(options.scratch ?? output ?? temporaryFolder))
+    let proposals = try Proposals(runs, within: within?.seconds)
     Console.out(
-      json ? Self.json(plan, time).serialized(indent: 2) : Self.text(plan, time))
+      json
+        ? Self.json(plan, runs.time, proposals).serialized(indent: 2)
+        : (Self.lines(plan, runs.time) + proposals.lines).joined(separator: "\n"))
     if output != nil { try OutputFolder.checkSpace(plan) }
+    try proposals.check()
   }
 
-  private static func text(_ plan: QuantizePlan, _ time: TimeEstimate) -> String {
+  private static func lines(_ plan: QuantizePlan, _ time: TimeEstimate) -> [String] {
     let run = plan.run
     let cell = { (text: String, width: Int) in
       text + String(repeating: " ", count: max(1, width - text.count))
     }
     var lines = [
       "\(plan.checkpoint.spec.architecture), \(plan.checkpoint.spec.layers.count) layers, "
-        + "\(grouped(run.tokens)) calibration tokens through \(run.calibratedLayers) layers",
+        + "\(grouped(run.tokens)) calibration tokens through \(run.calibratedLayers) layers"
+    ]
+    lines += plan.coverage.lines
+    lines += [
       "",
       cell("step", 10) + cell("peak memory", 14) + cell("TFLOP", 10) + cell("time", 14)
         + "most of the memory",
@@ -91,10 +111,17 @@ struct Plan: ParsableCommand {
           + "\(rounded(run.operationsOfAllTokens / 1e12)), \(durationText(time.total)) "
           + "instead of \(durationText(time.total + time.secondsSaved))")
     }
-    return lines.joined(separator: "\n")
+    return lines
   }
 
-  private static func json(_ plan: QuantizePlan, _ time: TimeEstimate) -> JSONValue {
+  private static func json(_ left: Coverage.Left) -> JSONValue {
+    .object(
+      JSONObject([("what", .string(left.what)), ("why", left.why.map { .string($0) } ?? .null)]))
+  }
+
+  private static func json(
+    _ plan: QuantizePlan, _ time: TimeEstimate, _ proposals: Proposals
+  ) -> JSONValue {
     let run = plan.run
     func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
     let steps = run.steps.map { step -> JSONValue in
@@ -116,23 +143,27 @@ struct Plan: ParsableCommand {
           ),
         ]))
     }
-    return .object(
-      JSONObject([
-        ("budget_bytes", int(run.budget)), ("peak_bytes", int(run.peakBytes)),
-        ("smallest_budget_bytes", int(run.smallestBudget)), ("source_bytes", int(run.sourceBytes)),
-        ("source_read_bytes", int(run.sourceReadBytes)),
-        ("output_bytes", int(run.outputBytes)), ("scratch_bytes", int(run.scratchBytes)),
-        ("engine", .string(run.engine.rawValue)), ("calibration_tokens", int(run.tokens)),
-        ("calibrated_layers", int(run.calibratedLayers)),
-        ("experts_per_group", int(run.unitsPerGroup)), ("holds_experts", .bool(run.holdsExperts)),
-        ("holds_attention", .bool(run.holdsAttention)),
-        ("blocks_per_pass", int(run.blocksPerPass)), ("weight_passes", int(run.weightPasses)),
-        ("operations", jsonNumber(run.operations)), ("measured_rate", jsonNumber(time.rate)),
-        ("seconds", jsonNumber(time.total)),
-        ("expert_tokens", plan.options.expertTokens.map(int) ?? .null),
-        ("operations_of_all_tokens", jsonNumber(run.operationsOfAllTokens)),
-        ("seconds_of_all_tokens", jsonNumber(time.total + time.secondsSaved)),
-        ("steps", .array(steps)),
-      ]))
+    var object = JSONObject([
+      ("quantized", .string(plan.coverage.quantized)),
+      ("quantized_linears", int(plan.coverage.linears)),
+      ("left", .array(plan.coverage.left.map(Self.json))),
+      ("budget_bytes", int(run.budget)), ("peak_bytes", int(run.peakBytes)),
+      ("smallest_budget_bytes", int(run.smallestBudget)), ("source_bytes", int(run.sourceBytes)),
+      ("source_read_bytes", int(run.sourceReadBytes)),
+      ("output_bytes", int(run.outputBytes)), ("scratch_bytes", int(run.scratchBytes)),
+      ("engine", .string(run.engine.rawValue)), ("calibration_tokens", int(run.tokens)),
+      ("calibrated_layers", int(run.calibratedLayers)),
+      ("experts_per_group", int(run.unitsPerGroup)), ("holds_experts", .bool(run.holdsExperts)),
+      ("holds_attention", .bool(run.holdsAttention)),
+      ("blocks_per_pass", int(run.blocksPerPass)), ("weight_passes", int(run.weightPasses)),
+      ("operations", jsonNumber(run.operations)), ("measured_rate", jsonNumber(time.rate)),
+      ("seconds", jsonNumber(time.total)),
+      ("expert_tokens", plan.options.expertTokens.map(int) ?? .null),
+      ("operations_of_all_tokens", jsonNumber(run.operationsOfAllTokens)),
+      ("seconds_of_all_tokens", jsonNumber(time.total + time.secondsSaved)),
+      ("steps", .array(steps)),
+    ])
+    for (key, value) in proposals.json.entries { object[key] = value }
+    return .object(object)
   }
 }

@@ -1,5 +1,6 @@
-// RunEvents to stderr: one live line on a terminal, one line per layer otherwise.
+// RunEvents to stderr: what was found, how far it is, what each layer came to.
 
+internal import JSON
 internal import LinearAlgebra
 internal import Pipeline
 internal import Planning
@@ -7,7 +8,9 @@ internal import SystemIO
 
 /// "2 h 05 min", "3 min 20 s", "12 s".
 func durationText(_ seconds: Double) -> String {
-  let whole = Int(seconds.rounded())
+  // More than a hundred years, or no number at all.
+  guard seconds < 3e9 else { return "for ever" }
+  let whole = Int(saturating: max(0, seconds).rounded())
   func two(_ number: Int) -> String { number < 10 ? "0\(number)" : "\(number)" }
   if whole >= 86400 { return "\(whole / 86400) d \(two(whole % 86400 / 3600)) h" }
   if whole >= 3600 { return "\(whole / 3600) h \(two(whole % 3600 / 60)) min" }
@@ -39,7 +42,7 @@ private func summaryLines(_ summary: RunSummary) -> [String] {
   let peak = summary.steps.map(\.bytes).max() ?? 0
   var lines = [
     "done: \(summary.output), \(bytesText(summary.outputBytes)) "
-      + "(\(Int((share * 100).rounded())) % of the source), \(durationText(summary.wallSeconds)), "
+      + "(\(percentText(share)) of the source), \(durationText(summary.wallSeconds)), "
       + "\(durationText(summary.processorSeconds)) of processor time",
     "memory: peak \(bytesText(peak)) of \(bytesText(summary.budget)), "
       + "\(bytesText(summary.plan.peakBytes)) planned; scratch \(bytesText(summary.scratchBytes)), "
@@ -76,8 +79,8 @@ private func row(_ cells: [String]) -> String {
 final class ProgressLine {
   private let memory: Int
   private let threads: Int
-  private let isTerminal = Console.stderrIsTerminal
-  private var lastShown: ContinuousClock.Instant?
+  private var liveLine = LiveLine()
+  private var saidLegend = false
   private var stepStarted = ContinuousClock.now
   private var step: (RunStep, Int?)?
 
@@ -95,17 +98,20 @@ final class ProgressLine {
           + "\(bytesText(memory)), planned peak \(bytesText(plan.peakBytes)); \(threads) threads, "
           + "\(plan.engine.name), \(CPU.instructionSet)")
     case .dataLoaded(let data): for text in dataLines(data) { line(text) }
-    case .progress(let progress): if isTerminal { live(progress) }
+    case .covers(let coverage): for text in coverage.lines { line(text) }
+    case .progress(let progress): show(progress)
     case .layerFinished(let layer):
-      func percent(_ share: Double) -> String { "\(Int((share * 100).rounded())) %" }
-      let ratio =
-        (layer.lossRatio.map { ", error \(percent($0)) of plain rounding" } ?? "")
-        + (layer.roundingRatio.map { ", \(percent($0)) of that as rounded" } ?? "")
+      let errors = errorText(layer)
+      if !errors.isEmpty, !saidLegend {
+        line(legend(layer))
+        saidLegend = true
+      }
       line(
-        "layer \(layer.layer + 1)/\(layer.layers): "
+        "layer \(layer.layer) of 0-\(layer.layers - 1): "
           + (layer.quantizedLinears == 0
             ? "not quantized"
-            : "\(layer.quantizedLinears) Linears, \(layer.smoothings) smoothings\(ratio)")
+            : "\(counted(layer.quantizedLinears, "Linear")), \(counted(layer.smoothings, "smoothing"))"
+              + errors)
           + ", \(durationText(layer.seconds))")
     case .warning(let warning): line("warning: \(warning)")
     case .checking(let what): line(checkText(what))
@@ -121,28 +127,43 @@ final class ProgressLine {
 
   private func line(_ text: String) {
     Console.error(text)
-    lastShown = nil
+    liveLine.interrupted()
   }
 
-  private func live(_ progress: RunProgress) {
+  private func show(_ progress: RunProgress) {
     let now = ContinuousClock.now
     if step?.0 != progress.step || step?.1 != progress.layer {
       step = (progress.step, progress.layer)
       stepStarted = now
     }
-    if let lastShown, now - lastShown < .milliseconds(100) { return }
-    lastShown = now
-    let place = progress.layer.map { "layer \($0 + 1)/\(progress.layers) " } ?? ""
-    var text = "\(place)\(progress.step.rawValue)"
     let stepSeconds = seconds(now - stepStarted)
-    if progress.tokensDone > 0, stepSeconds > 0.05 {
-      text += "  \(progress.tokensDone)/\(progress.tokensInStep) tokens"
-      text += "  \(Int(Double(progress.tokensDone) / stepSeconds)) tokens/s"
+    liveLine.show(share: progress.share, secondsLeft: progress.secondsLeft) {
+      var parts = progress.layer.map { ["layer \($0) of 0-\(progress.layers - 1)"] } ?? []
+      parts.append(progress.step.rawValue)
+      if progress.tokensDone > 0, stepSeconds > 0.05 {
+        parts.append("\(progress.tokensDone)/\(progress.tokensInStep) tokens")
+        parts.append("\(Int(saturating: Double(progress.tokensDone) / stepSeconds)) tokens/s")
+      }
+      if let checked = progress.checked { parts.append("\(percentText(checked)) of it read") }
+      return parts + [bytesText(ResidentMemory.current().residentBytes)]
     }
-    if let checked = progress.checked { text += "  \(Int(checked * 100)) % of it read" }
-    text += "  \(bytesText(ResidentMemory.current().residentBytes))"
-    text += "  \(Int(progress.share * 100)) %"
-    if let left = progress.secondsLeft { text += "  ETA \(durationText(left))" }
-    Console.live(String(text.prefix(Console.columns - 1)))
   }
+}
+
+/// What AWQ's scales and the rounding after them left of the error, in the words of the legend.
+private func errorText(_ layer: LayerSummary) -> String {
+  func percent(_ share: Double) -> String {
+    share.isFinite ? "\(Int(saturating: (min(max(share, 0), 1e6) * 100).rounded())) %" : "? %"
+  }
+  let before = layer.lossRatio == nil ? "RTN" : "AWQ"
+  return (layer.lossRatio.map { ", error of AWQ \(percent($0)) of RTN" } ?? "")
+    + (layer.roundingRatio.map { ", as written \(percent($0)) of \(before)" } ?? "")
+}
+
+/// Said once, before the first layer with errors.
+private func legend(_ layer: LayerSummary) -> String {
+  "legend: error is the mean squared change of a Linear's output on the calibration tokens, less is better; "
+    + "RTN: rounded to nearest"
+    + (layer.lossRatio == nil ? "" : "; AWQ: the same after AWQ's scales")
+    + (layer.roundingRatio == nil ? "" : "; as written: with --rounding's better ranges and codes")
 }

@@ -3,6 +3,7 @@
 import ArgumentParser
 internal import Glibc
 internal import Pipeline
+internal import Planning
 internal import SystemIO
 
 struct Quantize: ParsableCommand {
@@ -13,10 +14,14 @@ struct Quantize: ParsableCommand {
       same command then goes on, also after a crash, and gives the same bytes.
 
       EXAMPLES
-        sluice quantize GLM-4.6 -o GLM-4.6-W4A16 --memory 8GiB
-        sluice quantize GLM-4.6 -o GLM-4.6-W4A16 --memory 8GiB \\
-            --calibration chats.parquet --ignore 'model.layers.[0-2].*'
-        sluice quantize GLM-4.6 -o GLM-4.6-RTN --no-smoothing
+        sluice quantize GLM-4.6 \\
+            -o GLM-4.6-W4A16 --memory 8GiB
+        sluice quantize GLM-4.6 \\
+            -o GLM-4.6-W4A16 --memory 8GiB \\
+            --calibration chats.parquet \\
+            --ignore 'model.layers.[0-2].*'
+        sluice quantize GLM-4.6 \\
+            -o GLM-4.6-RTN --no-smoothing
       """)
 
   @OptionGroup var arguments: QuantizeArguments
@@ -53,6 +58,7 @@ struct Quantize: ParsableCommand {
     defer { signals.stop() }
     let progress = ProgressLine(memory: options.memory, threads: options.threads)
     let plan = try QuantizePlan(options) { ResidentMemory.current().peakBytes }
+    try checkLimits(threads: options.threads, bytes: plan.run.peakBytes)
     try QuantizeModel(plan, command: goingOn, interruption: interruption) { progress.show($0) }
       .run()
   }

@@ -34,15 +34,15 @@ struct QuantizeArguments: ParsableArguments {
     help: ArgumentHelp(
       """
       Calibration data: chats (messages, conversations), text or token ids (input_ids) as JSON \
-      lines, JSON, parquet or plain text, also .gz and .zst; a file, a folder or a glob. Default: \
-      built-in chats.
+      lines, JSON, parquet or plain text, also .gz and .zst; a file, a folder, a glob, or ORG/NAME in \
+      the Hugging Face cache. Default: built-in chats.
       """, valueName: "data"), completion: .file())
   var calibration: String?
 
   @Option(
     help: ArgumentHelp(
-      "Peak resident memory of the process, e.g. 512MiB or 8GiB. Default: half of what is free.",
-      valueName: "size"))
+      "Peak resident memory of the process, e.g. 512MiB or 8GiB. Default: half of what is free to it.",
+      valueName: "size"), transform: ByteSize.init)
   var memory: ByteSize?
 
   @Option(
@@ -123,7 +123,8 @@ struct QuantizeArguments: ParsableArguments {
       valueName: "loss"))
   var loss: SmoothingLoss = .diagonal
 
-  @Option(help: ArgumentHelp("Threads to compute with. Default: all cores.", valueName: "n"))
+  @Option(
+    help: ArgumentHelp("Threads to compute with. Default: all cores it may use.", valueName: "n"))
   var threads: Int?
 
   @Option(
@@ -142,7 +143,8 @@ struct QuantizeArguments: ParsableArguments {
 
   @Option(
     name: .customLong("max-shard-size"),
-    help: ArgumentHelp("Largest output file, e.g. 5GB.", valueName: "size"))
+    help: ArgumentHelp("Largest output file, e.g. 5GB.", valueName: "size"),
+    transform: ByteSize.init)
   var maximumShardSize = ByteSize(bytes: 5_000_000_000)
 
   func validate() throws {
@@ -163,10 +165,14 @@ struct QuantizeArguments: ParsableArguments {
   func options(output: String) throws -> QuantizeOptions {
     var options = QuantizeOptions(
       model: try modelFolder(model), output: trimmed(output),
-      memory: memory?.bytes ?? ResidentMemory.available() / 2,
+      memory: memoryBudget(memory),
       threads: threadCount(threads))
-    options.data = data.source(calibration)
-    if let recipe { options.follow(try Recipe(path: recipe), file: recipe) }
+    options.data = try data.source(calibration)
+    if let recipe {
+      var replaced: Set<Recipe.Part> = ignore.isEmpty ? [] : [.ignore]
+      if scheme != nil { replaced.insert(.scheme) }
+      options.follow(try Recipe(path: recipe, replaced: replaced), file: recipe)
+    }
     if let scheme {
       options.scheme = QuantScheme(scheme, groupSize: options.scheme.groupSize)
     }
@@ -181,8 +187,12 @@ struct QuantizeArguments: ParsableArguments {
     if noSmoothing {
       options.smooths = false
       options.rounding = .nearest
+      options.roundingIsFromRecipe = false
     }
-    if let rounding { options.rounding = rounding }
+    if let rounding {
+      options.rounding = rounding
+      options.roundingIsFromRecipe = false
+    }
     options.expertWeighting = expertWeighting
     options.expertTokens = expertTokens
     if let dampening { options.dampening = dampening }

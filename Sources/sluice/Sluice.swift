@@ -18,10 +18,14 @@ struct Sluice: ParsableCommand {
 
       EXAMPLES
         sluice inspect GLM-4.6
-        sluice plan GLM-4.6 --calibration chats.parquet --memory 8GiB
-        sluice quantize GLM-4.6 -o GLM-4.6-W4A16 --memory 8GiB \\
-            --calibration chats.parquet --ignore 'model.layers.[0-2].*'
-        sluice verify GLM-4.6-W4A16 --source GLM-4.6
+        sluice plan GLM-4.6 --memory 8GiB \\
+            --calibration chats.parquet
+        sluice quantize GLM-4.6 \\
+            -o GLM-4.6-W4A16 --memory 8GiB \\
+            --calibration chats.parquet \\
+            --ignore 'model.layers.[0-2].*'
+        sluice verify GLM-4.6-W4A16 \\
+            --source GLM-4.6
 
       Exit codes: 0 done, 1 failed, 64 usage, 130 interrupted and resumable.
       """,
@@ -37,19 +41,52 @@ struct Sluice: ParsableCommand {
   static func main() {
     ResidentMemory.returnLargeBuffersAtOnce()
     do {
+      try ProcessLimits.prepare()
       var command = try parseAsRoot()
       try command.run()
+      try Console.finish()
     } catch is Interrupted {
       Console.error("stopped at a commit; the same command goes on from there:")
-      Console.error("  " + shellText(goingOn))
+      Console.error(command: shellText(goingOn))
       Glibc.exit(130)
     } catch let error where isOurs(error) {
       Console.error("error: \(error)")
       Glibc.exit(1)
     } catch {
-      exit(withError: error)
+      leave(with: error)
     }
   }
+
+  /// Help and version go to stdout, usage errors to stderr.
+  private static func leave(with error: any Error) -> Never {
+    let code = exitCode(for: error)
+    let isUsageError = code == .validationFailure
+    let words = Array(CommandLine.arguments.dropFirst())
+    if let problem = unknownWord(in: words, isUsageError: isUsageError) {
+      let text = fullMessage(for: isUsageError ? error : ValidationError(""))
+      Console.error("error: \(problem)")
+      if let usage = text.firstRange(of: "Usage: ") {
+        Console.error(lines: text[usage.lowerBound...])
+      }
+      Glibc.exit(ExitCode.validationFailure.rawValue)
+    }
+    let text = fullMessage(for: error)
+    if code != .success {
+      if !text.isEmpty { Console.error(lines: text) }
+      Glibc.exit(code.rawValue)
+    }
+    if !text.isEmpty { Console.out(text) }
+    do {
+      try Console.finish()
+    } catch {
+      Console.error("error: \(error)")
+      Glibc.exit(1)
+    }
+    Glibc.exit(0)
+  }
+
+  /// Whoever finds an error, it begins in one way.
+  static let _errorPrefix = "error: "
 
   /// Usage errors, help and version belong to the argument parser.
   private static func isOurs(_ error: any Error) -> Bool {

@@ -31,17 +31,17 @@ struct Status: ParsableCommand {
 
   private func text(_ status: RunStatus) -> String {
     var first = "\(trimmed(output)): \(status.phase.rawValue)"
-    let share = status.share.map { ", \(Int($0 * 100)) % done" } ?? ""
+    let share = status.share.map { ", \(percentText($0)) done" } ?? ""
     switch status.phase {
     case .finished: first += " \(dateText(status.lastCommit))"
     case .stopped:
-      first += status.position.layer.map { " in layer \($0 + 1)/\(status.layers)" } ?? ""
+      first += status.position.layer.map { " in layer \($0) of 0-\(status.layers - 1)" } ?? ""
       first += share
     case .running:
       if let record = status.record {
-        first += " (process \(record.process) on \(record.host))"
+        first += " (process \(record.process) on \(TerminalText.line(record.host)))"
         if let progress = record.progress {
-          first += progress.layer.map { ", layer \($0 + 1)/\(progress.layers)" } ?? ""
+          first += progress.layer.map { ", layer \($0) of 0-\(progress.layers - 1)" } ?? ""
           first += ", \(progress.step.rawValue)"
         }
       }
@@ -62,13 +62,16 @@ struct Status: ParsableCommand {
     }
     if status.phase != .finished {
       lines.append(
-        "last commit  \(dateText(status.lastCommit)) (\(durationText(Double(time(nil) - status.lastCommit))) "
+        "last commit  \(dateText(status.lastCommit)) (\(durationText(Double(time(nil)) - Double(status.lastCommit))) "
           + "ago): \(status.position) is next")
     }
     if status.phase == .stopped {
       if let record = status.record {
-        lines.append("to go on     cd \(shellText([record.workingFolder]))")
-        lines.append("             \(shellText(record.command))")
+        lines.append(
+          "to go on     cd \(TerminalText.escaped(shellText([record.workingFolder]), keepsLines: false))"
+        )
+        lines.append(
+          "             \(TerminalText.escaped(shellText(record.command), keepsLines: false))")
       } else {
         lines.append("to go on     give the command of that run again")
       }
@@ -97,7 +100,8 @@ struct Status: ParsableCommand {
     object["budget_bytes"] = int(record.budget)
     object["resident_bytes"] = int(record.residentBytes)
     if let progress = record.progress {
-      object["layer"] = progress.layer.map { int($0 + 1) } ?? .null
+      object["layer"] = progress.layer.map(int) ?? .null
+      object["layers"] = int(progress.layers)
       object["step"] = .string(progress.step.rawValue)
       object["tokens_done"] = int(progress.tokensDone)
       object["tokens_in_step"] = int(progress.tokensInStep)

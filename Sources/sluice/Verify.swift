@@ -4,6 +4,8 @@ import ArgumentParser
 internal import Glibc
 internal import JSON
 internal import Pipeline
+internal import Planning
+internal import SystemIO
 
 struct Verify: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -18,7 +20,8 @@ struct Verify: ParsableCommand {
 
       EXAMPLES
         sluice verify GLM-4.6-W4A16
-        sluice verify GLM-4.6-W4A16 --source GLM-4.6 --json
+        sluice verify GLM-4.6-W4A16 --json \\
+            --source GLM-4.6
       """)
 
   @Argument(help: "The output folder of sluice quantize.", completion: .directory)
@@ -31,16 +34,31 @@ struct Verify: ParsableCommand {
     completion: .directory)
   var source: String?
 
-  @Option(help: ArgumentHelp("Threads to compute with. Default: all cores.", valueName: "n"))
+  @Option(
+    help: ArgumentHelp("Threads to compute with. Default: all cores it may use.", valueName: "n"))
   var threads: Int?
 
   @Flag(help: "Print JSON.")
   var json = false
 
+  func validate() throws {
+    if let threads, threads < 1 || threads > 1024 {
+      throw ValidationError("--threads is 1 to 1024")
+    }
+  }
+
   func run() throws {
+    let threads = threadCount(threads)
+    try checkLimits(threads: threads)
+    var line = LiveLine()
     let report = try VerifyModel(
-      output: trimmed(output), source: source.map(modelFolder), threads: threadCount(threads)
-    ).run()
+      output: trimmed(output), source: source.map(modelFolder), threads: threads
+    ) { progress in
+      line.show(share: progress.share, secondsLeft: progress.secondsLeft) {
+        [progress.part.text, bytesText(ResidentMemory.current().residentBytes)]
+      }
+    }.run()
+    Console.endLive()
     Console.out(json ? Self.json(report).serialized(indent: 2) : Self.text(report))
     if !report.findings.isEmpty { throw ExitCode(1) }
   }
@@ -65,11 +83,13 @@ struct Verify: ParsableCommand {
       lines.append(
         "relative error of the Linears: mean \(rounded(mean)), worst \(rounded(worst.relative))")
       lines += report.errors.prefix(shownErrors).map {
-        "  \(rounded($0.relative))  \($0.linear), worst group \(rounded($0.worstGroup))"
+        "  \(rounded($0.relative))  \(TerminalText.line($0.linear)), worst group \(rounded($0.worstGroup))"
       }
     }
-    lines += report.notes.map { "note: `\($0.subject)`: \($0.problem)" }
-    lines += report.findings.prefix(shownFindings).map { "FINDING  `\($0.subject)`: \($0.problem)" }
+    lines += report.notes.map { TerminalText.line("note: `\($0.subject)`: \($0.problem)") }
+    lines += report.findings.prefix(shownFindings).map {
+      TerminalText.line("FINDING  `\($0.subject)`: \($0.problem)")
+    }
     if report.findings.count > shownFindings {
       lines.append("… and \(report.findings.count - shownFindings) more; --json has them all")
     }
@@ -101,5 +121,15 @@ struct Verify: ParsableCommand {
         ("notes", list(report.notes)), ("relative_errors", errors(\.relative)),
         ("worst_group_errors", errors(\.worstGroup)),
       ]))
+  }
+}
+
+extension VerifyProgress.Part {
+  fileprivate var text: String {
+    switch self {
+    case .checksums: "bytes against their checksums"
+    case .numbers: "numbers"
+    case .source: "weights against the source"
+    }
   }
 }

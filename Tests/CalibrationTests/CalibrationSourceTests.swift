@@ -1,6 +1,7 @@
 // Rows as users have them to sequences of token ids: columns, choices, and what becomes of bad rows.
 
 import Calibration
+import ChatTemplates
 import Datasets
 import JSON
 import SystemIO
@@ -168,6 +169,120 @@ import TestSupport
       #expect(data.sequences == [try ids("Hi")])
       #expect(data.failedRows[0].problem.contains("refuses it (line 1): no tools"))
       #expect(throws: CalibrationError.self) { try load(bad) { $0.chatTemplate = template } }
+    }
+  }
+
+  /// Python raises TypeError, UndefinedError and others on the same rows.
+  @Test(arguments: [
+    ("{{ m.content + '!' }}", #"{"role":"user","content":null}"#),
+    ("{{ m.content + '!' }}", #"{"role":"user"}"#),
+    ("{{ m.content | length }}", #"{"role":"user","content":7}"#),
+    ("{{ m.content.strip() }}", #"{"role":"user","content":["a"]}"#),
+    ("{% for c in m.calls %}{{ c.function.name }}{% endfor %}", #"{"content":"","calls":"ab"}"#),
+    ("{% for k, v in m.content.items() %}{{ k }}{% endfor %}", #"{"role":"a","content":"text"}"#),
+    ("{% if m.content %}{{ m.content | no_such_filter }}{% endif %}", #"{"content":"x"}"#),
+    ("{% if m.content > 1 %}{% endif %}", #"{"content":"x"}"#),
+  ])
+  func `a chat that the template fails on, for whatever reason, is one row`(
+    template: String, message: String
+  ) throws {
+    try withTemporaryFolder { folder in
+      let file = folder + "/t.jinja"
+      let whole =
+        "{% for m in messages %}{% if m.good %}Hi{% else %}\(template){% endif %}{% endfor %}"
+      try replaceFile(file, with: Array(whole.utf8))
+      let good = #"{"messages":[{"role":"user","good":true}]}"#
+      let bad = #"{"messages":[\#(message)]}"#
+      let data = try load([good, bad, good].joined(separator: "\n")) { $0.chatTemplate = file }
+      #expect(data.sequences == [try ids("Hi"), try ids("Hi")])
+      #expect(data.failedRows.count == 1)
+      #expect(data.failedRows[0].place.hasSuffix("data.jsonl: line 2"))
+      #expect(data.failedRows[0].problem.hasPrefix("the chat template fails on it (line 1): "))
+      let error = #expect(throws: CalibrationError.self) {
+        try load(bad) { $0.chatTemplate = file }
+      }
+      #expect("\(error!)".contains("none of 1 rows gives tokens; the first: "))
+      #expect("\(error!)".contains("the chat template fails on it (line 1): "))
+    }
+  }
+
+  @Test(arguments: [
+    "{% for m in messages %}{{ m.content }}", "{{ messages | no_such_filter }}",
+    "{% trans %}x{% endtrans %}", "{% endfor %}", "{{ 'x' is no_such_test }}",
+  ])
+  func `a template that is wrong for every chat is an error at once`(template: String) throws {
+    try withTemporaryFolder { folder in
+      let file = folder + "/t.jinja"
+      try replaceFile(file, with: Array(template.utf8))
+      #expect(throws: TemplateError.self) {
+        try load(#"{"messages":[{"role":"user","content":"Hi"}]}"#) { $0.chatTemplate = file }
+      }
+    }
+  }
+
+  // MARK: Files
+
+  @Test func `columns beside the one that is read may be of any type`() throws {
+    let source = CalibrationSource(
+      path: fixturePath("datasets/refused.types.parquet"),
+      selection: RowSelection(samples: 1, sequenceLength: 8))
+    #expect(
+      try source.load(model: model, vocabularySize: 2048).sequences == [try ids("a")])
+  }
+
+  @Test func `tools are read where a later chat brings them`() throws {
+    try withTemporaryFolder { folder in
+      let template = folder + "/t.jinja"
+      try replaceFile(template, with: Array("{{ tools[0].name if tools else 'none' }}".utf8))
+      let plain = #"{"messages":[{"role":"user","content":"Hi"}]}"# + "\n"
+      let last = #"{"messages":[{"role":"user","content":"Hi"}],"tools":[{"name":"look"}]}"#
+      let text = String(repeating: plain, count: 120) + last
+      let data = try load(text, samples: 200) { $0.chatTemplate = template }
+      #expect(data.sequences.last == (try ids("look")))
+      #expect(data.sequences.first == (try ids("none")))
+    }
+  }
+
+  private func problem(of bytes: [UInt8], named name: String) throws -> String {
+    try withTemporaryFolder { folder in
+      try replaceFile("\(folder)/\(name)", with: bytes)
+      let source = CalibrationSource(
+        path: "\(folder)/\(name)", selection: RowSelection(samples: 1, sequenceLength: 8))
+      let error = try #require(throws: CalibrationError.self) {
+        try source.load(model: model, vocabularySize: 2048)
+      }
+      return "\(error)".replacing(folder + "/", with: "")
+    }
+  }
+
+  private let latin1 = Array("{\"text\":\"caf".utf8) + [0xE9] + Array("\"}\n".utf8)
+
+  @Test(arguments: ["t.txt", "t.jsonl", "t.json"])
+  func `what is no UTF-8 is refused as that, with the place`(name: String) throws {
+    let bytes = name == "t.json" ? Array("[".utf8) + latin1 + Array("]".utf8) : latin1
+    let problem = try problem(of: bytes, named: name)
+    #expect(problem.hasPrefix("\(name): ") && problem.contains("UTF-8"), "\(problem)")
+    #expect(problem.contains(" 1: ") && problem.contains("at byte 1"), "\(problem)")
+    #expect(!problem.contains("column"), "\(problem)")
+  }
+
+  @Test(arguments: ["t.jsonl", "t.json"], ["", "\n \n"])
+  func `what has no rows is refused as that`(name: String, text: String) throws {
+    let content = name == "t.json" ? "[\(text)]" : text
+    #expect(
+      try problem(of: Array(content.utf8), named: name)
+        == "\(name): no rows in it; give a file with chats, text or token ids")
+  }
+
+  @Test(arguments: ["t.txt", "t.jsonl", "t.json"])
+  func `a byte order mark before data is passed over`(name: String) throws {
+    let text = ["t.txt": "Hi", "t.jsonl": "{\"text\":\"Hi\"}", "t.json": "[{\"text\":\"Hi\"}]"][
+      name]
+    try withTemporaryFolder { folder in
+      try replaceFile("\(folder)/\(name)", with: Array("\u{FEFF}\(text!)".utf8))
+      let source = CalibrationSource(
+        path: "\(folder)/\(name)", selection: RowSelection(samples: 1, sequenceLength: 8))
+      #expect(try source.load(model: model, vocabularySize: 2048).sequences == [try ids("Hi")])
     }
   }
 

@@ -110,6 +110,47 @@ import Testing
     }
   }
 
+  /// Little text that asks for much work: each ends in an error or at once.
+  @Test(arguments: [
+    "strftime_now('%Y' * 100000)", "strftime_now('%c' * 1000000)", "'x'.zfill(-2**63)",
+    "'x'.center(-2**63)", "'x'.ljust(-10**30)", "'x'.rjust(-10**30)", "'x'|center(-2**63)",
+    "('\\t' * 1000000).expandtabs(1000)|length", "('9' * 1000000)|int", "('1' * 1000000)|float",
+    "('ab' * 10000000).title()|length", "('a' * 60000000)|upper|length",
+    "('a' * 1000000).find('a' * 500000 + 'b')", "('a' * 1000000).rfind('b' + 'a' * 500000)",
+    "('a' * 1000000).count('a' * 500000 + 'b')", "('a' * 1000000).split('a' * 500000 + 'b')|length",
+    "('a' * 1000000).rsplit('b' + 'a' * 500000)|length",
+    "('a' * 1000000).replace('a' * 500000 + 'b', '')|length", "'{:01000000,}'.format(1)|length",
+    "range(0, 100, 50)[::2**62]|list", "range(0, 2**62, 2**61)[1:2**62:2**62]|list",
+    "([('a' * 1000000)] * 100000)|sort|length", "([('a' * 1000000)] * 100000)|map('upper')|list",
+    "([('a' * 1000000)] * 100000)|unique|list|length", "([('a' * 1000000)] * 100000)|join|length",
+  ])
+  func muchWorkEnds(_ expression: String) {
+    _ = error("{{ \(expression) }}")
+  }
+
+  /// What is done once may be done; over and over it is too much, however few the steps.
+  @Test(arguments: [
+    "'a' * 10000000", "('a' * 60000000)|length", "('a' * 1000000).upper()|length",
+    "('a' * 1000000)|list|length", "(10**19000) // (10**9000)", "'%s' * 1000000",
+    "('a' * 1000000)|reverse", "('a' * 1000000) == ('a' * 1000000 + 'b')",
+    "('a' * 1000000)|map('upper')|list|length",
+  ])
+  func workThatIsRepeatedEnds(_ expression: String) {
+    #expect(isTooLarge("{% for i in range(100000) %}{% set x = \(expression) %}{% endfor %}"))
+  }
+
+  @Test func `a long chat may have more work done`() throws {
+    let text = String(repeating: "word ", count: 200_000)
+    let chat: JSONValue = .array(
+      (0..<5).map { _ in .object(JSONObject([("role", "user"), ("content", .string(text))])) })
+    let template = try ChatTemplate(
+      "{% for m in messages %}{% for i in range(20) %}{% set x = m.content|trim %}{% endfor %}{{ m.content|length }}{% endfor %}",
+      name: "long")
+    let date = try #require(TemplateDate(year: 2024, month: 1, day: 1))
+    #expect(
+      try template.render(messages: chat, date: date) == String(repeating: "1000000", count: 5))
+  }
+
   @Test func bytesOfAnyKindDoNotCrash() {
     var state: UInt64 = 42
     let words = [

@@ -103,4 +103,24 @@ import Testing
     #expect(
       error?.description.hasPrefix("--ignore '\(pattern)': not a regular expression (") == true)
   }
+
+  @Test(arguments: ["re:(.+)+x$", "re:(a|.)*(b|.)*y", "re:(.*)*z$"])
+  func `an expression that would try for ever is named`(pattern: String) throws {
+    let error = #expect(throws: IgnorePatternError.self) { try matched(pattern) }
+    guard case .endlessExpression("--ignore", pattern, _)? = error else {
+      Issue.record("\(String(describing: error))")
+      return
+    }
+    #expect(error?.description.hasPrefix("--ignore '\(pattern)': it tries too many ways") == true)
+  }
+
+  @Test func `a glob of many stars ends`() throws {
+    let stars = String(repeating: "*", count: 100_000)
+    #expect(try matched("model.norm" + stars) == ["model.norm"])
+    #expect(try matched(String(repeating: "*.", count: 2) + "*" + "gate").count == 21)
+    #expect(throws: IgnorePatternError.self) {
+      try matched(String(repeating: "*e", count: 500) + "x")
+    }
+    #expect(try IgnorePattern("a***b").recipeText == "re:a.*b$")
+  }
 }

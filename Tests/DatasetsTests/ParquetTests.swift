@@ -39,7 +39,7 @@ func values(_ dataset: Dataset) throws -> [JSONValue] {
 
 @Suite struct ParquetTests {
   @Test func theFixturesAreThere() {
-    #expect(readable.count == 88)
+    #expect(readable.count == 89)
   }
 
   @Test(arguments: readable)

@@ -23,7 +23,7 @@ import TestSupport
       #expect(outcome.stdout.contains(text), "\(text) in \(outcome)")
     }
     #expect(outcome.stdout.split(separator: "\n").count { $0.hasPrefix("  KL ") } == 2)
-    #expect(outcome.stderr.contains("layer 4/4") && outcome.stderr.contains("memory: peak"))
+    #expect(outcome.stderr.contains("layer 3 of 0-3") && outcome.stderr.contains("memory: peak"))
     #expect(!outcome.stderr.contains("\u{1B}"), "no live line without a terminal")
   }
 
@@ -51,7 +51,7 @@ import TestSupport
     #expect(refusal.end == .exit(1))
     let words = refusal.stderr.split(separator: " ").map(String.init)
     let place = try #require(words.firstIndex(of: "to"))
-    let smallest = words[place + 1] + words[place + 2].prefix { $0 != "," }
+    let smallest = String(words[place + 1].prefix { $0 != "," })
     let outcome = try evaluate(["--memory", smallest, "--json"])
     #expect(outcome.end == .exit(0), "\(outcome)")
     #expect(!outcome.stderr.contains("warning: the peak"), "\(outcome)")

@@ -34,20 +34,26 @@ final class Program {
   /// - Parameters:
   ///   - workingFolder: the process's own; that of the tests where none is named.
   ///   - environment: `NAME=VALUE`, beside that of the tests.
+  ///   - errors: a file or a terminal for stderr, where it is none of the program's own.
+  ///   - script: what a shell does instead of running the program, which is `"$@"` there.
   init(
-    _ arguments: [String], in workingFolder: String? = nil, environment: [String] = []
+    _ arguments: [String], in workingFolder: String? = nil, environment: [String] = [],
+    errors: String? = nil, script: String? = nil
   ) throws {
     folder = try makeFolder()
-    pid = try Self.spawn(arguments, output: folder, workingFolder, environment)
+    let shell = script.map { ["/bin/sh", "-c", $0, "sh"] } ?? []
+    pid = try Self.spawn(
+      arguments, output: folder, workingFolder, environment + shell, errors)
   }
 
   deinit { try? FileSystem.remove(folder) }
 
   /// Runs to the end.
   static func run(
-    _ arguments: [String], in workingFolder: String? = nil, environment: [String] = []
+    _ arguments: [String], in workingFolder: String? = nil, environment: [String] = [],
+    script: String? = nil
   ) throws -> Outcome {
-    try Program(arguments, in: workingFolder, environment: environment).wait()
+    try Program(arguments, in: workingFolder, environment: environment, script: script).wait()
   }
 
   func send(_ signal: Int32) { _ = Glibc.kill(pid, signal) }
@@ -58,7 +64,7 @@ final class Program {
   /// Returns when the first layer is done, or after ten seconds.
   func waitForFirstLayer() throws {
     for _ in 0..<10_000 {
-      if try stderr.contains("layer 1/") { return }
+      if try stderr.contains("\nlayer 0 of ") { return }
       usleep(1000)
     }
   }
@@ -71,7 +77,25 @@ final class Program {
     let signal = status & 0x7f
     return Outcome(
       end: signal == 0 ? .exit(status >> 8 & 0xff) : .signal(signal), stdout: try text("stdout"),
-      stderr: try text("stderr"))
+      stderr: FileSystem.exists("\(folder)/stderr") ? try text("stderr") : "")
+  }
+
+  /// Waits, and looks at the kernel's mark of the peak of memory (VmHWM) until the end.
+  func waitForPeak() throws -> (outcome: Outcome, peakBytes: Int) {
+    var peak = 0
+    var information = siginfo_t()
+    repeat {
+      let status = (try? FileSystem.readFile("/proc/\(pid)/status")) ?? []
+      for line in String(decoding: status, as: UTF8.self).split(separator: "\n")
+      where line.hasPrefix("VmHWM:") {
+        peak = max(peak, (Int(line.filter(\.isNumber)) ?? 0) << 10)
+      }
+      usleep(500)
+      information.si_signo = 0
+      // Left as it is, for `wait`.
+      unsafe waitid(P_PID, id_t(pid), &information, WEXITED | WNOHANG | WNOWAIT)
+    } while information.si_signo == 0
+    return (try wait(), peak)
   }
 
   /// Kills without a chance to tidy up, once `milliseconds` have gone by.
@@ -87,15 +111,17 @@ final class Program {
 
   private static func spawn(
     _ arguments: [String], output: String, _ workingFolder: String?,
-    _ environment: [String]
+    _ environment: [String], _ errors: String?
   ) throws -> pid_t {
     var actions = unsafe posix_spawn_file_actions_t()
     unsafe posix_spawn_file_actions_init(&actions)
     defer { unsafe posix_spawn_file_actions_destroy(&actions) }
     unsafe posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
-    for (number, name) in [(STDOUT_FILENO, "stdout"), (STDERR_FILENO, "stderr")] {
+    for (number, path) in [
+      (STDOUT_FILENO, "\(output)/stdout"), (STDERR_FILENO, errors ?? "\(output)/stderr"),
+    ] {
       unsafe posix_spawn_file_actions_addopen(
-        &actions, number, "\(output)/\(name)", O_WRONLY | O_CREAT, 0o600)
+        &actions, number, path, O_WRONLY | O_CREAT | O_NOCTTY, 0o600)
     }
     // Whoever runs the tests may ignore SIGINT; the program must not inherit that.
     var attributes = posix_spawnattr_t()
@@ -107,7 +133,7 @@ final class Program {
     unsafe posix_spawnattr_setsigdefault(&attributes, &signals)
     unsafe posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGDEF))
 
-    // env changes folder and environment and then becomes the program, under the same number.
+    // env changes folder and environment and then becomes the program or the shell, under the same number.
     let changes = (workingFolder.map { ["-C", $0] } ?? []) + environment
     let words = (changes.isEmpty ? [] : ["/usr/bin/env"] + changes) + [path] + arguments
     var argv: [UnsafeMutablePointer<CChar>?] = unsafe words.map { unsafe strdup($0) }

@@ -154,7 +154,7 @@ func expectRefusal(
       let run = ["quantize", model.path, "--output", output] + quickly
       let refused = try Program.run(run)
       expectRefusal(refused, [shard, tensor, "[\(row), \(column)]", "NaN", "download"])
-      #expect(!refused.stderr.contains("layer 1/4"), "it shows before any work")
+      #expect(!refused.stderr.contains("layer 0 of"), "it shows before any work")
       #expect(!FileSystem.exists("\(output)/config.json"))
 
       try write(good, to: "\(model.path)/\(shard)")

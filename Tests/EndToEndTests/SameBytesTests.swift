@@ -24,8 +24,8 @@ private let options = [
       let outcome = try Program.run(
         ["quantize", fixtureModel, "--output", "\(folder)/out", "--memory", "1MiB"] + options)
       let match = try #require(
-        try outcome.stderr.firstMatch(of: Regex("raise --memory to ([0-9.]+) MiB")), "\(outcome)")
-      return try #require(match.output[1].substring) + "MiB"
+        try outcome.stderr.firstMatch(of: Regex("raise --memory to ([0-9.]+MiB)")), "\(outcome)")
+      return String(try #require(match.output[1].substring))
     }
   }
 

@@ -94,7 +94,7 @@ import TestSupport
       var options = fixture(folder + "/out", loss: .gram)
       options.memory = 1 << 20
       let error = #expect(throws: PlanError.self) { try QuantizePlan(options) }
-      guard case .budgetTooSmall(_, let smallest, _, _) = error else { return }
+      guard case .budgetTooSmall(_, let smallest, _, _, _) = error else { return }
       options.memory = smallest - 1
       #expect(throws: PlanError.self) { try QuantizePlan(options) }
       options.memory = smallest

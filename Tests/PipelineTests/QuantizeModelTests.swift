@@ -127,6 +127,20 @@ import Transformer
     #expect(try QuantizePlan(options).warnings == [])
   }
 
+  /// Layer 0 has no experts.
+  @Test(arguments: [
+    (["model.layers.1.mlp.experts.*"], [1]), (["re:.*experts\\.2\\..*"], [1]),
+    (["model.layers.0.*"], []), ([], []),
+  ])
+  func `experts that stay unquantized are warned of`(ignore: [String], layers: [Int]) throws {
+    var options = SmallRun.options("")
+    options.ignore = ignore
+    #expect(
+      try QuantizePlan(options).warnings == (layers.isEmpty ? [] : [.expertsStay(layers: layers)]))
+    let text = RunWarning.expertsStay(layers: [1]).description
+    #expect(text.contains("(layer 1)") && text.contains("transformers"))
+  }
+
   @Test func `a folder that is a link is not copied along`() throws {
     try withTemporaryFolder { folder in
       var options = SmallRun.options(folder + "/out")

@@ -63,6 +63,66 @@ import TestSupport
     #expect(smooths || report.rescaledTensors == 0)
   }
 
+  /// Compensation hands the errors of large groups on to small ones.
+  @Test(
+    arguments: [QuantScheme.Preset.w4a16, .w4a16Asymmetric, .w8a16],
+    [(0.1, 1), (0.01, 1), (0.01, 1000), (1, 1000)] as [(Float, Float)])
+  func `groups and channels that differ much in size have no findings`(
+    preset: QuantScheme.Preset, sizes: (group: Float, channel: Float)
+  ) throws {
+    try withTemporaryFolder { folder in
+      let source = try unevenModel(in: folder, group: sizes.group, channel: sizes.channel)
+      for method in RoundingMethod.allCases {
+        let output = try SpoiledOutput(in: "\(folder)/\(method)") {
+          $0.model = source
+          $0.ignore = []
+          $0.scheme = QuantScheme(preset, groupSize: 32)
+          $0.rounding = method
+        }
+        #expect(try output.verify().findings == [], "\(method)")
+      }
+    }
+  }
+
+  /// The small model, the first group of every row smaller and one hidden channel louder.
+  private func unevenModel(in folder: String, group: Float, channel: Float) throws -> String {
+    let path = folder + "/model"
+    try FileSystem.createFolder(path)
+    for name in try FileSystem.list(SmallRun.model) where !name.hasPrefix("golden") {
+      try FileSystem.copyFile(from: "\(SmallRun.model)/\(name)", to: "\(path)/\(name)")
+    }
+    let file = try SafetensorsFile(path: SmallRun.model + "/model.safetensors")
+    let tensors = file.tensors.map { stored in
+      var values = unsafe stored.bytes.withUnsafeBytes {
+        unsafe Array($0.bindMemory(to: Float.self))
+      }
+      let columns = stored.shape.last ?? 1
+      for index in values.indices {
+        if stored.name.hasSuffix("_proj.weight"), index % columns < 32 { values[index] *= group }
+        if stored.name.hasSuffix("layernorm.weight"), index == 40 { values[index] *= channel }
+      }
+      return LooseTensor(stored.name, stored.shape, values, as: .f32)
+    }
+    try LooseTensor.write(tensors, to: path + "/model.safetensors")
+    return path
+  }
+
+  @Test func `a check tells how far it is`() throws {
+    try withTemporaryFolder { folder in
+      let output = try SpoiledOutput(in: folder)
+      var seen: [VerifyProgress] = []
+      _ = try VerifyModel(output: output.path, source: output.source, threads: 2) {
+        seen.append($0)
+      }.run()
+      let shares = seen.map(\.share)
+      #expect(shares == shares.sorted() && shares[0] < 0.5)
+      #expect(abs((shares.last ?? 0) - 1) < 0.1)
+      var parts: [VerifyProgress.Part] = []
+      for part in seen.map(\.part) where parts.last != part { parts.append(part) }
+      #expect(parts == [.checksums, .numbers, .source])
+    }
+  }
+
   @Test(arguments: ["W4A16", "W4A16-G32", "W4A16_ASYM", "W8A16"])
   func `an output of the peer has no findings`(scheme: String) throws {
     let report = try VerifyModel(

@@ -58,7 +58,11 @@ import TestSupport
     ("scheme: W4A16, duo_scaling: both", "unknown key `duo_scaling`"),
     ("scheme: W4A16, ignore: [Linear]", "`ignore` is Linear, but only the name of a module"),
     ("scheme: W4A16, ignore: [lm_head, Glm4MoeMLP]", "the name of a class"),
-    ("scheme: W4A16, ignore: ['model.layers.0.*']", "globs are for --ignore"),
+    (
+      "scheme: W4A16, ignore: ['model.layers.0.*']",
+      "write 're:model\\.layers\\.0\\..*$', or give --ignore"
+    ),
+    ("scheme: W4A16, ignore: ['*[!a-c]?']", "write 're:.*[^a-c].$'"),
     ("scheme: W4A16, ignore: {lm_head: true}", "`ignore` is {lm_head: true}"),
     ("scheme: W4A16, ignore: [12]", "`ignore` is 12"),
     ("config_groups: {}", "`config_groups` is {}, but only one group"),
@@ -239,5 +243,23 @@ import TestSupport
       let error = #expect(throws: RecipeError.self) { try Recipe(path: "\(folder)/bytes") }
       #expect(error?.description == "\(folder)/bytes: neither YAML nor JSON (not UTF-8 text)")
     }
+  }
+
+  @Test func `what a flag replaces need not be understood`() throws {
+    let text = "QuantizationModifier: {scheme: FP8, ignore: ['model.layers.0.*', Linear]}"
+    for (replaced, refused) in [
+      ([], "`scheme` is FP8"), ([.scheme], "re:model"), ([.ignore], "`scheme` is FP8"),
+    ] as [(Set<Recipe.Part>, String)] {
+      let error = #expect(throws: RecipeError.self) {
+        try Recipe(text: text, file: "r.yaml", replaced: replaced)
+      }
+      #expect(error?.description.contains(refused) == true, "\(String(describing: error))")
+    }
+    let recipe = try Recipe(text: text, file: "r.yaml", replaced: [.scheme, .ignore])
+    #expect(recipe.ignore == [] && recipe.scheme == QuantScheme(.w4a16, groupSize: 128))
+    // A group size that is understood stays.
+    let groups =
+      "QuantizationModifier: {config_groups: {a: {weights: {num_bits: 4, group_size: 32}}}}"
+    #expect(try Recipe(text: groups, file: "r", replaced: [.scheme]).scheme.groupSize == 32)
   }
 }

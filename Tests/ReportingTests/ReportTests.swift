@@ -111,7 +111,7 @@ private let fixture = Result {
     let rows = Dictionary(grouping: page.all("tr"), by: { $0.text }).keys
     // Computed by hand from expected.json: 0.012182…, 0.021309…, 0.5717….
     let tiles = page.all("dd").map(\.text)
-    #expect(tiles.contains("1.22\u{202F}% by rounding to nearest 2.13\u{202F}%"))
+    #expect(tiles.contains("1.22\u{202F}% of the outputs; AWQ 2.13\u{202F}%"))
     #expect(tiles.contains("4.64\u{202F}MiB 51\u{202F}% of 9.09\u{202F}MiB"))
     #expect(
       tiles.contains("1\u{202F}h 06\u{202F}min in 3 processes")
@@ -146,7 +146,7 @@ private let fixture = Result {
         """))
     var sections = try Markup(nearest.html).all("section").map { $0.attributes["id"] }
     #expect(sections == ["smoothing", "cost", "layers", "settings"])
-    #expect(nearest.html.contains("Smoothing leaves 25\u{202F}%"))
+    #expect(nearest.html.contains("AWQ's scales leave 25\u{202F}% of the error of RTN"))
     let empty = report(try choices(""))
     sections = try Markup(empty.html).all("section").map { $0.attributes["id"] }
     #expect(sections == ["cost", "settings"])
@@ -164,8 +164,8 @@ private let fixture = Result {
         """))
     let page = try Markup(bare.html)
     let finding = page.all("p").first { $0.attributes["class"] == "finding" }?.text
-    #expect(finding == "50\u{202F}% of the error of rounding to nearest is left.")
-    #expect(page.all("dd").map(\.text).contains("50\u{202F}% of rounding to nearest"))
+    #expect(finding == "50\u{202F}% of the error of RTN is left.")
+    #expect(page.all("dd").map(\.text).contains("50\u{202F}% of RTN"))
     #expect(page.all("th").allSatisfy { $0.text != "written" })
     let linears = try #require(bare.json.object?["linears"]?.object)
     #expect(linears["error_left"]?.double == 0.5)

@@ -67,6 +67,22 @@ extension ScratchReader {
     }
   }
 
+  /// Zeros, and one number all over, take next to nothing.
+  @Test(arguments: [0, 1.5] as [Float], [(1024, 2880), (3, 1), (1024, 256), (1023, 257)])
+  func `what is hardly anything comes back`(value: Float, shape: (rows: Int, columns: Int)) throws {
+    try withTemporaryFolder { folder in
+      let block = Matrix(rows: shape.rows, columns: shape.columns)
+      block.fill(value)
+      try write([block, block], .f32, to: folder + "/scratch")
+      let reader = try ScratchReader(path: folder + "/scratch")
+      #expect(reader.count == 2)
+      for index in 0..<2 {
+        let read = try reader.block(index, shape.rows, shape.columns, .f32)
+        #expect(read.values.allSatisfy { $0 == value })
+      }
+    }
+  }
+
   @Test func anEmptyFileHoldsNoBlock() throws {
     try withTemporaryFolder { folder in
       try write([], .bf16, to: folder + "/scratch")

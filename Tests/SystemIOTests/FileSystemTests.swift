@@ -92,7 +92,7 @@ import TestSupport
       #expect(throws: SystemError(path: path, call: "open", code: ENOENT)) {
         try FileSystem.copyFile(from: path, to: "\(folder)/copy")
       }
-      #expect(throws: SystemError(path: folder, call: "read", code: EISDIR)) {
+      #expect(throws: SystemError(path: folder, found: .folder)) {
         try FileSystem.readFile(folder)
       }
     }

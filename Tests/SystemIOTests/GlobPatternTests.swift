@@ -23,4 +23,52 @@ import TestSupport
     #expect(FileSystem.isPattern("a?"))
     #expect(!FileSystem.isPattern("data/train.parquet"))
   }
+
+  @Test func `globs cover the whole name`() throws {
+    for (glob, name) in [
+      ("*", ""), ("a*c", "abc"), ("a*c", "ac"), ("?b", "ab"), ("[a-c]x", "bx"), ("[!a-c]x", "dx"),
+      ("*.*.x", "a.b.c.x"), ("**", "a"), ("*a*b*", "xaxbx"), ("é*", "école"), ("a*a", "aba"),
+    ] {
+      #expect(try #require(Glob(glob)).matches(name), "\(glob) \(name)")
+    }
+    for (glob, name) in [
+      ("", "a"), ("a", ""), ("a*c", "abcd"), ("?", ""), ("[a-c]", "d"), ("a*a", "a"), ("*b", "abc"),
+    ] {
+      #expect(try !#require(Glob(glob)).matches(name), "\(glob) \(name)")
+    }
+    #expect(Glob("a[b") == nil)
+  }
+
+  /// Each way to share a name out among the stars used to be tried.
+  @Test func `globs of many stars end`() throws {
+    let name = String(repeating: "a", count: 5000)
+    for unit in ["*", "*a", "*?", "a*", "*[a-z]"] {
+      let glob = try #require(Glob(String(repeating: unit, count: 200) + "b"))
+      #expect(!glob.matches(name))
+    }
+    try withTemporaryFolder { folder in
+      try FileSystem.createFolder("\(folder)/\(String(repeating: "a", count: 250))")
+      let stars = String(repeating: "*a", count: 100)
+      #expect(try FileSystem.matches("\(folder)/\(stars)b") == [])
+      #expect(try FileSystem.matches("\(folder)/\(stars)").count == 1)
+    }
+  }
+
+  @Test func `patterns stand in any part of a path`() throws {
+    try withTemporaryFolder { folder in
+      for name in ["a/x/1", "b/x/2", "b/y/3", ".c/x/4"] {
+        try FileSystem.createFolder("\(folder)/\(name)")
+      }
+      try replaceFile("\(folder)/file", with: [])
+      func found(_ pattern: String) throws -> [String] {
+        try FileSystem.matches("\(folder)/\(pattern)").map {
+          String($0.dropFirst(folder.count + 1))
+        }
+      }
+      #expect(try found("*/x/*") == ["a/x/1", "b/x/2"])
+      #expect(try found("b/*/[23]") == ["b/x/2", "b/y/3"])
+      #expect(try found(".*/x/4") == [".c/x/4"])
+      #expect(try found("?/x") == ["a/x", "b/x"])
+    }
+  }
 }

@@ -91,10 +91,10 @@ import TestSupport
       #expect(throws: SystemError(path: "\(folder)/no", call: "open", code: ENOENT)) {
         try MappedFile(path: "\(folder)/no")
       }
-      #expect(throws: SystemError(path: folder, call: "mmap", code: EISDIR)) {
+      #expect(throws: SystemError(path: folder, found: .folder)) {
         try MappedFile(path: folder)
       }
-      #expect(throws: SystemError(path: "/dev/null", call: "mmap", code: ENODEV)) {
+      #expect(throws: SystemError(path: "/dev/null", found: .characterDevice)) {
         try MappedFile(path: "/dev/null")
       }
     }

@@ -62,14 +62,13 @@ private func templateJSON(_ single: String) -> String {
   }
 
   @Test(arguments: [
-    "BertNormalizer", "ByteLevel", "Lowercase", "NFD", "NFKC", "NFKD", "Nmt", "Precompiled",
-    "Strip", "StripAccents",
+    "BertNormalizer", "ByteLevel", "Lowercase", "NFD", "NFKC", "NFKD", "Nmt", "StripAccents",
   ])
   func normalizer(type: String) {
     #expect(
       problem(["normalizer": #"{"type": "\#(type)"}"#])
         == "$.normalizer.type is `\(type)`, which is not supported; "
-        + "supported: `NFC`, `Prepend`, `Replace`, `Sequence`")
+        + "supported: `NFC`, `Precompiled`, `Prepend`, `Replace`, `Sequence`, `Strip`")
     let inSequence =
       #"{"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "\#(type)"}]}"#
     #expect(
@@ -106,11 +105,11 @@ private func templateJSON(_ single: String) -> String {
         .hasPrefix("$.decoder.type is `\(type)`, which is not supported"))
   }
 
-  @Test(arguments: ["Unigram", "WordLevel", "WordPiece"])
+  @Test(arguments: ["WordLevel", "WordPiece"])
   func model(type: String) {
     #expect(
       problem(["model": #"{"type": "\#(type)", "vocab": {}}"#])
-        == "$.model.type is `\(type)`, which is not supported; supported: `BPE`")
+        == "$.model.type is `\(type)`, which is not supported; supported: `BPE`, `Unigram`")
   }
 
   @Test(arguments: [
@@ -183,7 +182,7 @@ private func templateJSON(_ single: String) -> String {
     let added = token("x", 3).replacing(#""normalized": false"#, with: #""normalized": true"#)
     #expect(
       problem(["normalizer": erase, "added_tokens": "[\(added)]"])
-        == "$.added_tokens: nothing is left of a token when it is normalized")
+        == "nothing is left of the added token `x` when it is normalized")
   }
 
   @Test(arguments: [
@@ -281,12 +280,32 @@ private func templateJSON(_ single: String) -> String {
     #expect(throws: TokenizerError.self) { try load(#"{"version": "1.0"}"#) }
   }
 
+  @Test(arguments: [
+    (#"[]"#, 0, "$.model.unk_id: there are 0 tokens"),
+    (#"[["a", 0], ["b", -1]]"#, 2, "$.model.unk_id: there are 2 tokens"),
+    (#"[["a", 0], ["a", -1]]"#, 0, "$.model.vocab[1]: the token is there already"),
+    (#"[["", 0]]"#, 0, "$.model.vocab[0]: the token is empty"),
+    (#"[["a", 1e999]]"#, 0, "$.model.vocab[0]: expected a token and its score, found array"),
+    (#"["a"]"#, 0, "$.model.vocab[0]: expected a token and its score, found `a`"),
+    (#"{"a": 0}"#, 0, "$.model.vocab: expected a list, found object"),
+  ])
+  func unigram(vocabulary: String, unknown: Int, expected: String) {
+    let model = #"{"type": "Unigram", "unk_id": \#(unknown), "vocab": \#(vocabulary)}"#
+    #expect(problem(["model": model]) == expected)
+  }
+
+  @Test func aUnigramModelWithoutUnknownToken() {
+    let model = #"{"type": "Unigram", "unk_id": null, "vocab": [["a", 0]]}"#
+    #expect(problem(["model": model]) == "$.model.unk_id: expected a token id, found null")
+  }
+
   @Test func aFolderWithoutTokenizer() throws {
     try withTemporaryFolder { folder in
       #expect(
         throws: TokenizerError.noTokenizer(
           folder: folder,
-          problem: "no tokenizer.json, tiktoken.model or hy.tiktoken; copy the tokenizer there")
+          problem: "no tokenizer: tokenizer.json, tekken.json, tokenizer.model, tiktoken.model, "
+            + "hy.tiktoken, vocab.json were looked for; copy the tokenizer there")
       ) { try Tokenizer(folder: folder) }
     }
   }

@@ -34,11 +34,29 @@ struct ColumnChunk {
   var values = 0
   /// Where pages are in the file, dictionary first.
   var bytes = 0..<0
+  /// Why it cannot be read; it matters to who reads it alone.
+  var problem: FileProblem?
 }
 
 struct RowGroup {
   var columns: [ColumnChunk] = []
   var rows = 0
+}
+
+/// Memory for lists that grow as they are read; what they outgrow counts, too.
+private struct Allowance {
+  private let limit: Int
+  private var left: Int
+
+  init(_ limit: Int) {
+    self.limit = limit
+    left = limit
+  }
+
+  mutating func take(_ bytes: Int) throws(FileProblem) {
+    left -= 3 * bytes
+    if left < 0 { throw .tooLarge("metadata", limit) }
+  }
 }
 
 struct ParquetFooter {
@@ -49,7 +67,9 @@ struct ParquetFooter {
   /// - Parameters:
   ///   - bytes: the footer alone.
   ///   - dataEnd: where it begins in the file, behind the last page.
-  init(_ bytes: Span<UInt8>, dataEnd: Int) throws(FileProblem) {
+  ///   - limit: bytes that what is read may take.
+  init(_ bytes: Span<UInt8>, dataEnd: Int, limit: Int) throws(FileProblem) {
+    var left = Allowance(limit)
     var reader = ThriftReader(bytes)
     var schema: [SchemaElement] = []
     var rowGroups: [RowGroup] = []
@@ -59,12 +79,14 @@ struct ParquetFooter {
       switch field.id {
       case 2:
         try reader.structures(of: field) { reader throws(FileProblem) in
+          try left.take(MemoryLayout<SchemaElement>.stride)
           schema.append(try Self.schemaElement(&reader))
         }
       case 3: rows = try reader.int(field)
       case 4:
         try reader.structures(of: field) { reader throws(FileProblem) in
-          rowGroups.append(try Self.rowGroup(&reader, dataEnd: dataEnd))
+          try left.take(MemoryLayout<RowGroup>.stride)
+          rowGroups.append(try Self.rowGroup(&reader, dataEnd: dataEnd, &left))
         }
       case 8:
         isEncrypted = true
@@ -81,7 +103,7 @@ struct ParquetFooter {
       }
       sum = next
     }
-    guard sum == rows else {
+    guard sum == rows, rows <= 1 << 40 else {
       throw .damaged("it promises \(rows) rows, its row groups \(sum)")
     }
     self.schema = schema
@@ -120,14 +142,15 @@ struct ParquetFooter {
     return element
   }
 
-  private static func rowGroup(_ reader: inout ThriftReader, dataEnd: Int) throws(FileProblem)
-    -> RowGroup
-  {
+  private static func rowGroup(
+    _ reader: inout ThriftReader, dataEnd: Int, _ left: inout Allowance
+  ) throws(FileProblem) -> RowGroup {
     var group = RowGroup()
     try reader.structure { reader, field throws(FileProblem) in
       switch field.id {
       case 1:
         try reader.structures(of: field) { reader throws(FileProblem) in
+          try left.take(MemoryLayout<ColumnChunk>.stride)
           group.columns.append(try Self.columnChunk(&reader, dataEnd: dataEnd))
         }
       case 3: group.rows = try reader.int(field)
@@ -169,16 +192,19 @@ struct ParquetFooter {
       default: try reader.skip(field)
       }
     }
-    if isEncrypted { throw encrypted }
-    if isElsewhere {
-      throw .unsupported(expected: "columns in the file itself", found: "a column in another file")
-    }
     // Writers without a dictionary leave its offset out or set it to 0.
     let start = dictionaryPage > 0 && dictionaryPage < firstPage ? dictionaryPage : firstPage
-    guard start >= 4, size >= 0, start <= dataEnd, size <= dataEnd - start, chunk.values >= 0 else {
-      throw .damaged("a column chunk of \(size) bytes at \(start) in \(dataEnd) bytes of data")
+    if isEncrypted {
+      chunk.problem = encrypted
+    } else if isElsewhere {
+      chunk.problem = .unsupported(
+        expected: "columns in the file itself", found: "a column in another file")
+    } else if start >= 4, size >= 0, start <= dataEnd, size <= dataEnd - start, chunk.values >= 0 {
+      chunk.bytes = start..<start + size
+    } else {
+      chunk.problem = .damaged(
+        "a column chunk of \(size) bytes at \(start) in \(dataEnd) bytes of data")
     }
-    chunk.bytes = start..<start + size
     return chunk
   }
 }

@@ -197,5 +197,5 @@ private func integer(_ value: Int64, _ type: LeafType) -> JSONValue {
 
 /// JSON has neither infinity nor NaN: both are null, as pandas writes them.
 private func real(_ value: Double) -> JSONValue {
-  value.isFinite ? .number(JSONNumber(literal: value.description)) : .null
+  .finite(value)
 }

@@ -1,0 +1,169 @@
+// What a run quantizes and what it leaves as it is, in ranges of layers: for its first lines, its plan and its report.
+
+package import CompressedTensors
+internal import Models
+internal import Safetensors
+internal import Transformer
+
+/// The Linears of a model by what becomes of them.
+package struct Coverage: Sendable, Equatable {
+  /// Something that stays as it is.
+  package struct Left: Sendable, Equatable {
+    /// `layers 0-2`, `self_attn.o_proj of layers 3-91`, `routers`.
+    package let what: String
+    /// `--ignore 'model.layers.[0-2].*'`; nil for what always stays.
+    package let why: String?
+
+    package init(_ what: String, why: String? = nil) {
+      self.what = what
+      self.why = why
+    }
+
+    package var text: String { what + (why.map { " (\($0))" } ?? "") }
+  }
+
+  /// `layers 3-91`.
+  package let quantized: String
+  package let linears: Int
+  package let left: [Left]
+
+  package init(quantized: String, linears: Int, left: [Left]) {
+    self.quantized = quantized
+    self.linears = linears
+    self.left = left
+  }
+
+  /// - Parameter patterns: what the user does not want quantized; the first that matches a Linear is the reason.
+  package init(_ checkpoint: Checkpoint, _ output: OutputPlan, patterns: [IgnorePattern]) {
+    let spec = checkpoint.spec
+    var (whole, parts): ([Int], [Int]) = ([], [])
+    var linears = 0
+    // By reason and name, in the order of first mention.
+    var found: [(what: String, why: String, layers: [Int])] = []
+    for layer in spec.layers {
+      // `model`, `layers` and the number, as in the name of the layer's norm.
+      let outer = layer.inputNorm.name.split(separator: ".").count - 1
+      let names = layer.linears.map { linear in
+        linear.name.split(separator: ".").dropFirst(outer).map(String.init)
+      }
+      var reasons: [String: Set<Int>] = [:]
+      var order: [String] = []
+      for (index, linear) in layer.linears.enumerated() where output.fates[linear.weight] != .packed
+      {
+        let reason = output.reason(linear, patterns)
+        if reasons[reason] == nil { order.append(reason) }
+        reasons[reason, default: []].insert(index)
+      }
+      let left = reasons.values.reduce(0) { $0 + $1.count }
+      linears += names.count - left
+      if left == 0 {
+        whole.append(layer.index)
+      } else if left < names.count {
+        parts.append(layer.index)
+      }
+      for reason in order {
+        var tree = ModuleTree()
+        for (index, name) in names.enumerated() {
+          tree.add(name[...], isChosen: reasons[reason]?.contains(index) == true)
+        }
+        for what in tree.chosen {
+          if let place = found.firstIndex(where: { $0.what == what && $0.why == reason }) {
+            found[place].layers.append(layer.index)
+          } else {
+            found.append((what, reason, [layer.index]))
+          }
+        }
+      }
+    }
+    quantized = [
+      whole.isEmpty ? nil : layersText(whole),
+      parts.isEmpty ? nil : "parts of " + layersText(parts),
+    ].compactMap { $0 }.joined(separator: ", ")
+    self.linears = linears
+    left =
+      found.map { item in
+        let layers = layersText(item.layers)
+        return Left(item.what.isEmpty ? layers : "\(item.what) of \(layers)", why: item.why)
+      } + Self.always(checkpoint)
+  }
+
+  /// What no run quantizes.
+  private static func always(_ checkpoint: Checkpoint) -> [Left] {
+    let spec = checkpoint.spec
+    var names: [String] = []
+    if spec.layers.contains(where: { $0.mlp.router != nil }) { names.append("routers") }
+    if spec.layers.contains(where: { $0.mlp.alwaysOn.contains { $0.outputGate != nil } }) {
+      names.append("gates of shared experts")
+    }
+    names += ["norms", "embeddings", "lm_head"]
+    var left = [Left(names.joined(separator: ", "))]
+    for prefix in spec.passedThrough
+    where checkpoint.model.tensors.contains(where: { $0.name.hasPrefix(prefix) }) {
+      left.append(Left(String(prefix.dropLast()), why: "multi-token prediction"))
+    }
+    return left
+  }
+
+  /// Two lines.
+  package var lines: [String] {
+    [
+      "quantized: \(quantized) (\(linears) Linears)",
+      "left: " + left.map(\.text).joined(separator: "; "),
+    ]
+  }
+}
+
+extension OutputPlan {
+  /// Why a Linear is not quantized.
+  fileprivate func reason(_ linear: LinearSpec, _ patterns: [IgnorePattern]) -> String {
+    guard let pattern = patterns.first(where: { $0.fits(linear.name) }) else {
+      return "not quantizable"
+    }
+    return "\(pattern.origin) '\(pattern.text)'"
+  }
+}
+
+/// Names of modules by their parts; some are chosen.
+private struct ModuleTree {
+  private var children: [(part: String, tree: ModuleTree)] = []
+  private var count = 0
+  private var chosenCount = 0
+
+  mutating func add(_ name: ArraySlice<String>, isChosen: Bool) {
+    count += 1
+    if isChosen { chosenCount += 1 }
+    guard let part = name.first else { return }
+    let place = children.firstIndex { $0.part == part }
+    if place == nil { children.append((part, ModuleTree())) }
+    children[place ?? children.count - 1].tree.add(name.dropFirst(), isChosen: isChosen)
+  }
+
+  /// The shortest names that stand for all that are chosen and for nothing else; empty for the whole tree. Numbers with
+  /// the same below them are drawn together: `experts.0-7.down_proj`, and `*` for all numbers.
+  var chosen: [String] {
+    if chosenCount == 0 { return [] }
+    if chosenCount == count { return [""] }
+    var result: [String] = []
+    var numbers: [(below: [String], numbers: [Int])] = []
+    for child in children {
+      let below = child.tree.chosen
+      if below.isEmpty { continue }
+      guard let number = Int(child.part) else {
+        result += below.map { $0.isEmpty ? child.part : "\(child.part).\($0)" }
+        continue
+      }
+      if let place = numbers.firstIndex(where: { $0.below == below }) {
+        numbers[place].numbers.append(number)
+      } else {
+        numbers.append((below, [number]))
+      }
+    }
+    let all = children.count { Int($0.part) != nil }
+    for group in numbers {
+      let ranges = rangesText(group.numbers.sorted())
+      let text = group.numbers.count == all ? "*" : ranges.contains(",") ? "{\(ranges)}" : ranges
+      result += group.below.map { $0.isEmpty ? text : "\(text).\($0)" }
+    }
+    return result
+  }
+}

@@ -1,0 +1,102 @@
+// Settings that take less time than those of a plan: what to ask for where a run would take weeks.
+
+internal import Calibration
+internal import CompressedTensors
+internal import Models
+internal import Planning
+internal import Quantization
+internal import Transformer
+
+/// Other settings for a run, and how long it takes with them.
+package struct ShorterRun: Sendable, Equatable {
+  /// To be added to the command, or to take the place of those that it has: `--samples 128`.
+  package let flags: [String]
+  package let seconds: Double
+  /// Whether rounding is another, which costs more than fewer tokens do.
+  package let changesRounding: Bool
+}
+
+/// The settings that are worth trying, in the order of what they cost: nothing that could be measured, then little.
+package struct ShorterRuns {
+  private let plan: QuantizePlan
+  private let folder: String
+  private let loading: Double
+  /// Tokens that are enough for an expert; nil where there are no experts, or no more tokens than that anyway.
+  private let expertTokens: Int?
+  /// What this plan takes on this machine.
+  package let time: TimeEstimate
+  package let costs: Costs
+
+  /// With fewer tokens than these, errors grow by more than a tenth.
+  private static let fewestTokens = 4096
+
+  /// Measures for about two seconds.
+  ///
+  /// - Parameters:
+  ///   - loading: seconds that opening the model and reading the data took.
+  ///   - folder: where a small file may be written for a moment, on the disk that the run will write to.
+  package init(_ plan: QuantizePlan, loading: Double, folder: String) throws {
+    self.plan = plan
+    self.folder = folder
+    self.loading = loading
+    expertTokens = Self.expertTokens(of: plan)
+    costs = try Costs(plan, folder: folder, expertTokens: expertTokens)
+    time = TimeEstimate(plan, costs, loading: loading)
+  }
+
+  /// Twice the channels of an expert's down projection: as good as all tokens where it was measured.
+  private static func expertTokens(of plan: QuantizePlan) -> Int? {
+    let widths = plan.checkpoint.spec.layers.flatMap { $0.mlp.routed.map(\.down.inputs) }
+    guard let widest = widths.max(), plan.run.tokens > 0 else { return nil }
+    return 2 * widest < min(plan.options.expertTokens ?? .max, plan.run.tokens) ? 2 * widest : nil
+  }
+
+  /// All of them, best first.
+  package func all() throws -> [ShorterRun] {
+    var costs = costs
+    var runs: [ShorterRun] = []
+    for rounding in roundings {
+      var options = plan.options
+      options.rounding = rounding
+      let changesRounding = rounding != plan.options.rounding
+      if changesRounding {
+        costs = try Costs(
+          QuantizePlan(plan, with: options), folder: folder, expertTokens: expertTokens)
+      }
+      for samples in samples {
+        options.expertTokens = expertTokens ?? options.expertTokens
+        options.data.selection.samples = samples ?? plan.options.data.selection.samples
+        let flags =
+          (expertTokens.map { ["--expert-tokens \($0)"] } ?? [])
+          + (samples.map { ["--samples \($0)"] } ?? [])
+          + (changesRounding ? ["--rounding \(rounding.rawValue)"] : [])
+        if flags.isEmpty { continue }
+        let other = try QuantizePlan(plan, with: options)
+        runs.append(
+          ShorterRun(
+            flags: flags, seconds: TimeEstimate(other, costs, loading: loading).total,
+            changesRounding: changesRounding))
+      }
+    }
+    return runs
+  }
+
+  private var roundings: [RoundingMethod] {
+    plan.options.rounding == .compensated ? [.compensated, .clip] : [plan.options.rounding]
+  }
+
+  /// Halves of halves of the sequences there are; nil for all.
+  private var samples: [Int?] {
+    let sequences = plan.sequences
+    var result: [Int?] = [nil]
+    var count = 1
+    while count * 2 < sequences { count *= 2 }
+    while count > 0, count < sequences,
+      plan.run.tokens / max(1, sequences) * count >= Self.fewestTokens
+    {
+      result.append(count)
+      count /= 2
+    }
+    return result
+  }
+}

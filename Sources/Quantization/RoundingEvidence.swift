@@ -1,0 +1,272 @@
+// Whether a rounded weight can be a rounding of the weight it should come from, where nobody knows the activations.
+
+package import Tensors
+
+/// What the groups of a rounded weight show of its source.
+///
+/// Compensated rounding hands the error of a column on to others, by what their channels have in common: a group that
+/// is small beside others of its row, or that meets quiet channels, may come out anywhere within its range, and a row
+/// far from its source. So a distance alone tells nothing. What no activation can make it do:
+///
+/// - leave a group's range: scales and zero points are those of the source's range, clipped and fitted;
+/// - lose the source: what is handed on does not depend on a weight itself, so that in every tile of rows the weights
+///   of some groups still go with the source's, far more often than by chance;
+/// - throw a lone group: an error is handed on in the measure of the row's largest steps and of what all rows have in
+///   common, so that a group that is far, forgets its source and lies beyond all others is no work of it.
+package struct RoundingEvidence: Sendable {
+  /// Rows of a tile that must show their source; to be the rows that are looked at in one call.
+  package static let tileRows = 64
+
+  /// A scale over the step of the source's whole range: clipping takes half of it at most, two fits up to a fifth
+  /// down or a quarter up each, and bf16 rounds each time.
+  private static let scaleRatios = 0.31...1.6
+  /// What float16 cannot tell of a step.
+  private static let stepSlack = 1e-7
+  /// Steps below may not be what a 16-bit scale can hold.
+  private static let smallestStep = 1e-6
+  /// Zero points are rounded once more where ranges are clipped, and other programs clip one end alone.
+  private static let zeroPointSlack = 2.0
+  /// A tile with fewer groups may look like its source, or not, by chance.
+  private static let leastGroups = 32
+  /// Standard deviations of chance by which a tile shows its source. Random weights under random activations, even
+  /// where they go wild, show 3.8 and more.
+  private static let leastTrace = 2.5
+  /// Correlation with the source below which a group has forgotten it.
+  private static let forgotten = 0.1
+  /// Times the error of all but one group of 50 by which a lone group is far. Compensation reached 2.3.
+  private static let farRatio = 5.0
+  private static let ordinaryShare = 50
+
+  private let scheme: QuantScheme
+  private var difference = 0.0
+  private var size = 0.0
+  /// The largest error of a group, by its size.
+  package private(set) var worstGroup = 0.0
+  private var badScales = GroupCount()
+  private var badZeroPoints = GroupCount()
+  private var lostTiles: [Range<Int>] = []
+  /// Errors of the groups that can be told of, in the largest steps of their rows.
+  private var errors: [Float] = []
+  private var farGroups = 0
+  /// Far groups that have forgotten their source.
+  private var suspects: [(place: GroupPlace, error: Float)] = []
+
+  package init(_ scheme: QuantScheme) { self.scheme = scheme }
+
+  package mutating func add(_ other: RoundingEvidence) {
+    difference += other.difference
+    size += other.size
+    worstGroup = max(worstGroup, other.worstGroup)
+    badScales.add(other.badScales)
+    badZeroPoints.add(other.badZeroPoints)
+    lostTiles += other.lostTiles
+    errors += other.errors
+    farGroups += other.farGroups
+    suspects += other.suspects
+  }
+
+  /// Norm of the difference over norm of the source.
+  package var relativeError: Double {
+    size > 0 ? (difference / size).squareRoot() : difference > 0 ? .infinity : 0
+  }
+
+  /// What is wrong with the groups that were added.
+  package var faults: [RoundingFault] {
+    var faults: [RoundingFault] = []
+    if let first = badScales.first { faults.append(.scales(badScales.count, first: first)) }
+    if let first = badZeroPoints.first {
+      faults.append(.zeroPoints(badZeroPoints.count, first: first))
+    }
+    if let first = lostTiles.first { faults.append(.lost(lostTiles.count, first: first)) }
+    let lone = loneGroups
+    if let first = lone.first { faults.append(.farGroups(lone.count, first: first)) }
+    return faults
+  }
+
+  private var loneGroups: [GroupPlace] {
+    let few = max(1, errors.count / Self.ordinaryShare)
+    if suspects.isEmpty || farGroups > few { return [] }
+    let ordinary = errors.sorted()[errors.count - 1 - min(few, errors.count - 1)]
+    return suspects.filter { Double($0.error) > Self.farRatio * Double(ordinary) }.map(\.place)
+  }
+
+  // MARK: A tile
+
+  /// Looks at rows of a weight.
+  ///
+  /// - Parameters:
+  ///   - firstRow: of both, in the whole weight.
+  ///   - scales: of these rows, `[rows, columns / group]`.
+  ///   - zeroPoints: likewise; nil in a symmetric scheme.
+  package mutating func add(
+    _ found: Matrix, from source: Matrix, firstRow: Int, scales: [Float], zeroPoints: [Int8]?
+  ) {
+    let groups = source.columns / scheme.groupSize
+    var trace = Trace()
+    for row in 0..<source.rows {
+      let sums = (0..<groups).map { group in
+        unsafe GroupSums(
+          found.row(row) + group * scheme.groupSize, source.row(row) + group * scheme.groupSize,
+          count: scheme.groupSize)
+      }
+      let largest = sums.map { scheme.step(of: $0) }.max() ?? 0
+      for group in 0..<groups {
+        let place = row * groups + group
+        add(
+          sums[group], GroupPlace(row: firstRow + row, group: group), largestStep: largest,
+          scale: Double(scales[place]), zeroPoint: zeroPoints.map { Double($0[place]) }, &trace)
+      }
+    }
+    if trace.isLost(of: Self.leastGroups, by: Self.leastTrace) {
+      lostTiles.append(firstRow..<firstRow + source.rows)
+    }
+  }
+
+  private mutating func add(
+    _ sums: GroupSums, _ place: GroupPlace, largestStep: Double, scale: Double, zeroPoint: Double?,
+    _ trace: inout Trace
+  ) {
+    difference += sums.difference
+    size += sums.source
+    if sums.source > 0 {
+      worstGroup = max(worstGroup, (sums.difference / sums.source).squareRoot())
+    }
+    let step = scheme.step(of: sums)
+    if !(step > Self.smallestStep) { return }
+    // Conditions are such that a NaN does not pass, here and below.
+    let isFitting =
+      scale >= Self.scaleRatios.lowerBound * step - Self.stepSlack
+      && scale <= Self.scaleRatios.upperBound * step + Self.stepSlack
+    if !isFitting { badScales.add(place) }
+    if let zeroPoint {
+      let expected = min(
+        max(scheme.lowestCode - sums.lowest / step, scheme.lowestCode), scheme.highestCode)
+      if abs(zeroPoint - expected) > Self.zeroPointSlack { badZeroPoints.add(place) }
+    }
+    trace.add(sums.correlation)
+    let error = (sums.difference / Double(scheme.groupSize)).squareRoot() / largestStep
+    errors.append(error.isNaN ? .infinity : Float(error))
+    if !(sums.difference <= sums.source) {
+      farGroups += 1
+      if !(sums.correlation >= Self.forgotten) {
+        suspects.append((place, errors[errors.count - 1]))
+      }
+    }
+  }
+}
+
+/// A group of a weight.
+package struct GroupPlace: Sendable, Equatable {
+  package let row: Int
+  package let group: Int
+
+  package init(row: Int, group: Int) {
+    self.row = row
+    self.group = group
+  }
+}
+
+/// Why a weight is no rounding of its source.
+package enum RoundingFault: Sendable, Equatable, CustomStringConvertible {
+  case scales(Int, first: GroupPlace)
+  case zeroPoints(Int, first: GroupPlace)
+  /// Tiles of rows that have nothing of the source.
+  case lost(Int, first: Range<Int>)
+  case farGroups(Int, first: GroupPlace)
+
+  package var description: String {
+    func text(_ count: Int, _ one: String, _ many: String, _ first: GroupPlace) -> String {
+      "\(count == 1 ? one : "\(count) " + many), "
+        + "\(count == 1 ? "" : "the first ")in row \(first.row), group \(first.group)"
+    }
+    return switch self {
+    case .scales(let count, let first):
+      text(
+        count, "a scale does not fit the source's range",
+        "scales do not fit the ranges of the source's groups", first)
+    case .zeroPoints(let count, let first):
+      text(
+        count, "a zero point does not fit the source's range",
+        "zero points do not fit the ranges of the source's groups", first)
+    case .lost(let count, let first):
+      "rows \(first.lowerBound) to \(first.upperBound - 1) have nothing of the source's"
+        + (count == 1 ? "" : ", and so have \(count - 1) more blocks of rows")
+    case .farGroups(let count, let first):
+      text(
+        count, "a group is no rounding of the source's", "groups are no rounding of the source's",
+        first)
+    }
+  }
+}
+
+/// Groups with one fault.
+private struct GroupCount: Sendable {
+  private(set) var count = 0
+  private(set) var first: GroupPlace?
+
+  mutating func add(_ place: GroupPlace) {
+    count += 1
+    first = first ?? place
+  }
+
+  mutating func add(_ other: GroupCount) {
+    count += other.count
+    first = first ?? other.first
+  }
+}
+
+/// One group of a rounded weight beside the source's.
+private struct GroupSums {
+  private(set) var difference = 0.0
+  private(set) var source = 0.0
+  private(set) var lowest = 0.0
+  private(set) var highest = 0.0
+  private var found = 0.0
+  private var product = 0.0
+
+  init(_ found: UnsafePointer<Float>, _ source: UnsafePointer<Float>, count: Int) {
+    for index in 0..<count {
+      let (x, y) = unsafe (Double(found[index]), Double(source[index]))
+      difference += (x - y) * (x - y)
+      self.found += x * x
+      self.source += y * y
+      product += x * y
+      lowest = min(lowest, y)
+      highest = max(highest, y)
+    }
+  }
+
+  /// Not about the mean: 0 is 0 in both.
+  var correlation: Double {
+    found == 0 || source == 0 ? 0 : product / (found * source).squareRoot()
+  }
+}
+
+/// How often groups of a tile go with the source's.
+private struct Trace {
+  private var count = 0
+  private var sum = 0.0
+  private var squares = 0.0
+
+  mutating func add(_ correlation: Double) {
+    count += 1
+    sum += correlation
+    squares += correlation * correlation
+  }
+
+  /// Correlations that are there by chance add up to 0, give or take the root of their squares.
+  func isLost(of least: Int, by deviations: Double) -> Bool {
+    count >= least && !(sum > deviations * squares.squareRoot())
+  }
+}
+
+extension QuantScheme {
+  fileprivate var lowestCode: Double { -Double(1 << (bits - 1)) }
+  fileprivate var highestCode: Double { -lowestCode - 1 }
+
+  /// What rounding to nearest takes for a step: of the whole range.
+  fileprivate func step(of group: GroupSums) -> Double {
+    let range = isSymmetric ? 2 * max(-group.lowest, group.highest) : group.highest - group.lowest
+    return range / (highestCode - lowestCode)
+  }
+}

@@ -1,0 +1,50 @@
+// Progress on stderr: on a terminal one line that is replaced, elsewhere a line a minute.
+
+internal import Glibc
+
+/// The parts of a line in the order of their worth: as many as fit, so that none is ever cut.
+func fitting(_ parts: [String], columns: Int) -> String {
+  var line = ""
+  for part in parts {
+    let longer = line.isEmpty ? part : line + "  " + part
+    if longer.count > columns { break }
+    line = longer
+  }
+  return line
+}
+
+/// A share of one as whole percent, rounded down: 100 % is said when all is done.
+func percentText(_ share: Double) -> String {
+  share.isFinite ? "\(Int(min(max(share, 0), 1) * 100)) %" : "? %"
+}
+
+struct LiveLine {
+  private static let betweenUpdates = Duration.milliseconds(100)
+  private static let betweenLines = Duration.seconds(60)
+
+  private let isLive = Console.takesEscapes
+  private var last: ContinuousClock.Instant?
+
+  /// - Parameters:
+  ///   - details: after the percentage and the time that is left, in the order of their worth.
+  mutating func show(share: Double, secondsLeft: Double?, details: () -> [String]) {
+    let now = ContinuousClock.now
+    if let last, now - last < (isLive ? Self.betweenUpdates : Self.betweenLines) { return }
+    // Of lines that stay, one without a time would be one too many.
+    if !isLive, secondsLeft == nil { return }
+    last = now
+    let parts =
+      [percentText(share)] + (secondsLeft.map { ["ETA \(durationText($0))"] } ?? []) + details()
+    if isLive {
+      // A terminal wraps what reaches its last column.
+      Console.live(fitting(parts, columns: Console.columns - 1))
+    } else {
+      Console.error(([dateText(Int(time(nil)))] + parts).joined(separator: "  "))
+    }
+  }
+
+  /// Another line went to the terminal: the next update is due at once.
+  mutating func interrupted() {
+    if isLive { last = nil }
+  }
+}

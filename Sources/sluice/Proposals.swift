@@ -1,0 +1,88 @@
+// Shorter runs in the words of sluice plan: where a run is long, or a time was named.
+
+internal import JSON
+internal import Pipeline
+
+/// A time that no settings keep.
+struct TimeTooShort: Error, CustomStringConvertible {
+  let description: String
+}
+
+struct Proposals {
+  private let asked: Double
+  private let within: Double?
+  /// Those that are shown, best first.
+  private let runs: [ShorterRun]
+  /// The best that keeps the time.
+  private let chosen: ShorterRun?
+
+  /// Longer than this and a run gets proposals that nobody asked for.
+  private static let long = 12.0 * 3600
+  /// How much shorter than the one before it a proposal must be to be shown.
+  private static let worthwhile = 0.75
+
+  init(_ shorter: ShorterRuns, within: Double?) throws {
+    asked = shorter.time.total
+    self.within = within
+    if asked <= within ?? Self.long {
+      (runs, chosen) = ([], nil)
+      return
+    }
+    let all = try shorter.all()
+    chosen = within.flatMap { limit in all.first { $0.seconds <= limit } }
+    var shown: [ShorterRun] = []
+    for run in all where run.seconds < Self.worthwhile * (shown.last?.seconds ?? asked) {
+      shown.append(run)
+    }
+    runs = shown
+  }
+
+  var lines: [String] {
+    var lines: [String] = []
+    if let within {
+      lines.append(
+        "within    \(durationText(within)): "
+          + (asked <= within
+            ? "these settings do"
+            : chosen.map { "\($0.text), \(durationText($0.seconds))" }
+              ?? "no settings do"))
+    }
+    if chosen != nil || runs.isEmpty { return lines }
+    let width = runs.map { $0.text.count }.max() ?? 0
+    for (index, run) in runs.enumerated() {
+      lines.append(
+        (index == 0 ? "shorter   " : "          ") + run.text
+          + String(repeating: " ", count: width - run.text.count) + "  " + durationText(run.seconds)
+      )
+    }
+    if runs.contains(where: \.changesRounding) {
+      lines.append(
+        "          --rounding clip leaves two to three times the error; fewer tokens cost less")
+    }
+    return lines
+  }
+
+  /// Refuses a time that no settings keep, once all is said.
+  func check() throws {
+    guard let within, asked > within, chosen == nil else { return }
+    let shortest = runs.min { $0.seconds < $1.seconds }
+    throw TimeTooShort(
+      description: "--within \(durationText(within)): "
+        + (shortest.map { "the shortest run, with \($0.text), takes \(durationText($0.seconds))" }
+          ?? "the run takes \(durationText(asked)), and no settings make it much shorter")
+        + "; allow more time, or use a machine with more cores")
+  }
+
+  var json: JSONObject {
+    func object(_ run: ShorterRun) -> JSONValue {
+      .object(JSONObject([("flags", .string(run.text)), ("seconds", jsonNumber(run.seconds))]))
+    }
+    return JSONObject([
+      ("proposals", .array(runs.map(object))), ("best_within", chosen.map(object) ?? .null),
+    ])
+  }
+}
+
+extension ShorterRun {
+  fileprivate var text: String { flags.joined(separator: " ") }
+}

@@ -1,0 +1,109 @@
+// Tokenizers that would take memory or time without end: each is refused, when it is read or when it is used.
+
+import SystemIO
+import Testing
+import TestSupport
+import Tokenization
+
+@Suite struct BoundsTests {
+  /// A tokenizer of three tokens, changed.
+  private func load(_ changes: [String: String]) throws -> Tokenizer {
+    let plain = [
+      "version": #""1.0""#, "truncation": "null", "padding": "null", "added_tokens": "[]",
+      "normalizer": "null", "pre_tokenizer": "null", "post_processor": "null", "decoder": "null",
+      "model": #"{"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]}"#,
+    ]
+    let members = plain.merging(changes) { $1 }.map { "\"\($0)\": \($1)" }
+    return try withTemporaryFolder { folder in
+      let path = "\(folder)/tokenizer.json"
+      try replaceFile(path, with: Array("{\(members.joined(separator: ", "))}".utf8))
+      return try Tokenizer(tokenizerJSON: path)
+    }
+  }
+
+  private func many(_ count: Int, _ element: String) -> String {
+    Array(repeating: element, count: count).joined(separator: ", ")
+  }
+
+  private func replace(_ pattern: String, by content: String) -> String {
+    #"{"type": "Replace", "pattern": \#(pattern), "content": "\#(content)"}"#
+  }
+
+  private func split(_ expression: String) -> String {
+    #"{"type": "Split", "pattern": {"Regex": "\#(expression)"}, "behavior": "Isolated", "invert": false}"#
+  }
+
+  @Test func `text that grows without end is refused`() throws {
+    let long = String(repeating: "a", count: 1000)
+    let longer = String(repeating: "a", count: 1_000_000)
+    let prepend = #"{"type": "Prepend", "prepend": "\#(longer)"}"#
+    for normalizers in [
+      many(6, replace(#"{"String": "a"}"#, by: long)),
+      many(6, replace(#"{"Regex": "a"}"#, by: long)),
+      many(6, replace(#"{"Regex": ""}"#, by: long)),
+      many(2, replace(#"{"String": "a"}"#, by: longer)),
+      many(60, prepend),
+    ] {
+      let tokenizer = try load([
+        "normalizer": #"{"type": "Sequence", "normalizers": [\#(normalizers)]}"#
+      ])
+      let error = #expect(throws: TokenizerError.self) {
+        try tokenizer.encode(String(repeating: "a", count: 10_000), addSpecialTokens: false)
+      }
+      #expect(error?.description.contains("normalizers make more than") == true)
+    }
+    // A sound one may make a text longer.
+    let spelled = try load(["normalizer": replace(#"{"String": "b"}"#, by: "aaaaaaaaaa")])
+    let text = String(repeating: "b", count: 100_000)
+    #expect(try spelled.encode(text, addSpecialTokens: false).count == 1_000_000)
+  }
+
+  @Test(arguments: ["(.+)+x$", "(a|aa)+$", "(?:a?){40}a{40}b", "(?:a?){16}a{16}b|."])
+  func `an expression that would try for ever is named`(expression: String) throws {
+    let tokenizer = try load(["pre_tokenizer": split(expression)])
+    let error = #expect(throws: TokenizerError.self) {
+      try tokenizer.encode(String(repeating: "a", count: 100_000), addSpecialTokens: false)
+    }
+    #expect(
+      error?.description.hasPrefix(
+        "the tokenizer's regular expression `\(expression)` cannot be used on a text: it tries")
+        == true)
+  }
+
+  /// What all pieces of a text may take counts together.
+  @Test func `slow searches of many pieces end`() throws {
+    let steps = split(".") + ", " + split("(?:a?){22}a{22}b|a")
+    let tokenizer = try load([
+      "pre_tokenizer": #"{"type": "Sequence", "pretokenizers": [\#(steps)]}"#
+    ])
+    _ = try? tokenizer.encode(String(repeating: "a", count: 100_000), addSpecialTokens: false)
+    let short = try tokenizer.encode("ab", addSpecialTokens: false)
+    #expect(short == [0, 1])
+  }
+
+  @Test func `more steps and longer texts than any tokenizer has are refused`() {
+    let long = String(repeating: "a", count: 5000)
+    let token =
+      #"[{"id": 3, "content": "\#(long)", "single_word": false, "lstrip": false, "rstrip": false, "#
+      + #""normalized": false, "special": true}]"#
+    let changes = [
+      ["normalizer": #"{"type": "Sequence", "normalizers": [\#(many(100, #"{"type": "NFC"}"#))]}"#],
+      ["pre_tokenizer": #"{"type": "Sequence", "pretokenizers": [\#(many(100, split("a")))]}"#],
+      ["decoder": #"{"type": "Sequence", "decoders": [\#(many(100, #"{"type": "Fuse"}"#))]}"#],
+      ["normalizer": replace(#"{"String": "\#(long)"}"#, by: "")],
+      ["pre_tokenizer": split("a").replacing(#""Regex": "a""#, with: #""String": "\#(long)""#)],
+      ["decoder": replace(#"{"String": "\#(long)"}"#, by: "")], ["added_tokens": token],
+    ]
+    for change in changes {
+      let error = #expect(throws: TokenizerError.self) { try load(change) }
+      #expect(error?.description.contains(", more than ") == true, "\(String(describing: error))")
+    }
+  }
+
+  @Test func `counts of a decoder end`() throws {
+    let tokenizer = try load([
+      "decoder": #"{"type": "Strip", "content": "a", "start": 16777215, "stop": 16777215}"#
+    ])
+    for _ in 0..<100 { #expect(try tokenizer.decode([0, 1, 2]) == "bb") }
+  }
+}
