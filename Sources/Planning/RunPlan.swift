@@ -43,6 +43,11 @@ package func budgetText(_ bytes: Int) -> String {
   bytesText(bytes + max(bytes / 50, 1 << 20)).replacing(" ", with: "")
 }
 
+/// A share of one as whole percent, rounded down: 100 % is said when all is done.
+package func percentText(_ share: Double) -> String {
+  share.isFinite ? "\(Int(min(max(share, 0), 1) * 100)) %" : "? %"
+}
+
 /// The plan of a run: `sluice plan` prints it, `sluice quantize` follows it.
 package struct RunPlan: Sendable, Equatable {
   package let budget: Int
