@@ -35,7 +35,10 @@ package struct QuantizePlan: Sendable {
   /// - Parameter residentPeak: what this process took at most so far, where it does nothing else.
   package init(_ options: QuantizeOptions, residentPeak: () -> Int = { 0 }) throws {
     try self.init(
-      options, checkpoint: Checkpoint(folder: options.model), residentPeak: residentPeak)
+      options,
+      checkpoint: Checkpoint(
+        folder: options.model, room: RunPlan.checkpointRoom(budget: options.memory)),
+      residentPeak: residentPeak)
   }
 
   /// - Parameter checkpoint: `options.model`, opened.
@@ -90,8 +93,10 @@ package struct QuantizePlan: Sendable {
     if options.calibrates {
       let data = try options.data.load(
         model: options.model, vocabularySize: checkpoint.spec.vocabularySize,
-        willTokenize: { bytes in
-          try RunPlan.check(tokenizerBytes: bytes, budget: options.memory) { loading in
+        room: { bytes in
+          try RunPlan.dataRoom(
+            budget: options.memory, tensors: checkpoint.model.tensors.count, tokenizerBytes: bytes
+          ) { loading in
             RunPlan.smallestBudget(
               work(TokenBlock.most(of: options.data.selection), loadingBytes: loading))
           }

@@ -81,8 +81,8 @@ struct TokenizerSettings {
       try setName(key, config.member(key), isPlain: isPlain)
     }
     if let field = config.member("extra_special_tokens"), let members = field.value.object {
+      // The list under the older name does not count then.
       for name in members.keys { try setName(name, field.member(name), isPlain: true) }
-      unnamed = try config.member("additional_special_tokens")?.tokens()
       return
     }
     for key in ["extra_special_tokens", "additional_special_tokens"] where object[key] != nil {

@@ -3,6 +3,7 @@
 import ArgumentParser
 internal import Glibc
 internal import Pipeline
+internal import Planning
 internal import SystemIO
 
 struct Quantize: ParsableCommand {
