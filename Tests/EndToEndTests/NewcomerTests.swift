@@ -59,6 +59,16 @@ private func expectUsageError(
     }
   }
 
+  @Test(arguments: [
+    (["quantize", "", "--output", "x"], "`quantize`"), (["plan", "M", "--calibration", ""], "`--calibration`"),
+    (["", "plan"], "`sluice`"),
+  ])
+  func `a word that is empty is told of with the one before it`(arguments: [String], named: String)
+    throws
+  {
+    try expectUsageError(arguments, ["the word after \(named) is empty"])
+  }
+
   private static let commands = [
     [], ["quantize"], ["plan"], ["status"], ["report"], ["inspect"], ["verify"], ["evaluate"],
   ]
