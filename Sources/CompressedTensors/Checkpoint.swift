@@ -55,15 +55,17 @@ package struct Checkpoint: Sendable {
   package let weights: CheckpointWeights
 
   /// Opens a folder and checks every tensor's name, type and shape against the architecture's description.
-  package init(folder: String) throws {
-    let opened = try CheckpointConfig(folder: folder)
+  ///
+  /// - Parameter room: bytes of memory that reading the index or a header may take.
+  package init(folder: String, room: Int = Header.standardRoom) throws {
+    let opened = try CheckpointConfig(folder: folder, room: room)
     self.folder = folder
     config = opened.config
     spec = opened.spec
     let storage = try opened.storage()
     quantization = if case .packed(let packed) = storage { packed } else { nil }
     fp8 = if case .fp8(let format) = storage { format } else { nil }
-    model = try ShardedModel(folder: folder)
+    model = try ShardedModel(folder: folder, room: room)
     weights = CheckpointWeights(model, scheme: quantization?.scheme, fp8: fp8)
     try checkFP8IsDescribed()
     try checkTensors()

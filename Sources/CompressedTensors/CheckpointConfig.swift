@@ -21,13 +21,16 @@ package struct CheckpointConfig: Sendable {
 
   /// - Throws: `CheckpointError` where there is no such file or no JSON in it, `ConfigError` where it describes no known
   ///   model.
-  package init(folder: String) throws {
+  ///
+  /// - Parameter room: bytes of memory that reading the names of tensors may take, should they be needed.
+  package init(folder: String, room: Int = Header.standardRoom) throws {
     guard FileSystem.isFolder(folder) else { throw CheckpointError.notAFolder(path: folder) }
     let file = folder + "/config.json"
     guard FileSystem.exists(file) else { throw CheckpointError.noConfig(path: folder) }
     let parsed: JSONValue
     do {
-      parsed = try JSONValue.parse(FileSystem.readFile(file))
+      parsed = try JSONValue.parse(
+        FileSystem.readFile(file, limit: FileSystem.smallFile), limit: 4 * FileSystem.smallFile)
     } catch let error as JSONError {
       throw CheckpointError.badConfig(file: file, problem: "\(error)")
     }
@@ -39,7 +42,7 @@ package struct CheckpointConfig: Sendable {
     self.config = config
     spec = try Architectures.describe(
       config: config, file: file, ignoring: ["quantization_config"]
-    ) { (try? ShardedModel(folder: folder))?.tensors.map(\.name) ?? [] }
+    ) { (try? ShardedModel(folder: folder, room: room))?.tensors.map(\.name) ?? [] }
   }
 
   /// Whether the checkpoint calls itself quantized.

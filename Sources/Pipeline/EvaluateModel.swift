@@ -5,6 +5,7 @@ internal import CompressedTensors
 internal import LinearAlgebra
 internal import Models
 internal import Planning
+internal import Safetensors
 package import ScratchStore
 internal import SystemIO
 internal import Tensors
@@ -86,8 +87,9 @@ package final class EvaluateModel {
     for folder in [options.model] + (options.reference.map { [$0] } ?? []) {
       try UnfinishedOutput.refuse(folder)
     }
-    let model = try Checkpoint(folder: options.model)
-    let reference = try options.reference.map { try Checkpoint(folder: $0) }
+    let room = RunPlan.checkpointRoom(budget: options.memory)
+    let model = try Checkpoint(folder: options.model, room: room)
+    let reference = try options.reference.map { try Checkpoint(folder: $0, room: room) }
     let vocabulary = model.spec.vocabularySize
     if let reference, reference.spec.vocabularySize != vocabulary {
       throw EvaluationError.otherVocabulary(
@@ -104,8 +106,11 @@ package final class EvaluateModel {
     }
     let data = try options.data.load(
       model: spelling, vocabularySize: vocabulary,
-      willTokenize: { bytes in
-        try RunPlan.check(tokenizerBytes: bytes, budget: options.memory) { loading in
+      room: { bytes in
+        try RunPlan.dataRoom(
+          budget: options.memory, tensors: checkpoints.reduce(0) { $0 + $1.model.tensors.count },
+          tokenizerBytes: bytes
+        ) { loading in
           let blocks = TokenBlock.most(of: options.data.selection)
           let longest = blocks.first?.sequences.first?.count ?? 0
           return EvaluationPlan.smallestBudget(

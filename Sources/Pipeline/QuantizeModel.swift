@@ -18,7 +18,7 @@ internal import Transformer
 package enum QuantizeError: Error, CustomStringConvertible, Equatable {
   case alreadyQuantized(folder: String)
   case nonFiniteWeight(file: String, tensor: String, row: Int, column: Int)
-  case nonFiniteActivation(layer: Int, tap: String, channel: Int)
+  case nonFiniteActivation(layer: Int, tap: String, channel: Int, largest: String?)
   /// The number is one, and what becomes of it is none.
   case overflow(file: String, tensor: String, row: Int, column: Int, dtype: DType)
   case infiniteScale(file: String, tensor: String, row: Int, columns: Range<Int>, dtype: DType)
@@ -31,9 +31,10 @@ package enum QuantizeError: Error, CustomStringConvertible, Equatable {
       "\(folder): already quantized; start from the original checkpoint"
     case .nonFiniteWeight(let file, let tensor, let row, let column):
       "\(file): `\(tensor)` holds NaN or infinity at [\(row), \(column)]; download the file again"
-    case .nonFiniteActivation(let layer, let tap, let channel):
-      "layer \(layer): \(tap) is NaN or infinite in channel \(channel); check the weights of "
-        + "this layer and the ones before, and the calibration data"
+    case .nonFiniteActivation(let layer, let tap, let channel, let largest):
+      "layer \(layer): \(tap) is NaN or infinite in channel \(channel)"
+        + (largest.map { ", and the largest weight near it is \($0)" } ?? "")
+        + "; check the weights of this layer and the ones before, and the calibration data"
     case .overflow(let file, let tensor, let row, let column, let dtype):
       "\(file): `\(tensor)` is finite at [\(row), \(column)], but with the scales that are folded in it goes beyond "
         + "\(dtype.rawValue); use --no-smoothing, or look at why its numbers are that large"

@@ -35,7 +35,10 @@ package struct QuantizePlan: Sendable {
   /// - Parameter residentPeak: what this process took at most so far, where it does nothing else.
   package init(_ options: QuantizeOptions, residentPeak: () -> Int = { 0 }) throws {
     try self.init(
-      options, checkpoint: Checkpoint(folder: options.model), residentPeak: residentPeak)
+      options,
+      checkpoint: Checkpoint(
+        folder: options.model, room: RunPlan.checkpointRoom(budget: options.memory)),
+      residentPeak: residentPeak)
   }
 
   /// - Parameter checkpoint: `options.model`, opened.
@@ -70,7 +73,9 @@ package struct QuantizePlan: Sendable {
     if options.rounding == .nearest, options.roundingIsFromRecipe {
       warnings.append(.roundingOfRecipe(file: options.recipe ?? ""))
     }
-    if options.smooths { warnings += (mappings?.notes ?? []).map { .mapping($0) } }
+    if options.smooths, let mappings {
+      warnings += mappings.notes.map { .mapping($0) } + mappings.openNumbers.map { .openNumber($0) }
+    }
     let unused = checkpoint.activationScales
     if unused > 0 { warnings.append(.activationScalesDropped(count: unused)) }
     if options.ignoreIsFromRecipe, try !patterns.contains(where: { try $0.matches(Self.head) }) {
@@ -88,8 +93,10 @@ package struct QuantizePlan: Sendable {
     if options.calibrates {
       let data = try options.data.load(
         model: options.model, vocabularySize: checkpoint.spec.vocabularySize,
-        willTokenize: { bytes in
-          try RunPlan.check(tokenizerBytes: bytes, budget: options.memory) { loading in
+        room: { bytes in
+          try RunPlan.dataRoom(
+            budget: options.memory, tensors: checkpoint.model.tensors.count, tokenizerBytes: bytes
+          ) { loading in
             RunPlan.smallestBudget(
               work(TokenBlock.most(of: options.data.selection), loadingBytes: loading))
           }

@@ -20,8 +20,8 @@ struct Sluice: ParsableCommand {
         sluice inspect GLM-4.6
         sluice plan GLM-4.6 --memory 8GiB \\
             --calibration chats.parquet
-        sluice quantize GLM-4.6 --memory 8GiB \\
-            -o GLM-4.6-W4A16 \\
+        sluice quantize GLM-4.6 \\
+            -o GLM-4.6-W4A16 --memory 8GiB \\
             --calibration chats.parquet \\
             --ignore 'model.layers.[0-2].*'
         sluice verify GLM-4.6-W4A16 \\

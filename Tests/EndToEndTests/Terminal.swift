@@ -11,7 +11,7 @@ final class Terminal: Sendable {
   private let written = Mutex<[UInt8]>([])
 
   init(columns: Int) throws {
-    let number = posix_openpt(O_RDWR | O_NOCTTY)
+    let number = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK)
     guard number >= 0, grantpt(number) == 0, unlockpt(number) == 0,
       let name = unsafe ptsname(number)
     else { throw SystemError(path: "/dev/ptmx", call: "posix_openpt", code: errno) }
@@ -22,8 +22,6 @@ final class Terminal: Sendable {
     if unsafe ioctl(number, UInt(TIOCSWINSZ), &size) != 0 {
       throw SystemError(path: path, call: "ioctl", code: errno)
     }
-    // What nobody reads would hold the program up.
-    _ = unsafe fcntl(number, F_SETFL, O_NONBLOCK)
   }
 
   deinit { close(master) }

@@ -109,7 +109,8 @@ private func withFolder(
     ("added_tokens.json", #"{"<|x|>": 40}"#),
   ])
   func aTokenThatStandsInOneOtherFileIsOneToken(name: String, content: String) throws {
-    let base = try #require(try json("\(fixturePath("tokenizers/auto"))/settings.json").object?["base"])
+    let base = try #require(
+      try json("\(fixturePath("tokenizers/auto"))/settings.json").object?["base"])
     try withFolder(files: nil, settings: JSONObject([("tokenizer.json", base)])) { folder in
       let text = "a<|x|>b"
       let before = try Tokenizer(folder: folder).encode(text, addSpecialTokens: false)
