@@ -2,6 +2,7 @@
 
 package import CompressedTensors
 internal import Models
+internal import Quantization
 internal import Safetensors
 internal import Transformer
 
