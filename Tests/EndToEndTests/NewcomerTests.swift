@@ -138,7 +138,7 @@ private func expectUsageError(
         + (command == "quantize" ? ["--output", "\(folder)/out"] : [])
       let refused = try Program.run(arguments + ["--memory", memory])
       let advice = try #require(
-        try refused.stderr.firstMatch(of: #/raise --memory to ([0-9.]+[KMG]iB)/#), "\(refused)")
+        refused.stderr.firstMatch(of: #/raise --memory to ([0-9.]+[KMG]iB)/#), "\(refused)")
       let outcome = try Program.run(arguments + ["--memory", String(advice.output.1)])
       #expect(outcome.end == .exit(0), "\(outcome)")
       #expect(!outcome.stderr.contains("over the budget"), "\(outcome)")
