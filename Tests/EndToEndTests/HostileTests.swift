@@ -249,7 +249,7 @@ private let mayChangeUser =
       let original = try JSONValue.parse(FileSystem.readFile("\(fixtureModel)/config.json"))
       for value: JSONValue in [
         0, -1, 67_108_864, 1_099_511_627_776, 9_223_372_036_854_775_807, .finite(1e300),
-        .finite(5e-324), .finite(-1e300), [], nil,
+        .finite(.leastNonzeroMagnitude), .finite(-1e300), [], nil,
       ] {
         var config = try #require(original.object)
         config[key] = value

@@ -74,7 +74,7 @@ private func withFolder(
     let all = try #require(try json("\(auto)/settings.json").object)
     let base = try #require(all["base"])
     let cases = try #require(all["cases"]?.array)
-    #expect(cases.count >= 60)
+    #expect(cases.count >= 150)
     for (number, value) in cases.enumerated() {
       let value = try #require(value.object)
       let settings = try #require(value["settings"]?.object)
