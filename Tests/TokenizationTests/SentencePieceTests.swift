@@ -72,7 +72,7 @@ private func trie(value: UInt32 = 0, offset: UInt32 = 1, count: Int = 512) -> [U
   let base: UInt32 = 256
   units[0] = base << 10
   let a = UInt32(UInt8(ascii: "a"))
-  units[Int(base ^ a)] = offset << 10 | 1 << 8 | a
+  if base ^ a < count { units[Int(base ^ a)] = offset << 10 | 1 << 8 | a }
   let next = base ^ a ^ offset
   if next < count { units[Int(next)] = value | 1 << 31 }
   return units
