@@ -60,7 +60,8 @@ private func expectUsageError(
   }
 
   @Test(arguments: [
-    (["quantize", "", "--output", "x"], "`quantize`"), (["plan", "M", "--calibration", ""], "`--calibration`"),
+    (["quantize", "", "--output", "x"], "`quantize`"),
+    (["plan", "M", "--calibration", ""], "`--calibration`"),
     (["", "plan"], "`sluice`"),
   ])
   func `a word that is empty is told of with the one before it`(arguments: [String], named: String)
