@@ -15,6 +15,13 @@ package enum CheckpointError: Error, CustomStringConvertible, Equatable {
   case unclaimed(folder: String, count: Int, names: [String])
   case wrongShape(file: String, tensor: String, expected: String, found: String)
   case wrongFP8(file: String, tensor: String, expected: String, found: String)
+  /// The head is the embedding, says config.json, and is stored as something else.
+  case otherHead(file: String, tensor: String, embedding: String, difference: String)
+  case fusedExperts(folder: String, tensor: String)
+  /// Packed by another tool.
+  case otherFormat(folder: String, tensor: String, format: String)
+  case otherPrefix(folder: String, expected: String, found: String)
+  case tooLarge(file: String, tensor: String, shape: [Int])
 
   package var description: String {
     func list(_ count: Int, _ names: [String]) -> String {
@@ -38,6 +45,23 @@ package enum CheckpointError: Error, CustomStringConvertible, Equatable {
     case .wrongFP8(let file, let tensor, let expected, let found):
       "\(file): `\(tensor)`: expected \(expected), found \(found); download the checkpoint again, or "
         + "start from the unquantized one"
+    case .otherHead(let file, let tensor, let embedding, let difference):
+      "\(file): `tie_word_embeddings` is true in config.json, but `\(tensor)` is stored as well and is not "
+        + "`\(embedding)`: \(difference); where the stored head is right, say false in a copy of config.json, else "
+        + "take the tensor out"
+    case .fusedExperts(let folder, let tensor):
+      "\(folder): all experts of a layer are stored in one tensor, as in `\(tensor)`, which is not read yet; use a "
+        + "checkpoint with a tensor for each expert, as the model was published"
+    case .otherFormat(let folder, let tensor, let format):
+      "\(folder): the weights are quantized in \(format) format, as `\(tensor)` shows, which is not read yet; start "
+        + "from the unquantized checkpoint"
+    case .otherPrefix(let folder, let expected, let found):
+      "\(folder): tensors are named otherwise than in a published checkpoint of the class: `\(found)` where "
+        + "`\(expected)` is expected; such names are not read yet, so save the model anew as the class that "
+        + "config.json names"
+    case .tooLarge(let file, let tensor, let shape):
+      "\(file): asks for `\(tensor)` of \(shape), which is larger than any model's; compare the file with the "
+        + "published one"
     }
   }
 }
@@ -53,12 +77,18 @@ package struct Checkpoint: Sendable {
   package let fp8: FP8Format?
   package let model: ShardedModel
   package let weights: CheckpointWeights
+  /// A head that is stored although the embedding stands for it, byte for byte the same. No output has it.
+  package private(set) var redundantHead: String?
 
   /// Opens a folder and checks every tensor's name, type and shape against the architecture's description.
   ///
-  /// - Parameter room: bytes of memory that reading the index or a header may take.
-  package init(folder: String, room: Int = Header.standardRoom) throws {
-    let opened = try CheckpointConfig(folder: folder, room: room)
+  /// - Parameters:
+  ///   - accepted: unknown keys of config.json that the user takes to change nothing.
+  ///   - room: bytes of memory that reading the index or a header may take.
+  package init(
+    folder: String, accepting accepted: Set<String> = [], room: Int = Header.standardRoom
+  ) throws {
+    let opened = try CheckpointConfig(folder: folder, accepting: accepted, room: room)
     self.folder = folder
     config = opened.config
     spec = opened.spec
@@ -68,29 +98,35 @@ package struct Checkpoint: Sendable {
     model = try ShardedModel(folder: folder, room: room)
     weights = CheckpointWeights(model, scheme: quantization?.scheme, fp8: fp8)
     try checkFP8IsDescribed()
+    redundantHead = try sameHead()
     try checkTensors()
     try checkFP8Tensors()
   }
 
-  /// Whether a tensor belongs to the way in which this checkpoint stores a weight, and no output has it: the scales of
-  /// FP8 weights and of their activations.
-  package func isScale(_ tensor: String) -> Bool { fp8?.module(scaledBy: tensor) != nil }
+  /// Whether no output has a tensor: one that belongs to the way in which this checkpoint stores a weight, the scales of
+  /// FP8 weights and of their activations, or a head that is the embedding once more.
+  package func isLeftOut(_ tensor: String) -> Bool {
+    fp8?.module(scaledBy: tensor) != nil || tensor == redundantHead
+  }
 
-  /// Scales of static activations, of which an output with quantized weights alone has none.
-  package var activationScales: Int {
-    guard let fp8 else { return 0 }
-    return model.tensors.count { fp8.isActivationScale($0.name) }
+  /// What its owner should know.
+  package var notes: [String] {
+    spec.notes.map(\.description)
+      + (redundantHead.map {
+        [
+          "`\($0)` is `\(spec.embedding)` once more, which config.json ties it to; the output leaves it out"
+        ]
+      } ?? [])
   }
 
   private func checkTensors() throws(CheckpointError) {
     let expected = spec.expectations(quantization)
-    let missing = expected.filter { model[$0.name] == nil }.map(\.name)
-    if !missing.isEmpty {
-      throw .missing(folder: folder, count: missing.count, names: Array(missing.prefix(5)))
-    }
+    try Self.checkNames(
+      folder: folder, spec, found: model.tensors.map(\.name),
+      missing: expected.filter { model[$0.name] == nil }.map(\.name))
     let names = Set(expected.map(\.name))
     let unclaimed = model.tensors.map(\.name).filter {
-      !names.contains($0) && !spec.passesThrough($0) && !isScale($0)
+      !names.contains($0) && !spec.passesThrough($0) && !isLeftOut($0)
     }
     if !unclaimed.isEmpty {
       throw .unclaimed(folder: folder, count: unclaimed.count, names: Array(unclaimed.prefix(5)))
@@ -102,5 +138,60 @@ package struct Checkpoint: Sendable {
           file: tensor.file.path, tensor: tensor.name, expected: want.text, found: tensor.text)
       }
     }
+  }
+
+  /// Refuses layouts that are not read, by what they are; then missing tensors.
+  ///
+  /// - Parameters:
+  ///   - found: the names of all tensors.
+  ///   - missing: names that config.json asks for.
+  static func checkNames(
+    folder: String, _ spec: ModelSpec, found: [String], missing: [String]
+  ) throws(CheckpointError) {
+    for (end, format) in [
+      (".weight_scale_2", "ModelOpt's"), (".qweight", "AutoAWQ's or GPTQ's"), ("_blocks", "MXFP4"),
+      (".weight.quant_state.bitsandbytes__nf4", "bitsandbytes'"),
+    ] {
+      if let tensor = found.first(where: { $0.hasSuffix(end) }) {
+        throw .otherFormat(folder: folder, tensor: tensor, format: format)
+      }
+    }
+    guard let first = missing.first else { return }
+    let fused = [".experts.gate_up_proj", ".experts.down_proj", ".experts.gate_proj"]
+    if let tensor = found.first(where: { name in
+      fused.contains { name.hasSuffix($0) || name.hasSuffix($0 + ".weight") }
+    }) {
+      throw .fusedExperts(folder: folder, tensor: tensor)
+    }
+    // Another beginning, or none: `layers.0.…`, `language_model.model.layers.0.…`.
+    let prefix = "model."
+    if first.hasPrefix(prefix) {
+      let end = first.dropFirst(prefix.count)
+      if let tensor = found.first(where: { $0 == end || $0.hasSuffix("." + end) }) {
+        throw .otherPrefix(folder: folder, expected: first, found: tensor)
+      }
+    }
+    throw .missing(folder: folder, count: missing.count, names: Array(missing.prefix(5)))
+  }
+
+  /// A stored head that the embedding stands for.
+  ///
+  /// - Throws: `CheckpointError.otherHead` where the two differ: transformers would untie them, vLLM would not.
+  private func sameHead() throws -> String? {
+    guard let name = spec.redundantHead, let head = model[name],
+      let embedding = model[spec.embedding]
+    else { return nil }
+    func other(_ difference: String) -> CheckpointError {
+      .otherHead(
+        file: head.file.path, tensor: name, embedding: spec.embedding, difference: difference)
+    }
+    guard head.dtype == embedding.dtype, head.shape == embedding.shape else {
+      throw other("\(head.text), not \(embedding.text)")
+    }
+    if let byte = try head.firstDifference(from: embedding) {
+      throw other(
+        "they differ from row \(byte / max(1, head.byteCount / max(1, head.shape[0]))) on")
+    }
+    return name
   }
 }

@@ -4,6 +4,7 @@ package import JSON
 package import Models
 internal import Safetensors
 internal import SystemIO
+internal import Tensors
 
 /// How a checkpoint stores its weights.
 package enum WeightStorage: Sendable, Equatable {
@@ -19,18 +20,22 @@ package struct CheckpointConfig: Sendable {
 
   package var file: String { folder + "/config.json" }
 
+  /// - Parameters:
+  ///   - accepted: unknown keys that the user takes to change nothing.
+  ///   - room: bytes of memory that reading the names of tensors may take, should they be needed.
   /// - Throws: `CheckpointError` where there is no such file or no JSON in it, `ConfigError` where it describes no known
   ///   model.
-  ///
-  /// - Parameter room: bytes of memory that reading the names of tensors may take, should they be needed.
-  package init(folder: String, room: Int = Header.standardRoom) throws {
+  package init(
+    folder: String, accepting accepted: Set<String> = [], room: Int = Header.standardRoom
+  ) throws {
     guard FileSystem.isFolder(folder) else { throw CheckpointError.notAFolder(path: folder) }
     let file = folder + "/config.json"
     guard FileSystem.exists(file) else { throw CheckpointError.noConfig(path: folder) }
     let parsed: JSONValue
     do {
       parsed = try JSONValue.parse(
-        FileSystem.readFile(file, limit: FileSystem.smallFile), limit: 4 * FileSystem.smallFile)
+        FileSystem.readFile(file, limit: FileSystem.smallFile), limit: 4 * FileSystem.smallFile,
+        allowsNonFinite: true)
     } catch let error as JSONError {
       throw CheckpointError.badConfig(file: file, problem: "\(error)")
     }
@@ -41,8 +46,36 @@ package struct CheckpointConfig: Sendable {
     self.folder = folder
     self.config = config
     spec = try Architectures.describe(
-      config: config, file: file, ignoring: ["quantization_config"]
-    ) { (try? ShardedModel(folder: folder, room: room))?.tensors.map(\.name) ?? [] }
+      config: config, file: file, ignoring: ["quantization_config"], accepting: accepted
+    ) { Self.tensorNames(folder, room: room) }
+  }
+
+  private static func tensorNames(_ folder: String, room: Int) -> [String] {
+    if let model = try? ShardedModel(folder: folder, room: room) {
+      return model.tensors.map(\.name)
+    }
+    return (try? ShardListing(folder: folder, room: room))?.tensors ?? []
+  }
+
+  /// How many tokens the model of a folder knows, whatever its class; nil where nothing is said.
+  package static func vocabularySize(folder: String) -> Int? {
+    guard
+      let bytes = try? FileSystem.readFile(folder + "/config.json", limit: FileSystem.smallFile),
+      let config =
+        (try? JSONValue.parse(bytes, limit: 4 * FileSystem.smallFile, allowsNonFinite: true))?.object
+    else { return nil }
+    let count = (config["vocab_size"] ?? config["text_config"]?.object?["vocab_size"])?.int
+    return count.flatMap { $0 > 0 ? $0 : nil }
+  }
+
+  /// The type that weights are said to have; bfloat16 where nothing is said.
+  var dtype: DType {
+    let name = [config["dtype"], config["torch_dtype"]].compactMap { $0?.string }.first
+    return switch name {
+    case "float32": .f32
+    case "float16": .f16
+    default: .bf16
+    }
   }
 
   /// Whether the checkpoint calls itself quantized.
@@ -50,9 +83,22 @@ package struct CheckpointConfig: Sendable {
 
   /// How the weights of a source are stored.
   package func storage() throws(QuantizationConfigError) -> WeightStorage {
+    try checkNoOtherTool()
     guard let block = config["quantization_config"], block != .null else { return .plain }
     if let fp8 = try FP8Format(block, file: file) { return .fp8(fp8) }
     return .packed(try QuantizationConfig(block, file: file))
+  }
+
+  /// ModelOpt tells in a file of its own that weights are quantized, and not always in config.json.
+  private func checkNoOtherTool() throws(QuantizationConfigError) {
+    let path = folder + "/hf_quant_config.json"
+    guard !isQuantized, let bytes = try? FileSystem.readFile(path),
+      let found = (try? JSONValue.parse(bytes))?.object?["quantization"]?.object?["quant_algo"],
+      found != .null
+    else { return }
+    throw QuantizationConfigError(
+      file: path, key: "quant_algo", expected: "null", found: found.serialized(),
+      format: "ModelOpt's \(found.string ?? found.serialized())")
   }
 
   /// What the `quantization_config` of an output says; nil where there is none.

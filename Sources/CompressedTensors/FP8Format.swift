@@ -39,7 +39,10 @@ package struct FP8Format: Sendable, Equatable {
           "format", "\"pack-quantized\", \"float-quantized\" or \"naive-quantized\"")
       }
       try self.init(compressedTensors: &keys, format: format)
-    default: throw keys.refusal("quant_method", "\"compressed-tensors\" or \"fp8\"")
+    default:
+      var refusal = keys.refusal("quant_method", "\"compressed-tensors\" or \"fp8\"")
+      refusal.format = keys.otherFormat
+      throw refusal
     }
     try keys.finish()
   }
@@ -166,6 +169,20 @@ private struct QuantizationKeys {
       asked.insert(key)
       return object[key] ?? .null
     }
+  }
+
+  /// The format of another tool, for people; nil where the tool is unknown.
+  var otherFormat: String? {
+    let tools = [
+      "modelopt": "ModelOpt's", "modelopt_fp4": "ModelOpt's", "awq": "AutoAWQ's", "gptq": "GPTQ's",
+      "bitsandbytes": "bitsandbytes'", "mxfp4": "MXFP4", "quark": "Quark's", "hqq": "HQQ's",
+      "torchao": "torchao's", "auto-round": "AutoRound's", "fbgemm_fp8": "FBGEMM's FP8",
+      "exl2": "EXL2", "exl3": "EXL3",
+    ]
+    // ModelOpt alone has an algorithm, and names itself elsewhere.
+    let method = object["quant_method"]?.string ?? (object["quant_algo"] == nil ? "" : "modelopt")
+    guard let tool = tools[method] else { return nil }
+    return [tool, object["quant_algo"]?.string].compactMap(\.self).joined(separator: " ")
   }
 
   mutating func pass(_ keys: String...) { asked.formUnion(keys) }

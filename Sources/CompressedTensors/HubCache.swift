@@ -95,12 +95,13 @@ package struct HubCache: Sendable, Equatable {
     unsafe getenv(name).map { unsafe String(cString: $0) }
   }
 
-  /// The folder that `text` names: itself where it is one or can only be a path, else a snapshot of the cache, checked
-  /// to be whole.
-  package func folder(of text: String) throws -> String {
+  /// The folder that `text` names: itself where it is one or can only be a path, else a snapshot of the cache.
+  ///
+  /// - Parameter isWhole: whether config.json and weights must all be there.
+  package func folder(of text: String, isWhole: Bool = true) throws -> String {
     if FileSystem.exists(text) { return text }
     guard let id = HubID(text) else { return text }
-    return try snapshot(id)
+    return try snapshot(id, .model, isWhole: isWhole)
   }
 
   /// The snapshot of the data set that `text` names, where it can only be a hub id and is in the cache.
@@ -110,10 +111,10 @@ package struct HubCache: Sendable, Equatable {
     guard !FileSystem.exists(text), !FileSystem.isPattern(text), let id = HubID(text) else {
       return nil
     }
-    return try snapshot(id, .dataset)
+    return try snapshot(id, .dataset, isWhole: false)
   }
 
-  private func snapshot(_ id: HubID, _ kind: HubKind = .model) throws -> String {
+  private func snapshot(_ id: HubID, _ kind: HubKind, isWhole: Bool) throws -> String {
     let command = id.command(kind)
     let place = path + "/\(kind.rawValue)s--" + id.name.replacing("/", with: "--")
     let absent = HubCacheError.notCached(id: id.text, kind: kind, cache: path, command: command)
@@ -134,7 +135,7 @@ package struct HubCache: Sendable, Equatable {
       throw HubCacheError.noSuchRevision(
         id: id.name, revision: revision, cached: cached, command: command)
     }
-    let missing = kind == .model ? try missingFiles(folder) : []
+    let missing = isWhole ? try missingFiles(folder) : []
     if !missing.isEmpty {
       throw HubCacheError.incomplete(
         id: id.text, folder: folder, missing: missing, command: command)

@@ -14,7 +14,7 @@ package enum OutputPlanError: Error, CustomStringConvertible, Equatable {
   package var description: String {
     switch self {
     case .indivisible(let module, let inputs, let groupSize):
-      "`\(module)`: \(inputs) input features are not a multiple of --group-size \(groupSize); "
+      "no Linear has input features that are a multiple of --group-size \(groupSize): `\(module)` has \(inputs); "
         + "choose another --group-size, or --ignore the module"
     case .nothingToQuantize:
       "the --ignore patterns leave nothing to quantize; leave some Linears out of them"
@@ -33,7 +33,7 @@ package struct OutputPlan: Sendable {
     case decoded
     /// Rounded and packed.
     case packed
-    /// A scale of the source's FP8.
+    /// A scale of the source's FP8, or a head that is the embedding once more.
     case dropped
   }
 
@@ -47,6 +47,9 @@ package struct OutputPlan: Sendable {
   package private(set) var taps: [[Tap]]
   /// Every output tensor, in the order of the forward pass.
   package let tensors: [TensorSpec]
+  /// Linears that stay as they are because the group size does not divide their inputs, or those of others that
+  /// inference engines load as one with them.
+  package let undivided: [LinearSpec]
   /// The expanded ignore list of config.json: every Linear, router and head that stays as it is.
   package let ignore: [String]
   /// `<producer>.smoothing_scale` F32 `[channels]`: what each smoothing chose, kept beside the output.
@@ -58,18 +61,18 @@ package struct OutputPlan: Sendable {
   ///   - method: how quantized weights are rounded.
   ///   - producers: whose outputs are smoothed, by name; nil for all that the model's description knows.
   package init(
-    _ checkpoint: Checkpoint, scheme: QuantScheme, ignoring patterns: [IgnorePattern],
+    _ source: CheckpointShapes, scheme: QuantScheme, ignoring patterns: [IgnorePattern],
     smooths: Bool, method: RoundingMethod = .nearest, producers: Set<String>? = nil
   ) throws {
-    let spec = checkpoint.spec
-    let ignored = try IgnorePattern.matching(patterns, of: Self.modules(of: checkpoint))
-    let quantized = Set(
-      spec.layers.flatMap(\.linears).map(\.name).filter { !ignored.contains($0) })
-    if quantized.isEmpty { throw OutputPlanError.nothingToQuantize }
-    for linear in spec.layers.flatMap(\.linears)
-    where quantized.contains(linear.name) && linear.inputs % scheme.groupSize != 0 {
+    let spec = source.spec
+    let ignored = try IgnorePattern.matching(patterns, of: Self.modules(of: source))
+    let wanted = spec.layers.flatMap(\.linears).filter { !ignored.contains($0.name) }
+    guard let first = wanted.first else { throw OutputPlanError.nothingToQuantize }
+    undivided = Self.undivided(spec, groupSize: scheme.groupSize, ignored: ignored)
+    let quantized = Set(wanted.map(\.name)).subtracting(undivided.map(\.name))
+    if quantized.isEmpty {
       throw OutputPlanError.indivisible(
-        module: linear.name, inputs: linear.inputs, groupSize: scheme.groupSize)
+        module: first.name, inputs: first.inputs, groupSize: scheme.groupSize)
     }
     let smoothings = spec.layers.map { layer in
       layer.smoothings.filter { smoothing in
@@ -90,7 +93,7 @@ package struct OutputPlan: Sendable {
     var tensors: [TensorSpec] = []
     var ignore: [String] = []
     for claim in spec.claims {
-      let stored = checkpoint.weights.tensor(claim.name)
+      let stored = source.tensor(claim.name)
       if let linear = claim.linear, quantized.contains(linear.name) {
         fates[claim.name] = .packed
         tensors += PackedLinear(linear, scheme: scheme, scaleType: stored.dtype.unscaled).tensors
@@ -101,11 +104,11 @@ package struct OutputPlan: Sendable {
       }
     }
     ignore += spec.layers.flatMap(\.mlp.deciding).map(\.name)
-    for tensor in checkpoint.model.tensors where checkpoint.isScale(tensor.name) {
+    for tensor in source.tensors where source.isLeftOut(tensor.name) {
       fates[tensor.name] = .dropped
     }
-    for tensor in checkpoint.model.tensors
-    where spec.passesThrough(tensor.name) && !checkpoint.isScale(tensor.name) {
+    for tensor in source.tensors
+    where spec.passesThrough(tensor.name) && !source.isLeftOut(tensor.name) {
       fates[tensor.name] = Self.untouched(tensor)
       tensors.append(Self.unscaled(tensor))
       if tensor.shape.count == 2, tensor.name.hasSuffix(".weight"),
@@ -126,6 +129,40 @@ package struct OutputPlan: Sendable {
     smoothingTensors = smoothings.joined().map {
       TensorSpec(name: Self.scaleTensor($0), dtype: .f32, shape: [$0.channels])
     }
+  }
+
+  // MARK: Groups that divide
+
+  private static func undivided(
+    _ spec: ModelSpec, groupSize: Int, ignored: Set<String>
+  ) -> [LinearSpec] {
+    spec.layers.flatMap { layer in
+      let odd = Set(
+        layer.linears.filter { $0.inputs % groupSize != 0 && !ignored.contains($0.name) }
+          .map(\.name))
+      if odd.isEmpty { return [LinearSpec]() }
+      let together = layer.fusedGroups.map { Set($0.map(\.name)) }.filter {
+        !$0.isDisjoint(with: odd)
+      }
+      let all = together.reduce(odd) { $0.union($1) }
+      return layer.linears.filter { all.contains($0.name) && !ignored.contains($0.name) }
+    }
+  }
+
+  /// The group size of a run that names none: the largest under which at most half of what can be quantized stays as it
+  /// is.
+  package static func groupSize(
+    for source: CheckpointShapes, ignoring patterns: [IgnorePattern]
+  ) throws -> Int {
+    let ignored = try IgnorePattern.matching(patterns, of: modules(of: source))
+    func weights(_ linears: [LinearSpec]) -> Double {
+      linears.reduce(0) { $0 + Double($1.inputs) * Double($1.outputs) }
+    }
+    let all = weights(source.spec.layers.flatMap(\.linears).filter { !ignored.contains($0.name) })
+    let sizes = QuantScheme.groupSizes.sorted(by: >)
+    return sizes.first { size in
+      weights(undivided(source.spec, groupSize: size, ignored: ignored)) <= all / 2
+    } ?? sizes[0]
   }
 
   /// The same with another way of rounding.
@@ -150,11 +187,11 @@ package struct OutputPlan: Sendable {
     }
   }
 
-  private static func untouched(_ tensor: StoredTensor) -> Fate {
+  private static func untouched(_ tensor: TensorSpec) -> Fate {
     tensor.dtype == .f8E4M3 ? .decoded : .copied
   }
 
-  private static func unscaled(_ tensor: StoredTensor) -> TensorSpec {
+  private static func unscaled(_ tensor: TensorSpec) -> TensorSpec {
     TensorSpec(name: tensor.name, dtype: tensor.dtype.unscaled, shape: tensor.shape)
   }
 
@@ -164,11 +201,11 @@ package struct OutputPlan: Sendable {
 
   /// Every module that has a tensor, in the model's order, and the head, also where it shares the embedding's tensor:
   /// what ignore patterns are matched against.
-  package static func modules(of checkpoint: Checkpoint) -> [String] {
+  package static func modules(of source: CheckpointShapes) -> [String] {
     var seen: Set<String> = []
     let names =
-      checkpoint.spec.claims.map(\.name)
-      + checkpoint.model.tensors.map(\.name).filter(checkpoint.spec.passesThrough)
+      source.spec.claims.map(\.name)
+      + source.tensors.map(\.name).filter(source.spec.passesThrough)
     let modules = names.map { String($0.prefix(upTo: $0.lastIndex(of: ".") ?? $0.endIndex)) }
     return (modules + ["lm_head"]).filter { seen.insert($0).inserted }
   }

@@ -9,9 +9,15 @@ package struct QuantizationConfigError: Error, CustomStringConvertible, Equatabl
   package let key: String
   package let expected: String
   package let found: String
+  /// What another tool's weights are called, where that is known.
+  package var format: String?
 
   package var description: String {
-    "\(file): `quantization_config.\(key)` is \(found), but only \(expected) is supported; "
+    if let format {
+      return "\(file): the weights are quantized in \(format) format, which is not read yet; "
+        + "start from the unquantized checkpoint"
+    }
+    return "\(file): `quantization_config.\(key)` is \(found), but only \(expected) is supported; "
       + "start from the unquantized checkpoint"
   }
 }

@@ -1,4 +1,4 @@
-// Bytes to JSONValue by RFC 8259 and nothing beyond it, with byte offsets in errors.
+// Bytes to JSONValue by RFC 8259 and nothing beyond it but numbers of Python's where asked, with byte offsets in errors.
 
 /// Where a text stops being JSON, and why.
 package struct JSONError: Error, CustomStringConvertible, Equatable {
@@ -22,17 +22,20 @@ package struct JSONError: Error, CustomStringConvertible, Equatable {
 }
 
 extension JSONValue {
-  /// - Parameter limit: bytes that the value may take, as far as they can be foretold.
+  /// - Parameters:
+  ///   - limit: bytes that the value may take, as far as they can be foretold.
+  ///   - allowsNonFinite: whether `NaN`, `Infinity` and `-Infinity` are numbers, as Python's `json` writes them.
   package static func parse(
-    _ bytes: [UInt8], limit: Int = .max
+    _ bytes: [UInt8], limit: Int = .max, allowsNonFinite: Bool = false
   ) throws(JSONError) -> JSONValue {
-    try parse(bytes.span, limit: limit)
+    try parse(bytes.span, limit: limit, allowsNonFinite: allowsNonFinite)
   }
 
   package static func parse(
-    _ bytes: Span<UInt8>, limit: Int = .max
+    _ bytes: Span<UInt8>, limit: Int = .max, allowsNonFinite: Bool = false
   ) throws(JSONError) -> JSONValue {
     var parser = Parser(bytes, limit: limit)
+    parser.allowsNonFinite = allowsNonFinite
     return try parser.document()
   }
 
@@ -63,6 +66,7 @@ private struct Parser: ~Escapable {
   var depth = 0
   private let limit: Int
   private var left: Int
+  var allowsNonFinite = false
 
   @_lifetime(copy bytes)
   init(_ bytes: Span<UInt8>, limit: Int) {
@@ -103,6 +107,13 @@ private struct Parser: ~Escapable {
     case UInt8(ascii: "{"): return try nested { parser throws(JSONError) in try parser.object() }
     case UInt8(ascii: "["): return try nested { parser throws(JSONError) in try parser.array() }
     case UInt8(ascii: "\""): return .string(try string())
+    case UInt8(ascii: "-") where allowsNonFinite && isInfinity(at: position + 1):
+      position += 1
+      return try word("Infinity", .number(JSONNumber(checkedLiteral: "-Infinity")))
+    case UInt8(ascii: "I") where allowsNonFinite:
+      return try word("Infinity", .number(JSONNumber(checkedLiteral: "Infinity")))
+    case UInt8(ascii: "N") where allowsNonFinite:
+      return try word("NaN", .number(JSONNumber(checkedLiteral: "NaN")))
     case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"): return .number(try number())
     case UInt8(ascii: "t"): return try word("true", .bool(true))
     case UInt8(ascii: "f"): return try word("false", .bool(false))
@@ -174,6 +185,10 @@ private struct Parser: ~Escapable {
   }
 
   // MARK: Numbers
+
+  private func isInfinity(at place: Int) -> Bool {
+    place < bytes.count && bytes[place] == UInt8(ascii: "I")
+  }
 
   private mutating func number() throws(JSONError) -> JSONNumber {
     let start = position

@@ -55,9 +55,10 @@ package enum Architectures {
   ///
   /// - Parameters:
   ///   - ignoring: keys that the caller reads itself.
+  ///   - accepting: unknown keys that the user takes to change nothing.
   ///   - tensors: names in the checkpoint, to find the nearest of the known where the class is unknown.
   package static func describe(
-    config: JSONObject, file: String, ignoring: [String] = [],
+    config: JSONObject, file: String, ignoring: [String] = [], accepting: Set<String> = [],
     tensors: () -> [String] = { [] }
   ) throws(ConfigError) -> ModelSpec {
     guard let names = config["architectures"]?.array, names.count == 1, let name = names[0].string
@@ -74,9 +75,11 @@ package enum Architectures {
         file: file, found: name, known: known,
         nearest: nearest(to: tensors(), config: object, file: file))
     }
-    var reader = ConfigReader(file: file, object: object, architecture: name)
-    let spec = try architecture.describe(&reader)
+    var reader = ConfigReader(
+      file: file, object: object, architecture: name, accepting: accepting)
+    var spec = try architecture.describe(&reader)
     try reader.finish()
+    spec.notes = reader.notes
     return spec
   }
 

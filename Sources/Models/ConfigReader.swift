@@ -27,7 +27,7 @@ package enum ConfigError: Error, CustomStringConvertible, Equatable {
       "\(file): `\(first)` and `\(second)` mean the same and differ (\(values)); remove the wrong one"
     case .unknownKeys(let file, let architecture, let entries):
       "\(file): not covered by the description of \(architecture): \(entries.joined(separator: ", ")); "
-        + "if the key does not change the forward pass, remove it from a copy of the file"
+        + "if a key does not change the forward pass, say so with --accept-config-key NAME"
     case .unknownArchitecture(let file, let found, let known, let nearest):
       "\(file): unknown architecture \(found); known: \(known.joined(separator: ", "))"
         + (nearest.map {
@@ -38,32 +38,47 @@ package enum ConfigError: Error, CustomStringConvertible, Equatable {
   }
 }
 
-/// A config.json of which every key is either asked for by name, known to be inert, or refused by `finish`.
+/// Something in a config.json that its owner should know, and that stops nothing.
+package enum ConfigNote: Sendable, Equatable, CustomStringConvertible {
+  /// A key that no description knows, and that the user takes to change nothing.
+  case accepted(key: String, value: String)
+  /// A key that others read.
+  case passedOver(key: String, value: String, because: String)
+
+  package var description: String {
+    switch self {
+    case .accepted(let key, let value):
+      "config.json: `\(key)` = \(value) is not known and passed over, as --accept-config-key says; where it changes "
+        + "the forward pass, the result is wrong"
+    case .passedOver(let key, let value, let because):
+      "config.json: `\(key)` = \(value) is passed over: \(because)"
+    }
+  }
+}
+
+/// A config.json of which every key is asked for by name, or harmless as `ConfigKeys` knows, or accepted by the user, or
+/// refused by `finish`.
 package struct ConfigReader {
   private let file: String
   private let prefix: String
   private let object: JSONObject
   /// The class in transformers.
   let architecture: String
+  /// Unknown keys that the user takes to change nothing, with the names of the objects that they are in.
+  private let accepted: Set<String>
   private var asked: Set<String> = []
+  package private(set) var notes: [ConfigNote] = []
 
-  package init(file: String, object: JSONObject, architecture: String, prefix: String = "") {
+  package init(
+    file: String, object: JSONObject, architecture: String, accepting accepted: Set<String> = [],
+    prefix: String = ""
+  ) {
     self.file = file
     self.object = object
     self.architecture = architecture
+    self.accepted = accepted
     self.prefix = prefix
   }
-
-  /// Keys that name, train or serve a model and do not touch the forward pass of a language model in eager mode.
-  private static let inert: Set<String> = [
-    "_name_or_path", "architectures", "attention_dropout", "auto_map", "bos_token_id",
-    "chunk_size_feed_forward", "dtype", "eos_token_id", "id2label", "initializer_range",
-    "is_decoder", "is_encoder_decoder", "label2id", "max_position_embeddings", "model_type",
-    "name_or_path", "output_attentions", "output_hidden_states", "output_router_logits",
-    "pad_token_id", "pretraining_tp", "problem_type", "return_dict", "router_aux_loss_coef",
-    "torch_dtype",
-    "transformers_version", "use_cache",
-  ]
 
   /// The value of the first name that is there and not null; all other names must agree with it.
   private mutating func value(
@@ -203,7 +218,7 @@ package struct ConfigReader {
 
   /// Refuses every value but `expected`; a key that is absent or null passes.
   package mutating func require(_ names: String..., toBe expected: JSONValue) throws(ConfigError) {
-    if let found = try value(names), found.value != expected {
+    if let found = try value(names), !found.value.isSame(as: expected) {
       throw .unsupported(
         file: file, key: prefix + found.name, expected: expected.serialized(),
         found: found.value.serialized())
@@ -219,7 +234,8 @@ package struct ConfigReader {
         found: found.value.serialized())
     }
     return ConfigReader(
-      file: file, object: object, architecture: architecture, prefix: prefix + found.name + ".")
+      file: file, object: object, architecture: architecture, accepting: accepted,
+      prefix: prefix + found.name + ".")
   }
 
   package func missing(_ key: String) -> ConfigError { .missing(file: file, key: prefix + key) }
@@ -228,15 +244,40 @@ package struct ConfigReader {
     .unsupported(file: file, key: prefix + key, expected: expected, found: found)
   }
 
+  /// A key that others read and this description does not: passed over at any value, with a note.
+  ///
+  /// - Parameter harmless: the value at which nobody needs to know.
+  mutating func passOver(_ key: String, harmless: JSONValue = .null, because: String) {
+    asked.insert(key)
+    guard let value = object[key], value != .null, !value.isSame(as: harmless) else { return }
+    notes.append(
+      .passedOver(key: prefix + key, value: value.serialized(), because: because))
+  }
+
   /// Refuses what nobody asked for: a key that the description does not know might change the function.
-  package func finish() throws(ConfigError) {
-    let unknown = object.entries.filter {
-      !asked.contains($0.key) && !Self.inert.contains($0.key) && $0.value != .null
+  package mutating func finish() throws(ConfigError) {
+    var unknown: [String] = []
+    for (key, value) in object.entries
+    where !asked.contains(key) && value != .null && !ConfigKeys.isInert(key) {
+      if let harmless = ConfigKeys.harmless[key] {
+        if harmless.contain(value, in: object) { continue }
+        throw unsupported(key, expected: harmless.text, found: value.serialized())
+      }
+      if accepted.contains(prefix + key) {
+        notes.append(.accepted(key: prefix + key, value: value.serialized()))
+      } else {
+        unknown.append("`\(prefix)\(key)` = \(value.serialized())")
+      }
     }
     if !unknown.isEmpty {
-      throw .unknownKeys(
-        file: file, architecture: architecture,
-        entries: unknown.map { "`\(prefix)\($0.key)` = \($0.value.serialized())" })
+      throw .unknownKeys(file: file, architecture: architecture, entries: unknown)
     }
+  }
+
+  /// The same for a nested object, whose notes become this one's.
+  mutating func finish(_ nested: ConfigReader) throws(ConfigError) {
+    var nested = nested
+    try nested.finish()
+    notes += nested.notes
   }
 }

@@ -22,6 +22,12 @@ struct DecoderReader {
     layerCount = try config.int("num_hidden_layers")
     tied = try config.bool("tie_word_embeddings", default: false)
     try config.require("hidden_act", toBe: "silu")
+    // Long texts cut into chunks that turn anew.
+    config.passOver(
+      "dual_chunk_attention_config",
+      because:
+        "as transformers does; it changes nothing in texts that are shorter than a chunk, and vLLM 0.33 "
+        + "cannot load a model that has it: take it out of the output's config.json to serve it")
   }
 
   /// - Parameter predictionLayers: multi-token-prediction layers behind the decoder's own, there or not.

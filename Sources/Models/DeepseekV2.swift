@@ -19,10 +19,6 @@ func deepseekV2(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   try config.require("scoring_func", toBe: "softmax")
   // transformers passes over it, vLLM does not.
   try config.require("norm_topk_prob", toBe: false)
-  try config.require("moe_layer_freq", toBe: 1)
-  try config.require("mlp_bias", toBe: false)
-  // Training, and experts over devices.
-  config.ignore("aux_loss_alpha", "seq_aux", "ep_size")
   return decoder.model { names in
     names.layer(attention.attention(names), experts.mlp(names, hidden: decoder.hidden))
   }

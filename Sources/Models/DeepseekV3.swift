@@ -3,7 +3,6 @@
 // Source: transformers 5.17 modeling_deepseek_v3.py and configuration_deepseek_v3.py; config.json of
 // deepseek-ai/DeepSeek-V3, moonshotai/Kimi-K2-Instruct and moonshotai/Moonlight-16B-A3B.
 
-internal import JSON
 internal import Transformer
 
 func deepseekV3(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
@@ -12,9 +11,6 @@ func deepseekV3(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let choice = try SharedExpertsReader.Choice.corrected(&config)
   let experts = try SharedExpertsReader(
     &config, layers: decoder.layerCount, choice)
-  try config.require("moe_layer_freq", toBe: 1)
-  // Training, and experts over devices.
-  config.ignore("aux_loss_alpha", "seq_aux", "ep_size")
   let predictionLayers = try config.predictionLayers()
   return decoder.model(predictionLayers: predictionLayers) { names in
     names.layer(attention.attention(names), experts.mlp(names, hidden: decoder.hidden))

@@ -33,9 +33,14 @@ struct LatentReader {
     let pairs = try interleaves.map { fallback throws(ConfigError) in
       try config.bool("rope_interleave", default: fallback)
     }
+    let turnsPairs = pairs ?? true
+    for key in ["rope_interleave", "rope_interleaved", "rotary_interleaved"] {
+      try config.require(key, toBe: .bool(turnsPairs))
+    }
+    try config.require("use_mla", toBe: true)
     let reader = try RotaryReader(&config, isPartial: true)
     rotary = try reader.spec(
-      config, headDimension: rotated, order: pairs ?? true ? .pairs : .halves)
+      config, headDimension: rotated, order: turnsPairs ? .pairs : .halves)
     if rotary.dimensions != rotated {
       throw config.unsupported(
         "partial_rotary_factor", expected: "1", found: "\(rotary.dimensions) of \(rotated)")

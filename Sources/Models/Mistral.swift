@@ -2,6 +2,7 @@
 //
 // Source: transformers 5.17 modeling_mistral.py and configuration_mistral.py.
 
+internal import JSON
 internal import Transformer
 
 func mistral(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
@@ -9,6 +10,7 @@ func mistral(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let attention = try GroupedQueryReader(&config, decoder, RotaryReader(&config))
   // A missing key means 4096 to transformers; null means none.
   let window = config.names("sliding_window") ? try config.intIfPresent("sliding_window") : 4096
+  try config.require("use_sliding_window", toBe: .bool(window != nil))
   let size = try config.int("intermediate_size")
   return decoder.model { names in
     names.layer(

@@ -16,6 +16,8 @@ package struct ModelSpec: Sendable, Equatable {
   package let head: LinearSpec
   /// Names that begin so belong to multi-token-prediction layers: never quantized, there or not.
   package let passedThrough: [String]
+  /// What the owner of its config.json should know.
+  package var notes: [ConfigNote] = []
 
   package init(
     architecture: String, vocabularySize: Int, hiddenSize: Int, embedding: String,
@@ -41,7 +43,7 @@ package struct TensorClaim: Sendable, Equatable {
   /// Set for the weights that can be quantized.
   package let linear: LinearSpec?
 
-  init(_ name: String, _ shape: [Int], linear: LinearSpec? = nil) {
+  package init(_ name: String, _ shape: [Int], linear: LinearSpec? = nil) {
     self.name = name
     self.shape = shape
     self.linear = linear
@@ -80,9 +82,16 @@ extension ModelSpec {
   }
 
   package func passesThrough(_ tensor: String) -> Bool {
-    passedThrough.contains { tensor.hasPrefix($0) } || tensor.hasSuffix(Self.frequencies)
+    passedThrough.contains { tensor.hasPrefix($0) } || Self.isRotation(tensor)
   }
 
-  /// Old checkpoints store what follows from their config.json; whoever loads them passes over it.
-  private static let frequencies = ".self_attn.rotary_emb.inv_freq"
+  /// Old checkpoints store what follows from their config.json, in each layer or once for all; whoever loads them
+  /// passes over it.
+  ///
+  /// Source: vLLM 0.33, `AutoWeightsLoader`.
+  private static func isRotation(_ tensor: String) -> Bool {
+    let parts = tensor.split(separator: ".").suffix(2)
+    return parts.count == 2 && ["rotary_emb", "rotary_pos_emb"].contains(parts.first)
+      && ["inv_freq", "cos_cached", "sin_cached"].contains(parts.last)
+  }
 }

@@ -8,6 +8,8 @@ func qwen2Moe(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let decoder = try DecoderReader(&config)
   var attention = try GroupedQueryReader(&config, decoder, RotaryReader(&config))
   attention.bias = try config.bool("qkv_bias", default: true)
+  // Read by nobody here.
+  config.ignore("attention_bias")
   let windows = try WindowReader(&config, layers: decoder.layerCount) { layer, limit in
     layer % 2 == 0 && layer < limit
   }.windows

@@ -2,6 +2,7 @@
 //
 // Source: transformers 5.17 modeling_qwen3.py and configuration_qwen3.py.
 
+internal import JSON
 internal import Transformer
 
 func qwen3(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
@@ -11,6 +12,7 @@ func qwen3(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   attention.bias = try config.bool("attention_bias", default: false)
   attention.outputBias = attention.bias
   attention.normsHeads = true
+  try config.require("use_qk_norm", toBe: true)
   let windows = try WindowReader(&config, layers: decoder.layerCount) { $0 >= $1 }.windows
   let size = try config.int("intermediate_size")
   return decoder.model { names in

@@ -2,6 +2,7 @@
 //
 // Source: transformers 5.17 modeling_qwen3_moe.py and configuration_qwen3_moe.py.
 
+internal import JSON
 internal import Transformer
 
 func qwen3Moe(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
@@ -10,14 +11,15 @@ func qwen3Moe(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   attention.bias = try config.bool("attention_bias", default: false)
   attention.outputBias = attention.bias
   attention.normsHeads = true
-  // Every layer slides, or none.
+  try config.require("use_qk_norm", toBe: true)
+  // Every layer slides, or none; then the size of a window may be anything.
   let slides = try config.bool("use_sliding_window", default: false)
-  let window = try config.intIfPresent("sliding_window")
-  config.ignore("max_window_layers")
+  config.ignore("sliding_window")
+  let window = slides ? try config.intIfPresent("sliding_window") : nil
   let experts = try QwenExpertsReader(&config)
   return decoder.model { names in
     names.layer(
-      attention.attention(names, window: slides ? window : nil),
+      attention.attention(names, window: window),
       experts.mlp(names, hidden: decoder.hidden))
   }
 }

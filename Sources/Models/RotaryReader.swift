@@ -46,7 +46,10 @@ struct RotaryReader {
       }
       var reader = ScalingReader(rope: rope, positions: positions, trained: trained)
       (scaling, sharpness) = try kind(&reader)
-      try reader.rope.finish()
+      // vLLM multiplied by it once; 0.33 does not, and transformers never did.
+      reader.rope.passOver(
+        "attn_factor", harmless: 1, because: "transformers and vLLM do not read it")
+      try config.finish(reader.rope)
     }
     guard let theta = theta ?? fallback else { throw config.missing("rope_theta") }
     self.theta = theta
@@ -99,15 +102,22 @@ private struct ScalingReader {
   typealias Kind = @Sendable (inout ScalingReader) throws(ConfigError) -> (RotaryScaling, Double)
 
   static let kinds: [String: Kind] = [
-    "default": { _ throws(ConfigError) in (.none, 1) },
+    "default": { reader throws(ConfigError) in
+      reader.ignorePositions()
+      return (.none, 1)
+    },
     "linear": { reader throws(ConfigError) in
-      (.linear(factor: try reader.rope.positive("factor")), 1)
+      reader.ignorePositions()
+      return (.linear(factor: try reader.rope.positive("factor")), 1)
     },
     "dynamic": { reader throws(ConfigError) in try reader.dynamic() },
     "yarn": { reader throws(ConfigError) in try reader.yarn() },
     "llama3": { reader throws(ConfigError) in try reader.llama3() },
     "longrope": { reader throws(ConfigError) in try reader.longrope() },
   ]
+
+  /// Written by some, read by nobody.
+  private mutating func ignorePositions() { rope.ignore("original_max_position_embeddings") }
 
   private func known(_ positions: Int?) throws(ConfigError) -> Int {
     guard let positions else { throw rope.missing("original_max_position_embeddings") }
@@ -126,8 +136,7 @@ private struct ScalingReader {
   }
 
   private mutating func dynamic() throws(ConfigError) -> (RotaryScaling, Double) {
-    // Written by some, read by nobody.
-    rope.ignore("original_max_position_embeddings")
+    ignorePositions()
     return (.dynamic(factor: try rope.positive("factor"), positions: try known(positions)), 1)
   }
 

@@ -12,7 +12,9 @@ struct WindowReader {
     _ config: inout ConfigReader, layers: Int, slides: (_ layer: Int, _ limit: Int) -> Bool
   ) throws(ConfigError) {
     let isUsed = try config.bool("use_sliding_window", default: false)
-    let window = try config.intIfPresent("sliding_window")
+    // Where no window is used, its size may be anything; transformers 5 writes 0.
+    config.ignore("sliding_window")
+    let window = isUsed ? try config.intIfPresent("sliding_window") : nil
     let limit = try config.int("max_window_layers", atLeast: 0, default: 28)
     let listed = try config.choices(
       "layer_types", count: layers, of: ["full_attention": false, "sliding_attention": true])

@@ -2,6 +2,7 @@
 
 package import CompressedTensors
 internal import Models
+internal import Quantization
 internal import Safetensors
 internal import Transformer
 
@@ -34,8 +35,8 @@ package struct Coverage: Sendable, Equatable {
   }
 
   /// - Parameter patterns: what the user does not want quantized; the first that matches a Linear is the reason.
-  package init(_ checkpoint: Checkpoint, _ output: OutputPlan, patterns: [IgnorePattern]) {
-    let spec = checkpoint.spec
+  package init(_ source: CheckpointShapes, _ output: OutputPlan, patterns: [IgnorePattern]) {
+    let spec = source.spec
     var (whole, parts): ([Int], [Int]) = ([], [])
     var linears = 0
     // By reason and name, in the order of first mention.
@@ -84,12 +85,12 @@ package struct Coverage: Sendable, Equatable {
       found.map { item in
         let layers = layersText(item.layers)
         return Left(item.what.isEmpty ? layers : "\(item.what) of \(layers)", why: item.why)
-      } + Self.always(checkpoint)
+      } + Self.always(source)
   }
 
   /// What no run quantizes.
-  private static func always(_ checkpoint: Checkpoint) -> [Left] {
-    let spec = checkpoint.spec
+  private static func always(_ source: CheckpointShapes) -> [Left] {
+    let spec = source.spec
     var names: [String] = []
     if spec.layers.contains(where: { $0.mlp.router != nil }) { names.append("routers") }
     if spec.layers.contains(where: { $0.mlp.alwaysOn.contains { $0.outputGate != nil } }) {
@@ -98,7 +99,7 @@ package struct Coverage: Sendable, Equatable {
     names += ["norms", "embeddings", "lm_head"]
     var left = [Left(names.joined(separator: ", "))]
     for prefix in spec.passedThrough
-    where checkpoint.model.tensors.contains(where: { $0.name.hasPrefix(prefix) }) {
+    where source.tensors.contains(where: { $0.name.hasPrefix(prefix) }) {
       left.append(Left(String(prefix.dropLast()), why: "multi-token prediction"))
     }
     return left
@@ -117,7 +118,8 @@ extension OutputPlan {
   /// Why a Linear is not quantized.
   fileprivate func reason(_ linear: LinearSpec, _ patterns: [IgnorePattern]) -> String {
     guard let pattern = patterns.first(where: { $0.fits(linear.name) }) else {
-      return "not quantizable"
+      return
+        "groups of \(scheme.groupSize) do not divide its inputs, or those of what is loaded with it"
     }
     return "\(pattern.origin) '\(pattern.text)'"
   }

@@ -22,6 +22,8 @@ package struct EvaluateOptions: Sendable {
   package var scratch: String
   /// How many of the worst positions are told.
   package var worst = 10
+  /// Keys of config.json that no description knows, and that the user takes to change nothing.
+  package var acceptedKeys: Set<String> = []
 
   package init(
     model: String, reference: String?, data: CalibrationSource, memory: Int, threads: Int,
@@ -88,8 +90,11 @@ package final class EvaluateModel {
       try UnfinishedOutput.refuse(folder)
     }
     let room = RunPlan.checkpointRoom(budget: options.memory)
-    let model = try Checkpoint(folder: options.model, room: room)
-    let reference = try options.reference.map { try Checkpoint(folder: $0, room: room) }
+    func open(_ folder: String) throws -> Checkpoint {
+      try Checkpoint(folder: folder, accepting: options.acceptedKeys, room: room)
+    }
+    let model = try open(options.model)
+    let reference = try options.reference.map(open)
     let vocabulary = model.spec.vocabularySize
     if let reference, reference.spec.vocabularySize != vocabulary {
       throw EvaluationError.otherVocabulary(
@@ -138,6 +143,7 @@ package final class EvaluateModel {
 
   private func evaluate() throws -> Evaluation {
     report(.dataLoaded(data))
+    for note in checkpoints.flatMap(\.notes) { report(.warning(.source(note: note))) }
     let longest = blocks.flatMap(\.sequences).map(\.count).max() ?? 0
     for warning in RunWarning.longSequence(longest, for: checkpoints[0]) {
       report(.warning(warning))

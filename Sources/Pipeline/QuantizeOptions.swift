@@ -13,6 +13,9 @@ package struct QuantizeOptions: Sendable {
   package var data = CalibrationSource(
     path: nil, selection: RowSelection(samples: 512, sequenceLength: 2048))
   package var scheme = QuantScheme(.w4a16, groupSize: 128)
+  /// Whether the group size of `scheme` is one that somebody asked for; else it may become smaller, so that groups divide
+  /// the inputs of Linears.
+  package var isGroupSizeNamed = false
   package var ignore: [String] = []
   package var smooths = true
   package var rounding = RoundingMethod.compensated
@@ -43,6 +46,9 @@ package struct QuantizeOptions: Sendable {
   /// A file that the report is written to as well.
   package var report: String?
 
+  /// Keys of config.json that no description knows, and that the user takes to change nothing.
+  package var acceptedKeys: Set<String> = []
+
   package init(model: String, output: String, memory: Int, threads: Int) {
     self.model = model
     self.output = output
@@ -54,6 +60,7 @@ package struct QuantizeOptions: Sendable {
   package mutating func follow(_ recipe: Recipe, file: String) {
     self.recipe = file
     scheme = recipe.scheme
+    isGroupSizeNamed = true
     ignore = recipe.ignore
     ignoreIsFromRecipe = true
     smooths = recipe.smooths

@@ -4,19 +4,23 @@ internal import Calibration
 package import CompressedTensors
 internal import JSON
 internal import LinearAlgebra
-internal import Models
+package import Models
 package import Planning
 internal import Quantization
 internal import Recipes
 internal import Safetensors
 internal import SystemIO
 internal import Tensors
+internal import Tokenization
 internal import Transformer
 
 /// The inputs of a run, opened, checked and planned; nothing has been written yet.
 package struct QuantizePlan: Sendable {
+  /// With the group size that was chosen where none was named.
   package let options: QuantizeOptions
-  package let checkpoint: Checkpoint
+  package let spec: ModelSpec
+  /// nil where the weights are not here, and shapes alone were planned with.
+  package let opened: Checkpoint?
   package let output: OutputPlan
   package let run: RunPlan
   /// What is quantized, and what is left.
@@ -29,6 +33,17 @@ package struct QuantizePlan: Sendable {
   let blocks: [TokenBlock]
   let layout: ShardLayout
 
+  /// The names, types and shapes that were planned with, where nothing else is there to tell them.
+  private let shapes: CheckpointShapes?
+
+  /// The checkpoint of a run.
+  package var checkpoint: Checkpoint {
+    guard let opened else { preconditionFailure("a plan of shapes alone is not run") }
+    return opened
+  }
+
+  private var source: CheckpointShapes { shapes ?? CheckpointShapes(checkpoint) }
+
   /// A Linear that llm-compressor quantizes unless it is ignored, and Sluice never does.
   private static let head = "lm_head"
 
@@ -37,7 +52,8 @@ package struct QuantizePlan: Sendable {
     try self.init(
       options,
       checkpoint: Checkpoint(
-        folder: options.model, room: RunPlan.checkpointRoom(budget: options.memory)),
+        folder: options.model, accepting: options.acceptedKeys,
+        room: RunPlan.checkpointRoom(budget: options.memory)),
       residentPeak: residentPeak)
   }
 
@@ -45,77 +61,123 @@ package struct QuantizePlan: Sendable {
   package init(
     _ options: QuantizeOptions, checkpoint: Checkpoint, residentPeak: () -> Int = { 0 }
   ) throws {
-    try Gemm.open()
-    self.options = options
-    self.checkpoint = checkpoint
-    if checkpoint.quantization != nil {
-      throw QuantizeError.alreadyQuantized(folder: options.model)
+    try self.init(
+      options, source: CheckpointShapes(checkpoint), opened: checkpoint, residentPeak: residentPeak)
+  }
+
+  /// The plan of a model whose weights may not be here yet: then that of the shapes that config.json and the index tell,
+  /// which can be looked at and not be run.
+  package init(
+    ofWhatIsHere options: QuantizeOptions, residentPeak: () -> Int = { 0 }
+  ) throws {
+    let room = RunPlan.checkpointRoom(budget: options.memory)
+    let config = try CheckpointConfig(
+      folder: options.model, accepting: options.acceptedKeys, room: room)
+    let listing = try ShardListing(folder: options.model, room: room)
+    if listing.isComplete {
+      try self.init(options, residentPeak: residentPeak)
+    } else {
+      try self.init(
+        options, source: CheckpointShapes(config, listing: listing), opened: nil,
+        residentPeak: residentPeak)
     }
+  }
+
+  private init(
+    _ asked: QuantizeOptions, source: CheckpointShapes, opened: Checkpoint?, residentPeak: () -> Int
+  ) throws {
+    try Gemm.open()
+    if source.isPacked { throw QuantizeError.alreadyQuantized(folder: asked.model) }
+    spec = source.spec
+    self.opened = opened
+    shapes = opened == nil ? source : nil
+    var named = asked
     var patterns: [IgnorePattern] = []
-    let origin = options.ignoreIsFromRecipe ? "\(options.recipe ?? ""): ignore" : "--ignore"
-    for text in options.ignore { patterns.append(try IgnorePattern(text, origin: origin)) }
+    let origin = asked.ignoreIsFromRecipe ? "\(asked.recipe ?? ""): ignore" : "--ignore"
+    for text in asked.ignore { patterns.append(try IgnorePattern(text, origin: origin)) }
+    var warnings = source.notes.map { RunWarning.source(note: $0) }
+    if !asked.isGroupSizeNamed {
+      let size = try OutputPlan.groupSize(for: source, ignoring: patterns)
+      if size != asked.scheme.groupSize {
+        warnings.append(.smallerGroups(size, instead: asked.scheme.groupSize))
+      }
+      named.scheme = asked.scheme.grouped(by: size)
+    }
+    let options = named
+    self.options = options
+    let mappings = try options.mappings.map {
+      try ResolvedMappings($0, of: source.spec, file: options.recipe ?? "mappings")
+    }
+    output = try OutputPlan(
+      source, scheme: options.scheme, ignoring: patterns, smooths: options.smooths,
+      method: options.rounding, producers: mappings?.producers)
     recipe = Recipe(
       scheme: options.scheme,
       ignore: patterns.map(\.recipeText)
-        + (try patterns.contains { try $0.matches(Self.head) } ? [] : [Self.head]),
+        + (try patterns.contains { try $0.matches(Self.head) } ? [] : [Self.head])
+        + output.undivided.map(\.name),
       smooths: options.smooths, rounding: options.rounding,
       dampening: options.rounding == .compensated ? options.dampening : nil,
       duoScaling: options.duoScaling, gridPoints: options.gridPoints, mappings: options.mappings)
-    let mappings = try options.mappings.map {
-      try ResolvedMappings($0, of: checkpoint.spec, file: options.recipe ?? "mappings")
-    }
-    output = try OutputPlan(
-      checkpoint, scheme: options.scheme, ignoring: patterns, smooths: options.smooths,
-      method: options.rounding, producers: mappings?.producers)
-    coverage = Coverage(checkpoint, output, patterns: patterns)
-    let modules = OutputPlan.modules(of: checkpoint)
-    var warnings = patterns.flatMap { $0.openNumbers(among: modules) }.map(RunWarning.openNumber)
+    coverage = Coverage(source, output, patterns: patterns)
+    let modules = OutputPlan.modules(of: source)
+    warnings += patterns.flatMap { $0.openNumbers(among: modules) }.map(RunWarning.openNumber)
+    if let warning = RunWarning(undivided: output) { warnings.append(warning) }
     if options.rounding == .nearest, options.roundingIsFromRecipe {
       warnings.append(.roundingOfRecipe(file: options.recipe ?? ""))
     }
     if options.smooths, let mappings {
       warnings += mappings.notes.map { .mapping($0) } + mappings.openNumbers.map { .openNumber($0) }
     }
-    let unused = checkpoint.activationScales
+    let unused = source.activationScales
     if unused > 0 { warnings.append(.activationScalesDropped(count: unused)) }
     if options.ignoreIsFromRecipe, try !patterns.contains(where: { try $0.matches(Self.head) }) {
       warnings.append(.headStays(recipe: options.recipe ?? ""))
     }
-    let engine = try Self.engine(options.engine, for: checkpoint)
+    let engine = try Self.engine(options.engine, for: source)
     let planned = output
     func work(_ blocks: [TokenBlock], loadingBytes: Int) -> Workload {
       Workload(
-        checkpoint: checkpoint, output: planned, blocks: blocks, loss: options.loss,
+        source: source, output: planned, blocks: blocks, loss: options.loss,
         expertTokens: options.expertTokens, gridPoints: options.grid.count,
         threads: options.threads, shardBytes: options.maximumShardBytes, engine: engine,
         loadingBytes: loadingBytes)
     }
     if options.calibrates {
-      let data = try options.data.load(
-        model: options.model, vocabularySize: checkpoint.spec.vocabularySize,
-        room: { bytes in
-          try RunPlan.dataRoom(
-            budget: options.memory, tensors: checkpoint.model.tensors.count, tokenizerBytes: bytes
-          ) { loading in
-            RunPlan.smallestBudget(
-              work(TokenBlock.most(of: options.data.selection), loadingBytes: loading))
-          }
-        })
-      self.data = DataSummary(data, of: options.data)
-      warnings += RunWarning.longSequence(data.longest, for: checkpoint)
-      blocks = TokenBlock.cut(data.sequences)
+      do {
+        let data = try options.data.load(
+          model: options.model, vocabularySize: source.spec.vocabularySize,
+          room: { bytes in
+            try RunPlan.dataRoom(
+              budget: options.memory, tensors: source.tensors.count, tokenizerBytes: bytes
+            ) { loading in
+              RunPlan.smallestBudget(
+                work(TokenBlock.most(of: options.data.selection), loadingBytes: loading))
+            }
+          })
+        self.data = DataSummary(data, of: options.data)
+        if let opened { warnings += RunWarning.longSequence(data.longest, for: opened) }
+        blocks = TokenBlock.cut(data.sequences)
+      } catch TokenizerError.noTokenizer where opened == nil {
+        data = nil
+        blocks = TokenBlock.most(of: options.data.selection)
+        warnings.append(
+          .dataAssumed(
+            sequences: options.data.selection.samples,
+            tokens: options.data.selection.sequenceLength))
+      }
     } else {
       blocks = []
       data = nil
     }
     let fates = output.fates
-    for group in checkpoint.spec.layers.flatMap(\.fusedGroups) {
+    for group in spec.layers.flatMap(\.fusedGroups) {
       let plain = group.filter { fates[$0.weight] != .packed }
       if let first = plain.first, plain.count < group.count {
         warnings.append(.splitsFused(module: first.name))
       }
     }
-    let leftExperts = checkpoint.spec.layers.filter { layer in
+    let leftExperts = spec.layers.filter { layer in
       layer.mlp.routed.flatMap(\.linears).contains { fates[$0.weight] != .packed }
     }
     if !leftExperts.isEmpty { warnings.append(.expertsStay(layers: leftExperts.map(\.index))) }
@@ -129,13 +191,13 @@ package struct QuantizePlan: Sendable {
   /// and the first of the sequences that were read.
   init(_ plan: QuantizePlan, with options: QuantizeOptions) throws {
     self.options = options
-    checkpoint = plan.checkpoint
+    (spec, opened, shapes) = (plan.spec, plan.opened, plan.shapes)
     (coverage, warnings, data) = (plan.coverage, plan.warnings, plan.data)
     var recipe = plan.recipe
     recipe.rounding = options.rounding
     recipe.dampening = options.rounding == .compensated ? options.dampening : nil
     self.recipe = recipe
-    output = plan.output.rounded(by: options.rounding, of: checkpoint.spec)
+    output = plan.output.rounded(by: options.rounding, of: spec)
     layout = plan.layout
     let sequences = plan.blocks.flatMap { block in
       block.sequences.map { Array(block.tokens[$0]) }
@@ -143,7 +205,7 @@ package struct QuantizePlan: Sendable {
     blocks = TokenBlock.cut(Array(sequences.prefix(options.data.selection.samples)))
     run = try RunPlan(
       Workload(
-        checkpoint: checkpoint, output: output, blocks: blocks, loss: options.loss,
+        source: plan.source, output: output, blocks: blocks, loss: options.loss,
         expertTokens: options.expertTokens, gridPoints: options.grid.count,
         threads: options.threads, shardBytes: options.maximumShardBytes, engine: plan.run.engine,
         loadingBytes: plan.run.step(.load).bytes),
@@ -154,14 +216,14 @@ package struct QuantizePlan: Sendable {
   var sequences: Int { blocks.reduce(0) { $0 + $1.sequences.count } }
 
   /// The engine that was asked for, or the best one.
-  private static func engine(_ asked: Engine?, for checkpoint: Checkpoint) throws -> Engine {
-    let tensor = checkpoint.weights.tensor(checkpoint.spec.layers[0].attention.linears[0].weight)
+  private static func engine(_ asked: Engine?, for source: CheckpointShapes) throws -> Engine {
+    let tensor = source.tensor(source.spec.layers[0].attention.linears[0].weight)
     let isBF16 = tensor.dtype.unscaled == .bf16
     guard let asked else { return isBF16 ? .best : .f32 }
     if !asked.isAvailable { throw QuantizeError.missingInstructions(engine: asked) }
     if asked == .bf16 && !isBF16 {
       throw QuantizeError.engineRounds(
-        file: tensor.file.path, tensor: tensor.name, dtype: tensor.dtype)
+        folder: source.folder, tensor: tensor.name, dtype: tensor.dtype)
     }
     return asked
   }

@@ -4,6 +4,8 @@ internal import Calibration
 package import CompressedTensors
 internal import JSON
 package import Planning
+internal import Transformer
+internal import Quantization
 
 /// How far a run is. Work counts floating-point operations, or bytes while copying.
 package struct RunProgress: Sendable, Equatable {
@@ -74,6 +76,12 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
   case openNumber(OpenNumber)
   case longSequence(tokens: Int, positions: Int)
   case roundingOfRecipe(file: String)
+  /// What its config.json and its files let know.
+  case source(note: String)
+  case smallerGroups(Int, instead: Int)
+  /// Linears that the group size leaves as they are.
+  case undivided(first: String, count: Int, inputs: Int, groupSize: Int, smaller: Int?)
+  case dataAssumed(sequences: Int, tokens: Int)
 
   package var description: String {
     switch self {
@@ -107,6 +115,18 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
     case .roundingOfRecipe(let file):
       "\(file) rounds to nearest; --rounding compensated, the default without a recipe, has about half of its error "
         + "(KL 0.0014 instead of 0.0032 on a model of 16 million parameters)"
+    case .source(let note): note
+    case .smallerGroups(let size, let usual):
+      "groups of \(size), since most weights have inputs that are no multiple of \(usual); --group-size names another "
+        + "size"
+    case .undivided(let first, let count, let inputs, let groupSize, let smaller):
+      (count == 1 ? "`\(first)` stays" : "\(count) Linears stay, the first `\(first)`,")
+        + " as in the source: \(inputs) input features are no multiple of --group-size \(groupSize)"
+        + (count == 1 ? "" : ", or they are loaded as one with such")
+        + (smaller.map { "; --group-size \($0) quantizes all" } ?? "")
+    case .dataAssumed(let sequences, let tokens):
+      "there is no tokenizer here: planned with \(sequences) sequences of \(tokens) tokens, which is the most that "
+        + "--samples and --sequence-length allow"
     case .overBudget(let peak, let budget):
       "the peak of resident memory was \(bytesText(peak)), over the budget of \(bytesText(budget))"
     }
@@ -163,4 +183,18 @@ package enum RunEvent: Sendable {
   ///
   /// - madeAgain: names of files that were not as the run wrote them.
   case alreadyFinished(output: String, report: String, outputBytes: Int, madeAgain: [String])
+}
+
+extension RunWarning {
+  /// - Returns: nil where the group size divides all inputs.
+  init?(undivided output: OutputPlan) {
+    let size = output.scheme.groupSize
+    guard let odd = output.undivided.first(where: { $0.inputs % size != 0 }) else { return nil }
+    let smaller = QuantScheme.groupSizes.filter { smaller in
+      smaller < size && output.undivided.allSatisfy { $0.inputs % smaller == 0 }
+    }.max()
+    self = .undivided(
+      first: odd.name, count: output.undivided.count, inputs: odd.inputs, groupSize: size,
+      smaller: smaller)
+  }
 }

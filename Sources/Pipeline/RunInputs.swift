@@ -34,7 +34,9 @@ package struct RunInputs: Sendable, Equatable {
     func refuse(
       _ written: [String: String], _ asked: [String: String], _ option: (String) -> String
     ) throws(RunStateError) {
-      for key in Set(written.keys).union(asked.keys).sorted() where written[key] != asked[key] {
+      // Those first that others follow from.
+      let all = ["--no-smoothing", "--rounding"] + Set(written.keys).union(asked.keys).sorted()
+      for key in all where written[key] != asked[key] {
         throw .otherOptions(
           path: path, option: option(key), written: written[key] ?? "(nothing)",
           asked: asked[key] ?? "(nothing)")
@@ -102,6 +104,12 @@ extension QuantizePlan {
       "duo_scaling": options.duoScaling.rawValue,
       "n_grid": "\(options.gridPoints)", "mappings": mappingsText,
     ]
+    let accepted = spec.notes.compactMap { note -> String? in
+      if case .accepted(let key, _) = note { key } else { nil }
+    }
+    if !accepted.isEmpty {
+      inputs.options["--accept-config-key"] = accepted.sorted().joined(separator: " ")
+    }
     for (key, value) in checkpoint.config.entries {
       inputs.config[key] = Self.shortened(value.serialized())
     }

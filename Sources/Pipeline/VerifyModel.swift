@@ -20,14 +20,14 @@ package struct VerifyModel {
   /// - Throws: where there is nothing to check: no config.json that describes a quantized model, no file of tensors, or
   ///   a source that is not whole.
   package init(
-    output: String, source: String?, threads: Int,
+    output: String, source: String?, accepting accepted: Set<String> = [], threads: Int,
     report: @escaping (VerifyProgress) -> Void = { _ in }
   ) throws {
     try UnfinishedOutput.refuse(output)
-    config = try CheckpointConfig(folder: output)
+    config = try CheckpointConfig(folder: output, accepting: accepted)
     if !config.isQuantized { throw NotQuantized(folder: output) }
     survey = try ModelSurvey(folder: output)
-    self.source = try source.map { try Checkpoint(folder: $0) }
+    self.source = try source.map { try Checkpoint(folder: $0, accepting: accepted) }
     if let source, self.source?.quantization != nil { throw QuantizedSource(folder: source) }
     workers = Workers(threads: threads)
     let bytes = survey.model.totalBytes
@@ -60,7 +60,9 @@ package struct VerifyModel {
     report.findings += checkConfig(quantization) + checkTensors(expected) + checkTotals()
     report.findings += checkSums(expected: expected, &report)
     report.findings += checkContents(linears, expected)
-    report.notes = tensorParallelNotes(linears, quantization.scheme)
+    report.notes =
+      config.spec.notes.map { Finding(subject: "config.json", problem: "\($0)") }
+      + tensorParallelNotes(linears, quantization.scheme)
     if let source {
       compare(
         with: source, linears, CheckpointWeights(survey.model, scheme: quantization.scheme),

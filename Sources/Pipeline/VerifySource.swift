@@ -100,7 +100,7 @@ extension VerifyModel {
     let producers = config.spec.layers.flatMap(\.linears)
     let specs = Dictionary((consumers + producers).map { ($0.weight, $0) }) { first, _ in first }
     // A scale of the output may have the name of one of the source's FP8.
-    for tensor in survey.model.tensors where !source.isScale(tensor.name) {
+    for tensor in survey.model.tensors where !source.isLeftOut(tensor.name) {
       guard let original = source.model[tensor.name] else {
         if config.spec.passesThrough(tensor.name) {
           report.findings.append(
@@ -125,7 +125,7 @@ extension VerifyModel {
       meter.add(bytes: tensor.byteCount + original.byteCount)
     }
     for original in source.model.tensors
-    where source.spec.passesThrough(original.name) && !source.isScale(original.name)
+    where source.spec.passesThrough(original.name) && !source.isLeftOut(original.name)
       && survey.model[original.name] == nil && !survey.lost.contains(original.name)
     {
       report.findings.append(

@@ -43,6 +43,11 @@ package func budgetText(_ bytes: Int) -> String {
   bytesText(bytes + max(bytes / 50, 1 << 20)).replacing(" ", with: "")
 }
 
+/// A share of one as whole percent, rounded down: 100 % is said when all is done.
+package func percentText(_ share: Double) -> String {
+  share.isFinite ? "\(Int(min(max(share, 0), 1) * 100)) %" : "? %"
+}
+
 /// The plan of a run: `sluice plan` prints it, `sluice quantize` follows it.
 package struct RunPlan: Sendable, Equatable {
   package let budget: Int
@@ -107,14 +112,14 @@ package struct RunPlan: Sendable, Equatable {
     tokens = work.tokens
     longestSequence = work.longestSequence
     calibratedLayers = work.calibratedLayers
-    sourceBytes = work.checkpoint.model.totalBytes
+    sourceBytes = work.source.totalBytes
     outputBytes = work.output.tensors.reduce(0) { $0 + $1.byteCount }
     scratchBytes = sizes.scratchBytes(passes)
     layers = work.operations
     operationsOfAllTokens = work.operationsOfAllTokens.reduce(0) {
       $0 + $1.total(tokens: work.tokens)
     }
-    largestUnitCount = work.checkpoint.spec.layers.map(\.mlp.units.count).max() ?? 1
+    largestUnitCount = work.source.spec.layers.map(\.mlp.units.count).max() ?? 1
     weightPasses =
       work.calibratedLayers > 1
       ? (work.blocks.count + passes.blocksPerPass - 1) / passes.blocksPerPass : 0

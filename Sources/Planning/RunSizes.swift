@@ -49,13 +49,13 @@ struct RunSizes {
 
   init(_ work: Workload) {
     self.work = work
-    let spec = work.checkpoint.spec
+    let spec = work.source.spec
     hidden = spec.hiddenSize
     rows = work.blocks.max() ?? 0
     layerOperations = work.operations
     var seen: Set<String> = []
     layers = spec.layers.filter { layer in
-      let widths = layer.linears.map(work.checkpoint.weights.byteWidth)
+      let widths = layer.linears.map(work.source.byteWidth)
       return seen.insert("\(layer.shape) \(widths)").inserted
     }
   }
@@ -142,7 +142,7 @@ struct RunSizes {
   }
 
   private func stateReads(_ passes: Passes) -> Int {
-    work.checkpoint.spec.layers.prefix(work.calibratedLayers).reduce(0) { sum, layer in
+    work.source.spec.layers.prefix(work.calibratedLayers).reduce(0) { sum, layer in
       let groups = (layer.mlp.units.count + passes.unitsPerGroup - 1) / passes.unitsPerGroup
       return sum + (2 + groups) * stateBytes
     }
@@ -151,12 +151,12 @@ struct RunSizes {
   /// How often each weight is mapped; the proof's few tokens included.
   func sourceReads(_ passes: Passes) -> Int {
     let blocks = work.blocks.count
-    let spec = work.checkpoint.spec
+    let spec = work.source.spec
     func bytes(_ linears: [LinearSpec]) -> Int {
-      linears.reduce(0) { $0 + work.checkpoint.weights.byteCount($1) }
+      linears.reduce(0) { $0 + work.source.byteCount($1) }
     }
     // Once for their checksums, once for those to be compared, once to be written.
-    var total = 3 * work.checkpoint.model.totalBytes
+    var total = 3 * work.source.totalBytes
     for layer in spec.layers.prefix(work.calibratedLayers) {
       let isLast = layer.index + 1 == work.calibratedLayers
       let isSmoothed = !work.output.smoothings[layer.index].isEmpty
@@ -194,7 +194,7 @@ struct RunSizes {
   func steps(_ passes: Passes, only step: RunStep? = nil) -> [StepPlan] {
     var always = [
       MemoryUse("the process and its libraries", Self.processBytes),
-      MemoryUse("names and headers", work.checkpoint.model.tensors.count * Self.tensorBytes),
+      MemoryUse("names and headers", work.source.tensors.count * Self.tensorBytes),
       // Ids in blocks, and the sequences they were cut from.
       MemoryUse("calibration tokens", work.tokens * 16),
     ]
@@ -217,7 +217,7 @@ struct RunSizes {
           mapped: [
             MemoryUse("tokenizer and data", max(0, work.loadingBytes - base)),
             MemoryUse(
-              "names, being prepared", work.checkpoint.model.tensors.count * Self.preparedBytes),
+              "names, being prepared", work.source.tensors.count * Self.preparedBytes),
           ])
       ])
     let linears = layers.flatMap(\.linears)
@@ -226,7 +226,7 @@ struct RunSizes {
       MemoryUse(
         "threads and BLAS",
         work.threads * (Self.threadBytes + min(Self.packingBytes, largestWeight))))
-    let copied = work.checkpoint.model.tensors.filter { work.output.fates[$0.name] == .copied }
+    let copied = work.source.tensors.filter { work.output.fates[$0.name] == .copied }
     let window = min(Windows.bytes, copied.map(\.byteCount).max() ?? 0)
     add(
       .copy,
@@ -239,7 +239,7 @@ struct RunSizes {
       work.output.tensors.count, work.output.tensors.reduce(0) { $0 + $1.byteCount }
     )
     let share = min(1, Double(work.shardBytes) / Double(max(1, outputBytes)))
-    let model = work.checkpoint.model
+    let model = work.source
     let around = min(Windows.pieceBytes, max(outputBytes, model.totalBytes) / 8)
     let largest = (work.output.tensors.map(\.byteCount) + model.tensors.map(\.byteCount)).max() ?? 0
     let checked = min(largest, Windows.checkedBytes)
@@ -274,7 +274,7 @@ struct RunSizes {
 
   /// A product of a block with a Linear's weight in the run's engine.
   private func product(_ linear: LinearSpec, rows: Int) -> [MemoryUse] {
-    if work.engine == .f32 || !work.checkpoint.weights.weight(linear).isBF16 {
+    if work.engine == .f32 || !work.source.isBF16(linear) {
       return [tiles(linear)]
     }
     let tiles = BF16Products.weightTiles(
@@ -319,13 +319,13 @@ struct RunSizes {
   /// What is mapped of Linears that are worked through one after the other in tiles of `rows` rows.
   private func mapped(_ linears: [LinearSpec], held: Bool, rows: (LinearSpec) -> Int) -> [MemoryUse]
   {
-    let weights = work.checkpoint.weights
+    let weights = work.source
     let bytes = linears.map(weights.byteCount)
     func tileBytes(_ linear: LinearSpec) -> Int {
       rows(linear) * linear.inputs * weights.byteWidth(linear)
     }
     // There is no more around them than the model has.
-    let others = work.checkpoint.model.totalBytes - bytes.reduce(0, +)
+    let others = work.source.totalBytes - bytes.reduce(0, +)
     let around = MemoryUse("pages around them", max(0, min(Self.neighbourBytes, others / 8)))
     if held { return [MemoryUse("weights that stay mapped", bytes.reduce(0, +)), around] }
     let streamed = zip(linears, bytes).map { linear, whole in
@@ -371,7 +371,7 @@ struct RunSizes {
 
   /// Writing FP8 that stays unquantized as bf16.
   private var decoding: [Moment] {
-    work.checkpoint.model.tensors.filter { work.output.fates[$0.name] == .decoded }.map { tensor in
+    work.source.tensors.filter { work.output.fates[$0.name] == .decoded }.map { tensor in
       let (rows, columns) = (tensor.shape[0], tensor.shape[1])
       let tile = min(rows, WeightTile.rows) * columns
       let threads = min(work.threads, (rows + WeightTile.rows - 1) / WeightTile.rows)

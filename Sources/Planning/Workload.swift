@@ -11,7 +11,7 @@ internal import Transformer
 
 /// Everything that the plan of a run depends on but the budget.
 package struct Workload: Sendable {
-  package let checkpoint: Checkpoint
+  package let source: CheckpointShapes
   package let output: OutputPlan
   /// Tokens of each block; empty for a run without calibration.
   package let blocks: [Int]
@@ -29,11 +29,11 @@ package struct Workload: Sendable {
   package let loadingBytes: Int
 
   package init(
-    checkpoint: Checkpoint, output: OutputPlan, blocks: [TokenBlock], loss: SmoothingLoss,
+    source: CheckpointShapes, output: OutputPlan, blocks: [TokenBlock], loss: SmoothingLoss,
     expertTokens: Int? = nil, gridPoints: Int, threads: Int, shardBytes: Int,
     engine: Engine = .f32, loadingBytes: Int
   ) {
-    self.checkpoint = checkpoint
+    self.source = source
     self.output = output
     self.blocks = blocks.map(\.count)
     longestSequence = blocks.flatMap { $0.sequences.map(\.count) }.max() ?? 0
@@ -50,7 +50,7 @@ package struct Workload: Sendable {
 
   /// The type of hidden states in scratch.
   package var stateType: DType {
-    HiddenStates.dtype(for: checkpoint.weights.tensor(checkpoint.spec.embedding).dtype)
+    HiddenStates.dtype(for: source.tensor(source.spec.embedding).dtype)
   }
 
   /// Layers that the calibration tokens run through: up to the last one with something to calibrate.
@@ -65,7 +65,7 @@ package struct Workload: Sendable {
   var operationsOfAllTokens: [LayerOperations] { operations { _ in 1 } }
 
   private func operations(seenShare: (LayerSpec) -> Double) -> [LayerOperations] {
-    zip(checkpoint.spec.layers.indices, checkpoint.spec.layers).map { index, layer in
+    zip(source.spec.layers.indices, source.spec.layers).map { index, layer in
       LayerOperations(
         layer, output, gathersGrams: gathersGrams, context: Double(longestSequence) / 2,
         seenShare: seenShare(layer), isCalibrated: index < calibratedLayers,

@@ -37,6 +37,11 @@ package struct QuantScheme: Sendable, Equatable {
 
   package static let groupSizes = [32, 64, 128]
 
+  /// The same with groups of another size.
+  package func grouped(by groupSize: Int) -> QuantScheme {
+    QuantScheme(bits: bits, groupSize: groupSize, isSymmetric: isSymmetric)
+  }
+
   /// Codes in one 32-bit word.
   package var codesPerWord: Int { 32 / bits }
 

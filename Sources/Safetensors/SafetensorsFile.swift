@@ -36,6 +36,27 @@ package struct StoredTensor: Sendable {
     }
   }
 
+  /// Where the bytes of this tensor and of another of its size begin to differ; nil where they are the same. Reads
+  /// both, and maps neither.
+  package func firstDifference(from other: StoredTensor) throws(SafetensorsError) -> Int? {
+    precondition(byteCount == other.byteCount, "tensors of two sizes")
+    let window = min(max(byteCount, 1), 1 << 20)
+    let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: 2 * window, alignment: 64)
+    defer { unsafe memory.deallocate() }
+    for start in stride(from: 0, to: byteCount, by: window) {
+      let part = start..<min(start + window, byteCount)
+      let own = unsafe UnsafeMutableRawBufferPointer(rebasing: memory[..<part.count])
+      let others = unsafe UnsafeMutableRawBufferPointer(
+        rebasing: memory[window..<window + part.count])
+      try unsafe read(bytes: part, into: own)
+      try unsafe other.read(bytes: part, into: others)
+      if let first = part.first(where: { unsafe own[$0 - start] != others[$0 - start] }) {
+        return first
+      }
+    }
+    return nil
+  }
+
   /// Gives back the memory of the tensor's pages; they may stay in the page cache.
   package func release() {
     file.release(range)

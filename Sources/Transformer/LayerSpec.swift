@@ -123,6 +123,11 @@ package struct MLPSpec: Sendable, Equatable {
   /// All units: the always-on ones, then the routed ones. The order of work and of progress.
   package var units: [GatedMLPSpec] { alwaysOn + routed }
 
+  /// One of `units`, without making them all.
+  package func unit(_ index: Int) -> GatedMLPSpec {
+    index < alwaysOn.count ? alwaysOn[index] : routed[index - alwaysOn.count]
+  }
+
   /// Linears that decide on weights of units, in float32 and never quantized: the router and gates of outputs.
   package var deciding: [LinearSpec] {
     (router.map { [$0.linear] } ?? []) + alwaysOn.compactMap(\.outputGate)
@@ -243,7 +248,7 @@ package struct LayerSpec: Sendable, Equatable {
   package func readers(at tap: Tap) -> [LinearSpec] {
     switch tap {
     case .mlpInput: mlp.units.flatMap { [$0.gate, $0.up] }
-    case .hidden(let unit): [mlp.units[unit].down]
+    case .hidden(let unit): [mlp.unit(unit).down]
     default: attention.parts.first { $0.tap == tap }?.readers ?? []
     }
   }

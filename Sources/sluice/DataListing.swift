@@ -16,10 +16,8 @@ struct DataListing {
   private static let shownIDs = 32
 
   func run(json: Bool) throws {
-    // A folder with nothing but a tokenizer will do.
-    let vocabularySize =
-      FileSystem.exists(model + "/config.json")
-      ? try Checkpoint(folder: model).spec.vocabularySize : Int(Int32.max)
+    // A folder with nothing but a tokenizer will do, and a model of any class.
+    let vocabularySize = CheckpointConfig.vocabularySize(folder: model) ?? Int(Int32.max)
     var lengths: [Int] = []
     var hasBeginnings = false
     let data = try source.load(

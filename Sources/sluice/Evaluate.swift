@@ -47,6 +47,8 @@ struct Evaluate: ParsableCommand {
     completion: .directory)
   var reference: String?
 
+  @OptionGroup var keys: ConfigKeyArguments
+
   @OptionGroup var data: DataArguments
 
   @Option(
@@ -89,6 +91,7 @@ struct Evaluate: ParsableCommand {
       threads: threadCount(threads),
       scratch: "\(scratch.map(trimmed) ?? temporaryFolder)/sluice-evaluate-\(getpid())")
     options.worst = worst
+    options.acceptedKeys = keys.accepted
     try checkLimits(threads: options.threads)
     let cleanup = ScratchCleanup(options.scratch)
     defer { cleanup.stop() }

@@ -19,6 +19,8 @@ struct Inspect: ParsableCommand {
       will see them: rendered by its chat template and tokenized. With --json, one object a row: \
       row, text, input_ids.
 
+      A model whose weights are not downloaded yet is shown as its config.json and index tell.
+
       EXAMPLES
         sluice inspect GLM-4.6
         sluice inspect GLM-4.6 --tensors
@@ -41,6 +43,8 @@ struct Inspect: ParsableCommand {
     help: ArgumentHelp(
       "Show a data set as this model will see it.", valueName: "folder"), completion: .directory)
   var model: String?
+
+  @OptionGroup var keys: ConfigKeyArguments
 
   @OptionGroup var data: DataArguments
 
@@ -65,22 +69,34 @@ struct Inspect: ParsableCommand {
     }
     if let model {
       let source = try data.source(path == "builtin" ? nil : path)
-      try DataListing(source: source, model: modelFolder(model)).run(json: json)
+      try DataListing(source: source, model: modelFolder(model, isWhole: false))
+        .run(json: json)
       return
     }
     if FileSystem.exists(path), !FileSystem.isFolder(path), !path.hasSuffix(".safetensors") {
       throw ValidationError(
         "\(path) is no .safetensors file; a data set is shown with --model MODEL")
     }
-    let folder = try modelFolder(path)
-    let stored: [StoredTensor]
+    let folder = try modelFolder(path, isWhole: false)
+    let stored: [ListedTensor]
     var facts: [(name: String, value: JSONValue)] = []
     if FileSystem.isFolder(folder) {
-      let checkpoint = try Checkpoint(folder: folder)
-      stored = checkpoint.model.tensors
-      facts = Self.facts(checkpoint)
+      let config = try CheckpointConfig(folder: folder, accepting: keys.accepted)
+      let listing = try ShardListing(folder: folder)
+      let notes: [String]
+      if listing.isComplete {
+        let checkpoint = try Checkpoint(folder: folder, accepting: keys.accepted)
+        stored = checkpoint.model.tensors.map(ListedTensor.init)
+        notes = checkpoint.notes
+      } else {
+        let shapes = try CheckpointShapes(config, listing: listing)
+        stored = shapes.tensors.map(ListedTensor.init)
+        notes = shapes.notes
+      }
+      for note in notes { Console.error("note: \(note)") }
+      facts = try Self.facts(config.spec, config.storage(), stored)
     } else {
-      stored = try SafetensorsFile(path: folder).tensors
+      stored = try SafetensorsFile(path: folder).tensors.map(ListedTensor.init)
     }
     let bytes = stored.reduce(0) { $0 + $1.byteCount }
     facts += [
@@ -107,8 +123,9 @@ struct Inspect: ParsableCommand {
     }
   }
 
-  private static func facts(_ checkpoint: Checkpoint) -> [(name: String, value: JSONValue)] {
-    let spec = checkpoint.spec
+  private static func facts(
+    _ spec: ModelSpec, _ storage: WeightStorage, _ stored: [ListedTensor]
+  ) -> [(name: String, value: JSONValue)] {
     func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
     let sparse = spec.layers.filter { $0.mlp.router != nil }
     var facts: [(name: String, value: JSONValue)] = [
@@ -121,7 +138,9 @@ struct Inspect: ParsableCommand {
         ("experts_per_token", int(router.expertsPerToken)),
       ]
     }
-    if let quantization = checkpoint.quantization {
+    switch storage {
+    case .plain: break
+    case .packed(let quantization):
       let scheme = quantization.scheme
       facts.append(
         (
@@ -131,25 +150,45 @@ struct Inspect: ParsableCommand {
               + (scheme.isSymmetric ? "symmetric" : "with zero points")
               + ", \(quantization.ignore.count) modules left as they are")
         ))
-    }
-    if let fp8 = checkpoint.fp8 {
-      let weights = checkpoint.model.tensors.count { $0.dtype == .f8E4M3 }
-      facts.append(("quantization", .string("\(fp8.text); \(weights) weights")))
+    case .fp8(let format):
+      let weights = stored.count { $0.dtype == .f8E4M3 }
+      facts.append(("quantization", .string("\(format.text); \(weights) weights")))
     }
     return facts
   }
 
-  private static func types(_ tensors: [StoredTensor]) -> String {
+  private static func types(_ tensors: [ListedTensor]) -> String {
     let counts = Dictionary(grouping: tensors, by: \.dtype.rawValue).mapValues(\.count)
     return counts.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }.joined(separator: ", ")
   }
 
-  private static func json(_ tensor: StoredTensor) -> JSONValue {
+  private static func json(_ tensor: ListedTensor) -> JSONValue {
     .object(
       JSONObject([
         ("name", .string(tensor.name)), ("dtype", .string(tensor.dtype.rawValue)),
         ("shape", .array(tensor.shape.map { .number(JSONNumber($0)) })),
-        ("file", .string(tensor.file.path)),
+        ("file", tensor.file.map { .string($0) } ?? .null),
       ]))
+  }
+}
+
+/// A tensor to be listed, of a file or of one that is yet to come.
+private struct ListedTensor {
+  let name: String
+  let dtype: DType
+  let shape: [Int]
+  let byteCount: Int
+  let file: String?
+
+  init(_ tensor: StoredTensor) {
+    (name, dtype, shape) = (tensor.name, tensor.dtype, tensor.shape)
+    byteCount = tensor.byteCount
+    file = tensor.file.path
+  }
+
+  init(_ tensor: TensorSpec) {
+    (name, dtype, shape) = (tensor.name, tensor.dtype, tensor.shape)
+    byteCount = tensor.byteCount
+    file = nil
   }
 }

@@ -17,6 +17,9 @@ struct Plan: ParsableCommand {
       alone. The time rests on two seconds of measurement on this machine, with the model's own \
       weights; nothing is left on disk. Exit code 1 where memory or disk space will not do.
 
+      Works before the weights are downloaded, too, with config.json alone, and better with the \
+      index and the tokenizer beside it: then everything but the time is told.
+
       EXAMPLES
         sluice plan GLM-4.6 --memory 8GiB \\
             --calibration chats.parquet
@@ -48,31 +51,37 @@ struct Plan: ParsableCommand {
 
   func run() throws {
     let started = ContinuousClock.now
-    let options = try arguments.options(output: output ?? "")
-    let plan = try QuantizePlan(options) { ResidentMemory.current().peakBytes }
+    let options = try arguments.options(output: output ?? "", isWhole: false)
+    let plan = try QuantizePlan(ofWhatIsHere: options) { ResidentMemory.current().peakBytes }
     let loading = seconds(ContinuousClock.now - started)
     for line in plan.data.map(dataLines) ?? [] { Console.error(line) }
     for warning in plan.warnings { Console.error("warning: \(warning)") }
     try checkLimits(threads: options.threads)
-    let runs = try ShorterRuns(
-      plan, loading: loading,
-      folder: FileSystem.existing(options.scratch ?? output ?? temporaryFolder))
-    let proposals = try Proposals(runs, within: within?.seconds)
+    // Times are measured with the model's own weights.
+    if let within, plan.opened == nil { throw NoTime(within: within.seconds) }
+    let runs =
+      try plan.opened == nil
+      ? nil
+      : ShorterRuns(
+        plan, loading: loading,
+        folder: FileSystem.existing(options.scratch ?? output ?? temporaryFolder))
+    let proposals = try runs.map { try Proposals($0, within: within?.seconds) }
     Console.out(
       json
-        ? Self.json(plan, runs.time, proposals).serialized(indent: 2)
-        : (Self.lines(plan, runs.time) + proposals.lines).joined(separator: "\n"))
+        ? Self.json(plan, runs?.time, proposals).serialized(indent: 2)
+        : (Self.lines(plan, runs?.time) + (proposals?.lines ?? [])).joined(separator: "\n"))
     if output != nil { try OutputFolder.checkSpace(plan) }
-    try proposals.check()
+    try proposals?.check()
   }
 
-  private static func lines(_ plan: QuantizePlan, _ time: TimeEstimate) -> [String] {
+  /// - Parameter time: nil where there are no weights to measure with.
+  private static func lines(_ plan: QuantizePlan, _ time: TimeEstimate?) -> [String] {
     let run = plan.run
     let cell = { (text: String, width: Int) in
       text + String(repeating: " ", count: max(1, width - text.count))
     }
     var lines = [
-      "\(plan.checkpoint.spec.architecture), \(plan.checkpoint.spec.layers.count) layers, "
+      "\(plan.spec.architecture), \(plan.spec.layers.count) layers, "
         + "\(grouped(run.tokens)) calibration tokens through \(run.calibratedLayers) layers"
     ]
     lines += plan.coverage.lines
@@ -86,7 +95,7 @@ struct Plan: ParsableCommand {
       lines.append(
         cell(step.step.rawValue, 10) + cell(bytesText(step.bytes), 14)
           + cell(rounded(step.operations / 1e12), 10)
-          + cell(durationText(time.seconds[step.step] ?? 0), 14)
+          + cell(time.map { durationText($0.seconds[step.step] ?? 0) } ?? "", 14)
           + largest.joined(separator: ", "))
     }
     let groups = (run.largestUnitCount + run.unitsPerGroup - 1) / run.unitsPerGroup
@@ -101,15 +110,21 @@ struct Plan: ParsableCommand {
         + (run.holdsExperts
           ? ", their weights mapped once" : ", their weights mapped for each block")
         + "), \(run.weightPasses) over its weights at the end (\(run.blocksPerPass) token blocks at a time)",
-      "time      \(durationText(time.total)), \(rounded(time.rate / 1e9)) GFLOP/s in the experts with "
-        + run.engine.name,
+      time.map {
+        "time      \(durationText($0.total)), \(rounded($0.rate / 1e9)) GFLOP/s in the experts with "
+          + run.engine.name
+      }
+        ?? "time      is measured with the model's own weights; the arithmetic is "
+        + "\(rounded(run.operations / 1e12)) TFLOP with \(run.engine.name)",
     ]
     if let others = plan.options.expertTokens {
       lines.append(
         "experts   see their own tokens and \(grouped(others)) others: "
           + "\(rounded(run.operations / 1e12)) TFLOP instead of "
-          + "\(rounded(run.operationsOfAllTokens / 1e12)), \(durationText(time.total)) "
-          + "instead of \(durationText(time.total + time.secondsSaved))")
+          + "\(rounded(run.operationsOfAllTokens / 1e12))"
+          + (time.map {
+            ", \(durationText($0.total)) instead of \(durationText($0.total + $0.secondsSaved))"
+          } ?? ""))
     }
     return lines
   }
@@ -120,7 +135,7 @@ struct Plan: ParsableCommand {
   }
 
   private static func json(
-    _ plan: QuantizePlan, _ time: TimeEstimate, _ proposals: Proposals
+    _ plan: QuantizePlan, _ time: TimeEstimate?, _ proposals: Proposals?
   ) -> JSONValue {
     let run = plan.run
     func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
@@ -133,7 +148,7 @@ struct Plan: ParsableCommand {
             "f32_operations",
             jsonNumber(run.engine == .f32 ? step.operations : step.exactOperations)
           ),
-          ("seconds", jsonNumber(time.seconds[step.step] ?? 0)),
+          ("seconds", time.map { jsonNumber($0.seconds[step.step] ?? 0) } ?? .null),
           (
             "consumers",
             .array(
@@ -156,14 +171,25 @@ struct Plan: ParsableCommand {
       ("experts_per_group", int(run.unitsPerGroup)), ("holds_experts", .bool(run.holdsExperts)),
       ("holds_attention", .bool(run.holdsAttention)),
       ("blocks_per_pass", int(run.blocksPerPass)), ("weight_passes", int(run.weightPasses)),
-      ("operations", jsonNumber(run.operations)), ("measured_rate", jsonNumber(time.rate)),
-      ("seconds", jsonNumber(time.total)),
+      ("operations", jsonNumber(run.operations)),
+      ("measured_rate", time.map { jsonNumber($0.rate) } ?? .null),
+      ("seconds", time.map { jsonNumber($0.total) } ?? .null),
       ("expert_tokens", plan.options.expertTokens.map(int) ?? .null),
       ("operations_of_all_tokens", jsonNumber(run.operationsOfAllTokens)),
-      ("seconds_of_all_tokens", jsonNumber(time.total + time.secondsSaved)),
+      ("seconds_of_all_tokens", time.map { jsonNumber($0.total + $0.secondsSaved) } ?? .null),
       ("steps", .array(steps)),
     ])
-    for (key, value) in proposals.json.entries { object[key] = value }
+    for (key, value) in proposals?.json.entries ?? [] { object[key] = value }
     return .object(object)
+  }
+}
+
+/// A time that nothing can be proposed for.
+private struct NoTime: Error, CustomStringConvertible {
+  let within: Double
+
+  var description: String {
+    "--within \(durationText(within)): times are measured with the model's own weights, which are not here; "
+      + "download them first, or leave --within out"
   }
 }

@@ -61,7 +61,10 @@ struct QuantizeArguments: ParsableArguments {
   @Option(
     name: .customLong("group-size"),
     help: ArgumentHelp(
-      "Input channels that share a scale: 32, 64 or 128. Default: 128.", valueName: "n"))
+      """
+      Input channels that share a scale: 32, 64 or 128. Default: 128, or less where 128 divides the \
+      inputs of few Linears. Those that it does not divide stay as they are.
+      """, valueName: "n"))
   var groupSize: Int?
 
   @Option(
@@ -72,6 +75,8 @@ struct QuantizeArguments: ParsableArguments {
       lm_head always stay.
       """, valueName: "pattern"))
   var ignore: [String] = []
+
+  @OptionGroup var keys: ConfigKeyArguments
 
   @OptionGroup var data: DataArguments
 
@@ -162,9 +167,10 @@ struct QuantizeArguments: ParsableArguments {
     }
   }
 
-  func options(output: String) throws -> QuantizeOptions {
+  /// - Parameter isWhole: whether the weights must be there.
+  func options(output: String, isWhole: Bool = true) throws -> QuantizeOptions {
     var options = QuantizeOptions(
-      model: try modelFolder(model), output: trimmed(output),
+      model: try modelFolder(model, isWhole: isWhole), output: trimmed(output),
       memory: memoryBudget(memory),
       threads: threadCount(threads))
     options.data = try data.source(calibration)
@@ -177,9 +183,10 @@ struct QuantizeArguments: ParsableArguments {
       options.scheme = QuantScheme(scheme, groupSize: options.scheme.groupSize)
     }
     if let groupSize {
-      options.scheme = QuantScheme(
-        bits: options.scheme.bits, groupSize: groupSize, isSymmetric: options.scheme.isSymmetric)
+      options.scheme = options.scheme.grouped(by: groupSize)
+      options.isGroupSizeNamed = true
     }
+    options.acceptedKeys = keys.accepted
     if !ignore.isEmpty {
       options.ignore = ignore
       options.ignoreIsFromRecipe = false
@@ -204,9 +211,12 @@ struct QuantizeArguments: ParsableArguments {
   }
 }
 
-/// The folder of a model as the user typed it, or of its hub id.
-func modelFolder(_ text: String) throws -> String {
-  try HubCache().folder(of: trimmed(text))
+/// The folder of a model as the user typed it, or of its hub id, with its weights.
+func modelFolder(_ text: String) throws -> String { try modelFolder(text, isWhole: true) }
+
+/// - Parameter isWhole: whether the weights must be there.
+func modelFolder(_ text: String, isWhole: Bool) throws -> String {
+  try HubCache().folder(of: trimmed(text), isWhole: isWhole)
 }
 
 /// A folder as the user typed it, without the slashes that shells complete.

@@ -34,6 +34,8 @@ struct Verify: ParsableCommand {
     completion: .directory)
   var source: String?
 
+  @OptionGroup var keys: ConfigKeyArguments
+
   @Option(
     help: ArgumentHelp("Threads to compute with. Default: all cores it may use.", valueName: "n"))
   var threads: Int?
@@ -52,7 +54,8 @@ struct Verify: ParsableCommand {
     try checkLimits(threads: threads)
     var line = LiveLine()
     let report = try VerifyModel(
-      output: trimmed(output), source: source.map(modelFolder), threads: threads
+      output: trimmed(output), source: source.map(modelFolder), accepting: keys.accepted,
+      threads: threads
     ) { progress in
       line.show(share: progress.share, secondsLeft: progress.secondsLeft) {
         [progress.part.text, bytesText(ResidentMemory.current().residentBytes)]

@@ -3,6 +3,7 @@
 import CompressedTensors
 import JSON
 import Models
+import Quantization
 import Safetensors
 import SystemIO
 import Tensors
@@ -154,6 +155,175 @@ import TestSupport
         "{\n", with: "{\n\"quantization_config\": {\"quant_method\": \"fp8\"},", maxReplacements: 1)
       try replaceFile(file, with: Array(quantized.utf8))
       #expect(throws: QuantizationConfigError.self) { try Checkpoint(folder: folder) }
+    }
+  }
+
+  // MARK: What tools write
+
+  private func edit(_ file: String, _ edits: [(String, JSONValue)]) throws {
+    var config = try #require(try JSONValue.parse(FileSystem.readFile(file)).object)
+    for (key, value) in edits { config[key] = value }
+    try replaceFile(file, with: Array(JSONValue.object(config).serialized().utf8))
+  }
+
+  @Test func `numbers that Python writes stand in a config`() throws {
+    try withCopiedFixture(fixture) { folder in
+      let file = folder + "/config.json"
+      let text = String(decoding: try FileSystem.readFile(file), as: UTF8.self)
+      try replaceFile(
+        file,
+        with: Array(
+          text.replacing("{\n", with: "{\n\"top_p\": Infinity, \"top_k\": NaN,", maxReplacements: 1)
+            .utf8))
+      #expect(
+        try Checkpoint(folder: folder).config["top_p"]?.serialized() == "Infinity")
+    }
+  }
+
+  @Test func `an unknown key is accepted by name`() throws {
+    try withCopiedFixture(fixture) { folder in
+      try edit(folder + "/config.json", [("moon_phase", 3)])
+      #expect(throws: ConfigError.self) { try Checkpoint(folder: folder) }
+      let checkpoint = try Checkpoint(folder: folder, accepting: ["moon_phase"])
+      #expect(checkpoint.notes.count == 1 && checkpoint.notes[0].contains("`moon_phase` = 3"))
+    }
+  }
+
+  // MARK: Tied heads
+
+  /// A copy of a tied model with a head in its file, made of the embedding by `change`.
+  private func withHead(
+    _ change: (inout LooseTensor) -> Void, _ body: (String) throws -> Void
+  ) throws {
+    try withCopiedFixture("forward/qwen2-tied") { folder in
+      let path = folder + "/model.safetensors"
+      var tensors = try SafetensorsFile(path: path).tensors.map {
+        LooseTensor(name: $0.name, dtype: $0.dtype, shape: $0.shape, bytes: $0.bytes)
+      }
+      var head = try #require(tensors.first { $0.name == "model.embed_tokens.weight" })
+      head.name = "lm_head.weight"
+      change(&head)
+      tensors.append(head)
+      try LooseTensor.write(tensors, to: path)
+      try body(folder)
+    }
+  }
+
+  @Test func `a stored head that is the embedding once more is left out with a note`() throws {
+    try withHead({ _ in }) { folder in
+      let checkpoint = try Checkpoint(folder: folder)
+      #expect(checkpoint.redundantHead == "lm_head.weight")
+      #expect(checkpoint.notes.count == 1 && checkpoint.notes[0].contains("once more"))
+      let plan = try OutputPlan(
+        CheckpointShapes(checkpoint), scheme: QuantScheme(.w4a16, groupSize: 32), ignoring: [],
+        smooths: false)
+      #expect(plan.fates["lm_head.weight"] == .dropped)
+      #expect(!plan.tensors.contains { $0.name == "lm_head.weight" })
+    }
+  }
+
+  @Test func `a stored head that differs from the embedding it is tied to is refused`() throws {
+    func refusal(_ change: (inout LooseTensor) -> Void) throws -> String {
+      var text = ""
+      try withHead(change) { folder in
+        let error = #expect(throws: CheckpointError.self) { try Checkpoint(folder: folder) }
+        guard case .otherHead = error else {
+          Issue.record("\(String(describing: error))")
+          return
+        }
+        text = error?.description ?? ""
+      }
+      return text
+    }
+    let last = try refusal { $0.bytes[$0.bytes.count - 1] ^= 1 }
+    #expect(last.contains("`tie_word_embeddings` is true") && last.contains("differ from row"))
+    let shape = try refusal {
+      $0.shape[0] -= 1
+      $0.bytes.removeLast($0.bytes.count / ($0.shape[0] + 1))
+    }
+    #expect(shape.contains("not F32"))
+  }
+
+  // MARK: Layouts that are not read yet
+
+  private func refusal(
+    _ fixture: String, _ rename: (TensorSpec) -> TensorSpec?
+  ) throws -> CheckpointError? {
+    var refusal: CheckpointError?
+    try withCopiedFixture(fixture) { folder in
+      let path = folder + "/model.safetensors"
+      let specs = try SafetensorsFile(path: path).tensors.map {
+        TensorSpec(name: $0.name, dtype: $0.dtype, shape: $0.shape)
+      }
+      var seen: Set<String> = []
+      let renamed = specs.compactMap(rename).filter { seen.insert($0.name).inserted }
+      let shard = ShardLayout(singleFile: "model.safetensors", tensors: renamed).shards[0]
+      let zeros = [UInt8](repeating: 0, count: shard.byteCount - shard.header.count)
+      try replaceFile(path, with: shard.header + zeros)
+      refusal = #expect(throws: CheckpointError.self) { try Checkpoint(folder: folder) }
+    }
+    return refusal
+  }
+
+  @Test func `experts in one tensor are told from missing ones`() throws {
+    let error = try refusal("forward/qwen3-moe-published") { spec in
+      let own = ".experts.0.gate_proj.weight"
+      guard spec.name.hasSuffix(own) else { return spec.name.contains(".experts.") ? nil : spec }
+      let name = spec.name.dropLast(own.count) + ".experts.gate_up_proj"
+      return TensorSpec(name: String(name), dtype: spec.dtype, shape: [2] + spec.shape)
+    }
+    guard case .fusedExperts(_, let tensor) = error else {
+      Issue.record("\(String(describing: error))")
+      return
+    }
+    #expect(tensor.hasSuffix(".experts.gate_up_proj"))
+    #expect(error?.description.contains("not read yet") == true)
+  }
+
+  @Test(arguments: ["", "language_model.model."])
+  func `names with another beginning are told from missing ones`(prefix: String) throws {
+    let error = try refusal("forward/qwen3-tied") { spec in
+      TensorSpec(
+        name: prefix + spec.name.dropFirst("model.".count), dtype: spec.dtype, shape: spec.shape)
+    }
+    guard case .otherPrefix(_, "model.embed_tokens.weight", prefix + "embed_tokens.weight") = error
+    else {
+      Issue.record("\(String(describing: error))")
+      return
+    }
+  }
+
+  @Test(arguments: [("weight_scale_2", "ModelOpt"), ("qweight", "GPTQ")])
+  func `tensors of another quantization tool are told by its name`(part: String, tool: String)
+    throws
+  {
+    let error = try refusal("forward/qwen3-tied") { spec in
+      spec.name.hasSuffix("layers.0.mlp.down_proj.weight")
+        ? TensorSpec(
+          name: spec.name.dropLast("weight".count) + part, dtype: spec.dtype, shape: spec.shape)
+        : spec
+    }
+    #expect(error?.description.contains(tool) == true && "\(error!)".contains("not read yet"))
+  }
+
+  @Test func `the file of another quantization tool is told by its name`() throws {
+    try withCopiedFixture(fixture) { folder in
+      try replaceFile(
+        folder + "/hf_quant_config.json",
+        with: Array("{\"quantization\": {\"quant_algo\": \"NVFP4\"}}".utf8))
+      let error = #expect(throws: QuantizationConfigError.self) { try Checkpoint(folder: folder) }
+      #expect(error?.description.contains("ModelOpt's NVFP4") == true)
+      try FileSystem.remove(folder + "/hf_quant_config.json")
+      try edit(
+        folder + "/config.json",
+        [
+          (
+            "quantization_config",
+            .object(JSONObject([("quant_method", "modelopt"), ("quant_algo", "FP8")]))
+          )
+        ])
+      let other = #expect(throws: QuantizationConfigError.self) { try Checkpoint(folder: folder) }
+      #expect(other?.description.contains("ModelOpt's FP8 format") == true)
     }
   }
 }

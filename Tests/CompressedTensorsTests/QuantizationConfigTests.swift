@@ -27,7 +27,8 @@ import TestSupport
   @Test(arguments: PeerRounding.all)
   func theBlockIsThePeersButForTheOrderOfIgnore(peer: PeerRounding) throws {
     let expected = try block(peer.folder)
-    let plan = try OutputPlan(source(), scheme: peer.scheme, ignoring: [], smooths: true)
+    let plan = try OutputPlan(
+      CheckpointShapes(source()), scheme: peer.scheme, ignoring: [], smooths: true)
     let found = QuantizationConfig(scheme: peer.scheme, ignore: plan.ignore).json
     #expect(sortedIgnore(found) == sortedIgnore(expected))
     #expect(withoutIgnore(found) == withoutIgnore(expected))

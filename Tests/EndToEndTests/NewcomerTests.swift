@@ -59,6 +59,16 @@ private func expectUsageError(
     }
   }
 
+  @Test(arguments: [
+    (["quantize", "", "--output", "x"], "`quantize`"), (["plan", "M", "--calibration", ""], "`--calibration`"),
+    (["", "plan"], "`sluice`"),
+  ])
+  func `a word that is empty is told of with the one before it`(arguments: [String], named: String)
+    throws
+  {
+    try expectUsageError(arguments, ["the word after \(named) is empty"])
+  }
+
   private static let commands = [
     [], ["quantize"], ["plan"], ["status"], ["report"], ["inspect"], ["verify"], ["evaluate"],
   ]
@@ -128,7 +138,7 @@ private func expectUsageError(
         + (command == "quantize" ? ["--output", "\(folder)/out"] : [])
       let refused = try Program.run(arguments + ["--memory", memory])
       let advice = try #require(
-        try refused.stderr.firstMatch(of: #/raise --memory to ([0-9.]+[KMG]iB)/#), "\(refused)")
+        refused.stderr.firstMatch(of: #/raise --memory to ([0-9.]+[KMG]iB)/#), "\(refused)")
       let outcome = try Program.run(arguments + ["--memory", String(advice.output.1)])
       #expect(outcome.end == .exit(0), "\(outcome)")
       #expect(!outcome.stderr.contains("over the budget"), "\(outcome)")

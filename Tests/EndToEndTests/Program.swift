@@ -83,7 +83,7 @@ final class Program {
   /// Waits, and looks at the kernel's mark of the peak of memory (VmHWM) until the end.
   func waitForPeak() throws -> (outcome: Outcome, peakBytes: Int) {
     var peak = 0
-    var information = siginfo_t()
+    var information = unsafe siginfo_t()
     repeat {
       let status = (try? FileSystem.readFile("/proc/\(pid)/status")) ?? []
       for line in String(decoding: status, as: UTF8.self).split(separator: "\n")
@@ -91,10 +91,10 @@ final class Program {
         peak = max(peak, (Int(line.filter(\.isNumber)) ?? 0) << 10)
       }
       usleep(500)
-      information.si_signo = 0
+      unsafe information.si_signo = 0
       // Left as it is, for `wait`.
       unsafe waitid(P_PID, id_t(pid), &information, WEXITED | WNOHANG | WNOWAIT)
-    } while information.si_signo == 0
+    } while unsafe information.si_signo == 0
     return (try wait(), peak)
   }
 

@@ -199,4 +199,21 @@ private func parse(_ text: String) throws -> JSONValue {
     }
     #expect(accepted > 0 && accepted < 20_000)
   }
+
+  @Test func `numbers that only Python writes are read where that is asked for, and written again`()
+    throws
+  {
+    let text = "{\"a\": Infinity, \"b\": [-Infinity, NaN, -1]}"
+    let value = try JSONValue.parse(Array(text.utf8), allowsNonFinite: true)
+    #expect(value.serialized() == "{\"a\":Infinity,\"b\":[-Infinity,NaN,-1]}")
+    #expect(value.object?["a"]?.double == nil && value.object?["a"]?.int == nil)
+    for bad in ["Infinit", "Nan", "-Inf", "-NaN", "infinity", "+Infinity"] {
+      #expect(throws: JSONError.self, "\(bad)") {
+        try JSONValue.parse(Array(bad.utf8), allowsNonFinite: true)
+      }
+    }
+    for strict in ["Infinity", "-Infinity", "NaN"] {
+      #expect(throws: JSONError.self) { try JSONValue.parse(Array(strict.utf8)) }
+    }
+  }
 }

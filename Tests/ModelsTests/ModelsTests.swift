@@ -234,13 +234,13 @@ import Transformer
     try expect(
       .unknownKeys(
         file: "config.json", architecture: "Glm4MoeForCausalLM",
-        entries: ["`sliding_window` = 4096", "`attn_type` = \"new\""]),
-      with: [("sliding_window", 4096), ("attn_type", "new")])
+        entries: ["`rope_kind` = 4096", "`attn_type` = \"new\""]),
+      with: [("rope_kind", 4096), ("attn_type", "new")])
     try expect(
       .unknownKeys(
         file: "config.json", architecture: "Glm4MoeForCausalLM",
-        entries: ["`rope_parameters.factor` = 2"]),
-      with: [("rope_parameters", rope([("rope_theta", 1_000_000), ("factor", 2)]))])
+        entries: ["`rope_parameters.twist` = 2"]),
+      with: [("rope_parameters", rope([("rope_theta", 1_000_000), ("twist", 2)]))])
   }
 
   @Test func keysThatAreNullInertOrReadByTheCallerPass() throws {

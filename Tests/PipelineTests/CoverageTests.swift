@@ -3,6 +3,7 @@
 import Calibration
 import CompressedTensors
 import Pipeline
+import Quantization
 import Testing
 import TestSupport
 

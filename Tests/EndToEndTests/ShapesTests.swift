@@ -1,0 +1,109 @@
+// The program where weights are not downloaded yet.
+
+import JSON
+import SystemIO
+import Testing
+import TestSupport
+
+@Suite struct ShapesTests {
+  private func withConfigAlone(_ body: (String) throws -> Void) throws {
+    try withTemporaryFolder { folder in
+      let model = folder + "/GLM"
+      try FileSystem.createFolder(model)
+      try FileSystem.copyFile(
+        from: fixtureModel + "/config.json", to: model + "/config.json")
+      try body(model)
+    }
+  }
+
+  @Test func `plan tells memory, disk and arithmetic from config json alone`() throws {
+    try withConfigAlone { model in
+      let outcome = try Program.run(["plan", model, "--samples", "4", "--memory", "1GiB"])
+      #expect(outcome.end == .exit(0), "\(outcome)")
+      for fragment in ["memory    ", "output    ", "scratch   ", "own weights; the arithmetic is"] {
+        #expect(outcome.stdout.contains(fragment), "\(outcome)")
+      }
+      #expect(outcome.stderr.contains("the weights are not here"))
+      #expect(outcome.stderr.contains("there is no tokenizer here"))
+      let json = try Program.run([
+        "plan", model, "--samples", "4", "--memory", "1GiB", "--json",
+      ])
+      let object = try #require(JSONValue.parse(Array(json.stdout.utf8)).object)
+      #expect(object["seconds"] == .null && (object["output_bytes"]?.int ?? 0) > 0)
+      expectRefusal(
+        try Program.run(["plan", model, "--memory", "1GiB", "--within", "1h"]),
+        ["--within", "own weights", "download"])
+    }
+  }
+
+  @Test func `quantize still needs the weights`() throws {
+    try withConfigAlone { model in
+      expectRefusal(
+        try Program.run(["quantize", model, "--output", model + "-out"]),
+        ["model.safetensors", "downloaded model"])
+      #expect(!FileSystem.exists(model + "-out"))
+    }
+  }
+
+  @Test func `inspect shows what config json tells`() throws {
+    try withConfigAlone { model in
+      let outcome = try Program.run(["inspect", model, "--tensors"])
+      #expect(outcome.end == .exit(0), "\(outcome)")
+      #expect(outcome.stdout.contains("Glm4MoeForCausalLM"))
+      #expect(outcome.stdout.contains("model.layers.1.mlp.experts.0.gate_proj.weight  BF16"))
+      #expect(outcome.stderr.contains("note: the weights are not here"))
+    }
+  }
+
+  @Test func `a data set is shown with a tokenizer alone`() throws {
+    try withTemporaryFolder { folder in
+      for name in try FileSystem.list(fixtureModel) where !name.hasSuffix(".safetensors") {
+        try FileSystem.copyFile(from: "\(fixtureModel)/\(name)", to: "\(folder)/\(name)")
+      }
+      // Of any class, with any key.
+      let config = JSONObject([("architectures", ["NobodysForCausalLM"]), ("vocab_size", 2048)])
+      try write(JSONValue.object(config).serialized().utf8, to: "\(folder)/config.json")
+      let outcome = try Program.run([
+        "inspect", "builtin", "--model", folder, "--samples", "2",
+      ])
+      #expect(outcome.end == .exit(0), "\(outcome)")
+      #expect(outcome.stdout.contains("2 used"))
+    }
+  }
+
+  @Test func `plan takes an entry of the cache without weights`() throws {
+    try withTemporaryFolder { cache in
+      let entry = cache + "/models--me--GLM"
+      let snapshot = entry + "/snapshots/0123"
+      try FileSystem.createFolder(snapshot)
+      try FileSystem.createFolder(entry + "/refs")
+      try write("0123".utf8, to: entry + "/refs/main")
+      try FileSystem.copyFile(
+        from: fixtureModel + "/config.json", to: snapshot + "/config.json")
+      for command in ["plan", "inspect"] {
+        let outcome = try Program.run(
+          [command, "me/GLM"] + (command == "plan" ? ["--samples", "4", "--memory", "1GiB"] : []),
+          in: cache, environment: ["HF_HUB_CACHE=" + cache])
+        #expect(outcome.end == .exit(0), "\(outcome)")
+      }
+      let run = try Program.run(
+        ["quantize", "me/GLM", "--output", "out"], in: cache,
+        environment: ["HF_HUB_CACHE=" + cache])
+      expectRefusal(run, ["model.safetensors", "hf download me/GLM"])
+    }
+  }
+
+  @Test func `an unknown key is refused with the flag that accepts it`() throws {
+    try withConfigAlone { model in
+      let path = model + "/config.json"
+      var config = try #require(JSONValue.parse(FileSystem.readFile(path)).object)
+      config["moon_phase"] = 3
+      try write(JSONValue.object(config).serialized().utf8, to: path)
+      let plan = ["plan", model, "--samples", "4", "--memory", "1GiB"]
+      expectRefusal(try Program.run(plan), ["`moon_phase` = 3", "--accept-config-key"])
+      let accepted = try Program.run(plan + ["--accept-config-key", "moon_phase"])
+      #expect(accepted.end == .exit(0), "\(accepted)")
+      #expect(accepted.stderr.contains("`moon_phase` = 3 is not known and passed over"))
+    }
+  }
+}
