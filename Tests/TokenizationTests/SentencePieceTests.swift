@@ -104,10 +104,10 @@ private func model(charsmap: [UInt8]) -> [UInt8] {
     ("text", Array("not a model".utf8), "at byte 0: wire type 6 does not exist here"),
     (
       "cut off in a piece", Array(start.dropLast(3)),
-      "at byte 28: a field of 13 bytes, but 10 follow"
+      "at byte 30: a field of 13 bytes, but 10 follow"
     ),
-    ("cut off in a number", start + [0x0A, 0x80], "at byte 44: a number is cut off"),
-    ("a length of 2^63", start + [0x0A] + varint(1 << 63), "at byte 43: a field of"),
+    ("cut off in a number", start + [0x0A, 0x80], "at byte 46: a number is cut off"),
+    ("a length of 2^63", start + [0x0A] + varint(1 << 63), "at byte 45: a field of"),
     (
       "a number without end", [UInt8](repeating: 0xFF, count: 20),
       "at byte 0: a number has more than"
@@ -120,17 +120,17 @@ private func model(charsmap: [UInt8]) -> [UInt8] {
     ("a type as text", field(1, field(3, [1])), "at byte 2: `type` is not an integer"),
     ("a type of the future", piece("a", 0, 9), "at byte 0: piece 0 has the unknown type 9"),
     ("no UTF-8", field(1, field(1, [0xC3, 0x28])), "at byte 2: `piece` is not UTF-8"),
-    ("an empty piece", start + field(1, field(2, Float(1))), "at byte 43: piece 3 is empty"),
+    ("an empty piece", start + field(1, field(2, Float(1))), "at byte 45: piece 3 is empty"),
     (
-      "a score that is no number", start + piece("a", .nan), "at byte 43: piece 3 has the score nan"
+      "a score that is no number", start + piece("a", .nan), "at byte 45: piece 3 has the score nan"
     ),
-    ("an infinite score", start + piece("a", .infinity), "at byte 43: piece 3 has the score inf"),
+    ("an infinite score", start + piece("a", .infinity), "at byte 45: piece 3 has the score inf"),
     ("a piece twice", start + piece("<s>"), "piece 3 is there already: `<s>`"),
     (
       "a long piece", piece(String(repeating: "a", count: 1025)),
       "at byte 0: piece 0 has 1025 bytes, more than 1024"
     ),
-    ("model type word", start + field(2, field(3, 3)), "at byte 45: model type 3, expected 1"),
+    ("model type word", start + field(2, field(3, 3)), "at byte 47: model type 3, expected 1"),
     (
       "no such unknown piece", start + field(2, field(40, 7)),
       "the unknown piece is number 7, but there are 3 pieces"
