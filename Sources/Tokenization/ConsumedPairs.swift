@@ -1,5 +1,7 @@
 // Which characters a regular expression can take one right after the other: where it cannot, every match ends.
 
+internal import Expressions
+
 /// The expression as the set of its single characters (`a`, `\p{L}`, `[^\r\n]`) and which of them may follow which.
 ///
 /// Greediness, backtracking and alternatives only choose among the ways that are counted here. What stands in a

@@ -1,5 +1,7 @@
 // Where a text can be cut so that its parts have the ids that they have in the whole, and the ids of its beginning.
 
+internal import Expressions
+
 /// A text that must be tokenized at one go, and is too long for that.
 package struct UncutText: Error, Equatable {
   /// Of the part without a place to cut it.
