@@ -91,9 +91,9 @@ internal import Glibc
 
     /// The engine counts tries, not the bytes that it looks at again and again: where a text takes far longer than any
     /// sound expression does, it is given up as well.
-    fileprivate func checkTime(always: Bool) throws(Problem) {
+    fileprivate func checkTime() throws(Problem) {
       calls += 1
-      if !always, calls % 256 != 0 { return }
+      if calls % 256 != 0 { return }
       if Self.processorSeconds() - started > Self.mostSeconds { throw .endless }
     }
 
@@ -113,9 +113,6 @@ internal import Glibc
     /// What a search may hold to come back to: some 100 MB.
     private static let deepest: CUnsignedInt = 2 << 20
   }
-
-  /// Bytes that a call may look at, if it looks at the whole text from each place.
-  private static let windowCost = 64 << 20
 
   /// What a search may try at first. Nearly all need less; one that needs more begins again, and pays for both.
   private static let firstTries = 512
@@ -138,14 +135,9 @@ internal import Glibc
       let base = unsafe text.baseAddress ?? placeholder
       let end = unsafe base + text.count
       let (region, bounds) = unsafe (search.region, search.bounds)
-      // Where a match may begin, a part of the text at a time: one call must not take for ever.
-      let window = max(16, min(4096, Self.windowCost / max(1, text.count)))
-      var start = start
       var tries = Self.firstTries
       while true {
-        try search.checkTime(always: false)
-        var last = min(text.count, start + window)
-        while last < text.count, (unsafe text[last]) & 0xC0 == 0x80 { last += 1 }
+        try search.checkTime()
         unsafe onig_set_retry_limit_in_match_of_match_param(bounds, CUnsignedLong(tries))
         unsafe onig_set_retry_limit_in_search_of_match_param(bounds, CUnsignedLong(tries))
         let found =
@@ -153,15 +145,11 @@ internal import Glibc
           ? onig_match_with_param(
             regex, base, end, base + start, region, ONIG_OPTION_NONE, bounds)
           : onig_search_with_param(
-            regex, base, end, base + start, base + last, region, ONIG_OPTION_NONE, bounds)
+            regex, base, end, base + start, end, region, ONIG_OPTION_NONE, bounds)
         switch found {
         case 0...:
           return unsafe Int(region.pointee.beg[0])..<Int(region.pointee.end[0])
-        case ONIG_MISMATCH:
-          if isAnchored || last == text.count { return nil }
-          start = last
-          tries = Self.firstTries
-          try search.checkTime(always: true)
+        case ONIG_MISMATCH: return nil
         case ONIGERR_RETRY_LIMIT_IN_MATCH_OVER, ONIGERR_RETRY_LIMIT_IN_SEARCH_OVER:
           search.left -= tries
           if search.left <= 0 || tries >= search.most { throw .endless }

@@ -178,7 +178,7 @@ private struct PatternRewriter {
       let same = kind == "B"
       result += "(?:(?<=[\(word)])(?\(same ? "=" : "!")[\(word)])"
       result += "|(?<![\(word)])(?\(same ? "!" : "=")[\(word)]))"
-    case "X", "y", "Y", "G":
+    case "X", "y", "Y":
       throw Pattern.Problem(text: "`\\\(kind)` is not supported")
     default:
       copy()

@@ -38,11 +38,11 @@ private let mayChangeUser =
     try withTemporaryFolder { folder in
       let output = "\(folder)/out"
       let made = try run(
-        below: "ulimit -n 48",
+        below: "ulimit -n 64",
         ["quantize", fixtureModel, "--output", output, "--max-shard-size", "1KiB"] + quickly)
       #expect(made.end == .exit(0), "\(made)")
       #expect(try FileSystem.list(output).count > 100)
-      let checked = try run(below: "ulimit -n 48", ["verify", output, "--source", fixtureModel])
+      let checked = try run(below: "ulimit -n 64", ["verify", output, "--source", fixtureModel])
       #expect(checked.end == .exit(0), "\(checked)")
     }
   }
