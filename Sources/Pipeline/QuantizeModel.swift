@@ -220,8 +220,6 @@ package final class QuantizeModel {
         if let data = plan.data { try choices.add(data, of: plan.options.data) }
         try copyTensors()
         try embedTokens()
-        begin(.check)
-        try checkCopied()
         try commit(.attend(layer: 0, block: 0))
       case .attend(let layer, let block):
         begin(.attend)
@@ -245,11 +243,9 @@ package final class QuantizeModel {
       case .advance(let layer, let block):
         begin(.advance)
         try advance(layers[layer], from: block)
-        begin(.check)
-        try checkSource(of: layers[layer])
-        weights.discard(layers[layer].linears)
         let isLast = layer + 1 == layers.count
         try commit(isLast ? .finish : .attend(layer: layer + 1, block: 0))
+        weights.discard(layers[layer].linears)
         finishLayer(layers[layer], seconds: layerClock.seconds)
       case .finish:
         begin(.check)
@@ -300,6 +296,7 @@ package final class QuantizeModel {
   private func commit(
     _ next: RunPosition, appended: [String: Int] = [:], statistics: String? = nil
   ) throws {
+    try checkUsed(until: next)
     try writer.synchronize()
     try smoothingWriter.synchronize()
     try recordChecksums()
