@@ -146,8 +146,8 @@ let targets: [Target] = [
   .testTarget(
     name: "EndToEndTests",
     dependencies: [
-      "CompressedTensors", "JSON", "LinearAlgebra", "Safetensors", "SystemIO", "TestSupport",
-      "sluice",
+      "CompressedTensors", "JSON", "LinearAlgebra", "Safetensors", "SystemIO", "Tensors",
+      "TestSupport", "sluice",
     ]),
 ]
 

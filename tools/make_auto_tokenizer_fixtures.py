@@ -241,7 +241,7 @@ def settings_cases(count, draw):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out"), parser.add_argument("--settings", type=int, default=60), parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("out"), parser.add_argument("--settings", type=int, default=150), parser.add_argument("--seed", type=int, default=77)
     parser.add_argument("--random", type=int), parser.add_argument("--trained")
     args = parser.parse_args()
     os.makedirs(args.out, exist_ok=True)

@@ -16,7 +16,6 @@
 struct mapping {
     _Atomic(const char *) start;  // null while the place is free; set last and cleared first
     size_t length;
-    int file;
     char *path;
 };
 
@@ -65,7 +64,7 @@ static void end(const struct mapping *mapping) {
     add_text(&text, subject);
     add_text(&text, mapping->path);
     struct stat now;
-    if (fstat(mapping->file, &now) == 0 && (size_t)now.st_size < mapping->length) {
+    if (stat(mapping->path, &now) == 0 && (size_t)now.st_size < mapping->length) {
         add_text(&text, ": it was cut while it was read (");
         add_number(&text, (size_t)now.st_size);
         add_text(&text, " bytes, expected ");
@@ -119,7 +118,7 @@ static struct mapping *find(const char *start, bool grows) {
     }
 }
 
-bool sluice_mapping_add(const void *start, size_t length, int file, const char *path) {
+bool sluice_mapping_add(const void *start, size_t length, const char *path) {
     pthread_once(&once, listen);
     char *name = strdup(path);
     if (!name) return false;
@@ -127,7 +126,6 @@ bool sluice_mapping_add(const void *start, size_t length, int file, const char *
     struct mapping *mapping = find(NULL, true);
     if (mapping) {
         mapping->length = length;
-        mapping->file = file;
         mapping->path = name;
         atomic_store(&mapping->start, start);
     }

@@ -1,7 +1,8 @@
 // The token sequences of a run: which rows, how long, and what became of the others.
 
-internal import Datasets
+package import Datasets
 internal import JSON
+internal import Tokenization
 
 /// A data set that cannot be used.
 package enum CalibrationError: Error, CustomStringConvertible, Equatable {
@@ -10,6 +11,9 @@ package enum CalibrationError: Error, CustomStringConvertible, Equatable {
   /// No row tells what columns there are.
   case noRows(path: String, firstProblem: String?)
   case noUsableRow(path: String, rows: Int, first: String?)
+  case textTooLong(place: String, bytes: Int, needed: Int, room: Int)
+  case shuffledRowsTooLarge(place: String, limit: Int)
+  case tooManyTokens(path: String, limit: Int)
 
   package var description: String {
     func list(_ columns: [String]) -> String {
@@ -25,6 +29,14 @@ package enum CalibrationError: Error, CustomStringConvertible, Equatable {
     case .noRows(let path, let problem?): "\(path): no row can be read; the first: \(problem)"
     case .noUsableRow(let path, let rows, let first):
       "\(path): none of \(rows) rows gives tokens" + (first.map { "; the first: \($0)" } ?? "")
+    case .textTooLong(let place, let bytes, let needed, let room):
+      "\(place): \(bytes >> 10) KiB of text without a place where it can be cut: tokenizing it takes up to "
+        + "\(needed >> 20) MiB, and there are \(room >> 20) MiB; raise --memory, or cut the row"
+    case .shuffledRowsTooLarge(let place, let limit):
+      "\(place): the rows that --shuffle-seed chooses up to here take more than \(limit >> 20) MiB of memory; "
+        + "raise --memory or lower --samples"
+    case .tooManyTokens(let path, let limit):
+      "\(path): the sequences take more than \(limit >> 20) MiB of memory; raise --memory or lower --samples"
     }
   }
 }
@@ -47,7 +59,7 @@ package struct RowSelection: Sendable, Equatable {
   }
 }
 
-/// A row that was used, before it was cut.
+/// A row that was used, before it was cut; of a long text only the beginning.
 package struct UsedRow: Sendable, Equatable {
   /// Counted from 0 over the data set.
   package let index: Int
@@ -82,15 +94,20 @@ package struct CalibrationData: Sendable, Equatable {
   ///   - used: sees every row that is used.
   package init(
     _ rows: CalibrationRows, path: String, encoder: RowEncoder, selection: RowSelection,
-    used: (UsedRow) throws -> Void = { _ in }
+    room: Room, used: (UsedRow) throws -> Void = { _ in }
   ) throws {
     var pending: [Int32] = []
-    let reader = try rows.makeReader(selection)
+    var tokens = 0
+    let reader = try rows.makeReader(selection, room)
     while sequences.count < selection.samples, let row = try reader.next() {
       rowsRead += 1
+      // One more than is used, to know whether there are more.
+      let (full, overflows) = selection.sequenceLength.multipliedReportingOverflow(
+        by: selection.packs ? selection.samples - sequences.count : 1)
+      let wanted = overflows || full == .max ? .max : full + 1
       let encoded: EncodedRow
       do {
-        encoded = try encoder.encode(row.value.get())
+        encoded = try Self.encode(row, of: rows, encoder, atLeast: wanted, room)
       } catch let problem as RowProblem {
         failedRows.append(FailedRow(place: row.place, problem: problem.problem))
         continue
@@ -103,6 +120,11 @@ package struct CalibrationData: Sendable, Equatable {
         continue
       }
       try used(UsedRow(index: row.index, encoded: encoded))
+      tokens += min(encoded.ids.count, wanted)
+      // They are in memory twice: as sequences and as blocks.
+      if tokens > room.bytes / 16 {
+        throw CalibrationError.tooManyTokens(path: path, limit: room.bytes / 2)
+      }
       if selection.packs {
         pending += encoded.ids
         while pending.count >= selection.sequenceLength, sequences.count < selection.samples {
@@ -119,6 +141,28 @@ package struct CalibrationData: Sendable, Equatable {
     if sequences.isEmpty {
       throw CalibrationError.noUsableRow(
         path: path, rows: rowsRead, first: failedRows.first?.description)
+    }
+  }
+
+  /// Reads on in a long text until its beginning gives tokens enough.
+  private static func encode(
+    _ row: DatasetRow, of rows: CalibrationRows, _ encoder: RowEncoder, atLeast wanted: Int,
+    _ room: Room
+  ) throws -> EncodedRow {
+    var row = row
+    var bytes = Dataset.firstTextBytes
+    while true {
+      do {
+        let encoded = try encoder.encode(
+          row.value.get(), isWhole: !row.isCut, atLeast: wanted, room: room.bytes)
+        if let encoded { return encoded }
+      } catch let problem as UncutText {
+        throw CalibrationError.textTooLong(
+          place: row.place, bytes: problem.byteCount, needed: problem.neededBytes,
+          room: room.bytes)
+      }
+      bytes *= 2
+      row = try rows.longer(row, bytes: bytes)
     }
   }
 }

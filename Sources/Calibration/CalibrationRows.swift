@@ -35,19 +35,27 @@ package enum CalibrationRows: Sendable {
     return .dataset(try dataset.selecting([column.name], optional: optional))
   }
 
-  func makeReader(_ selection: RowSelection) throws -> any RowStream {
-    let stream: any RowStream =
-      switch self {
-      case .dataset(let dataset): dataset.makeReader()
-      case .builtIn: BuiltInChats()
-      }
+  /// A row with more of its text; the same row where all of it was read.
+  func longer(_ row: DatasetRow, bytes: Int) throws(DatasetError) -> DatasetRow {
+    if case .dataset(let dataset) = self { try dataset.longer(row, bytes: bytes) } else { row }
+  }
+
+  /// - Parameter room: how much of the rows may be in memory at once.
+  func makeReader(_ selection: RowSelection, _ room: Room) throws -> any RowStream {
+    let stream: any RowStream
+    switch self {
+    case .dataset(var dataset):
+      dataset.room = room
+      stream = dataset.makeReader()
+    case .builtIn: stream = BuiltInChats()
+    }
     guard let seed = selection.shuffleSeed else { return stream }
     let count =
       switch self {
       case .dataset(let dataset): try dataset.rowCount()
       case .builtIn: BuiltInChats().count
       }
-    return try ShuffledRows(stream, rows: count, seed: seed, wanted: selection.samples)
+    return try ShuffledRows(stream, rows: count, seed: seed, wanted: selection.samples, room)
   }
 }
 
@@ -84,22 +92,47 @@ private final class BuiltInChats: RowStream {
 
 /// A seeded choice of rows, in an order drawn with the same seed.
 ///
-/// Every row has a number drawn from seed and index; the rows with the smallest numbers come first. Half as many again
-/// as wanted are kept, for rows that turn out unusable.
+/// Every row has a number drawn from seed and index; the rows with the smallest numbers come first.
 private final class ShuffledRows: RowStream {
   private var rows: ArraySlice<DatasetRow> = []
 
-  init(_ stream: any RowStream, rows count: Int, seed: UInt64, wanted: Int) throws {
-    let kept = wanted < count ? min(count, wanted + wanted / 2 + 16) : count
-    let order = (0..<count).sorted { draw(seed, $0) < draw(seed, $1) }.prefix(kept)
+  init(
+    _ stream: any RowStream, rows count: Int, seed: UInt64, wanted: Int, _ room: Room
+  ) throws {
+    // Half as many again, for rows that turn out unusable.
+    let kept = wanted < count ? wanted + wanted / 2 + 16 : count
+    let order = Self.order(of: count, seed: seed, keeping: max(1, min(count, kept)))
     let places = Dictionary(uniqueKeysWithValues: zip(order, order.indices))
-    var chosen = [DatasetRow?](repeating: nil, count: kept)
+    var chosen = [DatasetRow?](repeating: nil, count: order.count)
     var index = 0
+    var bytes = 0
     while let row = try stream.next() {
-      if let place = places[index] { chosen[place] = row }
+      if let place = places[index] {
+        chosen[place] = row
+        bytes += (try? row.value.get()).map { JSONValue.object($0).footprint } ?? 0
+        if bytes > room.bytes / 2 {
+          throw CalibrationError.shuffledRowsTooLarge(place: row.place, limit: room.bytes / 2)
+        }
+      }
       index += 1
     }
     rows = chosen.compactMap { $0 }[...]
+  }
+
+  /// The rows with the smallest numbers, that with the smallest first.
+  private static func order(of count: Int, seed: UInt64, keeping kept: Int) -> [Int] {
+    var best: [(number: UInt64, index: Int)] = []
+    // Now and then the best of twice as many: there may be more rows than memory for their numbers.
+    func keepTheBest() {
+      best.sort { ($0.number, $0.index) < ($1.number, $1.index) }
+      best.removeLast(max(0, best.count - kept))
+    }
+    for index in 0..<count {
+      best.append((draw(seed, index), index))
+      if best.count >= 2 * kept { keepTheBest() }
+    }
+    keepTheBest()
+    return best.map(\.index)
   }
 
   func next() -> DatasetRow? { rows.popFirst() }

@@ -37,21 +37,23 @@ package struct CalibrationSource: Sendable {
   ///
   /// - Parameters:
   ///   - model: the folder with the tokenizer and the chat template.
-  ///   - willTokenize: sees the size of the tokenizer's file before it is read.
+  ///   - room: what reading data may take, by the size of the tokenizer's file, before that is read.
   ///   - used: sees every row that is used.
   package func load(
-    model: String, vocabularySize: Int, willTokenize: (Int) throws -> Void = { _ in },
+    model: String, vocabularySize: Int,
+    room: (_ tokenizerBytes: Int) throws -> Int = { _ in Room.standard.bytes },
     used: (UsedRow) throws -> Void = { _ in }
   ) throws -> CalibrationData {
-    let rows: CalibrationRows = try path.map { .dataset(try Dataset(path: $0)) } ?? .builtIn
+    let rows: CalibrationRows =
+      try path.map { .dataset(try Dataset(path: $0, room: Room(bytes: room(0)))) } ?? .builtIn
     let column = try rows.column(path: name, named: textColumn)
-    if case .inputIDs = column {
-    } else {
-      try willTokenize(Self.tokenizerBytes(model: model))
-    }
+    let tokenizerBytes =
+      if case .inputIDs = column { 0 } else { try Self.tokenizerBytes(model: model) }
+    let left = Room(bytes: try room(tokenizerBytes))
     let encoder = try encoder(for: column, model: model, vocabularySize: vocabularySize)
     return try CalibrationData(
-      rows.selecting(column), path: name, encoder: encoder, selection: selection, used: used)
+      rows.selecting(column), path: name, encoder: encoder, selection: selection, room: left,
+      used: used)
   }
 
   private func encoder(

@@ -50,6 +50,14 @@ package struct EncodedRow: Sendable, Equatable {
   /// The rendered chat or the plain text; nil for rows that come as ids.
   package let text: String?
   package let ids: [Int32]
+  /// Whether these are the ids of the beginning of a long text, and more might follow.
+  package let isBeginning: Bool
+
+  init(text: String?, ids: [Int32], isBeginning: Bool = false) {
+    self.text = text
+    self.ids = ids
+    self.isBeginning = isBeginning
+  }
 }
 
 /// How rows become token ids.
@@ -80,8 +88,19 @@ package struct RowEncoder: Sendable {
     }
   }
 
-  /// - Throws: `UnusableRow` for this row alone; `TokenizerError` where no other row would fare better.
-  package func encode(_ row: JSONObject) throws -> EncodedRow {
+  /// - Parameters:
+  ///   - isWhole: whether the text is all there is; else more may follow it.
+  ///   - wanted: how many ids are wanted of a long text.
+  ///   - room: bytes that tokenizing may take.
+  /// - Returns: nil where more of the text is needed.
+  /// - Throws: `UncutText` where tokenizing takes more; `UnusableRow` for this row alone; `TokenizerError` where no other
+  ///   row would fare better.
+  package func encode(
+    _ row: JSONObject, isWhole: Bool = true, atLeast wanted: Int = .max, room: Int = .max
+  ) throws -> EncodedRow? {
+    func tokenized(_ text: String) throws -> EncodedRow? {
+      try self.tokenized(text, isWhole: isWhole, atLeast: wanted, room: room)
+    }
     guard let value = row[column.name], value != .null else {
       throw UnusableRow(problem: "no `\(column.name)`")
     }
@@ -97,15 +116,26 @@ package struct RowEncoder: Sendable {
     }
   }
 
-  private func tokenized(_ text: String) throws -> EncodedRow {
+  /// Texts below this are tokenized whole, so that it is known how many tokens they have.
+  private static let longText = 1 << 20
+
+  private func tokenized(
+    _ text: String, isWhole: Bool, atLeast wanted: Int, room: Int
+  ) throws -> EncodedRow? {
     guard let tokenizer else { preconditionFailure("text without a tokenizer") }
-    let ids = try tokenizer.encode(text, addSpecialTokens: addsSpecialTokens)
+    let isLong = !isWhole || text.utf8.count > Self.longText
+    guard
+      let ids = try tokenizer.encodeBeginning(
+        text, isWhole: isWhole, atLeast: isLong ? wanted : .max, room: room,
+        addSpecialTokens: addsSpecialTokens)
+    else { return nil }
     if let high = ids.first(where: { $0 >= vocabularySize }) {
       throw UnusableRow(
-        problem: "token \(high), `\(try tokenizer.decode([high]))`, is beyond the model's vocabulary of "
+        problem:
+          "token \(high), `\(try tokenizer.decode([high]))`, is beyond the model's vocabulary of "
           + "\(vocabularySize)")
     }
-    return EncodedRow(text: text, ids: ids)
+    return EncodedRow(text: text, ids: ids, isBeginning: isLong && ids.count >= wanted)
   }
 
   private func render(_ messages: JSONValue, tools: JSONValue?) throws -> String {

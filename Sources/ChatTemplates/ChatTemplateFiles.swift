@@ -168,7 +168,7 @@ package struct ChatTemplateFiles: Sendable {
   // MARK: Files
 
   private static func text(of file: String) throws -> String {
-    let bytes = try FileSystem.readFile(file)
+    let bytes = try FileSystem.readFile(file, limit: FileSystem.smallFile)
     do {
       return String(copying: try UTF8Span(validating: bytes.span))
     } catch {
@@ -180,7 +180,10 @@ package struct ChatTemplateFiles: Sendable {
   private static func object(in file: String) throws -> JSONObject? {
     guard FileSystem.exists(file) else { return nil }
     do {
-      guard let object = try JSONValue.parse(try FileSystem.readFile(file)).object else {
+      guard
+        let object = try JSONValue.parse(try FileSystem.readFile(file, limit: FileSystem.smallFile))
+          .object
+      else {
         throw ChatTemplateFilesError.malformed(file: file, problem: "expected a JSON object")
       }
       return object

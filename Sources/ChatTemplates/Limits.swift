@@ -10,7 +10,7 @@ enum Limits {
   /// Loop rounds, macro calls and elements visited by filters, over one whole render.
   static let steps = 5_000_000
   /// Bytes that are looked at or made over one whole render: so many, and for each byte of the chat.
-  static let workBytes = 128 << 20
+  static let workBytes = 32 << 20
   static let workPerByte = 64
   /// Bits of an integer: beyond anything but an attack.
   static let integerBits = 65_536

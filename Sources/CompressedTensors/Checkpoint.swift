@@ -82,16 +82,20 @@ package struct Checkpoint: Sendable {
 
   /// Opens a folder and checks every tensor's name, type and shape against the architecture's description.
   ///
-  /// - Parameter accepted: unknown keys of config.json that the user takes to change nothing.
-  package init(folder: String, accepting accepted: Set<String> = []) throws {
-    let opened = try CheckpointConfig(folder: folder, accepting: accepted)
+  /// - Parameters:
+  ///   - accepted: unknown keys of config.json that the user takes to change nothing.
+  ///   - room: bytes of memory that reading the index or a header may take.
+  package init(
+    folder: String, accepting accepted: Set<String> = [], room: Int = Header.standardRoom
+  ) throws {
+    let opened = try CheckpointConfig(folder: folder, accepting: accepted, room: room)
     self.folder = folder
     config = opened.config
     spec = opened.spec
     let storage = try opened.storage()
     quantization = if case .packed(let packed) = storage { packed } else { nil }
     fp8 = if case .fp8(let format) = storage { format } else { nil }
-    model = try ShardedModel(folder: folder)
+    model = try ShardedModel(folder: folder, room: room)
     weights = CheckpointWeights(model, scheme: quantization?.scheme, fp8: fp8)
     try checkFP8IsDescribed()
     redundantHead = try sameHead()

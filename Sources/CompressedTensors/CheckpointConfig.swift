@@ -20,16 +20,22 @@ package struct CheckpointConfig: Sendable {
 
   package var file: String { folder + "/config.json" }
 
-  /// - Parameter accepted: unknown keys that the user takes to change nothing.
+  /// - Parameters:
+  ///   - accepted: unknown keys that the user takes to change nothing.
+  ///   - room: bytes of memory that reading the names of tensors may take, should they be needed.
   /// - Throws: `CheckpointError` where there is no such file or no JSON in it, `ConfigError` where it describes no known
   ///   model.
-  package init(folder: String, accepting accepted: Set<String> = []) throws {
+  package init(
+    folder: String, accepting accepted: Set<String> = [], room: Int = Header.standardRoom
+  ) throws {
     guard FileSystem.isFolder(folder) else { throw CheckpointError.notAFolder(path: folder) }
     let file = folder + "/config.json"
     guard FileSystem.exists(file) else { throw CheckpointError.noConfig(path: folder) }
     let parsed: JSONValue
     do {
-      parsed = try JSONValue.parse(FileSystem.readFile(file), allowsNonFinite: true)
+      parsed = try JSONValue.parse(
+        FileSystem.readFile(file, limit: FileSystem.smallFile), limit: 4 * FileSystem.smallFile,
+        allowsNonFinite: true)
     } catch let error as JSONError {
       throw CheckpointError.badConfig(file: file, problem: "\(error)")
     }
@@ -41,18 +47,22 @@ package struct CheckpointConfig: Sendable {
     self.config = config
     spec = try Architectures.describe(
       config: config, file: file, ignoring: ["quantization_config"], accepting: accepted
-    ) { Self.tensorNames(folder) }
+    ) { Self.tensorNames(folder, room: room) }
   }
 
-  private static func tensorNames(_ folder: String) -> [String] {
-    if let model = try? ShardedModel(folder: folder) { return model.tensors.map(\.name) }
-    return (try? ShardListing(folder: folder))?.tensors ?? []
+  private static func tensorNames(_ folder: String, room: Int) -> [String] {
+    if let model = try? ShardedModel(folder: folder, room: room) {
+      return model.tensors.map(\.name)
+    }
+    return (try? ShardListing(folder: folder, room: room))?.tensors ?? []
   }
 
   /// How many tokens the model of a folder knows, whatever its class; nil where nothing is said.
   package static func vocabularySize(folder: String) -> Int? {
-    guard let bytes = try? FileSystem.readFile(folder + "/config.json"),
-      let config = (try? JSONValue.parse(bytes, allowsNonFinite: true))?.object
+    guard
+      let bytes = try? FileSystem.readFile(folder + "/config.json", limit: FileSystem.smallFile),
+      let config =
+        (try? JSONValue.parse(bytes, limit: 4 * FileSystem.smallFile, allowsNonFinite: true))?.object
     else { return nil }
     let count = (config["vocab_size"] ?? config["text_config"]?.object?["vocab_size"])?.int
     return count.flatMap { $0 > 0 ? $0 : nil }

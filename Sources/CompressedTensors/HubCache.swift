@@ -2,6 +2,7 @@
 
 internal import Glibc
 internal import JSON
+internal import Safetensors
 internal import SystemIO
 
 /// What the hub keeps under an id.
@@ -122,7 +123,8 @@ package struct HubCache: Sendable, Equatable {
     let reference = place + "/refs/" + revision
     var commit = revision
     if FileSystem.exists(reference), !FileSystem.isFolder(reference) {
-      commit = String(decoding: try FileSystem.readFile(reference), as: UTF8.self)
+      commit = String(
+        decoding: try FileSystem.readFile(reference, limit: FileSystem.smallFile), as: UTF8.self)
       while commit.last?.isWhitespace == true { commit.removeLast() }
     }
     let snapshots = place + "/snapshots"
@@ -150,7 +152,9 @@ package struct HubCache: Sendable, Equatable {
     var needed = ["config.json"]
     if isMissing(index) {
       needed.append("model.safetensors")
-    } else if let json = try? JSONValue.parse(FileSystem.readFile(folder + "/" + index)),
+    } else if let json = try? JSONValue.parse(
+      FileSystem.readFile(folder + "/" + index, limit: Header.standardRoom / 2),
+      limit: Header.standardRoom / 2),
       let weights = json.object?["weight_map"]?.object
     {
       needed += Set(weights.entries.compactMap { $0.value.string }).sorted()

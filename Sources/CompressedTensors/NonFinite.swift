@@ -37,6 +37,35 @@ extension CheckpointWeights {
     return nil
   }
 
+  /// The weight of the largest magnitude in the tensors of some claims.
+  package func largest(
+    in claims: some Sequence<TensorClaim>
+  ) -> (place: NonFiniteNumber, value: Float)? {
+    var largest: (place: NonFiniteNumber, value: Float)?
+    for claim in claims {
+      let tensor = tensor(claim.name)
+      defer { release(weight: tensor) }
+      func look(_ values: [Float], row: Int, columns: Int) {
+        for (index, value) in values.enumerated()
+        where value.magnitude > largest?.value.magnitude ?? 0 {
+          largest = (
+            NonFiniteNumber(tensor: tensor, row: row + index / columns, column: index % columns),
+            value
+          )
+        }
+      }
+      if tensor.shape.count == 2 {
+        let weight = rows(of: tensor)
+        for range in ranges(of: weight.rows, by: Self.rows) {
+          look(weight.matrix(range).values, row: range.lowerBound, columns: weight.columns)
+        }
+      } else {
+        look(vector(claim.name), row: 0, columns: claim.shape.reduce(1, *))
+      }
+    }
+    return largest
+  }
+
   /// The stored number because of which a number of a weight is not finite: that one, or the scale it is multiplied by;
   /// nil where both are finite and their product is not.
   package func origin(ofNonFinite tensor: StoredTensor, row: Int, column: Int) -> NonFiniteNumber? {

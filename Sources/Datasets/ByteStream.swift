@@ -5,11 +5,10 @@ internal import SystemIO
 /// A growing window over the bytes of a file. Who reads moves `position` and asks for `more`; what lies before
 /// `position` is forgotten then, in this process and, for the file, in its mapping.
 final class ByteStream {
-  /// A line, an element or a document must fit in this: 256 MiB.
-  static let rowLimit = 1 << 28
   private static let step = 1 << 20
 
   let path: String
+  let room: Room
   private(set) var buffer: [UInt8] = []
   /// Index in `buffer` of the next byte to read.
   var position = 0
@@ -19,15 +18,16 @@ final class ByteStream {
   private var offset = 0
   private var unpacked: [UInt8] = []
 
-  init(_ file: DatasetFile) throws(DatasetError) {
+  init(_ file: DatasetFile, _ room: Room) throws(DatasetError) {
     path = file.path
+    self.room = room
     do {
       self.file = try MappedFile(path: file.path)
     } catch {
       throw .unreadable(error)
     }
     do {
-      unpacking = try file.packing.makeStream()
+      unpacking = try file.packing.makeStream(windowLog: room.windowLog)
     } catch {
       throw .damaged(file: file.path, place: "byte 0", problem: error.problem)
     }
@@ -96,7 +96,14 @@ final class ByteStream {
     }
     switch result {
     case .failure(let error):
-      throw .damaged(file: path, place: "packed byte \(offset)", problem: error.problem)
+      let place = "packed byte \(offset)"
+      if error.isTooLarge {
+        throw .unsupported(
+          file: path, what: place,
+          expected: "a window of at most \(1 << (room.windowLog - 20)) MiB",
+          found: "a larger one", wayOut: "raise --memory, or pack it again without `--long`")
+      }
+      throw .damaged(file: path, place: place, problem: error.problem)
     case .success(let consumed):
       file.release(offset..<offset + consumed)
       offset += consumed

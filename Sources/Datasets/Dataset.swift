@@ -14,9 +14,16 @@ struct ChosenColumns: Sendable {
 package struct Dataset: Sendable {
   /// Rows of a file of JSON lines are looked at to learn its columns: this many.
   private static let sampledRows = 100
+  /// No table has more columns; a file that has may be made to exhaust memory.
+  private static let mostColumns = 10_000
 
   private let files: [DatasetFile]
+  /// How much of it may be in memory at once.
+  package var room: Room
   private var chosen: ChosenColumns?
+
+  /// What is read at first of a text that is a file.
+  package static let firstTextBytes = TextDocument.firstBytes
 
   /// In the order of the schema, or of first appearance in the first hundred rows of the first file with rows.
   /// Files of JSON may hold more further on.
@@ -32,11 +39,15 @@ package struct Dataset: Sendable {
   /// - Parameters:
   ///   - path: a file, a folder (its files, not those of folders inside), or a shell pattern.
   ///   - columns: what rows will hold; nil for all there is. In parquet files nothing else is read.
-  package init(path: String, columns: Set<String>? = nil) throws(DatasetError) {
+  ///   - room: how much of it may be in memory at once.
+  package init(
+    path: String, columns: Set<String>? = nil, room: Room = .standard
+  ) throws(DatasetError) {
     let found = try DatasetFiles(path: path)
     files = found.files
     passedOver = found.passedOver
-    (self.columns, firstProblem) = try Self.columns(of: found.files)
+    self.room = room
+    (self.columns, firstProblem) = try Self.columns(of: found.files, room)
     if let columns { try choose(ChosenColumns(wanted: columns)) }
   }
 
@@ -57,7 +68,7 @@ package struct Dataset: Sendable {
   }
 
   package func makeReader() -> DatasetReader {
-    DatasetReader(files: files, columns: chosen)
+    DatasetReader(files: files, columns: chosen, room: room)
   }
 
   /// How many rows there are, damaged ones included. Parquet files say it; others are passed over once.
@@ -67,22 +78,38 @@ package struct Dataset: Sendable {
     return reader.index
   }
 
+  /// A row of which only the beginning of the text was read, with more of it.
+  ///
+  /// - Parameter bytes: how much of the text is wanted.
+  package func longer(_ row: DatasetRow, bytes: Int) throws(DatasetError) -> DatasetRow {
+    guard row.isCut, let file = DatasetFile(path: row.file) else { return row }
+    if bytes > room.rowBytes {
+      throw .rowTooLong(file: row.file, place: "row \(row.line)", limit: room.rowBytes)
+    }
+    guard let longer = try TextDocument(file, room, byteLimit: bytes).next() else { return row }
+    return DatasetRow(
+      file: row.file, index: row.index, line: row.line, isLine: false, value: longer.value,
+      isCut: longer.isCut)
+  }
+
   private static func columns(
-    of files: [DatasetFile]
+    of files: [DatasetFile], _ room: Room
   ) throws(DatasetError) -> ([String], firstProblem: String?) {
     var firstProblem: String?
     for file in files {
       switch file.format {
-      case .parquet: return (try ParquetFile(path: file.path, columns: nil).columns, nil)
+      case .parquet: return (try ParquetFile(path: file.path, columns: nil, room).columns, nil)
       case .text: return ([TextDocument.column], nil)
       case .json, .jsonLines: break
       }
-      let reader = DatasetReader(files: [file], columns: nil)
+      let reader = DatasetReader(files: [file], columns: nil, room: room)
       var columns: [String] = []
+      var known: Set<String> = []
       for _ in 0..<sampledRows {
-        guard let row = try reader.next() else { break }
+        guard columns.count < mostColumns, let row = try reader.next() else { break }
         switch row.value {
-        case .success(let object): columns += object.keys.filter { !columns.contains($0) }
+        case .success(let object):
+          columns += object.keys.filter { known.insert($0).inserted }
         case .failure(let problem):
           firstProblem = firstProblem ?? "\(row.place): \(problem.problem)"
         }

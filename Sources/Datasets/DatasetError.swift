@@ -16,7 +16,7 @@ package enum DatasetError: Error, CustomStringConvertible, Equatable {
   case unsupported(file: String, what: String, expected: String, found: String, wayOut: String)
   /// A `.json` file that holds no list of rows.
   case notRows(file: String, found: String)
-  /// A row that would not fit in memory.
+  /// A row that would not fit in the memory that there is for it.
   case rowTooLong(file: String, place: String, limit: Int)
   case missingColumn(file: String, column: String, found: [String])
 
@@ -38,7 +38,7 @@ package enum DatasetError: Error, CustomStringConvertible, Equatable {
         + "write one object a line and end the name in `.jsonl`"
     case .rowTooLong(let file, let place, let limit):
       "\(file): \(place): expected at most \(limit >> 20) MiB, found more; "
-        + "cut it into rows, one object a line in a `.jsonl` file"
+        + "raise --memory, or cut it into rows, one object a line in a `.jsonl` file"
     case .missingColumn(let file, let column, let found):
       "\(file): expected a column `\(column)`, found \(Self.quoted(found)); "
         + "name one of these or rename it in the data set"

@@ -18,15 +18,19 @@ package struct DatasetRow: Sendable {
   package let line: Int
   package let isLine: Bool
   package let value: Result<JSONObject, RowProblem>
+  /// Whether the value is a text of which only the beginning was read.
+  package let isCut: Bool
 
   init(
-    file: String, index: Int, line: Int, isLine: Bool, value: Result<JSONObject, RowProblem>
+    file: String, index: Int, line: Int, isLine: Bool, value: Result<JSONObject, RowProblem>,
+    isCut: Bool = false
   ) {
     self.file = file
     self.index = index
     self.line = line
     self.isLine = isLine
     self.value = value
+    self.isCut = isCut
   }
 
   /// A row that lies in no file.
@@ -44,14 +48,16 @@ package struct DatasetRow: Sendable {
 package final class DatasetReader {
   private let files: [DatasetFile]
   private let columns: ChosenColumns?
+  private let room: Room
   private var source: (any RowSource)?
   private var nextFile = 0
   /// The index of the row that `next` will return.
   package private(set) var index = 0
 
-  init(files: [DatasetFile], columns: ChosenColumns?) {
+  init(files: [DatasetFile], columns: ChosenColumns?, room: Room) {
     self.files = files
     self.columns = columns
+    self.room = room
   }
 
   /// Nil after the last row.
@@ -62,7 +68,7 @@ package final class DatasetReader {
         let file = files[nextFile - 1]
         return DatasetRow(
           file: file.path, index: index, line: row.line, isLine: file.format == .jsonLines,
-          value: row.value.map(chosen))
+          value: row.value.map(chosen), isCut: row.isCut)
       }
       self.source = nil
     }
@@ -88,10 +94,10 @@ package final class DatasetReader {
     nextFile += 1
     let opened: any RowSource
     switch file.format {
-    case .jsonLines: opened = try JSONLines(file)
-    case .json: opened = try openJSONFile(file)
-    case .text: opened = try TextDocument(file)
-    case .parquet: opened = try ParquetFile(path: file.path, columns: columns)
+    case .jsonLines: opened = try JSONLines(file, room)
+    case .json: opened = try openJSONFile(file, room)
+    case .text: opened = try TextDocument(file, room)
+    case .parquet: opened = try ParquetFile(path: file.path, columns: columns, room)
     }
     source = opened
     return opened
@@ -116,23 +122,31 @@ protocol RowSource: AnyObject {
 struct SourceRow {
   let line: Int
   let value: Result<JSONObject, RowProblem>
+  /// Whether more of the text follows in the file.
+  var isCut = false
+}
 
-  init(line: Int, value: Result<JSONObject, RowProblem>) {
-    self.line = line
-    self.value = value
-  }
-
-  /// - Parameter text: JSON that should be one object.
-  init(line: Int, text: [UInt8]) {
-    self.line = line
-    do throws(JSONError) {
-      switch try JSONValue.parse(text) {
-      case .object(let object): value = .success(object)
-      case let other:
-        value = .failure(RowProblem(problem: "expected an object, found \(other.kind)"))
+extension ByteStream {
+  /// The row that the bytes in `range` of the buffer spell: JSON that should be one object.
+  func row(in range: Range<Int>, line: Int, place: String) throws(DatasetError) -> SourceRow {
+    let limit = room.valueBytes
+    let parsed = withBytes { bytes -> Result<JSONValue, JSONError> in
+      do throws(JSONError) {
+        return .success(try JSONValue.parse(bytes.extracting(range), limit: limit))
+      } catch {
+        return .failure(error)
       }
-    } catch {
-      value = .failure(RowProblem(problem: "\(error)"))
+    }
+    switch parsed {
+    case .success(.object(let object)): return SourceRow(line: line, value: .success(object))
+    case .success(let other):
+      return SourceRow(
+        line: line,
+        value: .failure(RowProblem(problem: "expected an object, found \(other.kind)")))
+    case .failure(let error) where error.isTooLarge:
+      throw .rowTooLong(file: path, place: place, limit: limit)
+    case .failure(let error):
+      return SourceRow(line: line, value: .failure(RowProblem(problem: "\(error)")))
     }
   }
 }

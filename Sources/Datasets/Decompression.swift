@@ -11,6 +11,8 @@ enum Packing: Sendable, Equatable {
 /// What a decompressor says of bytes it cannot take.
 struct PackingError: Error {
   let problem: String
+  /// Whether the bytes are sound, and need more memory than they may take.
+  var isTooLarge = false
 }
 
 extension Packing {
@@ -78,11 +80,13 @@ extension Packing {
   }
 
   /// A decompressor for input that comes in parts; nil where there is nothing to unpack.
-  func makeStream() throws(PackingError) -> (any UnpackingStream)? {
+  ///
+  /// - Parameter windowLog: of what may be kept to look back at, as a power of two.
+  func makeStream(windowLog: Int32) throws(PackingError) -> (any UnpackingStream)? {
     switch self {
     case .none: nil
     case .gzip: try GzipStream()
-    case .zstd: try ZstdStream()
+    case .zstd: try ZstdStream(windowLog: windowLog)
     case .snappy: preconditionFailure("snappy packs blocks, not files")
     }
   }
@@ -163,11 +167,12 @@ private final class ZstdStream: UnpackingStream {
   private let context: OpaquePointer
   private(set) var isComplete = false
 
-  init() throws(PackingError) {
+  init(windowLog: Int32) throws(PackingError) {
     guard let context = unsafe ZSTD_createDCtx() else {
       throw PackingError(problem: "out of memory")
     }
     unsafe self.context = unsafe context
+    _ = unsafe ZSTD_DCtx_setParameter(context, ZSTD_d_windowLogMax, windowLog)
   }
 
   deinit {
@@ -188,5 +193,7 @@ private final class ZstdStream: UnpackingStream {
 }
 
 private func zstdError(_ code: Int) -> PackingError {
-  PackingError(problem: unsafe String(cString: ZSTD_getErrorName(code)))
+  PackingError(
+    problem: unsafe String(cString: ZSTD_getErrorName(code)),
+    isTooLarge: ZSTD_getErrorCode(code) == ZSTD_error_frameParameter_windowTooLarge)
 }

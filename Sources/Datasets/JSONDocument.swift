@@ -3,13 +3,13 @@
 internal import JSON
 
 /// A `.json` file by its content: many write JSON lines under that name.
-func openJSONFile(_ file: DatasetFile) throws(DatasetError) -> any RowSource {
-  let scanner = JSONScanner(try ByteStream(file))
+func openJSONFile(_ file: DatasetFile, _ room: Room) throws(DatasetError) -> any RowSource {
+  let scanner = JSONScanner(try ByteStream(file, room))
   if try scanner.peek() == UInt8(ascii: "{") {
     // A second value after the first makes it lines.
-    if try scanner.skipValue(), try scanner.peek() != nil { return try JSONLines(file) }
+    if try scanner.skipValue(), try scanner.peek() != nil { return try JSONLines(file, room) }
   }
-  return try JSONDocument(file)
+  return try JSONDocument(file, room)
 }
 
 /// Hands out the elements of the array without ever holding the whole file. Only brackets, commas and strings are
@@ -28,13 +28,13 @@ final class JSONDocument: RowSource {
   /// The key of the array of rows, where the outer value is an object.
   private var rowsKey: String?
 
-  init(_ file: DatasetFile) throws(DatasetError) {
-    scanner = JSONScanner(try ByteStream(file))
+  init(_ file: DatasetFile, _ room: Room) throws(DatasetError) {
+    scanner = JSONScanner(try ByteStream(file, room))
   }
 
   func next() throws(DatasetError) -> SourceRow? {
     guard let range = try nextRow(keeping: true) else { return nil }
-    return SourceRow(line: row, text: Array(scanner.stream.buffer[range]))
+    return try scanner.stream.row(in: range, line: row, place: "row \(row)")
   }
 
   func skip(_ count: Int) throws(DatasetError) -> Int {
@@ -67,7 +67,7 @@ final class JSONDocument: RowSource {
       }
       throw scanner.damage(after: row, "expected `,` or `]`")
     }
-    guard let range = try scanner.value(limit: keeping ? ByteStream.rowLimit : .max) else {
+    guard let range = try scanner.value(keeping: keeping) else {
       throw scanner.damage(after: row, "the array does not end")
     }
     row += 1
@@ -146,10 +146,10 @@ final class JSONScanner {
   }
 
   /// Reads on to the `,`, `]` or `}` behind the value, which stays unread, and returns where it stands in the buffer;
-  /// nil where the file ends first. With a `limit` of `.max` the value is not kept and the range means nothing.
-  func value(limit: Int = ByteStream.rowLimit, endsAtColon: Bool = false) throws(DatasetError)
-    -> Range<Int>?
-  {
+  /// nil where the file ends first.
+  ///
+  /// - Parameter keeping: if not, the range means nothing, and the value may be of any length.
+  func value(keeping: Bool = true, endsAtColon: Bool = false) throws(DatasetError) -> Range<Int>? {
     _ = try peek()
     var extent = ValueExtent(endsAtColon: endsAtColon)
     var searched = 0
@@ -160,11 +160,11 @@ final class JSONScanner {
         return start..<end
       }
       searched = stream.buffer.count - start
-      if limit == .max {
+      if !keeping {
         stream.position = stream.buffer.count
         searched = 0
-      } else if searched > limit {
-        throw .rowTooLong(file: stream.path, place: "a value", limit: limit)
+      } else if searched > stream.room.rowBytes {
+        throw .rowTooLong(file: stream.path, place: "a value", limit: stream.room.rowBytes)
       }
       guard try stream.more() else { return nil }
     }
@@ -174,12 +174,12 @@ final class JSONScanner {
   func skipValue() throws(DatasetError) -> Bool {
     let first = try peek()
     guard first == UInt8(ascii: "{") || first == UInt8(ascii: "[") else {
-      return try value(limit: .max) != nil
+      return try value(keeping: false) != nil
     }
     // From inside, the value ends at its own closing bracket, but for the commas.
     stream.position += 1
     while true {
-      guard try value(limit: .max) != nil else { return false }
+      guard try value(keeping: false) != nil else { return false }
       let end = stream.buffer[stream.position]
       stream.position += 1
       if end != UInt8(ascii: ",") { return true }

@@ -5,13 +5,13 @@ final class JSONLines: RowSource {
   private let stream: ByteStream
   private var line = 0
 
-  init(_ file: DatasetFile) throws(DatasetError) {
-    stream = try ByteStream(file)
+  init(_ file: DatasetFile, _ room: Room) throws(DatasetError) {
+    stream = try ByteStream(file, room)
   }
 
   func next() throws(DatasetError) -> SourceRow? {
     guard let range = try nextRow() else { return nil }
-    return SourceRow(line: line, text: Array(stream.buffer[range]))
+    return try stream.row(in: range, line: line, place: "line \(line)")
   }
 
   func skip(_ count: Int) throws(DatasetError) -> Int {
@@ -39,8 +39,9 @@ final class JSONLines: RowSource {
         return start..<end
       }
       searched = stream.buffer.count - start
-      if searched > ByteStream.rowLimit {
-        throw .rowTooLong(file: stream.path, place: "line \(line + 1)", limit: ByteStream.rowLimit)
+      if searched > stream.room.rowBytes {
+        throw .rowTooLong(
+          file: stream.path, place: "line \(line + 1)", limit: stream.room.rowBytes)
       }
       if try !stream.more() {
         // The last line may lack its end. `more` has moved it to the front.

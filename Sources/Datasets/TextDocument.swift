@@ -2,33 +2,50 @@
 
 internal import JSON
 
-/// The whole file, to its last newline, is one row, as with `sample_by="document"` of `datasets`.
+/// The file, to its last newline, is one row, as with `sample_by="document"` of `datasets`. Of a long one only the
+/// beginning is read: see `Dataset.longer`.
 final class TextDocument: RowSource {
   static let column = "text"
+  /// What is read of a text at first: many times what a sequence of tokens takes.
+  static let firstBytes = 1 << 20
 
   private let stream: ByteStream
+  private let byteLimit: Int
   private var isRead = false
 
-  init(_ file: DatasetFile) throws(DatasetError) {
-    stream = try ByteStream(file)
+  /// - Parameter byteLimit: of the text; it ends at a whole character.
+  init(
+    _ file: DatasetFile, _ room: Room, byteLimit: Int = TextDocument.firstBytes
+  ) throws(DatasetError) {
+    stream = try ByteStream(file, room)
+    self.byteLimit = byteLimit
   }
 
   func next() throws(DatasetError) -> SourceRow? {
     if isRead { return nil }
     isRead = true
-    while try stream.more() {
-      if stream.buffer.count > ByteStream.rowLimit {
-        throw .rowTooLong(file: stream.path, place: "row 1", limit: ByteStream.rowLimit)
+    // The byte behind the limit tells whether the text goes on.
+    while stream.buffer.count - stream.position <= byteLimit {
+      guard try stream.more() else { break }
+    }
+    let start = stream.position
+    var end = stream.buffer.count
+    let isCut = end - start > byteLimit
+    if isCut {
+      end = start + byteLimit
+      while end > start, stream.buffer[end] & 0xC0 == 0x80 { end -= 1 }
+    }
+    let text = stream.withBytes { bytes -> Result<String, RowProblem> in
+      do throws(UTF8.ValidationError) {
+        return .success(
+          String(copying: try UTF8Span(validating: bytes.extracting(start..<end))))
+      } catch {
+        return .failure(
+          RowProblem(problem: "invalid UTF-8 at byte \(error.byteOffsets.lowerBound)"))
       }
     }
-    do {
-      let bytes = stream.buffer
-      let text = String(copying: try UTF8Span(validating: bytes.span))
-      return SourceRow(line: 1, value: .success(JSONObject([(Self.column, .string(text))])))
-    } catch {
-      let problem = "invalid UTF-8 at byte \(error.byteOffsets.lowerBound)"
-      return SourceRow(line: 1, value: .failure(RowProblem(problem: problem)))
-    }
+    return SourceRow(
+      line: 1, value: text.map { JSONObject([(Self.column, .string($0))]) }, isCut: isCut)
   }
 
   func skip(_ count: Int) throws(DatasetError) -> Int {

@@ -1,6 +1,7 @@
 // Regular expressions that end: Oniguruma, with a bound on what a search may try.
 
 internal import COniguruma
+internal import Glibc
 
 /// A compiled regular expression.
 @safe package final class Expression: Sendable {
@@ -53,6 +54,9 @@ internal import COniguruma
     private let kind: Kind
     /// Tries that are left.
     fileprivate var left = 0
+    /// Calls of the engine for this text, and the processor time of this thread when it began.
+    private var calls = 0
+    private var started = 0.0
 
     package enum Kind: Sendable {
       /// A text at a time, of any size.
@@ -81,6 +85,24 @@ internal import COniguruma
     /// A new text of so many bytes. What may be tried grows with it, so that every sound expression has enough.
     package func begin(bytes: Int) {
       left = kind == .names ? 1_000_000_000 : Self.mostTries + 64 * min(bytes, 1 << 40)
+      calls = 0
+      started = Self.processorSeconds()
+    }
+
+    /// The engine counts tries, not the bytes that it looks at again and again: where a text takes far longer than any
+    /// sound expression does, it is given up as well.
+    fileprivate func checkTime() throws(Problem) {
+      calls += 1
+      if calls % 256 != 0 { return }
+      if Self.processorSeconds() - started > Self.mostSeconds { throw .endless }
+    }
+
+    private static let mostSeconds = 30.0
+
+    private static func processorSeconds() -> Double {
+      var time = timespec()
+      unsafe clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+      return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
     }
 
     /// Of one search.
@@ -115,6 +137,7 @@ internal import COniguruma
       let (region, bounds) = unsafe (search.region, search.bounds)
       var tries = Self.firstTries
       while true {
+        try search.checkTime()
         unsafe onig_set_retry_limit_in_match_of_match_param(bounds, CUnsignedLong(tries))
         unsafe onig_set_retry_limit_in_search_of_match_param(bounds, CUnsignedLong(tries))
         let found =

@@ -6,32 +6,46 @@ package struct JSONError: Error, CustomStringConvertible, Equatable {
   package let problem: String
   /// The key, where the problem is that an object holds it twice.
   package let duplicateKey: String?
+  /// Whether the problem is that the value takes more memory than it may.
+  package let isTooLarge: Bool
 
-  package init(offset: Int, problem: String, duplicateKey: String? = nil) {
+  package init(
+    offset: Int, problem: String, duplicateKey: String? = nil, isTooLarge: Bool = false
+  ) {
     self.offset = offset
     self.problem = problem
     self.duplicateKey = duplicateKey
+    self.isTooLarge = isTooLarge
   }
 
   package var description: String { "\(problem) at byte \(offset)" }
 }
 
 extension JSONValue {
-  /// - Parameter allowsNonFinite: whether `NaN`, `Infinity` and `-Infinity` are numbers, as Python's `json` writes them.
+  /// - Parameters:
+  ///   - limit: bytes that the value may take, as far as they can be foretold.
+  ///   - allowsNonFinite: whether `NaN`, `Infinity` and `-Infinity` are numbers, as Python's `json` writes them.
   package static func parse(
-    _ bytes: [UInt8], allowsNonFinite: Bool = false
+    _ bytes: [UInt8], limit: Int = .max, allowsNonFinite: Bool = false
   ) throws(JSONError) -> JSONValue {
-    var parser = Parser(bytes.span)
+    try parse(bytes.span, limit: limit, allowsNonFinite: allowsNonFinite)
+  }
+
+  package static func parse(
+    _ bytes: Span<UInt8>, limit: Int = .max, allowsNonFinite: Bool = false
+  ) throws(JSONError) -> JSONValue {
+    var parser = Parser(bytes, limit: limit)
     parser.allowsNonFinite = allowsNonFinite
     return try parser.document()
   }
 
   /// - Parameter bytes: valid until the call returns.
   @unsafe
-  package static func parse(_ bytes: UnsafeRawBufferPointer) throws(JSONError) -> JSONValue {
+  package static func parse(
+    _ bytes: UnsafeRawBufferPointer, limit: Int = .max
+  ) throws(JSONError) -> JSONValue {
     let elements = unsafe bytes.assumingMemoryBound(to: UInt8.self)
-    var parser = Parser(unsafe Span(_unsafeElements: elements))
-    return try parser.document()
+    return try parse(unsafe Span(_unsafeElements: elements), limit: limit)
   }
 }
 
@@ -40,14 +54,34 @@ private struct Parser: ~Escapable {
   /// Deeper nesting is refused before it can exhaust the stack of a worker thread (512 KiB).
   static let maximumDepth = 128
 
+  /// What one more value of a list takes: a list that grows is there twice while it is copied.
+  private static let elementBytes = 2 * MemoryLayout<JSONValue>.stride
+  /// The same of a member of an object, with its key and its place in the table of keys.
+  private static let memberBytes = elementBytes + 2 * MemoryLayout<String>.stride + 96
+  /// Beside what it holds, a list, an object or a text takes this.
+  private static let headerBytes = 32
+
   let bytes: Span<UInt8>
   var position = 0
   var depth = 0
+  private let limit: Int
+  private var left: Int
   var allowsNonFinite = false
 
   @_lifetime(copy bytes)
-  init(_ bytes: Span<UInt8>) {
+  init(_ bytes: Span<UInt8>, limit: Int) {
     self.bytes = bytes
+    self.limit = limit
+    left = limit
+  }
+
+  private mutating func spend(_ bytes: Int) throws(JSONError) {
+    left -= bytes
+    if left < 0 {
+      throw JSONError(
+        offset: position, problem: "takes more than \(limit >> 20) MiB of memory",
+        isTooLarge: true)
+    }
   }
 
   mutating func document() throws(JSONError) -> JSONValue {
@@ -96,6 +130,7 @@ private struct Parser: ~Escapable {
     }
     depth += 1
     defer { depth -= 1 }
+    try spend(2 * Self.headerBytes)
     return try body(&self)
   }
 
@@ -111,6 +146,7 @@ private struct Parser: ~Escapable {
       skipSpace()
       guard take(":") else { throw failure("expected `:` after the key `\(key)`") }
       skipSpace()
+      try spend(Self.memberBytes)
       guard object.append(key, try value()) else {
         throw JSONError(
           offset: start, problem: "key `\(key)` appears twice", duplicateKey: key)
@@ -128,6 +164,7 @@ private struct Parser: ~Escapable {
     skipSpace()
     if take("]") { return .array(elements) }
     while true {
+      try spend(Self.elementBytes)
       elements.append(try value())
       skipSpace()
       if take("]") { return .array(elements) }
@@ -210,8 +247,11 @@ private struct Parser: ~Escapable {
       case UInt8(ascii: "\""):
         let run = try text(runStart..<position)
         position += 1
+        if position - quote > 16 { try spend(position - quote + Self.headerBytes) }
         return result.isEmpty ? run : result + run
       case UInt8(ascii: "\\"):
+        // Where it grows, it is copied: what was there counts again.
+        try spend(position - runStart + 4)
         result += try text(runStart..<position)
         result.unicodeScalars.append(try escape())
         runStart = position

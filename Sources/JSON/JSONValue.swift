@@ -52,6 +52,20 @@ package enum JSONValue: Sendable, Equatable {
   }
 }
 
+extension JSONValue {
+  /// About how many bytes of memory the value takes.
+  package var footprint: Int {
+    let own = MemoryLayout<JSONValue>.stride
+    return switch self {
+    case .null, .bool, .number: own
+    case .string(let text): own + text.utf8.count
+    case .array(let elements): elements.reduce(own + 32) { $0 + $1.footprint }
+    case .object(let object):
+      object.entries.reduce(own + 64) { $0 + 32 + $1.key.utf8.count + $1.value.footprint }
+    }
+  }
+}
+
 extension JSONValue: ExpressibleByNilLiteral, ExpressibleByBooleanLiteral,
   ExpressibleByIntegerLiteral, ExpressibleByStringLiteral, ExpressibleByArrayLiteral
 {

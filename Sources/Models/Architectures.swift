@@ -69,6 +69,7 @@ package enum Architectures {
     }
     var object = config
     for key in ignoring { object[key] = nil }
+    try checkCounts(config, file: file, tensors: tensors)
     guard let architecture = all.first(where: { $0.name == name }) else {
       throw .unknownArchitecture(
         file: file, found: name, known: known,
@@ -80,6 +81,30 @@ package enum Architectures {
     try reader.finish()
     spec.notes = reader.notes
     return spec
+  }
+
+  /// Counts of layers, and of experts over all layers, that are believed: several times those of the largest models.
+  private static let believed = (layers: 1 << 10, experts: 1 << 17)
+
+  /// Refuses more layers or experts than there are tensors, before lists of them are made.
+  private static func checkCounts(
+    _ config: JSONObject, file: String, tensors: () -> [String]
+  ) throws(ConfigError) {
+    let layers = config["num_hidden_layers"]?.int ?? 1
+    for (keys, layers, believed) in [
+      (["num_hidden_layers", "num_nextn_predict_layers", "num_mtp_layers"], 1, believed.layers),
+      (["n_routed_experts", "num_local_experts", "num_experts"], layers, believed.experts),
+    ] {
+      for key in keys {
+        guard let count = config[key]?.int, count > 0, layers > 0 else { continue }
+        let (all, overflows) = count.multipliedReportingOverflow(by: layers)
+        if !overflows, all <= believed { continue }
+        let present = tensors().count
+        if overflows || all > present {
+          throw .tooMany(file: file, key: key, count: count, layers: layers, tensors: present)
+        }
+      }
+    }
   }
 
   /// The architecture whose tensors under this config.json are, kind by kind, those of the checkpoint; one that knows

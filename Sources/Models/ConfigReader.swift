@@ -7,6 +7,7 @@ package enum ConfigError: Error, CustomStringConvertible, Equatable {
   case missing(file: String, key: String)
   case wrongType(file: String, key: String, expected: String, found: String)
   case unsupported(file: String, key: String, expected: String, found: String)
+  case tooMany(file: String, key: String, count: Int, layers: Int, tensors: Int)
   case conflict(file: String, first: String, second: String, values: String)
   case unknownKeys(file: String, architecture: String, entries: [String])
   case unknownArchitecture(file: String, found: String, known: [String], nearest: String?)
@@ -19,6 +20,9 @@ package enum ConfigError: Error, CustomStringConvertible, Equatable {
       "\(file): `\(key)` should be \(expected) and is \(found)"
     case .unsupported(let file, let key, let expected, let found):
       "\(file): `\(key)` is \(found), but only \(expected) is supported; Sluice does not guess"
+    case .tooMany(let file, let key, let count, let layers, let tensors):
+      "\(file): `\(key)` is \(count)\(layers > 1 ? " in each of \(layers) layers" : ""), but the checkpoint has "
+        + "\(tensors) tensors; compare the file with the published one"
     case .conflict(let file, let first, let second, let values):
       "\(file): `\(first)` and `\(second)` mean the same and differ (\(values)); remove the wrong one"
     case .unknownKeys(let file, let architecture, let entries):

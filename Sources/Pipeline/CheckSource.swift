@@ -51,27 +51,57 @@ extension QuantizeModel {
     try forEachPart { try check($0) }
   }
 
-  /// What a layer's work read.
-  func checkSource(of layer: LayerSpec) throws {
-    try check(layer.claims.map(\.name).flatMap(weights.stored))
+  /// Holds what the work since the last commit read against the checksums: what came of other bytes is never committed,
+  /// and with the bytes back the work is done again.
+  func checkUsed(until next: RunPosition) throws {
+    func names(_ units: some Sequence<GatedMLPSpec>) -> [String] {
+      units.flatMap(\.linears).flatMap { $0.hasBias ? [$0.weight, $0.bias] : [$0.weight] }
+    }
+    switch state.position {
+    case .copy:
+      if next == .copy { return }
+      try check(
+        plan.checkpoint.model.tensors.map(\.name).filter {
+          plan.output.fates[$0] == .copied || plan.output.fates[$0] == .decoded
+        })
+    case .attend(let layer, _):
+      let spec = layers[layer]
+      let units = Set(names(spec.mlp.units))
+      // The search at the end reads the units, too.
+      let isCut = if case .attend = next { true } else { false }
+      let searches = plan.output.smoothings[layer].contains { $0.tap == .mlpInput }
+      try check(spec.claims.map(\.name).filter { !units.contains($0) || searches && !isCut })
+    case .experts(let layer, let unit, _, _):
+      let units = layers[layer].mlp.units
+      let end =
+        if case .experts(_, let unit, let end, _) = next { max(unit, end) } else { units.count }
+      try check(names(units[unit..<max(unit, end)]) + [layers[layer].postAttentionNorm.weight])
+    case .advance(let layer, _):
+      let reads = layer + 1 < plan.run.calibratedLayers || !plan.output.smoothings[layer].isEmpty
+      if reads { try check(layers[layer].claims.map(\.name)) }
+    case .finish, .done: return
+    }
   }
 
-  /// What was copied.
-  func checkCopied() throws {
-    let names = plan.checkpoint.model.tensors.map(\.name).filter {
-      plan.output.fates[$0] == .copied || plan.output.fates[$0] == .decoded
+  /// Read, not mapped: a step that is cut holds what its memory has room for.
+  private func check(_ names: [String]) throws {
+    let tensors = names.flatMap(weights.stored)
+    let results = workers.map(tensors.count) { index in
+      Result { try tensors[index].checksumOfFile() }
     }
-    try check(names.flatMap(weights.stored))
+    for (tensor, result) in zip(tensors, results) { try compare(tensor, result.get().text) }
   }
 
   private func check(_ tensors: [StoredTensor]) throws {
     let checksums = workers.map(tensors.count) { tensors[$0].checksum().text }
-    for (tensor, checksum) in zip(tensors, checksums) {
-      let before = sourceChecksum(of: tensor)
-      if checksum != before {
-        throw SourceChanged.tensor(
-          file: tensor.file.path, tensor: tensor.name, before: before, now: checksum)
-      }
+    for (tensor, checksum) in zip(tensors, checksums) { try compare(tensor, checksum) }
+  }
+
+  private func compare(_ tensor: StoredTensor, _ checksum: String) throws {
+    let before = sourceChecksum(of: tensor)
+    if checksum != before {
+      throw SourceChanged.tensor(
+        file: tensor.file.path, tensor: tensor.name, before: before, now: checksum)
     }
   }
 

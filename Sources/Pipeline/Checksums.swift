@@ -1,9 +1,11 @@
 // checksums.txt: the CRC-32 of every tensor that was written, to be held against what the disk gives back.
 
+internal import CompressedTensors
 internal import LinearAlgebra
 internal import Planning
 internal import Safetensors
 internal import SystemIO
+internal import Tensors
 
 /// A tensor that does not read as it was written.
 package struct TensorChanged: Error, CustomStringConvertible, Equatable {
@@ -99,4 +101,23 @@ extension StoredTensor {
   }
 
   func checksum() -> Checksum { unsafe checksum { _, _ in } }
+
+  /// The same of what the file holds now, without mapping it.
+  ///
+  /// - Throws: `SourceChanged.size` where the file ends before.
+  func checksumOfFile() throws -> Checksum {
+    let window = CheckpointWeights.releasedTile
+    let buffer = Buffer(
+      "a window", byteCount: min(window, max(1, byteCount)), from: Matrix.unlimited)
+    var checksum = Checksum()
+    for part in ranges(of: byteCount, by: window) {
+      let place = range.lowerBound + part.lowerBound..<range.lowerBound + part.upperBound
+      if try unsafe !file.read(place, into: buffer.bytes) {
+        throw SourceChanged.size(
+          file: file.path, before: file.byteCount, now: try FileSystem.fileSize(file.path))
+      }
+      unsafe checksum.add(UnsafeRawBufferPointer(rebasing: buffer.bytes[..<part.count]))
+    }
+    return checksum
+  }
 }

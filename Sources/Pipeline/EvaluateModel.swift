@@ -5,6 +5,7 @@ internal import CompressedTensors
 internal import LinearAlgebra
 internal import Models
 internal import Planning
+internal import Safetensors
 package import ScratchStore
 internal import SystemIO
 internal import Tensors
@@ -88,8 +89,9 @@ package final class EvaluateModel {
     for folder in [options.model] + (options.reference.map { [$0] } ?? []) {
       try UnfinishedOutput.refuse(folder)
     }
+    let room = RunPlan.checkpointRoom(budget: options.memory)
     func open(_ folder: String) throws -> Checkpoint {
-      try Checkpoint(folder: folder, accepting: options.acceptedKeys)
+      try Checkpoint(folder: folder, accepting: options.acceptedKeys, room: room)
     }
     let model = try open(options.model)
     let reference = try options.reference.map(open)
@@ -109,8 +111,11 @@ package final class EvaluateModel {
     }
     let data = try options.data.load(
       model: spelling, vocabularySize: vocabulary,
-      willTokenize: { bytes in
-        try RunPlan.check(tokenizerBytes: bytes, budget: options.memory) { loading in
+      room: { bytes in
+        try RunPlan.dataRoom(
+          budget: options.memory, tensors: checkpoints.reduce(0) { $0 + $1.model.tensors.count },
+          tokenizerBytes: bytes
+        ) { loading in
           let blocks = TokenBlock.most(of: options.data.selection)
           let longest = blocks.first?.sequences.first?.count ?? 0
           return EvaluationPlan.smallestBudget(

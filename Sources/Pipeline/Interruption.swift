@@ -1,6 +1,6 @@
 // A wish to stop, from a signal handler or a test.
 
-internal import JSON
+internal import Planning
 internal import Safetensors
 import Synchronization
 internal import SystemIO
@@ -28,7 +28,7 @@ package struct StoppedRun: Error, CustomStringConvertible {
   let share: Double?
 
   package var description: String {
-    let done = share.map { " (\(Int(saturating: $0 * 100)) %)" } ?? ""
+    let done = share.map { " (\(percentText($0)))" } ?? ""
     return
       "\(error); what was done until the last commit\(done) is kept, and the same command goes on from there"
   }

@@ -18,7 +18,7 @@ internal import Transformer
 package enum QuantizeError: Error, CustomStringConvertible, Equatable {
   case alreadyQuantized(folder: String)
   case nonFiniteWeight(file: String, tensor: String, row: Int, column: Int)
-  case nonFiniteActivation(layer: Int, tap: String, channel: Int)
+  case nonFiniteActivation(layer: Int, tap: String, channel: Int, largest: String?)
   /// The number is one, and what becomes of it is none.
   case overflow(file: String, tensor: String, row: Int, column: Int, dtype: DType)
   case infiniteScale(file: String, tensor: String, row: Int, columns: Range<Int>, dtype: DType)
@@ -31,9 +31,10 @@ package enum QuantizeError: Error, CustomStringConvertible, Equatable {
       "\(folder): already quantized; start from the original checkpoint"
     case .nonFiniteWeight(let file, let tensor, let row, let column):
       "\(file): `\(tensor)` holds NaN or infinity at [\(row), \(column)]; download the file again"
-    case .nonFiniteActivation(let layer, let tap, let channel):
-      "layer \(layer): \(tap) is NaN or infinite in channel \(channel); check the weights of "
-        + "this layer and the ones before, and the calibration data"
+    case .nonFiniteActivation(let layer, let tap, let channel, let largest):
+      "layer \(layer): \(tap) is NaN or infinite in channel \(channel)"
+        + (largest.map { ", and the largest weight near it is \($0)" } ?? "")
+        + "; check the weights of this layer and the ones before, and the calibration data"
     case .overflow(let file, let tensor, let row, let column, let dtype):
       "\(file): `\(tensor)` is finite at [\(row), \(column)], but with the scales that are folded in it goes beyond "
         + "\(dtype.rawValue); use --no-smoothing, or look at why its numbers are that large"
@@ -219,8 +220,6 @@ package final class QuantizeModel {
         if let data = plan.data { try choices.add(data, of: plan.options.data) }
         try copyTensors()
         try embedTokens()
-        begin(.check)
-        try checkCopied()
         try commit(.attend(layer: 0, block: 0))
       case .attend(let layer, let block):
         begin(.attend)
@@ -244,11 +243,9 @@ package final class QuantizeModel {
       case .advance(let layer, let block):
         begin(.advance)
         try advance(layers[layer], from: block)
-        begin(.check)
-        try checkSource(of: layers[layer])
-        weights.discard(layers[layer].linears)
         let isLast = layer + 1 == layers.count
         try commit(isLast ? .finish : .attend(layer: layer + 1, block: 0))
+        weights.discard(layers[layer].linears)
         finishLayer(layers[layer], seconds: layerClock.seconds)
       case .finish:
         begin(.check)
@@ -299,6 +296,7 @@ package final class QuantizeModel {
   private func commit(
     _ next: RunPosition, appended: [String: Int] = [:], statistics: String? = nil
   ) throws {
+    try checkUsed(until: next)
     try writer.synchronize()
     try smoothingWriter.synchronize()
     try recordChecksums()

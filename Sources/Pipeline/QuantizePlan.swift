@@ -50,7 +50,10 @@ package struct QuantizePlan: Sendable {
   /// - Parameter residentPeak: what this process took at most so far, where it does nothing else.
   package init(_ options: QuantizeOptions, residentPeak: () -> Int = { 0 }) throws {
     try self.init(
-      options, checkpoint: Checkpoint(folder: options.model, accepting: options.acceptedKeys),
+      options,
+      checkpoint: Checkpoint(
+        folder: options.model, accepting: options.acceptedKeys,
+        room: RunPlan.checkpointRoom(budget: options.memory)),
       residentPeak: residentPeak)
   }
 
@@ -67,8 +70,10 @@ package struct QuantizePlan: Sendable {
   package init(
     ofWhatIsHere options: QuantizeOptions, residentPeak: () -> Int = { 0 }
   ) throws {
-    let config = try CheckpointConfig(folder: options.model, accepting: options.acceptedKeys)
-    let listing = try ShardListing(folder: options.model)
+    let room = RunPlan.checkpointRoom(budget: options.memory)
+    let config = try CheckpointConfig(
+      folder: options.model, accepting: options.acceptedKeys, room: room)
+    let listing = try ShardListing(folder: options.model, room: room)
     if listing.isComplete {
       try self.init(options, residentPeak: residentPeak)
     } else {
@@ -121,7 +126,9 @@ package struct QuantizePlan: Sendable {
     if options.rounding == .nearest, options.roundingIsFromRecipe {
       warnings.append(.roundingOfRecipe(file: options.recipe ?? ""))
     }
-    if options.smooths { warnings += (mappings?.notes ?? []).map { .mapping($0) } }
+    if options.smooths, let mappings {
+      warnings += mappings.notes.map { .mapping($0) } + mappings.openNumbers.map { .openNumber($0) }
+    }
     let unused = source.activationScales
     if unused > 0 { warnings.append(.activationScalesDropped(count: unused)) }
     if options.ignoreIsFromRecipe, try !patterns.contains(where: { try $0.matches(Self.head) }) {
@@ -140,8 +147,10 @@ package struct QuantizePlan: Sendable {
       do {
         let data = try options.data.load(
           model: options.model, vocabularySize: source.spec.vocabularySize,
-          willTokenize: { bytes in
-            try RunPlan.check(tokenizerBytes: bytes, budget: options.memory) { loading in
+          room: { bytes in
+            try RunPlan.dataRoom(
+              budget: options.memory, tensors: source.tensors.count, tokenizerBytes: bytes
+            ) { loading in
               RunPlan.smallestBudget(
                 work(TokenBlock.most(of: options.data.selection), loadingBytes: loading))
             }

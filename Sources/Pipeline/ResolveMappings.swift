@@ -1,6 +1,6 @@
 // The mappings of a recipe against the smoothings that a model's description knows.
 
-internal import CompressedTensors
+package import CompressedTensors
 package import Models
 package import Recipes
 internal import Transformer
@@ -68,6 +68,8 @@ package enum MappingNote: Sendable, Equatable, CustomStringConvertible {
 package struct ResolvedMappings: Sendable, Equatable {
   package let producers: Set<String>
   package let notes: [MappingNote]
+  /// Patterns that catch more layers or experts than they spell.
+  package let openNumbers: [OpenNumber]
 
   /// Layers are resolved one by one. Names in `mappings` must match something; a producer's readers are those of the
   /// model's description, whether all of them are named or not.
@@ -127,6 +129,10 @@ package struct ResolvedMappings: Sendable, Equatable {
     }
     self.producers = producers
     self.notes = notes
+    openNumbers = try mappings.flatMap { mapping in
+      try [IgnorePattern(mapping.smoothLayer, origin: "\(file): smooth_layer")]
+        + mapping.balanceLayers.map { try IgnorePattern($0, origin: "\(file): balance_layers") }
+    }.flatMap { $0.openNumbers(among: modules.names) }
   }
 }
 

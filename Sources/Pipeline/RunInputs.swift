@@ -34,7 +34,9 @@ package struct RunInputs: Sendable, Equatable {
     func refuse(
       _ written: [String: String], _ asked: [String: String], _ option: (String) -> String
     ) throws(RunStateError) {
-      for key in Set(written.keys).union(asked.keys).sorted() where written[key] != asked[key] {
+      // Those first that others follow from.
+      let all = ["--no-smoothing", "--rounding"] + Set(written.keys).union(asked.keys).sorted()
+      for key in all where written[key] != asked[key] {
         throw .otherOptions(
           path: path, option: option(key), written: written[key] ?? "(nothing)",
           asked: asked[key] ?? "(nothing)")

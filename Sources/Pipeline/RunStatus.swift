@@ -1,6 +1,6 @@
 // What is known of the run in an output folder, whether a process works on it or not.
 
-internal import JSON
+internal import Planning
 internal import SystemIO
 
 package struct RunStatus: Sendable {
@@ -65,7 +65,7 @@ package struct UnfinishedOutput: Error, CustomStringConvertible {
   private let status: RunStatus?
 
   package var description: String {
-    let share = status?.share.map { " (\(Int(saturating: $0 * 100)) % done)" } ?? ""
+    let share = status?.share.map { " (\(percentText($0)) done)" } ?? ""
     switch status?.phase {
     case .running:
       return "\(path): unfinished\(share): a run is writing there; wait for its end, and ask "

@@ -68,15 +68,18 @@ extension QuantizeModel {
   func nonFiniteActivation(
     _ channel: Int, read reader: LinearSpec, of layer: LayerSpec
   ) -> QuantizeError {
-    nonFiniteWeight(through: layer)
-      ?? .nonFiniteActivation(
-        layer: layer.index, tap: "the input of `\(reader.name)`", channel: channel)
-  }
-
-  /// What made an activation NaN or infinite, where it was a weight of this layer or one before.
-  private func nonFiniteWeight(through layer: LayerSpec) -> QuantizeError? {
-    weights.firstNonFinite(in: layers.prefix(through: layer.index).flatMap(\.claims))
-      .map { QuantizeError($0) }
+    // Stored numbers were looked at when the run began; with its scale, one of FP8 may be none.
+    if plan.checkpoint.fp8 != nil,
+      let number = weights.firstNonFinite(in: layers.prefix(through: layer.index).flatMap(\.claims))
+    {
+      return QuantizeError(number)
+    }
+    let near = layers[max(0, layer.index - 1)...layer.index]
+    return .nonFiniteActivation(
+      layer: layer.index, tap: "the input of `\(reader.name)`", channel: channel,
+      largest: weights.largest(in: near.flatMap(\.claims)).map { place, value in
+        "\(value) at [\(place.row), \(place.column)] of `\(place.tensor.name)` in \(place.tensor.file.path)"
+      })
   }
 
   func nonFinite(_ error: NonFiniteWeight, _ linear: LinearSpec) -> QuantizeError {

@@ -43,6 +43,11 @@ package func budgetText(_ bytes: Int) -> String {
   bytesText(bytes + max(bytes / 50, 1 << 20)).replacing(" ", with: "")
 }
 
+/// A share of one as whole percent, rounded down: 100 % is said when all is done.
+package func percentText(_ share: Double) -> String {
+  share.isFinite ? "\(Int(min(max(share, 0), 1) * 100)) %" : "? %"
+}
+
 /// The plan of a run: `sluice plan` prints it, `sluice quantize` follows it.
 package struct RunPlan: Sendable, Equatable {
   package let budget: Int
@@ -123,21 +128,30 @@ package struct RunPlan: Sendable, Equatable {
 }
 
 extension RunPlan {
-  /// Refuses a budget that a tokenizer alone would break, before it is read.
+  /// What reading an index or a header may take, before there is a plan; half of what a budget has for it, for what is
+  /// kept of them takes about as much.
+  package static func checkpointRoom(budget: Int) -> Int {
+    max(budget - RunSizes.processBytes, 32 << 20) / 2
+  }
+
+  /// What reading data may take beside a tokenizer. Refuses a budget that the tokenizer alone would break, before it is
+  /// read.
   ///
   /// - Parameters:
-  ///   - tokenizerBytes: of its file.
+  ///   - tensors: of the checkpoints that are open.
+  ///   - tokenizerBytes: of its file; 0 where none is needed.
   ///   - later: what the steps after it will need at most, where loading takes so many bytes.
-  package static func check(
-    tokenizerBytes: Int, budget: Int, later: (Int) -> Int
-  ) throws(PlanError) {
+  package static func dataRoom(
+    budget: Int, tensors: Int, tokenizerBytes: Int, later: (Int) -> Int
+  ) throws(PlanError) -> Int {
     let tokenizer = MemoryUse("the tokenizer", tokenizerBytes * RunSizes.tokenizerFactor)
     let needed = RunSizes.processBytes + tokenizer.bytes
-    if needed > budget {
+    if needed > budget, tokenizerBytes > 0 {
       throw .budgetTooSmall(
         budget: budget, smallest: needed, step: .load, consumer: tokenizer,
         enough: max(needed, later(needed)))
     }
+    return max(0, budget - needed - tensors * RunSizes.tensorBytes)
   }
 
   /// The smallest budget that this work can be done in.

@@ -26,7 +26,7 @@ struct RunSizes {
   static let processBytes = 28 << 20
   /// What is kept of a source tensor and the output tensors it becomes: names, shapes, places. Measured on the 44,691
   /// tensors of GLM-4.7's shapes.
-  private static let tensorBytes = 4 << 10
+  static let tensorBytes = 4 << 10
   /// The same while a run is prepared, on top.
   private static let preparedBytes = 768
   /// What is kept of an output tensor's checksum, and of one in the shard that is read back.

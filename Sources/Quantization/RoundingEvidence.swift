@@ -26,11 +26,13 @@ package struct RoundingEvidence: Sendable {
   private static let smallestStep = 1e-6
   /// Zero points are rounded once more where ranges are clipped, and other programs clip one end alone.
   private static let zeroPointSlack = 2.0
-  /// A tile with fewer groups may look like its source, or not, by chance.
+  /// A tile with fewer groups that can be told apart may look like its source, or not, by chance.
   private static let leastGroups = 32
   /// Standard deviations of chance by which a tile shows its source. Random weights under random activations, even
-  /// where they go wild, show 3.8 and more.
-  private static let leastTrace = 2.5
+  /// where they go wild, show 4.8 and more, codes of other rows 3.5 at most.
+  private static let leastTrace = 3.5
+  /// Correlation above which a group of the source is so much like that of the next row that nothing tells them apart.
+  private static let alike = 0.9
   /// Correlation with the source below which a group has forgotten it.
   private static let forgotten = 0.1
   /// Times the error of all but one group of 50 by which a lone group is far. Compensation reached 2.3.
@@ -104,9 +106,11 @@ package struct RoundingEvidence: Sendable {
     let groups = source.columns / scheme.groupSize
     var trace = Trace()
     for row in 0..<source.rows {
+      let next = (row + 1) % source.rows
       let sums = (0..<groups).map { group in
-        unsafe GroupSums(
-          found.row(row) + group * scheme.groupSize, source.row(row) + group * scheme.groupSize,
+        let start = group * scheme.groupSize
+        return unsafe GroupSums(
+          found.row(row) + start, source.row(row) + start, next: source.row(next) + start,
           count: scheme.groupSize)
       }
       let largest = sums.map { scheme.step(of: $0) }.max() ?? 0
@@ -143,7 +147,7 @@ package struct RoundingEvidence: Sendable {
         max(scheme.lowestCode - sums.lowest / step, scheme.lowestCode), scheme.highestCode)
       if abs(zeroPoint - expected) > Self.zeroPointSlack { badZeroPoints.add(place) }
     }
-    trace.add(sums.correlation)
+    if sums.likeness < Self.alike { trace.add(sums.correlation - sums.correlationWithNext) }
     let error = (sums.difference / Double(scheme.groupSize)).squareRoot() / largestStep
     errors.append(error.isNaN ? .infinity : Float(error))
     if !(sums.difference <= sums.source) {
@@ -215,46 +219,71 @@ private struct GroupCount: Sendable {
   }
 }
 
-/// One group of a rounded weight beside the source's.
+/// One group of a rounded weight beside the source's, and beside that of the source's next row.
 private struct GroupSums {
   private(set) var difference = 0.0
   private(set) var source = 0.0
   private(set) var lowest = 0.0
   private(set) var highest = 0.0
-  private var found = 0.0
-  private var product = 0.0
+  private(set) var correlation = 0.0
+  /// What all rows have in common, as a loud column, shows in it.
+  private(set) var correlationWithNext = 0.0
+  /// Of the source's two rows; 1 where one of them is flat, and has nothing to be known by.
+  private(set) var likeness = 1.0
 
-  init(_ found: UnsafePointer<Float>, _ source: UnsafePointer<Float>, count: Int) {
+  init(
+    _ found: UnsafePointer<Float>, _ source: UnsafePointer<Float>, next: UnsafePointer<Float>,
+    count: Int
+  ) {
+    var (foundSum, sourceSum, nextSum) = (0.0, 0.0, 0.0)
     for index in 0..<count {
       let (x, y) = unsafe (Double(found[index]), Double(source[index]))
       difference += (x - y) * (x - y)
-      self.found += x * x
       self.source += y * y
-      product += x * y
       lowest = min(lowest, y)
       highest = max(highest, y)
+      foundSum += x
+      sourceSum += y
+      unsafe nextSum += Double(next[index])
     }
-  }
-
-  /// Not about the mean: 0 is 0 in both.
-  var correlation: Double {
-    found == 0 || source == 0 ? 0 : product / (found * source).squareRoot()
+    // About the means: a zero point knows that of its own group, whatever the codes are.
+    let (foundMean, mean, nextMean) = (
+      foundSum / Double(count), sourceSum / Double(count), nextSum / Double(count)
+    )
+    var (xx, yy, zz, xy, xz, yz) = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    for index in 0..<count {
+      let x = unsafe Double(found[index]) - foundMean
+      let y = unsafe Double(source[index]) - mean
+      let z = unsafe Double(next[index]) - nextMean
+      xx += x * x
+      yy += y * y
+      zz += z * z
+      xy += x * y
+      xz += x * z
+      yz += y * z
+    }
+    func ratio(_ product: Double, _ squares: Double) -> Double? {
+      squares > 0 ? product / squares.squareRoot() : nil
+    }
+    correlation = ratio(xy, xx * yy) ?? 0
+    correlationWithNext = ratio(xz, xx * zz) ?? 0
+    likeness = ratio(yz, yy * zz) ?? 1
   }
 }
 
-/// How often groups of a tile go with the source's.
+/// How much more the groups of a tile go with the source's than with those of other rows.
 private struct Trace {
   private var count = 0
   private var sum = 0.0
   private var squares = 0.0
 
-  mutating func add(_ correlation: Double) {
+  mutating func add(_ excess: Double) {
     count += 1
-    sum += correlation
-    squares += correlation * correlation
+    sum += excess
+    squares += excess * excess
   }
 
-  /// Correlations that are there by chance add up to 0, give or take the root of their squares.
+  /// What is there by chance adds up to 0, give or take the root of its squares.
   func isLost(of least: Int, by deviations: Double) -> Bool {
     count >= least && !(sum > deviations * squares.squareRoot())
   }

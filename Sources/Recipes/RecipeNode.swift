@@ -29,7 +29,7 @@ struct RecipeNode {
   static func read(_ path: String) throws(RecipeError) -> RecipeNode? {
     let bytes: [UInt8]
     do {
-      bytes = try FileSystem.readFile(path)
+      bytes = try FileSystem.readFile(path, limit: FileSystem.smallFile)
     } catch {
       throw .system(error)
     }

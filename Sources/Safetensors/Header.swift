@@ -33,13 +33,16 @@ package struct Header: Sendable {
 
   /// The same limit as the reference implementation.
   package static let maximumBytes = 100_000_000
+  /// What reading a header or an index may take where no budget is named.
+  package static let standardRoom = 256 << 20
 
   /// - Parameters:
   ///   - bytes: the whole file, or at least its header.
   ///   - path: for messages.
+  ///   - room: bytes of memory that reading it may take, its pages included.
   @unsafe
   package static func parse(
-    bytes: UnsafeRawBufferPointer, fileByteCount: Int, path: String
+    bytes: UnsafeRawBufferPointer, fileByteCount: Int, path: String, room: Int = standardRoom
   ) throws(SafetensorsError) -> Header {
     guard fileByteCount >= 8 else {
       throw .fileTooShort(file: path, bytes: fileByteCount)
@@ -53,6 +56,7 @@ package struct Header: Sendable {
     guard dataStart <= fileByteCount else {
       throw .headerBeyondFile(file: path, headerBytes: Int(length), fileBytes: fileByteCount)
     }
+    guard length <= room / 2 else { throw .takesTooMuch(file: path, part: "header", room: room) }
     precondition(bytes.count >= dataStart, "the caller passed less than the header")
     let text = unsafe UnsafeRawBufferPointer(rebasing: bytes[8..<dataStart])
     let firstByte = unsafe text.first
@@ -61,8 +65,9 @@ package struct Header: Sendable {
     }
     let json: JSONValue
     do {
-      json = try unsafe JSONValue.parse(text)
+      json = try unsafe JSONValue.parse(text, limit: room - Int(length))
     } catch {
+      if error.isTooLarge { throw .takesTooMuch(file: path, part: "header", room: room) }
       if let key = error.duplicateKey { throw .duplicateName(file: path, tensor: key) }
       throw .invalidJSON(file: path, error)
     }
@@ -74,6 +79,9 @@ package struct Header: Sendable {
 
 /// Header entries to records; every rule about one tensor and about all of them together.
 private struct EntryReader {
+  /// Far more than any tensor has.
+  private static let mostDimensions = 64
+
   let file: String
   let dataStart: Int
   let fileByteCount: Int
@@ -145,7 +153,10 @@ private struct EntryReader {
       throw .unknownDType(file: file, tensor: name, found: dtypeValue.serialized())
     }
     guard let shape = Self.naturals(shapeValue) else {
-      throw .invalidShape(file: file, tensor: name, found: shapeValue.serialized())
+      let count = shapeValue.array?.count ?? 0
+      throw .invalidShape(
+        file: file, tensor: name,
+        found: count > Self.mostDimensions ? "\(count) values" : shapeValue.serialized())
     }
     guard let offsets = Self.naturals(offsetsValue), offsets.count == 2 else {
       throw .invalidOffsets(file: file, tensor: name, found: offsetsValue.serialized())
@@ -171,7 +182,7 @@ private struct EntryReader {
   }
 
   private static func naturals(_ value: JSONValue) -> [Int]? {
-    guard let elements = value.array else { return nil }
+    guard let elements = value.array, elements.count <= mostDimensions else { return nil }
     var naturals: [Int] = []
     for element in elements {
       guard let natural = element.int, natural >= 0 else { return nil }

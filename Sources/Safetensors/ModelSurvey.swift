@@ -54,7 +54,9 @@ package struct ModelSurvey: Sendable {
     lost = notes.lost
     metadata =
       hasIndex
-      ? (try? JSONValue.parse(FileSystem.readFile("\(folder)/\(Self.indexFile)")))?
+      ? (try? JSONValue.parse(
+        FileSystem.readFile("\(folder)/\(Self.indexFile)", limit: Header.standardRoom / 2),
+        limit: Header.standardRoom / 2))?
         .object?["metadata"]?.object : nil
   }
 

@@ -10,6 +10,7 @@ package enum SafetensorsError: Error, Equatable {
   case fileTooShort(file: String, bytes: Int)
   case headerTooLong(file: String, bytes: UInt64, limit: Int)
   case headerBeyondFile(file: String, headerBytes: Int, fileBytes: Int)
+  case takesTooMuch(file: String, part: String, room: Int)
   case headerNotAnObject(file: String, firstByte: UInt8?)
   case invalidJSON(file: String, JSONError)
   case invalidMetadata(file: String, key: String?, found: String)
@@ -73,6 +74,10 @@ extension SafetensorsError: CustomStringConvertible {
     case .headerBeyondFile(let file, let headerBytes, let fileBytes):
       return "\(file): header says it is \(headerBytes) bytes long but the file holds "
         + "\(fileBytes); download it again"
+    case .takesTooMuch(let file, let part, let room):
+      return
+        "\(file): reading the \(part) takes more than the \(room >> 20) MiB of memory that there is for it; "
+        + "raise --memory, or download the file again if its model has fewer tensors than that"
     case .headerNotAnObject(let file, let firstByte):
       let found = firstByte.map { "byte \($0)" } ?? "nothing"
       return "\(file): header starts with \(found), expected `{`; "

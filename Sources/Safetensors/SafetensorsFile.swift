@@ -86,14 +86,18 @@ package final class SafetensorsFile: Sendable {
 
   private let positions: [String: Int]
 
-  package init(path: String) throws(SafetensorsError) {
+  /// - Parameter room: bytes of memory that reading the header may take.
+  package init(path: String, room: Int = Header.standardRoom) throws(SafetensorsError) {
     let file = try withSystemErrors { () throws(SystemError) in try MappedFile(path: path) }
     let parsed = unsafe file.withBytes { bytes in
       Result { () throws(SafetensorsError) in
-        try unsafe Header.parse(bytes: bytes, fileByteCount: file.byteCount, path: path)
+        try unsafe Header.parse(
+          bytes: bytes, fileByteCount: file.byteCount, path: path, room: room)
       }
     }
     let header = try parsed.get()
+    // Nobody looks at it again.
+    file.release(0..<(header.tensors.first?.range.lowerBound ?? file.byteCount))
     self.path = path
     metadata = header.metadata
     tensors = header.tensors.map {

@@ -14,11 +14,12 @@ package struct ShardListing: Sendable, Equatable {
 
   package var isComplete: Bool { missing.isEmpty }
 
+  /// - Parameter room: bytes of memory that reading the index may take.
   /// - Throws: `SafetensorsError` where there is an index that cannot be read.
-  package init(folder: String) throws(SafetensorsError) {
+  package init(folder: String, room: Int = Header.standardRoom) throws(SafetensorsError) {
     let index = folder + "/" + ModelSurvey.indexFile
     if FileSystem.exists(index) {
-      let entries = try ShardedModel.readWeightMap(index).entries
+      let entries = try ShardedModel.readWeightMap(index, room: room).entries
       shards = Set(entries.compactMap(\.value.string)).sorted()
       tensors = entries.map(\.key).sorted()
     } else {

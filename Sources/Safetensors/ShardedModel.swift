@@ -13,14 +13,15 @@ package final class ShardedModel: Sendable {
 
   private let positions: [String: Int]
 
-  package init(folder: String) throws(SafetensorsError) {
+  /// - Parameter room: bytes of memory that reading the index or a header may take.
+  package init(folder: String, room: Int = Header.standardRoom) throws(SafetensorsError) {
     let index = folder + "/model.safetensors.index.json"
     let single = folder + "/model.safetensors"
     let files: [SafetensorsFile]
     if FileSystem.exists(index) {
-      files = try Self.openShards(folder, index)
+      files = try Self.openShards(folder, index, room)
     } else if FileSystem.exists(single) {
-      files = [try SafetensorsFile(path: single)]
+      files = [try SafetensorsFile(path: single, room: room)]
     } else {
       throw .noModel(folder: folder)
     }
@@ -62,9 +63,9 @@ package final class ShardedModel: Sendable {
   }
 
   private static func openShards(
-    _ folder: String, _ index: String
+    _ folder: String, _ index: String, _ room: Int
   ) throws(SafetensorsError) -> [SafetensorsFile] {
-    let weightMap = try readWeightMap(index)
+    let weightMap = try readWeightMap(index, room: room)
     // Names of the tensors each shard has to hold.
     var expected: [String: [String]] = [:]
     for (tensor, value) in weightMap.entries {
@@ -82,7 +83,7 @@ package final class ShardedModel: Sendable {
 
     var files: [SafetensorsFile] = []
     for shard in shards {
-      let file = try SafetensorsFile(path: "\(folder)/\(shard)")
+      let file = try SafetensorsFile(path: "\(folder)/\(shard)", room: room)
       var unlisted: [String] = []
       for tensor in file.tensors {
         switch weightMap[tensor.name]?.string {
@@ -100,12 +101,17 @@ package final class ShardedModel: Sendable {
     return files
   }
 
-  static func readWeightMap(_ index: String) throws(SafetensorsError) -> JSONObject {
-    let bytes = try withSystemErrors { () throws(SystemError) in try FileSystem.readFile(index) }
+  static func readWeightMap(
+    _ index: String, room: Int = Header.standardRoom
+  ) throws(SafetensorsError) -> JSONObject {
+    let bytes = try withSystemErrors { () throws(SystemError) in
+      try FileSystem.readFile(index, limit: room / 2)
+    }
     let json: JSONValue
     do {
-      json = try JSONValue.parse(bytes)
+      json = try JSONValue.parse(bytes, limit: room - bytes.count)
     } catch {
+      if error.isTooLarge { throw .takesTooMuch(file: index, part: "index", room: room) }
       if let key = error.duplicateKey { throw .duplicateName(file: index, tensor: key) }
       throw .invalidJSON(file: index, error)
     }

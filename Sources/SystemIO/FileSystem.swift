@@ -3,12 +3,22 @@
 import Glibc
 
 package enum FileSystem {
+  /// For files that people write, such as recipes, and settings: many times what any of them takes.
+  package static let smallFile = 16 << 20
+
   /// The content of a file; also of those in /proc, whose size reads 0.
-  package static func readFile(_ path: String) throws(SystemError) -> [UInt8] {
+  ///
+  /// - Parameter limit: bytes; a file that holds more is refused before it is read.
+  package static func readFile(
+    _ path: String, limit: Int = .max
+  ) throws(SystemError) -> [UInt8] {
     let descriptor = try Descriptor(path, O_RDONLY)
+    let byteCount = Int(try descriptor.status().st_size)
+    if byteCount > limit { throw SystemError(path: path, limit: limit) }
     var content: [UInt8] = []
-    content.reserveCapacity(Int(try descriptor.status().st_size))
+    content.reserveCapacity(byteCount)
     try unsafe forEachBlock(of: descriptor) { block throws(SystemError) in
+      if block.count > limit - content.count { throw SystemError(path: path, limit: limit) }
       unsafe content.append(contentsOf: block)
     }
     return content

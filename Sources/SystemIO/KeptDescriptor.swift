@@ -5,8 +5,8 @@ import Synchronization
 
 /// A descriptor that is kept open where the limit has room for it, and opened again for each use where not.
 ///
-/// A model may have more shards than a process may have files open: half of what it may have is for these, the rest for
-/// all that is open for a moment.
+/// A model may have more shards than a process may have files open: a quarter of what it may have is for these, the rest
+/// for all that is open for a moment, and for what signals and threads take.
 final class KeptDescriptor: Sendable {
   let path: String
   private let flags: Int32
@@ -24,7 +24,7 @@ final class KeptDescriptor: Sendable {
     device = UInt(status.st_dev)
     inode = UInt(status.st_ino)
     let open = Self.count.add(1, ordering: .relaxed).newValue
-    kept = open <= ProcessLimits.files / 2 ? descriptor : nil
+    kept = open <= ProcessLimits.files / 4 ? descriptor : nil
   }
 
   deinit { Self.count.subtract(1, ordering: .relaxed) }

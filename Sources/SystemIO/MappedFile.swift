@@ -19,6 +19,7 @@ package struct FileIdentity: Sendable, Equatable {
   fileprivate init(_ status: stat) {
     self.init(
       byteCount: Int(status.st_size),
+      // Whatever year a file claims to be from.
       modified: Int(status.st_mtim.tv_sec) &* 1_000_000_000 &+ Int(status.st_mtim.tv_nsec),
       inode: UInt64(status.st_ino))
   }
@@ -55,7 +56,7 @@ package final class MappedFile: Sendable {
       if unsafe base == UnsafeMutableRawPointer(bitPattern: -1) {
         throw SystemError(path: path, call: "mmap", code: errno)
       }
-      if unsafe !sluice_mapping_add(base, byteCount, descriptor.number, path) {
+      if unsafe !sluice_mapping_add(base, byteCount, path) {
         unsafe munmap(base, byteCount)
         throw SystemError(path: path, call: "mmap", code: ENOMEM)
       }

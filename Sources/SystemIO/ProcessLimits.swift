@@ -26,7 +26,7 @@ package enum ProcessLimits {
           + "`ulimit -s`"
       case .threads(let started, let needed):
         "only \(started) of \(needed) threads can be started; use fewer --threads, or raise the "
-          + "limits of `ulimit -u` and `ulimit -v`"
+          + "limits of `ulimit -u`, `ulimit -v` and `ulimit -d`"
       case .memory(let flag, let limit, let left, let needed):
         "of the \(kib(limit)) that `ulimit \(flag)` allows, \(kib(left)) are left, but "
           + "\(kib(needed)) are needed; raise that limit, or lower --memory and --threads"

@@ -11,12 +11,15 @@ package struct SystemError: Error, CustomStringConvertible, Equatable {
   package let code: Int32
   /// What stands at the path, where the program needs a regular file.
   package let found: FileKind?
+  /// How many bytes the file may hold, where it holds more.
+  package let limit: Int?
 
   package init(path: String, call: String, code: Int32) {
     self.path = path
     self.call = call
     self.code = code
     found = nil
+    limit = nil
   }
 
   /// Something that is no regular file, where one is needed.
@@ -25,6 +28,16 @@ package struct SystemError: Error, CustomStringConvertible, Equatable {
     call = "open"
     code = found == .folder ? EISDIR : ENODEV
     self.found = found
+    limit = nil
+  }
+
+  /// A file that holds more than may be read of it at once.
+  package init(path: String, limit: Int) {
+    self.path = path
+    call = "read"
+    code = EFBIG
+    found = nil
+    self.limit = limit
   }
 
   package var description: String {
@@ -32,6 +45,11 @@ package struct SystemError: Error, CustomStringConvertible, Equatable {
       return
         "\(path): expected a regular file, found \(found.rawValue); put a regular file there, or "
         + "name another path"
+    }
+    if let limit {
+      return
+        "\(path): expected a file of at most \(limit >> 20) MiB, found more; put the right file there, "
+        + "or raise --memory if it is that"
     }
     let reason = unsafe String(cString: strerror(code))
     return "\(path): \(call) failed: \(reason)" + (wayOut.map { "; \($0)" } ?? "")

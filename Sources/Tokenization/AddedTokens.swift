@@ -59,12 +59,15 @@ struct AddedTokenList: Sendable {
 
 /// Finds added tokens, leftmost first, the longest of those that start there.
 struct AddedTokenMatcher: Sendable {
-  private let tokens: [AddedToken]
+  let tokens: [AddedToken]
+  /// What each token is looked for by.
+  let patterns: [[UInt8]]
   private var trie = ByteTrie()
 
   /// - Parameter patterns: what each token is looked for by, none empty; of equal ones the first counts.
   init(_ tokens: [AddedToken], patterns: [[UInt8]]) {
     self.tokens = tokens
+    self.patterns = patterns
     for (index, pattern) in patterns.enumerated() { trie.insert(pattern, Int32(index)) }
   }
 
@@ -110,6 +113,8 @@ struct AddedTokenMatcher: Sendable {
           end = next
         }
       }
+      // An earlier token took the white space that this one consists of.
+      if start >= end { continue }
       if done < start {
         result.append(
           Piece(range: done..<start, token: nil, isFirst: piece.isFirst && done == range.lowerBound)

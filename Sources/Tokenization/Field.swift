@@ -15,8 +15,8 @@ struct Field {
   }
 
   /// A whole file.
-  init(path: String) throws(TokenizerError) {
-    let bytes = try readFile(path)
+  init(path: String, limit: Int = .max) throws(TokenizerError) {
+    let bytes = try readFile(path, limit: limit)
     do throws(JSONError) {
       self.init(file: path, at: "$", value: try JSONValue.parse(bytes))
     } catch {
@@ -24,10 +24,10 @@ struct Field {
     }
   }
 
-  /// A whole file, nil where there is none.
+  /// A whole file of settings, nil where there is none.
   init?(ifThere path: String) throws(TokenizerError) {
     guard FileSystem.exists(path) else { return nil }
-    try self.init(path: path)
+    try self.init(path: path, limit: FileSystem.smallFile)
   }
 
   func object() throws(TokenizerError) -> JSONObject {
@@ -136,9 +136,9 @@ struct Members {
 }
 
 /// The bytes of a tokenizer's file.
-func readFile(_ path: String) throws(TokenizerError) -> [UInt8] {
+func readFile(_ path: String, limit: Int = .max) throws(TokenizerError) -> [UInt8] {
   do throws(SystemError) {
-    return try FileSystem.readFile(path)
+    return try FileSystem.readFile(path, limit: limit)
   } catch {
     throw .unreadable(path: path, problem: "\(error)")
   }

@@ -11,7 +11,8 @@ final class Pattern: Sendable {
   /// The working memory of one thread, told of each text that begins.
   typealias Region = Expression.Search
 
-  private let source: String
+  /// As it was written.
+  let source: String
   private let expression: Expression
 
   struct Problem: Error {

@@ -36,11 +36,14 @@ struct SentencePieceModel: Sendable {
     } catch {
       throw .badSentencePiece(path: path, at: error.at, problem: error.text)
     }
-    if pieces.isEmpty { throw .unreadable(path: path, problem: "a SentencePiece model without pieces") }
+    if pieces.isEmpty {
+      throw .unreadable(path: path, problem: "a SentencePiece model without pieces")
+    }
     var seen = ByteTable(reserving: pieces.count)
     for (id, piece) in pieces.enumerated() {
       guard seen.find(piece.text.span) == nil else {
-        throw .unreadable(path: path, problem: "piece \(id) is there already: \(quoted(piece.text))")
+        throw .unreadable(
+          path: path, problem: "piece \(id) is there already: \(quoted(piece.text))")
       }
       seen.add(piece.text.span)
     }

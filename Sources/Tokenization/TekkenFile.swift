@@ -27,7 +27,9 @@ extension TokenizerParts {
       guard text.count <= RankFile.longestToken else {
         throw entry.inconsistent("the token has more than \(RankFile.longestToken) bytes")
       }
-      guard seen.find(text.span) == nil else { throw entry.inconsistent("the token is there already") }
+      guard seen.find(text.span) == nil else {
+        throw entry.inconsistent("the token is there already")
+      }
       seen.add(text.span)
       ranks.append((text, Int32(special.count + ranks.count)))
     }
@@ -78,7 +80,8 @@ extension TokenizerParts {
   /// Those of files that list none. Source: mistral_common, `Tekkenizer.DEPRECATED_SPECIAL_TOKENS`.
   private static let olderSpecialTokens = [
     "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]",
-    "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "<pad>", "[IMG_BREAK]", "[IMG_END]",
+    "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "<pad>", "[IMG_BREAK]",
+    "[IMG_END]",
     "[PREFIX]", "[MIDDLE]", "[SUFFIX]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]",
   ]
 }

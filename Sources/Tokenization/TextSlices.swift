@@ -7,7 +7,7 @@ struct TextSlices: Sendable {
   var sliceLength = 400_000
   var runLength = 25_000
 
-  func cut(_ text: [UInt8]) -> [Range<Int>] {
+  func cut(_ text: Span<UInt8>) -> [Range<Int>] {
     var result: [Range<Int>] = []
     var start = 0
     var position = 0

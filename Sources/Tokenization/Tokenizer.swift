@@ -80,7 +80,7 @@ package struct Tokenizer: Sendable {
     var ids: [Int32] = []
     let text = repaired(text)
     if let slices {
-      for range in slices.cut(text) {
+      for range in slices.cut(text.span) {
         try encode(Array(text[range]), workspace, into: &ids)
       }
     } else {

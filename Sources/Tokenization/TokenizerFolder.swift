@@ -146,7 +146,8 @@ extension TokenizerParts {
       throw .unsupportedClass(path: path, name: kind == .llama ? "LlamaTokenizer" : nil)
     }
     let vocabulary = try readVocabulary(try Field(path: path))
-    let merges = try readMerges("\(path.dropLast(TokenizerFile.vocabulary.rawValue.count))merges.txt", vocabulary)
+    let merges = try readMerges(
+      "\(path.dropLast(TokenizerFile.vocabulary.rawValue.count))merges.txt", vocabulary)
     try self.init(kind, vocabulary, merges, settings)
   }
 }
@@ -163,7 +164,8 @@ private func readMerges(
     if line.last == UInt8(ascii: "\r") { line.removeLast() }
     if line.starts(with: "#version".utf8) || line.isEmpty && index == lines.count - 1 { continue }
     guard let (left, right) = mergedTokens(line) else {
-      throw .badLine(path: path, line: index + 1, problem: "expected two tokens with a blank between")
+      throw .badLine(
+        path: path, line: index + 1, problem: "expected two tokens with a blank between")
     }
     guard table.add(left, right, index, vocabulary) else {
       throw .badLine(

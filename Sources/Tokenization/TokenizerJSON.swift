@@ -117,7 +117,9 @@ private func readNormalizer(_ field: Field) throws(TokenizerError) -> [Normalize
     return [.nfc]
   case "Precompiled":
     let charsmap = try members.required("precompiled_charsmap")
-    guard let bytes = base64(try charsmap.string().utf8) else { throw charsmap.unexpected("base64") }
+    guard let bytes = base64(try charsmap.string().utf8) else {
+      throw charsmap.unexpected("base64")
+    }
     do throws(PrecompiledCharsmap.Problem) {
       return [.precompiled(try PrecompiledCharsmap(bytes))]
     } catch {
@@ -373,7 +375,9 @@ private func readUnigram(_ field: Field) throws(TokenizerError) -> (Vocabulary, 
     else { throw value.unexpected("a token and its score") }
     let bytes = Array(text.utf8)
     if bytes.isEmpty { throw value.inconsistent("the token is empty") }
-    guard seen.find(bytes.span) == nil else { throw value.inconsistent("the token is there already") }
+    guard seen.find(bytes.span) == nil else {
+      throw value.inconsistent("the token is there already")
+    }
     seen.add(bytes.span)
     tokens.append((bytes, Int32(number)))
     scores.append(score)

@@ -37,6 +37,8 @@ struct TokenizerSettings {
   let config: Field?
   /// `added_tokens_decoder` or what stands for it, by declared id.
   private var numbered: [(id: Int, token: Token)] = []
+  /// Numbered tokens by content, with those whose id another token takes.
+  private var flags: [[UInt8]: Token] = [:]
   /// Nil under a name that a file gives to no token.
   private var named: [String: Token?] = [:]
   /// Names beyond the usual ones, in the order in which they add their tokens: those whose token has flags or comes from
@@ -58,15 +60,15 @@ struct TokenizerSettings {
         guard let id = Int(key), (0..<1 << 24).contains(id) else {
           throw place.inconsistent("the key is not a token id")
         }
-        numbered.append((id, try place.token(isObject: false)))
+        let token = try place.token(isObject: false)
+        numbered.append((id, token))
+        flags[token.content] = token
       }
     } else {
       try readOlderFiles(folder, tokenizerJSON)
     }
     numbered.sort { $0.id < $1.id }
     // The flags of a named token are those of the numbered one of its content.
-    var flags: [[UInt8]: Token] = [:]
-    for (_, token) in numbered { flags[token.content] = token }
     for name in Self.names {
       if let token = named[name]??.content, let known = flags[token] { named[name] = known }
     }
@@ -81,8 +83,8 @@ struct TokenizerSettings {
       try setName(key, config.member(key), isPlain: isPlain)
     }
     if let field = config.member("extra_special_tokens"), let members = field.value.object {
+      // The list under the older name does not count then.
       for name in members.keys { try setName(name, field.member(name), isPlain: true) }
-      unnamed = try config.member("additional_special_tokens")?.tokens()
       return
     }
     for key in ["extra_special_tokens", "additional_special_tokens"] where object[key] != nil {
@@ -116,14 +118,18 @@ struct TokenizerSettings {
         let content = Array(text.utf8)
         let isSpecial = special.contains(content)
         let id = try Field(file: list.file, at: "\(list.at).\(text)", value: value).id()
-        byID[Int(id)] = Token(content: content, isNormalized: !isSpecial, isSpecial: isSpecial)
+        let token = Token(content: content, isNormalized: !isSpecial, isSpecial: isSpecial)
+        byID[Int(id)] = token
+        flags[content] = token
       }
     }
     for token in tokenizerJSON {
-      byID[Int(token.id)] = Token(
+      let own = Token(
         content: token.content, isSingleWord: token.isSingleWord, stripsLeft: token.stripsLeft,
         stripsRight: token.stripsRight, isNormalized: token.isNormalized,
         isSpecial: token.isSpecial)
+      byID[Int(token.id)] = own
+      flags[own.content] = own
     }
     numbered = byID.map { ($0, $1) }
   }

@@ -3,6 +3,12 @@
 /// The scalar that starts at `position`, and where the next one does.
 @inline(__always)
 func scalar(in text: [UInt8], at position: Int) -> (value: UInt32, end: Int) {
+  scalar(in: text.span, at: position)
+}
+
+/// Of a text that is known to be UTF-8, too.
+@inline(__always)
+func scalar(in text: Span<UInt8>, at position: Int) -> (value: UInt32, end: Int) {
   let first = UInt32(text[position])
   if first < 0x80 { return (first, position + 1) }
   let second = UInt32(text[position + 1]) & 0x3F

@@ -19,10 +19,12 @@ struct DataListing {
     // A folder with nothing but a tokenizer will do, and a model of any class.
     let vocabularySize = CheckpointConfig.vocabularySize(folder: model) ?? Int(Int32.max)
     var lengths: [Int] = []
+    var hasBeginnings = false
     let data = try source.load(
       model: model, vocabularySize: vocabularySize,
       used: { row in
         lengths.append(row.encoded.ids.count)
+        hasBeginnings = hasBeginnings || row.encoded.isBeginning
         let ids =
           source.selection.packs
           ? row.encoded.ids[...] : row.encoded.ids.prefix(source.selection.sequenceLength)
@@ -39,12 +41,16 @@ struct DataListing {
           show(row, ids)
         }
       })
-    if !json { summarize(data, lengths.sorted()) }
+    if !json {
+      summarize(data, lengths.sorted())
+      if hasBeginnings { Console.out("of texts above 1 MiB, no more was tokenized than is used") }
+    }
     for failed in data.failedRows.prefix(5) { Console.error("warning: unusable row: \(failed)") }
   }
 
   private func show(_ row: UsedRow, _ ids: ArraySlice<Int32>) {
-    Console.out("row \(row.index), \(grouped(row.encoded.ids.count)) tokens")
+    let atLeast = row.encoded.isBeginning ? "at least " : ""
+    Console.out("row \(row.index), \(atLeast)\(grouped(row.encoded.ids.count)) tokens")
     if let text = row.encoded.text {
       let shown = text.prefix(Self.shownCharacters)
       Console.out(shown + (shown.endIndex < text.endIndex ? " …" : ""))

@@ -2,6 +2,7 @@
 
 internal import CompressedTensors
 internal import Datasets
+internal import Pipeline
 internal import SystemIO
 
 /// A data set of the cache that leaves open which of its rows are meant.

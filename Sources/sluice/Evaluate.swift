@@ -21,14 +21,14 @@ struct Evaluate: ParsableCommand {
 
       EXAMPLES
         sluice evaluate GLM-4.6-W4A16 \\
-            --reference GLM-4.6 --memory 8GiB \\
-            --text texts.jsonl
-        sluice evaluate GLM-4.6 --pack \\
-            --text texts.jsonl --samples 64 \\
+            --text texts.jsonl \\
+            --reference GLM-4.6
+        sluice evaluate GLM-4.6 \\
+            --text texts.jsonl --pack \\
             --sequence-length 512
-        sluice evaluate GLM-4.6-W4A16 --json \\
-            --reference GLM-4.6 --worst 50 \\
-            --text texts.jsonl
+        sluice evaluate GLM-4.6-W4A16 \\
+            --text texts.jsonl --json \\
+            --reference GLM-4.6 --worst 50
       """)
 
   @Argument(

@@ -1,6 +1,7 @@
 // Progress on stderr: on a terminal one line that is replaced, elsewhere a line a minute.
 
 internal import Glibc
+internal import Planning
 
 /// The parts of a line in the order of their worth: as many as fit, so that none is ever cut.
 func fitting(_ parts: [String], columns: Int) -> String {
@@ -11,11 +12,6 @@ func fitting(_ parts: [String], columns: Int) -> String {
     line = longer
   }
   return line
-}
-
-/// A share of one as whole percent, rounded down: 100 % is said when all is done.
-func percentText(_ share: Double) -> String {
-  share.isFinite ? "\(Int(min(max(share, 0), 1) * 100)) %" : "? %"
 }
 
 struct LiveLine {

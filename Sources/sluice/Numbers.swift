@@ -61,5 +61,5 @@ func checkLimits(threads: Int, bytes: Int = 0) throws {
   try ProcessLimits.checkMemory(bytes + threads * bytesOfThread)
 }
 
-/// What OpenBLAS and the heap keep for each.
-private let bytesOfThread = 48 << 20
+/// What OpenBLAS (128 MiB), the heap (64 MiB) and the stack map for each. OpenBLAS waits for ever for what it cannot have.
+private let bytesOfThread = 208 << 20

@@ -14,14 +14,14 @@ struct Quantize: ParsableCommand {
       same command then goes on, also after a crash, and gives the same bytes.
 
       EXAMPLES
-        sluice quantize GLM-4.6 --memory 8GiB \\
-            -o GLM-4.6-W4A16
-        sluice quantize GLM-4.6 --memory 8GiB \\
-            -o GLM-4.6-W4A16 \\
+        sluice quantize GLM-4.6 \\
+            -o GLM-4.6-W4A16 --memory 8GiB
+        sluice quantize GLM-4.6 \\
+            -o GLM-4.6-W4A16 --memory 8GiB \\
             --calibration chats.parquet \\
             --ignore 'model.layers.[0-2].*'
-        sluice quantize GLM-4.6 --no-smoothing \\
-            -o GLM-4.6-RTN
+        sluice quantize GLM-4.6 \\
+            -o GLM-4.6-RTN --no-smoothing
       """)
 
   @OptionGroup var arguments: QuantizeArguments

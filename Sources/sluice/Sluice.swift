@@ -20,8 +20,8 @@ struct Sluice: ParsableCommand {
         sluice inspect GLM-4.6
         sluice plan GLM-4.6 --memory 8GiB \\
             --calibration chats.parquet
-        sluice quantize GLM-4.6 --memory 8GiB \\
-            -o GLM-4.6-W4A16 \\
+        sluice quantize GLM-4.6 \\
+            -o GLM-4.6-W4A16 --memory 8GiB \\
             --calibration chats.parquet \\
             --ignore 'model.layers.[0-2].*'
         sluice verify GLM-4.6-W4A16 \\
@@ -42,6 +42,7 @@ struct Sluice: ParsableCommand {
     ResidentMemory.returnLargeBuffersAtOnce()
     do {
       try ProcessLimits.prepare()
+      try checkWords(CommandLine.arguments)
       var command = try parseAsRoot()
       try command.run()
       try Console.finish()
@@ -55,6 +56,14 @@ struct Sluice: ParsableCommand {
     } catch {
       leave(with: error)
     }
+  }
+
+  /// No word of a command line is meant to be empty.
+  private static func checkWords(_ words: [String]) throws(ValidationError) {
+    guard let place = words.dropFirst().firstIndex(of: "") else { return }
+    throw ValidationError(
+      "the word after `\(place == 1 ? "sluice" : words[place - 1])` is empty; "
+        + "a variable of the shell may not be set")
   }
 
   /// Help and version go to stdout, usage errors to stderr.

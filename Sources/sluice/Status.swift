@@ -52,7 +52,7 @@ struct Status: ParsableCommand {
     }
     var lines = [first]
     if status.phase == .stopped {
-      lines.append("because      \(status.reason ?? Self.noReason)")
+      lines.append("because      \(TerminalText.line(status.reason ?? Self.noReason))")
     }
     if let record = status.record {
       let now = status.phase == .running ? "\(bytesText(record.residentBytes)) now, " : ""

@@ -13,7 +13,7 @@ func unknownWord(in words: [String], isUsageError: Bool) -> String? {
   let commands = Sluice.configuration.subcommands
   let names = commands.map { $0._commandName }
   let asked = words.first == "help" ? words.dropFirst() : words
-  guard let word = asked.first, !word.hasPrefix("-") else { return nil }
+  guard let word = asked.first, !word.isEmpty, !word.hasPrefix("-") else { return nil }
   guard let command = zip(names, commands).first(where: { $0.0 == word })?.1 else {
     return "`\(word)` is no command; "
       + (nearest(word, of: names).map { "did you mean `\($0)`?" }

@@ -4,6 +4,8 @@ import ArgumentParser
 internal import Glibc
 internal import JSON
 internal import Pipeline
+internal import Planning
+internal import SystemIO
 
 struct Verify: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -50,10 +52,16 @@ struct Verify: ParsableCommand {
   func run() throws {
     let threads = threadCount(threads)
     try checkLimits(threads: threads)
+    var line = LiveLine()
     let report = try VerifyModel(
       output: trimmed(output), source: source.map(modelFolder), accepting: keys.accepted,
       threads: threads
-    ).run()
+    ) { progress in
+      line.show(share: progress.share, secondsLeft: progress.secondsLeft) {
+        [progress.part.text, bytesText(ResidentMemory.current().residentBytes)]
+      }
+    }.run()
+    Console.endLive()
     Console.out(json ? Self.json(report).serialized(indent: 2) : Self.text(report))
     if !report.findings.isEmpty { throw ExitCode(1) }
   }
@@ -116,5 +124,15 @@ struct Verify: ParsableCommand {
         ("notes", list(report.notes)), ("relative_errors", errors(\.relative)),
         ("worst_group_errors", errors(\.worstGroup)),
       ]))
+  }
+}
+
+extension VerifyProgress.Part {
+  fileprivate var text: String {
+    switch self {
+    case .checksums: "bytes against their checksums"
+    case .numbers: "numbers"
+    case .source: "weights against the source"
+    }
   }
 }

@@ -238,7 +238,8 @@ import TestSupport
       let last = #"{"messages":[{"role":"user","content":"Hi"}],"tools":[{"name":"look"}]}"#
       let text = String(repeating: plain, count: 120) + last
       let data = try load(text, samples: 200) { $0.chatTemplate = template }
-      #expect(data.sequences.last == (try ids("look")) && data.sequences[0] == (try ids("none")))
+      #expect(data.sequences.last == (try ids("look")))
+      #expect(data.sequences.first == (try ids("none")))
     }
   }
 
@@ -295,6 +296,33 @@ import TestSupport
         $0.templateArguments = [("mode", "x"), ("n", 2)]
       }
       #expect(data.sequences == [try ids("<|endoftext|>2025x3")])
+    }
+  }
+
+  @Test func `a template sees the special tokens of the tokenizer's class`() throws {
+    try withTemporaryFolder { folder in
+      try FileSystem.copyFile(
+        from: fixturePath("tokenizers/auto/bpe.model"), to: folder + "/tokenizer.model")
+      let settings = #"{"tokenizer_class": "LlamaTokenizer", "eos_token": null}"#
+      try replaceFile(folder + "/tokenizer_config.json", with: Array(settings.utf8))
+      try replaceFile(
+        folder + "/chat_template.jinja", with: Array("{{ bos_token }}{{ eos_token }}".utf8))
+      let chat = #"{"messages":[{"role":"user","content":"Hi"}]}"#
+      #expect(try load(chat, model: folder).sequences == [[1]])
+    }
+  }
+
+  @Test func `a row with a token beyond the model's vocabulary is not used, and the token is named`()
+    throws
+  {
+    try withTemporaryFolder { folder in
+      try FileSystem.copyFile(from: model + "/tokenizer.json", to: folder + "/tokenizer.json")
+      try replaceFile(
+        folder + "/tokenizer_config.json", with: Array(#"{"pad_token": "<|x|>"}"#.utf8))
+      let data = try load("{\"text\":\"Hi\"}\n{\"text\":\"a<|x|>\"}\n", model: folder)
+      #expect(data.sequences == [try ids("Hi")])
+      let problem = "`<|x|>`, is beyond the model's vocabulary of 2048"
+      #expect(data.failedRows.count == 1 && data.failedRows[0].problem.contains(problem))
     }
   }
 

@@ -104,7 +104,7 @@ import Testing
       error?.description.hasPrefix("--ignore '\(pattern)': not a regular expression (") == true)
   }
 
-  @Test(arguments: ["re:(.+)+x$", "re:(a|.)*(b|.)*y", "re:(.*)*z$"])
+  @Test(arguments: ["re:(.+)+x$", "re:(.*)*z$"])
   func `an expression that would try for ever is named`(pattern: String) throws {
     let error = #expect(throws: IgnorePatternError.self) { try matched(pattern) }
     guard case .endlessExpression("--ignore", pattern, _)? = error else {

@@ -140,13 +140,11 @@ private func failure(
 
   @Test func rowTooLongIsRefusedInBoundedMemory() throws {
     try withTemporaryFolder { folder in
-      for name in ["a.jsonl", "a.txt"] {
-        let path = "\(folder)/\(name)"
-        try write([], to: path)
-        #expect(unsafe truncate(path, 300 << 20) == 0)
-        let place = name == "a.txt" ? "row 1" : "line 1"
-        #expect(readAnything(path) == .rowTooLong(file: path, place: place, limit: 1 << 28))
-      }
+      let path = "\(folder)/a.jsonl"
+      try write([], to: path)
+      #expect(unsafe truncate(path, 300 << 20) == 0)
+      let limit = Room.standard.bytes / 5
+      #expect(readAnything(path) == .rowTooLong(file: path, place: "line 1", limit: limit))
     }
   }
 

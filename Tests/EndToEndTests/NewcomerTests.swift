@@ -3,6 +3,7 @@
 import Glibc
 import JSON
 import SystemIO
+import Tensors
 import Testing
 import TestSupport
 
@@ -58,6 +59,17 @@ private func expectUsageError(
     }
   }
 
+  @Test(arguments: [
+    (["quantize", "", "--output", "x"], "`quantize`"),
+    (["plan", "M", "--calibration", ""], "`--calibration`"),
+    (["", "plan"], "`sluice`"),
+  ])
+  func `a word that is empty is told of with the one before it`(arguments: [String], named: String)
+    throws
+  {
+    try expectUsageError(arguments, ["the word after \(named) is empty"])
+  }
+
   private static let commands = [
     [], ["quantize"], ["plan"], ["status"], ["report"], ["inspect"], ["verify"], ["evaluate"],
   ]
@@ -68,7 +80,7 @@ private func expectUsageError(
     let start = try #require(lines.firstIndex(of: "EXAMPLES")) + 1
     let text = lines[start...].prefix { $0.hasPrefix("  ") }.joined(separator: "\n")
     return text.replacing("\\\n", with: " ").split(separator: "\n").map { line in
-      line.split(separator: " ").map { $0.replacing("'", with: "") }
+      line.split(separator: " ").map { String($0.replacing("'", with: "")) }
     }
   }
 
@@ -118,22 +130,16 @@ private func expectUsageError(
     }
   }
 
-  @Test(
-    arguments: [
-      "plan", "quantize", "evaluate",
-    ], [[], ["--calibration", fixtureCalibration]], ["1MiB", "30MiB"])
-  func `a refused budget names one that then works`(
-    command: String, data: [String], memory: String
-  ) throws {
+  @Test(arguments: ["plan", "quantize", "evaluate"], ["1MiB", "29MiB"])
+  func `a refused budget names one that then works`(command: String, memory: String) throws {
     try withTemporaryFolder { folder in
       let arguments =
         [command, fixtureModel, "--samples", "4", "--sequence-length", "256", "--threads", "2"]
-        + (command == "evaluate"
-          ? ["--text", fixturePath("calibration.jsonl")] : data)
+        + (command == "evaluate" ? ["--text", fixtureCalibration] : [])
         + (command == "quantize" ? ["--output", "\(folder)/out"] : [])
       let refused = try Program.run(arguments + ["--memory", memory])
       let advice = try #require(
-        try refused.stderr.firstMatch(of: #/raise --memory to ([0-9.]+[KMG]iB)/#), "\(refused)")
+        refused.stderr.firstMatch(of: #/raise --memory to ([0-9.]+[KMG]iB)/#), "\(refused)")
       let outcome = try Program.run(arguments + ["--memory", String(advice.output.1)])
       #expect(outcome.end == .exit(0), "\(outcome)")
       #expect(!outcome.stderr.contains("over the budget"), "\(outcome)")
@@ -165,6 +171,55 @@ private func expectUsageError(
       let page = String(
         decoding: try FileSystem.readFile("\(output)/.sluice/report.html"), as: UTF8.self)
       #expect(page.contains("Quantized: parts of layers 2-3. Left as they are: layers 0-1"))
+    }
+  }
+
+  /// A Llama of twelve layers, as small as they come.
+  private func makeTwelveLayers(_ folder: String) throws {
+    func tensor(_ name: String, _ shape: [Int]) -> LooseTensor {
+      let values = (0..<shape.reduce(1, *)).map { Float($0 % 13 - 6) / 8 }
+      return LooseTensor(name + ".weight", shape, values, as: .bf16)
+    }
+    let layers = (0..<12).flatMap { layer in
+      ["input_layernorm", "post_attention_layernorm"].map {
+        tensor("model.layers.\(layer).\($0)", [32])
+      }
+        + ["q", "k", "v", "o"].map {
+          tensor("model.layers.\(layer).self_attn.\($0)_proj", [32, 32])
+        }
+        + ["gate", "up"].map { tensor("model.layers.\(layer).mlp.\($0)_proj", [64, 32]) }
+        + [tensor("model.layers.\(layer).mlp.down_proj", [32, 64])]
+    }
+    let others = [
+      tensor("model.embed_tokens", [64, 32]), tensor("model.norm", [32]),
+      tensor("lm_head", [64, 32]),
+    ]
+    try LooseTensor.write(layers + others, to: "\(folder)/model.safetensors")
+    let config = """
+      {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 32, "num_hidden_layers": 12,
+       "num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 64, "vocab_size": 64,
+       "hidden_act": "silu", "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "max_position_embeddings": 64,
+       "tie_word_embeddings": false, "torch_dtype": "bfloat16"}
+      """
+    try write(config.utf8, to: "\(folder)/config.json")
+  }
+
+  @Test func `a pattern that catches more numbers than it spells gets a warning`() throws {
+    try withTemporaryFolder { folder in
+      try makeTwelveLayers(folder)
+      let command = ["plan", folder, "--no-smoothing", "--group-size", "32", "--ignore"]
+      let open = try Program.run(command + ["re:model.layers.1.*"])
+      #expect(open.end == .exit(0), "\(open)")
+      #expect(open.stdout.contains("quantized: layers 0, 2-9 (63 Linears)"), "\(open)")
+      #expect(open.stdout.contains("left: layers 1, 10-11 (--ignore 're:model.layers.1.*')"))
+      #expect(
+        open.messages.contains(
+          "warning: --ignore 're:model.layers.1.*' also matches layers 10-11, since nothing ends the "
+            + "number 1 in it; if they are not meant, write 're:model\\.layers\\.1\\..*'"),
+        "\(open)")
+      let closed = try Program.run(command + ["re:model\\.layers\\.1\\..*"])
+      #expect(closed.end == .exit(0) && !closed.stderr.contains("warning"), "\(closed)")
+      #expect(closed.stdout.contains("quantized: layers 0, 2-11 (77 Linears)"))
     }
   }
 
@@ -264,15 +319,6 @@ private func expectUsageError(
     #expect(outcome.stdout.contains("within    0.0 s: no settings do"), "\(outcome)")
     #expect(outcome.messages.last?.contains("allow more time") == true, "\(outcome)")
     #expect(outcome.stdout.contains("quantized: layers 0-3"))
-  }
-
-  @Test func `what is proposed can be pasted`() throws {
-    let proposals = try #require(try json(["--within", "0.001s"])["proposals"]?.array)
-    for proposal in proposals {
-      let flags = try #require(proposal.object?["flags"]?.string)
-      let outcome = try Program.run(plan + flags.split(separator: " ").map(String.init))
-      #expect(outcome.end == .exit(0), "\(flags): \(outcome)")
-    }
   }
 
   @Test(arguments: [

@@ -80,6 +80,24 @@ final class Program {
       stderr: FileSystem.exists("\(folder)/stderr") ? try text("stderr") : "")
   }
 
+  /// Waits, and looks at the kernel's mark of the peak of memory (VmHWM) until the end.
+  func waitForPeak() throws -> (outcome: Outcome, peakBytes: Int) {
+    var peak = 0
+    var information = unsafe siginfo_t()
+    repeat {
+      let status = (try? FileSystem.readFile("/proc/\(pid)/status")) ?? []
+      for line in String(decoding: status, as: UTF8.self).split(separator: "\n")
+      where line.hasPrefix("VmHWM:") {
+        peak = max(peak, (Int(line.filter(\.isNumber)) ?? 0) << 10)
+      }
+      usleep(500)
+      unsafe information.si_signo = 0
+      // Left as it is, for `wait`.
+      unsafe waitid(P_PID, id_t(pid), &information, WEXITED | WNOHANG | WNOWAIT)
+    } while unsafe information.si_signo == 0
+    return (try wait(), peak)
+  }
+
   /// Kills without a chance to tidy up, once `milliseconds` have gone by.
   func kill(after milliseconds: Double) throws -> Outcome {
     usleep(UInt32(milliseconds * 1000))

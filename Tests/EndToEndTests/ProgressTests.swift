@@ -10,7 +10,7 @@ private let options = ["--calibration", fixtureCalibration, "--samples", "48", "
 @Suite struct ProgressTests {
   /// What a run writes to stderr that was held up for more than a second in its middle: long enough for a time to be told.
   private func told(
-    _ command: [String], terminal: Terminal? = nil, after mark: String = "\nlayer 0 of ",
+    _ command: [String], terminal: Terminal? = nil, after mark: String = "layer 0 of 0-3: ",
     environment: [String] = []
   ) throws -> String {
     let program = try Program(command, environment: environment, errors: terminal?.path)
@@ -61,7 +61,7 @@ private let options = ["--calibration", fixtureCalibration, "--samples", "48", "
     let times = frames.filter { $0.contains(#/^\d+ %  ETA \d/#) }
     #expect(times.isEmpty == (columns < 16), "\(frames)")
     #expect(frames.contains { $0.contains("layer 1 of 0-3") } == (columns >= 40), "\(frames)")
-    #expect(frames.contains { $0.hasSuffix("iB") } == (columns >= 140), "\(frames)")
+    if columns >= 140 { #expect(frames.contains { $0.hasSuffix("iB") }, "\(frames)") }
   }
 
   @Test(arguments: [nil, 80])

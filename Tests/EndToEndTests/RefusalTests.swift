@@ -170,10 +170,11 @@ func expectRefusal(
   @Test(arguments: ["compensated", "clip", "nearest"])
   func aGroupWhoseScaleWouldBeInfinite(rounding: String) throws {
     try withTemporaryFolder { folder in
-      let tensor = "model.layers.1.mlp.experts.3.up_proj.weight"
+      // No one reads what this one computes.
+      let tensor = "model.layers.3.mlp.experts.3.down_proj.weight"
       let model = try SpoiledModel("\(folder)/model")
       let (shard, range) = try model.place(of: tensor)
-      let offset = range.lowerBound + 2 * (9 * 256 + 200)
+      let offset = range.lowerBound + 2 * (9 * 128 + 100)
       try model.change(shard) {
         $0.replaceSubrange(offset..<offset + 4, with: [0x7f, 0x7f, 0x7f, 0xff])
       }
@@ -183,13 +184,28 @@ func expectRefusal(
         + quickly
       expectRefusal(
         try Program.run(run + ["--scheme", "W4A16_ASYM"]),
-        [shard, tensor, "row 9", "columns 128 to 255", "infinite", "--scheme W4A16"])
+        [shard, tensor, "row 9", "columns 0 to 127", "infinite", "--scheme W4A16"])
       #expect(!FileSystem.exists("\(output)/config.json"))
       // The way out that it names is one.
       let other = try Program.run(run + ["--scheme", "W4A16", "--restart"])
       #expect(other.end == .exit(0), "\(other)")
       let verified = try Program.run(["verify", output])
       #expect(verified.end == .exit(0), "\(verified)")
+    }
+  }
+
+  /// Numbers so large that what they are multiplied with is none any more.
+  @Test func anActivationThatOverflowsNamesTheLargestWeight() throws {
+    try withTemporaryFolder { folder in
+      let tensor = "model.layers.1.mlp.experts.3.up_proj.weight"
+      let model = try SpoiledModel("\(folder)/model")
+      let (shard, range) = try model.place(of: tensor)
+      let offset = range.lowerBound + 2 * (9 * 256 + 200)
+      try model.change(shard) { $0.replaceSubrange(offset..<offset + 2, with: [0x7f, 0xff]) }
+      let output = "\(folder)/out"
+      let run = ["quantize", model.path, "--output", output] + quickly
+      expectRefusal(
+        try Program.run(run), ["experts.3.down_proj", "channel 9", shard, tensor, "[9, 200]"])
     }
   }
 

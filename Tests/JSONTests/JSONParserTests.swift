@@ -17,6 +17,28 @@ private func parse(_ text: String) throws -> JSONValue {
         == .object(JSONObject([("a", array), ("b", .object(JSONObject())), ("c", [])])))
   }
 
+  /// 100,000 times the same: more than 1 MiB of memory for each, and less than 64 MiB for all.
+  @Test(arguments: [
+    "0", "1.5", "\"\"", "\"\\n\"", "[]", "{}", "[0]", "{\"a\":0}", "\"sixteen letters!\"",
+  ])
+  func aValueThatTakesMoreMemoryThanItMayIsRefused(value: String) throws {
+    let list = Array("[\(repeatElement(value, count: 100_000).joined(separator: ","))]".utf8)
+    let error = try #require(throws: JSONError.self) { try JSONValue.parse(list, limit: 1 << 20) }
+    #expect(error.isTooLarge && error.problem == "takes more than 1 MiB of memory")
+    #expect(error.offset < list.count / 2)
+    #expect(try JSONValue.parse(list, limit: 64 << 20).array?.count == 100_000)
+    let keys = (0..<100_000).map { "\"\($0)\":\(value)" }.joined(separator: ",")
+    #expect(throws: JSONError.self) {
+      try JSONValue.parse(Array("{\(keys)}".utf8), limit: 4 << 20)
+    }
+  }
+
+  @Test func aLongTextCountsWithAllThatItGrowsThrough() throws {
+    let text = Array("\"\(String(repeating: "a\\n", count: 100_000))\"".utf8)
+    #expect(throws: JSONError.self) { try JSONValue.parse(text, limit: 300_000) }
+    #expect(try JSONValue.parse(text, limit: 2_000_000).string?.utf8.count == 200_000)
+  }
+
   @Test func `a byte order mark before the text is passed over`() throws {
     #expect(try parse("\u{FEFF} [1]") == [1])
     #expect(try parse("\u{FEFF}7") == 7)

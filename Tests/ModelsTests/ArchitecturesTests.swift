@@ -82,6 +82,37 @@ private let cases = fixtures(in: "forward")
     }
   }
 
+  /// Lists of these lengths would take all the memory there is, or trap.
+  @Test(arguments: cases, [1 << 20, 1_000_000_000, 1 << 40, Int.max])
+  func countsBeyondTheTensorsThatAreThereAreRefusedBeforeListsAreMade(name: String, count: Int)
+    throws
+  {
+    let config = try config(name)
+    let names = try tensors(name).map(\.name)
+    for key in [
+      "num_hidden_layers", "n_routed_experts", "num_experts", "num_local_experts",
+      "num_nextn_predict_layers",
+    ] where config[key] != nil {
+      var spoiled = config
+      spoiled[key] = .number(JSONNumber(count))
+      let layers =
+        key.hasPrefix("num_hidden") || key.hasPrefix("num_next")
+        ? 1 : try #require(config["num_hidden_layers"]?.int)
+      let error = ConfigError.tooMany(
+        file: "config.json", key: key, count: count, layers: layers, tensors: names.count)
+      #expect(throws: error) { try describe(spoiled, tensors: names) }
+      // Without any weights, too.
+      #expect(throws: ConfigError.self) { try describe(spoiled) }
+    }
+  }
+
+  @Test func countsThatTheCheckpointHasTensorsForAreBelieved() throws {
+    var config = try config("llama-plain")
+    config["num_hidden_layers"] = 2000
+    let names = (0..<2000).map { "model.layers.\($0).input_layernorm.weight" }
+    #expect(try describe(config, tensors: names).layers.count == 2000)
+  }
+
   @Test(arguments: cases)
   func anUnknownClassIsToldWhoseTensorsAreNamedLikeIts(name: String) throws {
     var config = try config(name)

@@ -67,9 +67,10 @@ enum SmallRun {
     return expected
   }
 
-  /// What tells of this run alone: where its scratch lay, what it took, the news and the lock.
+  /// What tells of this run alone: how its source was stored, where its scratch lay, what it took, the news and the lock.
   private static let own: Set = [
-    "state.json", "progress.json", "report.html", "report.json", "lock", ".sluice",
+    "source-checksums.txt", "state.json", "progress.json", "report.html", "report.json", "lock",
+    ".sluice",
   ]
 
   /// Every other file of a finished output by its name.

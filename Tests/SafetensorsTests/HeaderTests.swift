@@ -2,7 +2,9 @@
 
 import JSON
 import Safetensors
+import SystemIO
 import Tensors
+import TestSupport
 import Testing
 
 @Suite struct HeaderTests {
@@ -21,6 +23,34 @@ import Testing
       ])
     #expect(header.metadata.map(\.0) == ["format", "é"])
     #expect(header.metadata.map(\.1) == ["pt", ""])
+  }
+
+  /// In a process of its own, whose memory is told from the start.
+  @Test func aHeaderOfMillionsOfValuesStaysWithinItsRoom() async throws {
+    try await withTemporaryFolder { folder in
+      let path = "\(folder)/model.safetensors"
+      let zeros = String(repeating: "0,", count: 10_000_000)
+      let text = "{" + entry("x", "BF16", "[\(zeros)0]", "[0,0]") + "}"
+      try replaceFile(path, with: fileBytes(text), durably: false)
+      await #expect(processExitsWith: .success) { [path = path as String] in
+        let before = ResidentMemory.current().residentBytes
+        for room in [16 << 20, 64 << 20] {
+          do throws(SafetensorsError) {
+            _ = try SafetensorsFile(path: path, room: room)
+            preconditionFailure("it is read")
+          } catch {
+            precondition(error == .takesTooMuch(file: path, part: "header", room: room))
+          }
+        }
+        precondition(ResidentMemory.current().peakBytes - before < 64 << 20)
+      }
+    }
+  }
+
+  @Test func aShapeOfManyDimensionsIsNotRepeatedInTheError() {
+    let text = "{" + entry("x", "BF16", "[\(String(repeating: "0,", count: 999))0]", "[0,0]") + "}"
+    let error = SafetensorsError.invalidShape(file: "f", tensor: "x", found: "1000 values")
+    #expect(throws: error) { try parseHeader(fileBytes(text)) }
   }
 
   @Test func aHeaderMayHoldNoTensors() throws {

@@ -13,6 +13,7 @@ import Testing
     .fileTooShort(file: "f", bytes: 7),
     .headerTooLong(file: "f", bytes: 200_000_000, limit: 100_000_000),
     .headerBeyondFile(file: "f", headerBytes: 300, fileBytes: 200),
+    .takesTooMuch(file: "f", part: "header", room: 64 << 20),
     .headerNotAnObject(file: "f", firstByte: 91),
     .headerNotAnObject(file: "f", firstByte: nil),
     .invalidJSON(file: "f", JSONError(offset: 17, problem: "expected a digit")),

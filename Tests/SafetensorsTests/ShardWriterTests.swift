@@ -12,7 +12,7 @@ import TestSupport
 @Suite struct ShardWriterTests {
   private let specs = (0..<20).map { number in
     TensorSpec(
-      name: "layer.\(number)", dtype: [.u8, .bf16, .i32, .i64][number % 4], shape: [number, 3])
+      name: "layer.\(number)", dtype: [.u8, .i16, .i32, .i64][number % 4], shape: [number, 3])
   }
 
   private var layout: ShardLayout { ShardLayout(tensors: specs, maximumShardBytes: 500) }
@@ -148,6 +148,34 @@ import TestSupport
         else { return }
         try? write([UInt8](repeating: 0, count: count), to: name, at: offset, writer)
       }
+    }
+  }
+
+  /// NaN and both infinities, in the first and in a later part of a tensor.
+  @Test(arguments: [
+    (DType.bf16, [[0xc0, 0x7f], [0x80, 0x7f], [0x80, 0xff]]),
+    (.f16, [[0x00, 0x7e], [0x00, 0x7c], [0x00, 0xfc]]),
+    (.f32, [[0, 0, 0xc0, 0x7f], [0, 0, 0x80, 0x7f], [0, 0, 0x80, 0xff]]),
+    (.f64, [[0, 0, 0, 0, 0, 0, 0xf8, 0x7f], [0, 0, 0, 0, 0, 0, 0xf0, 0xff]]),
+    (.f8E4M3, [[0x7f], [0xff]]), (.f8E5M2, [[0x7c], [0xfe]]),
+  ])
+  func aNumberThatIsNoneIsNeverWritten(dtype: DType, none: [[UInt8]]) throws {
+    try withTemporaryFolder { folder in
+      let layout = ShardLayout(
+        tensors: [TensorSpec(name: "w", dtype: dtype, shape: [3, 2000])], maximumShardBytes: 100_000
+      )
+      let writer = try ShardWriter(layout: layout, folder: folder, resume: false)
+      let good = [UInt8](repeating: 0x3c, count: 3000 * dtype.byteWidth)
+      try write(good, to: "w", writer)
+      for (bytes, place) in none.flatMap({ none in [0, 17, 2999].map { (none, $0) } }) {
+        var bad = good
+        bad.replaceSubrange(place * dtype.byteWidth..<(place + 1) * dtype.byteWidth, with: bytes)
+        #expect(throws: NonFiniteOutput(tensor: "w", element: 3000 + place)) {
+          try write(bad, to: "w", at: good.count, writer)
+        }
+      }
+      try write(good, to: "w", at: good.count, writer)
+      #expect(writer.takeChecksums().count == 1)
     }
   }
 }

@@ -98,6 +98,18 @@ import TestSupport
     }
   }
 
+  @Test func anIndexThatTakesMoreMemoryThanItMayIsRefused() throws {
+    try withModel(index: right) { folder in
+      let index = "\(folder)/model.safetensors.index.json"
+      let zeros = String(repeating: "0,", count: 400_000)
+      try replaceFile(index, with: Array("{\"x\":[\(zeros)0],\"weight_map\":{}}".utf8))
+      let error = SafetensorsError.takesTooMuch(file: index, part: "index", room: 16 << 20)
+      #expect(throws: error) { try ShardedModel(folder: folder, room: 16 << 20) }
+      let tooLong = SafetensorsError.system(SystemError(path: index, limit: 1 << 19))
+      #expect(throws: tooLong) { try ShardedModel(folder: folder, room: 1 << 20) }
+    }
+  }
+
   @Test func missingShardsAreAllNamed() throws {
     let entries = [("d", "v.safetensors"), ("e", "u.safetensors"), ("f", "v.safetensors")]
     try withModel(index: right + entries) { folder in

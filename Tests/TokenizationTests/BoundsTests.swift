@@ -58,7 +58,7 @@ import Tokenization
     #expect(try spelled.encode(text, addSpecialTokens: false).count == 1_000_000)
   }
 
-  @Test(arguments: ["(.+)+x$", "(a|aa)+$", "(?:a?){40}a{40}b", "(?:a?){16}a{16}b|."])
+  @Test(arguments: ["((a+)+)+b", "(a+)+c|.", "(a+a+)+b|.", "(?:a|b|ab)*c|."])
   func `an expression that would try for ever is named`(expression: String) throws {
     let tokenizer = try load(["pre_tokenizer": split(expression)])
     let error = #expect(throws: TokenizerError.self) {
@@ -72,11 +72,13 @@ import Tokenization
 
   /// What all pieces of a text may take counts together.
   @Test func `slow searches of many pieces end`() throws {
-    let steps = split(".") + ", " + split("(?:a?){22}a{22}b|a")
+    let steps = split("a{1,30}") + ", " + split("(a+)+c|.")
     let tokenizer = try load([
       "pre_tokenizer": #"{"type": "Sequence", "pretokenizers": [\#(steps)]}"#
     ])
-    _ = try? tokenizer.encode(String(repeating: "a", count: 100_000), addSpecialTokens: false)
+    #expect(throws: TokenizerError.self) {
+      try tokenizer.encode(String(repeating: "a", count: 100_000), addSpecialTokens: false)
+    }
     let short = try tokenizer.encode("ab", addSpecialTokens: false)
     #expect(short == [0, 1])
   }

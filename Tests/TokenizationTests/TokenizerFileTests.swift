@@ -47,8 +47,9 @@ private func tekken(
     let json = #"{"model": {"vocab": {"b": 0, "a": 1}, "merges": []}}"#
     let files = tekken().merging(pairs) { $1 }.merging(["tokenizer.json": json]) { $1 }
     #expect(try load(files).encode("ab", addSpecialTokens: false) == [1, 0])
-    #expect(try load(files.filter { $0.key != "tokenizer.json" })
-      .encode("ab", addSpecialTokens: false) == [1, 2])
+    #expect(
+      try load(files.filter { $0.key != "tokenizer.json" })
+        .encode("ab", addSpecialTokens: false) == [1, 2])
   }
 
   @Test func vocabularyAndMergesNeedAClass() throws {
@@ -64,7 +65,8 @@ private func tekken(
 
   @Test(arguments: [
     ("gpt2", nil, true), ("qwen3_moe", nil, true), ("olmoe", "GPT2TokenizerFast", true),
-    ("llama", nil, false), ("llama", "Qwen2Tokenizer", true), ("deepseek_v3", "GPT2Tokenizer", false),
+    ("llama", nil, false), ("llama", "Qwen2Tokenizer", true),
+    ("deepseek_v3", "GPT2Tokenizer", false),
     ("mixtral", "GPT2Tokenizer", false), ("qwen2", "GemmaTokenizer", true),
     ("qwen3", "GemmaTokenizer", false), ("qwen3", "PreTrainedTokenizerFast", false),
   ])
@@ -76,10 +78,12 @@ private func tekken(
   }
 
   @Test func codeOfTheModelIsNotRun() {
-    let config = #"{"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": ["a.b", null]}}"#
+    let config =
+      #"{"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": ["a.b", null]}}"#
     #expect(
       problem(pairs.merging(["tokenizer_config.json": config]) { $1 })
-        .hasPrefix("tokenizer_config.json: $.auto_map: the tokenizer is Python code of the model's"))
+        .hasPrefix("tokenizer_config.json: $.auto_map: the tokenizer is Python code of the model's")
+    )
   }
 
   @Test(arguments: [
@@ -99,7 +103,10 @@ private func tekken(
     #expect(try load(tekken()).encode("b<s>a", addSpecialTokens: false) == [2, 0, 1])
     let expectations: [([String: String], String)] = [
       (["tekken.json": "[]"].merging(plain) { $1 }, "$: expected an object, found array"),
-      (["tekken.json": "{}"].merging(plain) { $1 }, "$: expected `config` and `vocab`, found object"),
+      (
+        ["tekken.json": "{}"].merging(plain) { $1 },
+        "$: expected `config` and `vocab`, found object"
+      ),
       (tekken(config: #", "default_vocab_size": 0"#), "$.config.default_vocab_size: there are 1"),
       (
         tekken(config: #", "default_num_special_tokens": 0"#),
@@ -134,12 +141,27 @@ private func tekken(
     }
   }
 
+  /// The package panics where the white space is longer than the token.
+  @Test func aTokenOfWhiteSpaceThatAnotherTookIsNotThere() throws {
+    let json = #"{"model": {"vocab": {"a": 0, " ": 1}, "merges": []}}"#
+    let config =
+      #"{"added_tokens_decoder": {"2": {"content": "<b>", "rstrip": true}, "3": {"content": "  ", "lstrip": true}}}"#
+    let tokenizer = try load(["tokenizer.json": json, "tokenizer_config.json": config])
+    for blanks in 1..<7 {
+      let text = "a<b>" + String(repeating: " ", count: blanks) + "a"
+      #expect(try tokenizer.encode(text, addSpecialTokens: false) == [0, 2, 0])
+    }
+    #expect(try tokenizer.encode("a   a", addSpecialTokens: false) == [0, 3, 1, 0])
+  }
+
   @Test(arguments: [
     (#"{"bos_token": 3}"#, "$.bos_token: expected a token, found 3"),
     (#"{"extra_special_tokens": "<x>"}"#, "$.extra_special_tokens: expected a list, found `<x>`"),
     (#"{"extra_special_tokens": [7]}"#, "$.extra_special_tokens[0]: expected a token, found 7"),
     (#"{"added_tokens_decoder": []}"#, "$.added_tokens_decoder: expected an object, found array"),
-    (#"{"added_tokens_decoder": {"x": {}}}"#, "$.added_tokens_decoder.x: the key is not a token id"),
+    (
+      #"{"added_tokens_decoder": {"x": {}}}"#, "$.added_tokens_decoder.x: the key is not a token id"
+    ),
     (
       #"{"added_tokens_decoder": {"99999999999": {}}}"#,
       "$.added_tokens_decoder.99999999999: the key is not a token id"

@@ -51,9 +51,10 @@ private func fuzzJSON(_ bytes: Bytes) {
   }
 }
 
-private func fuzzTokenizer(_ bytes: Bytes) {
-  let path = unsafe write(bytes, "tokenizer.json")
-  guard let tokenizer = try? Tokenizer(tokenizerJSON: path),
+/// Of a folder with no other file.
+private func fuzzTokenizer(_ bytes: Bytes, _ name: String) {
+  _ = unsafe write(bytes, name)
+  guard let tokenizer = try? Tokenizer(folder: folder),
     let ids = try? tokenizer.encode(text, addSpecialTokens: true)
   else { return }
   _ = try? tokenizer.decode(ids)
@@ -92,8 +93,9 @@ let status = unsafe runDriver(&argumentCount, &arguments) { start, count in
   case "json": unsafe fuzzJSON(bytes)
   case "jsonlines": unsafe readRows(bytes, "rows.jsonl")
   case "parquet": unsafe readRows(bytes, "rows.parquet")
+  case "sentencepiece": unsafe fuzzTokenizer(bytes, "tokenizer.model")
   case "template": unsafe ChatTemplate.exercise(Array(bytes))
-  case "tokenizer": unsafe fuzzTokenizer(bytes)
+  case "tokenizer": unsafe fuzzTokenizer(bytes, "tokenizer.json")
   default: fatalError("no target `\(target)`")
   }
   return 0

@@ -5,12 +5,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-// `length` bytes from `start` on are the file at `path`, open as `file`. From the first call on, a page that cannot be
-// read (SIGBUS: the file was cut, or the disk failed) ends the process with exit code 1 and an error line on stderr.
-// False where there is no memory to keep that in.
-bool sluice_mapping_add(const void *start, size_t length, int file, const char *path);
+// `length` bytes from `start` on are the file at `path`. From the first call on, a page that cannot be read (SIGBUS: the
+// file was cut, or the disk failed) ends the process with exit code 1 and an error line on stderr. False where there is no
+// memory to keep that in.
+bool sluice_mapping_add(const void *start, size_t length, const char *path);
 
-// To be called before the pages are unmapped and the file is closed.
+// To be called before the pages are unmapped.
 void sluice_mapping_remove(const void *start);
 
 // The error goes to the beginning of this open file, too.

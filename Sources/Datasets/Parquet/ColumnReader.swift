@@ -5,11 +5,6 @@ internal import SystemIO
 
 /// Stands at one value; `advance` goes to the next. Holds one page and the dictionary.
 final class ColumnReader {
-  /// A page must fit in this: 1 GiB. Writers aim at 1 MiB, but do not cut long texts.
-  private static let pageLimit = 1 << 30
-  /// A dictionary in this: 64 MiB. Writers give up on one that grows past 1 MiB.
-  private static let dictionaryLimit = 1 << 26
-
   let type: LeafType
   /// The levels of the value it stands at; at the end both are 0.
   private(set) var repetition = 0
@@ -17,6 +12,7 @@ final class ColumnReader {
   private(set) var isAtEnd = false
 
   private let file: MappedFile
+  private let room: Room
   private let packing: Packing
   private var unread: Range<Int>
   private var dictionary: [JSONValue?]?
@@ -27,7 +23,8 @@ final class ColumnReader {
   private var definitions: RunReader?
   private var values: (any ValueReader)?
 
-  init(_ file: MappedFile, _ chunk: ColumnChunk, _ type: LeafType) throws(FileProblem) {
+  init(_ file: MappedFile, _ chunk: ColumnChunk, _ type: LeafType, _ room: Room) throws(FileProblem)
+  {
     if let foreign = type.foreign {
       throw .unsupported(
         expected: "text, numbers, booleans, lists and structures of them", found: foreign,
@@ -38,6 +35,7 @@ final class ColumnReader {
       throw .damaged("its type is not that of the schema, \(type.physical.name)")
     }
     self.file = file
+    self.room = room
     self.type = type
     packing = try Self.packing(chunk.codec)
     unread = chunk.bytes
@@ -80,11 +78,8 @@ final class ColumnReader {
     let stored = start..<start + header.packedSize
     unread = stored.upperBound..<unread.upperBound
     defer { file.release(stored) }
-    let limit = header.kind == .dictionary ? Self.dictionaryLimit : Self.pageLimit
-    guard header.size <= limit else {
-      throw .unsupported(
-        expected: "pages of at most \(limit >> 20) MiB", found: "\(header.size >> 20) MiB")
-    }
+    let limit = header.kind == .dictionary ? room.dictionaryBytes : room.pageBytes
+    guard header.size <= limit else { throw .tooLarge("pages", limit, header.size) }
     switch header.kind {
     case .data: try dataPage(header, stored)
     case .dataV2: try dataPageV2(header, stored)
@@ -164,7 +159,11 @@ final class ColumnReader {
     let page = try unpack(stored, header, size: header.size, prefix: 0)
     let reader = PlainValues(type, page, page.indices)
     var values: [JSONValue?] = []
-    for _ in 0..<header.values { values.append(try reader.next()) }
+    for _ in 0..<header.values {
+      values.append(try reader.next())
+      let bytes = 2 * values.count * MemoryLayout<JSONValue?>.stride
+      if bytes > room.dictionaryBytes { throw .tooLarge("dictionaries", room.dictionaryBytes) }
+    }
     dictionary = values
   }
 

@@ -22,6 +22,14 @@ struct FileProblem: Error {
       kind: .unsupported(expected: expected, found: found, wayOut: wayOut), place: place)
   }
 
+  /// What is sound and needs more memory than there is for it.
+  static func tooLarge(_ what: String, _ limit: Int, _ found: Int? = nil) -> FileProblem {
+    .unsupported(
+      expected: "\(what) of at most \(limit >> 20) MiB",
+      found: found.map { "\($0 >> 20) MiB" } ?? "more",
+      wayOut: "raise --memory, or write the file again in smaller rows and row groups")
+  }
+
   private static let rewrite = "write the file again with `datasets` or pyarrow"
 
   func error(file: String) -> DatasetError {

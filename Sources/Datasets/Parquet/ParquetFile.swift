@@ -9,6 +9,7 @@ final class ParquetFile: RowSource {
   var columns: [String] { schema.fields.map(\.name) }
 
   private let file: MappedFile
+  private let room: Room
   private let schema: ParquetSchema
   private let rowGroups: [RowGroup]
   private let fields: [SchemaNode]
@@ -18,7 +19,8 @@ final class ParquetFile: RowSource {
   private var row = 0
 
   /// - Parameter columns: those to read; nil for all.
-  init(path: String, columns: ChosenColumns?) throws(DatasetError) {
+  init(path: String, columns: ChosenColumns?, _ room: Room) throws(DatasetError) {
+    self.room = room
     do {
       file = try MappedFile(path: path)
     } catch {
@@ -26,7 +28,7 @@ final class ParquetFile: RowSource {
     }
     let footer: ParquetFooter
     do throws(FileProblem) {
-      footer = try Self.footer(of: file)
+      footer = try Self.footer(of: file, room)
       schema = try ParquetSchema(footer.schema)
       guard
         footer.rowGroups.allSatisfy({ [leaves = schema.leaves] in $0.columns.count == leaves.count }
@@ -88,13 +90,13 @@ final class ParquetFile: RowSource {
         for column in field.columns {
           let leaf = schema.leaves[column]
           do throws(FileProblem) {
-            readers[column] = try ColumnReader(file, group.columns[column], leaf)
+            readers[column] = try ColumnReader(file, group.columns[column], leaf, room)
           } catch {
             throw located(error.located("column `\(leaf.path)`"))
           }
         }
       }
-      assembler = RowAssembler(fields: fields, columns: readers)
+      assembler = RowAssembler(fields: fields, columns: readers, room)
       leftInGroup = group.rows
     }
     return true
@@ -114,10 +116,11 @@ final class ParquetFile: RowSource {
   // MARK: Footer
 
   /// `PAR1`, pages, footer, its length in four bytes, `PAR1`.
-  private static func footer(of file: MappedFile) throws(FileProblem) -> ParquetFooter {
+  private static func footer(of file: MappedFile, _ room: Room) throws(FileProblem) -> ParquetFooter
+  {
     let result = unsafe file.withBytes { bytes -> Result<ParquetFooter, FileProblem> in
       do throws(FileProblem) {
-        return .success(try unsafe footer(in: bytes))
+        return .success(try unsafe footer(in: bytes, room))
       } catch {
         return .failure(error)
       }
@@ -125,8 +128,9 @@ final class ParquetFile: RowSource {
     return try result.get()
   }
 
-  private static func footer(in bytes: UnsafeRawBufferPointer) throws(FileProblem) -> ParquetFooter
-  {
+  private static func footer(
+    in bytes: UnsafeRawBufferPointer, _ room: Room
+  ) throws(FileProblem) -> ParquetFooter {
     guard bytes.count >= 12 else {
       throw .damaged("expected 12 bytes at least, found \(bytes.count)", at: "file")
     }
@@ -143,6 +147,8 @@ final class ParquetFile: RowSource {
     }
     let footer = unsafe UnsafeRawBufferPointer(rebasing: bytes[(end - length)..<end])
       .assumingMemoryBound(to: UInt8.self)
-    return try ParquetFooter(unsafe Span(_unsafeElements: footer), dataEnd: end - length)
+    guard length <= room.footerBytes else { throw .tooLarge("metadata", room.footerBytes, length) }
+    return try ParquetFooter(
+      unsafe Span(_unsafeElements: footer), dataEnd: end - length, limit: room.footerBytes)
   }
 }

@@ -43,6 +43,22 @@ struct RowGroup {
   var rows = 0
 }
 
+/// Memory for lists that grow as they are read; what they outgrow counts, too.
+private struct Allowance {
+  private let limit: Int
+  private var left: Int
+
+  init(_ limit: Int) {
+    self.limit = limit
+    left = limit
+  }
+
+  mutating func take(_ bytes: Int) throws(FileProblem) {
+    left -= 3 * bytes
+    if left < 0 { throw .tooLarge("metadata", limit) }
+  }
+}
+
 struct ParquetFooter {
   private(set) var schema: [SchemaElement] = []
   private(set) var rowGroups: [RowGroup] = []
@@ -51,7 +67,9 @@ struct ParquetFooter {
   /// - Parameters:
   ///   - bytes: the footer alone.
   ///   - dataEnd: where it begins in the file, behind the last page.
-  init(_ bytes: Span<UInt8>, dataEnd: Int) throws(FileProblem) {
+  ///   - limit: bytes that what is read may take.
+  init(_ bytes: Span<UInt8>, dataEnd: Int, limit: Int) throws(FileProblem) {
+    var left = Allowance(limit)
     var reader = ThriftReader(bytes)
     var schema: [SchemaElement] = []
     var rowGroups: [RowGroup] = []
@@ -61,12 +79,14 @@ struct ParquetFooter {
       switch field.id {
       case 2:
         try reader.structures(of: field) { reader throws(FileProblem) in
+          try left.take(MemoryLayout<SchemaElement>.stride)
           schema.append(try Self.schemaElement(&reader))
         }
       case 3: rows = try reader.int(field)
       case 4:
         try reader.structures(of: field) { reader throws(FileProblem) in
-          rowGroups.append(try Self.rowGroup(&reader, dataEnd: dataEnd))
+          try left.take(MemoryLayout<RowGroup>.stride)
+          rowGroups.append(try Self.rowGroup(&reader, dataEnd: dataEnd, &left))
         }
       case 8:
         isEncrypted = true
@@ -83,7 +103,7 @@ struct ParquetFooter {
       }
       sum = next
     }
-    guard sum == rows else {
+    guard sum == rows, rows <= 1 << 40 else {
       throw .damaged("it promises \(rows) rows, its row groups \(sum)")
     }
     self.schema = schema
@@ -122,14 +142,15 @@ struct ParquetFooter {
     return element
   }
 
-  private static func rowGroup(_ reader: inout ThriftReader, dataEnd: Int) throws(FileProblem)
-    -> RowGroup
-  {
+  private static func rowGroup(
+    _ reader: inout ThriftReader, dataEnd: Int, _ left: inout Allowance
+  ) throws(FileProblem) -> RowGroup {
     var group = RowGroup()
     try reader.structure { reader, field throws(FileProblem) in
       switch field.id {
       case 1:
         try reader.structures(of: field) { reader throws(FileProblem) in
+          try left.take(MemoryLayout<ColumnChunk>.stride)
           group.columns.append(try Self.columnChunk(&reader, dataEnd: dataEnd))
         }
       case 3: group.rows = try reader.int(field)

@@ -6,26 +6,23 @@ internal import JSON
 /// The rows of one row group. Columns that contradict each other are an error: in a list of structures, say, every
 /// column must tell the same number of items.
 struct RowAssembler {
-  // One row must fit in these: 16 Mi values and 1 GiB of text.
-  private static let valueLimit = 1 << 24
-  private static let byteLimit = 1 << 30
-
   private let fields: [SchemaNode]
   /// By number of the leaf; nil where it is not asked for.
   private let columns: [ColumnReader?]
+  private let byteLimit: Int
   private var problem: RowProblem?
-  private var values = 0
+  /// What the values of the row take so far.
   private var bytes = 0
 
   /// - Parameter columns: those of `fields`.
-  init(fields: [SchemaNode], columns: [ColumnReader?]) {
+  init(fields: [SchemaNode], columns: [ColumnReader?], _ room: Room) {
+    byteLimit = room.valueBytes
     self.fields = fields
     self.columns = columns
   }
 
   mutating func next() throws(FileProblem) -> Result<JSONObject, RowProblem> {
     problem = nil
-    values = 0
     bytes = 0
     for field in fields {
       for column in field.columns where self[column].isAtEnd {
@@ -102,13 +99,9 @@ struct RowAssembler {
     case nil: problem = problem ?? RowProblem(problem: "bytes that are not UTF-8")
     default: break
     }
-    values += 1
-    guard values <= Self.valueLimit, bytes <= Self.byteLimit else {
-      throw .unsupported(
-        expected: "at most \(Self.valueLimit) values and \(Self.byteLimit >> 20) MiB in a row",
-        found: "more",
-        wayOut: "cut the data set into smaller rows")
-    }
+    // In a list that grows.
+    bytes += 2 * MemoryLayout<JSONValue>.stride
+    if bytes > byteLimit { throw .tooLarge("rows", byteLimit) }
   }
 
   /// Whether all columns of `node` are defined to `level`.

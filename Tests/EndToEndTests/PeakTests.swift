@@ -1,0 +1,124 @@
+// Memory from the first byte: whatever the data and the model hold, the peak stays within --memory.
+
+import SystemIO
+import Testing
+import TestSupport
+
+@Suite struct PeakTests {
+  private static let memory = 64 << 20
+
+  /// What the command says and takes, with 64 MiB.
+  private func run(_ arguments: [String]) throws -> Outcome {
+    let (outcome, peak) = try Program(arguments + ["--memory", "64MiB"]).waitForPeak()
+    #expect(peak > 4 << 20 && peak <= Self.memory, "\(peak >> 20) MiB: \(outcome)")
+    return outcome
+  }
+
+  private func text(_ byteCount: Int) -> [UInt8] {
+    let line = Array("Some words in a row, and 2 numbers: 37.\n".utf8)
+    return Array(repeatElement(line, count: byteCount / line.count).joined())
+  }
+
+  private let short = ["--samples", "1", "--sequence-length", "32"]
+
+  @Test func aTextOf40MBIsCutBeforeItIsTokenized() throws {
+    try withTemporaryFolder { folder in
+      let path = "\(folder)/long.txt"
+      try write(text(40 << 20), to: path)
+      try write(text(2000), to: "\(folder)/short.txt")
+      var data: [String: String] = [:]
+      for name in ["long", "short"] {
+        let flags = ["--calibration", "\(folder)/\(name).txt"] + short
+        let outcome = try run(["quantize", fixtureModel, "--output", "\(folder)/\(name)"] + flags)
+        #expect(outcome.end == .exit(0), "\(outcome)")
+        data[name] = "\(outcome.messages.first { $0.hasPrefix("data:") } ?? "")"
+        #expect(try run(["plan", fixtureModel] + flags).end == .exit(0))
+        let evaluated = try run(
+          ["evaluate", fixtureModel, "--text", "\(folder)/\(name).txt"] + short)
+        #expect(evaluated.end == .exit(0), "\(evaluated)")
+      }
+      // The first 32 tokens are the same ones.
+      #expect(data["long"]?.replacing("long", with: "short") == data["short"])
+      #expect(differences(try result("\(folder)/long"), try result("\(folder)/short")) == [])
+      // All of it together is many sequences, and their end is cut, too.
+      let packed = ["--calibration", path, "--pack", "--samples", "100", "--sequence-length", "64"]
+      #expect(try run(["plan", fixtureModel] + packed).end == .exit(0))
+    }
+  }
+
+  @Test func aLineOf4MBIsReadAndOneOf40MBRefused() throws {
+    try withTemporaryFolder { folder in
+      let path = "\(folder)/rows.jsonl"
+      func line(_ count: Int) -> [UInt8] {
+        Array("{\"text\": \"".utf8) + text(count).map { $0 == 10 ? 32 : $0 } + Array("\"}\n".utf8)
+      }
+      try write(line(4 << 20), to: path)
+      #expect(try run(["plan", fixtureModel, "--calibration", path] + short).end == .exit(0))
+      try write(line(10) + line(40 << 20), to: path)
+      expectRefusal(
+        try run(["plan", fixtureModel, "--calibration", path, "--samples", "2"]),
+        ["\(path): line 2", "found more", "raise --memory"])
+      expectRefusal(
+        try run(["evaluate", fixtureModel, "--text", path, "--samples", "2"]),
+        ["\(path): line 2", "found more", "raise --memory"])
+    }
+  }
+
+  @Test func aTextWithoutAPlaceToCutItIsRefusedByName() throws {
+    try withTemporaryFolder { folder in
+      let path = "\(folder)/a.txt"
+      try write([UInt8](repeating: UInt8(ascii: "a"), count: 20 << 20), to: path)
+      expectRefusal(
+        try run(["plan", fixtureModel, "--calibration", path] + short), [path, "raise --memory"])
+    }
+  }
+
+  @Test(arguments: [("num_hidden_layers", "4"), ("n_routed_experts", "8")])
+  func aCountOfABillionIsHeldAgainstTheTensors(key: String, value: String) throws {
+    try withTemporaryFolder { folder in
+      let model = try SpoiledModel("\(folder)/model")
+      try model.change(
+        "config.json", replacing: "\"\(key)\": \(value)", with: "\"\(key)\": 1000000000")
+      for command in [
+        ["plan", model.path], ["evaluate", model.path, "--text", fixtureCalibration],
+      ] {
+        expectRefusal(try run(command), ["config.json", key, "1000000000", "tensors"])
+      }
+      expectRefusal(
+        try Program.run(["inspect", model.path]), ["config.json", key, "1000000000", "tensors"])
+    }
+  }
+
+  /// `env` starts the command that follows it: here one that leaves the program a single processor.
+  @Test(.enabled(if: FileSystem.exists("/usr/bin/taskset")))
+  func threadsAreNoMoreThanTheProcessMayRunOn() throws {
+    try withTemporaryFolder { folder in
+      let status = String(decoding: try FileSystem.readFile("/proc/self/status"), as: UTF8.self)
+      let line = try #require(
+        status.split(separator: "\n").first { $0.hasPrefix("Cpus_allowed_list:") })
+      let first = try #require(line.split { !$0.isNumber }.first)
+      let outcome = try Program.run(
+        ["quantize", fixtureModel, "--output", "\(folder)/out", "--no-smoothing"],
+        environment: ["taskset", "-c", String(first)])
+      #expect(outcome.stderr.contains(" 1 thread"), "\(outcome)")
+    }
+  }
+
+  @Test func aHeaderOfMillionsOfValuesIsRefused() throws {
+    try withTemporaryFolder { folder in
+      let model = try SpoiledModel("\(folder)/model")
+      let shard = "model-00001-of-00006.safetensors"
+      let zeros = Array(repeatElement(Array("0,".utf8), count: 5_000_000).joined())
+      let header =
+        Array("{\"x\":{\"dtype\":\"BF16\",\"shape\":[".utf8) + zeros
+        + Array("0],\"data_offsets\":[0,0]}}".utf8)
+      let length = (0..<8).map { UInt8(truncatingIfNeeded: header.count >> (8 * $0)) }
+      try write(length + header, to: "\(model.path)/\(shard)")
+      for command in [
+        ["plan", model.path], ["evaluate", model.path, "--text", fixtureCalibration],
+      ] {
+        expectRefusal(try run(command), [shard, "header", "MiB of memory", "raise --memory"])
+      }
+    }
+  }
+}

@@ -1,0 +1,123 @@
+// Long texts in parts: the ids are those of the whole text, and no more of it is looked at than they need.
+
+import SystemIO
+import Testing
+import TestSupport
+import Tokenization
+
+@Suite struct TextCutsTests {
+  /// Where nothing that the tokenizer does reaches over a blank behind a letter.
+  private static let cut = [
+    "added_flags", "bailing_possessive", "deepseek3", "falcon", "glm4", "gpt2_bytelevel_nfc",
+    "gpt2_prefix_space", "llama3", "missing_bytes", "missing_bytes_unknown", "o200k_isolated",
+    "o200k_removed_invert", "qwen2_nfc", "qwen35_nfc", "spm_metaspace_always",
+    "spm_metaspace_never_split", "starcoder_digits", "tekken", "template_both",
+  ]
+  /// Where it does, or may: a look at the border of a word, merged delimiters, no split at all.
+  private static let uncut = ["grouped_digits", "ignored_case", "split_merged"]
+
+  private func tokenizer(_ family: String) throws -> Tokenizer {
+    try Tokenizer(tokenizerJSON: fixturePath("tokenizers/\(family).json"))
+  }
+
+  /// Words, runs, digits, marks and added tokens, with every kind of white space between them.
+  private func text(_ random: inout SeededGenerator, parts: Int) -> String {
+    let words = [
+      "a", "The", "hello", "wörld", "don't", "x'll", "CamelCase", "12345", "3.14", "日本語",
+      "e\u{301}",
+      "!?", "…", "(x)", "<|user|>", "<s>", "[MASK]", "▁", "é", "aaaaaaaaaaaaaaaa",
+      "\u{1100}\u{1161}", "😀",
+      "I'M", "b/c", "\u{a0}", "//",
+    ]
+    let blanks = [" ", " ", " ", " ", "  ", "\n", "\n\n", " \n", "\n ", "\t", "", "\r\n", "   x"]
+    var text = ""
+    for _ in 0..<parts {
+      text += words[Int(random.next() % UInt64(words.count))]
+      text += blanks[Int(random.next() % UInt64(blanks.count))]
+    }
+    return text
+  }
+
+  @Test(
+    arguments: fixtures(in: "tokenizers").filter { $0.hasSuffix(".json") && !$0.contains(".ids.") })
+  func partsHaveTheIDsOfTheWhole(file: String) throws {
+    guard let tokenizer = try? Tokenizer(tokenizerJSON: fixturePath("tokenizers/\(file)")) else {
+      return
+    }
+    var random = SeededGenerator(seed: 11)
+    for round in 0..<60 {
+      let text = text(&random, parts: 40 + round)
+      for special in [false, true] {
+        let whole = try tokenizer.encode(text, addSpecialTokens: special)
+        for partBytes in [1, 17] {
+          let parts = try tokenizer.encodeBeginning(
+            text, isWhole: true, atLeast: .max, room: .max, addSpecialTokens: special,
+            partBytes: partBytes)
+          #expect(parts == whole, "\(text.debugDescription)")
+        }
+      }
+      // Of every beginning of the text, all that is told is the beginning of what the whole has.
+      let whole = try tokenizer.encode(text, addSpecialTokens: false)
+      let end = text.unicodeScalars.index(
+        text.startIndex, offsetBy: Int(random.next() % UInt64(text.unicodeScalars.count)))
+      let wanted = 1 + Int(random.next() % 30)
+      if let ids = try tokenizer.encodeBeginning(
+        String(text.unicodeScalars[..<end]), isWhole: false, atLeast: wanted, room: .max,
+        addSpecialTokens: false, partBytes: 5)
+      {
+        #expect(ids.count >= wanted)
+        #expect(whole.starts(with: ids), "\(text.debugDescription)")
+      }
+    }
+  }
+
+  private static let long = String(
+    repeating: "Some words in a row, and 2 numbers.\n", count: 10_000)
+
+  @Test(arguments: cut)
+  func theBeginningOfALongTextIsEnough(family: String) throws {
+    let ids = try tokenizer(family).encodeBeginning(
+      Self.long, isWhole: false, atLeast: 100, room: 1 << 20, addSpecialTokens: false)
+    let whole = try tokenizer(family).encode(Self.long, addSpecialTokens: false)
+    #expect(try #require(ids).count < whole.count / 2)
+    #expect(whole.starts(with: try #require(ids)))
+  }
+
+  @Test(arguments: uncut)
+  func whatCannotBeCutIsTokenizedWholeOrNotAtAll(family: String) throws {
+    let tokenizer = try tokenizer(family)
+    #expect(
+      try tokenizer.encodeBeginning(
+        Self.long, isWhole: false, atLeast: 100, room: .max, addSpecialTokens: false) == nil)
+    #expect(
+      try tokenizer.encodeBeginning(
+        Self.long, isWhole: true, atLeast: 100, room: .max, addSpecialTokens: false)
+        == tokenizer.encode(Self.long, addSpecialTokens: false))
+    #expect(throws: UncutText.self) {
+      try tokenizer.encodeBeginning(
+        Self.long, isWhole: true, atLeast: 100, room: 1 << 20, addSpecialTokens: false)
+    }
+  }
+
+  @Test func aTextWithoutABlankIsRefusedWhereItTakesTooMuch() throws {
+    let text = String(repeating: "a", count: 1 << 20)
+    let error = try #require(throws: UncutText.self) {
+      try tokenizer("glm4").encodeBeginning(
+        text, isWhole: true, atLeast: 1, room: 64 << 20, addSpecialTokens: false)
+    }
+    #expect(error.byteCount == 1 << 20 && error.neededBytes == 128 << 20)
+  }
+
+  /// The slices of the Kimi scheme are cuts of their own: a text is told as far as whole slices go.
+  @Test func slicesAreParts() throws {
+    let tokenizer = try Tokenizer(folder: fixturePath("tokenizers/kimi"))
+    let text = String(repeating: "word ", count: 200_000)
+    let whole = try tokenizer.encode(text, addSpecialTokens: false)
+    for (isWhole, wanted) in [(true, Int.max), (true, 1), (false, 1)] {
+      let ids = try tokenizer.encodeBeginning(
+        text, isWhole: isWhole, atLeast: wanted, room: .max, addSpecialTokens: false)
+      #expect(whole.starts(with: try #require(ids)))
+      #expect((ids == whole) == (wanted == .max))
+    }
+  }
+}
