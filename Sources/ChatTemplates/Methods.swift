@@ -270,10 +270,11 @@ private struct StringCall {
     for scalar in text.unicodeScalars {
       if scalar == "\t" {
         let count = size > 0 ? size - column % size : 0
-        result.append(contentsOf: repeatElement(" ", count: count))
         column += count
         bytes += count
         try checkText(bytes)
+        // One by one: appending a sequence copies all that is there.
+        for _ in 0..<count { result.append(" ") }
       } else {
         result.append(scalar)
         column = scalar == "\n" || scalar == "\r" ? 0 : column + 1

@@ -124,9 +124,10 @@ package final class QuantizeModel {
       : try SourceChanged.check(
         SourceFile.all(of: plan.checkpoint.model), against: state.source, in: options.model)
     if state.position != .done { state.history.begin(plan) }
+    // Before anything else is made there: a folder without this mark and without a state is taken for somebody else's.
+    if !resumed { try folder.begin() }
     let scratch = try folder.openScratch(
       options.scratch, plan: plan, state: &state, resumed: resumed)
-    if !resumed { try folder.begin() }
     do {
       writer = try ShardWriter(layout: plan.layout, folder: folder.path, resume: resumed)
       smoothingWriter = try ShardWriter(

@@ -35,7 +35,7 @@ package enum RecipeError: Error, CustomStringConvertible, Equatable {
       "\(file):\(line): `\(key)` is \(found), but only \(expected) is supported"
     case .glob(let file, let line, let key, let found, let expression):
       "\(file):\(line): `\(key)` has \(found), which llm-compressor would take for the exact name of a module; "
-        + "write '\(expression)', or give --ignore, which takes both"
+        + "write '\(expression)'" + (key == "ignore" ? ", or give --ignore, which takes both" : "")
     case .missing(let file, let line, let modifier, let key):
       "\(file):\(line): \(modifier) has no `\(key)`"
     case .conflict(let file, let line, let key, let first, let second):

@@ -136,7 +136,7 @@ import TestSupport
     ("mappings: [{smooth_layer: a.b}]", "a mapping has no `balance_layers`"),
     ("mappings: [{balance_layers: [a.b]}]", "a mapping has no `smooth_layer`"),
     ("mappings: [{smooth_layer: a.b, balance_layers: []}]", "`balance_layers` is []"),
-    ("mappings: [{smooth_layer: 'a.*', balance_layers: [b]}]", "globs are for --ignore"),
+    ("mappings: [{smooth_layer: 'a.*', balance_layers: [b]}]", "write 're:a\\..*$'"),
     ("mappings: [{smooth_layer: a.b, balance_layers: [Linear]}]", "the name of a class"),
     ("mappings: [{smooth_layer: a, balance_layers: [b], hook: c}]", "unknown key `hook`"),
     ("scheme: W4A8", "`scheme` is W4A8"),
