@@ -15,7 +15,7 @@ package struct QuantizeOptions: Sendable {
   package var scheme = QuantScheme(.w4a16, groupSize: 128)
   /// Whether the group size of `scheme` is one that somebody asked for; else it may become smaller, so that groups divide
   /// the inputs of Linears.
-  package var isGroupSizeNamed = false
+  package var isGroupSizeNamed = true
   package var ignore: [String] = []
   package var smooths = true
   package var rounding = RoundingMethod.compensated

@@ -85,7 +85,8 @@ extension Tokenizer {
       }
       // The end of what is there need not be an end.
       if next == bytes.count, !isWhole { return nil }
-      if part.count > partBytes, part.count > room / Self.workFactor {
+      // A part ends somewhat behind its bytes: at the next cut.
+      if part.count > 2 * partBytes, part.count > room / Self.workFactor {
         throw UncutText(byteCount: part.count, neededBytes: part.count * Self.workFactor)
       }
       ids += try encode(Self.copy(bytes.extracting(part)), addSpecialTokens: false)

@@ -182,9 +182,9 @@ struct QuantizeArguments: ParsableArguments {
     if let scheme {
       options.scheme = QuantScheme(scheme, groupSize: options.scheme.groupSize)
     }
+    options.isGroupSizeNamed = groupSize != nil || recipe != nil
     if let groupSize {
       options.scheme = options.scheme.grouped(by: groupSize)
-      options.isGroupSizeNamed = true
     }
     options.acceptedKeys = keys.accepted
     if !ignore.isEmpty {
