@@ -62,7 +62,8 @@ package struct CheckpointConfig: Sendable {
     guard
       let bytes = try? FileSystem.readFile(folder + "/config.json", limit: FileSystem.smallFile),
       let config =
-        (try? JSONValue.parse(bytes, limit: 4 * FileSystem.smallFile, allowsNonFinite: true))?.object
+        (try? JSONValue.parse(bytes, limit: 4 * FileSystem.smallFile, allowsNonFinite: true))?
+        .object
     else { return nil }
     let count = (config["vocab_size"] ?? config["text_config"]?.object?["vocab_size"])?.int
     return count.flatMap { $0 > 0 ? $0 : nil }

@@ -312,7 +312,8 @@ import TestSupport
     }
   }
 
-  @Test func `a row with a token beyond the model's vocabulary is not used, and the token is named`()
+  @Test
+  func `a row with a token beyond the model's vocabulary is not used, and the token is named`()
     throws
   {
     try withTemporaryFolder { folder in

@@ -153,7 +153,9 @@ import Transformer
     let name = module + ".weight_scale"
     try withSource(.tensor, hasInputScales: true, { $0[name]?.shape = [] }) { folder in
       let checkpoint = try Checkpoint(folder: folder)
-      #expect(CheckpointShapes(checkpoint).activationScales == checkpoint.spec.layers.flatMap(\.linears).count)
+      #expect(
+        CheckpointShapes(checkpoint).activationScales
+          == checkpoint.spec.layers.flatMap(\.linears).count)
     }
   }
 

@@ -135,8 +135,10 @@ import Transformer
   func `experts that stay unquantized are warned of`(ignore: [String], layers: [Int]) throws {
     var options = SmallRun.options("")
     options.ignore = ignore
-    #expect(
-      try QuantizePlan(options).warnings == (layers.isEmpty ? [] : [.expertsStay(layers: layers)]))
+    let warnings = try QuantizePlan(options).warnings.filter { warning in
+      if case .expertsStay = warning { true } else { false }
+    }
+    #expect(warnings == (layers.isEmpty ? [] : [.expertsStay(layers: layers)]))
     let text = RunWarning.expertsStay(layers: [1]).description
     #expect(text.contains("(layer 1)") && text.contains("transformers"))
   }

@@ -185,6 +185,7 @@ import Transformer
         model: fixturePath("forward/qwen2-tied"), output: folder + "/out", memory: 1 << 30,
         threads: 2)
       options.smooths = false
+      options.isGroupSizeNamed = false
       options.rounding = .nearest
       let plan = try QuantizePlan(options)
       #expect(plan.options.scheme.groupSize == 32)
@@ -221,6 +222,7 @@ import Transformer
         var options = QuantizeOptions(
           model: model, output: folder + "/out", memory: 1 << 30, threads: 2)
         options.smooths = false
+        options.isGroupSizeNamed = false
         options.rounding = .nearest
         try SmallRun.run(options)
         #expect(try ShardedModel(folder: options.output)["lm_head.weight"] == nil)
@@ -240,6 +242,7 @@ import Transformer
         var options = QuantizeOptions(
           model: model, output: folder + "/out", memory: 1 << 30, threads: 2)
         options.smooths = false
+        options.isGroupSizeNamed = false
         options.rounding = .nearest
         #expect(throws: ConfigError.self) { try QuantizePlan(options) }
         options.acceptedKeys = ["moon_phase"]
