@@ -16,7 +16,7 @@ package struct TensorChanged: Error, CustomStringConvertible, Equatable {
 
   package var description: String {
     "\(file): `\(tensor)` has the checksum \(found), written was \(written); something else wrote "
-      + "there, or the disk is failing: check it, and start over with --restart"
+      + "there, or the disk is failing: check it, and start over with sluice quantize --restart"
   }
 }
 

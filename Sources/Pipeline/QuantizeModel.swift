@@ -23,7 +23,8 @@ package enum QuantizeError: Error, CustomStringConvertible, Equatable {
   case overflow(file: String, tensor: String, row: Int, column: Int, dtype: DType)
   case infiniteScale(file: String, tensor: String, row: Int, columns: Range<Int>, dtype: DType)
   case missingInstructions(engine: Engine)
-  case engineRounds(folder: String, tensor: String, dtype: DType)
+  /// - place: the file, or the folder where the file is not there yet.
+  case engineRounds(place: String, tensor: String, dtype: DType)
 
   package var description: String {
     switch self {
@@ -44,8 +45,8 @@ package enum QuantizeError: Error, CustomStringConvertible, Equatable {
         + "--ignore the module"
     case .missingInstructions(let engine):
       "--engine \(engine.rawValue): this CPU has \(CPU.instructionSet), not AVX512_BF16; use --engine f32"
-    case .engineRounds(let folder, let tensor, let dtype):
-      "\(folder): `\(tensor)` is \(dtype.rawValue), and --engine bf16 is for weights in BF16 or FP8; use --engine f32"
+    case .engineRounds(let place, let tensor, let dtype):
+      "\(place): `\(tensor)` is \(dtype.rawValue), and --engine bf16 is for weights in BF16 or FP8; use --engine f32"
     }
   }
 }

@@ -134,7 +134,7 @@ package struct QuantizePlan: Sendable {
     if options.ignoreIsFromRecipe, try !patterns.contains(where: { try $0.matches(Self.head) }) {
       warnings.append(.headStays(recipe: options.recipe ?? ""))
     }
-    let engine = try Self.engine(options.engine, for: source)
+    let engine = try Self.engine(options.engine, for: source, opened)
     let planned = output
     func work(_ blocks: [TokenBlock], loadingBytes: Int) -> Workload {
       Workload(
@@ -216,14 +216,17 @@ package struct QuantizePlan: Sendable {
   var sequences: Int { blocks.reduce(0) { $0 + $1.sequences.count } }
 
   /// The engine that was asked for, or the best one.
-  private static func engine(_ asked: Engine?, for source: CheckpointShapes) throws -> Engine {
+  private static func engine(
+    _ asked: Engine?, for source: CheckpointShapes, _ opened: Checkpoint?
+  ) throws -> Engine {
     let tensor = source.tensor(source.spec.layers[0].attention.linears[0].weight)
     let isBF16 = tensor.dtype.unscaled == .bf16
     guard let asked else { return isBF16 ? .best : .f32 }
     if !asked.isAvailable { throw QuantizeError.missingInstructions(engine: asked) }
     if asked == .bf16 && !isBF16 {
       throw QuantizeError.engineRounds(
-        folder: source.folder, tensor: tensor.name, dtype: tensor.dtype)
+        place: opened?.weights.tensor(tensor.name).file.path ?? source.folder, tensor: tensor.name,
+        dtype: tensor.dtype)
     }
     return asked
   }

@@ -25,8 +25,8 @@ package enum RunStateError: Error, CustomStringConvertible, Equatable {
     case .filesChanged(let path, let problem):
       // What is wrong with a shard says so itself.
       "\(path) speaks of files that are gone or changed: \(problem)"
-        + (problem.hasSuffix("--restart") ? "" : "; start over with --restart")
-    case .scratchChanged(let error): "\(error); start over with --restart"
+        + (problem.hasSuffix("--restart") ? "" : "; start over with sluice quantize --restart")
+    case .scratchChanged(let error): "\(error); start over with sluice quantize --restart"
     case .otherOptions(let path, let option, let written, let asked):
       "\(path) was written with \(option) \(written), this run has \(asked); use the same, "
         + "another --output, or --restart to start over"

@@ -2,6 +2,7 @@
 
 import Glibc
 import SystemIO
+import Testing
 
 /// How a process ended and what it said.
 struct Outcome: CustomStringConvertible {
@@ -61,12 +62,14 @@ final class Program {
   /// What was written to stderr so far.
   var stderr: String { get throws { try text("stderr") } }
 
-  /// Returns when the first layer is done, or after ten seconds.
+  /// Until quantize or evaluate has told that layer 0 is done.
   func waitForFirstLayer() throws {
-    for _ in 0..<10_000 {
-      if try stderr.contains("\nlayer 0 of ") { return }
+    for _ in 0..<60_000 {
+      let told = try stderr
+      if told.contains("\nlayer 0 of ") || told.contains(": layer 0 of ") { return }
       usleep(1000)
     }
+    Issue.record("no layer in a minute")
   }
 
   func wait() throws -> Outcome {

@@ -138,7 +138,7 @@ func expectRefusal(
     ("lm_head.weight", 256, 2047, 255, [0x80, 0x7f]),
     ("model.embed_tokens.weight", 256, 1900, 0, [0x80, 0xff]),
     ("model.norm.weight", 0, 0, 3, [0x80, 0xff]),
-    ("model.layers.3.input_layernorm.weight", 0, 0, 255, [0x01, 0xff]),
+    ("model.layers.3.input_layernorm.weight", 0, 0, 255, [0x81, 0xff]),
     ("model.layers.1.mlp.gate.weight", 256, 7, 9, [0x80, 0x7f]),
   ])
   func aStoredNumberThatIsNone(
@@ -233,7 +233,7 @@ func expectRefusal(
     ("{\"input_ids\": [-1]}\n", ["line 1", "-1"]),
     ("{\"body\": \"a\"}\n", ["no column", "`input_ids`", "`body`", "--text-column"]),
     ("{\"input_ids\": []}\n", ["none of 1 rows"]),
-    ("", ["no column", "none"]),
+    ("", ["no rows in it"]),
   ])
   func calibrationThatCannotBeUsed(rows: String, named: [String]) throws {
     try withTemporaryFolder { folder in
