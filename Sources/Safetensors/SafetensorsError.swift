@@ -154,9 +154,11 @@ extension SafetensorsError: CustomStringConvertible {
         + "download both and the index again"
 
     case .shardSizeDiffers(let file, let expected, let found):
-      return "\(file): expected \(expected) bytes, found \(found); start over with sluice quantize --restart"
+      return
+        "\(file): expected \(expected) bytes, found \(found); start over with sluice quantize --restart"
     case .shardHeaderDiffers(let file):
-      return "\(file): header is not the one this run would write; start over with sluice quantize --restart"
+      return
+        "\(file): header is not the one this run would write; start over with sluice quantize --restart"
     }
   }
 
