@@ -86,7 +86,7 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
   package var description: String {
     switch self {
     case .unroutedExperts(let layer, let experts):
-      "layer \(layer): no calibration token is routed to \(experts.count) experts "
+      "layer \(layer): no calibration token is routed to \(experts.count) expert\(experts.count == 1 ? "" : "s") "
         + "(\(experts.prefix(8).map(String.init).joined(separator: ", "))); their scales rest on tokens of others, all alike"
     case .notFactored(let layer, let linear):
       "layer \(layer): the Gram matrix of what `\(linear)` reads could not be factored, even with its diagonal "

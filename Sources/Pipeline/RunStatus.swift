@@ -63,17 +63,24 @@ package struct NoRun: Error, CustomStringConvertible, Equatable {
 package struct UnfinishedOutput: Error, CustomStringConvertible {
   private let path: String
   private let status: RunStatus?
+  /// A file that a finished run left, and that is not there any more.
+  private var gone: String?
+
+  private var command: String? {
+    status?.record.map { "cd \(shellText([$0.workingFolder])) && \(shellText($0.command))" }
+  }
 
   package var description: String {
+    if let gone {
+      return "\(path): \(gone) is gone; the command that made the output makes it again"
+        + (command.map { ": `\($0)`" } ?? "")
+    }
     let share = status?.share.map { " (\(percentText($0)) done)" } ?? ""
     switch status?.phase {
     case .running:
       return "\(path): unfinished\(share): a run is writing there; wait for its end, and ask "
         + "`sluice status` how far it is"
     case .stopped, .finished, nil:
-      let command = status?.record.map {
-        "cd \(shellText([$0.workingFolder])) && \(shellText($0.command))"
-      }
       return "\(path): unfinished\(share): its run was stopped; go on with "
         + (command.map { "`\($0)`" } ?? "the command that it was begun with")
     }
@@ -86,6 +93,9 @@ package struct UnfinishedOutput: Error, CustomStringConvertible {
     let isBegun = !FileSystem.exists(folder.state) && FileSystem.exists(folder.beginning)
     if isBegun || status.map({ $0.phase != .finished }) == true {
       throw UnfinishedOutput(path: path, status: status)
+    }
+    if status != nil, !FileSystem.exists("\(path)/\(OutputFolder.config)") {
+      throw UnfinishedOutput(path: path, status: status, gone: OutputFolder.config)
     }
   }
 }

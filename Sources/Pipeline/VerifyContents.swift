@@ -5,10 +5,31 @@ internal import LinearAlgebra
 internal import Models
 internal import Planning
 internal import Safetensors
+internal import SystemIO
 internal import Tensors
 internal import Transformer
 
 extension VerifyModel {
+  /// Tokenizer, templates and whatever else the run copied: one that is gone is a finding. One that was changed is a note,
+  /// since its owner may have meant to.
+  func checkSideFiles() -> (findings: [Finding], notes: [Finding]) {
+    let folder = OutputFolder(path: config.folder)
+    let own = [OutputFolder.config, OutputFolder.index, OutputFolder.recipe]
+    var (findings, notes): ([Finding], [Finding]) = ([], [])
+    for (name, checksum) in folder.sideFiles((try? FileSystem.readFile(folder.files)) ?? [])
+    where !own.contains(name) {
+      let path = "\(folder.path)/\(name)"
+      if !FileSystem.exists(path) {
+        findings.append(
+          Finding(
+            subject: name, problem: "is missing; the command that made the output copies it again"))
+      } else if (try? FileSystem.checksum(path).text) != checksum {
+        notes.append(Finding(subject: name, problem: "is not as the run copied it"))
+      }
+    }
+    return (findings, notes)
+  }
+
   /// - Parameters:
   ///   - linears: quantized ones that can be read.
   ///   - expected: every tensor there should be.

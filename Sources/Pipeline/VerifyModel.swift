@@ -60,8 +60,10 @@ package struct VerifyModel {
     report.findings += checkConfig(quantization) + checkTensors(expected) + checkTotals()
     report.findings += checkSums(expected: expected, &report)
     report.findings += checkContents(linears, expected)
+    let sideFiles = checkSideFiles()
+    report.findings += sideFiles.findings
     report.notes =
-      config.spec.notes.map { Finding(subject: "config.json", problem: "\($0)") }
+      sideFiles.notes + config.spec.notes.map { Finding(subject: "config.json", problem: "\($0)") }
       + tensorParallelNotes(linears, quantization.scheme)
     if let source {
       compare(

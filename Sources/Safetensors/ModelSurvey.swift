@@ -30,7 +30,7 @@ package struct ModelSurvey: Sendable {
     let hasIndex = names.contains(Self.indexFile)
     let weightMap = hasIndex ? notes.weightMap(folder) : nil
     if !hasIndex, present != ["model.safetensors"] {
-      notes.add(Self.indexFile, "is missing, and there is more than one file of tensors")
+      notes.add(Self.indexFile, "is missing, and without it only `model.safetensors` is read")
     }
     let places = (weightMap?.entries ?? []).compactMap { entry in
       entry.value.string.map { (tensor: entry.key, shard: $0) }

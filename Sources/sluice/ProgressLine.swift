@@ -116,7 +116,7 @@ final class ProgressLine {
     case .warning(let warning): line("warning: \(warning)")
     case .checking(let what): line(checkText(what))
     case .alreadyFinished(let output, let report, let bytes, let madeAgain):
-      line("already finished: \(output), \(bytesText(bytes)), every byte as it was written")
+      line("already finished: \(output), \(bytesText(bytes)), every tensor as it was written")
       for name in madeAgain { line("made again, as it was gone or changed: \(name)") }
       line("report: \(report)")
     case .finished(let summary):

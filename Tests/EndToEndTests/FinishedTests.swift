@@ -110,4 +110,25 @@ private let options = quickly + ["--max-shard-size", "2MB"]
       }
     }
   }
+
+  /// What vLLM cannot do without is told of, not only tensors.
+  @Test func verifyTellsOfFilesBesideTheShards() throws {
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      try quantize(to: output, options)
+      try write("changed".utf8, to: "\(output)/chat_template.jinja")
+      let changed = try Program.run(["verify", output])
+      #expect(changed.end == .exit(0), "\(changed)")
+      #expect(changed.stdout.contains("note: `chat_template.jinja`: is not as the run copied it"))
+      try FileSystem.remove("\(output)/tokenizer.json")
+      let gone = try Program.run(["verify", output])
+      #expect(gone.end == .exit(1), "\(gone)")
+      #expect(gone.stdout.contains("FINDING  `tokenizer.json`: is missing"), "\(gone)")
+      try FileSystem.remove("\(output)/config.json")
+      for command in [["verify", output], ["evaluate", output, "--text", fixtureCalibration]] {
+        expectRefusal(
+          try Program.run(command), [output, "config.json is gone", "sluice", "quantize"])
+      }
+    }
+  }
 }
