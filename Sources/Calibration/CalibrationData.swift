@@ -11,6 +11,7 @@ package enum CalibrationError: Error, CustomStringConvertible, Equatable {
   /// No row tells what columns there are.
   case noRows(path: String, firstProblem: String?)
   case noUsableRow(path: String, rows: Int, first: String?)
+  case costlyTemplate(path: String, rows: Int, first: String?)
   case textTooLong(place: String, bytes: Int, needed: Int, room: Int)
   case shuffledRowsTooLarge(place: String, limit: Int)
   case tooManyTokens(path: String, limit: Int)
@@ -29,6 +30,9 @@ package enum CalibrationError: Error, CustomStringConvertible, Equatable {
     case .noRows(let path, let problem?): "\(path): no row can be read; the first: \(problem)"
     case .noUsableRow(let path, let rows, let first):
       "\(path): none of \(rows) rows gives tokens" + (first.map { "; the first: \($0)" } ?? "")
+    case .costlyTemplate(let path, let rows, let first):
+      "\(path): the chat template came to a limit on \(rows) rows; give another one by --chat-template"
+        + (first.map { "; the first: \($0)" } ?? "")
     case .textTooLong(let place, let bytes, let needed, let room):
       "\(place): \(bytes >> 10) KiB of text without a place where it can be cut: tokenizing it takes up to "
         + "\(needed >> 20) MiB, and there are \(room >> 20) MiB; raise --memory, or cut the row"
@@ -84,6 +88,9 @@ package struct CalibrationData: Sendable, Equatable {
   package private(set) var failedRows: [FailedRow] = []
   package private(set) var rowsRead = 0
 
+  /// Rows that may come to a limit of the template before the template itself is taken to be the cause.
+  private static let mostCostlyRows = 8
+
   package var tokens: Int { sequences.reduce(0) { $0 + $1.count } }
   package var longest: Int { sequences.map(\.count).max() ?? 0 }
 
@@ -98,6 +105,7 @@ package struct CalibrationData: Sendable, Equatable {
   ) throws {
     var pending: [Int32] = []
     var tokens = 0
+    var costly: [FailedRow] = []
     let reader = try rows.makeReader(selection, room)
     while sequences.count < selection.samples, let row = try reader.next() {
       rowsRead += 1
@@ -113,6 +121,11 @@ package struct CalibrationData: Sendable, Equatable {
         continue
       } catch let problem as UnusableRow {
         failedRows.append(FailedRow(place: row.place, problem: problem.problem))
+        if problem.isCostly { costly += failedRows.suffix(1) }
+        if costly.count >= Self.mostCostlyRows {
+          throw CalibrationError.costlyTemplate(
+            path: path, rows: costly.count, first: costly.first?.description)
+        }
         continue
       }
       if encoded.ids.isEmpty {

@@ -42,6 +42,8 @@ package enum RowColumn: Sendable, Equatable {
 /// Why a row gives no tokens. The rows around it may.
 package struct UnusableRow: Error, CustomStringConvertible, Equatable {
   package let problem: String
+  /// Whether rendering it came to a limit: many such rows would take for ever to fail.
+  package var isCostly = false
   package var description: String { problem }
 }
 
@@ -152,8 +154,10 @@ package struct RowEncoder: Sendable {
     } catch {
       // A template that is wrong for every chat does not parse, and has not come here.
       let verb = if case .raised = error { "refuses" } else { "fails on" }
+      let isCostly = if case .tooLarge = error { true } else { false }
       throw UnusableRow(
-        problem: "the chat template \(verb) it (line \(error.place.line)): \(error.message)")
+        problem: "the chat template \(verb) it (line \(error.place.line)): \(error.message)",
+        isCostly: isCostly)
     }
   }
 

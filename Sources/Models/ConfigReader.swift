@@ -129,9 +129,12 @@ package struct ConfigReader {
     _ names: String..., default fallback: Double? = nil
   ) throws(ConfigError) -> Double {
     try read(names, "a number above 0", default: fallback) {
-      $0.double.flatMap { $0 > 0 && $0.isFinite ? $0 : nil }
+      $0.double.flatMap { $0 > 0 && Self.isComputable($0) ? $0 : nil }
     }
   }
+
+  /// Whether a forward pass in float32 gets on with it: its square is finite, too.
+  private static func isComputable(_ value: Double) -> Bool { abs(value) < 1e19 }
 
   /// A finite number above zero, or nil where the key is absent or null.
   package mutating func positiveIfPresent(_ name: String) throws(ConfigError) -> Double? {
@@ -142,7 +145,7 @@ package struct ConfigReader {
   package mutating func nonNegativeIfPresent(_ name: String) throws(ConfigError) -> Double? {
     guard try value([name]) != nil else { return nil }
     return try read([name], "a number of at least 0", default: nil) {
-      $0.double.flatMap { $0 >= 0 && $0.isFinite ? $0 : nil }
+      $0.double.flatMap { $0 >= 0 && Self.isComputable($0) ? $0 : nil }
     }
   }
 
@@ -157,7 +160,7 @@ package struct ConfigReader {
   package mutating func positives(_ name: String) throws(ConfigError) -> [Double] {
     try read([name], "a list of numbers above 0", default: nil) {
       guard let items = $0.array else { return nil }
-      let numbers = items.compactMap(\.double).filter { $0 > 0 && $0.isFinite }
+      let numbers = items.compactMap(\.double).filter { $0 > 0 && Self.isComputable($0) }
       return numbers.count == items.count ? numbers : nil
     }
   }

@@ -63,6 +63,7 @@ package struct SystemError: Error, CustomStringConvertible, Equatable {
     case EROFS: "choose a folder on a writable file system"
     case ENOENT: "check the spelling of the path"
     case ENOTDIR: "a file stands where a folder is needed; choose another path"
+    case EISDIR: "a folder stands where a file is needed; move it away"
     case EMFILE: "raise the limit with `ulimit -n`"
     case EFBIG: "raise the limit with `ulimit -f`, or choose a file system for larger files"
     case ENOMEM: "raise the limit with `ulimit -v`, or free some memory"

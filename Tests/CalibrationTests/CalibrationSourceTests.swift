@@ -206,6 +206,21 @@ import TestSupport
     }
   }
 
+  @Test func `a template that comes to its limits on many chats ends the run`() throws {
+    try withTemporaryFolder { folder in
+      let file = folder + "/t.jinja"
+      let loops = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}"
+      try replaceFile(file, with: Array(loops.utf8))
+      let rows = Array(repeating: #"{"messages":[{"role":"user"}]}"#, count: 40)
+      let error = #expect(throws: CalibrationError.self) {
+        try load(rows.joined(separator: "\n")) { $0.chatTemplate = file }
+      }
+      #expect(
+        "\(error!)".contains("came to a limit on 8 rows; give another one by --chat-template"))
+      #expect("\(error!)".contains("line 1"))
+    }
+  }
+
   @Test(arguments: [
     "{% for m in messages %}{{ m.content }}", "{{ messages | no_such_filter }}",
     "{% trans %}x{% endtrans %}", "{% endfor %}", "{{ 'x' is no_such_test }}",
