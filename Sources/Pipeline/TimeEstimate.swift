@@ -23,7 +23,8 @@ package struct TimeEstimate: Sendable, Equatable {
   /// Floating-point operations per second of the experts' products, everything around them included.
   package let rate: Double
 
-  package var total: Double { seconds.values.reduce(0, +) }
+  /// The sum, always added in the order of the steps: a dictionary's own order would change the last bit.
+  package var total: Double { RunStep.allCases.reduce(0) { $0 + (seconds[$1] ?? 0) } }
 
   /// - Parameters:
   ///   - costs: of this plan, or of one with another number of tokens.
