@@ -19,7 +19,7 @@ package struct HiddenStates {
   package init(
     path: String, dtype: DType, blocks: [TokenBlock], columns: Int, workers: Workers
   ) throws {
-    reader = try ScratchReader(path: path)
+    reader = try workers.computes ? ScratchReader(path: path) : ScratchReader()
     self.dtype = dtype
     self.workers = workers
     self.blocks = blocks

@@ -158,7 +158,7 @@ package struct CheckpointShapes: Sendable {
 
   /// Whether a Linear's weight goes into products in bfloat16 without losing anything of a plain weight.
   package func isBF16(_ linear: LinearSpec) -> Bool {
-    tensor(linear.weight).dtype.unscaled == .bf16
+    self[linear.weight]?.dtype.unscaled == .bf16
   }
 }
 

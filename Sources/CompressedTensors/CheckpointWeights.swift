@@ -53,6 +53,13 @@ package struct StoredWeight: WeightRows {
     tensor.letGo(rows: range, isHeld: isHeld)
   }
 
+  package func noteReading(_ count: Int, tileRows: Int, workers: Workers) {
+    WeightPages(
+      key: WeightPages.key(ofTensor: tensor.name), bytes: tensor.byteCount, rows: rows,
+      isHeld: isHeld
+    ).noteReading(count, tileRows: tileRows, workers: workers)
+  }
+
   package var isBF16: Bool { tensor.dtype == .bf16 }
 
   package func withBF16(
@@ -89,6 +96,14 @@ package struct PackedWeight: WeightRows {
   }
 
   package var rows: Int { packed.shape[0] }
+
+  package func noteReading(_ count: Int, tileRows: Int, workers: Workers) {
+    let all = [packed, scales.tensor] + (zeroPoints.map { [$0] } ?? [])
+    WeightPages(
+      key: String(packed.name.dropLast(".weight_packed".count)),
+      bytes: all.reduce(0) { $0 + $1.byteCount }, rows: rows, isHeld: false
+    ).noteReading(count, tileRows: tileRows, workers: workers)
+  }
 
   package func decode(_ range: Range<Int>, into result: UnsafeMutablePointer<Float>) {
     let words = packed.shape[1]
@@ -134,7 +149,7 @@ package struct PackedWeight: WeightRows {
 }
 
 /// All weights of an opened checkpoint.
-package struct CheckpointWeights: LayerWeights {
+package struct CheckpointWeights: SourceWeights {
   /// Tiles of this many bytes are let go of at once.
   package static let releasedTile = 256 << 10
 
@@ -147,6 +162,7 @@ package struct CheckpointWeights: LayerWeights {
   private let scheme: QuantScheme?
   private let fp8: FP8Format?
   private var isHeld = false
+  private var ledger: Ledger?
 
   /// The model's tensors must have been checked against its description.
   ///
@@ -165,6 +181,19 @@ package struct CheckpointWeights: LayerWeights {
     result.isHeld = true
     return result
   }
+
+  /// The same weights; what is let go of is written down.
+  package func noted(in ledger: Ledger) -> CheckpointWeights {
+    var result = self
+    result.ledger = ledger
+    return result
+  }
+
+  package func dtype(of tensor: String) -> DType { self.tensor(tensor).dtype }
+
+  package func rank(of tensor: String) -> Int { self.tensor(tensor).shape.count }
+
+  package func rows(ofTensor name: String) -> any WeightRows { rows(of: tensor(name)) }
 
   package func tensor(_ name: String) -> StoredTensor {
     guard let tensor = model[name] else {
@@ -233,6 +262,7 @@ package struct CheckpointWeights: LayerWeights {
     let result = workers.matrix("hidden states of a block", rows: tokens.count, columns: columns)
     let bytes = columns * tensor.dtype.byteWidth
     let row = Buffer("an embedding", byteCount: bytes, from: workers.memory)
+    workers.ledger.note(.source, bytes: tokens.count * bytes)
     for (index, token) in tokens.enumerated() {
       try unsafe tensor.read(bytes: Int(token) * bytes..<(Int(token) + 1) * bytes, into: row.bytes)
       unsafe tensor.dtype.decode(row.bytes.baseAddress!, count: columns, into: result.row(index))
@@ -252,17 +282,20 @@ package struct CheckpointWeights: LayerWeights {
 
   /// Lets the memory of some Linears go; they are read again when they are needed again.
   package func release(_ linears: [LinearSpec]) {
+    for linear in linears { ledger?.unmap(linear.name, as: WeightPages.name) }
     for tensor in linears.flatMap(storedTensors) { tensor.release() }
   }
 
-  /// The same for a stored weight and the scales beside it.
-  package func release(weight tensor: StoredTensor) {
+  package func release(tensor name: String) {
+    ledger?.unmap(WeightPages.key(ofTensor: name), as: WeightPages.name)
+    let tensor = tensor(name)
     tensor.release()
     if let fp8, let module = tensor.fp8Module { model[fp8.scales(of: module)]?.release() }
   }
 
   /// The same for Linears that will not be needed again.
   package func discard(_ linears: [LinearSpec]) {
+    for linear in linears { ledger?.unmap(linear.name, as: WeightPages.name) }
     for tensor in linears.flatMap(storedTensors) { tensor.discard() }
   }
 

@@ -1,7 +1,7 @@
 // An FP8 weight and its scales, decoded from the mapping a tile at a time.
 
 internal import CKernels
-internal import LinearAlgebra
+package import LinearAlgebra
 package import Safetensors
 internal import Tensors
 
@@ -42,6 +42,13 @@ package struct FP8Weight: WeightRows {
         codes, scales, 0, block.columns, columns, result + index * columns)
     }
     weight.letGo(rows: range, isHeld: isHeld)
+  }
+
+  package func noteReading(_ count: Int, tileRows: Int, workers: Workers) {
+    WeightPages(
+      key: WeightPages.key(ofTensor: weight.name),
+      bytes: weight.byteCount + scales.byteCount, rows: rows, isHeld: isHeld
+    ).noteReading(count, tileRows: tileRows, workers: workers)
   }
 
   package var isBF16: Bool { true }

@@ -20,7 +20,7 @@ extension CheckpointWeights {
   package func firstNonFinite(in claims: some Sequence<TensorClaim>) -> NonFiniteNumber? {
     for claim in claims {
       let tensor = tensor(claim.name)
-      defer { release(weight: tensor) }
+      defer { release(tensor: tensor.name) }
       if tensor.shape.count == 2 {
         let weight = rows(of: tensor)
         for range in ranges(of: weight.rows, by: Self.rows) {
@@ -44,7 +44,7 @@ extension CheckpointWeights {
     var largest: (place: NonFiniteNumber, value: Float)?
     for claim in claims {
       let tensor = tensor(claim.name)
-      defer { release(weight: tensor) }
+      defer { release(tensor: tensor.name) }
       func look(_ values: [Float], row: Int, columns: Int) {
         for (index, value) in values.enumerated()
         where value.magnitude > largest?.value.magnitude ?? 0 {

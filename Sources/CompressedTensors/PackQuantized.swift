@@ -58,7 +58,12 @@ package struct PackedLinear: Sendable {
     write: @escaping @Sendable (UnsafeRawBufferPointer, String, Int) throws -> Void
   ) throws -> RoundingErrors {
     let tiles = ranges(of: outputs, by: rounding.tileRows)
-    let results = workers.map(tiles.count) { index -> Result<RoundingErrors, any Error> in
+    weight.noteReading(weight.rows, tileRows: rounding.tileRows, workers: workers)
+    workers.ledger.note(rounding.operation(rows: outputs, channels: inputs))
+    for tensor in tensors { workers.ledger.note(.output, bytes: tensor.byteCount) }
+    let results = workers.map(
+      tiles.count, each: rounding.buffers(rows: outputs, channels: inputs)
+    ) { index -> Result<RoundingErrors, any Error> in
       Result {
         let rows = tiles[index]
         let rounded = try scheme.round(
@@ -81,6 +86,7 @@ package struct PackedLinear: Sendable {
     }
     var errors = RoundingErrors()
     for result in results { errors.add(try result.get()) }
+    if !workers.computes { return errors }
     try unsafe [Int64(outputs), Int64(inputs)].withUnsafeBytes {
       try unsafe write($0, shape.name, 0)
     }

@@ -31,12 +31,14 @@ package enum BF16Products {
   ) {
     let blocks = ranges(of: x.columns, by: depth)
     let tiles = ranges(of: weight.rows, by: tileRows)
+    let panel = TaskBuffer("packed weights", byteCount: panelBytes(min(weight.rows, tileRows)))
+    weight.noteReading(weight.rows, tileRows: tileRows, workers: workers)
     for chunk in ranges(of: x.rows, by: tokens) {
-      let packed = PackedRows(count: chunk.count, depth: x.columns, from: workers.memory)
+      let packed = PackedRows(count: chunk.count, depth: x.columns, workers)
       let strips = ranges(of: chunk.count, by: 8)
       workers.forEach(strips.count) { packed.fill(strips[$0], from: x, at: chunk.lowerBound) }
       let parts = parts(of: chunk.count, tiles: tiles.count, threads: workers.threads)
-      workers.forEach(tiles.count * parts.count) { index in
+      workers.forEach(tiles.count * parts.count, each: [panel]) { index in
         let (tile, rows) = (tiles[index / parts.count], parts[index % parts.count])
         let panels = panels(tile.count, from: workers.memory)
         for (index, block) in blocks.enumerated() {
@@ -59,34 +61,23 @@ package enum BF16Products {
     return ranges(of: rows, by: max(fewestRows, (rows + wanted - 1) / wanted))
   }
 
-  /// Bytes of what `multiply` packs of x `[T, D]`.
-  package static func activationBytes(tokens: Int, depth: Int) -> Int {
-    PackedRows.byteCount(min(tokens, Self.tokens), depth: depth)
-  }
-
-  /// Tiles of a weight of N rows that `multiply` packs at a time, and bytes of each.
-  package static func weightTiles(
-    rows: Int, tokens: Int, threads: Int
-  ) -> (count: Int, bytes: Int) {
-    let tiles = (rows + tileRows - 1) / tileRows
-    let parts = parts(of: min(tokens, Self.tokens), tiles: tiles, threads: threads)
-    return (min(threads, tiles * parts.count), panelBytes(min(rows, tileRows)))
-  }
-
   // MARK: Gram matrices
 
   /// gram `[C, C]` += xᵀ x for C columns of x `[T, ...]`, on and above the diagonal.
   static func addGram(of x: Matrix, columns channels: Range<Int>, to gram: Matrix, workers: Workers)
   {
     let tasks = gramTasks(channels.count)
+    let panel = TaskBuffer(
+      "packed weights",
+      byteCount: panelBytes(min(channels.count, gramColumns(channels.count))))
     for chunk in ranges(of: x.rows, by: tokens) {
-      let packed = PackedRows(count: channels.count, depth: chunk.count, from: workers.memory)
+      let packed = PackedRows(count: channels.count, depth: chunk.count, workers)
       let strips = ranges(of: channels.count, by: 64)
       workers.forEach(strips.count) {
         packed.fill(
           strips[$0], fromColumnsOf: x, from: channels.lowerBound, tokens: chunk.lowerBound)
       }
-      workers.forEach(tasks.count) { index in
+      workers.forEach(tasks.count, each: [panel]) { index in
         let (rows, columns) = tasks[index]
         let panels = panels(columns.count, from: workers.memory)
         for (index, block) in packed.blocks.enumerated() {
@@ -109,16 +100,6 @@ package enum BF16Products {
     return tasks.sorted { $0.0.count * $0.1.count > $1.0.count * $1.1.count }
   }
 
-  /// Bytes of what `addGram` packs of x `[T, C]` for all threads.
-  package static func gramBytes(tokens: Int, channels: Int) -> Int {
-    PackedRows.byteCount(channels, depth: min(tokens, Self.tokens))
-  }
-
-  /// Tiles that `addGram` packs at a time, and bytes of each.
-  package static func gramTiles(channels: Int, threads: Int) -> (count: Int, bytes: Int) {
-    (min(threads, gramTasks(channels).count), panelBytes(min(channels, gramColumns(channels))))
-  }
-
   // MARK: Panels
 
   private static func panelBytes(_ columns: Int) -> Int {
@@ -138,14 +119,13 @@ private struct PackedRows: Sendable {
   let blocks: [Range<Int>]
   private let buffer: Buffer
 
-  init(count: Int, depth: Int, from memory: MemoryBudget) {
+  init(count: Int, depth: Int, _ workers: Workers) {
     self.count = count
     blocks = ranges(of: depth, by: Int(SLUICE_DEPTH))
-    buffer = Buffer(
-      "packed activations", byteCount: Self.byteCount(count, depth: depth), from: memory)
+    buffer = workers.buffer("packed activations", byteCount: Self.byteCount(count, depth: depth))
   }
 
-  static func byteCount(_ rows: Int, depth: Int) -> Int {
+  private static func byteCount(_ rows: Int, depth: Int) -> Int {
     let blocks = (depth + Int(SLUICE_DEPTH) - 1) / Int(SLUICE_DEPTH)
     return blocks * rows * Int(SLUICE_ROW_STRIDE) * 2
   }

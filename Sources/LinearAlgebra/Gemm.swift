@@ -47,13 +47,18 @@ package enum Gemm {
       x.columns == weight.columns, "\(x.columns) columns times \(weight.columns) columns")
     let result = workers.matrix(name, rows: x.rows, columns: weight.rows)
     if x.rows == 0 { return result }
-    if let bias { fill(result, with: bias) }
-    if workers.engine == .bf16 && weight.isBF16 {
+    let isExact = workers.engine == .f32 || !weight.isBF16
+    workers.ledger.note(.product(x.rows, x.columns, weight.rows, isExact: isExact))
+    if let bias { workers.compute { fill(result, with: bias) } }
+    if !isExact {
       BF16Products.multiply(x, by: weight, adds: bias != nil, into: result, workers: workers)
       return result
     }
-    let tiles = ranges(of: weight.rows, by: tileRows(weight.rows, columns: weight.columns))
-    workers.forEach(tiles.count) { index in
+    let tileRows = tileRows(weight.rows, columns: weight.columns)
+    let tiles = ranges(of: weight.rows, by: tileRows)
+    weight.noteReading(weight.rows, tileRows: tileRows, workers: workers)
+    let tile = TaskBuffer("weight tiles", floats: min(tileRows, weight.rows) * weight.columns)
+    workers.forEach(tiles.count, each: [tile]) { index in
       let tile = tiles[index]
       let decoded = weight.matrix(tile, from: workers.memory)
       unsafe product(
@@ -76,6 +81,10 @@ package enum Gemm {
     precondition(
       gram.rows == columns.count && gram.columns == columns.count, "Gram matrix of another size")
     precondition(columns.upperBound <= x.columns, "columns \(columns) of \(x.columns)")
+    workers.ledger.note(
+      Operation(
+        .gram, [x.rows, columns.count],
+        arithmetic: Double(x.rows) * Double(columns.count) * Double(columns.count)))
     if workers.engine == .bf16 {
       BF16Products.addGram(of: x, columns: columns, to: gram, workers: workers)
       return

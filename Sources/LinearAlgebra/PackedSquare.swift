@@ -1,7 +1,7 @@
 // A square matrix that many products in bf16 begin with: packed once, read row by row.
 
 internal import CKernels
-package import Tensors
+internal import Tensors
 
 /// A matrix A `[n, n]` in bf16, as the kernel of products.c reads it in rows: blocks of the depth, in each of them rows.
 package struct PackedSquare: Sendable {
@@ -17,10 +17,10 @@ package struct PackedSquare: Sendable {
   private static let depth = Int(SLUICE_DEPTH)
 
   /// Contents are undefined until filled.
-  package init(_ name: String, n: Int, _ shape: Shape, from memory: MemoryBudget) {
+  package init(_ name: String, n: Int, _ shape: Shape, _ workers: Workers) {
     self.n = n
     self.shape = shape
-    buffer = Buffer(name, byteCount: Self.byteCount(n: n, shape), from: memory)
+    buffer = workers.buffer(name, byteCount: Self.byteCount(n: n, shape))
   }
 
   package static func byteCount(n: Int, _ shape: Shape) -> Int {

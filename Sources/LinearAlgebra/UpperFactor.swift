@@ -8,11 +8,6 @@ package enum UpperFactor {
   private static let block = 128
   private static let tile = 256
 
-  /// Floats beside a matrix of `n` rows, and for each thread.
-  package static func workFloats(_ n: Int) -> (panel: Int, tile: Int) {
-    (min(block, n) * n, n > block ? min(tile, n - block) * min(tile, n - block) : 0)
-  }
-
   /// Replaces the upper triangle of `a` `[n, n]`, diagonal included, by R. What lies below it is neither read nor
   /// written.
   ///
@@ -24,6 +19,16 @@ package enum UpperFactor {
     let work = Matrix(rows: 2 * (block + 1), columns: block)
     let negative = Matrix(rows: block, columns: block)
     let panel = workers.matrix("panel of a factor", rows: n, columns: min(block, n))
+    workers.ledger.note(
+      Operation(.factor, [n], arithmetic: Double(n) * Double(n) * Double(n) / 3))
+    // What is left of the last block's rows: the most.
+    let most = max(0, (n - 1) / block * block)
+    let product = TaskBuffer("tile of a factor", floats: min(tile, most) * min(tile, most))
+    if !workers.computes {
+      let strips = (most + tile - 1) / tile
+      workers.forEach(strips * (strips + 1) / 2, each: [product]) { _ in }
+      return true
+    }
     for rows in ranges(of: n, by: block).reversed() {
       let (start, count) = (rows.lowerBound, rows.count)
       let doubles = unsafe UnsafeMutableRawPointer(work.base).assumingMemoryBound(to: Double.self)
@@ -48,7 +53,7 @@ package enum UpperFactor {
       let tiles = strips.indices.flatMap { row in
         (row..<strips.count).map { (strips[row], strips[$0]) }
       }
-      workers.forEach(tiles.count) { index in
+      workers.forEach(tiles.count, each: [product]) { index in
         let (rows, columns) = tiles[index]
         unsafe subtract(
           panel.base + rows.lowerBound * count, panel.base + columns.lowerBound * count, count,

@@ -19,10 +19,15 @@ package protocol WeightRows: Sendable {
   func withBF16(
     _ range: Range<Int>, columns: Range<Int>, _ body: (UnsafePointer<UInt16>, _ stride: Int) -> Void
   )
+  /// Writes down the pages that reading `count` rows maps, where they lie in a file: in tiles of `tileRows` rows, one for
+  /// each thread at a time.
+  func noteReading(_ count: Int, tileRows: Int, workers: Workers)
 }
 
 extension WeightRows {
   package var isBF16: Bool { false }
+
+  package func noteReading(_ count: Int, tileRows: Int, workers: Workers) {}
 
   package func withBF16(
     _ range: Range<Int>, columns: Range<Int>, _ body: (UnsafePointer<UInt16>, _ stride: Int) -> Void

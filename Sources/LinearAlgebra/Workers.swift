@@ -14,25 +14,51 @@ package struct Workers: Sendable {
   package let memory: MemoryBudget
   /// What their products are computed with.
   package let engine: Engine
+  /// Where everything they do is written down.
+  package let ledger: Ledger
 
-  package init(threads: Int, memory: MemoryBudget = MemoryBudget(), engine: Engine = .f32) {
+  package init(
+    threads: Int, memory: MemoryBudget = MemoryBudget(), engine: Engine = .f32,
+    ledger: Ledger = Ledger()
+  ) {
     precondition(threads >= 1, "\(threads) threads")
-    precondition(engine.isAvailable, "this CPU has no \(engine) products")
+    precondition(engine.isAvailable || !memory.isReal, "this CPU has no \(engine) products")
     self.threads = threads
     self.memory = memory
     self.engine = engine
+    self.ledger = ledger
   }
 
+  /// Whether numbers are computed. Without, a loop does nothing and `map` has no results: what is done is written down
+  /// from shapes alone, by the same calls.
+  package var computes: Bool { memory.isReal }
+
   /// The same, in float32: for what must not be rounded.
-  package var exact: Workers { Workers(threads: threads, memory: memory) }
+  package var exact: Workers {
+    Workers(threads: threads, memory: memory, ledger: ledger)
+  }
 
   /// A matrix whose contents are undefined until written.
   package func matrix(_ name: String, rows: Int, columns: Int) -> Matrix {
-    Matrix(name, rows: rows, columns: columns, from: memory)
+    Matrix(name, rows: rows, columns: columns, from: memory, in: ledger)
+  }
+
+  package func buffer(_ name: String, byteCount: Int) -> Buffer {
+    Buffer(name, byteCount: byteCount, from: memory, in: ledger)
   }
 
   /// Calls `body` once for every index below `count`, on up to `threads` cores, and returns when all are done.
-  package func forEach(_ count: Int, _ body: @Sendable (Int) -> Void) {
+  ///
+  /// - Parameter each: buffers that every task takes for itself.
+  package func forEach(
+    _ count: Int, each: [TaskBuffer] = [], _ body: @Sendable (Int) -> Void
+  ) {
+    take(each, of: count)
+    if computes { loop(count, body) }
+    giveBack(each, of: count)
+  }
+
+  private func loop(_ count: Int, _ body: @Sendable (Int) -> Void) {
     if threads == 1 || count <= 1 {
       for index in 0..<count { body(index) }
       return
@@ -47,18 +73,82 @@ package struct Workers: Sendable {
     }
   }
 
-  /// The results of `body` in index order.
+  /// The results of `body` in index order; none where only shapes are known.
   package func map<Value: Sendable>(
-    _ count: Int, _ body: @Sendable (Int) -> Value
+    _ count: Int, each: [TaskBuffer] = [], _ body: @Sendable (Int) -> Value
   ) -> [Value] {
-    unsafe [Value](unsafeUninitializedCapacity: count) { buffer, initialized in
+    take(each, of: count)
+    defer { giveBack(each, of: count) }
+    if !computes { return [] }
+    return unsafe [Value](unsafeUninitializedCapacity: count) { buffer, initialized in
       nonisolated(unsafe) let values = unsafe buffer
-      forEach(count) { index in
+      loop(count) { index in
         unsafe (values.baseAddress! + index).initialize(to: body(index))
       }
       initialized = count
     }
   }
+
+  /// What only matters for the numbers.
+  package func compute(_ body: () -> Void) {
+    if computes { body() }
+  }
+
+  // MARK: The ledger
+
+  private func take(_ each: [TaskBuffer], of count: Int) {
+    let tasks = min(threads, count)
+    for use in each { ledger.take(use.name, tasks * use.footprint, from: use.pool) }
+  }
+
+  private func giveBack(_ each: [TaskBuffer], of count: Int) {
+    let tasks = min(threads, count)
+    for use in each { ledger.giveBack(use.name, tasks * use.footprint, to: use.pool) }
+  }
+
+  /// Writes down that `body` holds some of the heap.
+  package func holding<Result, Failure: Error>(
+    _ name: String, bytes: Int, _ body: () throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    ledger.take(name, bytes, from: .heap)
+    defer { ledger.giveBack(name, bytes, to: .heap) }
+    return try body()
+  }
+
+  /// Calls `body` for every item, in order. Where only shapes are known, for one of those that follow each other and
+  /// have the same key, which is counted as often as there are.
+  package func forEach<Item, Key: Equatable, Failure: Error>(
+    of items: [Item], alike key: (Item) -> Key, _ body: (Item) throws(Failure) -> Void
+  ) throws(Failure) {
+    if computes {
+      for item in items { try body(item) }
+      return
+    }
+    var start = 0
+    while start < items.count {
+      let shape = key(items[start])
+      var end = start + 1
+      while end < items.count, key(items[end]) == shape { end += 1 }
+      let item = items[start]
+      try ledger.repeated(Double(end - start)) { () throws(Failure) in try body(item) }
+      start = end
+    }
+  }
+}
+
+/// A buffer that every task of a loop takes for itself.
+package struct TaskBuffer: Sendable {
+  package let name: String
+  let footprint: Int
+  let pool: Ledger.Pool
+
+  package init(_ name: String, byteCount: Int, pool: Ledger.Pool = .buffers) {
+    self.name = name
+    self.pool = pool
+    footprint = pool == .buffers ? MemoryBudget.footprint(byteCount) : byteCount
+  }
+
+  package init(_ name: String, floats: Int) { self.init(name, byteCount: 4 * floats) }
 }
 
 /// `count` items cut into ranges of `size`; the last may be shorter.

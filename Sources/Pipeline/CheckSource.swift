@@ -10,15 +10,15 @@ internal import SystemIO
 internal import Tensors
 internal import Transformer
 
-extension QuantizeModel {
+extension Commit {
   /// Bytes between two looks at whether someone wants to stop.
   private static let bytesBetweenLooks = 1 << 30
 
   /// Takes the checksum of every tensor.
   ///
   /// - Throws: `QuantizeError.nonFiniteWeight` at the first NaN or infinity; `Interrupted`.
-  func recordSource() throws {
-    report(.checking(.source(bytes: plan.run.sourceBytes)))
+  func readSource() throws {
+    tell(.checking(.source(bytes: plan.run.sourceBytes)))
     try forEachPart { tensors in
       let results = workers.map(tensors.count) { index in
         let tensor = tensors[index]
@@ -47,7 +47,7 @@ extension QuantizeModel {
 
   /// Holds the whole source against its checksums.
   func checkSource() throws {
-    report(.checking(.sourceAgain(bytes: plan.run.sourceBytes)))
+    tell(.checking(.sourceAgain(bytes: plan.run.sourceBytes)))
     try forEachPart { try check($0) }
   }
 
@@ -65,27 +65,27 @@ extension QuantizeModel {
           plan.output.fates[$0] == .copied || plan.output.fates[$0] == .decoded
         })
     case .attend(let layer, _):
-      let spec = layers[layer]
+      let spec = plan.spec.layers[layer]
       let units = Set(names(spec.mlp.units))
       // The search at the end reads the units, too.
       let isCut = if case .attend = next { true } else { false }
       let searches = plan.output.smoothings[layer].contains { $0.tap == .mlpInput }
       try check(spec.claims.map(\.name).filter { !units.contains($0) || searches && !isCut })
     case .experts(let layer, let unit, _, _):
-      let units = layers[layer].mlp.units
+      let units = plan.spec.layers[layer].mlp.units
       let end =
         if case .experts(_, let unit, let end, _) = next { max(unit, end) } else { units.count }
-      try check(names(units[unit..<max(unit, end)]) + [layers[layer].postAttentionNorm.weight])
+      try check(names(units[unit..<max(unit, end)]) + [plan.spec.layers[layer].postAttentionNorm.weight])
     case .advance(let layer, _):
       let reads = layer + 1 < plan.run.calibratedLayers || !plan.output.smoothings[layer].isEmpty
-      if reads { try check(layers[layer].claims.map(\.name)) }
+      if reads { try check(plan.spec.layers[layer].claims.map(\.name)) }
     case .finish, .done: return
     }
   }
 
   /// Read, not mapped: a step that is cut holds what its memory has room for.
   private func check(_ names: [String]) throws {
-    let tensors = names.flatMap(weights.stored)
+    let tensors = names.flatMap(plan.checkpoint.weights.stored)
     let results = workers.map(tensors.count) { index in
       Result { try tensors[index].checksumOfFile() }
     }

@@ -48,7 +48,6 @@ final class EvaluationProgressMeter {
   var place: (folder: String, layer: Int, layers: Int) = ("", 0, 0)
   var step = EvaluationStep.layers
   private let all: Double
-  private var done = 0.0
   private let clock = Clock()
   private let report: (EvaluationEvent) -> Void
 
@@ -57,9 +56,8 @@ final class EvaluationProgressMeter {
     self.report = report
   }
 
-  /// - Parameter operations: for each token.
-  func add(tokens: Int, operations: Double) {
-    done += Double(tokens) * operations
+  /// - Parameter done: floating-point operations so far.
+  func show(done: Double) {
     let share = all > 0 ? min(1, done / all) : 0
     report(
       .progress(

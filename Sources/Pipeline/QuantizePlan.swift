@@ -136,12 +136,9 @@ package struct QuantizePlan: Sendable {
     }
     let engine = try Self.engine(options.engine, for: source, opened)
     let planned = output
-    func work(_ blocks: [TokenBlock], loadingBytes: Int) -> Workload {
-      Workload(
-        source: source, output: planned, blocks: blocks, loss: options.loss,
-        expertTokens: options.expertTokens, gridPoints: options.grid.count,
-        threads: options.threads, shardBytes: options.maximumShardBytes, engine: engine,
-        loadingBytes: loadingBytes)
+    func planner(_ blocks: [TokenBlock], loadingBytes: Int) -> RunPlanner {
+      RunPlanner(
+        source, planned, options, blocks: blocks, engine: engine, loadingBytes: loadingBytes)
     }
     if options.calibrates {
       do {
@@ -151,8 +148,8 @@ package struct QuantizePlan: Sendable {
             try RunPlan.dataRoom(
               budget: options.memory, tensors: source.tensors.count, tokenizerBytes: bytes
             ) { loading in
-              RunPlan.smallestBudget(
-                work(TokenBlock.most(of: options.data.selection), loadingBytes: loading))
+              planner(TokenBlock.most(of: options.data.selection), loadingBytes: loading)
+                .smallestBudget
             }
           })
         self.data = DataSummary(data, of: options.data)
@@ -182,7 +179,7 @@ package struct QuantizePlan: Sendable {
     }
     if !leftExperts.isEmpty { warnings.append(.expertsStay(layers: leftExperts.map(\.index))) }
     self.warnings = warnings
-    run = try RunPlan(work(blocks, loadingBytes: residentPeak()), budget: options.memory)
+    run = try planner(blocks, loadingBytes: residentPeak()).plan(budget: options.memory)
     layout = ShardLayout(
       tensors: output.tensors, maximumShardBytes: options.maximumShardBytes)
   }
@@ -203,13 +200,10 @@ package struct QuantizePlan: Sendable {
       block.sequences.map { Array(block.tokens[$0]) }
     }
     blocks = TokenBlock.cut(Array(sequences.prefix(options.data.selection.samples)))
-    run = try RunPlan(
-      Workload(
-        source: plan.source, output: output, blocks: blocks, loss: options.loss,
-        expertTokens: options.expertTokens, gridPoints: options.grid.count,
-        threads: options.threads, shardBytes: options.maximumShardBytes, engine: plan.run.engine,
-        loadingBytes: plan.run.step(.load).bytes),
-      budget: options.memory)
+    run = try RunPlanner(
+      plan.source, output, options, blocks: blocks, engine: plan.run.engine,
+      loadingBytes: plan.run.step(.load).bytes
+    ).plan(budget: options.memory)
   }
 
   /// Sequences of the calibration data.
@@ -231,39 +225,11 @@ package struct QuantizePlan: Sendable {
     return asked
   }
 
-  /// Floating-point operations of a run until it stands where `position` says.
-  func operations(before position: RunPosition) -> Double {
-    let layers = run.layers
-    let all = run.tokens
-    func tokens(_ blocks: Int) -> Double {
-      Double(blocks < self.blocks.count ? self.blocks[..<blocks].reduce(0) { $0 + $1.count } : all)
-    }
-    func whole(_ count: Int) -> Double {
-      layers.prefix(count).reduce(0) { $0 + $1.total(tokens: all) }
-    }
-    func attendAndUnits(_ layer: Int, before unit: Int) -> Double {
-      layers[layer].attend.total(tokens: all)
-        + layers[layer].units.prefix(unit).reduce(0) { $0 + $1.total(tokens: all) }
-    }
-    switch position {
-    case .copy: return 0
-    case .attend(let layer, let block):
-      return whole(layer) + tokens(block) * layers[layer].attend.perToken
-    case .experts(let layer, let unit, let end, let block):
-      let begun = block > 0 ? layers[layer].units[unit..<max(unit, end)] : []
-      return whole(layer) + attendAndUnits(layer, before: unit)
-        + tokens(block) * begun.reduce(0) { $0 + $1.perToken }
-    case .advance(let layer, let block):
-      return whole(layer) + attendAndUnits(layer, before: layers[layer].units.count)
-        + tokens(block) * layers[layer].advance.perToken
-    case .finish, .done: return run.operations
-    }
-  }
+  /// Every tensor of the source, by name.
+  var sourceTensors: [TensorSpec] { source.tensors }
 
-  /// The share of a run's arithmetic that is done where `position` says; nil where there is none.
-  func share(before position: RunPosition) -> Double? {
-    run.operations > 0 ? operations(before: position) / run.operations : nil
-  }
+  /// Of hidden states in scratch.
+  var stateType: DType { source.stateType }
 
   /// All shards, headers included.
   var outputFileBytes: Int { layout.shards.reduce(0) { $0 + $1.byteCount } }

@@ -19,13 +19,13 @@ package struct ShorterRun: Sendable, Equatable {
 /// The settings that are worth trying, in the order of what they cost: nothing that could be measured, then little.
 package struct ShorterRuns {
   private let plan: QuantizePlan
-  private let folder: String
   private let loading: Double
   /// Tokens that are enough for an expert; nil where there are no experts, or no more tokens than that anyway.
   private let expertTokens: Int?
   /// What this plan takes on this machine.
   package let time: TimeEstimate
-  package let costs: Costs
+  package let rates: Rates
+  package let reading: SourceReading
 
   /// With fewer tokens than these, errors grow by more than a tenth.
   private static let fewestTokens = 4096
@@ -37,11 +37,11 @@ package struct ShorterRuns {
   ///   - folder: where a small file may be written for a moment, on the disk that the run will write to.
   package init(_ plan: QuantizePlan, loading: Double, folder: String) throws {
     self.plan = plan
-    self.folder = folder
     self.loading = loading
     expertTokens = Self.expertTokens(of: plan)
-    costs = try Costs(plan, folder: folder, expertTokens: expertTokens)
-    time = TimeEstimate(plan, costs, loading: loading)
+    rates = Rates(plan.options, engine: plan.run.engine, folder: folder)
+    reading = SourceReading(plan)
+    time = try TimeEstimate(plan, rates, reading: reading, loading: loading)
   }
 
   /// Twice the channels of an expert's down projection: as good as all tokens where it was measured.
@@ -53,16 +53,11 @@ package struct ShorterRuns {
 
   /// All of them, best first.
   package func all() throws -> [ShorterRun] {
-    var costs = costs
     var runs: [ShorterRun] = []
     for rounding in roundings {
       var options = plan.options
       options.rounding = rounding
       let changesRounding = rounding != plan.options.rounding
-      if changesRounding {
-        costs = try Costs(
-          QuantizePlan(plan, with: options), folder: folder, expertTokens: expertTokens)
-      }
       for samples in samples {
         options.expertTokens = expertTokens ?? options.expertTokens
         options.data.selection.samples = samples ?? plan.options.data.selection.samples
@@ -74,7 +69,8 @@ package struct ShorterRuns {
         let other = try QuantizePlan(plan, with: options)
         runs.append(
           ShorterRun(
-            flags: flags, seconds: TimeEstimate(other, costs, loading: loading).total,
+            flags: flags,
+            seconds: try TimeEstimate(other, rates, reading: reading, loading: loading).total,
             changesRounding: changesRounding))
       }
     }

@@ -1,6 +1,7 @@
 // The peak of resident memory and the time, step by step.
 
 package import Planning
+internal import LinearAlgebra
 internal import SystemIO
 internal import Tensors
 
@@ -42,12 +43,20 @@ struct StepWatch {
   private var current = RunStep.load
   private var clock = Clock()
 
-  init(_ budget: MemoryBudget) { self.budget = budget }
+  /// What buffers took at their most, by name, as the ledger has it.
+  private(set) var buffers: [RunStep: [String: Int]] = [:]
+  private let ledger: Ledger
+
+  init(_ workers: Workers) {
+    budget = workers.memory
+    ledger = workers.ledger
+  }
 
   /// - Parameter limit: what the step's buffers may take.
   mutating func begin(_ step: RunStep, limit: Int) {
     if step == current { return }
     endStep()
+    takePeak()
     current = step
     budget.setLimit(limit)
     ResidentMemory.returnFreedMemory()
@@ -70,6 +79,13 @@ struct StepWatch {
 
   /// Over all steps so far.
   var peakBytes: Int { steps.values.map(\.bytes).max() ?? 0 }
+
+  private mutating func takePeak() {
+    let peak = ledger.takePeak(of: .buffers).atPeak
+    if peak.values.reduce(0, +) > (buffers[current] ?? [:]).values.reduce(0, +) {
+      buffers[current] = peak
+    }
+  }
 
   private mutating func endStep() {
     note()

@@ -121,7 +121,7 @@ extension VerifyModel {
             problem: "differs from the source, and no recorded smoothing explains it"))
       }
       tensor.release()
-      source.weights.release(weight: original)
+      source.weights.release(tensor: original.name)
       meter.add(bytes: tensor.byteCount + original.byteCount)
     }
     for original in source.model.tensors

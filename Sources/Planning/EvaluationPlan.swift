@@ -1,7 +1,4 @@
-// What an evaluation will need, from shapes alone, and how its passes are cut.
-
-package import CompressedTensors
-internal import Models
+// What an evaluation will need, and how its passes are cut.
 
 /// A step of an evaluation.
 package enum EvaluationStep: String, Sendable, CaseIterable {
@@ -22,40 +19,19 @@ package struct EvaluationBudgetTooSmall: Error, CustomStringConvertible, Equatab
   package let step: EvaluationStep
   package let consumer: MemoryUse
 
+  package init(budget: Int, smallest: Int, step: EvaluationStep, consumer: MemoryUse) {
+    self.budget = budget
+    self.smallest = smallest
+    self.step = step
+    self.consumer = consumer
+  }
+
   package var description: String {
     "--memory \(bytesText(budget)) is too small: the step `\(step.rawValue)` needs "
       + "\(bytesText(smallest)), \(bytesText(consumer.bytes)) of it for \(consumer.name); raise "
       + "--memory to \(budgetText(smallest)), lower --sequence-length, or use fewer --threads"
       + (step == .text ? ", or do without --worst" : "")
   }
-}
-
-/// Everything that the plan of an evaluation depends on but the budget.
-package struct EvaluationWorkload: Sendable {
-  /// The model, then the reference where there is one.
-  package let checkpoints: [Checkpoint]
-  /// Tokens of each block.
-  package let blocks: [Int]
-  package let longestSequence: Int
-  package let threads: Int
-  /// The peak of resident memory when the checkpoints had been opened and the data read.
-  package let loadingBytes: Int
-  /// Of the tokenizer's file, where it is read again at the end.
-  package let tokenizerBytes: Int
-
-  package init(
-    checkpoints: [Checkpoint], blocks: [Int], longestSequence: Int, threads: Int,
-    loadingBytes: Int, tokenizerBytes: Int
-  ) {
-    self.checkpoints = checkpoints
-    self.blocks = blocks
-    self.longestSequence = longestSequence
-    self.threads = threads
-    self.loadingBytes = loadingBytes
-    self.tokenizerBytes = tokenizerBytes
-  }
-
-  package var tokens: Int { blocks.reduce(0, +) }
 }
 
 /// How the heads are cut: by the sizes of the work alone, as sums over the vocabulary are cut here, too.
@@ -76,14 +52,12 @@ package struct EvaluationStepPlan: Sendable, Equatable {
 
   package var bytes: Int { consumers.reduce(0) { $0 + $1.bytes } }
 
-  /// - Parameter moments: the buffers of any may meet the mapped pages of any other, since both stay for a while.
-  init(_ step: EvaluationStep, always: [MemoryUse], moments: [Moment]) {
+  package init(_ step: EvaluationStep, always: [MemoryUse], use: StepUse) {
     func bytes(_ uses: [MemoryUse]) -> Int { uses.reduce(0) { $0 + $1.bytes } }
-    let buffers = moments.map(\.buffers).max { bytes($0) < bytes($1) } ?? []
-    let mapped = moments.map(\.mapped).max { bytes($0) < bytes($1) } ?? []
     self.step = step
-    bufferBytes = bytes(buffers)
-    consumers = (always + buffers + mapped).filter { $0.bytes > 0 }.sorted { $0.bytes > $1.bytes }
+    bufferBytes = bytes(use.buffers)
+    consumers = (always + use.buffers + use.others).filter { $0.bytes > 0 }
+      .sorted { $0.bytes != $1.bytes ? $0.bytes > $1.bytes : $0.name < $1.name }
   }
 }
 
@@ -112,38 +86,17 @@ package struct EvaluationPlan: Sendable, Equatable {
     return plan
   }
 
-  /// The smallest budget that this work can be done in.
-  package static func smallestBudget(_ work: EvaluationWorkload) -> Int {
-    EvaluationSizes(work).steps(layerBlocks: 1, headBlocks: 1).map(\.bytes).max() ?? 0
-  }
-
-  /// - Parameter budget: bytes of resident memory, everything included.
-  /// - Throws: `EvaluationBudgetTooSmall` with the smallest budget that would do.
-  package init(_ work: EvaluationWorkload, budget: Int) throws(EvaluationBudgetTooSmall) {
-    let sizes = EvaluationSizes(work)
-    let smallest = sizes.steps(layerBlocks: 1, headBlocks: 1)
-    guard let worst = smallest.max(by: { $0.bytes < $1.bytes }) else {
-      preconditionFailure("an evaluation has steps")
-    }
-    if worst.bytes > budget {
-      throw EvaluationBudgetTooSmall(
-        budget: budget, smallest: worst.bytes, step: worst.step, consumer: worst.consumers[0])
-    }
-    func most(_ bytes: (Int) -> Int) -> Int {
-      var (low, high) = (1, max(1, work.blocks.count))
-      while low < high {
-        let middle = (low + high + 1) / 2
-        if bytes(middle) <= budget { low = middle } else { high = middle - 1 }
-      }
-      return low
-    }
-    layerBlocks = most { sizes.layers(blocks: $0).bytes }
-    headBlocks = most { sizes.head(blocks: $0).bytes }
+  package init(
+    budget: Int, smallestBudget: Int, steps: [EvaluationStepPlan], layerBlocks: Int,
+    headBlocks: Int, tokens: Int, scratchBytes: Int, operations: Double
+  ) {
     self.budget = budget
-    smallestBudget = worst.bytes
-    steps = sizes.steps(layerBlocks: layerBlocks, headBlocks: headBlocks)
-    tokens = work.tokens
-    scratchBytes = sizes.scratchBytes
-    operations = sizes.operations
+    self.smallestBudget = smallestBudget
+    self.steps = steps
+    self.layerBlocks = layerBlocks
+    self.headBlocks = headBlocks
+    self.tokens = tokens
+    self.scratchBytes = scratchBytes
+    self.operations = operations
   }
 }

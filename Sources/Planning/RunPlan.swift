@@ -1,11 +1,7 @@
-// What a run will need, from shapes alone: memory by step, disk, arithmetic, and the sizes of its passes.
+// What a run will need: memory by step, disk, arithmetic, and the sizes of its passes.
 
-internal import CompressedTensors
 internal import JSON
 package import LinearAlgebra
-internal import Models
-internal import Safetensors
-internal import Transformer
 
 /// A budget that no plan fits.
 package enum PlanError: Error, CustomStringConvertible, Equatable {
@@ -71,8 +67,8 @@ package struct RunPlan: Sendable, Equatable {
   package let largestUnitCount: Int
   /// Passes over a layer's weights at its end.
   package let weightPasses: Int
-  /// Arithmetic by layer.
-  package let layers: [LayerOperations]
+  /// What every step uses over the whole run.
+  package let uses: [RunStep: StepUse]
   /// Arithmetic of the run if every expert saw all tokens.
   package let operationsOfAllTokens: Double
   /// Bytes of source tensors that are mapped over the whole run; what is mapped again counts again.
@@ -92,38 +88,31 @@ package struct RunPlan: Sendable, Equatable {
     return plan
   }
 
-  /// - Parameter budget: bytes of resident memory, everything included.
-  /// - Throws: `PlanError` with the smallest budget that would do.
-  package init(_ work: Workload, budget: Int) throws(PlanError) {
-    let sizes = RunSizes(work)
-    let smallest = sizes.steps(.smallest)
-    guard let largest = smallest.max(by: { $0.bytes < $1.bytes }), largest.bytes <= budget else {
-      let worst = smallest.max { $0.bytes < $1.bytes } ?? smallest[0]
-      throw .budgetTooSmall(
-        budget: budget, smallest: worst.bytes, step: worst.step, consumer: worst.consumers[0],
-        enough: worst.bytes)
-    }
-    let passes = sizes.passes(within: budget)
+  /// - Parameters:
+  ///   - steps: at the chosen passes.
+  ///   - smallestBudget: of the passes that take least.
+  package init(
+    budget: Int, smallestBudget: Int, steps: [StepPlan], passes: Passes, engine: Engine,
+    tokens: Int, longestSequence: Int, calibratedLayers: Int, sourceBytes: Int, outputBytes: Int,
+    scratchBytes: Int, largestUnitCount: Int, weightPasses: Int, uses: [RunStep: StepUse],
+    operationsOfAllTokens: Double, sourceReadBytes: Int
+  ) {
     self.budget = budget
+    self.smallestBudget = smallestBudget
+    self.steps = steps
     self.passes = passes
-    smallestBudget = largest.bytes
-    steps = sizes.steps(passes)
-    engine = work.engine
-    tokens = work.tokens
-    longestSequence = work.longestSequence
-    calibratedLayers = work.calibratedLayers
-    sourceBytes = work.source.totalBytes
-    outputBytes = work.output.tensors.reduce(0) { $0 + $1.byteCount }
-    scratchBytes = sizes.scratchBytes(passes)
-    layers = work.operations
-    operationsOfAllTokens = work.operationsOfAllTokens.reduce(0) {
-      $0 + $1.total(tokens: work.tokens)
-    }
-    largestUnitCount = work.source.spec.layers.map(\.mlp.units.count).max() ?? 1
-    weightPasses =
-      work.calibratedLayers > 1
-      ? (work.blocks.count + passes.blocksPerPass - 1) / passes.blocksPerPass : 0
-    sourceReadBytes = sizes.sourceReads(passes)
+    self.engine = engine
+    self.tokens = tokens
+    self.longestSequence = longestSequence
+    self.calibratedLayers = calibratedLayers
+    self.sourceBytes = sourceBytes
+    self.outputBytes = outputBytes
+    self.scratchBytes = scratchBytes
+    self.largestUnitCount = largestUnitCount
+    self.weightPasses = weightPasses
+    self.uses = uses
+    self.operationsOfAllTokens = operationsOfAllTokens
+    self.sourceReadBytes = sourceReadBytes
   }
 }
 
@@ -131,7 +120,7 @@ extension RunPlan {
   /// What reading an index or a header may take, before there is a plan; half of what a budget has for it, for what is
   /// kept of them takes about as much.
   package static func checkpointRoom(budget: Int) -> Int {
-    max(budget - RunSizes.processBytes, 32 << 20) / 2
+    max(budget - ResidentModel.processBytes, 32 << 20) / 2
   }
 
   /// What reading data may take beside a tokenizer. Refuses a budget that the tokenizer alone would break, before it is
@@ -144,19 +133,14 @@ extension RunPlan {
   package static func dataRoom(
     budget: Int, tensors: Int, tokenizerBytes: Int, later: (Int) -> Int
   ) throws(PlanError) -> Int {
-    let tokenizer = MemoryUse("the tokenizer", tokenizerBytes * RunSizes.tokenizerFactor)
-    let needed = RunSizes.processBytes + tokenizer.bytes
+    let tokenizer = MemoryUse("the tokenizer", tokenizerBytes * ResidentModel.tokenizerFactor)
+    let needed = ResidentModel.processBytes + tokenizer.bytes
     if needed > budget, tokenizerBytes > 0 {
       throw .budgetTooSmall(
         budget: budget, smallest: needed, step: .load, consumer: tokenizer,
         enough: max(needed, later(needed)))
     }
-    return max(0, budget - needed - tensors * RunSizes.tensorBytes)
-  }
-
-  /// The smallest budget that this work can be done in.
-  package static func smallestBudget(_ work: Workload) -> Int {
-    RunSizes(work).steps(.smallest).map(\.bytes).max() ?? 0
+    return max(0, budget - needed - ResidentModel.names(tensors).bytes)
   }
 }
 
@@ -171,6 +155,13 @@ package struct Passes: Sendable, Equatable {
   /// Blocks of tokens that go through a layer's experts together at its end: each pass maps the experts again.
   package var blocksPerPass: Int
 
-  static let smallest = Passes(
+  package static let smallest = Passes(
     unitsPerGroup: 1, holdsExperts: false, holdsAttention: false, blocksPerPass: 1)
+
+  package init(unitsPerGroup: Int, holdsExperts: Bool, holdsAttention: Bool, blocksPerPass: Int) {
+    self.unitsPerGroup = unitsPerGroup
+    self.holdsExperts = holdsExperts
+    self.holdsAttention = holdsAttention
+    self.blocksPerPass = blocksPerPass
+  }
 }

@@ -1,6 +1,6 @@
-// One step of a run at its largest moment: which buffers are alive, what is mapped, and what is always there.
+// One step of a run as a ledger has it: buffers and pages at their most, operations, bytes moved.
 
-internal import Tensors
+package import Tensors
 
 /// A step in the life of a run or a layer.
 package enum RunStep: String, Sendable, CaseIterable {
@@ -19,23 +19,54 @@ package struct MemoryUse: Sendable, Equatable {
   package let name: String
   package let bytes: Int
 
-  init(_ name: String, _ bytes: Int) {
+  package init(_ name: String, _ bytes: Int) {
     self.name = name
     self.bytes = bytes
   }
-
-  /// Buffers of a budget.
-  init(_ name: String, count: Int = 1, floats: Int) {
-    self.init(name, count * MemoryBudget.footprint(4 * floats))
-  }
 }
 
-/// Buffers that are alive together, and the pages of mapped files beside them.
-struct Moment {
-  let buffers: [MemoryUse]
-  var mapped: [MemoryUse] = []
+/// What a step used, over all layers that it was run for: peaks, and sums over the run.
+package struct StepUse: Sendable, Equatable {
+  package private(set) var buffers: [MemoryUse] = []
+  /// Heap and mapped files.
+  package private(set) var others: [MemoryUse] = []
+  package private(set) var operations: [Operation: Double] = [:]
+  package private(set) var traffic: [Traffic: Double] = [:]
 
-  var bytes: Int { (buffers + mapped).reduce(0) { $0 + $1.bytes } }
+  package init() {}
+
+  /// Takes in what is written in a ledger.
+  ///
+  /// - Parameter times: layers that it stands for.
+  package mutating func add(_ ledger: Ledger, times: Double) {
+    func uses(_ pool: Ledger.Pool) -> [MemoryUse] {
+      ledger.balance(of: pool).atPeak.map { MemoryUse($0.key, $0.value) }
+    }
+    var other = StepUse()
+    other.buffers = uses(.buffers)
+    other.others = uses(.heap) + uses(.mapped)
+    other.operations = ledger.operations.filter { $0.value > 0 }
+    for kind in Traffic.allCases { other.traffic[kind] = ledger.bytes(kind) }
+    add(other, times: times)
+  }
+
+  /// Takes in another use.
+  package mutating func add(_ other: StepUse, times: Double) {
+    if sum(other.buffers) > sum(buffers) { buffers = other.buffers }
+    if sum(other.others) > sum(others) { others = other.others }
+    for (operation, count) in other.operations { operations[operation, default: 0] += count * times }
+    for (kind, bytes) in other.traffic { traffic[kind, default: 0] += bytes * times }
+  }
+
+  /// Floating-point operations.
+  package var arithmetic: Double { arithmetic { _ in true } }
+
+  /// Of some operations.
+  package func arithmetic(_ counts: (Operation) -> Bool) -> Double {
+    operations.sorted { $0.key < $1.key }.reduce(0) {
+      $0 + (counts($1.key) ? $1.key.arithmetic * $1.value : 0)
+    }
+  }
 }
 
 /// One step of the life of a layer, at its largest.
@@ -43,7 +74,7 @@ package struct StepPlan: Sendable, Equatable {
   package let step: RunStep
   /// Resident bytes by consumer, largest first.
   package let consumers: [MemoryUse]
-  /// What the step's large buffers may take: of all its moments the largest, as some share their mapped pages.
+  /// What the step's large buffers may take.
   package let bufferBytes: Int
   /// Floating-point operations over the whole run.
   package let operations: Double
@@ -54,18 +85,14 @@ package struct StepPlan: Sendable, Equatable {
 
   /// - Parameters:
   ///   - always: what is resident in every moment of the step.
-  ///   - moments: the buffers of any of them may be followed by the mapped pages of any other, since buffers stay.
-  init(
-    _ step: RunStep, always: [MemoryUse], moments: [Moment], operations: Double,
-    exactOperations: Double
-  ) {
+  ///   - use: the buffers of any moment may be followed by the pages of any other, since buffers stay.
+  package init(_ step: RunStep, always: [MemoryUse], use: StepUse) {
     self.step = step
-    let buffers = moments.max { sum($0.buffers) < sum($1.buffers) }?.buffers ?? []
-    let mapped = moments.max { sum($0.mapped) < sum($1.mapped) }?.mapped ?? []
-    bufferBytes = sum(buffers)
-    consumers = (always + buffers + mapped).filter { $0.bytes > 0 }.sorted { $0.bytes > $1.bytes }
-    self.operations = operations
-    self.exactOperations = exactOperations
+    bufferBytes = sum(use.buffers)
+    consumers = (always + use.buffers + use.others).filter { $0.bytes > 0 }
+      .sorted { $0.bytes != $1.bytes ? $0.bytes > $1.bytes : $0.name < $1.name }
+    operations = use.arithmetic
+    exactOperations = use.arithmetic { $0.kind == .exactProduct || $0.kind == .scores }
   }
 }
 

@@ -20,16 +20,16 @@ package final class ActivationStatistics {
   private var gramIsMean = false
 
   /// - Parameter withGram: also accumulate xᵀ x.
-  package init(channels: Int, withGram: Bool, from budget: MemoryBudget = Matrix.unlimited) {
+  package init(channels: Int, withGram: Bool, workers: Workers = Workers(threads: 1)) {
     self.channels = channels
     absoluteSum = [Double](repeating: 0, count: channels)
     squareSum = [Double](repeating: 0, count: channels)
     gramSums =
       withGram
       ? Self.gramRanges(channels).map {
-        Matrix("Gram matrices", rows: $0.count, columns: $0.count, from: budget)
+        workers.matrix("Gram matrices", rows: $0.count, columns: $0.count)
       } : []
-    for gram in gramSums { gram.fill(0) }
+    workers.compute { for gram in gramSums { gram.fill(0) } }
   }
 
   /// Channels whose products are kept: all of them, or blocks of heads where there are more than any hidden size has:
@@ -52,11 +52,6 @@ package final class ActivationStatistics {
     gramRanges(channels).reduce(0) { $0 + ($1.count + storedRows - 1) / storedRows }
   }
 
-  /// Of the Gram matrices of one token: half of the products that a whole one has.
-  package static func gramOperations(channels: Int) -> Double {
-    gramRanges(channels).reduce(0) { $0 + Double($1.count) * Double($1.count) }
-  }
-
   /// Adds the rows of x. Blocks must come in the same order in every run: sums are not associative.
   ///
   /// - Parameter weights: how much each token counts, `[T]`; x is scaled by their roots then, and used up.
@@ -64,6 +59,7 @@ package final class ActivationStatistics {
     precondition(x.columns == channels, "\(x.columns) channels instead of \(channels)")
     precondition(!gramIsMean, "the Gram matrix has been handed out")
     let strips = ranges(of: channels, by: 256)
+    workers.ledger.note(Operation(.elements, [x.count]))
     unsafe absoluteSum.withUnsafeMutableBufferPointer { absolute in
       unsafe squareSum.withUnsafeMutableBufferPointer { square in
         nonisolated(unsafe) let absolute = absolute.baseAddress!
@@ -126,11 +122,14 @@ package final class ActivationStatistics {
   package var meanSquare: [Float] { squareSum.map { Float($0 / weight) } }
 
   /// xᵀ x / T of each of `gramRanges`; empty where they were not asked for. Ends accumulation.
-  package func grams() -> [Matrix] {
+  package func grams(workers: Workers = Workers(threads: 1)) -> [Matrix] {
     if gramIsMean { return gramSums }
     for gram in gramSums {
-      Gemm.symmetrize(gram)
-      unsafe sluice_scale(gram.base, 1 / Float(weight), gram.base, gram.count)
+      workers.ledger.note(Operation(.elements, [gram.count]))
+      workers.compute {
+        Gemm.symmetrize(gram)
+        unsafe sluice_scale(gram.base, 1 / Float(weight), gram.base, gram.count)
+      }
     }
     gramIsMean = true
     return gramSums
@@ -143,7 +142,7 @@ package final class ActivationStatistics {
     smoothedBy scale: [Float]?, groupSize: Int, dampening: Double, workers: Workers
   ) throws(NotPositiveDefinite) -> GramFactors {
     var parts: [GramFactor] = []
-    var grams = grams()
+    var grams = grams(workers: workers)
     gramSums = []
     for channels in Self.gramRanges(channels) where !grams.isEmpty {
       let gram = grams.removeFirst()

@@ -48,12 +48,16 @@ package final class GramFactor: @unchecked Sendable {
   /// - Parameters:
   ///   - gram: xᵀ x / T, symmetric; it becomes part of this object.
   ///   - dampening: λ over the mean of the diagonal; ten times as much where that is too little.
-  package init(
+  package convenience init(
     _ gram: consuming Matrix, channels: Range<Int>, groupSize: Int, dampening: Double,
     workers: Workers
   ) throws(NotPositiveDefinite) {
     let n = gram.rows
     precondition(gram.columns == n && channels.count == n && n % groupSize == 0, "another Gram")
+    if !workers.computes {
+      self.init(ofShape: gram, channels: channels, groupSize: groupSize, dampening, workers)
+      return
+    }
     let diagonal = (0..<n).map { unsafe gram.base[$0 * n + $0] }
     let mean = diagonal.reduce(0.0) { $0 + Double($1) } / Double(n)
     guard mean > 0, mean.isFinite else { throw NotPositiveDefinite() }
@@ -68,7 +72,29 @@ package final class GramFactor: @unchecked Sendable {
       if share > Self.mostDampening { throw NotPositiveDefinite() }
     }
     let damping = Float(share * mean)
-    corners = Self.corners(gram, diagonal, groupSize: groupSize, damping: damping, workers)
+    self.init(
+      factored: gram, channels: channels, order: order, diagonal: diagonal,
+      corners: Self.corners(gram, diagonal, groupSize: groupSize, damping: damping, workers),
+      damping: damping, dampening: share, workers)
+  }
+
+  /// What a factor takes, where there are no numbers.
+  private convenience init(
+    ofShape gram: consuming Matrix, channels: Range<Int>, groupSize: Int, _ dampening: Double,
+    _ workers: Workers
+  ) {
+    _ = UpperFactor.factor(gram, workers: workers)
+    self.init(
+      factored: gram, channels: channels, order: [], diagonal: [],
+      corners: Self.corners(gram, [], groupSize: groupSize, damping: 0, workers), damping: 0,
+      dampening: dampening, workers)
+  }
+
+  private init(
+    factored gram: consuming Matrix, channels: Range<Int>, order: [UInt32], diagonal: [Float],
+    corners: Matrix, damping: Float, dampening: Double, _ workers: Workers
+  ) {
+    self.corners = corners
     pivots = Self.pivots(gram, workers)
     operands =
       switch workers.engine {
@@ -80,7 +106,7 @@ package final class GramFactor: @unchecked Sendable {
     self.diagonal = diagonal
     self.damping = damping
     engine = workers.engine
-    self.dampening = share
+    self.dampening = dampening
   }
 
   /// Writes G + λI in `order` on and above the diagonal, from what stands below it.
@@ -106,6 +132,7 @@ package final class GramFactor: @unchecked Sendable {
     _ gram: Matrix, _ diagonal: [Float], groupSize: Int, damping: Float, _ workers: Workers
   ) -> Matrix {
     let result = workers.matrix("corners of a factor", rows: gram.rows, columns: groupSize)
+    if !workers.computes { return result }
     for row in 0..<gram.rows {
       let start = row / groupSize * groupSize
       let to = unsafe result.row(row)
@@ -123,6 +150,7 @@ package final class GramFactor: @unchecked Sendable {
 extension GramFactor {
   private static func pivots(_ gram: Matrix, _ workers: Workers) -> Matrix {
     let result = workers.matrix("pivots of a factor", rows: gram.rows, columns: block)
+    if !workers.computes { return result }
     for rows in ranges(of: gram.rows, by: block) {
       for row in rows {
         unsafe result.row(row).update(from: gram.row(row) + rows.lowerBound, count: rows.count)
@@ -133,14 +161,14 @@ extension GramFactor {
 
   private static func packed(_ gram: Matrix, _ corners: Matrix, _ workers: Workers) -> Operands {
     let n = gram.rows
-    let factor = PackedSquare("a factor, packed", n: n, .lower, from: workers.memory)
+    let factor = PackedSquare("a factor, packed", n: n, .lower, workers)
     let blocks = ranges(of: n, by: block)
     workers.forEach(blocks.count) { index in
       let rows = blocks[index]
       unsafe factor.fill(
         rows, 0..<rows.lowerBound, from: gram.base + rows.lowerBound, stride: n, transposed: true)
     }
-    let whole = PackedSquare("a Gram matrix, packed", n: n, .whole, from: workers.memory)
+    let whole = PackedSquare("a Gram matrix, packed", n: n, .whole, workers)
     let groups = ranges(of: n, by: corners.columns)
     workers.forEach(groups.count) { index in
       let rows = groups[index]
@@ -156,21 +184,6 @@ extension GramFactor {
     }
     return .packed(factor: factor, gram: whole)
   }
-
-  /// Bytes by buffer of the factor of `channels`, without the Gram matrix.
-  package static func byteCounts(channels: Int, groupSize: Int, _ engine: Engine) -> [Int] {
-    let floats = [channels * groupSize * 4, channels * block * 4]
-    switch engine {
-    case .bf16:
-      return floats + [
-        PackedSquare.byteCount(n: channels, .lower), PackedSquare.byteCount(n: channels, .whole),
-      ]
-    case .f32: return floats
-    }
-  }
-
-  /// Whether the Gram matrix is a part of its factor, or gone once that is made.
-  package static func keepsGram(_ engine: Engine) -> Bool { engine == .f32 }
 }
 
 /// The factors of all channels that a Linear reads; wide activations are cut.

@@ -37,20 +37,34 @@ package enum Rounding: Sendable {
 }
 
 extension Rounding {
-  package static func compensatedRows(_ engine: Engine) -> Int {
-    CompensatedTile.largestRows(engine)
+  /// What a task holds that rounds some rows of a weight `[rows, channels]`: decoded, then while errors are handed on;
+  /// codes, words and scales when it is done.
+  package func buffers(rows: Int, channels: Int) -> [TaskBuffer] {
+    let count = min(rows, tileRows)
+    let result = [
+      TaskBuffer("weight tiles", floats: count * channels),
+      TaskBuffer("rows being packed", byteCount: count * channels * 2, pool: .heap),
+    ]
+    guard case .compensated(let factors) = self else { return result }
+    let widest = factors.parts.map(\.channels.count).max() ?? 0
+    return result
+      + CompensatedTile.buffers(rows: count, channels: widest, factors.engine).map {
+        TaskBuffer("rows being rounded", byteCount: $0)
+      }
   }
 
-  /// What error-compensated rounding of a Linear holds on each thread beside its decoded rows, in bytes by buffer.
-  package static func compensationBuffers(rows: Int, channels: Int, _ engine: Engine) -> [Int] {
-    let widest = ActivationStatistics.gramRanges(channels).map(\.count).max() ?? 0
-    return CompensatedTile.buffers(rows: rows, channels: widest, engine)
-  }
-
-  /// Of error-compensated rounding: its products, two to measure and to compensate and two for each refinement.
-  package static func compensationOperations(rows: Int, channels: Int) -> Double {
-    ActivationStatistics.gramOperations(channels: channels) * Double(rows)
-      * Double(2 + 2 * CompensatedTile.refinements)
+  /// Rounding a weight `[rows, channels]`. Errors are handed on by two products to measure and to compensate and two for
+  /// each refinement.
+  package func operation(rows: Int, channels: Int) -> Operation {
+    guard case .compensated(let factors) = self else {
+      return Operation(.round, [rows, channels])
+    }
+    let squares = factors.parts.reduce(0) {
+      $0 + Double($1.channels.count) * Double($1.channels.count)
+    }
+    return Operation(
+      .compensate, [rows, channels],
+      arithmetic: squares * Double(rows) * Double(2 + 2 * CompensatedTile.refinements))
   }
 }
 

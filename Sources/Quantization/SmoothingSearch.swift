@@ -90,11 +90,11 @@ package struct SmoothingSearch {
 
   package init(
     statistics: ActivationStatistics, loss: SmoothingLoss, scheme: QuantScheme,
-    grid: [GridPoint] = GridPoint.grid()
+    grid: [GridPoint] = GridPoint.grid(), workers: Workers = Workers(threads: 1)
   ) {
     meanAbsolute = statistics.meanAbsolute
     meanSquare = statistics.meanSquare
-    grams = loss == .gram ? statistics.grams() : []
+    grams = loss == .gram ? statistics.grams(workers: workers) : []
     self.scheme = scheme
     self.grid = grid
     magnitude = [Double](repeating: 0, count: statistics.channels)
@@ -106,7 +106,9 @@ package struct SmoothingSearch {
   ) throws(NonFiniteWeight) {
     let tiles = ranges(of: weight.rows, by: Self.tileRows)
     let group = scheme.groupSize
-    let parts = workers.map(tiles.count) { index -> Result<[Double], NonFiniteWeight> in
+    weight.noteReading(weight.rows, tileRows: Self.tileRows, workers: workers)
+    workers.ledger.note(Operation(.elements, [weight.rows * weight.columns]))
+    let parts = workers.map(tiles.count, each: [Self.tile(of: weight)]) { index -> Result<[Double], NonFiniteWeight> in
       let rows = weight.matrix(tiles[index], from: workers.memory)
       let bad = unsafe sluice_first_nonfinite(rows.base, rows.count)
       if bad < rows.count {
@@ -126,8 +128,17 @@ package struct SmoothingSearch {
     rows += weight.rows
   }
 
+  private static func tile(of weight: any WeightRows) -> TaskBuffer {
+    TaskBuffer("weight tiles", floats: min(tileRows, weight.rows) * weight.columns)
+  }
+
   /// s = x^r / (w^(1-r) + 1e-4), or x^r where weights take no part; at least 1e-4, over the geometric middle of its range.
-  package mutating func fixCandidates() {
+  package mutating func fixCandidates(workers: Workers = Workers(threads: 1)) {
+    if !workers.computes {
+      candidates = grid.map { _ in [] }
+      losses = grid.map { _ in 0 }
+      return
+    }
     candidates = grid.map { point in
       let scales = meanAbsolute.indices.map { channel in
         let x = Double(meanAbsolute[channel])
@@ -154,7 +165,9 @@ package struct SmoothingSearch {
     let rounding = scheme.rounding(for: dtype)
     let inverses = candidates.map { $0.map { 1 / $0 } }
     let (candidates, grams, meanSquare) = (candidates, grams, meanSquare)
-    let parts = workers.map(tiles.count) { index in
+    weight.noteReading(weight.rows, tileRows: Self.tileRows, workers: workers)
+    noteErrors(of: weight, workers)
+    let parts = workers.map(tiles.count, each: buffers(of: weight)) { index in
       let rows = weight.matrix(tiles[index], from: workers.memory)
       let error = Matrix(
         "rows under search", rows: grams.isEmpty ? 1 : rows.rows, columns: rows.columns,
@@ -176,6 +189,24 @@ package struct SmoothingSearch {
     for part in parts {
       for (candidate, loss) in part.enumerated() { losses[candidate] += loss }
     }
+  }
+
+  /// Sums of a task, one for each candidate, are too few to count.
+  private func buffers(of weight: any WeightRows) -> [TaskBuffer] {
+    let rows = min(Self.tileRows, weight.rows)
+    let error = TaskBuffer(
+      "rows under search", floats: (grams.isEmpty ? 1 : rows) * weight.columns)
+    let widest = grams.map(\.columns).max() ?? 0
+    return [Self.tile(of: weight), error]
+      + (grams.isEmpty ? [] : [TaskBuffer("rows under search", floats: rows * widest)])
+  }
+
+  private func noteErrors(of weight: any WeightRows, _ workers: Workers) {
+    let squares = grams.reduce(0) { $0 + Double($1.columns) * Double($1.columns) }
+    workers.ledger.note(
+      Operation(
+        .search, [weight.rows, weight.columns, grid.count, grams.count],
+        arithmetic: 2 * Double(weight.rows) * squares * Double(grid.count)))
   }
 
   /// The grid point with the smallest finite loss; the earliest wins ties. Identity where no loss is finite.

@@ -45,27 +45,28 @@ private enum Layout {
 }
 
 /// What reading and writing a block takes.
-package struct ScratchSizes {
+private struct ScratchSizes {
   let stripBytes: Int
-  package let strips: Int
+  let strips: Int
 
-  package init(elements: Int, width: Int) {
+  init(elements: Int, width: Int) {
     stripBytes = min(elements, Layout.stripElements) * width
     strips = Layout.strips(elements).count
   }
 
   var slotBytes: Int { ZstdFrame.bound(stripBytes) }
   /// Numbers and their planes, for each thread.
-  package var writeStripBytes: Int { 2 * stripBytes }
+  var writeStripBytes: Int { 2 * stripBytes }
   /// Planes, then the frame or the numbers, for each thread.
-  package var readStripBytes: Int { stripBytes + slotBytes }
+  var readStripBytes: Int { stripBytes + slotBytes }
   /// The frames of a block.
-  package var frameBytes: Int { strips * slotBytes }
+  var frameBytes: Int { strips * slotBytes }
 }
 
 /// Appends blocks to a file.
 package final class ScratchWriter {
-  private let file: AppendedFile
+  /// nil where only shapes are known.
+  private let file: AppendedFile?
   private let dtype: DType
   package private(set) var blocks: Int
 
@@ -88,7 +89,14 @@ package final class ScratchWriter {
     self.blocks = blocks
   }
 
-  package var byteCount: Int { file.byteCount }
+  /// A file that is not there, for what is done where only shapes are known.
+  package init(ofShapes dtype: DType) {
+    file = nil
+    self.dtype = dtype
+    blocks = 0
+  }
+
+  package var byteCount: Int { file?.byteCount ?? 0 }
 
   /// - Parameter rows: of the block; nil for all.
   package func append(_ block: Matrix, rows: Range<Int>? = nil, workers: Workers) throws {
@@ -118,8 +126,11 @@ package final class ScratchWriter {
     let strips = Layout.strips(rows * columns)
     let sizes = ScratchSizes(elements: rows * columns, width: width)
     let slot = sizes.slotBytes
-    let frames = Buffer("a block to scratch", byteCount: sizes.frameBytes, from: workers.memory)
-    let lengths = workers.map(strips.count) { index -> Result<Int, ZstdError> in
+    let frames = workers.buffer("a block to scratch", byteCount: sizes.frameBytes)
+    workers.ledger.note(.scratchWritten, bytes: rows * columns * width)
+    workers.ledger.note(Operation(.strips, [rows * columns, width]))
+    let strip = TaskBuffer("strips of scratch", byteCount: sizes.writeStripBytes)
+    let lengths = workers.map(strips.count, each: [strip]) { index -> Result<Int, ZstdError> in
       let bytes = strips[index].count * width
       let buffer = Buffer(
         "strips of scratch", byteCount: sizes.writeStripBytes, from: workers.memory)
@@ -133,6 +144,10 @@ package final class ScratchWriter {
           into: UnsafeMutableRawBufferPointer(
             rebasing: frames.bytes[index * slot..<(index + 1) * slot]))
       }
+    }
+    guard let file else {
+      blocks += 1
+      return
     }
     var words = [Layout.magic] + [blocks, rows, columns, width].map { UInt32($0) }
     for length in lengths { words.append(UInt32(try length.get())) }
@@ -149,8 +164,24 @@ package final class ScratchWriter {
     blocks += 1
   }
 
+  /// Writes down that there is room for a block of so many numbers to be written and read, as what a commit or a resumed
+  /// run may do at any time.
+  package static func noteRoom(elements: Int, width: Int, workers: Workers) {
+    let sizes = ScratchSizes(elements: elements, width: width)
+    let tasks = min(workers.threads, sizes.strips)
+    func note(_ uses: [(String, Int)]) {
+      for (name, bytes) in uses { workers.ledger.take(name, bytes, from: .buffers) }
+      for (name, bytes) in uses { workers.ledger.giveBack(name, bytes, to: .buffers) }
+    }
+    note([
+      ("a block to scratch", MemoryBudget.footprint(sizes.frameBytes)),
+      ("strips of scratch", tasks * MemoryBudget.footprint(sizes.writeStripBytes)),
+    ])
+    note([("strips of scratch", tasks * MemoryBudget.footprint(sizes.readStripBytes))])
+  }
+
   /// Makes everything appended so far durable.
-  package func synchronize() throws(SystemError) { try file.synchronize() }
+  package func synchronize() throws(SystemError) { try file?.synchronize() }
 }
 
 /// Reads the blocks of a file that was written to its end.
@@ -162,8 +193,15 @@ package final class ScratchReader {
     let frames: [Range<Int>]
   }
 
-  private let file: MappedFile
+  /// nil where only shapes are known.
+  private let file: MappedFile?
   private let blocks: [Block]
+
+  /// A file that is not there, for what is done where only shapes are known.
+  package init() {
+    file = nil
+    blocks = []
+  }
 
   package init(path: String) throws {
     guard FileSystem.exists(path) else {
@@ -240,6 +278,7 @@ package final class ScratchReader {
     _ index: Int, count: Int, workers: Workers
   ) throws(ScratchError) -> [Double] {
     let result = Matrix(rows: 2, columns: count)
+    if !workers.computes { result.fill(0) }
     try unsafe read(index, rows: 1, columns: count, width: 8, workers) { strip, values in
       let to = unsafe UnsafeMutableRawPointer(result.base + 2 * strip.lowerBound)
       unsafe to.copyMemory(from: values, byteCount: 8 * strip.count)
@@ -253,8 +292,17 @@ package final class ScratchReader {
     _ index: Int, rows: Int, columns: Int, width: Int, _ workers: Workers,
     decode: @Sendable (Range<Int>, UnsafeRawPointer) -> Void
   ) throws(ScratchError) {
+    let strips = Layout.strips(rows * columns)
+    let sizes = ScratchSizes(elements: rows * columns, width: width)
+    let each = TaskBuffer("strips of scratch", byteCount: sizes.readStripBytes)
+    workers.ledger.note(.scratchRead, bytes: rows * columns * width)
+    workers.ledger.note(Operation(.strips, [rows * columns, width]))
+    guard let file else {
+      workers.forEach(strips.count, each: [each]) { _ in }
+      return
+    }
     func damaged(_ problem: String) -> ScratchError {
-      .corrupt(path: self.file.path, block: index, problem: problem)
+      .corrupt(path: file.path, block: index, problem: problem)
     }
     guard index < blocks.count else { throw damaged("missing") }
     let block = blocks[index]
@@ -267,11 +315,8 @@ package final class ScratchReader {
     if index + 1 < blocks.count, let next = blocks[index + 1].frames.first {
       file.prefetch(next.lowerBound..<blocks[index + 1].frames.last!.upperBound)
     }
-    let strips = Layout.strips(rows * columns)
-    let sizes = ScratchSizes(elements: rows * columns, width: width)
     let bound = sizes.slotBytes
-    let file = file
-    let problems = workers.map(strips.count) { strip -> String? in
+    let problems = workers.map(strips.count, each: [each]) { strip -> String? in
       let frame = block.frames[strip]
       if frame.count > bound { return "a frame of \(frame.count) bytes" }
       let bytes = strips[strip].count * width

@@ -19,16 +19,21 @@ internal import CKernels
   /// - Parameters:
   ///   - name: what the budget calls it.
   ///   - budget: of the run; the default one has no limit.
+  ///   - ledger: where it is written down.
   package init(
     _ name: String = "matrix", rows: Int, columns: Int,
-    from budget: MemoryBudget = Matrix.unlimited
+    from budget: MemoryBudget = Matrix.unlimited, in ledger: Ledger? = nil
   ) {
     precondition(rows >= 0 && columns >= 0, "a matrix of \(rows) x \(columns)")
     self.rows = rows
     self.columns = columns
     let count = rows * columns
-    buffer = Buffer(name, byteCount: count * MemoryLayout<Float>.stride, from: budget)
-    unsafe base = buffer.bytes.baseAddress!.bindMemory(to: Float.self, capacity: count)
+    buffer = Buffer(
+      name, byteCount: count * MemoryLayout<Float>.stride, from: budget, in: ledger)
+    // A matrix of shapes alone has no address; who reads it ends the process.
+    unsafe base =
+      buffer.bytes.baseAddress?.bindMemory(to: Float.self, capacity: count)
+      ?? UnsafeMutablePointer(bitPattern: MemoryLayout<Float>.stride)!
   }
 
   /// For matrices outside a run.

@@ -5,8 +5,8 @@ import Synchronization
 
 /// The memory that large buffers of one run may take, all together.
 ///
-/// A run that asks for more than was planned has a bug in its plan: it stops with the names of all buffers, before the
-/// machine suffers. What is given back stays mapped for the next buffer of that size, as far as the limit has room:
+/// A run that asks for more than was planned has a bug in its plan. It gets what it asks for, and `unplanned` says so by
+/// name: whoever commits its work stops it then. What is given back stays mapped for the next buffer of that size, as far as the limit has room:
 /// fresh pages cost a fault each.
 package final class MemoryBudget: Sendable {
   private struct State {
@@ -18,12 +18,20 @@ package final class MemoryBudget: Sendable {
     /// Given back and still mapped, oldest first.
     var idle: [(address: UInt, count: Int)] = []
     var idleBytes = 0
+    var unplanned: UnplannedBuffer?
   }
 
   private let state: Mutex<State>
+  /// Whether its buffers have memory; without, only their sizes are known.
+  package let isReal: Bool
 
-  /// - Parameter limit: bytes of buffers in use at any time.
-  package init(limit: Int = .max) { state = Mutex(State(limit: limit)) }
+  /// - Parameters:
+  ///   - limit: bytes of buffers in use at any time.
+  ///   - isReal: false for buffers that nobody may read or write.
+  package init(limit: Int = .max, isReal: Bool = true) {
+    state = Mutex(State(limit: limit))
+    self.isReal = isReal
+  }
 
   /// Buffers below this are not counted: they come from the heap.
   package static let smallest = 64 << 10
@@ -43,6 +51,9 @@ package final class MemoryBudget: Sendable {
   /// The most that was in use at a time since the last `setLimit`.
   package var peak: Int { state.withLock { $0.peak } }
 
+  /// The first buffer that went beyond the limit, where one did.
+  package var unplanned: UnplannedBuffer? { state.withLock { $0.unplanned } }
+
   /// What the step that begins now may use. Lets go of what is idle and would not fit.
   package func setLimit(_ limit: Int) {
     state.withLock { state in
@@ -55,7 +66,12 @@ package final class MemoryBudget: Sendable {
   fileprivate func take(_ name: String, _ bytes: Int) -> UnsafeMutableRawPointer {
     unsafe state.withLock { state in
       let (used, limit) = (state.used, state.limit)
-      if bytes > limit - used { Self.stop(name, bytes, state) }
+      if bytes > limit - used, state.unplanned == nil {
+        let held = state.names.sorted { ($1.value, $0.key) < ($0.value, $1.key) }
+        state.unplanned = UnplannedBuffer(
+          name: name, bytes: bytes, used: used, limit: limit,
+          held: held.map { "\($0.key) \($0.value)" })
+      }
       state.names[name, default: 0] += bytes
       state.used += bytes
       state.peak = max(state.peak, state.used)
@@ -109,12 +125,21 @@ package final class MemoryBudget: Sendable {
     unsafe madvise(base, bytes, MADV_HUGEPAGE)
     return unsafe base
   }
+}
 
-  private static func stop(_ name: String, _ bytes: Int, _ state: State) -> Never {
-    let held = state.names.sorted { $0.value > $1.value }.map { "\($0.key) \($0.value)" }
-    fatalError(
-      "the plan has no room for `\(name)` of \(bytes) bytes: \(state.used) of \(state.limit) are in "
-        + "use (\(held.joined(separator: ", "))); please report this")
+/// A buffer that the plan of a step has no room for.
+package struct UnplannedBuffer: Error, CustomStringConvertible, Equatable {
+  package let name: String
+  package let bytes: Int
+  package let used: Int
+  package let limit: Int
+  /// Buffers in use, largest first, with their bytes.
+  package let held: [String]
+
+  package var description: String {
+    "the plan has no room for `\(name)` of \(bytes) bytes: \(used) of \(limit) are in use "
+      + "(\(held.joined(separator: ", "))); what was done is kept: raise --memory, give the same command again, and "
+      + "please report this"
   }
 }
 
@@ -133,13 +158,25 @@ private func outOfMemory(_ name: String, _ bytes: Int) -> Never {
   private let name: String
   private let budget: MemoryBudget
   private let footprint: Int
+  private let ledger: Ledger?
 
   /// Contents are undefined until written.
-  package init(_ name: String, byteCount: Int, from budget: MemoryBudget) {
+  ///
+  /// - Parameter ledger: where it is written down; nil for what a task takes for itself, which its loop writes down.
+  package init(
+    _ name: String, byteCount: Int, from budget: MemoryBudget, in ledger: Ledger? = nil
+  ) {
     precondition(byteCount >= 0, "a buffer of \(byteCount) bytes")
     self.name = name
     self.budget = budget
+    self.ledger = ledger
     footprint = MemoryBudget.footprint(byteCount)
+    ledger?.take(name, footprint, from: .buffers)
+    if !budget.isReal {
+      // No address: to touch it ends the process, and a test finds it.
+      unsafe bytes = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+      return
+    }
     let base: UnsafeMutableRawPointer
     if footprint > 0 {
       unsafe base = budget.take(name, footprint)
@@ -152,6 +189,8 @@ private func outOfMemory(_ name: String, _ bytes: Int) -> Never {
   }
 
   deinit {
+    ledger?.giveBack(name, footprint, to: .buffers)
+    if !budget.isReal { return }
     if footprint > 0 {
       unsafe budget.giveBack(name, bytes.baseAddress, footprint)
     } else {

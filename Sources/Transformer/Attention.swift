@@ -34,14 +34,6 @@ package enum AttentionSpec: Sendable, Equatable {
     }
   }
 
-  /// Floats of all heads that a score is made of and multiplies.
-  var scoreWidth: Int {
-    switch self {
-    case .groupedQuery(let spec): 2 * spec.heads * spec.headDimension
-    case .latent(let spec): spec.heads * (spec.headDimension + spec.valueDimension)
-    }
-  }
-
   /// Every activation that Linears read, and who reads it, in the order of the forward pass.
   package var parts: [(tap: Tap, readers: [LinearSpec])] {
     switch self {
@@ -76,33 +68,6 @@ package enum AttentionSpec: Sendable, Equatable {
     case .groupedQuery(let spec): [spec.query, spec.key, spec.value]
     case .latent(let spec): [spec.queryUp, spec.keyValueUp]
     }
-  }
-
-  /// What is in memory, one moment after the other.
-  package var moments: [AttentionMoment] {
-    switch self {
-    case .groupedQuery(let spec): spec.moments
-    case .latent(let spec): spec.moments
-    }
-  }
-}
-
-/// A moment of a forward pass through attention: its buffers, and what is done with them.
-package struct AttentionMoment: Sendable {
-  package enum Work: Sendable {
-    case product(LinearSpec)
-    /// An activation of so many channels is shown.
-    case tap(channels: Int)
-    case scores
-  }
-
-  /// Buffers by name, with floats for each token.
-  package let buffers: [(name: String, width: Int)]
-  package let work: Work
-
-  init(_ buffers: [(name: String, width: Int)], _ work: Work) {
-    self.buffers = buffers
-    self.work = work
   }
 }
 

@@ -1,12 +1,37 @@
 // Causal softmax attention of one head, in blocks of queries: no [T, T] matrix, and later keys are never multiplied.
 
 internal import CKernels
-internal import LinearAlgebra
-internal import Tensors
+package import LinearAlgebra
+package import Tensors
 
 package enum CausalAttention {
   /// Queries of one task: rows of the score matrix that are held at a time.
   package static let queryRows = 128
+
+  /// Floating-point operations of one head over a sequence.
+  ///
+  /// - Parameters:
+  ///   - width: floats of a head's key and of its value together.
+  ///   - window: tokens that a token sees, itself included; nil for all before it.
+  package static func arithmetic(tokens: Int, width: Int, window: Int? = nil) -> Double {
+    // Keys that the queries of a block see together, all of them.
+    let pairs = ranges(of: tokens, by: queryRows).reduce(0) {
+      $0 + $1.count * ($1.upperBound - max(0, $1.lowerBound + 1 - (window ?? tokens)))
+    }
+    return 2 * Double(width) * Double(pairs)
+  }
+
+  /// One sequence whose queries, keys and values are all x `[T, heads * width]`, in the place of x.
+  package static func attend(_ x: Matrix, heads: Int, workers: Workers) {
+    let width = x.columns / heads
+    workers.forEachHead(heads, of: [0..<x.rows], width: 2 * width) { head, sequence in
+      let own = HeadColumns(x, head, width: width)
+      CausalHead(
+        factors: [(own, own)], values: own, result: own, scale: 1 / Float(width).squareRoot(),
+        window: nil
+      ).attend(sequence, from: workers.memory)
+    }
+  }
 }
 
 /// The columns of a matrix `[T, ...]` that belong to one head.
@@ -76,11 +101,26 @@ struct CausalHead {
 
 extension Workers {
   /// Every head of every sequence, on all threads.
+  ///
+  /// - Parameters:
+  ///   - width: floats of a head's key and of its value together.
+  ///   - window: tokens that a token sees, itself included; nil for all before it.
   func forEachHead(
-    _ heads: Int, of sequences: [Range<Int>],
+    _ heads: Int, of sequences: [Range<Int>], width: Int, window: Int? = nil,
     _ body: @Sendable (_ head: Int, _ sequence: Range<Int>) -> Void
   ) {
+    for sequence in sequences {
+      let count = sequence.count
+      ledger.note(
+        Operation(
+          .scores, [count, width, window ?? count],
+          arithmetic: CausalAttention.arithmetic(tokens: count, width: width, window: window)),
+        times: Double(heads))
+    }
+    let longest = sequences.map(\.count).max() ?? 0
+    let scores = TaskBuffer(
+      "attention scores", floats: min(CausalAttention.queryRows, longest) * longest)
     let tasks = sequences.flatMap { sequence in (0..<heads).map { (sequence, $0) } }
-    forEach(tasks.count) { index in body(tasks[index].1, tasks[index].0) }
+    forEach(tasks.count, each: [scores]) { index in body(tasks[index].1, tasks[index].0) }
   }
 }

@@ -10,6 +10,7 @@ extension GatedMLPSpec {
     let gated = weights.apply(gate, to: x, workers: workers, into: "activations of an expert")
     let result = weights.apply(up, to: x, workers: workers, into: "activations of an expert")
     let parts = ranges(of: result.count, by: 1 << 16)
+    workers.ledger.note(Operation(.elements, [result.count]))
     workers.forEach(parts.count) { index in
       let part = parts[index]
       unsafe sluice_swiglu(gated.base + part.lowerBound, result.base + part.lowerBound, part.count)
@@ -25,7 +26,7 @@ extension GatedMLPSpec {
     if let outputGate {
       let shares = weights.apply(
         outputGate, to: x, workers: workers.exact, into: "gates of outputs")
-      unsafe sluice_sigmoid(shares.base, shares.count)
+      workers.compute { unsafe sluice_sigmoid(shares.base, shares.count) }
       result.multiply(byRows: shares, workers: workers)
     }
     return result

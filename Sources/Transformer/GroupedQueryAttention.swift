@@ -55,20 +55,6 @@ package struct GroupedQuerySpec: Sendable, Equatable {
       Smoothing(tap: .attentionOutput, producer: .linear(value), consumers: [output]),
     ]
   }
-
-  var moments: [AttentionMoment] {
-    let normed = ("normed input", query.inputs)
-    let q = ("queries", query.outputs)
-    let kv = Array(repeating: ("keys and values", key.outputs), count: 2)
-    return [
-      AttentionMoment([normed, q], .product(query)),
-      AttentionMoment([normed, q] + kv, .product(value)),
-      AttentionMoment([normed], .tap(channels: query.inputs)),
-      AttentionMoment([q] + kv, .scores),
-      AttentionMoment([q], .tap(channels: output.inputs)),
-      AttentionMoment([q, ("hidden states of a block", output.outputs)], .product(output)),
-    ]
-  }
 }
 
 /// Queries `[T, heads * headDimension]`, keys and values `[T, keyValueHeads * headDimension]`.
@@ -97,13 +83,12 @@ extension GroupedQuerySpec {
     weights: any LayerWeights, workers: Workers
   ) -> Matrix {
     let (q, k, v) = (projections.queries, projections.keys, projections.values)
-    let tables = RotaryTables(rotary, lengths: sequences.map(\.count))
-    for sequence in sequences {
-      let table = tables[sequence.count]
+    RotaryTables.with(rotary, sequences: sequences, workers: workers) { sequence, table in
       position(q, heads: heads, norm: queryNorm, sequence, table, weights, workers)
       position(k, heads: keyValueHeads, norm: keyNorm, sequence, table, weights, workers)
     }
-    workers.forEachHead(heads, of: sequences) { head, sequence in
+    workers.forEachHead(heads, of: sequences, width: 2 * headDimension, window: window) {
+      head, sequence in
       let own = HeadColumns(q, head, width: headDimension)
       let shared = head / (heads / keyValueHeads)
       CausalHead(
@@ -122,6 +107,7 @@ extension GroupedQuerySpec {
   ) {
     let weight = norm.map { weights.vector($0.weight) }
     let parts = ranges(of: sequence.count, by: 64)
+    workers.ledger.note(Operation(.elements, [sequence.count * heads * headDimension]))
     workers.forEach(parts.count) { index in
       for offset in parts[index] {
         let row = unsafe x.row(sequence.lowerBound + offset)

@@ -91,35 +91,6 @@ package struct LatentSpec: Sendable, Equatable {
       Smoothing(tap: .keyValueLatent, producer: .norm(keyValueNorm), consumers: [keyValueUp]))
     return result
   }
-
-  var moments: [AttentionMoment] {
-    let normed = ("normed input", keyValueDown.inputs)
-    let q = ("queries", heads * headDimension)
-    let rotated = ("rotated keys", rotary.dimensions)
-    let latent = ("latents", keyValueUp.inputs)
-    let down = ("latents", keyValueDown.outputs)
-    let kv = ("keys and values", keyValueUp.outputs)
-    let read = ("attention's outputs", output.inputs)
-    var result = [AttentionMoment([normed], .tap(channels: keyValueDown.inputs))]
-    switch query {
-    case .latent(let narrow, let norm, let up):
-      let queryLatent = ("latents", norm.size)
-      result += [
-        AttentionMoment([normed, queryLatent], .product(narrow)),
-        AttentionMoment([normed, queryLatent], .tap(channels: norm.size)),
-        AttentionMoment([normed, queryLatent, q], .product(up)),
-      ]
-    case .direct(let linear): result.append(AttentionMoment([normed, q], .product(linear)))
-    }
-    return result + [
-      AttentionMoment([normed, q, down], .product(keyValueDown)),
-      AttentionMoment([normed, q, down, latent, rotated], .tap(channels: keyValueUp.inputs)),
-      AttentionMoment([normed, q, latent, rotated, kv], .product(keyValueUp)),
-      AttentionMoment([q, rotated, kv, read], .scores),
-      AttentionMoment([read], .tap(channels: output.inputs)),
-      AttentionMoment([read, ("hidden states of a block", output.outputs)], .product(output)),
-    ]
-  }
 }
 
 /// Queries `[T, heads * headDimension]`, keys and values `[T, heads * (plain + value)]`, and the rotated part of all keys
@@ -180,7 +151,8 @@ extension LatentSpec {
     rotate(q, shared, sequences, workers)
     let result = workers.matrix("attention's outputs", rows: q.rows, columns: output.inputs)
     let both = plainDimension + valueDimension
-    workers.forEachHead(heads, of: sequences) { head, sequence in
+    workers.forEachHead(heads, of: sequences, width: headDimension + valueDimension) {
+      head, sequence in
       let (own, pair) = (head * headDimension, head * both)
       CausalHead(
         factors: [
@@ -203,10 +175,9 @@ extension LatentSpec {
   private func rotate(
     _ q: Matrix, _ shared: Matrix, _ sequences: [Range<Int>], _ workers: Workers
   ) {
-    let tables = RotaryTables(rotary, lengths: sequences.map(\.count))
-    for sequence in sequences {
-      let table = tables[sequence.count]
+    RotaryTables.with(rotary, sequences: sequences, workers: workers) { sequence, table in
       let parts = ranges(of: sequence.count, by: 64)
+      workers.ledger.note(Operation(.elements, [sequence.count * q.columns]))
       workers.forEach(parts.count) { index in
         for offset in parts[index] {
           unsafe table.rotate(shared.row(sequence.lowerBound + offset), position: offset)

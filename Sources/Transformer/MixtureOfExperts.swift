@@ -27,20 +27,50 @@ extension MLPSpec {
       }
       finished(unit)
     }
-    let tokens = routings.map { $0.byExpert(routed.count) }
-    for (expert, unit) in routed.enumerated() {
-      for (block, x) in inputs.enumerated() {
-        for part in ranges(of: tokens[block][expert].count, by: Self.gatheredRows) {
-          let chosen = tokens[block][expert][part]
-          let gathered = x.gathered(
-            chosen.map(\.token), into: "tokens of an expert", workers: workers)
-          let output = unit.apply(to: gathered, weights: weights, workers: workers)
-          results[block].add(
-            output, to: chosen.map { ($0.token, $0.weight) }, workers: workers)
-        }
+    // Each token's experts and weights, and the same by expert.
+    let choices = routings.reduce(0) { $0 + $1.tokens * $1.expertsPerToken }
+    workers.holding("routing", bytes: choices * 48) {
+      let tokens = routings.map { $0.byExpert(routed.count) }
+      func add(_ chosen: ArraySlice<(token: Int, weight: Float)>, _ unit: GatedMLPSpec, block: Int)
+      {
+        let gathered = inputs[block].gathered(
+          chosen.map(\.token), into: "tokens of an expert", workers: workers)
+        let output = unit.apply(to: gathered, weights: weights, workers: workers)
+        results[block].add(output, to: chosen.map { ($0.token, $0.weight) }, workers: workers)
       }
-      finished(unit)
+      if !workers.computes {
+        return noteRouted(routings, finished, { add($0, $1, block: $2) }, workers)
+      }
+      for (expert, unit) in routed.enumerated() {
+        for block in inputs.indices {
+          for part in ranges(of: tokens[block][expert].count, by: Self.gatheredRows) {
+            add(tokens[block][expert][part], unit, block: block)
+          }
+        }
+        finished(unit)
+      }
     }
+  }
+
+  /// Where only shapes are known: buffers as where all tokens of a part go to one expert, and operations as where the
+  /// router sends as many tokens to each.
+  private func noteRouted(
+    _ routings: [Routing], _ finished: (GatedMLPSpec) -> Void,
+    _ add: (ArraySlice<(token: Int, weight: Float)>, GatedMLPSpec, _ block: Int) -> Void,
+    _ workers: Workers
+  ) {
+    guard let unit = routed.first else { return }
+    func tokens(_ count: Int) -> ArraySlice<(token: Int, weight: Float)> {
+      ArraySlice(repeating: (token: 0, weight: 0), count: count)
+    }
+    for (block, routing) in routings.enumerated() {
+      let most = min(routing.tokens, Self.gatheredRows)
+      let share = routing.tokens * routing.expertsPerToken
+      let rows = min(most, max(1, share / routed.count))
+      workers.ledger.repeated(Double(share) / Double(rows)) { add(tokens(rows), unit, block) }
+      workers.ledger.repeated(0) { add(tokens(most), unit, block) }
+    }
+    for unit in routed { finished(unit) }
   }
 
   /// The experts of each token of each block; none where there is no router.

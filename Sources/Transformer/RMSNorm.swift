@@ -22,6 +22,7 @@ extension NormSpec {
   ) {
     let weight = weights.vector(self.weight)
     let parts = ranges(of: x.rows, by: 64)
+    workers.ledger.note(Operation(.elements, [x.count]))
     workers.forEach(parts.count) { index in
       let part = parts[index]
       unsafe sluice_rms_norm(

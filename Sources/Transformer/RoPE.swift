@@ -2,6 +2,7 @@
 
 internal import CKernels
 internal import Glibc
+internal import LinearAlgebra
 
 /// Rotary position embedding of some dimensions of each head.
 package struct RotarySpec: Sendable, Equatable {
@@ -66,17 +67,31 @@ struct RotaryTables: Sendable {
   private let tables: [Int: RotaryTable]
   private let shared: RotaryTable?
 
-  init(_ spec: RotarySpec, lengths: [Int]) {
+  /// Calls `body` with every sequence and its table.
+  static func with(
+    _ spec: RotarySpec, sequences: [Range<Int>], workers: Workers,
+    _ body: (_ sequence: Range<Int>, _ table: RotaryTable) -> Void
+  ) {
+    let lengths = sequences.map(\.count)
+    // Angles in double, then a cosine and a sine.
+    let longest = lengths.max() ?? 0
+    workers.holding("rotations", bytes: longest * spec.dimensions * 8) {
+      let tables = RotaryTables(spec, lengths: workers.computes ? lengths : [])
+      for sequence in sequences { body(sequence, tables[workers.computes ? sequence.count : 0]) }
+    }
+  }
+
+  private init(_ spec: RotarySpec, lengths: [Int]) {
     if spec.scaling.followsLength {
       shared = nil
-      tables = Dictionary(Set(lengths).map { ($0, RotaryTable(spec, length: $0)) }) { $1 }
+      tables = Dictionary(Set(lengths + [0]).map { ($0, RotaryTable(spec, length: $0)) }) { $1 }
     } else {
       shared = RotaryTable(spec, length: lengths.max() ?? 0)
       tables = [:]
     }
   }
 
-  subscript(length: Int) -> RotaryTable {
+  private subscript(length: Int) -> RotaryTable {
     guard let table = shared ?? tables[length] else {
       preconditionFailure("no rotation for a sequence of \(length) tokens")
     }

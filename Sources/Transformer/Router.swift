@@ -7,36 +7,40 @@ package import Tensors
 /// The K experts of each token and their weights, token by token.
 package struct Routing: Sendable, Equatable {
   package let expertsPerToken: Int
+  package let tokens: Int
   /// `[T * K]`, in falling order of choice.
   package let experts: [Int]
   /// `[T * K]`.
   package let weights: [Float]
 
-  init(expertsPerToken: Int, experts: [Int], weights: [Float]) {
+  init(expertsPerToken: Int, tokens: Int, experts: [Int], weights: [Float]) {
     self.expertsPerToken = expertsPerToken
+    self.tokens = tokens
     self.experts = experts
     self.weights = weights
   }
 
   /// `[T, 2K]`: each token's experts, then their weights.
   package func matrix(workers: Workers) -> Matrix {
-    let tokens = experts.count / expertsPerToken
     let result = workers.matrix("routing", rows: tokens, columns: 2 * expertsPerToken)
-    for token in 0..<tokens {
-      for choice in 0..<expertsPerToken {
-        let index = token * expertsPerToken + choice
-        unsafe result.row(token)[choice] = Float(experts[index])
-        unsafe result.row(token)[expertsPerToken + choice] = weights[index]
+    workers.compute {
+      for token in 0..<tokens {
+        for choice in 0..<expertsPerToken {
+          let index = token * expertsPerToken + choice
+          unsafe result.row(token)[choice] = Float(experts[index])
+          unsafe result.row(token)[expertsPerToken + choice] = weights[index]
+        }
       }
     }
     return result
   }
 
-  /// What `matrix` was made from.
-  package init(_ matrix: Matrix) {
+  /// What `matrix` was made from; no choices where only shapes are known.
+  package init(_ matrix: Matrix, workers: Workers) {
     expertsPerToken = matrix.columns / 2
+    tokens = matrix.rows
     var (experts, weights): ([Int], [Float]) = ([], [])
-    for token in 0..<matrix.rows {
+    for token in 0..<(workers.computes ? tokens : 0) {
       for choice in 0..<expertsPerToken {
         experts.append(unsafe Int(matrix.row(token)[choice]))
         weights.append(unsafe matrix.row(token)[expertsPerToken + choice])
@@ -60,10 +64,12 @@ extension RouterSpec {
   /// Scores of every expert, `[T, E]`, all in float32: a token's experts hang on their last digits.
   package func scores(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
     let result = weights.apply(linear, to: x, workers: workers.exact, into: "router scores")
-    switch scoring {
-    case .sigmoid: unsafe sluice_sigmoid(result.base, result.count)
-    case .softmax:
-      for row in 0..<result.rows { unsafe sluice_softmax(result.row(row), 1, result.columns) }
+    workers.compute {
+      switch scoring {
+      case .sigmoid: unsafe sluice_sigmoid(result.base, result.count)
+      case .softmax:
+        for row in 0..<result.rows { unsafe sluice_softmax(result.row(row), 1, result.columns) }
+      }
     }
     return result
   }
@@ -78,7 +84,7 @@ extension RouterSpec {
         correction: correction)
     }
     return Routing(
-      expertsPerToken: expertsPerToken, experts: chosen.flatMap(\.experts),
+      expertsPerToken: expertsPerToken, tokens: x.rows, experts: chosen.flatMap(\.experts),
       weights: chosen.flatMap(\.weights))
   }
 

@@ -9,7 +9,8 @@ private let taskRows = 16
 
 extension Matrix {
   /// self += other.
-  func add(_ other: Matrix, workers: Workers) {
+  package func add(_ other: Matrix, workers: Workers) {
+    workers.ledger.note(Operation(.elements, [count]))
     let parts = ranges(of: rows, by: taskRows)
     workers.forEach(parts.count) { index in
       let part = parts[index]
@@ -20,6 +21,7 @@ extension Matrix {
 
   /// self[rows[i]] += weights[i] * other[i]; no row twice.
   func add(_ other: Matrix, to rows: [(row: Int, weight: Float)], workers: Workers) {
+    workers.ledger.note(Operation(.elements, [rows.count * columns]))
     let parts = ranges(of: rows.count, by: taskRows)
     workers.forEach(parts.count) { index in
       for place in parts[index] {
@@ -54,6 +56,7 @@ extension Matrix {
   /// The given rows, copied one after the other.
   package func gathered(_ rows: [Int], into name: String, workers: Workers) -> Matrix {
     let result = workers.matrix(name, rows: rows.count, columns: columns)
+    workers.ledger.note(Operation(.elements, [result.count]))
     let parts = ranges(of: rows.count, by: taskRows)
     workers.forEach(parts.count) { index in
       for place in parts[index] {

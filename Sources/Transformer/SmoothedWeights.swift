@@ -20,6 +20,10 @@ package struct SmoothedRows: WeightRows {
   package var rows: Int { base.rows }
   package var columns: Int { base.columns }
 
+  package func noteReading(_ count: Int, tileRows: Int, workers: Workers) {
+    base.noteReading(count, tileRows: tileRows, workers: workers)
+  }
+
   package func decode(_ range: Range<Int>, into result: UnsafeMutablePointer<Float>) {
     unsafe base.decode(range, into: result)
     for (offset, index) in range.enumerated() {
@@ -64,6 +68,7 @@ package struct SmoothedWeights: LayerWeights {
 
   package func vector(_ tensor: String) -> [Float] {
     let values = base.vector(tensor)
+    // Empty where only shapes are known.
     guard let divisor = vectorDivisors[tensor] else { return values }
     return zip(values, divisor).map { $0 / $1 }
   }

@@ -57,25 +57,19 @@ struct Plan: ParsableCommand {
     for line in plan.data.map(dataLines) ?? [] { Console.error(line) }
     for warning in plan.warnings { Console.error("warning: \(warning)") }
     try checkLimits(threads: options.threads)
-    // Times are measured with the model's own weights.
-    if let within, plan.opened == nil { throw NoTime(within: within.seconds) }
-    let runs =
-      try plan.opened == nil
-      ? nil
-      : ShorterRuns(
-        plan, loading: loading,
-        folder: FileSystem.existing(options.scratch ?? output ?? temporaryFolder))
-    let proposals = try runs.map { try Proposals($0, within: within?.seconds) }
+    let runs = try ShorterRuns(
+      plan, loading: loading,
+      folder: FileSystem.existing(options.scratch ?? output ?? temporaryFolder))
+    let proposals = try Proposals(runs, within: within?.seconds)
     Console.out(
       json
-        ? Self.json(plan, runs?.time, proposals).serialized(indent: 2)
-        : (Self.lines(plan, runs?.time) + (proposals?.lines ?? [])).joined(separator: "\n"))
+        ? Self.json(plan, runs.time, proposals).serialized(indent: 2)
+        : (Self.lines(plan, runs.time) + proposals.lines).joined(separator: "\n"))
     if output != nil { try OutputFolder.checkSpace(plan) }
-    try proposals?.check()
+    try proposals.check()
   }
 
-  /// - Parameter time: nil where there are no weights to measure with.
-  private static func lines(_ plan: QuantizePlan, _ time: TimeEstimate?) -> [String] {
+  private static func lines(_ plan: QuantizePlan, _ time: TimeEstimate) -> [String] {
     let run = plan.run
     let cell = { (text: String, width: Int) in
       text + String(repeating: " ", count: max(1, width - text.count))
@@ -95,7 +89,7 @@ struct Plan: ParsableCommand {
       lines.append(
         cell(step.step.rawValue, 10) + cell(bytesText(step.bytes), 14)
           + cell(rounded(step.operations / 1e12), 10)
-          + cell(time.map { durationText($0.seconds[step.step] ?? 0) } ?? "", 14)
+          + cell(durationText(time.seconds[step.step] ?? 0), 14)
           + largest.joined(separator: ", "))
     }
     let groups = (run.largestUnitCount + run.unitsPerGroup - 1) / run.unitsPerGroup
@@ -110,21 +104,16 @@ struct Plan: ParsableCommand {
         + (run.holdsExperts
           ? ", their weights mapped once" : ", their weights mapped for each block")
         + "), \(run.weightPasses) over its weights at the end (\(run.blocksPerPass) token blocks at a time)",
-      time.map {
-        "time      \(durationText($0.total)), \(rounded($0.rate / 1e9)) GFLOP/s in the experts with "
-          + run.engine.name
-      }
-        ?? "time      is measured with the model's own weights; the arithmetic is "
-        + "\(rounded(run.operations / 1e12)) TFLOP with \(run.engine.name)",
+      "time      \(durationText(time.total)), \(rounded(time.rate / 1e9)) GFLOP/s in the experts with "
+        + run.engine.name
+        + (plan.opened == nil ? "; reading the weights, which are not here, is not counted" : ""),
     ]
     if let others = plan.options.expertTokens {
       lines.append(
         "experts   see their own tokens and \(grouped(others)) others: "
           + "\(rounded(run.operations / 1e12)) TFLOP instead of "
           + "\(rounded(run.operationsOfAllTokens / 1e12))"
-          + (time.map {
-            ", \(durationText($0.total)) instead of \(durationText($0.total + $0.secondsSaved))"
-          } ?? ""))
+          + ", \(durationText(time.total)) instead of \(durationText(time.total + time.secondsSaved))")
     }
     return lines
   }
@@ -135,7 +124,7 @@ struct Plan: ParsableCommand {
   }
 
   private static func json(
-    _ plan: QuantizePlan, _ time: TimeEstimate?, _ proposals: Proposals?
+    _ plan: QuantizePlan, _ time: TimeEstimate, _ proposals: Proposals
   ) -> JSONValue {
     let run = plan.run
     func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
@@ -148,7 +137,7 @@ struct Plan: ParsableCommand {
             "f32_operations",
             jsonNumber(run.engine == .f32 ? step.operations : step.exactOperations)
           ),
-          ("seconds", time.map { jsonNumber($0.seconds[step.step] ?? 0) } ?? .null),
+          ("seconds", jsonNumber(time.seconds[step.step] ?? 0)),
           (
             "consumers",
             .array(
@@ -172,24 +161,14 @@ struct Plan: ParsableCommand {
       ("holds_attention", .bool(run.holdsAttention)),
       ("blocks_per_pass", int(run.blocksPerPass)), ("weight_passes", int(run.weightPasses)),
       ("operations", jsonNumber(run.operations)),
-      ("measured_rate", time.map { jsonNumber($0.rate) } ?? .null),
-      ("seconds", time.map { jsonNumber($0.total) } ?? .null),
+      ("measured_rate", jsonNumber(time.rate)),
+      ("seconds", jsonNumber(time.total)),
       ("expert_tokens", plan.options.expertTokens.map(int) ?? .null),
       ("operations_of_all_tokens", jsonNumber(run.operationsOfAllTokens)),
-      ("seconds_of_all_tokens", time.map { jsonNumber($0.total + $0.secondsSaved) } ?? .null),
+      ("seconds_of_all_tokens", jsonNumber(time.total + time.secondsSaved)),
       ("steps", .array(steps)),
     ])
-    for (key, value) in proposals?.json.entries ?? [] { object[key] = value }
+    for (key, value) in proposals.json.entries { object[key] = value }
     return .object(object)
-  }
-}
-
-/// A time that nothing can be proposed for.
-private struct NoTime: Error, CustomStringConvertible {
-  let within: Double
-
-  var description: String {
-    "--within \(durationText(within)): times are measured with the model's own weights, which are not here; "
-      + "download them first, or leave --within out"
   }
 }

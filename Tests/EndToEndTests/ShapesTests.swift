@@ -20,7 +20,7 @@ import TestSupport
     try withConfigAlone { model in
       let outcome = try Program.run(["plan", model, "--samples", "4", "--memory", "1GiB"])
       #expect(outcome.end == .exit(0), "\(outcome)")
-      for fragment in ["memory    ", "output    ", "scratch   ", "own weights; the arithmetic is"] {
+      for fragment in ["memory    ", "output    ", "scratch   ", "which are not here, is not counted"] {
         #expect(outcome.stdout.contains(fragment), "\(outcome)")
       }
       #expect(outcome.stderr.contains("the weights are not here"))
@@ -29,10 +29,7 @@ import TestSupport
         "plan", model, "--samples", "4", "--memory", "1GiB", "--json",
       ])
       let object = try #require(JSONValue.parse(Array(json.stdout.utf8)).object)
-      #expect(object["seconds"] == .null && (object["output_bytes"]?.int ?? 0) > 0)
-      expectRefusal(
-        try Program.run(["plan", model, "--memory", "1GiB", "--within", "1h"]),
-        ["--within", "own weights", "download"])
+      #expect((object["seconds"]?.double ?? 0) > 0 && (object["output_bytes"]?.int ?? 0) > 0)
     }
   }
 

@@ -66,7 +66,7 @@ private func naive(_ x: Matrix, _ weight: Matrix, bias: [Float]? = nil) -> [Floa
     unsafe packed.fill(448..<576, from: change.base)
     unsafe x.row(448).update(from: change.base, count: change.count)
     let a = generator.matrix(n, n + 3)
-    let square = PackedSquare("a", n: n, shape, from: MemoryBudget())
+    let square = PackedSquare("a", n: n, shape, Workers(threads: 1))
     let cut = terms / 2 / 32 * 32
     let values = a.values
     let transposed = Matrix(

@@ -42,12 +42,15 @@ import Testing
     #expect(budget.peak == 4 << 20)
   }
 
-  @Test func moreThanThePlanStopsTheRunByName() async {
-    let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
-      let budget = MemoryBudget(limit: 1 << 20)
-      _ = Matrix("the one too many", rows: 1024, columns: 1024, from: budget)
-    }
-    let message = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
-    #expect(message.contains("no room for `the one too many`"))
+  @Test func `a buffer beyond the plan is told by its name`() throws {
+    let budget = MemoryBudget(limit: 1 << 20)
+    let planned = Matrix("one that is planned", rows: 128, columns: 1024, from: budget)
+    #expect(budget.unplanned == nil)
+    _ = Matrix("the one too many", rows: 1024, columns: 1024, from: budget)
+    let unplanned = try #require(budget.unplanned)
+    #expect(unplanned.name == "the one too many" && unplanned.bytes == 4 << 20)
+    #expect(unplanned.held == ["one that is planned 524288"])
+    #expect("\(unplanned)".contains("raise --memory"))
+    _ = planned
   }
 }

@@ -16,7 +16,7 @@ struct ChosenRounding {
   static let nearest = ChosenRounding(rounding: .nearest)
 }
 
-extension QuantizeModel {
+extension StepInputs {
   /// - Parameters:
   ///   - statistics: of the activation as it was calibrated; their Gram matrices are used up.
   ///   - applied: the smoothings of the layer so far; the one at `tap` divides the activation.
@@ -24,20 +24,20 @@ extension QuantizeModel {
     _ statistics: ActivationStatistics?, at tap: Tap, under applied: [AppliedSmoothing],
     of layer: LayerSpec
   ) throws -> ChosenRounding {
-    guard let statistics, plan.output.method.needsStatistics else { return .nearest }
+    guard let statistics, output.method.needsStatistics else { return .nearest }
     if let channel = statistics.firstNonFiniteChannel {
       throw nonFiniteActivation(channel, read: layer.readers(at: tap)[0], of: layer)
     }
     let scale = applied.first { $0.smoothing.tap == tap }?.scale
-    if plan.output.method == .compensated {
+    if output.method == .compensated {
       do {
         return ChosenRounding(
           rounding: .compensated(
             try statistics.factors(
-              smoothedBy: scale, groupSize: plan.output.scheme.groupSize,
-              dampening: plan.options.dampening, workers: workers)))
+              smoothedBy: scale, groupSize: output.scheme.groupSize,
+              dampening: options.dampening, workers: workers)))
       } catch {
-        report(.warning(.notFactored(layer: layer.index, linear: layer.readers(at: tap)[0].name)))
+        results.warn(.notFactored(layer: layer.index, linear: layer.readers(at: tap)[0].name))
       }
     }
     let moments = statistics.meanSquare
@@ -46,16 +46,15 @@ extension QuantizeModel {
         scale.map { zip(moments, $0).map { $0 / ($1 * $1) } } ?? moments))
   }
 
-  /// The same for the gate and up projections of all units, made once for all groups of a layer.
+  /// For the gate and up projections of all units of a layer.
   func inputRounding(of layer: LayerSpec, under applied: [AppliedSmoothing]) throws
     -> ChosenRounding
   {
-    if let made = madeInputRounding, made.layer == layer.index { return made.rounding }
-    let needed =
-      plan.output.method.needsStatistics && plan.output.taps[layer.index].contains(.mlpInput)
-    let rounding = try rounding(
-      needed ? restoreInput(of: layer) : nil, at: .mlpInput, under: applied, of: layer)
-    madeInputRounding = (layer.index, rounding)
-    return rounding
+    guard output.method.needsStatistics, output.taps[layer.index].contains(.mlpInput) else {
+      return try rounding(nil, at: .mlpInput, under: applied, of: layer)
+    }
+    let statistics = newStatistics(.mlpInput, of: layer)
+    try states.restoreInput(statistics, of: layer)
+    return try rounding(statistics, at: .mlpInput, under: applied, of: layer)
   }
 }

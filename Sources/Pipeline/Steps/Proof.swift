@@ -26,45 +26,50 @@ package struct FunctionChanged: Error, CustomStringConvertible, Equatable {
 /// The largest relative difference of a token's output that float32 arithmetic explains.
 let proofTolerance: Float = 1e-4
 
-extension QuantizeModel {
-  private var exact: Workers { workers.exact }
+/// The proof of one layer.
+struct Proof {
+  /// At the beginning of the first sequence.
+  private static let tokens = 8
 
-  /// The smoothings of a layer with the scales that were written for them.
-  func recordedSmoothings(of layer: LayerSpec) throws -> [AppliedSmoothing] {
-    let smoothings = plan.output.smoothings[layer.index]
-    if smoothings.isEmpty { return [] }
-    let file = try SafetensorsFile(path: folder.work + "/" + OutputFolder.smoothingFile)
-    return file.recordedSmoothings(smoothings)
+  private let inputs: StepInputs
+  private let layer: LayerSpec
+
+  init(_ inputs: StepInputs, _ layer: LayerSpec) {
+    self.inputs = inputs
+    self.layer = layer
   }
 
+  private var exact: Workers { inputs.workers.exact }
+  private var weights: any SourceWeights { inputs.weights }
+
   /// The attention half under its smoothings, as they were written.
-  func proveAttention(of layer: LayerSpec) throws {
-    let applied = try recordedSmoothings(of: layer).filter {
+  func proveAttention() throws {
+    let applied = try inputs.results.recordedSmoothings(of: layer).filter {
       layer.attention.taps.contains($0.smoothing.tap)
     }
     if applied.isEmpty { return }
-    let x = try proofStates(.hidden, layer)
+    let x = try firstTokens(.hidden)
     func output(_ weights: any LayerWeights) -> Matrix {
       layer.attend(x, sequences: [0..<x.rows], weights: weights, workers: exact)
     }
     let original = output(weights)
-    try prove(applied, of: layer, place: "the attention") {
-      relativeDifference(original, output($0))
+    try prove(applied, place: "the attention") {
+      relativeDifference(original, output($0), exact)
     }
   }
 
   /// One unit alone, also an expert that the router never chooses.
   ///
-  /// - Parameter x: `proofStates(.attended, layer)`.
+  /// - Parameter x: `attendedTokens`.
   func prove(
-    _ unit: GatedMLPSpec, of layer: LayerSpec, _ smoothed: SmoothedWeights,
-    against weights: CheckpointWeights, on x: Matrix
+    _ unit: GatedMLPSpec, _ smoothed: SmoothedWeights, against weights: any LayerWeights,
+    on x: Matrix
   ) throws {
     func output(_ weights: any LayerWeights) -> Matrix {
       let normed = layer.postAttentionNorm.apply(to: x, weights: weights, workers: exact)
       return unit.apply(to: normed, weights: weights, workers: exact)
     }
-    let difference = relativeDifference(output(weights), output(smoothed))
+    let difference = relativeDifference(output(weights), output(smoothed), exact)
     if !(difference <= proofTolerance) {
       throw FunctionChanged(
         layer: layer.index, smoothing: "\(layer.postAttentionNorm.name)` or `\(unit.up.name)",
@@ -73,12 +78,12 @@ extension QuantizeModel {
   }
 
   /// The feed-forward half under all smoothings of the layer, as they were written.
-  func proveFeedForward(of layer: LayerSpec) throws {
-    let applied = try recordedSmoothings(of: layer).filter {
+  func proveFeedForward() throws {
+    let applied = try inputs.results.recordedSmoothings(of: layer).filter {
       !layer.attention.taps.contains($0.smoothing.tap)
     }
     if applied.isEmpty { return }
-    let x = try proofStates(.attended, layer)
+    let x = try attendedTokens()
     func normed(_ weights: any LayerWeights) -> Matrix {
       layer.postAttentionNorm.apply(to: x, weights: weights, workers: exact)
     }
@@ -86,22 +91,21 @@ extension QuantizeModel {
     // and then a choice proves nothing. The scores themselves are compared instead.
     let routings = layer.mlp.route([normed(weights)], weights: weights, workers: exact)
     func output(_ weights: any LayerWeights) -> ProofOutput {
-      let result = x.prefix(x.rows)
+      let result = prefix(of: x)
       layer.feedForward(
         [result], routings: routings, weights: weights, workers: exact,
-        finished: { self.weights.release($0.linears) })
+        finished: { inputs.weights.release($0.linears) })
       return ProofOutput(
         block: result,
         scores: layer.mlp.router?.scores(normed(weights), weights: weights, workers: exact))
     }
     let original = output(weights)
-    try prove(applied, of: layer, place: "the block") { original.difference(to: output($0)) }
+    try prove(applied, place: "the block") { original.difference(to: output($0), exact) }
   }
 
   /// - Parameter difference: of what some weights compute to what the original ones do.
   private func prove(
-    _ applied: [AppliedSmoothing], of layer: LayerSpec, place: String,
-    difference: (SmoothedWeights) -> Float
+    _ applied: [AppliedSmoothing], place: String, difference: (SmoothedWeights) -> Float
   ) throws {
     let together = difference(SmoothedWeights(weights, applied))
     if together <= proofTolerance { return }
@@ -113,10 +117,19 @@ extension QuantizeModel {
       difference: together)
   }
 
-  /// The first tokens of the first sequence, `[Proof.tokens, H]` or fewer.
-  func proofStates(_ kind: StateKind, _ layer: LayerSpec) throws -> Matrix {
-    let states = try readStates(kind, layer: layer.index).read(0)
-    return states.prefix(min(Proof.tokens, plan.blocks[0].sequences[0].count))
+  /// What the feed-forward half reads of the first tokens.
+  func attendedTokens() throws -> Matrix { try firstTokens(.attended) }
+
+  /// The first tokens of the first sequence, `[tokens, H]` or fewer.
+  private func firstTokens(_ kind: StateKind) throws -> Matrix {
+    prefix(of: try inputs.states.read(kind, layer: layer.index).read(0))
+  }
+
+  private func prefix(of x: Matrix) -> Matrix {
+    let count = min(Self.tokens, inputs.blocks[0].sequences[0].count)
+    let result = exact.matrix("tokens of the proof", rows: count, columns: x.columns)
+    exact.compute { unsafe result.base.update(from: x.base, count: result.count) }
+    return result
   }
 }
 
@@ -125,17 +138,18 @@ private struct ProofOutput {
   let block: Matrix
   let scores: Matrix?
 
-  func difference(to other: ProofOutput) -> Float {
-    let blocks = relativeDifference(block, other.block)
+  func difference(to other: ProofOutput, _ workers: Workers) -> Float {
+    let blocks = relativeDifference(block, other.block, workers)
     guard let scores, let otherScores = other.scores else { return blocks }
-    let router = relativeDifference(scores, otherScores)
+    let router = relativeDifference(scores, otherScores, workers)
     // Not max(): a NaN must not hide.
     return router > blocks || router.isNaN ? router : blocks
   }
 }
 
 /// The largest norm of a row's difference over the norm of the row.
-private func relativeDifference(_ a: Matrix, _ b: Matrix) -> Float {
+private func relativeDifference(_ a: Matrix, _ b: Matrix, _ workers: Workers) -> Float {
+  if !workers.computes { return 0 }
   var largest: Float = 0
   for row in 0..<a.rows {
     var (difference, size) = (0.0, 0.0)

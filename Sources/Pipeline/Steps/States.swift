@@ -33,32 +33,40 @@ struct ExpertShare {
   var squares = 0.0
 }
 
-extension QuantizeModel {
-  private var stateType: DType {
-    HiddenStates.dtype(for: weights.tensor(plan.checkpoint.spec.embedding).dtype)
-  }
+/// The scratch files of a run.
+struct StateFiles {
+  let folder: String
+  /// Of hidden states.
+  let type: DType
+  let blocks: [TokenBlock]
+  let hidden: Int
+  let workers: Workers
+  /// What an earlier process left.
+  let resumption: () -> Resumption
+  /// A file grew.
+  let grew: () -> Void
 
-  private func type(_ kind: StateKind) -> DType { kind == .routing ? .f32 : stateType }
+  static func name(_ kind: StateKind, layer: Int) -> String { "\(kind.rawValue)-\(layer).zst" }
 
-  private func name(_ kind: StateKind, layer: Int) -> String { "\(kind.rawValue)-\(layer).zst" }
+  private func path(_ name: String) -> String { "\(folder)/\(name)" }
 
-  private func path(_ kind: StateKind, layer: Int) -> String {
-    "\(scratch)/\(name(kind, layer: layer))"
-  }
+  private func type(_ kind: StateKind) -> DType { kind == .routing ? .f32 : type }
 
   /// - Parameter block: the first one that will be appended; what was committed before stays.
-  func writeStates(_ kind: StateKind, layer: Int, from block: Int = 0) throws -> StatesWriter {
-    let name = name(kind, layer: layer)
-    let path = path(kind, layer: layer)
+  func write(_ kind: StateKind, layer: Int, from block: Int = 0) throws -> StatesWriter {
+    let name = Self.name(kind, layer: layer)
+    let path = path(name)
+    if !workers.computes {
+      return StatesWriter(name: name, file: ScratchWriter(ofShapes: type(kind)))
+    }
     if block == 0 {
       return StatesWriter(name: name, file: try ScratchWriter(path: path, dtype: type(kind)))
     }
-    guard let bytes = state.appended[name] else {
-      throw RunStateError.damaged(path: folder.state, problem: "it does not speak of \(name)")
+    guard let bytes = resumption().appended[name] else {
+      throw ScratchLost.unspoken(name)
     }
     guard FileSystem.exists(path), try FileSystem.fileSize(path) >= bytes else {
-      throw RunStateError.filesChanged(
-        path: folder.state, problem: "\(path): less than \(bytes) bytes")
+      throw ScratchLost.short(path: path, bytes: bytes)
     }
     return StatesWriter(
       name: name,
@@ -67,27 +75,32 @@ extension QuantizeModel {
   }
 
   /// Makes a finished file durable, name and all: what a commit speaks of must survive a power loss.
-  func finishStates(_ states: StatesWriter) throws {
+  func finish(_ states: StatesWriter) throws {
+    if !workers.computes { return }
     try states.file.synchronize()
-    try synchronizeFolder(scratch)
-    noteScratch()
+    try synchronizeFolder(folder)
+    grew()
   }
 
-  func readStates(_ kind: StateKind, layer: Int) throws -> HiddenStates {
-    let router = layers[layer].mlp.router
-    return try HiddenStates(
-      path: path(kind, layer: layer), dtype: type(kind), blocks: plan.blocks,
-      columns: kind == .routing
-        ? 2 * (router?.expertsPerToken ?? 0) : plan.checkpoint.spec.hiddenSize,
-      workers: workers)
+  /// - Parameter columns: of a block; nil for the hidden size.
+  func read(_ kind: StateKind, layer: Int, columns: Int? = nil) throws -> HiddenStates {
+    try HiddenStates(
+      path: path(Self.name(kind, layer: layer)), dtype: type(kind), blocks: blocks,
+      columns: columns ?? hidden, workers: workers)
+  }
+
+  /// The experts of each token of a layer.
+  func readRouting(_ layer: LayerSpec) throws -> HiddenStates {
+    try read(
+      .routing, layer: layer.index, columns: 2 * (layer.mlp.router?.expertsPerToken ?? 0))
   }
 
   /// Replaces values by what will be read back.
   func round(_ x: Matrix) {
-    let type = stateType
-    if type != .f32 {
-      workers.forEach(x.rows) { unsafe type.round(x.row($0), count: x.columns) }
-    }
+    let type = type
+    if type == .f32 { return }
+    workers.ledger.note(Operation(.elements, [x.count]))
+    workers.forEach(x.rows) { unsafe type.round(x.row($0), count: x.columns) }
   }
 
   /// What the router of a layer sends to each expert; nothing where there is none.
@@ -95,31 +108,45 @@ extension QuantizeModel {
   /// - Parameter end: only of the blocks before it; nil for all.
   func expertShares(_ layer: LayerSpec, before end: Int? = nil) throws -> [ExpertShare] {
     var result = [ExpertShare](repeating: ExpertShare(), count: layer.mlp.routed.count)
-    if layer.mlp.router == nil { return result }
-    let states = try readStates(.routing, layer: layer.index)
-    for index in plan.blocks.indices.prefix(end ?? plan.blocks.count) {
-      let routing = Routing(try states.read(index))
+    guard let router = layer.mlp.router else { return result }
+    let states = try readRouting(layer)
+    let read = Array(blocks.indices.prefix(end ?? blocks.count))
+    try workers.forEach(of: read, alike: { blocks[$0].count }) { index in
+      let routing = Routing(try states.read(index), workers: workers)
       for (expert, weight) in zip(routing.experts, routing.weights) {
         result[expert].tokens += 1
         result[expert].squares += Double(weight) * Double(weight)
       }
+    }
+    if !workers.computes {
+      let even = read.reduce(0) { $0 + blocks[$1].count } * router.expertsPerToken / result.count
+      for expert in result.indices { result[expert].tokens = even }
     }
     return result
   }
 
   // MARK: Statistics of a step that is cut
 
-  private static let statisticsPrefix = "statistics-"
-
   /// Writes sums to a file of their own, durably, and gives its name.
   func save(_ statistics: [ActivationStatistics], for position: RunPosition) throws -> String {
-    let name = "\(Self.statisticsPrefix)\(position.fileName).zst"
+    let name = "statistics-\(position.fileName).zst"
     try save(statistics, as: name)
     return name
   }
 
+  /// Writes down that statistics may be written or restored now.
+  func noteRoom(for statistics: [ActivationStatistics]) {
+    for gram in statistics.flatMap(\.gramsSoFar) {
+      ScratchWriter.noteRoom(
+        elements: min(gram.rows, ActivationStatistics.storedRows) * gram.columns,
+        width: DType.f32.byteWidth, workers: workers)
+    }
+  }
+
   private func save(_ statistics: [ActivationStatistics], as name: String) throws {
-    let file = try ScratchWriter(path: "\(scratch)/\(name)", dtype: .f32)
+    let file =
+      try workers.computes
+      ? ScratchWriter(path: path(name), dtype: .f32) : ScratchWriter(ofShapes: .f32)
     for each in statistics {
       try file.append(each.sums, workers: workers)
       for gram in each.gramsSoFar {
@@ -128,20 +155,20 @@ extension QuantizeModel {
         }
       }
     }
+    if !workers.computes { return }
     try file.synchronize()
-    try synchronizeFolder(scratch)
-    noteScratch()
+    try synchronizeFolder(folder)
+    grew()
   }
 
   /// Fills statistics from the file that the last commit speaks of.
   ///
-  /// - Parameter passedOver: channels of those that the file begins with and nobody needs any more.
+  /// - Parameter passedOver: those that the file begins with and nobody needs any more: whether they have Gram matrices
+  ///   is what `statistics` have, and channels are their own.
   func restore(_ statistics: [ActivationStatistics], passingOver passedOver: [Int] = []) throws {
-    if statistics.isEmpty { return }
-    guard let name = state.statistics else {
-      throw RunStateError.damaged(path: folder.state, problem: "it does not speak of statistics")
-    }
-    let grams = plan.options.gathersGrams
+    guard let first = statistics.first else { return }
+    guard let name = resumption().statistics else { throw ScratchLost.unspoken("statistics") }
+    let grams = !first.gramsSoFar.isEmpty
     try restore(
       statistics, from: name,
       at: passedOver.reduce(0) {
@@ -152,7 +179,7 @@ extension QuantizeModel {
   private func restore(
     _ statistics: [ActivationStatistics], from name: String, at first: Int = 0
   ) throws {
-    let file = try ScratchReader(path: "\(scratch)/\(name)")
+    let file = try workers.computes ? ScratchReader(path: path(name)) : ScratchReader()
     var block = first
     for each in statistics {
       each.restore(
@@ -169,48 +196,21 @@ extension QuantizeModel {
 
   // MARK: Statistics that one step leaves to the next
 
-  private func inputName(_ layer: Int) -> String { "mlp-input-\(layer).zst" }
+  static func inputName(_ layer: Int) -> String { "mlp-input-\(layer).zst" }
 
   /// What the gate and up projections of a layer are rounded with, once its units' turn comes.
   func saveInput(_ statistics: ActivationStatistics, of layer: LayerSpec) throws {
-    try save([statistics], as: inputName(layer.index))
+    try save([statistics], as: Self.inputName(layer.index))
   }
 
-  func restoreInput(of layer: LayerSpec) throws -> ActivationStatistics {
-    let statistics = newStatistics(.mlpInput, of: layer)
-    try restore([statistics], from: inputName(layer.index))
-    return statistics
+  func restoreInput(_ statistics: ActivationStatistics, of layer: LayerSpec) throws {
+    try restore([statistics], from: Self.inputName(layer.index))
   }
+}
 
-  /// Empty ones of an activation.
-  func newStatistics(_ tap: Tap, of layer: LayerSpec) -> ActivationStatistics {
-    ActivationStatistics(
-      channels: layer.readers(at: tap)[0].inputs, withGram: plan.options.gathersGrams,
-      from: workers.memory)
-  }
-
-  /// Removes every file in scratch that the state does not need to go on.
-  func dropScratch() throws {
-    var needed: Set<String> = Set(state.appended.keys)
-    if let statistics = state.statistics { needed.insert(statistics) }
-    switch state.position {
-    case .copy, .finish, .done: break
-    case .attend(let layer, _): needed.insert(name(.hidden, layer: layer))
-    case .experts(let layer, _, _, _):
-      needed.insert(name(.attended, layer: layer))
-      needed.insert(name(.routing, layer: layer))
-      needed.insert(inputName(layer))
-    case .advance(let layer, _):
-      needed.insert(name(.attended, layer: layer))
-      needed.insert(name(.routing, layer: layer))
-    }
-    for file in try FileSystem.list(scratch) where !needed.contains(file) {
-      try FileSystem.remove("\(scratch)/\(file)")
-    }
-  }
-
-  /// Remembers the most that scratch held.
-  func noteScratch() {
-    largestScratch = max(largestScratch, FileSystem.folderSize(scratch))
-  }
+/// Scratch that does not hold what a commit says. The run tells of it as a state that it cannot go on from.
+enum ScratchLost: Error, Equatable {
+  /// The state has no word of it.
+  case unspoken(String)
+  case short(path: String, bytes: Int)
 }

@@ -19,6 +19,7 @@ struct SeenTokens {
 /// The tokens that each expert of a layer sees, block after block: all that the router sends to it, and a sample of the
 /// others, which stands for all of them.
 struct ExpertTokens {
+  private let computes: Bool
   private let weighting: ExpertWeighting
   private let tokens: Int
   private let shares: [ExpertShare]
@@ -29,10 +30,12 @@ struct ExpertTokens {
   /// - Parameters:
   ///   - shares: what the router sends to each expert of the layer, over all blocks.
   ///   - routed: tokens of each expert in the blocks that are done, of `passed` tokens.
+  ///   - computes: false where it is only known how many tokens there are.
   init(
     _ options: QuantizeOptions, layer: Int, tokens: Int, shares: [ExpertShare], passed: Int,
-    routed: [Int]
+    routed: [Int], computes: Bool
   ) {
+    self.computes = computes
     weighting = options.weighting
     self.tokens = tokens
     self.shares = shares
@@ -53,6 +56,7 @@ struct ExpertTokens {
     by expert: Int, of routed: [(token: Int, weight: Float)], count: Int
   ) -> SeenTokens {
     let sample = samples[expert]
+    if !computes { return evenly(sample, expert, count: count) }
     let weights = weighting.weights(
       tokens: count, routed: routed, meanSquare: shares[expert].squares / Double(tokens),
       others: sample.weight)
@@ -66,6 +70,13 @@ struct ExpertTokens {
     }
     let rows = isSeen.indices.filter { isSeen[$0] }
     return SeenTokens(rows: rows, weights: weights.map { all in rows.map { all[$0] } })
+  }
+
+  /// As many of a block as of all tokens.
+  private func evenly(_ sample: TokenSample, _ expert: Int, count: Int) -> SeenTokens {
+    if sample.isWhole { return .all }
+    let all = (shares[expert].tokens + sample.count) * count
+    return SeenTokens(rows: Array(0..<max(1, (all + tokens - 1) / tokens)), weights: nil)
   }
 
   /// Goes on to the block after one of `count` tokens.
@@ -88,12 +99,19 @@ extension ActivationStatistics {
         unit.hidden(x, weights: weights, workers: workers), weights: seen.weights,
         workers: workers)
     }
+    func addPart(_ part: [Int], weights partWeights: [Float]?) {
+      let gathered = x.gathered(part, into: "tokens of an expert", workers: workers)
+      self.add(
+        unit.hidden(gathered, weights: weights, workers: workers), weights: partWeights,
+        workers: workers)
+    }
     for part in ranges(of: rows.count, by: MLPSpec.gatheredRows) {
-      let gathered = x.gathered(
-        Array(rows[part]), into: "tokens of an expert", workers: workers)
-      add(
-        unit.hidden(gathered, weights: weights, workers: workers),
-        weights: seen.weights.map { Array($0[part]) }, workers: workers)
+      addPart(Array(rows[part]), weights: seen.weights.map { Array($0[part]) })
+    }
+    if !workers.computes {
+      // Another block may send more tokens to an expert: what that takes is planned, too.
+      let most = Array(repeating: 0, count: min(x.rows, MLPSpec.gatheredRows))
+      workers.ledger.repeated(0) { addPart(most, weights: nil) }
     }
   }
 }

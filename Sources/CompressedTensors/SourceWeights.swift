@@ -1,0 +1,141 @@
+// What the steps of a run ask of the weights of its source: those of files that are there, or of shapes alone.
+
+package import LinearAlgebra
+internal import Models
+internal import Safetensors
+package import Tensors
+package import Transformer
+
+/// The weights of a source, with what a step needs beside their numbers.
+package protocol SourceWeights: LayerWeights {
+  /// The same weights; what is read of them stays mapped until it is released by name.
+  var held: Self { get }
+  /// The type of a tensor as it is stored.
+  func dtype(of tensor: String) -> DType
+  /// How many dimensions a tensor has.
+  func rank(of tensor: String) -> Int
+  /// The numbers of a tensor `[rows, columns]`.
+  func rows(ofTensor name: String) -> any WeightRows
+  /// Lets the memory of a Linear go that was read to its end, unless these weights are held.
+  func letGo(_ linear: LinearSpec)
+  /// Lets the memory of some Linears go; they are read again when they are needed again.
+  func release(_ linears: [LinearSpec])
+  /// Lets the memory of a tensor `[rows, columns]` go, and of the scales beside it.
+  func release(tensor name: String)
+  /// Lets the memory of Linears go that will not be needed again.
+  func discard(_ linears: [LinearSpec])
+  /// Lets go of every page that is mapped.
+  func releaseAll()
+  /// The rows of an embedding, `[tokens, columns]`.
+  func embed(
+    _ tokens: [Int32], _ name: String, columns: Int, workers: Workers
+  ) throws -> Matrix
+}
+
+/// The pages of a Linear's weight, for the ledger.
+struct WeightPages {
+  /// What they are let go of by.
+  let key: String
+  /// All of them, scales included.
+  let bytes: Int
+  let rows: Int
+  /// Whether they stay mapped when they were read.
+  let isHeld: Bool
+
+  static let name = "mapped weights"
+
+  /// The Linear whose weight a tensor is.
+  static func key(ofTensor name: String) -> String { String(name.dropLast(".weight".count)) }
+
+  /// Small tiles stay mapped until their Linear is released; of larger ones there is one for each thread at a time.
+  func noteReading(_ count: Int, tileRows: Int, workers: Workers) {
+    let ledger = workers.ledger
+    let bytes = count == rows ? self.bytes : self.bytes / max(1, rows) * count
+    let tile = min(bytes, self.bytes / max(1, rows) * tileRows)
+    if isHeld || tile < CheckpointWeights.releasedTile {
+      if ledger.map(key, bytes, as: Self.name) { ledger.note(.source, bytes: bytes) }
+      return
+    }
+    ledger.note(.source, bytes: bytes)
+    let most = min(bytes, workers.threads * tile)
+    ledger.take(Self.name, most, from: .mapped)
+    ledger.giveBack(Self.name, most, to: .mapped)
+  }
+}
+
+/// The weights of shapes alone: what is done with them is written down, and nothing is computed.
+package struct ShapeWeights: SourceWeights {
+  private let source: CheckpointShapes
+  private let ledger: Ledger
+  private var isHeld = false
+
+  package init(_ source: CheckpointShapes, ledger: Ledger) {
+    self.source = source
+    self.ledger = ledger
+  }
+
+  package var held: ShapeWeights {
+    var result = self
+    result.isHeld = true
+    return result
+  }
+
+  package func vector(_ tensor: String) -> [Float] { [] }
+
+  package func weight(_ linear: LinearSpec) -> any WeightRows {
+    ShapeRows(
+      rows: linear.outputs, columns: linear.inputs, isBF16: source.isBF16(linear),
+      pages: WeightPages(
+        key: linear.name, bytes: source.byteCount(linear), rows: linear.outputs, isHeld: isHeld))
+  }
+
+  package func dtype(of tensor: String) -> DType { source.tensor(tensor).dtype }
+
+  package func rank(of tensor: String) -> Int { source.tensor(tensor).shape.count }
+
+  package func rows(ofTensor name: String) -> any WeightRows {
+    let tensor = source.tensor(name)
+    return ShapeRows(
+      rows: tensor.shape[0], columns: tensor.shape[1], isBF16: tensor.dtype.unscaled == .bf16,
+      pages: WeightPages(
+        key: WeightPages.key(ofTensor: name), bytes: tensor.byteCount, rows: tensor.shape[0], isHeld: isHeld))
+  }
+
+  package func letGo(_ linear: LinearSpec) { if !isHeld { release([linear]) } }
+
+  package func release(_ linears: [LinearSpec]) {
+    for linear in linears { ledger.unmap(linear.name, as: WeightPages.name) }
+  }
+
+  package func release(tensor name: String) {
+    ledger.unmap(WeightPages.key(ofTensor: name), as: WeightPages.name)
+  }
+
+  package func discard(_ linears: [LinearSpec]) { release(linears) }
+
+  package func releaseAll() {}
+
+  package func embed(
+    _ tokens: [Int32], _ name: String, columns: Int, workers: Workers
+  ) throws -> Matrix {
+    workers.ledger.note(
+      .source, bytes: tokens.count * columns * source.tensor(name).dtype.byteWidth)
+    return workers.matrix("hidden states of a block", rows: tokens.count, columns: columns)
+  }
+}
+
+/// The rows of a weight of which nothing is known but its shape.
+private struct ShapeRows: WeightRows {
+  let rows: Int
+  let columns: Int
+  let isBF16: Bool
+  let pages: WeightPages
+
+  func decode(_ range: Range<Int>, into result: UnsafeMutablePointer<Float>) {
+    preconditionFailure("there are no numbers")
+  }
+
+  func noteReading(_ count: Int, tileRows: Int, workers: Workers) {
+    pages.noteReading(count, tileRows: tileRows, workers: workers)
+  }
+}

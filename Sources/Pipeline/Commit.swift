@@ -1,0 +1,442 @@
+// What makes the work of a run durable, and tells of it: the one place where the state of a run changes.
+
+internal import Calibration
+internal import CompressedTensors
+internal import JSON
+internal import LinearAlgebra
+internal import Models
+internal import Planning
+internal import Quantization
+internal import Recipes
+internal import Safetensors
+internal import ScratchStore
+internal import SystemIO
+internal import Tensors
+internal import Transformer
+
+/// The files of an output, the state that speaks of them, and what is told while they grow.
+final class Commit: StepResults {
+  let plan: QuantizePlan
+  let workers: Workers
+  let folder: OutputFolder
+  let writer: ShardWriter
+  let scales: ShardWriter
+  private let choices: Journal
+  private let checksums: Journal
+  private let sourceJournal: Journal
+  private let files: Journal
+  /// Of the source's tensors, by their place among them, from when the run began.
+  private var sourceChecksums: [String]
+  private let report: (RunEvent) -> Void
+  private let interruption: Interruption
+  private(set) var state: RunState
+  /// Of the processes before this one.
+  private let history: RunHistory
+  private let scratch: String
+  private var largestScratch = 0
+  private var memory: StepWatch
+  private var lastCommit = Clock()
+  private var record: ProgressRecord
+  private var recordClock: Clock?
+  private let runClock = Clock()
+  /// The share of the arithmetic that earlier processes did.
+  private let shareBefore: Double
+  /// Of the layer in work, over all processes: loss of each smoothing over that without, and error of each Linear that
+  /// is rounded other than to nearest over that of rounding to nearest.
+  private var (layerLosses, layerErrors): ([Double], [Double])
+  private var lastProgress: RunProgress?
+  /// Where statistics are kept that a commit needs.
+  var states: StateFiles?
+
+  init(
+    _ plan: QuantizePlan, folder: OutputFolder, scratch: String, state: RunState, resumed: Bool,
+    workers: Workers, command: [String], interruption: Interruption,
+    report: @escaping (RunEvent) -> Void
+  ) throws {
+    do {
+      writer = try ShardWriter(layout: plan.layout, folder: folder.path, resume: resumed)
+      scales = try ShardWriter(
+        layout: ShardLayout(
+          singleFile: OutputFolder.smoothingFile, tensors: plan.output.smoothingTensors),
+        folder: folder.work, resume: resumed)
+      choices = try Journal(path: folder.choices, committed: state.choices)
+      checksums = try Journal(path: folder.checksums, committed: state.checksums)
+      sourceJournal = try Journal(
+        path: folder.sourceChecksums, committed: state.sourceChecksums)
+      files = try Journal(path: folder.files, committed: state.files)
+      sourceChecksums = try plan.sourceChecksums(
+        sourceJournal.committed, path: folder.sourceChecksums)
+    } catch  where resumed {
+      throw RunStateError.filesChanged(path: folder.state, problem: "\(error)")
+    }
+    if !resumed {
+      // From here on a second run finds a state to go on from, and files as that state needs them.
+      try writer.synchronize()
+      try scales.synchronize()
+      for journal in [choices, checksums, sourceJournal, files] { try journal.synchronize() }
+      try synchronizeFolder(folder.work)
+      try state.commit(to: folder.state)
+      try folder.hasBegun()
+    }
+    self.plan = plan
+    self.folder = folder
+    self.state = state
+    history = state.history
+    self.scratch = scratch
+    self.workers = workers
+    self.interruption = interruption
+    self.report = report
+    memory = StepWatch(workers)
+    record = ProgressRecord(
+      command: command, threads: plan.options.threads, budget: plan.options.memory)
+    shareBefore = state.history.share ?? 0
+    (layerLosses, layerErrors) = choices.ratios(layer: state.position.layer)
+  }
+
+  var position: RunPosition { state.position }
+
+  /// What buffers took at their most, by step and name.
+  var usedBuffers: [RunStep: [String: Int]] { memory.buffers }
+
+  /// Whether the checksums of the source are known.
+  var knowsSource: Bool { !state.source.isEmpty }
+
+  var committedChecksums: [UInt8] { checksums.committed }
+
+  var resumption: Resumption {
+    Resumption(
+      appended: state.appended, statistics: state.statistics, statisticsUnit: state.statisticsUnit)
+  }
+
+  var isInterrupted: Bool { interruption.isRequested }
+
+  func stopIfAsked() throws {
+    if isInterrupted { throw Interrupted(output: folder.path) }
+  }
+
+  /// What the user is told of an error.
+  func telling(_ error: any Error) -> any Error {
+    let known: (any Error)? =
+      switch error {
+      case let error as ScratchError: RunStateError.scratchChanged(error)
+      case ScratchLost.unspoken(let name):
+        RunStateError.damaged(path: folder.state, problem: "it does not speak of \(name)")
+      case ScratchLost.short(let path, let bytes):
+        RunStateError.filesChanged(
+          path: folder.state, problem: "\(path): less than \(bytes) bytes")
+      default: nil
+      }
+    return StoppedRun.telling(known ?? error, share: state.history.share)
+  }
+
+  // MARK: Commits
+
+  /// Seconds of work that a kill may cost; more where a commit has to write statistics, which are large.
+  private static let secondsBetweenCommits = 30.0
+  private static let secondsBetweenStatistics = 60.0
+
+  func commit(_ next: RunPosition) throws { try commit(next, appended: [:], statistics: nil) }
+
+  /// Output durable, then scratch (each file when it was written), then the state: never the other way round.
+  private func commit(
+    _ next: RunPosition, appended: [String: Int], statistics: String?
+  ) throws {
+    try checkUsed(until: next)
+    try writer.synchronize()
+    try scales.synchronize()
+    try recordChecksums()
+    for journal in [choices, checksums, sourceJournal, files] { try journal.synchronize() }
+    state.position = next
+    state.appended = appended
+    if statistics != state.statistics, case .experts(_, let unit, _, _) = next {
+      state.statisticsUnit = unit
+    }
+    state.statistics = statistics
+    state.choices = choices.mark
+    state.checksums = checksums.mark
+    state.sourceChecksums = sourceJournal.mark
+    state.files = files.mark
+    let isDone = next == .done || next == .finish
+    state.history = history.adding(
+      memory.soFar(), scratchBytes: largestScratch,
+      share: plan.run.operations > 0 ? (isDone ? 1 : share) : nil)
+    try state.commit(to: folder.state)
+    lastCommit = Clock()
+    if next != .done { try dropScratch() }
+    if let unplanned = workers.memory.unplanned { throw unplanned }
+  }
+
+  func recordChecksums() throws {
+    for (tensor, checksum) in writer.takeChecksums() + scales.takeChecksums() {
+      try checksums.add(line: Checksums.line(tensor, checksum))
+    }
+  }
+
+  /// Holds every tensor that was written, and every scale, against its checksum.
+  func checkWritten(_ lines: [UInt8]) throws {
+    let checksums = Checksums(lines: lines)
+    let layout = plan.layout
+    func check(_ path: String, shard: Int?) throws {
+      let file = try SafetensorsFile(path: path)
+      let change = checksums.firstChange(workers: workers) { name in
+        layout.location(of: name)?.shard == shard ? file[name] : nil
+      }
+      if let change { throw change }
+    }
+    // One file after the other: what is kept of its tensors is gone before the next.
+    for (index, shard) in layout.shards.enumerated() {
+      try check("\(folder.path)/\(shard.fileName)", shard: index)
+    }
+    try check("\(folder.work)/\(OutputFolder.smoothingFile)", shard: nil)
+  }
+
+  func commitIfDue(
+    _ position: RunPosition, _ writers: [StatesWriter], statistics: [ActivationStatistics],
+    keepsStatistics: Bool, isDue: Bool
+  ) throws {
+    let stops = interruption.isRequested
+    let interval =
+      statistics.isEmpty ? Self.secondsBetweenCommits : Self.secondsBetweenStatistics
+    let isUnplanned = workers.memory.unplanned != nil
+    if !stops, !isDue, !isUnplanned, lastCommit.seconds < interval { return }
+    for writer in writers { try writer.file.synchronize() }
+    try synchronizeFolder(scratch)
+    let saved =
+      try statistics.isEmpty
+      ? keepsStatistics ? state.statistics : nil : states?.save(statistics, for: position)
+    try commit(
+      position,
+      appended: Dictionary(uniqueKeysWithValues: writers.map { ($0.name, $0.file.byteCount) }),
+      statistics: saved)
+    if stops { throw Interrupted(output: folder.path) }
+  }
+
+  // MARK: Scratch
+
+  /// Removes every file in scratch that the state does not need to go on.
+  private func dropScratch() throws {
+    var needed: Set<String> = Set(state.appended.keys)
+    if let statistics = state.statistics { needed.insert(statistics) }
+    switch state.position {
+    case .copy, .finish, .done: break
+    case .attend(let layer, _): needed.insert(StateFiles.name(.hidden, layer: layer))
+    case .experts(let layer, _, _, _):
+      needed.insert(StateFiles.name(.attended, layer: layer))
+      needed.insert(StateFiles.name(.routing, layer: layer))
+      needed.insert(StateFiles.inputName(layer))
+    case .advance(let layer, _):
+      needed.insert(StateFiles.name(.attended, layer: layer))
+      needed.insert(StateFiles.name(.routing, layer: layer))
+    }
+    for file in try FileSystem.list(scratch) where !needed.contains(file) {
+      try FileSystem.remove("\(scratch)/\(file)")
+    }
+  }
+
+  /// Remembers the most that scratch held.
+  func noteScratch() {
+    largestScratch = max(largestScratch, FileSystem.folderSize(scratch))
+  }
+
+  // MARK: The source
+
+  /// The first unit of a run: side files are copied, and the source is read once.
+  func recordSource() throws {
+    begin(.check)
+    for line in try folder.copySideFiles(from: plan.options.model) { try files.add(line: line) }
+    try readSource()
+    state.source = SourceFile.all(of: plan.checkpoint.model)
+    try commit(.copy)
+  }
+
+  /// Its files were moved or written since a process last looked.
+  func recheckSource() throws {
+    begin(.check)
+    try checkSource()
+    state.source = SourceFile.all(of: plan.checkpoint.model)
+    try state.commit(to: folder.state)
+  }
+
+  /// Keeps the checksum of a tensor of the source.
+  func keep(_ checksum: Checksum, of tensor: StoredTensor) throws {
+    guard let place = plan.checkpoint.model.position(of: tensor.name) else { return }
+    sourceChecksums[place] = checksum.text
+    try sourceJournal.add(line: Checksums.line(tensor.name, checksum))
+  }
+
+  /// What was kept of it.
+  func sourceChecksum(of tensor: StoredTensor) -> String {
+    plan.checkpoint.model.position(of: tensor.name).map { sourceChecksums[$0] } ?? ""
+  }
+
+  func tell(_ event: RunEvent) { report(event) }
+
+  // MARK: The end
+
+  /// config.json and the index come last: their presence says that the output is complete.
+  func finish() throws {
+    begin(.check)
+    try checkWritten(try FileSystem.readFile(folder.checksums))
+    _ = try folder.restoreFiles(try files.lines(), from: plan.options.model)
+    for (name, bytes) in ownFiles {
+      try replaceFile(folder.path + "/" + name, with: bytes)
+      try files.add(line: OutputFolder.line(name, Checksum(bytes)))
+    }
+    try commit(.done)
+    try FileSystem.remove(scratch)
+    writeRecord(nil)
+  }
+
+  /// Of a finished run: makes those again that are not as they were.
+  ///
+  /// - Returns: their names.
+  func restoreFiles() throws -> [String] {
+    let made = try folder.restoreFiles(
+      files.committed, from: plan.options.model, own: ownFiles)
+    writeReport()
+    return made
+  }
+
+  /// The files that a run writes at its end, in their order.
+  private var ownFiles: [(name: String, bytes: [UInt8])] {
+    let buffers = Set(plan.spec.layers.compactMap(\.mlp.router?.correctionBias))
+    let parameters = plan.output.tensors.filter { !buffers.contains($0.name) }
+      .reduce(0) { $0 + $1.byteCount / $1.dtype.byteWidth }
+    var config = plan.checkpoint.config
+    config["quantization_config"] =
+      QuantizationConfig(scheme: plan.output.scheme, ignore: plan.output.ignore).json
+    func text(_ json: JSONValue) -> [UInt8] { Array((json.serialized(indent: 2) + "\n").utf8) }
+    return [
+      (OutputFolder.recipe, Array(plan.recipe.yaml().utf8)),
+      (OutputFolder.index, text(plan.layout.index(totalParameters: parameters))),
+      (OutputFolder.config, text(.object(config))),
+    ]
+  }
+
+  /// What a run came to.
+  func summary(seconds: Double) -> RunSummary {
+    let peaks = memory.soFar()
+    let peak = peaks.map(\.bytes).max() ?? 0
+    if peak > plan.options.memory {
+      warn(.overBudget(peak: peak, budget: plan.options.memory))
+    }
+    writeReport()
+    return RunSummary(
+      output: folder.path, report: folder.reportPage, sourceBytes: plan.run.sourceBytes,
+      outputBytes: plan.run.outputBytes, scratchBytes: largestScratch, steps: peaks,
+      plan: plan.run, budget: plan.options.memory, wallSeconds: seconds,
+      processorSeconds: processorSeconds())
+  }
+
+  // MARK: Reporting
+
+  func begin(_ step: RunStep) {
+    memory.begin(step, limit: plan.run.step(step).bufferBytes)
+  }
+
+  func noteMemory() { memory.note() }
+
+  /// A tensor was copied.
+  func noteCopied() {
+    noteMemory()
+    reportProgress(.copy, layer: nil, tokensDone: 0)
+  }
+
+  func noteBlock(_ block: Int, _ step: RunStep, layer: Int) {
+    memory.note()
+    reportProgress(
+      step, layer: layer, tokensDone: plan.blocks[...block].reduce(0) { $0 + $1.count })
+  }
+
+  /// Of the run's arithmetic, over all processes.
+  private var share: Double {
+    let all = plan.run.operations
+    return all > 0 ? min(1, shareBefore + workers.ledger.arithmetic / all) : 0
+  }
+
+  /// - Parameter checked: of a file that is read to its end, the share that was.
+  func reportProgress(_ step: RunStep, layer: Int?, tokensDone: Int, checked: Double? = nil) {
+    let share = share
+    let done = share - shareBefore
+    let progress = RunProgress(
+      step: step, layer: layer, layers: plan.spec.layers.count, tokensDone: tokensDone,
+      tokensInStep: plan.run.tokens, share: share,
+      secondsLeft: done > 0 && runClock.seconds > 1
+        ? runClock.seconds / done * max(0, 1 - share) : nil,
+      checked: checked)
+    lastProgress = progress
+    report(.progress(progress))
+    if recordClock.map({ $0.seconds > 1 }) ?? true { writeRecord(progress) }
+  }
+
+  func writeLastRecord() { writeRecord(lastProgress) }
+
+  private func writeRecord(_ progress: RunProgress?) {
+    let memory = ResidentMemory.current()
+    record.progress = progress
+    record.residentBytes = memory.residentBytes
+    record.peakBytes = max(record.peakBytes, memory.peakBytes, self.memory.peakBytes)
+    record.write(to: folder.progress)
+    recordClock = Clock()
+  }
+
+  /// For people, once all is done: a report that cannot be written does not make the output a worse one.
+  private func writeReport() {
+    do {
+      let result = try RunReport(output: folder.path)
+      try result.write()
+      if let page = plan.options.report { try result.write(page: page) }
+    } catch {
+      warn(.noReport(problem: "\(error)"))
+    }
+  }
+
+  func warn(_ warning: RunWarning) { report(.warning(warning)) }
+
+  // MARK: Choices
+
+  func note(_ data: DataSummary, of source: CalibrationSource) throws {
+    try choices.add(data, of: source)
+  }
+
+  func note(_ choice: SmoothingChoice, layer: Int) throws {
+    try choices.add(choice, layer: layer)
+    layerLosses.append(choice.lossRatio)
+  }
+
+  func note(
+    _ linear: LinearSpec, _ rounding: ChosenRounding, _ errors: RoundingErrors, layer: Int
+  ) throws {
+    try choices.add(linear: linear.name, rounding, errors, layer: layer)
+    if errors.nearest > 0 { layerErrors.append(errors.chosen / errors.nearest) }
+  }
+
+  func note(routing tokens: [Int], layer: Int) throws {
+    try choices.add(routing: tokens, layer: layer)
+  }
+
+  func note(rescaled tensor: String, layer: Int) throws {
+    try choices.add(linear: tensor, fate: "rescaled", layer: layer)
+  }
+
+  func recordedSmoothings(of layer: LayerSpec) throws -> [AppliedSmoothing] {
+    let smoothings = plan.output.smoothings[layer.index]
+    if smoothings.isEmpty { return [] }
+    let file = try SafetensorsFile(path: folder.work + "/" + OutputFolder.smoothingFile)
+    return file.recordedSmoothings(smoothings)
+  }
+
+  func finishLayer(_ layer: LayerSpec, seconds: Double) {
+    func mean(_ ratios: [Double]) -> Double? {
+      ratios.isEmpty ? nil : ratios.reduce(0, +) / Double(ratios.count)
+    }
+    report(
+      .layerFinished(
+        LayerSummary(
+          layer: layer.index, layers: plan.spec.layers.count,
+          quantizedLinears: layer.linears.filter { plan.output.fates[$0.weight] == .packed }.count,
+          smoothings: layerLosses.count, lossRatio: mean(layerLosses),
+          roundingRatio: mean(layerErrors), seconds: seconds)))
+    (layerLosses, layerErrors) = ([], [])
+  }
+}

@@ -1,0 +1,201 @@
+// The plan of an evaluation: its own steps, run on shapes.
+
+internal import Calibration
+internal import CompressedTensors
+internal import LinearAlgebra
+internal import Models
+internal import Planning
+internal import Safetensors
+internal import ScratchStore
+internal import Tensors
+internal import Transformer
+
+/// Everything that the plan of an evaluation depends on but the budget.
+struct EvaluationPlanner {
+  /// The model, then the reference where there is one.
+  private let sources: [CheckpointShapes]
+  private let blocks: [TokenBlock]
+  private let threads: Int
+  /// The peak of resident memory when the checkpoints had been opened and the data read.
+  private let loadingBytes: Int
+  /// Of the tokenizer's file, where it is read again at the end.
+  private let tokenizerBytes: Int
+  /// Of each checkpoint, layers that differ, and how many are like each.
+  private let layers: [[(layer: LayerSpec, count: Int)]]
+
+  /// What is kept of a tensor of an opened checkpoint, and what its header took while it was read. Measured on two
+  /// checkpoints of 72,000 tensors together: 1.1 KiB.
+  private static let tensorBytes = 1280
+  /// Ids in blocks and the sequences they were cut from; what is kept of each position, and sorted once more.
+  private static let tokenBytes = 16 + 112
+  /// A head is let go of after every tile of the vocabulary.
+  private static let headNeighbourBytes = 4 << 20
+
+  init(
+    _ sources: [CheckpointShapes], blocks: [TokenBlock], threads: Int, loadingBytes: Int,
+    tokenizerBytes: Int
+  ) {
+    self.sources = sources
+    self.blocks = blocks
+    self.threads = threads
+    self.loadingBytes = loadingBytes
+    self.tokenizerBytes = tokenizerBytes
+    layers = sources.map { source in
+      var places: [String: Int] = [:]
+      var result: [(layer: LayerSpec, count: Int)] = []
+      for layer in source.spec.layers {
+        let isLast = layer.index + 1 == source.spec.layers.count
+        let bytes = (layer.attention.linears + layer.mlp.units.prefix(1).flatMap(\.linears))
+          .map(source.byteCount)
+        let key = "\(layer.shape) \(bytes) \(isLast)"
+        if let place = places[key] {
+          result[place].count += 1
+        } else {
+          places[key] = result.count
+          result.append((layer, 1))
+        }
+      }
+      return result
+    }
+  }
+
+  private var tokens: Int { blocks.reduce(0) { $0 + $1.count } }
+
+  // MARK: Steps on shapes
+
+  private func steps(
+    _ blocks: [TokenBlock], layerBlocks: Int, headBlocks: Int, _ ledger: Ledger
+  ) -> EvaluationSteps {
+    let workers = Workers(
+      threads: threads, memory: MemoryBudget(isReal: false), ledger: ledger)
+    return EvaluationSteps(
+      models: sources.map {
+        EvaluatedModel(
+          folder: $0.folder, spec: $0.spec, weights: ShapeWeights($0, ledger: ledger))
+      }, blocks: blocks, layerBlocks: layerBlocks, headBlocks: headBlocks, workers: workers,
+      scratch: "", progress: {})
+  }
+
+  private func use(times: Double = 1, _ body: (Ledger) throws -> Void) -> StepUse {
+    var use = StepUse()
+    let ledger = Ledger()
+    do {
+      try body(ledger)
+    } catch {
+      preconditionFailure("a step fails on shapes: \(error)")
+    }
+    use.add(ledger, times: times)
+    return use
+  }
+
+  private func layers(_ count: Int) -> StepUse {
+    var all = StepUse()
+    for index in sources.indices {
+      all.add(
+        use { try steps(blocks, layerBlocks: count, headBlocks: 1, $0).embed(index) }, times: 1)
+      for (layer, times) in layers[index] {
+        let one = use {
+          try steps(blocks, layerBlocks: count, headBlocks: 1, $0).advance(layer, of: index)
+        }
+        all.add(one, times: Double(times))
+      }
+    }
+    return all
+  }
+
+  private func head(_ count: Int) -> StepUse {
+    use { ledger in
+      let steps = steps(blocks, layerBlocks: 1, headBlocks: count, ledger)
+      let states = try sources.indices.map {
+        try steps.states($0, layer: sources[$0].spec.layers.count)
+      }
+      _ = try steps.score(states) { _, _ in }
+    }
+  }
+
+  // MARK: Memory
+
+  private var always: [MemoryUse] {
+    let tensors = sources.reduce(0) { $0 + $1.tensors.count }
+    return [
+      ResidentModel.process,
+      MemoryUse("names and headers", tensors * Self.tensorBytes),
+      MemoryUse("tokens and what is known of each", tokens * Self.tokenBytes),
+    ]
+  }
+
+  private var threadUse: MemoryUse {
+    let linears = sources.flatMap(\.spec.layers).flatMap { layer in
+      layer.attention.linears + layer.mlp.units.prefix(2).flatMap(\.linears)
+    }
+    let largest = linears.map { $0.inputs * $0.outputs }.max() ?? 0
+    return ResidentModel.threads(threads, largestWeight: 4 * largest)
+  }
+
+  private func plan(_ step: EvaluationStep, _ use: StepUse) -> EvaluationStepPlan {
+    var uses = always + (step == .load ? [] : [threadUse])
+    switch step {
+    case .load:
+      let base = always.reduce(0) { $0 + $1.bytes }
+      uses.append(MemoryUse("tokenizer and data", max(0, loadingBytes - base)))
+    case .layers:
+      let bytes = sources.map(\.totalBytes).max() ?? 0
+      uses.append(ResidentModel.pagesAround(others: bytes))
+    case .head:
+      uses += sources.map {
+        MemoryUse("pages around it", min(Self.headNeighbourBytes, $0.totalBytes / 8))
+      }
+    case .text:
+      uses.append(
+        MemoryUse("the tokenizer", tokenizerBytes * ResidentModel.tokenizerFactor))
+    }
+    return EvaluationStepPlan(step, always: uses, use: use)
+  }
+
+  private func plans(layerBlocks: Int, headBlocks: Int) -> (
+    plans: [EvaluationStepPlan], operations: Double
+  ) {
+    let (layers, head) = (layers(layerBlocks), head(headBlocks))
+    return (
+      [
+        plan(.load, StepUse()), plan(.layers, layers), plan(.head, head), plan(.text, StepUse()),
+      ], layers.arithmetic + head.arithmetic
+    )
+  }
+
+  /// The smallest budget that this work can be done in.
+  var smallestBudget: Int {
+    plans(layerBlocks: 1, headBlocks: 1).plans.map(\.bytes).max() ?? 0
+  }
+
+  /// - Parameter budget: bytes of resident memory, everything included.
+  /// - Throws: `EvaluationBudgetTooSmall` with the smallest budget that would do.
+  func plan(budget: Int) throws(EvaluationBudgetTooSmall) -> EvaluationPlan {
+    let smallest = plans(layerBlocks: 1, headBlocks: 1).plans
+    let worst = smallest.max { $0.bytes < $1.bytes } ?? smallest[0]
+    if worst.bytes > budget {
+      throw EvaluationBudgetTooSmall(
+        budget: budget, smallest: worst.bytes, step: worst.step, consumer: worst.consumers[0])
+    }
+    func most(_ bytes: (Int) -> Int) -> Int {
+      var (low, high) = (1, max(1, blocks.count))
+      while low < high {
+        let middle = (low + high + 1) / 2
+        if bytes(middle) <= budget { low = middle } else { high = middle - 1 }
+      }
+      return low
+    }
+    let layerBlocks = most { plan(.layers, layers($0)).bytes }
+    let headBlocks = most { plan(.head, head($0)).bytes }
+    let (steps, operations) = plans(layerBlocks: layerBlocks, headBlocks: headBlocks)
+    return EvaluationPlan(
+      budget: budget, smallestBudget: worst.bytes, steps: steps, layerBlocks: layerBlocks,
+      headBlocks: headBlocks, tokens: tokens, scratchBytes: scratchBytes, operations: operations)
+  }
+
+  /// Two generations of one model's states in float32, beside the final ones of the other.
+  private var scratchBytes: Int {
+    let states = sources.map { tokens * $0.spec.hiddenSize * 4 }
+    return (states.max() ?? 0) * 2 + (states.count > 1 ? states[0] : 0)
+  }
+}

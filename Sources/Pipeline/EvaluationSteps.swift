@@ -1,0 +1,221 @@
+// The steps of an evaluation: every layer of one checkpoint, then of the other, and both heads over the vocabulary.
+
+internal import Calibration
+internal import CompressedTensors
+internal import LinearAlgebra
+internal import Models
+internal import Planning
+internal import Safetensors
+internal import ScratchStore
+internal import SystemIO
+internal import Tensors
+internal import Transformer
+
+/// One checkpoint of an evaluation.
+struct EvaluatedModel {
+  let folder: String
+  let spec: ModelSpec
+  let weights: any SourceWeights
+}
+
+/// What the steps of an evaluation are made from. Where the workers compute nothing, they run on shapes.
+struct EvaluationSteps {
+  /// The model, then the reference where there is one.
+  let models: [EvaluatedModel]
+  let blocks: [TokenBlock]
+  /// Blocks that go through a layer together.
+  let layerBlocks: Int
+  /// Blocks that meet the vocabulary together.
+  let headBlocks: Int
+  let workers: Workers
+  let scratch: String
+  /// Some work was done.
+  let progress: () -> Void
+
+  // MARK: Layers
+
+  func path(_ checkpoint: Int, layer: Int) -> String {
+    "\(scratch)/\(checkpoint == 0 ? "model" : "reference")-\(layer).zst"
+  }
+
+  func states(_ checkpoint: Int, layer: Int) throws -> HiddenStates {
+    try HiddenStates(
+      path: path(checkpoint, layer: layer), dtype: .f32, blocks: blocks,
+      columns: models[checkpoint].spec.hiddenSize, workers: workers)
+  }
+
+  private func writer(_ index: Int, layer: Int) throws -> ScratchWriter {
+    try workers.computes
+      ? ScratchWriter(path: path(index, layer: layer), dtype: .f32) : ScratchWriter(ofShapes: .f32)
+  }
+
+  /// The states that the first layer reads. Kept in float32, as all of them: what is measured is the weights, not the
+  /// storage.
+  func embed(_ index: Int) throws {
+    let (spec, weights) = (models[index].spec, models[index].weights)
+    let embedded = try writer(index, layer: 0)
+    try workers.forEach(of: blocks, alike: \.count) { block in
+      try embedded.append(
+        weights.embed(block.tokens, spec.embedding, columns: spec.hiddenSize, workers: workers),
+        workers: workers)
+    }
+  }
+
+  /// One layer of one checkpoint; the last one's states are normed, as the head reads them.
+  func advance(_ layer: LayerSpec, of index: Int) throws {
+    let (spec, weights) = (models[index].spec, models[index].weights)
+    let states = try states(index, layer: layer.index)
+    let results = try writer(index, layer: layer.index + 1)
+    let isLast = layer.index + 1 == spec.layers.count
+    let passes = ranges(of: blocks.count, by: layerBlocks)
+    try workers.forEach(of: passes, alike: { $0.map { blocks[$0].sequences } }) { pass in
+      var attended: [Matrix] = []
+      for block in pass {
+        attended.append(
+          layer.attend(
+            try states.read(block), sequences: blocks[block].sequences, weights: weights,
+            workers: workers))
+        progress()
+      }
+      weights.release(layer.attention.linears)
+      layer.feedForward(attended, weights: weights, workers: workers) {
+        weights.release($0.linears)
+        progress()
+      }
+      for block in attended {
+        try results.append(
+          isLast ? spec.finalNorm.apply(to: block, weights: weights, workers: workers) : block,
+          workers: workers)
+      }
+      progress()
+    }
+  }
+
+  // MARK: Heads
+
+  /// Every position's view of the next token: the vocabulary outside, blocks inside, so that a pass reads each head
+  /// once.
+  ///
+  /// - Parameter check: sees every position.
+  func score(
+    _ states: [HiddenStates], check: (PositionTally, PositionScore) throws -> Void
+  ) throws -> [PositionScore] {
+    var scores: [PositionScore] = []
+    var sequence = 0
+    let passes = ranges(of: blocks.count, by: headBlocks)
+    try workers.forEach(of: passes, alike: { $0.map { blocks[$0].sequences } }) { pass in
+      let held = try states.map { reader in try pass.map { try reader.read($0) } }
+      let tallies = tally(held, blocks[pass])
+      if !workers.computes { return }
+      for (block, tallies) in zip(blocks[pass], tallies) {
+        for rows in block.sequences {
+          for row in rows {
+            scores.append(
+              PositionScore(
+                tallies[row], sequence: sequence, seen: row - rows.lowerBound + 1,
+                hasNext: row + 1 < rows.upperBound, hasReference: states.count > 1))
+            try check(tallies[row], scores[scores.count - 1])
+          }
+          sequence += 1
+        }
+      }
+    }
+    return scores
+  }
+
+  /// - Parameter states: of each checkpoint, the blocks of a pass.
+  private func tally(
+    _ states: [[Matrix]], _ blocks: ArraySlice<TokenBlock>
+  ) -> [[PositionTally]] {
+    let positions = blocks.reduce(0) { $0 + $1.count }
+    return workers.holding("positions under way", bytes: positions * Self.tallyBytes) {
+      tally(states, blocks, positions)
+    }
+  }
+
+  /// What is known of a position while the vocabulary goes by.
+  private static let tallyBytes = 96
+
+  private func tally(
+    _ states: [[Matrix]], _ blocks: ArraySlice<TokenBlock>, _ positions: Int
+  ) -> [[PositionTally]] {
+    var tallies = blocks.map { [PositionTally](repeating: PositionTally(), count: $0.count) }
+    let following = blocks.map(\.following)
+    let heads = models.map(\.spec.head)
+    let vocabulary = models[0].spec.vocabularySize
+    let parts = ranges(of: vocabulary, by: HeadTiles.vocabulary)
+    workers.forEach(of: parts, alike: \.count) { tokens in
+      let tiles = zip(models, heads).map { SomeRows($0.weights.weight($1), rows: tokens) }
+      for block in tallies.indices {
+        for rows in ranges(of: tallies[block].count, by: HeadTiles.positions) {
+          let logits = zip(states, tiles).map { states, tile in
+            Gemm.multiply(
+              slice(states[block], rows), by: tile, workers: workers, into: "logits")
+          }
+          add(logits, of: tokens, to: &tallies[block], rows, next: following[block])
+        }
+        progress()
+      }
+      for (model, head) in zip(models, heads) { model.weights.release([head]) }
+    }
+    return tallies
+  }
+
+  private func slice(_ block: Matrix, _ rows: Range<Int>) -> Matrix {
+    if rows.count == block.rows { return block }
+    let result = workers.matrix(
+      "positions of a product", rows: rows.count, columns: block.columns)
+    workers.compute { unsafe block.decode(rows, into: result.base) }
+    return result
+  }
+
+  private func add(
+    _ logits: [Matrix], of tokens: Range<Int>, to tallies: inout [PositionTally],
+    _ rows: Range<Int>, next: [Int?]
+  ) {
+    workers.ledger.note(Operation(.elements, [logits.reduce(0) { $0 + $1.count }]))
+    let (model, reference) = (logits[0], logits.count > 1 ? logits[1] : nil)
+    unsafe tallies.withUnsafeMutableBufferPointer { buffer in
+      nonisolated(unsafe) let tallies = unsafe buffer
+      workers.forEach(rows.count) { row in
+        let position = rows.lowerBound + row
+        unsafe tallies[position].add(
+          model: model.row(row), reference: reference?.row(row), of: tokens, next: next[position])
+      }
+    }
+  }
+}
+
+extension TokenBlock {
+  /// For each position the token that follows, where there is one.
+  fileprivate var following: [Int?] {
+    var result = [Int?](repeating: nil, count: count)
+    for rows in sequences {
+      for row in rows.dropLast() { result[row] = Int(tokens[row + 1]) }
+    }
+    return result
+  }
+}
+
+/// Some rows of a weight.
+private struct SomeRows: WeightRows {
+  private let base: any WeightRows
+  private let range: Range<Int>
+
+  init(_ base: any WeightRows, rows: Range<Int>) {
+    self.base = base
+    range = rows
+  }
+
+  var rows: Int { range.count }
+  var columns: Int { base.columns }
+
+  func noteReading(_ count: Int, tileRows: Int, workers: Workers) {
+    base.noteReading(count, tileRows: tileRows, workers: workers)
+  }
+
+  func decode(_ rows: Range<Int>, into result: UnsafeMutablePointer<Float>) {
+    unsafe base.decode(
+      rows.lowerBound + range.lowerBound..<rows.upperBound + range.lowerBound, into: result)
+  }
+}

@@ -1,0 +1,253 @@
+// How long operations take on this machine: each kind done once or a few times, at the sizes that a plan has, on numbers
+// made for it. Never on a model's own: rounding zeros is quick, and a file may be sparse.
+
+internal import Calibration
+internal import Glibc
+internal import LinearAlgebra
+internal import Quantization
+internal import ScratchStore
+internal import SystemIO
+internal import Tensors
+internal import Transformer
+
+/// Seconds by operation, measured when somebody asks and kept.
+package final class Rates {
+  private let options: QuantizeOptions
+  private let workers: Workers
+  /// On the disk that the run will write to.
+  private let folder: String
+  /// Seconds for one unit of a class: a floating-point operation, or a number where there are none.
+  private var known: [SizeClass: Double] = [:]
+  private var random: UInt32 = 1
+
+  /// Operations that take as long for each unit.
+  private struct SizeClass: Hashable {
+    let kind: Operation.Kind
+    let sizes: [Int]
+  }
+
+  /// - Parameter folder: where a small file may be written for a moment.
+  init(_ options: QuantizeOptions, engine: Engine, folder: String) {
+    self.options = options
+    self.folder = folder
+    workers = Workers(threads: options.threads, engine: engine)
+  }
+
+  /// Of so many times an operation.
+  func seconds(_ operation: Operation, times: Double) throws -> Double {
+    let units = Self.units(operation)
+    if units == 0 { return 0 }
+    let sizes = sizeClass(operation)
+    if known[sizes] == nil { known[sizes] = try measure(sizes) }
+    return (known[sizes] ?? 0) * units * times
+  }
+
+  private static func units(_ operation: Operation) -> Double {
+    switch operation.kind {
+    case .product, .exactProduct, .scores, .gram, .factor, .compensate: operation.arithmetic
+    case .search: Double(operation.sizes[0] * operation.sizes[1] * operation.sizes[2])
+    case .round: Double(operation.sizes[0] * operation.sizes[1])
+    case .elements, .strips: Double(operation.sizes[0])
+    }
+  }
+
+  /// Sizes beyond these change nothing that matters, and would take long to measure.
+  private enum Most {
+    static let rows = 1024
+    static let columns = 1024
+    static let channels = 2048
+  }
+
+  /// The next power of two, between two bounds.
+  private func rounded(_ count: Int, _ bounds: ClosedRange<Int>) -> Int {
+    var result = bounds.lowerBound
+    while result < min(count, bounds.upperBound) { result *= 2 }
+    return result
+  }
+
+  private func sizeClass(_ operation: Operation) -> SizeClass {
+    let sizes = operation.sizes
+    let reduced: [Int] =
+      switch operation.kind {
+      case .product, .exactProduct:
+        [
+          rounded(sizes[0], 8...Most.rows), min(sizes[1], 8 * Most.channels),
+          min(sizes[2], Most.columns),
+        ]
+      case .scores: [rounded(sizes[0], 64...4096), sizes[1]]
+      case .gram: [rounded(sizes[0], 64...Most.rows), min(sizes[1], Most.channels)]
+      case .factor: [min(sizes[0], Most.channels)]
+      case .search: [min(sizes[1], Most.channels), sizes[2], sizes[3] > 0 ? 1 : 0]
+      case .round: [min(sizes[1], Most.channels)]
+      case .compensate:
+        [rounded(sizes[0], 128...Most.columns), min(sizes[1], Most.channels)]
+      case .elements: []
+      case .strips: [sizes[1]]
+      }
+    return SizeClass(kind: operation.kind, sizes: reduced)
+  }
+
+  // MARK: Measuring
+
+  private func measure(_ measured: SizeClass) throws -> Double {
+    let sizes = measured.sizes
+    switch measured.kind {
+    case .product, .exactProduct:
+      let (rows, inner, columns) = (sizes[0], sizes[1], sizes[2])
+      let x = numbers(rows, inner)
+      let plain = numbers(columns, inner)
+      let engine = measured.kind == .product ? workers : workers.exact
+      let weight: any WeightRows = BF16Rows(rounding: plain)
+      return time { _ = Gemm.multiply(x, by: weight, workers: engine) }
+        / (2 * Double(rows) * Double(inner) * Double(columns))
+    case .scores:
+      let heads = 2 * workers.threads
+      let arithmetic = CausalAttention.arithmetic(tokens: sizes[0], width: sizes[1])
+      let half = numbers(sizes[0], heads * max(1, sizes[1] / 2))
+      return time {
+        CausalAttention.attend(half, heads: heads, workers: workers)
+      } / (arithmetic * Double(heads))
+    case .gram:
+      let x = numbers(sizes[0], sizes[1])
+      let gram = Matrix(zeros: sizes[1], sizes[1])
+      return time { Gemm.addGram(of: x, to: gram, workers: workers) }
+        / (Double(sizes[0]) * Double(sizes[1]) * Double(sizes[1]))
+    case .factor:
+      let n = sizes[0]
+      return time { _ = UpperFactor.factor(correlated(n), workers: workers) }
+        / (Double(n) * Double(n) * Double(n) / 3)
+    case .search: return try search(channels: sizes[0], withGram: sizes[2] == 1, points: sizes[1])
+    case .round:
+      let (rows, columns) = (256, fitting(sizes[0]))
+      let rounding: Rounding =
+        options.rounding.needsStatistics
+        ? .clip([Float](repeating: 1, count: columns)) : .nearest
+      return try round(numbers(rows, columns), by: rounding) / Double(rows * columns)
+    case .compensate:
+      let (rows, columns) = (sizes[0], fitting(sizes[1]))
+      let factor = try GramFactor(
+        correlated(columns), channels: 0..<columns, groupSize: options.scheme.groupSize,
+        dampening: options.dampening, workers: workers)
+      let rounding = Rounding.compensated(GramFactors([factor]))
+      return try round(numbers(rows, columns), by: rounding)
+        / rounding.operation(rows: rows, channels: columns).arithmetic
+    case .elements:
+      let (x, y) = (numbers(1024, 1024), numbers(1024, 1024))
+      return time { x.add(y, workers: workers) } / Double(x.count)
+    case .strips: return try strips(width: sizes[0])
+    }
+  }
+
+  /// Channels that groups divide.
+  private func fitting(_ channels: Int) -> Int {
+    max(options.scheme.groupSize, channels / options.scheme.groupSize * options.scheme.groupSize)
+  }
+
+  private func search(channels: Int, withGram: Bool, points: Int) throws -> Double {
+    let columns = fitting(channels)
+    let weight = numbers(256, columns)
+    let statistics = ActivationStatistics(
+      channels: columns, withGram: withGram, workers: workers)
+    statistics.add(numbers(256, columns), workers: workers)
+    let seconds = try time {
+      var search = SmoothingSearch(
+        statistics: statistics, loss: withGram ? .gram : .diagonal, scheme: options.scheme,
+        grid: options.grid, workers: workers)
+      try search.addMagnitude(of: weight, workers: workers)
+      search.fixCandidates(workers: workers)
+      search.addErrors(of: weight, dtype: .bf16, workers: workers)
+    }
+    return seconds / Double(weight.count * points)
+  }
+
+  /// Rounding and packing a weight, without writing it.
+  private func round(_ weight: Matrix, by rounding: Rounding) throws -> Double {
+    let (scheme, workers) = (options.scheme, workers)
+    return try time {
+      let tiles = ranges(of: weight.rows, by: rounding.tileRows)
+      let results = workers.map(tiles.count) { index in
+        Result {
+          _ = try scheme.round(
+            weight, rows: tiles[index], dtype: .bf16, by: rounding, from: workers.memory)
+        }
+      }
+      for result in results { try result.get() }
+    }
+  }
+
+  /// For each number written or read.
+  private func strips(width: Int) throws -> Double {
+    let path = "\(folder)/sluice-measurement-\(getpid())"
+    defer { try? FileSystem.remove(path) }
+    let x = numbers(512, 2048)
+    let type: DType = width == 2 ? .bf16 : .f32
+    let both = try time {
+      try ScratchWriter(path: path, dtype: type).append(x, workers: workers)
+      _ = try ScratchReader(path: path).read(
+        0, rows: x.rows, columns: x.columns, dtype: type, workers: workers, into: "a block")
+    }
+    return both / Double(2 * x.count)
+  }
+
+  /// For each byte that is written and made durable.
+  private(set) lazy var writtenByte = try? {
+    let path = "\(folder)/sluice-measurement-\(getpid())"
+    defer { try? FileSystem.remove(path) }
+    var bytes = [UInt8](repeating: 0, count: 16 << 20)
+    for index in bytes.indices { bytes[index] = UInt8(truncatingIfNeeded: index &* 2_654_435_761 >> 7) }
+    return try time {
+      let file = try AppendedFile(creating: path)
+      try file.append(bytes)
+      try file.synchronize()
+    } / Double(bytes.count)
+  }()
+
+  /// A small file, replaced durably, and what else a commit makes durable: shards, scales, choices, two scratch files and
+  /// their folder beside the state itself.
+  private(set) lazy var commit = try? {
+    let path = "\(folder)/sluice-measurement-\(getpid())"
+    defer {
+      try? FileSystem.remove(path)
+      try? FileSystem.remove(path + ".tmp")
+    }
+    return 4 * (try time { try replaceFile(path, with: [0]) })
+  }()
+
+  // MARK: Numbers
+
+  /// The mean of what comes after a first time, as often as a twentieth of a second allows; the first where it is long.
+  private func time(_ body: () throws -> Void) rethrows -> Double {
+    let first = Clock()
+    try body()
+    if first.seconds > 0.05 { return first.seconds }
+    let clock = Clock()
+    var count = 0.0
+    repeat {
+      try body()
+      count += 1
+    } while clock.seconds < 0.05
+    return clock.seconds / count
+  }
+
+  /// Like weights and activations: as many signs of both kinds, and no two rows alike.
+  private func numbers(_ rows: Int, _ columns: Int) -> Matrix {
+    let result = Matrix(rows: rows, columns: columns)
+    var state = random
+    for index in 0..<result.count {
+      state = state &* 1_664_525 &+ 1_013_904_223
+      unsafe result.base[index] = Float(Int32(bitPattern: state)) * 0x1p-36
+    }
+    random = state
+    return result
+  }
+
+  /// A Gram matrix `[n, n]`, well conditioned.
+  private func correlated(_ n: Int) -> Matrix {
+    let x = numbers(64, n)
+    let result = Matrix(zeros: n, n)
+    Gemm.addGram(of: x, to: result, workers: workers)
+    Gemm.symmetrize(result)
+    for index in 0..<n { unsafe result.row(index)[index] += 1 }
+    return result
+  }
+}

@@ -1,0 +1,308 @@
+// The plan of a run: its own steps, run on shapes.
+
+internal import Calibration
+internal import CompressedTensors
+internal import LinearAlgebra
+internal import Models
+internal import Planning
+internal import Quantization
+internal import Safetensors
+internal import Tensors
+internal import Transformer
+
+/// Everything that the plan of a run depends on but the budget.
+struct RunPlanner {
+  private let source: CheckpointShapes
+  private let output: OutputPlan
+  private let options: QuantizeOptions
+  private let blocks: [TokenBlock]
+  private let engine: Engine
+  /// The peak of resident memory when the model had been opened and the calibration data read.
+  private let loadingBytes: Int
+  /// Layers that differ in what their steps use, and how many are like each.
+  private let layers: [(layer: LayerSpec, count: Int)]
+
+  /// Arithmetic after which a commit is due: about a minute on a small machine.
+  private static let operationsPerCommit = 1e13
+  /// What is left of a bf16 state in scratch: a byte plane that does not compress, and one of sign and exponent that
+  /// goes to two fifths. Measured on trained and on random weights: 0.69 to 0.71.
+  private static let compression = 0.70
+  /// Of the upper half of a Gram matrix in float32.
+  private static let gramCompression = 0.9
+
+  /// - Parameter blocks: empty for a run without calibration.
+  init(
+    _ source: CheckpointShapes, _ output: OutputPlan, _ options: QuantizeOptions,
+    blocks: [TokenBlock], engine: Engine, loadingBytes: Int
+  ) {
+    self.source = source
+    self.output = output
+    self.options = options
+    self.blocks = blocks
+    self.engine = engine
+    self.loadingBytes = loadingBytes
+    layers = Self.distinct(source, output)
+  }
+
+  /// Up to the last one with something to calibrate.
+  private static func calibratedLayers(_ output: OutputPlan) -> Int {
+    (output.taps.lastIndex { !$0.isEmpty } ?? -1) + 1
+  }
+
+  private var calibratedLayers: Int { Self.calibratedLayers(output) }
+  private var tokens: Int { blocks.reduce(0) { $0 + $1.count } }
+
+  private static func distinct(
+    _ source: CheckpointShapes, _ output: OutputPlan
+  ) -> [(layer: LayerSpec, count: Int)] {
+    let calibrated = calibratedLayers(output)
+    var places: [String: Int] = [:]
+    var result: [(layer: LayerSpec, count: Int)] = []
+    for layer in source.spec.layers {
+      let linears = layer.attention.linears + (layer.mlp.units.first?.linears ?? [])
+      func kinds(_ linears: [LinearSpec]) -> [String] {
+        linears.map { "\(source.byteWidth($0))\(output.fates[$0.weight] == .packed ? "p" : "c")" }
+      }
+      let packed = layer.mlp.units.count { output.fates[$0.down.weight] == .packed }
+      let key =
+        "\(layer.shape) \(kinds(linears)) \(packed) \(output.taps[layer.index].count) "
+        + "\(output.smoothings[layer.index].map(\.consumers.count)) "
+        + "\(layer.index < calibrated) \(layer.index + 1 < calibrated)"
+      if let place = places[key] {
+        result[place].count += 1
+      } else {
+        places[key] = result.count
+        result.append((layer, 1))
+      }
+    }
+    return result
+  }
+
+  // MARK: Steps on shapes
+
+  /// - Parameter blocks: fewer where only the largest matter.
+  private func inputs(
+    _ passes: Passes, _ blocks: [TokenBlock], _ options: QuantizeOptions, _ ledger: Ledger
+  ) -> StepInputs {
+    let workers = Workers(
+      threads: options.threads, memory: MemoryBudget(isReal: false), engine: engine,
+      ledger: ledger)
+    let results = ShapeResults(output)
+    return StepInputs(
+      spec: source.spec, output: output, options: options, blocks: blocks, passes: passes,
+      calibratedLayers: blocks.isEmpty ? 0 : calibratedLayers, workers: workers,
+      weights: ShapeWeights(source, ledger: ledger),
+      states: StateFiles(
+        folder: "", type: source.stateType, blocks: blocks, hidden: source.spec.hiddenSize,
+        workers: workers, resumption: { Resumption() }, grew: {}),
+      results: results)
+  }
+
+  /// What a step uses over the run.
+  private func use(
+    _ step: RunStep, _ passes: Passes, _ blocks: [TokenBlock], _ options: QuantizeOptions
+  ) -> StepUse {
+    var use = StepUse()
+    func add(times: Double, _ body: (StepInputs) throws -> Void) {
+      let ledger = Ledger()
+      do {
+        try body(inputs(passes, blocks, options, ledger))
+      } catch {
+        preconditionFailure("a step fails on shapes: \(error)")
+      }
+      use.add(ledger, times: times)
+    }
+    switch step {
+    case .load, .check: break
+    case .copy:
+      add(times: 1) { inputs in
+        let copy = Copy(inputs: inputs, tensors: source.tensors)
+        try copy.copyTensors {}
+        try copy.embedTokens()
+      }
+    case .attend:
+      for (layer, count) in layers {
+        add(times: Double(count)) { try Attend(inputs: $0, layer: layer).run(from: 0) }
+      }
+    case .experts:
+      for (layer, count) in layers {
+        add(times: Double(count)) { try experts($0, layer, passes) }
+      }
+    case .advance:
+      for (layer, count) in layers {
+        add(times: Double(count)) { try Advance(inputs: $0, layer: layer).run(from: 0) }
+      }
+    }
+    return use
+  }
+
+  private func experts(_ inputs: StepInputs, _ layer: LayerSpec, _ passes: Passes) throws {
+    let groups = ranges(of: layer.mlp.units.count, by: passes.unitsPerGroup)
+    let always = layer.mlp.alwaysOn.count
+    var input: ChosenRounding?
+    // The first one makes the rounding of the input, and those after it find it made.
+    if let first = groups.first {
+      try Experts(inputs: inputs, layer: layer).run(first, from: 0, input: &input)
+    }
+    let kind = { (group: Range<Int>) in [group.count, group.count { $0 < always }] }
+    try inputs.workers.forEach(of: Array(groups.dropFirst()), alike: kind) { group in
+      try Experts(inputs: inputs, layer: layer).run(group, from: 0, input: &input)
+    }
+  }
+
+  // MARK: Memory
+
+  private var always: [MemoryUse] {
+    [
+      ResidentModel.process, ResidentModel.names(source.tensors.count),
+      ResidentModel.tokens(tokens),
+    ]
+  }
+
+  private func plan(_ step: RunStep, _ use: StepUse) -> StepPlan {
+    if step == .load {
+      let base = always.reduce(0) { $0 + $1.bytes }
+      return StepPlan(
+        step,
+        always: always + [
+          MemoryUse("tokenizer and data", max(0, loadingBytes - base)),
+          ResidentModel.namesBeingPrepared(source.tensors.count),
+        ], use: use)
+    }
+    let largest = layers.flatMap(\.layer.linears).map { $0.inputs * $0.outputs * 4 }.max() ?? 0
+    var uses =
+      always + [ResidentModel.threads(options.threads, largestWeight: largest)]
+    switch step {
+    case .load, .copy: break
+    case .attend, .experts, .advance:
+      let mapped = use.others.first { $0.name == "mapped weights" }?.bytes ?? 0
+      uses.append(ResidentModel.pagesAround(others: source.totalBytes - mapped))
+    case .check:
+      let all = output.tensors.reduce(0) { $0 + $1.byteCount }
+      let tensor = (output.tensors.map(\.byteCount) + source.tensors.map(\.byteCount)).max() ?? 0
+      uses += ResidentModel.checking(
+        threads: options.threads, outputs: output.tensors.count,
+        share: Double(options.maximumShardBytes) / Double(max(1, all)), largest: tensor,
+        all: max(all, source.totalBytes))
+    }
+    return StepPlan(step, always: uses, use: use)
+  }
+
+  private func steps(
+    _ passes: Passes, _ blocks: [TokenBlock]
+  ) -> (plans: [StepPlan], uses: [RunStep: StepUse]) {
+    let uses = RunStep.allCases.map { ($0, use($0, passes, blocks, options)) }
+    return (uses.map { plan($0, $1) }, Dictionary(uniqueKeysWithValues: uses))
+  }
+
+  /// Those that decide what memory a step takes.
+  private var largestBlocks: [TokenBlock] {
+    func longest(_ block: TokenBlock) -> Int { block.sequences.map(\.count).max() ?? 0 }
+    guard let most = blocks.max(by: { $0.count < $1.count }),
+      let deepest = blocks.max(by: { longest($0) < longest($1) })
+    else { return [] }
+    return longest(deepest) > longest(most) ? [most, deepest] : [most]
+  }
+
+  /// The smallest budget that this work can be done in.
+  var smallestBudget: Int { steps(.smallest, largestBlocks).plans.map(\.bytes).max() ?? 0 }
+
+  /// - Parameter budget: bytes of resident memory, everything included.
+  /// - Throws: `PlanError` with the smallest budget that would do.
+  func plan(budget: Int) throws(PlanError) -> RunPlan {
+    let smallest = steps(.smallest, largestBlocks).plans
+    let worst = smallest.max { $0.bytes < $1.bytes } ?? smallest[0]
+    if worst.bytes > budget {
+      throw .budgetTooSmall(
+        budget: budget, smallest: worst.bytes, step: worst.step, consumer: worst.consumers[0],
+        enough: worst.bytes)
+    }
+    let units = layers.map(\.layer.mlp.units.count).max() ?? 1
+    let largestBlocks = largestBlocks
+    let passes = PassSearch(
+      units: units, blocks: blocks.count,
+      fits: { passes, step in
+        let blocks = step == .advance ? blocks : largestBlocks
+        return plan(step, use(step, passes, blocks, options)).bytes <= budget
+      },
+      reads: { passes in
+        let use = use(.experts, passes, blocks, options)
+        return (use.traffic[.source] ?? 0) + (use.traffic[.scratchRead] ?? 0)
+      }, commitsOften: commitsOften
+    ).best
+    let (plans, uses) = steps(passes, blocks)
+    return RunPlan(
+      budget: budget, smallestBudget: worst.bytes, steps: plans, passes: passes, engine: engine,
+      tokens: tokens, longestSequence: blocks.flatMap { $0.sequences.map(\.count) }.max() ?? 0,
+      calibratedLayers: calibratedLayers, sourceBytes: source.totalBytes,
+      outputBytes: output.tensors.reduce(0) { $0 + $1.byteCount },
+      scratchBytes: scratchBytes(passes), largestUnitCount: units,
+      weightPasses: calibratedLayers > 1
+        ? (blocks.count + passes.blocksPerPass - 1) / passes.blocksPerPass : 0,
+      uses: uses, operationsOfAllTokens: operationsOfAllTokens(passes, uses),
+      // Beside what steps read: once for their checksums, and once for those to be compared.
+      sourceReadBytes: 2 * source.totalBytes
+        + Int(uses.values.reduce(0) { $0 + ($1.traffic[.source] ?? 0) }))
+  }
+
+  /// Of the run if every expert saw all tokens.
+  private func operationsOfAllTokens(_ passes: Passes, _ uses: [RunStep: StepUse]) -> Double {
+    let others = RunStep.allCases.filter { $0 != .experts }.reduce(0) {
+      $0 + (uses[$1]?.arithmetic ?? 0)
+    }
+    var all = options
+    all.expertTokens = nil
+    return others
+      + (options.expertTokens == nil
+        ? uses[.experts]?.arithmetic ?? 0 : use(.experts, passes, blocks, all).arithmetic)
+  }
+
+  private func commitsOften(_ passes: Passes, _ step: RunStep) -> Bool {
+    let rows = blocks.map(\.count).max() ?? 0
+    func operations(_ linear: LinearSpec) -> Double {
+      2 * Double(linear.inputs) * Double(linear.outputs)
+    }
+    func most(_ work: (MLPSpec) -> Double) -> Double { layers.map { work($0.layer.mlp) }.max() ?? 0 }
+    if step == .experts {
+      let count = passes.unitsPerGroup
+      let each = most { mlp in
+        mlp.units.suffix(count).reduce(0) { $0 + operations($1.gate) + operations($1.up) }
+      }
+      return count == 1 || Double(rows) * each <= Self.operationsPerCommit
+    }
+    let each = most { mlp in
+      let chosen = mlp.routed.prefix(mlp.router?.expertsPerToken ?? 0)
+      return (mlp.alwaysOn + chosen).flatMap(\.linears).reduce(0) { $0 + operations($1) }
+    }
+    return passes.blocksPerPass == 1
+      || Double(passes.blocksPerPass * rows) * each <= Self.operationsPerCommit
+  }
+
+  // MARK: Disk
+
+  /// Two generations of hidden states; with Gram matrices, what one step leaves to the next, and those of a group.
+  private func scratchBytes(_ passes: Passes) -> Int {
+    if calibratedLayers == 0 { return 0 }
+    let raw = tokens * source.spec.hiddenSize * source.stateType.byteWidth
+    let states = Int(Double(raw) * (source.stateType == .bf16 ? Self.compression : 1))
+    if !options.gathersGrams { return 2 * states }
+    func stored(_ channels: Int) -> Int {
+      ActivationStatistics.gramRanges(channels).reduce(0) {
+        $0 + Int(Double($1.count * ($1.count + 256) / 2 * 4) * Self.gramCompression)
+      }
+    }
+    let input = output.method == .compensated ? stored(source.spec.hiddenSize) : 0
+    let group =
+      layers.map { layer, _ in
+        let units = layer.mlp.units.sorted { $0.down.inputs > $1.down.inputs }
+          .prefix(passes.unitsPerGroup)
+        return units.count > 1 ? units.reduce(0) { $0 + stored($1.down.inputs) } : 0
+      }.max() ?? 0
+    return max(2 * states + input, states + input + group)
+  }
+}
+
+extension CheckpointShapes {
+  /// The type of hidden states in scratch.
+  var stateType: DType { HiddenStates.dtype(for: tensor(spec.embedding).dtype) }
+}

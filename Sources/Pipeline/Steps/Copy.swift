@@ -1,0 +1,75 @@
+// The first unit of a run: tensors that no layer's work changes, and the embeddings of the calibration tokens.
+
+internal import Calibration
+internal import CompressedTensors
+internal import Models
+internal import Planning
+internal import Safetensors
+internal import LinearAlgebra
+internal import ScratchStore
+internal import SystemIO
+internal import Tensors
+
+struct Copy {
+  let inputs: StepInputs
+  /// Of the source, as they lie in its files.
+  let tensors: [TensorSpec]
+
+  private var workers: Workers { inputs.workers }
+
+  /// Copies every unchanged tensor to its place, and writes FP8 that stays unquantized as bf16.
+  ///
+  /// - Parameter finished: called after every tensor.
+  func copyTensors(finished: () -> Void) throws {
+    for tensor in tensors {
+      switch inputs.output.fates[tensor.name] {
+      case .copied: try copy(tensor)
+      case .decoded: try decode(tensor.name)
+      default: continue
+      }
+      finished()
+    }
+  }
+
+  /// A window at a time.
+  private func copy(_ tensor: TensorSpec) throws {
+    let window = min(Windows.bytes, tensor.byteCount)
+    workers.ledger.note(.source, bytes: tensor.byteCount)
+    workers.ledger.note(.output, bytes: tensor.byteCount)
+    workers.ledger.take("a window of the source", window, from: .mapped)
+    defer { workers.ledger.giveBack("a window of the source", window, to: .mapped) }
+    guard let stored = inputs.checkpoint?.weights.tensor(tensor.name), let writer = inputs.writer
+    else { return }
+    for start in stride(from: 0, to: tensor.byteCount, by: Windows.bytes) {
+      let window = start..<min(start + Windows.bytes, tensor.byteCount)
+      do {
+        try unsafe stored.withBytes { bytes in
+          try unsafe writer.write(
+            UnsafeRawBufferPointer(rebasing: bytes[window]), to: tensor.name, at: window.lowerBound)
+        }
+      } catch let error as NonFiniteOutput {
+        throw inputs.nonFinite(error, tensor.name)
+      }
+      stored.release(bytes: window)
+    }
+  }
+
+  private func decode(_ name: String) throws {
+    try inputs.writeRows(of: inputs.weights.rows(ofTensor: name), to: name)
+    inputs.weights.release(tensor: name)
+  }
+
+  /// The hidden states that the first layer reads.
+  func embedTokens() throws {
+    if inputs.calibratedLayers == 0 { return }
+    let spec = inputs.spec
+    let states = try inputs.states.write(.hidden, layer: 0)
+    try workers.forEach(of: inputs.blocks, alike: \.count) { block in
+      try states.file.append(
+        inputs.weights.embed(
+          block.tokens, spec.embedding, columns: spec.hiddenSize, workers: workers),
+        workers: workers)
+    }
+    try inputs.states.finish(states)
+  }
+}

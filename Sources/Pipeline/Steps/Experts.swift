@@ -1,0 +1,182 @@
+// The second half of a layer: statistics, scales and codes of a group of its units (experts, shared experts, dense MLP).
+
+internal import Calibration
+internal import CompressedTensors
+internal import LinearAlgebra
+internal import Planning
+internal import Quantization
+internal import Tensors
+internal import Transformer
+
+struct Experts {
+  let inputs: StepInputs
+  let layer: LayerSpec
+
+  private var weights: any SourceWeights {
+    inputs.passes.holdsExperts ? inputs.weights.held : inputs.weights
+  }
+
+  private var workers: Workers { inputs.workers }
+
+  /// Runs every calibration token, or what `--expert-tokens` leaves of them, through every unit of the group, whether the
+  /// router chose it or not, and writes the units' tensors.
+  ///
+  /// - Parameters:
+  ///   - group: units that are not written yet.
+  ///   - block: the group's statistics rest on the blocks before it.
+  ///   - input: how gate and up projections of the layer are rounded: made for the first group, and kept for the others.
+  func run(_ group: Range<Int>, from block: Int, input: inout ChosenRounding?) throws {
+    let taps = inputs.output.taps[layer.index]
+    // Before there are statistics of units: for a moment it takes the room of two Gram matrices.
+    let applied = try inputs.results.recordedSmoothings(of: layer).filter {
+      $0.smoothing.tap == .mlpInput
+    }
+    let inputRounding = try input ?? inputs.inputRounding(of: layer, under: applied)
+    input = inputRounding
+    let statistics = group.filter { taps.contains(.hidden($0)) }.map {
+      UnitStatistics(unit: $0, sums: inputs.newStatistics(.hidden($0), of: layer))
+    }
+    let shares = try statistics.isEmpty ? [] : inputs.states.expertShares(layer)
+    let sums = statistics.reduce(0) { $0 + 3 * 16 * $1.sums.channels }
+    try workers.holding("statistics of the group", bytes: sums) {
+      if !statistics.isEmpty { try gather(statistics, of: group, shares, from: block) }
+      try write(group, statistics, shares, under: applied, inputRounding)
+    }
+  }
+
+  private func position(_ unit: Int, of group: Range<Int>, block: Int) -> RunPosition {
+    .experts(layer: layer.index, unit: unit, end: group.upperBound, block: block)
+  }
+
+  // MARK: Statistics
+
+  private func gather(
+    _ statistics: [UnitStatistics], of group: Range<Int>, _ shares: [ExpertShare], from block: Int
+  ) throws {
+    let units = layer.mlp.units
+    let weights = weights
+    if block > 0 {
+      let first = inputs.results.resumption.statisticsUnit
+      let written = (first..<max(first, group.lowerBound)).filter {
+        inputs.output.taps[layer.index].contains(.hidden($0))
+      }
+      try inputs.states.restore(
+        statistics.map(\.sums), passingOver: written.map { units[$0].down.inputs })
+    }
+    inputs.states.noteRoom(for: statistics.map(\.sums))
+    var tokens = try expertTokens(shares, from: block)
+    let states = try inputs.states.read(.attended, layer: layer.index)
+    try inputs.forEachBlock(from: block) { index in
+      let normed = try mlpInput(block: index, of: states)
+      let routed = try routedTokens(block: index)
+      workers.forEach(of: statistics, alike: { alike($0.unit, units[$0.unit]) }) { each in
+        let expert = expert(each.unit)
+        let seen: SeenTokens =
+          if let expert, !routed.isEmpty {
+            tokens.seen(by: expert, of: routed[expert], count: normed.rows)
+          } else {
+            .all
+          }
+        each.sums.add(
+          seen, of: normed, through: units[each.unit], weights: weights, workers: workers)
+      }
+      tokens.pass(routed, count: normed.rows)
+      inputs.results.noteBlock(index, .experts, layer: layer.index)
+      let isLast = index + 1 == inputs.blocks.count
+      try inputs.results.commitIfDue(
+        position(group.lowerBound, of: group, block: index + 1), [],
+        statistics: statistics.map(\.sums), keepsStatistics: false,
+        isDue: isLast && group.count > 1)
+    }
+  }
+
+  /// What tells units apart where only shapes are known.
+  private func alike(_ unit: Int, _ spec: GatedMLPSpec) -> [Int] {
+    let packed = spec.linears.map { inputs.output.fates[$0.weight] == .packed ? 1 : 0 }
+    return packed + [
+      spec.gate.outputs, spec.gate.hasBias ? 1 : 0, unit < layer.mlp.alwaysOn.count ? 0 : 1,
+      inputs.output.taps[layer.index].contains(.hidden(unit)) ? 1 : 0,
+    ]
+  }
+
+  // MARK: Scales and codes
+
+  private func write(
+    _ group: Range<Int>, _ statistics: [UnitStatistics], _ shares: [ExpertShare],
+    under inputSmoothings: [AppliedSmoothing], _ inputRounding: ChosenRounding
+  ) throws {
+    let smoothings = inputs.output.smoothings[layer.index]
+    let proof = smoothings.isEmpty ? nil : try Proof(inputs, layer).attendedTokens()
+    var left = statistics
+    let shape = { (unit: Int) in alike(unit, layer.mlp.unit(unit)) }
+    try workers.forEach(of: Array(group), alike: shape) { unit in
+      let spec = layer.mlp.units[unit]
+      var applied = inputSmoothings
+      let tap = Tap.hidden(unit)
+      let place = left.firstIndex { $0.unit == unit }
+      let sums = place.map { left.remove(at: $0).sums }
+      if let sums, let smoothing = smoothings.first(where: { $0.tap == tap }) {
+        applied.append(
+          try inputs.smooth(
+            smoothing, sums, of: layer, weights: weights,
+            routedTokens: expert(unit).map { shares[$0].tokens }))
+      }
+      let smoothed = SmoothedWeights(weights, applied)
+      if let proof {
+        try Proof(inputs, layer).prove(spec, smoothed, against: weights, on: proof)
+      }
+      let downRounding = try inputs.rounding(sums, at: tap, under: applied, of: layer)
+      for linear in spec.linears {
+        try inputs.write(
+          linear.weight, linear: linear, from: smoothed, layer: layer,
+          by: linear == spec.down ? downRounding : inputRounding)
+        if linear.hasBias {
+          try inputs.write(linear.bias, linear: nil, from: smoothed, layer: layer)
+        }
+      }
+      inputs.weights.release(spec.linears)
+      inputs.results.noteMemory()
+      try inputs.results.recordChecksums()
+      if unit + 1 < group.upperBound {
+        try inputs.results.commitIfDue(
+          position(unit + 1, of: group, block: left.isEmpty ? 0 : inputs.blocks.count), [],
+          statistics: [], keepsStatistics: !left.isEmpty, isDue: false)
+      }
+    }
+  }
+
+  // MARK: What counts for an expert
+
+  /// The number of a routed expert among the units of the layer.
+  private func expert(_ unit: Int) -> Int? {
+    unit >= layer.mlp.alwaysOn.count ? unit - layer.mlp.alwaysOn.count : nil
+  }
+
+  /// Tokens of a block by expert, where they are asked for.
+  private func routedTokens(block: Int) throws -> [[(token: Int, weight: Float)]] {
+    let isAsked = inputs.options.weighting != .all || inputs.options.expertTokens != nil
+    if layer.mlp.router == nil || !isAsked { return [] }
+    return Routing(try inputs.states.readRouting(layer).read(block), workers: workers)
+      .byExpert(layer.mlp.routed.count)
+  }
+
+  private func expertTokens(_ shares: [ExpertShare], from block: Int) throws -> ExpertTokens {
+    ExpertTokens(
+      inputs.options, layer: layer.index, tokens: inputs.tokens, shares: shares,
+      passed: inputs.blocks[..<block].reduce(0) { $0 + $1.count },
+      routed: try inputs.states.expertShares(layer, before: block).map(\.tokens),
+      computes: workers.computes)
+  }
+
+  /// A function of its own, so that the states are gone before the units run.
+  private func mlpInput(block: Int, of states: HiddenStates) throws -> Matrix {
+    layer.postAttentionNorm.apply(
+      to: try states.read(block), weights: inputs.weights, workers: workers)
+  }
+}
+
+/// What the down projection of a unit reads.
+private struct UnitStatistics {
+  let unit: Int
+  let sums: ActivationStatistics
+}

@@ -1,0 +1,127 @@
+// What the steps of a run are made from, and what they hand out: the seam between the work and everything around it.
+
+internal import Calibration
+internal import CompressedTensors
+internal import LinearAlgebra
+internal import Models
+internal import Planning
+internal import Quantization
+internal import Safetensors
+internal import Tensors
+internal import Transformer
+
+/// The inputs of every step. A step changes nothing of them: what it makes goes to `writer`, `scales` and `results`.
+///
+/// Where the workers compute nothing, the same steps run on shapes: there are no files, and the ledger of the workers
+/// is all that comes of it.
+struct StepInputs {
+  let spec: ModelSpec
+  let output: OutputPlan
+  let options: QuantizeOptions
+  let blocks: [TokenBlock]
+  let passes: Passes
+  /// Layers that the calibration tokens run through.
+  let calibratedLayers: Int
+  let workers: Workers
+  let weights: any SourceWeights
+  /// Hidden states and statistics between steps.
+  let states: StateFiles
+  let results: any StepResults
+  /// The source, for errors that name its numbers; nil where there are none.
+  var checkpoint: Checkpoint?
+  /// Output tensors.
+  var writer: ShardWriter?
+  /// Smoothing scales.
+  var scales: ShardWriter?
+
+  /// Of the calibration data.
+  var tokens: Int { blocks.reduce(0) { $0 + $1.count } }
+
+  var layers: [LayerSpec] { spec.layers }
+
+  /// The indices of blocks from `first` on, each with whether it is like the one before it.
+  func forEachBlock(
+    from first: Int, _ body: (_ block: Int) throws -> Void
+  ) throws {
+    try workers.forEach(
+      of: Array(first..<max(first, blocks.count)), alike: { blocks[$0].sequences }, body)
+  }
+
+  /// Empty statistics of an activation.
+  func newStatistics(_ tap: Tap, of layer: LayerSpec) -> ActivationStatistics {
+    ActivationStatistics(
+      channels: layer.readers(at: tap)[0].inputs, withGram: options.gathersGrams, workers: workers)
+  }
+}
+
+/// Takes what steps come to, and decides when it is committed.
+protocol StepResults: AnyObject {
+  /// What an earlier process left of the step in work.
+  var resumption: Resumption { get }
+
+  func note(_ choice: SmoothingChoice, layer: Int) throws
+  func note(
+    _ linear: LinearSpec, _ rounding: ChosenRounding, _ errors: RoundingErrors, layer: Int) throws
+  /// Tokens that a layer's router sends to each expert.
+  func note(routing tokens: [Int], layer: Int) throws
+  /// A tensor that smoothing scales are folded into.
+  func note(rescaled tensor: String, layer: Int) throws
+  func warn(_ warning: RunWarning)
+
+  /// A part of a step is done: memory is looked at.
+  func noteMemory()
+  /// A block of tokens went through a step: the progress of the run is told.
+  func noteBlock(_ block: Int, _ step: RunStep, layer: Int)
+  /// Of what was written since the last call. Called after every unit, so that the order never depends on commits.
+  func recordChecksums() throws
+  /// A commit where the last one is long ago, or someone wants to stop.
+  ///
+  /// - Parameters:
+  ///   - writers: scratch files that the step goes on to write.
+  ///   - statistics: what the step has gathered, in the order in which it will restore it.
+  ///   - keepsStatistics: whether those of the last commit are still needed.
+  ///   - isDue: whether it is time whatever the clock says.
+  func commitIfDue(
+    _ position: RunPosition, _ writers: [StatesWriter], statistics: [ActivationStatistics],
+    keepsStatistics: Bool, isDue: Bool) throws
+  /// The scales that were written for the smoothings of a layer so far.
+  func recordedSmoothings(of layer: LayerSpec) throws -> [AppliedSmoothing]
+}
+
+/// What the last commit says of a step that was cut.
+struct Resumption {
+  /// Bytes of the scratch files that the step had written, by name.
+  var appended: [String: Int] = [:]
+  /// The scratch file with its statistics.
+  var statistics: String?
+  /// The first unit in that file, where the step is `experts`.
+  var statisticsUnit = 0
+}
+
+/// Where only shapes are known: nothing comes of a step, and every scale is 1.
+final class ShapeResults: StepResults {
+  private let output: OutputPlan
+
+  init(_ output: OutputPlan) { self.output = output }
+
+  var resumption: Resumption { Resumption() }
+  func note(_ choice: SmoothingChoice, layer: Int) {}
+  func note(
+    _ linear: LinearSpec, _ rounding: ChosenRounding, _ errors: RoundingErrors, layer: Int
+  ) {}
+  func note(routing tokens: [Int], layer: Int) {}
+  func note(rescaled tensor: String, layer: Int) {}
+  func warn(_ warning: RunWarning) {}
+  func noteMemory() {}
+  func noteBlock(_ block: Int, _ step: RunStep, layer: Int) {}
+  func recordChecksums() {}
+  func commitIfDue(
+    _ position: RunPosition, _ writers: [StatesWriter], statistics: [ActivationStatistics],
+    keepsStatistics: Bool, isDue: Bool
+  ) {}
+  func recordedSmoothings(of layer: LayerSpec) -> [AppliedSmoothing] {
+    output.smoothings[layer.index].map {
+      AppliedSmoothing($0, scale: [Float](repeating: 1, count: $0.channels))
+    }
+  }
+}

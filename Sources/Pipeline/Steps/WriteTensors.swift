@@ -1,0 +1,96 @@
+// The tensors of a layer as their fates say: packed, or with smoothing scales folded in.
+
+internal import CompressedTensors
+internal import LinearAlgebra
+internal import Models
+internal import Planning
+internal import Quantization
+internal import Safetensors
+internal import Tensors
+internal import Transformer
+
+extension StepInputs {
+  /// Writes a tensor as its fate says: packed, or with the scales folded in. Those that no smoothing touches are there.
+  ///
+  /// - Parameter rounding: of a Linear that may be packed.
+  func write(
+    _ name: String, linear: LinearSpec?, from weights: SmoothedWeights, layer: LayerSpec,
+    by rounding: ChosenRounding = .nearest
+  ) throws {
+    let dtype = self.weights.dtype(of: name).unscaled
+    switch output.fates[name] {
+    case .packed:
+      guard let linear else { preconditionFailure("\(name) is packed and no Linear") }
+      do {
+        let writer = writer
+        let packed = PackedLinear(linear, scheme: output.scheme, scaleType: dtype)
+        let errors = try unsafe packed.round(
+          weights.weight(linear), by: rounding.rounding, workers: workers
+        ) { bytes, tensor, offset in try unsafe writer?.write(bytes, to: tensor, at: offset) }
+        try results.note(linear, rounding, errors, layer: layer.index)
+      } catch let error as NonFiniteWeight {
+        throw nonFinite(error, linear)
+      } catch let error as NonFiniteOutput {
+        throw nonFinite(error, name)
+      }
+    case .rescaled:
+      if self.weights.rank(of: name) == 2 {
+        let plain = self.weights.rows(ofTensor: name)
+        let linear =
+          linear
+          ?? LinearSpec(
+            String(name.dropLast(".weight".count)), inputs: plain.columns, outputs: plain.rows)
+        try writeRows(of: weights.weight(linear), to: name)
+      } else if workers.computes {
+        do {
+          try unsafe dtype.encoded(weights.vector(name)).withUnsafeBytes {
+            try unsafe writer?.write($0, to: name)
+          }
+        } catch let error as NonFiniteOutput {
+          throw nonFinite(error, name)
+        }
+      }
+      try results.note(rescaled: name, layer: layer.index)
+    case .copied, .decoded, .dropped, nil: break
+    }
+  }
+
+  /// Writes a weight to the place of a tensor, in the type that this has without scales.
+  ///
+  /// - Parameter weight: what became of the tensor.
+  func writeRows(of weight: any WeightRows, to name: String) throws {
+    let dtype = weights.dtype(of: name).unscaled
+    let rowBytes = weight.columns * dtype.byteWidth
+    let tiles = ranges(of: weight.rows, by: WeightTile.rows)
+    let (writer, memory) = (writer, workers.memory)
+    let tile = min(WeightTile.rows, weight.rows) * weight.columns
+    weight.noteReading(weight.rows, tileRows: WeightTile.rows, workers: workers)
+    workers.ledger.note(Operation(.elements, [weight.rows * weight.columns]))
+    workers.ledger.note(.output, bytes: weight.rows * rowBytes)
+    let each = [
+      TaskBuffer("weight tiles", floats: tile),
+      TaskBuffer("rows being written", byteCount: tile * dtype.byteWidth, pool: .heap),
+    ]
+    let written = workers.map(tiles.count, each: each) { index -> Result<NonFiniteWeight?, any Error> in
+      Result {
+        let rows = tiles[index]
+        let decoded = weight.matrix(rows, from: memory)
+        if let bad = decoded.firstNonFinite {
+          return NonFiniteWeight(
+            row: rows.lowerBound + bad / weight.columns, column: bad % weight.columns)
+        }
+        try unsafe decoded.encoded(as: dtype).withUnsafeBytes {
+          try unsafe writer?.write($0, to: name, at: rows.lowerBound * rowBytes)
+        }
+        return nil
+      }
+    }
+    for result in written {
+      do {
+        if let bad = try result.get() { throw nonFinite(bad, name) }
+      } catch let error as NonFiniteOutput {
+        throw nonFinite(error, name)
+      }
+    }
+  }
+}

@@ -1,0 +1,85 @@
+// What lies between a ledger and the resident set of a process: the program itself, what it knows of the model, threads,
+// and pages that the kernel maps beside those that are asked for. Measured; `tools/bench --memory` shows what became of
+// it.
+
+package enum ResidentModel {
+  /// What the process holds before any work: code, Swift's runtime, OpenBLAS's tables.
+  package static let processBytes = 28 << 20
+  /// Memory that reading a tokenizer takes, over the size of its file: 5.8 for one of GLM-4's size.
+  package static let tokenizerFactor = 6
+  /// What is kept of a source tensor and the output tensors it becomes: names, shapes, places. Measured on the 44,691
+  /// tensors of GLM-4.7's shapes.
+  private static let tensorBytes = 4 << 10
+  /// On top while a run is prepared.
+  private static let preparedBytes = 768
+  /// What is kept of an output tensor's checksum, and of one in the shard that is read back.
+  private static let (checksumBytes, headerBytes) = (192, 448)
+  /// A thread's stack and small buffers.
+  private static let threadBytes = 1 << 20
+  /// OpenBLAS's packing buffers for each calling thread, where matrices are large enough to fill them.
+  private static let packingBytes = 3 << 20
+  /// Pages that the kernel maps around those that are asked for.
+  private static let neighbourBytes = 16 << 20
+  /// What the kernel maps at a touch of a file that is read for its checksum: a huge page.
+  private static let pieceBytes = 2 << 20
+
+  package static var process: MemoryUse {
+    MemoryUse("the process and its libraries", processBytes)
+  }
+
+  /// Of tensors in the source.
+  package static func names(_ tensors: Int) -> MemoryUse {
+    MemoryUse("names and headers", tensors * tensorBytes)
+  }
+
+  package static func namesBeingPrepared(_ tensors: Int) -> MemoryUse {
+    MemoryUse("names, being prepared", tensors * preparedBytes)
+  }
+
+  /// Ids in blocks, and the sequences they were cut from.
+  package static func tokens(_ count: Int) -> MemoryUse {
+    MemoryUse("calibration tokens", count * 16)
+  }
+
+  /// - Parameter largestWeight: bytes of the largest weight in float32.
+  package static func threads(_ count: Int, largestWeight: Int) -> MemoryUse {
+    MemoryUse("threads and BLAS", count * (threadBytes + min(packingBytes, largestWeight)))
+  }
+
+  /// - Parameter others: bytes of the model beside the weights that are mapped: there is no more around them.
+  package static func pagesAround(others: Int) -> MemoryUse {
+    MemoryUse("pages around them", max(0, min(neighbourBytes, others / 8)))
+  }
+
+  /// Files that are read for their checksums.
+  ///
+  /// - Parameters:
+  ///   - outputs: tensors of the output.
+  ///   - share: of them in the largest shard.
+  ///   - largest: bytes of the largest tensor.
+  ///   - all: bytes of the larger of source and output.
+  package static func checking(
+    threads: Int, outputs: Int, share: Double, largest: Int, all: Int
+  ) -> [MemoryUse] {
+    let window = min(largest, Windows.checkedBytes) + min(pieceBytes, all / 8)
+    return [
+      MemoryUse("windows of source or output", threads * window),
+      MemoryUse(
+        "checksums and a header",
+        outputs * checksumBytes + Int(Double(outputs) * min(1, share)) * headerBytes),
+    ]
+  }
+}
+
+/// A weight that is written unpacked.
+package enum WeightTile {
+  /// Decoded and encoded by each thread at a time.
+  package static let rows = 64
+}
+
+/// How much of a mapped file is touched at a time.
+package enum Windows {
+  package static let bytes = 16 << 20
+  /// By each thread, while files are read for their checksums.
+  package static let checkedBytes = 4 << 20
+}

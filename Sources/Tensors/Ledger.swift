@@ -1,0 +1,186 @@
+// What a computation uses, written down as it goes: buffers with their lives, mapped pages, bytes moved, operations.
+
+internal import Synchronization
+
+/// A kind of arithmetic, at certain sizes. Two operations that are equal take equally long.
+package struct Operation: Hashable, Comparable, Sendable {
+  package enum Kind: String, Sendable, CaseIterable {
+    /// x `[rows, inner]` times a weight `[columns, inner]` in bf16.
+    case product
+    /// The same in float32.
+    case exactProduct
+    /// Softmax of one head over one sequence: `[queries, keys, width of keys, width of values]`.
+    case scores
+    /// xᵀ x of x `[rows, channels]`.
+    case gram
+    /// R Rᵀ of a matrix `[channels, channels]`.
+    case factor
+    /// A weight `[rows, columns]` under some candidates of a scale search.
+    case search
+    /// A weight `[rows, columns]` rounded within ranges that are found for each group alone.
+    case round
+    /// A weight `[rows, columns]` rounded with errors handed on.
+    case compensate
+    /// Numbers of an array, read and written once.
+    case elements
+    /// Numbers to scratch or back.
+    case strips
+  }
+
+  package let kind: Kind
+  /// What the kind says; the last ones may be missing where they do not matter.
+  package let sizes: [Int]
+  /// Floating-point operations; 0 for a kind that is no product.
+  package let arithmetic: Double
+
+  package init(_ kind: Kind, _ sizes: [Int], arithmetic: Double = 0) {
+    self.kind = kind
+    self.sizes = sizes
+    self.arithmetic = arithmetic
+  }
+
+  /// A fixed order, so that sums over operations have the same last bit every time.
+  package static func < (a: Operation, b: Operation) -> Bool {
+    a.kind != b.kind
+      ? a.kind.rawValue < b.kind.rawValue : a.sizes.lexicographicallyPrecedes(b.sizes)
+  }
+
+  /// 2 `rows` `inner` `columns` floating-point operations.
+  package static func product(_ rows: Int, _ inner: Int, _ columns: Int, isExact: Bool) -> Operation
+  {
+    Operation(
+      isExact ? .exactProduct : .product, [rows, inner, columns],
+      arithmetic: 2 * Double(rows) * Double(inner) * Double(columns))
+  }
+}
+
+/// Where bytes go or come from.
+package enum Traffic: String, Sendable, CaseIterable {
+  case source, scratchRead, scratchWritten, output
+}
+
+/// The book of one computation. The same calls write it whether numbers are computed or only their shapes are known.
+package final class Ledger: Sendable {
+  /// A kind of memory that is counted for itself.
+  package enum Pool: String, Sendable, CaseIterable {
+    /// Of a `MemoryBudget`.
+    case buffers
+    /// Of the heap: arrays that are large enough to be planned.
+    case heap
+    /// Pages of mapped files.
+    case mapped
+  }
+
+  /// Bytes of one pool, by name.
+  package struct Balance: Sendable, Equatable {
+    package fileprivate(set) var bytes = 0
+    package fileprivate(set) var peak = 0
+    fileprivate var held: [String: Int] = [:]
+    /// What was held when most was.
+    package fileprivate(set) var atPeak: [String: Int] = [:]
+
+    /// From now on a peak is one of what comes.
+    fileprivate mutating func restart() {
+      peak = bytes
+      atPeak = held
+    }
+
+    fileprivate mutating func add(_ name: String, _ count: Int) {
+      bytes += count
+      held[name, default: 0] += count
+      if held[name] == 0 { held[name] = nil }
+      if bytes > peak {
+        peak = bytes
+        atPeak = held
+      }
+    }
+  }
+
+  private struct State {
+    var pools: [Pool: Balance] = [:]
+    var operations: [Operation: Double] = [:]
+    var arithmetic = 0.0
+    var traffic: [Traffic: Double] = [:]
+    var mappings: [String: Int] = [:]
+    var times = 1.0
+  }
+
+  private let state = Mutex(State())
+
+  package init() {}
+
+  // MARK: Writing
+
+  package func take(_ name: String, _ bytes: Int, from pool: Pool) {
+    if bytes == 0 { return }
+    state.withLock { $0.pools[pool, default: Balance()].add(name, bytes) }
+  }
+
+  package func giveBack(_ name: String, _ bytes: Int, to pool: Pool) {
+    take(name, -bytes, from: pool)
+  }
+
+  /// Pages that stay mapped until they are let go of by the same key.
+  ///
+  /// - Returns: false where they are mapped already.
+  package func map(_ key: String, _ bytes: Int, as name: String) -> Bool {
+    state.withLock { state in
+      if state.mappings[key] != nil { return false }
+      state.mappings[key] = bytes
+      state.pools[.mapped, default: Balance()].add(name, bytes)
+      return true
+    }
+  }
+
+  package func unmap(_ key: String, as name: String) {
+    state.withLock { state in
+      guard let bytes = state.mappings.removeValue(forKey: key) else { return }
+      state.pools[.mapped, default: Balance()].add(name, -bytes)
+    }
+  }
+
+  package func note(_ operation: Operation, times: Double = 1) {
+    state.withLock { state in
+      let count = times * state.times
+      state.operations[operation, default: 0] += count
+      state.arithmetic += operation.arithmetic * count
+    }
+  }
+
+  package func note(_ traffic: Traffic, bytes: Int) {
+    state.withLock { $0.traffic[traffic, default: 0] += Double(bytes) * $0.times }
+  }
+
+  /// Counts what `body` does `times` over; what it holds is held once.
+  package func repeated<Failure: Error>(
+    _ times: Double, _ body: () throws(Failure) -> Void
+  ) throws(Failure) {
+    let before = state.withLock { state in
+      let before = state.times
+      state.times *= times
+      return before
+    }
+    defer { state.withLock { $0.times = before } }
+    try body()
+  }
+
+  // MARK: Reading
+
+  package func balance(of pool: Pool) -> Balance { state.withLock { $0.pools[pool] ?? Balance() } }
+
+  /// The peak of a pool since the last call, or since the beginning.
+  package func takePeak(of pool: Pool) -> Balance {
+    state.withLock { state in
+      let balance = state.pools[pool] ?? Balance()
+      state.pools[pool]?.restart()
+      return balance
+    }
+  }
+
+  package var operations: [Operation: Double] { state.withLock { $0.operations } }
+
+  /// Floating-point operations of all products so far.
+  package var arithmetic: Double { state.withLock { $0.arithmetic } }
+
+  package func bytes(_ traffic: Traffic) -> Double { state.withLock { $0.traffic[traffic] ?? 0 } }
+}

@@ -1,0 +1,82 @@
+// The plan of a run is the run: its steps on shapes write the ledger that its steps on numbers write.
+
+import Calibration
+import Pipeline
+import Planning
+import Quantization
+import Tensors
+import Testing
+import TestSupport
+
+@Suite struct LedgerTests {
+  private func options(_ model: String, _ output: String, threads: Int) -> QuantizeOptions {
+    var options = QuantizeOptions(
+      model: fixturePath(model), output: output, memory: 1 << 40, threads: threads)
+    options.data.path = fixturePath("calibration.jsonl")
+    options.data.selection.samples = 24
+    return options
+  }
+
+  /// Operations of a kind, whatever their sizes: how the router spreads tokens over experts is not known before.
+  private func arithmetic(_ operations: [Operation: Double]) -> [Operation.Kind: Double] {
+    var result: [Operation.Kind: Double] = [:]
+    for (operation, times) in operations.sorted(by: { $0.key < $1.key }) {
+      result[operation.kind, default: 0] += operation.arithmetic * times
+    }
+    return result
+  }
+
+  private func planned(_ plan: RunPlan) -> [Operation: Double] {
+    var result: [Operation: Double] = [:]
+    for step in RunStep.allCases {
+      for (operation, times) in plan.uses[step]?.operations ?? [:] {
+        result[operation, default: 0] += times
+      }
+    }
+    return result
+  }
+
+  /// Everything but what routed experts do for the next layer, whose tokens the router chooses.
+  @Test(arguments: [1, 2], [RoundingMethod.compensated, .nearest, .clip])
+  func `a run does the operations of its plan`(threads: Int, rounding: RoundingMethod) throws {
+    try withTemporaryFolder { folder in
+      var options = options("glm4-moe-4m", folder + "/out", threads: threads)
+      options.rounding = rounding
+      let plan = try QuantizePlan(options)
+      let run = try QuantizeModel(plan) { _ in }
+      try run.run()
+      let (did, planned) = (run.ledger.operations, planned(plan.run))
+      for kind in Operation.Kind.allCases where kind != .product && kind != .elements {
+        func sizes(_ all: [Operation: Double]) -> [Operation: Double] {
+          all.filter { $0.key.kind == kind && $0.value > 0 }
+        }
+        if kind != .exactProduct { #expect(sizes(did) == sizes(planned), "\(kind)") }
+      }
+      for (kind, amount) in arithmetic(planned) where kind != .exactProduct {
+        let done = arithmetic(did)[kind] ?? 0
+        #expect(abs(done - amount) <= 1e-9 * amount, "\(kind): \(done), planned \(amount)")
+      }
+    }
+  }
+
+  @Test(arguments: ["glm4-moe-4m"], [1, 2])
+  func `buffers are those of the plan by name`(model: String, threads: Int) throws {
+    try withTemporaryFolder { folder in
+      var options = options(model, folder + "/out", threads: threads)
+      for memory in [try QuantizePlan(options).run.smallestBudget, 1 << 30] {
+        options.memory = memory
+        options.restarts = true
+        let plan = try QuantizePlan(options)
+        let run = try QuantizeModel(plan) { _ in }
+        try run.run()
+        for step in [RunStep.copy, .attend, .experts, .advance] {
+          let planned = plan.run.uses[step]?.buffers ?? []
+          let used = run.usedBuffers[step] ?? [:]
+          #expect(
+            Dictionary(uniqueKeysWithValues: planned.map { ($0.name, $0.bytes) }) == used,
+            "\(step) within \(memory)")
+        }
+      }
+    }
+  }
+}
