@@ -1,6 +1,7 @@
 // What a checkpoint holds, without its bytes: names, types and shapes, of its files or as config.json and the index tell
 // them before the files are there.
 
+internal import JSON
 package import Models
 package import Safetensors
 internal import Tensors
@@ -105,7 +106,7 @@ package struct CheckpointShapes: Sendable {
     let count =
       listing.missing.count == listing.shards.count
       ? "the weights are not here"
-      : "\(listing.missing.count) of \(listing.shards.count) shards are not here"
+      : "\(listing.missing.count) of \(counted(listing.shards.count, "shard")) \(listing.missing.count == 1 ? "is" : "are") not here"
     return "\(count): names, types and shapes are those of config.json"
       + (listing.tensors == nil ? "" : " and the index")
   }

@@ -1,6 +1,7 @@
 // Which modules the user does not want quantized: exact names, `re:` expressions and globs.
 
 internal import Expressions
+internal import JSON
 internal import SystemIO
 
 /// A pattern that cannot be used.
@@ -130,7 +131,7 @@ private func nearest(_ pattern: String, of modules: [String]) -> [String] {
   // Longer than any name: not worth the time.
   if pattern.utf8.count > 512 { return [] }
   let below = modules.filter { $0.hasPrefix(pattern + ".") }
-  if !below.isEmpty { return ["\(pattern).* (\(below.count) modules)"] }
+  if !below.isEmpty { return ["\(pattern).* (\(counted(below.count, "module")))"] }
   if pattern.hasPrefix("re:") || pattern.contains("*") {
     // The longest literal beginning that some module shares.
     let literal = pattern.replacing("re:", with: "").replacing("\\", with: "").prefix {

@@ -100,6 +100,9 @@ package final class EvaluateModel {
       throw EvaluationError.otherVocabulary(
         model: vocabulary, reference: reference.spec.vocabularySize)
     }
+    try AcceptedKeyMissing.check(
+      options.acceptedKeys, in: [model.config] + (reference.map { [$0.config] } ?? []),
+      file: options.model + "/" + OutputFolder.config)
     let spelling = options.reference ?? options.model
     let checkpoints = [model] + (reference.map { [$0] } ?? [])
     let spelledBytes =
@@ -144,8 +147,8 @@ package final class EvaluateModel {
   private func evaluate() throws -> Evaluation {
     report(.dataLoaded(data))
     for note in checkpoints.flatMap(\.notes) { report(.warning(.source(note: note))) }
-    let longest = blocks.flatMap(\.sequences).map(\.count).max() ?? 0
-    for warning in RunWarning.longSequence(longest, for: checkpoints[0]) {
+    let longest = TokenBlock.longest(of: blocks)
+    for warning in RunWarning.longSequence(longest, for: checkpoints[0].config) {
       report(.warning(warning))
     }
     report(.started(plan))

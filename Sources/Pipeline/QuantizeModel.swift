@@ -392,6 +392,7 @@ package final class QuantizeModel {
   private func finish() throws {
     _ = try folder.restoreFiles(try files.lines(), from: plan.options.model)
     for (name, bytes) in ownFiles {
+      try folder.checkPlace(folder.path + "/" + name)
       try replaceFile(folder.path + "/" + name, with: bytes)
       try files.add(line: OutputFolder.line(name, Checksum(bytes)))
     }

@@ -115,10 +115,10 @@ package struct RunPlan: Sendable, Equatable {
     sourceBytes = work.source.totalBytes
     outputBytes = work.output.tensors.reduce(0) { $0 + $1.byteCount }
     scratchBytes = sizes.scratchBytes(passes)
-    layers = work.operations
-    operationsOfAllTokens = work.operationsOfAllTokens.reduce(0) {
-      $0 + $1.total(tokens: work.tokens)
-    }
+    layers = sizes.layerOperations
+    // Without a limit every expert sees all tokens anyway.
+    let ofAllTokens = work.expertTokens == nil ? layers : work.operationsOfAllTokens
+    operationsOfAllTokens = ofAllTokens.reduce(0) { $0 + $1.total(tokens: work.tokens) }
     largestUnitCount = work.source.spec.layers.map(\.mlp.units.count).max() ?? 1
     weightPasses =
       work.calibratedLayers > 1

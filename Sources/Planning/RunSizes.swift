@@ -18,8 +18,12 @@ struct RunSizes {
   private let layers: [LayerSpec]
   /// Tokens of the largest block.
   private let rows: Int
-  /// By layer. Made once: every budget that is tried asks for it.
-  private let layerOperations: [LayerOperations]
+  // Made once, from all tensors and layers: every budget that is tried asks for them.
+  /// By layer.
+  let layerOperations: [LayerOperations]
+  private let weightBytes: [WeightBytes]
+  private let copying: [Moment]
+  private let checking: [MemoryUse]
 
   /// What the process holds before any work: code, Swift's runtime, OpenBLAS's tables. Measured, as all constants here;
   /// `tools/bench --memory` shows what became of them.
@@ -53,6 +57,9 @@ struct RunSizes {
     hidden = spec.hiddenSize
     rows = work.blocks.max() ?? 0
     layerOperations = work.operations
+    weightBytes = spec.layers.map { WeightBytes($0, work.source) }
+    copying = Self.copying(work)
+    checking = Self.checking(work)
     var seen: Set<String> = []
     layers = spec.layers.filter { layer in
       let widths = layer.linears.map(work.source.byteWidth)
@@ -152,18 +159,15 @@ struct RunSizes {
   func sourceReads(_ passes: Passes) -> Int {
     let blocks = work.blocks.count
     let spec = work.source.spec
-    func bytes(_ linears: [LinearSpec]) -> Int {
-      linears.reduce(0) { $0 + work.source.byteCount($1) }
-    }
     // Once for their checksums, once for those to be compared, once to be written.
     var total = 3 * work.source.totalBytes
     for layer in spec.layers.prefix(work.calibratedLayers) {
       let isLast = layer.index + 1 == work.calibratedLayers
       let isSmoothed = !work.output.smoothings[layer.index].isEmpty
-      let (attention, units) = (
-        bytes(layer.attention.linears), bytes(layer.mlp.units.flatMap(\.linears))
+      let (attention, units, down) = (
+        weightBytes[layer.index].attention, weightBytes[layer.index].units,
+        weightBytes[layer.index].down
       )
-      let down = bytes(layer.mlp.units.map(\.down))
       // Blocks, two for the search, two for the proof; the total holds the one for writing.
       if !passes.holdsAttention { total += (blocks + (isSmoothed ? 4 : 0)) * attention }
       if isSmoothed {
@@ -226,37 +230,29 @@ struct RunSizes {
       MemoryUse(
         "threads and BLAS",
         work.threads * (Self.threadBytes + min(Self.packingBytes, largestWeight))))
-    let copied = work.source.tensors.filter { work.output.fates[$0.name] == .copied }
-    let window = min(Windows.bytes, copied.map(\.byteCount).max() ?? 0)
-    add(
-      .copy,
-      [Moment(buffers: [], mapped: [MemoryUse("a window of the source", window)])] + decoding
-        + embedding)
+    add(.copy, copying + embedding)
     add(.attend, layers.flatMap { attend($0, passes) })
     add(.experts, layers.flatMap { experts($0, passes) })
     add(.advance, layers.flatMap { advance($0, passes) })
-    let (outputs, outputBytes) = (
-      work.output.tensors.count, work.output.tensors.reduce(0) { $0 + $1.byteCount }
-    )
-    let share = min(1, Double(work.shardBytes) / Double(max(1, outputBytes)))
-    let model = work.source
-    let around = min(Windows.pieceBytes, max(outputBytes, model.totalBytes) / 8)
-    let largest = (work.output.tensors.map(\.byteCount) + model.tensors.map(\.byteCount)).max() ?? 0
-    let checked = min(largest, Windows.checkedBytes)
-    add(
-      .check,
-      [
-        Moment(
-          buffers: [],
-          mapped: [
-            MemoryUse("windows of source or output", work.threads * (checked + around)),
-            MemoryUse(
-              "checksums and a header",
-              outputs * Self.checksumBytes + Int(saturating: Double(outputs) * share)
-                * Self.headerBytes),
-          ])
-      ])
+    add(.check, [Moment(buffers: [], mapped: checking)])
     return result
+  }
+
+  /// Reading source or output for their checksums.
+  private static func checking(_ work: Workload) -> [MemoryUse] {
+    let (outputs, model) = (work.output.tensors, work.source)
+    let outputBytes = outputs.reduce(0) { $0 + $1.byteCount }
+    let share = min(1, Double(work.shardBytes) / Double(max(1, outputBytes)))
+    let around = min(Windows.pieceBytes, max(outputBytes, model.totalBytes) / 8)
+    let largest = (outputs.map(\.byteCount) + model.tensors.map(\.byteCount)).max() ?? 0
+    let checked = min(largest, Windows.checkedBytes)
+    return [
+      MemoryUse("windows of source or output", work.threads * (checked + around)),
+      MemoryUse(
+        "checksums and a header",
+        outputs.count * checksumBytes + Int(saturating: Double(outputs.count) * share)
+          * headerBytes),
+    ]
   }
 
   private var isGram: Bool { work.gathersGrams }
@@ -369,22 +365,33 @@ struct RunSizes {
     work.calibratedLayers > 0 ? [Moment(buffers: [block] + scratch.write)] : []
   }
 
-  /// Writing FP8 that stays unquantized as bf16.
-  private var decoding: [Moment] {
-    work.source.tensors.filter { work.output.fates[$0.name] == .decoded }.map { tensor in
-      let (rows, columns) = (tensor.shape[0], tensor.shape[1])
-      let tile = min(rows, WeightTile.rows) * columns
-      let threads = min(work.threads, (rows + WeightTile.rows - 1) / WeightTile.rows)
-      let mapped =
-        WeightTile.rows * columns >= CheckpointWeights.releasedTile
-        ? threads * tile : tensor.byteCount
-      return Moment(
-        buffers: [MemoryUse("weight tiles", count: threads, floats: tile)],
-        mapped: [
-          MemoryUse("mapped weights", mapped),
-          MemoryUse("rows being written", threads * tile * DType.bf16.byteWidth),
-        ])
+  /// Copying what stays as it is, and writing FP8 that stays unquantized as bf16.
+  private static func copying(_ work: Workload) -> [Moment] {
+    var largest = 0
+    var decoded: [TensorSpec] = []
+    for tensor in work.source.tensors {
+      switch work.output.fates[tensor.name] {
+      case .copied: largest = max(largest, tensor.byteCount)
+      case .decoded: decoded.append(tensor)
+      default: continue
+      }
     }
+    let window = MemoryUse("a window of the source", min(Windows.bytes, largest))
+    return [Moment(buffers: [], mapped: [window])]
+      + decoded.map { tensor in
+        let (rows, columns) = (tensor.shape[0], tensor.shape[1])
+        let tile = min(rows, WeightTile.rows) * columns
+        let threads = min(work.threads, (rows + WeightTile.rows - 1) / WeightTile.rows)
+        let mapped =
+          WeightTile.rows * columns >= CheckpointWeights.releasedTile
+          ? threads * tile : tensor.byteCount
+        return Moment(
+          buffers: [MemoryUse("weight tiles", count: threads, floats: tile)],
+          mapped: [
+            MemoryUse("mapped weights", mapped),
+            MemoryUse("rows being written", threads * tile * DType.bf16.byteWidth),
+          ])
+      }
   }
 
   /// Searching scales for Linears that read `channels`, and rounding and writing Linears.
@@ -635,6 +642,23 @@ struct RunSizes {
       moments += apply(unit, rows: gathered, gathered: gathered)
     }
     return moments
+  }
+}
+
+/// Bytes of a layer's weights.
+private struct WeightBytes {
+  let attention: Int
+  let units: Int
+  /// Down projections, which `units` holds, too.
+  let down: Int
+
+  init(_ layer: LayerSpec, _ source: CheckpointShapes) {
+    func bytes(_ linears: [LinearSpec]) -> Int {
+      linears.reduce(0) { $0 + source.byteCount($1) }
+    }
+    attention = bytes(layer.attention.linears)
+    down = bytes(layer.mlp.units.map(\.down))
+    units = down + bytes(layer.mlp.units.flatMap { [$0.gate, $0.up] })
   }
 }
 

@@ -36,7 +36,7 @@ package struct Workload: Sendable {
     self.source = source
     self.output = output
     self.blocks = blocks.map(\.count)
-    longestSequence = blocks.flatMap { $0.sequences.map(\.count) }.max() ?? 0
+    longestSequence = TokenBlock.longest(of: blocks)
     self.loss = loss
     self.expertTokens = expertTokens
     self.gridPoints = gridPoints

@@ -201,7 +201,7 @@ import TestSupport
       let error = #expect(throws: CalibrationError.self) {
         try load(bad) { $0.chatTemplate = file }
       }
-      #expect("\(error!)".contains("none of 1 rows gives tokens; the first: "))
+      #expect("\(error!)".contains("none of 1 row gives tokens; the first: "))
       #expect("\(error!)".contains("the chat template fails on it (line 1): "))
     }
   }
