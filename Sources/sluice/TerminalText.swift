@@ -43,10 +43,13 @@ enum TerminalText {
     }
   }
 
+  /// A terminal of fewer columns wraps lines itself: words hardly fit.
+  private static let narrowest = 40
+
   /// A line cut at words, so that each part fits. Parts after the first stand below the last column of a table, or two
   /// columns in. What stands in backticks stays together: it may be a command.
   static func wrapped(_ line: String, columns: Int) -> [String] {
-    if line.count <= columns { return [line] }
+    if line.count <= columns || columns < narrowest { return [line] }
     var start = 0
     var (spaces, column) = (0, 0)
     for character in line {
