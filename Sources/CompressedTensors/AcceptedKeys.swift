@@ -23,10 +23,12 @@ package struct AcceptedKeyMissing: Error, CustomStringConvertible, Equatable {
     let known = configs.flatMap(paths)
     for key in accepted.sorted() where !known.contains(key) {
       let far = max(2, key.count / 3)
-      let near = known.map { ($0, editDistance($0, key)) }.filter { $0.1 <= far }
-        .min { $0.1 < $1.1 }?.0
-      throw AcceptedKeyMissing(
-        key: key, file: file, nearest: near ?? known.first { $0.hasSuffix("." + key) })
+      func distance(_ path: String) -> Int {
+        min(
+          editDistance(path, key), editDistance(String(path.split(separator: ".").last ?? ""), key))
+      }
+      let nearest = known.map { ($0, distance($0)) }.filter { $0.1 <= far }.min { $0.1 < $1.1 }?.0
+      throw AcceptedKeyMissing(key: key, file: file, nearest: nearest)
     }
   }
 

@@ -60,7 +60,8 @@ struct EvaluationSizes {
 
   private var load: EvaluationStepPlan {
     let known = base.reduce(0) { $0 + $1.bytes }
-    let rest = MemoryUse("tokenizer and data", max(0, work.loadingBytes - known))
+    let rest = MemoryUse(
+      "tokenizer and data", RunSizes.loading(work.loadingBytes, beyond: known))
     return EvaluationStepPlan(.load, always: base, moments: [Moment(buffers: [], mapped: [rest])])
   }
 

@@ -45,7 +45,7 @@ struct Sluice: ParsableCommand {
       let words = Words(Array(CommandLine.arguments.dropFirst()))
       try words.checkEmpty()
       try words.checkHelp()
-      var command = try parseAsRoot(words.parsed)
+      var command = try parseAsRoot(words.all)
       try command.run()
       try Console.finish()
     } catch is Interrupted {

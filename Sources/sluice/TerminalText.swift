@@ -78,13 +78,15 @@ enum TerminalText {
     return lines + [current]
   }
 
-  /// By spaces outside of backticks; more than one space in a row are empty words.
+  /// By spaces outside of backticks, a number together with its unit; more than one space in a row are empty words.
   private static func words(_ line: String) -> [String] {
     var words = [""]
     var isQuoted = false
     for character in line {
       if character == "`" { isQuoted.toggle() }
-      if character == " ", !isQuoted {
+      let word = words[words.count - 1]
+      let isNumber = !word.isEmpty && word.allSatisfy { $0.isNumber || $0 == "." }
+      if character == " ", !isQuoted, !isNumber {
         words.append("")
       } else {
         words[words.count - 1].append(character)

@@ -12,7 +12,7 @@ struct WordProblem: Error {
   /// With the usage of that command.
   var lines: String {
     let usage =
-      command.map { Sluice.usageString(for: $0) } ?? "Usage: sluice <subcommand>"
+      command.map { "Usage: " + Sluice.usageString(for: $0) } ?? "Usage: sluice <subcommand>"
     let name = (["sluice"] + (command.map { [$0._commandName] } ?? [])).joined(separator: " ")
     return "error: \(text)\n\(usage)\n  See '\(name) --help' for more information."
   }
@@ -23,10 +23,11 @@ struct Words {
   private let words: [String]
   private let commands = Sluice.configuration.subcommands
 
-  init(_ words: [String]) { self.words = words }
+  /// Help of help is help.
+  init(_ words: [String]) { self.words = words == ["help", "help"] ? ["help"] : words }
 
-  /// As the parser understands them: help of help is help.
-  var parsed: [String] { words == ["help", "help"] ? ["help"] : words }
+  /// For the parser.
+  var all: [String] { words }
 
   private var asksForHelp: Bool { words.first == "help" }
 
