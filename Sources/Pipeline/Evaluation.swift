@@ -129,7 +129,7 @@ package struct Evaluation: Sendable, Equatable {
   package let sequences: Int
   package let tokens: Int
   package let all: PositionStatistics
-  /// Those that occur, in order.
+  /// Ranges of positions that occur, in order.
   package let buckets: [PositionBucket]
   /// Worst first.
   package let worst: [WorstPosition]

@@ -28,7 +28,7 @@ package enum RunCheck: Sendable, Equatable {
   case source(bytes: Int)
   /// Its files were moved or written since.
   case sourceAgain(bytes: Int)
-  /// Of a finished run.
+  /// The bytes of a finished output are compared with their checksums.
   case output(String, bytes: Int)
 }
 

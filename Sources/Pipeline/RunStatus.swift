@@ -12,7 +12,7 @@ package struct RunStatus: Sendable {
 
   package let phase: Phase
   package let position: RunPosition
-  /// Of the run's arithmetic: now, or at the last commit where no process works on it; nil where there is none.
+  /// The share of the run's arithmetic that is done: now, or at the last commit where no process works on it; nil where there is none.
   package let share: Double?
   package let layers: Int
   /// Over all processes of the run.
@@ -54,7 +54,7 @@ package struct RunStatus: Sendable {
     filesGone = phase == .finished ? folder.filesGone(state.files) : []
   }
 
-  /// Of a finished output; none of a folder that is something else.
+  /// Files that a finished output lacks; none where the folder is something else.
   ///
   /// - Throws: `UnfinishedOutput` where config.json is among them, without which nothing can be told.
   package static func filesGone(of output: String) throws -> [String] {

@@ -315,7 +315,7 @@ private struct MappedSizes {
     return kept + streamed
   }
 
-  /// Of one tile of the vocabulary.
+  /// What one tile of the vocabulary takes.
   func headBytes(_ tile: LinearSpec, weight: String) -> Int {
     let row = tile.inputs * checkpoint.weights.tensor(weight).dtype.byteWidth
     let part = Gemm.tileRows(tile.outputs, columns: tile.inputs) * row

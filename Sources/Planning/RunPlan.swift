@@ -166,7 +166,7 @@ package struct Passes: Sendable, Equatable {
   package var unitsPerGroup: Int
   /// Whether the weights of a group stay mapped until they are written; otherwise every block maps them again.
   package var holdsExperts: Bool
-  /// The same for the weights of a layer's attention.
+  /// Whether the weights of a layer's attention stay mapped.
   package var holdsAttention: Bool
   /// Blocks of tokens that go through a layer's experts together at its end: each pass maps the experts again.
   package var blocksPerPass: Int

@@ -31,7 +31,7 @@ struct RunSizes {
   /// What is kept of a source tensor and the output tensors it becomes: names, shapes, places. Measured on the 44,691
   /// tensors of GLM-4.7's shapes.
   static let tensorBytes = 4 << 10
-  /// The same while a run is prepared, on top.
+  /// What a source tensor takes on top while a run is prepared.
   private static let preparedBytes = 768
   /// From the end of a plan to the first step: code that is touched for the first time, journals and files that are
   /// opened. Measured: 0.6 to 1.1 MiB.
@@ -51,7 +51,7 @@ struct RunSizes {
   /// What is left of a bf16 state in scratch: a byte plane that does not compress, and one of sign and exponent that
   /// goes to two fifths. Measured on trained and on random weights: 0.69 to 0.71.
   private static let compression = 0.70
-  /// The same of the upper half of a Gram matrix in float32.
+  /// What is left of the upper half of a Gram matrix in float32.
   private static let gramCompression = 0.9
 
   init(_ work: Workload) {

@@ -61,7 +61,7 @@ package struct Workload: Sendable {
   /// By layer.
   var operations: [LayerOperations] { operations { seenShare($0) } }
 
-  /// The same where every expert sees all tokens.
+  /// By layer, if every expert saw all tokens.
   var operationsOfAllTokens: [LayerOperations] { operations { _ in 1 } }
 
   private func operations(seenShare: (LayerSpec) -> Double) -> [LayerOperations] {

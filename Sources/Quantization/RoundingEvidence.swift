@@ -229,7 +229,7 @@ private struct GroupSums {
   private(set) var correlation = 0.0
   /// What all rows have in common, as a loud column, shows in it.
   private(set) var correlationWithNext = 0.0
-  /// Of the source's two rows; 1 where one of them is flat, and has nothing to be known by.
+  /// How alike the source's two rows are; 1 where one of them is flat, and has nothing to be known by.
   private(set) var likeness = 1.0
 
   init(
