@@ -7,6 +7,7 @@ internal import SystemIO
 package enum IgnorePatternError: Error, CustomStringConvertible, Equatable {
   /// `origin` is where the pattern stands: an option, or a file and a key.
   case invalidExpression(origin: String, pattern: String, problem: String)
+  case openSet(origin: String, pattern: String)
   case endlessExpression(origin: String, pattern: String, problem: String)
   case matchesNothing(origin: String, pattern: String, nearest: [String])
 
@@ -14,6 +15,8 @@ package enum IgnorePatternError: Error, CustomStringConvertible, Equatable {
     switch self {
     case .invalidExpression(let origin, let pattern, let problem):
       "\(origin) '\(pattern)': not a regular expression (\(problem))"
+    case .openSet(let origin, let pattern):
+      "\(origin) '\(pattern)': not a glob, as a `[` has no `]` behind it; close it, or write the name without `[`"
     case .endlessExpression(let origin, let pattern, let problem):
       "\(origin) '\(pattern)': \(problem); write a simpler expression, or a glob such as '*.mlp.*'"
     case .matchesNothing(let origin, let pattern, let nearest):
@@ -55,7 +58,7 @@ package struct IgnorePattern {
       }
     } else if FileSystem.isPattern(text) {
       guard let glob = Glob(text) else {
-        throw .invalidExpression(origin: origin, pattern: text, problem: "`[` without `]`")
+        throw .openSet(origin: origin, pattern: text)
       }
       kind = .glob(glob)
     } else {
