@@ -21,7 +21,7 @@ package struct CheckpointShapes: Sendable {
   private let redundantHead: String?
   private let positions: [String: Int]
 
-  /// Of a checkpoint that is there.
+  /// The shapes of a checkpoint that is there.
   package init(_ checkpoint: Checkpoint) {
     self.init(
       folder: checkpoint.folder, spec: checkpoint.spec, fp8: checkpoint.fp8,

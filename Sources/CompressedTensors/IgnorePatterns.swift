@@ -82,7 +82,7 @@ package struct IgnorePattern {
   /// For what only tells of a match: one that was not found out is none.
   package func fits(_ module: String) -> Bool { (try? matches(module)) ?? false }
 
-  /// The same as llm-compressor spells it, which knows no globs.
+  /// The pattern as llm-compressor spells it, which knows no globs.
   package var recipeText: String {
     guard case .glob(let glob) = kind else { return text }
     return "re:" + String(decoding: glob.parts.flatMap(\.expression), as: UTF8.self) + "$"

@@ -105,7 +105,7 @@ internal import Glibc
       return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
     }
 
-    /// Of one search.
+    /// What one search may try.
     fileprivate var most: Int { kind == .names ? Self.mostTries / 10 : .max }
 
     private static let mostTries = 20_000_000

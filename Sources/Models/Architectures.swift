@@ -104,7 +104,9 @@ package enum Architectures {
         if !overflows, total <= believed { continue }
         let present = tensors().count
         if overflows || total > present {
-          throw .tooMany(file: file, key: key, count: count, layers: min(layers, max(1, counts[0])), tensors: present)
+          throw .tooMany(
+            file: file, key: key, count: count, layers: min(layers, max(1, counts[0])),
+            tensors: present)
         }
       }
     }
@@ -126,7 +128,7 @@ package enum Architectures {
     return named.first
   }
 
-  /// Of a weight in low precision.
+  /// Whether a tensor scales a weight in low precision.
   private static func isScale(_ tensor: String) -> Bool {
     ["_scale", "_scale_inv"].contains { tensor.hasSuffix($0) }
   }

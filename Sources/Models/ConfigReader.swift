@@ -280,7 +280,7 @@ package struct ConfigReader {
     }
   }
 
-  /// The same for a nested object, whose notes become this one's.
+  /// Finishes a nested object, whose notes become this one's.
   mutating func finish(_ nested: ConfigReader) throws(ConfigError) {
     var nested = nested
     try nested.finish()

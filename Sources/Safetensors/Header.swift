@@ -31,7 +31,7 @@ package struct Header: Sendable {
   package let tensors: [TensorRecord]
   package let metadata: [(String, String)]
 
-  /// The same limit as the reference implementation.
+  /// The limit of the reference implementation, too.
   package static let maximumBytes = 100_000_000
   /// What reading a header or an index may take where no budget is named.
   package static let standardRoom = 256 << 20

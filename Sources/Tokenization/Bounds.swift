@@ -12,7 +12,7 @@ enum Bounds {
   static let expressionBytes = 4 << 20
   /// Bytes of an added token, or of a literal that is looked for: each byte of a text is compared with so many.
   private static let literal = 1024
-  /// Of a character, in a precompiled table: no published one has more than 33.
+  /// What a precompiled table may make of a character: no published one has more than 33.
   static let replacementBytes = 128
 
   /// How long a text of so many bytes may become on its way to ids.
@@ -20,7 +20,9 @@ enum Bounds {
 
   /// Asked for each one that is read: any of them may take megabytes.
   static func check(_ count: Int, _ kind: String, _ field: Field) throws(TokenizerError) {
-    if count > steps { throw field.inconsistent("the tokenizer has \(count) \(kind), more than \(steps)") }
+    if count > steps {
+      throw field.inconsistent("the tokenizer has \(count) \(kind), more than \(steps)")
+    }
   }
 
   static func check(_ parts: TokenizerParts) throws(TokenizerError) {

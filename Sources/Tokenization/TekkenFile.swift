@@ -77,7 +77,7 @@ extension TokenizerParts {
     return tokens
   }
 
-  /// Those of files that list none. Source: mistral_common, `Tekkenizer.DEPRECATED_SPECIAL_TOKENS`.
+  /// What files have that list none. Source: mistral_common, `Tekkenizer.DEPRECATED_SPECIAL_TOKENS`.
   private static let olderSpecialTokens = [
     "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]",
     "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "<pad>", "[IMG_BREAK]",

@@ -105,7 +105,8 @@ struct TokenizerSettings {
           for name in members.keys { try setName(name, field.member(name), isPlain: true) }
         } else {
           let known = Set(unnamed ?? [])
-          unnamed = try (unnamed ?? []) + field.tokens(areSpecial: true).filter { !known.contains($0) }
+          unnamed =
+            try (unnamed ?? []) + field.tokens(areSpecial: true).filter { !known.contains($0) }
         }
       }
       olderUnnamed = try map.member("additional_special_tokens")?.tokens(areSpecial: true)
@@ -190,7 +191,9 @@ struct TokenizerSettings {
     guard let last = numbered.last?.id, last >= count else { return listed }
     guard last - count < Bounds.uncounted else {
       throw .tooLarge(
-        problem: "a token of tokenizer_config.json has the id \(last), and the ranks before it end at \(count)")
+        problem:
+          "a token of tokenizer_config.json has the id \(last), and the ranks before it end at \(count)"
+      )
     }
     var contents: [Int: [UInt8]] = [:]
     for (id, content) in numberedContents { contents[id] = content }

@@ -60,6 +60,8 @@ import Testing
     #expect(try found(pattern) == [])
   }
   @Test func `a pattern of any length is looked through in time`() throws {
-    #expect(try found("re:.*layers.(" + (0..<20_000).map { "\($0)|1" }.joined(separator: "|") + ").*") == [])
+    #expect(
+      try found("re:.*layers.(" + (0..<20_000).map { "\($0)|1" }.joined(separator: "|") + ").*")
+        == [])
   }
 }

@@ -226,7 +226,8 @@ private func parquet(footer: [UInt8]) -> [UInt8] {
       let whole = parquet(footer: footer)
       try write(Array(whole[..<4]) + header + page + whole[4...], to: "\(folder)/a.parquet")
       let error = readAnything("\(folder)/a.parquet")
-      guard case .unsupported(_, _, let expected, _, _)? = error, expected.hasPrefix("rows of at") else {
+      guard case .unsupported(_, _, let expected, _, _)? = error, expected.hasPrefix("rows of at")
+      else {
         Issue.record("\(String(describing: error))")
         return
       }

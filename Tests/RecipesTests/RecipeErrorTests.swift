@@ -274,7 +274,8 @@ import TestSupport
   func `values of any depth are refused before the stack ends`(part: String) {
     let isOneLine = part != "a: "
     let inLine = String(repeating: part, count: 4000)
-    let indented = (0..<4000).map { String(repeating: " ", count: $0) + part }.joined(separator: "\n")
+    let indented = (0..<4000).map { String(repeating: " ", count: $0) + part }.joined(
+      separator: "\n")
     for text in isOneLine ? [inLine, indented] : [indented] {
       #expect(refusal(text).contains("nested more than 500 deep"))
     }

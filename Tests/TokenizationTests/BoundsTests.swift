@@ -116,10 +116,19 @@ import Tokenization
       #"{"type": "TemplateProcessing", "single": [\#(many(100, #"{"SpecialToken": {"id": "s", "type_id": 0}}"#))], "#
       + #""pair": [], "special_tokens": {"s": {"id": "s", "ids": [\#(ids)], "tokens": []}}}"#
     for (change, part) in [
-      (["pre_tokenizer": split(String(repeating: "\\\\w", count: 10_000))], "more than 4194304 bytes"),
-      (["pre_tokenizer": split(String(repeating: "\\\\b", count: 10_000))], "more than 4194304 bytes"),
       (
-        ["pre_tokenizer": #"{"type": "Sequence", "pretokenizers": [\#(many(50_000, split("\\\\w")))]}"#],
+        ["pre_tokenizer": split(String(repeating: "\\\\w", count: 10_000))],
+        "more than 4194304 bytes"
+      ),
+      (
+        ["pre_tokenizer": split(String(repeating: "\\\\b", count: 10_000))],
+        "more than 4194304 bytes"
+      ),
+      (
+        [
+          "pre_tokenizer":
+            #"{"type": "Sequence", "pretokenizers": [\#(many(50_000, split("\\\\w")))]}"#
+        ],
         "has 65 pre-tokenizers, more than 64"
       ),
       (["model": words], "the id is 1000000, and there are 2 tokens"),
@@ -137,7 +146,8 @@ import Tokenization
     #"{"type": "Strip", "content": "a", "start": 1, "stop": 1}"#,
   ])
   func `bytes that are no text may come to any decoder`(second: String) throws {
-    let first = #"{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false}"#
+    let first =
+      #"{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false}"#
     let second = second.contains("ByteLevel") ? first : second
     // `ð` spells the first byte of four, and nothing follows.
     let tokenizer = try load([
@@ -149,12 +159,14 @@ import Tokenization
   }
 
   @Test func `white space in which every place is a token is looked through once`() throws {
-    let token = #"{"id": 3, "content": " ", "single_word": false, "lstrip": \#("LEFT"), "rstrip": \#("RIGHT"), "#
+    let token =
+      #"{"id": 3, "content": " ", "single_word": false, "lstrip": \#("LEFT"), "rstrip": \#("RIGHT"), "#
       + #""normalized": false, "special": true}"#
     let text = "a" + String(repeating: " ", count: 400_000) + "b"
     for (left, right) in [(true, false), (false, true), (true, true)] {
       let tokenizer = try load([
-        "added_tokens": "[\(token.replacing("LEFT", with: "\(left)").replacing("RIGHT", with: "\(right)"))]"
+        "added_tokens":
+          "[\(token.replacing("LEFT", with: "\(left)").replacing("RIGHT", with: "\(right)"))]"
       ])
       let ids = try tokenizer.encode(text, addSpecialTokens: false)
       #expect(ids.first == 0 && ids.last == 1 && ids.contains(3))

@@ -56,11 +56,13 @@ private func tekken(
     #expect(try load(pairs.merging(gpt2) { $1 }).encode("aba", addSpecialTokens: false) == [2, 0])
     #expect(
       problem(pairs.merging(plain) { $1 })
-        .hasPrefix("vocab.json: no `tokenizer_class` in tokenizer_config.json says how to read it; name"))
+        .hasPrefix(
+          "vocab.json: no `tokenizer_class` in tokenizer_config.json says how to read it; name"))
     let config = ["tokenizer_config.json": #"{"tokenizer_class": "GemmaTokenizerFast"}"#]
     #expect(
       problem(pairs.merging(config) { $1 })
-        .hasPrefix("vocab.json: reading it as transformers' `GemmaTokenizer` does is not supported;"))
+        .hasPrefix(
+          "vocab.json: reading it as transformers' `GemmaTokenizer` does is not supported;"))
   }
 
   @Test(arguments: [
@@ -194,6 +196,7 @@ private func tekken(
     }
     let config = #"{"added_tokens_decoder": {"16777215": {"content": "x"}}}"#
     let files = ["tokenizer.model": lines.joined(separator: "\n"), "tokenizer_config.json": config]
-    #expect(problem(files.merging(plain) { $1 }).contains("has the id 16777215"), "\(problem(files))")
+    #expect(
+      problem(files.merging(plain) { $1 }).contains("has the id 16777215"), "\(problem(files))")
   }
 }
