@@ -117,7 +117,10 @@ import TestSupport
   @Test func `the size of a folder follows no link`() throws {
     try withTemporaryFolder { folder in
       try replaceFile("\(folder)/a", with: [1, 2, 3])
-      for name in ["x", "y", "z"] { #expect(symlink(".", "\(folder)/\(name)") == 0) }
+      for name in ["x", "y", "z"] {
+        let made = unsafe symlink(".", "\(folder)/\(name)")
+        #expect(made == 0)
+      }
       #expect(FileSystem.folderSize(folder) == 3)
     }
   }
