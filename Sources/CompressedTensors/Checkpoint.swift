@@ -190,7 +190,7 @@ package struct Checkpoint: Sendable {
     }
     if let byte = try head.firstDifference(from: embedding) {
       throw other(
-        "they differ from row \(byte / max(1, head.byteCount / max(1, head.shape[0]))) on")
+        "they differ from row \(byte / max(1, head.byteCount / max(1, head.shape.first ?? 1))) on")
     }
     return name
   }

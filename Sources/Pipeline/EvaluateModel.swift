@@ -9,6 +9,7 @@ internal import Safetensors
 package import ScratchStore
 internal import SystemIO
 internal import Tensors
+internal import Tokenization
 internal import Transformer
 
 package struct EvaluateOptions: Sendable {
@@ -106,7 +107,7 @@ package final class EvaluateModel {
     let spelling = options.reference ?? options.model
     let checkpoints = [model] + (reference.map { [$0] } ?? [])
     let spelledBytes =
-      try options.worst > 0 ? CalibrationSource.tokenizerBytes(model: spelling) : 0
+      try options.worst > 0 ? Tokenizer.memory(folder: spelling) : 0
     func work(_ blocks: [TokenBlock], longest: Int, loadingBytes: Int) -> EvaluationWorkload {
       EvaluationWorkload(
         checkpoints: checkpoints, blocks: blocks.map(\.count), longestSequence: longest,

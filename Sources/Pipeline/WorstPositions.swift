@@ -80,7 +80,7 @@ private struct Spelling {
 
   init(_ run: EvaluateModel) throws {
     let folder = run.options.reference ?? run.options.model
-    let isThere = try run.options.worst > 0 && CalibrationSource.tokenizerBytes(model: folder) > 0
+    let isThere = run.options.worst > 0 && (try? Tokenizer.memory(folder: folder)) ?? 0 > 0
     // One that cannot be read is no reason to lose the numbers.
     tokenizer = isThere ? try? Tokenizer(folder: folder) : nil
   }

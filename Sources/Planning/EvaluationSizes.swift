@@ -66,7 +66,7 @@ struct EvaluationSizes {
   }
 
   private var text: EvaluationStepPlan {
-    let tokenizer = MemoryUse("the tokenizer", work.tokenizerBytes * RunSizes.tokenizerFactor)
+    let tokenizer = MemoryUse("the tokenizer", work.tokenizerBytes)
     return EvaluationStepPlan(
       .text, always: base + [threads], moments: [Moment(buffers: [], mapped: [tokenizer])])
   }

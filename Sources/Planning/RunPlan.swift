@@ -139,12 +139,12 @@ extension RunPlan {
   ///
   /// - Parameters:
   ///   - tensors: of the checkpoints that are open.
-  ///   - tokenizerBytes: of its file; 0 where none is needed.
+  ///   - tokenizerBytes: what reading it takes; 0 where none is needed.
   ///   - later: what the steps after it will need at most, where loading takes so many bytes.
   package static func dataRoom(
     budget: Int, tensors: Int, tokenizerBytes: Int, later: (Int) -> Int
   ) throws(PlanError) -> Int {
-    let tokenizer = MemoryUse("the tokenizer", tokenizerBytes * RunSizes.tokenizerFactor)
+    let tokenizer = MemoryUse("the tokenizer", tokenizerBytes)
     let needed = RunSizes.processBytes + tokenizer.bytes
     if needed > budget, tokenizerBytes > 0 {
       throw .budgetTooSmall(

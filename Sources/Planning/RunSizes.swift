@@ -38,8 +38,6 @@ struct RunSizes {
   private static let openingBytes = 3 << 19
   /// What is kept of an output tensor's checksum, and of one in the shard that is read back.
   private static let (checksumBytes, headerBytes) = (192, 448)
-  /// Memory that reading a tokenizer takes, over the size of its file: 5.8 for one of GLM-4's size.
-  static let tokenizerFactor = 6
   /// A thread's stack and small buffers.
   static let threadBytes = 1 << 20
   /// OpenBLAS's packing buffers for each calling thread, where matrices are large enough to fill them.

@@ -352,4 +352,14 @@ import TestSupport
       #expect(try load("{\"text\":\"Hi\"}", model: folder).sequences == [try ids("Hi")])
     }
   }
+  /// A config.json without weights may say anything, or nothing.
+  @Test(arguments: [1 << 33, Int.max])
+  func `an id beyond 32 bits is the row's fault`(vocabularySize: Int) throws {
+    for id in [1 << 31, 1 << 32, Int.max - 1] {
+      let data = try load(
+        "{\"input_ids\":[\(id)]}\n{\"input_ids\":[1]}", vocabularySize: vocabularySize)
+      #expect(data.sequences == [[1]] && data.failedRows.count == 1)
+      #expect(data.failedRows.first?.problem.contains("\(id)") == true)
+    }
+  }
 }
