@@ -175,7 +175,7 @@ package struct CheckpointWeights: SourceWeights {
     self.fp8 = fp8
   }
 
-  /// The same weights; what is read of them stays mapped until it is released by name.
+  /// These weights; what is read of them stays mapped until it is released by name.
   package var held: CheckpointWeights {
     var result = self
     result.isHeld = true
@@ -286,6 +286,7 @@ package struct CheckpointWeights: SourceWeights {
     for tensor in linears.flatMap(storedTensors) { tensor.release() }
   }
 
+  /// Lets the memory of a stored weight go, and that of the scales beside it.
   package func release(tensor name: String) {
     ledger?.unmap(WeightPages.key(ofTensor: name), as: WeightPages.name)
     let tensor = tensor(name)
@@ -293,7 +294,7 @@ package struct CheckpointWeights: SourceWeights {
     if let fp8, let module = tensor.fp8Module { model[fp8.scales(of: module)]?.release() }
   }
 
-  /// The same for Linears that will not be needed again.
+  /// Lets memory and page cache go of Linears that will not be needed again.
   package func discard(_ linears: [LinearSpec]) {
     for linear in linears { ledger?.unmap(linear.name, as: WeightPages.name) }
     for tensor in linears.flatMap(storedTensors) { tensor.discard() }

@@ -33,7 +33,7 @@ package struct Workers: Sendable {
   /// from shapes alone, by the same calls.
   package var computes: Bool { memory.isReal }
 
-  /// The same, in float32: for what must not be rounded.
+  /// These workers with products in float32: for what must not be rounded.
   package var exact: Workers {
     Workers(threads: threads, memory: memory, ledger: ledger)
   }

@@ -25,12 +25,12 @@ final class Commit: StepResults {
   private let checksums: Journal
   private let sourceJournal: Journal
   private let files: Journal
-  /// Of the source's tensors, by their place among them, from when the run began.
+  /// Checksums of the source's tensors from when the run began, by the tensors' places.
   private var sourceChecksums: [String]
   private let report: (RunEvent) -> Void
   private let interruption: Interruption
   private(set) var state: RunState
-  /// Of the processes before this one.
+  /// What the processes before this one did and took.
   private let history: RunHistory
   private let scratch: String
   private var largestScratch = 0
@@ -41,7 +41,7 @@ final class Commit: StepResults {
   private let runClock = Clock()
   /// The share of the arithmetic that earlier processes did.
   private let shareBefore: Double
-  /// Of the layer in work, over all processes: loss of each smoothing over that without, and error of each Linear that
+  /// For the layer in work, over all processes: loss of each smoothing over that without, and error of each Linear that
   /// is rounded other than to nearest over that of rounding to nearest.
   private var (layerLosses, layerErrors): ([Double], [Double])
   private var lastProgress: RunProgress?
@@ -279,6 +279,7 @@ final class Commit: StepResults {
     try checkWritten(try FileSystem.readFile(folder.checksums))
     _ = try folder.restoreFiles(try files.lines(), from: plan.options.model)
     for (name, bytes) in ownFiles {
+      try folder.checkPlace(folder.path + "/" + name)
       try replaceFile(folder.path + "/" + name, with: bytes)
       try files.add(line: OutputFolder.line(name, Checksum(bytes)))
     }

@@ -18,7 +18,7 @@ struct EvaluationPlanner {
   private let threads: Int
   /// The peak of resident memory when the checkpoints had been opened and the data read.
   private let loadingBytes: Int
-  /// Of the tokenizer's file, where it is read again at the end.
+  /// What reading the tokenizer takes, where it is read again at the end.
   private let tokenizerBytes: Int
   /// Of each checkpoint, layers that differ, and how many are like each.
   private let layers: [[(layer: LayerSpec, count: Int)]]
@@ -137,7 +137,7 @@ struct EvaluationPlanner {
     switch step {
     case .load:
       let base = always.reduce(0) { $0 + $1.bytes }
-      uses.append(MemoryUse("tokenizer and data", max(0, loadingBytes - base)))
+      uses.append(ResidentModel.loading(loadingBytes, beyond: base))
     case .layers:
       let bytes = sources.map(\.totalBytes).max() ?? 0
       uses.append(ResidentModel.pagesAround(others: bytes))
@@ -146,8 +146,7 @@ struct EvaluationPlanner {
         MemoryUse("pages around it", min(Self.headNeighbourBytes, $0.totalBytes / 8))
       }
     case .text:
-      uses.append(
-        MemoryUse("the tokenizer", tokenizerBytes * ResidentModel.tokenizerFactor))
+      uses.append(MemoryUse("the tokenizer", tokenizerBytes))
     }
     return EvaluationStepPlan(step, always: uses, use: use)
   }

@@ -165,7 +165,7 @@ struct RunPlanner {
       return StepPlan(
         step,
         always: always + [
-          MemoryUse("tokenizer and data", max(0, loadingBytes - base)),
+          ResidentModel.loading(loadingBytes, beyond: base),
           ResidentModel.namesBeingPrepared(source.tensors.count),
         ], use: use)
     }

@@ -5,13 +5,14 @@
 package enum ResidentModel {
   /// What the process holds before any work: code, Swift's runtime, OpenBLAS's tables.
   package static let processBytes = 28 << 20
-  /// Memory that reading a tokenizer takes, over the size of its file: 5.8 for one of GLM-4's size.
-  package static let tokenizerFactor = 6
   /// What is kept of a source tensor and the output tensors it becomes: names, shapes, places. Measured on the 44,691
   /// tensors of GLM-4.7's shapes.
   private static let tensorBytes = 4 << 10
   /// On top while a run is prepared.
   private static let preparedBytes = 768
+  /// From the end of a plan to the first step: code that is touched for the first time, journals and files that are
+  /// opened. Measured: 0.6 to 1.1 MiB.
+  private static let openingBytes = 3 << 19
   /// What is kept of an output tensor's checksum, and of one in the shard that is read back.
   private static let (checksumBytes, headerBytes) = (192, 448)
   /// A thread's stack and small buffers.
@@ -34,6 +35,14 @@ package enum ResidentModel {
 
   package static func namesBeingPrepared(_ tensors: Int) -> MemoryUse {
     MemoryUse("names, being prepared", tensors * preparedBytes)
+  }
+
+  /// What loading takes beyond what is planned anyway.
+  ///
+  /// - Parameter measured: the peak of the process when the plan was made; 0 where that is not known.
+  package static func loading(_ measured: Int, beyond base: Int) -> MemoryUse {
+    MemoryUse(
+      "tokenizer and data", measured > 0 ? max(0, measured + openingBytes - base) : 0)
   }
 
   /// Ids in blocks, and the sequences they were cut from.

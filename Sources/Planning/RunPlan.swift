@@ -128,12 +128,12 @@ extension RunPlan {
   ///
   /// - Parameters:
   ///   - tensors: of the checkpoints that are open.
-  ///   - tokenizerBytes: of its file; 0 where none is needed.
+  ///   - tokenizerBytes: what reading it takes; 0 where none is needed.
   ///   - later: what the steps after it will need at most, where loading takes so many bytes.
   package static func dataRoom(
     budget: Int, tensors: Int, tokenizerBytes: Int, later: (Int) -> Int
   ) throws(PlanError) -> Int {
-    let tokenizer = MemoryUse("the tokenizer", tokenizerBytes * ResidentModel.tokenizerFactor)
+    let tokenizer = MemoryUse("the tokenizer", tokenizerBytes)
     let needed = ResidentModel.processBytes + tokenizer.bytes
     if needed > budget, tokenizerBytes > 0 {
       throw .budgetTooSmall(
@@ -150,7 +150,7 @@ package struct Passes: Sendable, Equatable {
   package var unitsPerGroup: Int
   /// Whether the weights of a group stay mapped until they are written; otherwise every block maps them again.
   package var holdsExperts: Bool
-  /// The same for the weights of a layer's attention.
+  /// Whether the weights of a layer's attention stay mapped.
   package var holdsAttention: Bool
   /// Blocks of tokens that go through a layer's experts together at its end: each pass maps the experts again.
   package var blocksPerPass: Int

@@ -14,7 +14,7 @@ package final class ActivationStatistics {
   private var weight = 0.0
   private var absoluteSum: [Double]
   private var squareSum: [Double]
-  /// Of each of `gramRanges`; empty where they are not wanted.
+  /// One for each of `gramRanges`; empty where they are not wanted.
   private var gramSums: [Matrix]
   /// Whether `gramSums` have become means.
   private var gramIsMean = false

@@ -72,7 +72,7 @@ extension Rounding {
 package struct RoundingErrors: Sendable, Equatable {
   /// tr(D G Dᵀ) of what was chosen; of `clip`, its diagonal alone.
   package var chosen = 0.0
-  /// The same of rounding to nearest.
+  /// tr(D G Dᵀ) of rounding to nearest.
   package var nearest = 0.0
   /// Rows that are rounded to nearest, because nothing was better.
   package var nearestRows = 0

@@ -72,7 +72,8 @@ protocol StepResults: AnyObject {
   func noteMemory()
   /// A block of tokens went through a step: the progress of the run is told.
   func noteBlock(_ block: Int, _ step: RunStep, layer: Int)
-  /// Of what was written since the last call. Called after every unit, so that the order never depends on commits.
+  /// Keeps the checksums of what was written since the last call. Called after every unit, so that the order never
+  /// depends on commits.
   func recordChecksums() throws
   /// A commit where the last one is long ago, or someone wants to stop.
   ///
