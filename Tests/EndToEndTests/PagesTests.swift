@@ -155,10 +155,8 @@ private func options(in text: String) -> Set<String> {
   @Test func `the subcommands of these tests are the program's`() throws {
     let help = try Program.run(["--help"]).stdout
     let start = try #require(help.firstRange(of: "SUBCOMMANDS:\n")).upperBound
-    let names = help[start...].split(separator: "\n").filter {
-      $0.hasPrefix("  ") && !$0.hasPrefix("   ")
-    }
-    .compactMap { $0.split(separator: " ").first.map(String.init) }
+    let end = try #require(help[start...].firstRange(of: "\n\n")).lowerBound
+    let names = help[start..<end].matches(of: /(?:^|\n)  (\w+)/).map { String($0.1) }
     #expect(names == subcommands)
   }
 
