@@ -171,7 +171,7 @@ private func options(in text: String) -> Set<String> {
     let written = try part("architectures", of: page)
     if unsafe getenv("SLUICE_WRITE_PAGES") != nil {
       page.replaceSubrange(written.startIndex..<written.endIndex, with: table)
-      try write(page.utf8, to: pagePath("Architectures.md"))
+      try replaceFile(pagePath("Architectures.md"), with: Array(page.utf8))
     } else {
       #expect(
         written == table, "SLUICE_WRITE_PAGES=1 tools/test --filter PagesTests writes it anew")
