@@ -103,18 +103,23 @@ package enum Architectures {
   private static func checkCounts(
     _ config: JSONObject, file: String, tensors: () -> [String]
   ) throws(ConfigError) {
-    let layers = config["num_hidden_layers"]?.int ?? 1
+    // Prediction layers have the experts of the others.
+    let predicting = ["num_nextn_predict_layers", "num_mtp_layers"]
+    let counts = (["num_hidden_layers"] + predicting).map { config[$0]?.size ?? 0 }
+    let all = max(1, counts[0] + max(counts[1], counts[2]))
     for (keys, layers, believed) in [
-      (["num_hidden_layers", "num_nextn_predict_layers", "num_mtp_layers"], 1, believed.layers),
-      (["n_routed_experts", "num_local_experts", "num_experts"], layers, believed.experts),
+      (["num_hidden_layers"] + predicting, 1, believed.layers),
+      (["n_routed_experts", "num_local_experts", "num_experts"], all, believed.experts),
     ] {
       for key in keys {
-        guard let count = config[key]?.int, count > 0, layers > 0 else { continue }
-        let (all, overflows) = count.multipliedReportingOverflow(by: layers)
-        if !overflows, all <= believed { continue }
+        guard let count = config[key]?.int, count > 0 else { continue }
+        let (total, overflows) = count.multipliedReportingOverflow(by: layers)
+        if !overflows, total <= believed { continue }
         let present = tensors().count
-        if overflows || all > present {
-          throw .tooMany(file: file, key: key, count: count, layers: layers, tensors: present)
+        if overflows || total > present {
+          throw .tooMany(
+            file: file, key: key, count: count, layers: min(layers, max(1, counts[0])),
+            tensors: present)
         }
       }
     }
@@ -136,7 +141,7 @@ package enum Architectures {
     return named.first
   }
 
-  /// Of a weight in low precision.
+  /// Whether a tensor scales a weight in low precision.
   private static func isScale(_ tensor: String) -> Bool {
     ["_scale", "_scale_inv"].contains { tensor.hasSuffix($0) }
   }

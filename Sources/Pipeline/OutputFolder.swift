@@ -12,6 +12,7 @@ package enum OutputFolderError: Error, CustomStringConvertible, Equatable {
   case inUse(path: String)
   case noSpace(path: String, needed: Int, free: Int)
   case sideFileGone(path: String, source: String)
+  case folderInPlace(path: String)
 
   package var description: String {
     switch self {
@@ -27,6 +28,8 @@ package enum OutputFolderError: Error, CustomStringConvertible, Equatable {
     case .noSpace(let path, let needed, let free):
       "\(path): \(bytesText(needed)) are needed, \(bytesText(free)) are free; "
         + "free some space, use fewer --samples, or choose another folder (--output, --scratch)"
+    case .folderInPlace(let path):
+      "\(path): is a folder, and a file of that name belongs to the output; move it away, and give the command again"
     case .sideFileGone(let path, let source):
       "\(path): is gone or was changed, and \(source) is not the file that it was copied from; put either of them "
         + "back, or start over with --restart"
@@ -67,9 +70,7 @@ package struct OutputFolder {
   /// - Parameter restart: whether an earlier run there is to be forgotten. At whatever moment that is cut short, the
   ///   next run begins anew.
   func open(source: String, restart: Bool) throws -> FileLock {
-    if (FileSystem.resolved(path) + "/").hasPrefix(FileSystem.resolved(source) + "/") {
-      throw OutputFolderError.sameAsSource(path: path)
-    }
+    try Self.check(path, isOutside: source)
     try checkOwner(restart: restart)
     try FileSystem.createFolder(work)
     guard let lock = try FileLock(path: self.lock) else {
@@ -82,6 +83,15 @@ package struct OutputFolder {
       try FileSystem.remove(beginning)
     }
     return lock
+  }
+
+  /// Refuses an output that lies in the model's folder.
+  package static func check(
+    _ output: String, isOutside source: String
+  ) throws(OutputFolderError) {
+    if (FileSystem.resolved(output) + "/").hasPrefix(FileSystem.resolved(source) + "/") {
+      throw .sameAsSource(path: output)
+    }
   }
 
   /// Refuses a folder whose content no run of Sluice vouches for.
@@ -238,6 +248,12 @@ package struct OutputFolder {
     }
   }
 
+  /// Names of the files that a commit speaks of and that are not there; none where their list is not as it was.
+  func filesGone(_ mark: JournalMark) -> [String] {
+    let lines = (try? Journal.read(files, committed: mark)) ?? []
+    return sideFiles(lines).map(\.path).filter { !FileSystem.isFile("\(path)/\($0)") }
+  }
+
   /// Looks at every file that lines tell of, and makes again what is not as it was.
   ///
   /// - Parameters:
@@ -255,6 +271,7 @@ package struct OutputFolder {
       }
       let (file, original) = (path + "/" + name, source + "/" + name)
       if isWhole(file) { continue }
+      try checkPlace(file)
       if let bytes = own.first(where: { $0.name == name })?.bytes {
         try replaceFile(file, with: bytes)
       } else if isWhole(original) {
@@ -267,6 +284,11 @@ package struct OutputFolder {
       made.append(name)
     }
     return made
+  }
+
+  /// Refuses to write a file where a folder is.
+  func checkPlace(_ file: String) throws(OutputFolderError) {
+    if FileSystem.isFolder(file) { throw .folderInPlace(path: file) }
   }
 
   /// Weights in any of the usual formats are what the run replaces, not what it copies.

@@ -194,7 +194,8 @@ package enum RoundingFault: Sendable, Equatable, CustomStringConvertible {
         "zero points do not fit the ranges of the source's groups", first)
     case .lost(let count, let first):
       "rows \(first.lowerBound) to \(first.upperBound - 1) have nothing of the source's"
-        + (count == 1 ? "" : ", and so have \(count - 1) more blocks of rows")
+        + (count == 1
+          ? "" : ", and so have \(count - 1) more block\(count == 2 ? "" : "s") of rows")
     case .farGroups(let count, let first):
       text(
         count, "a group is no rounding of the source's", "groups are no rounding of the source's",
@@ -228,7 +229,7 @@ private struct GroupSums {
   private(set) var correlation = 0.0
   /// What all rows have in common, as a loud column, shows in it.
   private(set) var correlationWithNext = 0.0
-  /// Of the source's two rows; 1 where one of them is flat, and has nothing to be known by.
+  /// How alike the source's two rows are; 1 where one of them is flat, and has nothing to be known by.
   private(set) var likeness = 1.0
 
   init(

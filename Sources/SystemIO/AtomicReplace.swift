@@ -33,7 +33,12 @@ package func renameFile(_ path: String, to other: String) throws(SystemError) {
 /// Fails where `replaceFile` would not even begin; leaves nothing behind.
 package func checkReplaceable(_ path: String) throws(SystemError) {
   let temporary = path + ".tmp"
-  _ = try Descriptor(temporary, O_WRONLY | O_CREAT)
+  do {
+    _ = try Descriptor(temporary, O_WRONLY | O_CREAT)
+  } catch {
+    // The user knows the file and not the temporary.
+    throw SystemError(path: path, call: error.call, code: error.code)
+  }
   unsafe unlink(temporary)
 }
 
