@@ -51,7 +51,7 @@ let targets: [Target] = [
     name: "Calibration",
     dependencies: [
       "CBuiltinChats", "ChatTemplates", "Datasets", "JSON", "LinearAlgebra", "ScratchStore",
-      "SystemIO", "Tensors", "Tokenization",
+      "Tensors", "Tokenization",
     ]),
   .target(
     name: "Planning",

@@ -259,10 +259,10 @@ package struct Costs: Sendable {
     }
     weights.release(layer.linears)
 
-    let path = "\(folder)/sluice-measurement-\(getpid())"
+    let path = "\(folder)/\(OutputFolder.measurementPrefix)\(getpid())"
     defer {
       try? FileSystem.remove(path)
-      try? FileSystem.remove(path + ".tmp")
+      try? FileSystem.remove(temporaryPath(of: path))
     }
     let type = HiddenStates.dtype(for: weights.tensor(spec.embedding).dtype)
     block = try Self.seconds {
