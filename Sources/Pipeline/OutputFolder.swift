@@ -62,6 +62,8 @@ package struct OutputFolder {
   static let index = "model.safetensors.index.json"
   static let recipe = "recipe.yaml"
   static let smoothingFile = "smoothing.safetensors"
+  /// Of the files that `plan` writes for a moment to time the disk.
+  static let measurementPrefix = "sluice-measurement-"
 
   // MARK: Beginning and starting over
 
@@ -82,6 +84,9 @@ package struct OutputFolder {
     } else if isRun {
       try FileSystem.remove(beginning)
     }
+    for name in try FileSystem.list(path) where name.hasPrefix(Self.measurementPrefix) {
+      try FileSystem.remove("\(path)/\(name)")
+    }
     return lock
   }
 
@@ -99,8 +104,13 @@ package struct OutputFolder {
     if FileSystem.exists(state) || FileSystem.exists(beginning) || !FileSystem.exists(path) {
       return
     }
-    let records = FileSystem.exists(work) ? try FileSystem.list(work).filter { $0 != "lock" } : []
-    if records.isEmpty, try FileSystem.list(path).allSatisfy({ $0 == ".sluice" }) { return }
+    // What is there before the mark of a beginning, in the order in which it is made: a run may be killed at any moment.
+    let first = [lock, temporaryPath(of: beginning)]
+    let records =
+      FileSystem.exists(work)
+      ? try FileSystem.list(work).filter { !first.contains("\(work)/\($0)") } : []
+    let isOwn = { (name: String) in name == ".sluice" || name.hasPrefix(Self.measurementPrefix) }
+    if records.isEmpty, try FileSystem.list(path).allSatisfy(isOwn) { return }
     guard FileSystem.exists(checksums) else { throw OutputFolderError.foreign(path: path) }
     if !restart { throw OutputFolderError.stateless(path: path) }
   }

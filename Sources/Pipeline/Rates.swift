@@ -177,7 +177,7 @@ package final class Rates {
 
   /// For each number written or read.
   private func strips(width: Int) throws -> Double {
-    let path = "\(folder)/sluice-measurement-\(getpid())"
+    let path = "\(folder)/\(OutputFolder.measurementPrefix)\(getpid())"
     defer { try? FileSystem.remove(path) }
     let x = numbers(512, 2048)
     let type: DType = width == 2 ? .bf16 : .f32
@@ -191,7 +191,7 @@ package final class Rates {
 
   /// For each byte that is written and made durable.
   private(set) lazy var writtenByte = try? {
-    let path = "\(folder)/sluice-measurement-\(getpid())"
+    let path = "\(folder)/\(OutputFolder.measurementPrefix)\(getpid())"
     defer { try? FileSystem.remove(path) }
     var bytes = [UInt8](repeating: 0, count: 16 << 20)
     for index in bytes.indices { bytes[index] = UInt8(truncatingIfNeeded: index &* 2_654_435_761 >> 7) }
@@ -205,10 +205,10 @@ package final class Rates {
   /// A small file, replaced durably, and what else a commit makes durable: shards, scales, choices, two scratch files and
   /// their folder beside the state itself.
   private(set) lazy var commit = try? {
-    let path = "\(folder)/sluice-measurement-\(getpid())"
+    let path = "\(folder)/\(OutputFolder.measurementPrefix)\(getpid())"
     defer {
       try? FileSystem.remove(path)
-      try? FileSystem.remove(path + ".tmp")
+      try? FileSystem.remove(temporaryPath(of: path))
     }
     return 4 * (try time { try replaceFile(path, with: [0]) })
   }()

@@ -23,7 +23,7 @@ enum TokenizerFile: String, CaseIterable {
 
 extension Tokenizer {
   /// The names of the files that a tokenizer may be made from, in the order of their precedence.
-  private static let fileNames = TokenizerFile.allCases.map(\.rawValue)
+  package static let fileNames = TokenizerFile.allCases.map(\.rawValue)
 
   /// The tokenizer of a model folder, with the tokens and the settings that other files there add to it, as
   /// transformers' `AutoTokenizer` adds them.
