@@ -33,8 +33,8 @@ package struct RunHistory: Sendable, Equatable {
   /// A process takes up the run.
   mutating func begin(_ plan: QuantizePlan) {
     model = plan.options.model
-    architecture = plan.checkpoint.spec.architecture
-    layers = plan.checkpoint.spec.layers.count
+    architecture = plan.spec.architecture
+    layers = plan.spec.layers.count
     sourceBytes = plan.run.sourceBytes
     outputBytes = plan.run.outputBytes
     coverage = plan.coverage

@@ -27,6 +27,8 @@ struct RunPlanner {
   /// What is left of a bf16 state in scratch: a byte plane that does not compress, and one of sign and exponent that
   /// goes to two fifths. Measured on trained and on random weights: 0.69 to 0.71.
   private static let compression = 0.70
+  /// Attention over so many tokens ends before a commit is due.
+  private static let uncutTokens = 16 << 10
   /// Of the upper half of a Gram matrix in float32.
   private static let gramCompression = 0.9
 
@@ -280,7 +282,8 @@ struct RunPlanner {
 
   // MARK: Disk
 
-  /// Two generations of hidden states; with Gram matrices, what one step leaves to the next, and those of a group.
+  /// Two generations of hidden states; with Gram matrices, what one step leaves to the next, those of a group, and those
+  /// of attention where a commit cuts it.
   private func scratchBytes(_ passes: Passes) -> Int {
     if calibratedLayers == 0 { return 0 }
     let raw = tokens * source.spec.hiddenSize * source.stateType.byteWidth
@@ -298,7 +301,15 @@ struct RunPlanner {
           .prefix(passes.unitsPerGroup)
         return units.count > 1 ? units.reduce(0) { $0 + stored($1.down.inputs) } : 0
       }.max() ?? 0
-    return max(2 * states + input, states + input + group)
+    let attention =
+      layers.map { layer, _ in
+        let taps = output.taps[layer.index].filter {
+          if case .hidden = $0 { false } else { true }
+        }
+        return taps.reduce(0) { $0 + stored(layer.readers(at: $1)[0].inputs) }
+      }.max() ?? 0
+    let isCut = tokens > Self.uncutTokens
+    return max(2 * states + max(input, isCut ? attention : 0), states + input + group)
   }
 }
 

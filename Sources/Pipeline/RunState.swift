@@ -218,7 +218,7 @@ package struct RunState: Sendable, Equatable {
 extension RunState {
   /// Refuses a position that the model does not have.
   func check(against plan: QuantizePlan, path: String) throws(RunStateError) {
-    let layers = plan.checkpoint.spec.layers
+    let layers = plan.spec.layers
     let isThere =
       switch position {
       case .copy, .finish, .done: true
