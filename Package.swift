@@ -53,12 +53,7 @@ let targets: [Target] = [
       "CBuiltinChats", "ChatTemplates", "Datasets", "JSON", "LinearAlgebra", "ScratchStore",
       "Tensors", "Tokenization",
     ]),
-  .target(
-    name: "Planning",
-    dependencies: [
-      "Calibration", "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Quantization",
-      "Safetensors", "ScratchStore", "Tensors", "Transformer",
-    ]),
+  .target(name: "Planning", dependencies: ["JSON", "LinearAlgebra", "Tensors"]),
 
   // The run, what is told of it, and the command line.
   .target(name: "Reporting", dependencies: ["JSON"]),
@@ -134,6 +129,7 @@ let targets: [Target] = [
       "Calibration", "ChatTemplates", "Datasets", "JSON", "LinearAlgebra", "ScratchStore",
       "SystemIO", "Tensors", "TestSupport",
     ]),
+  .testTarget(name: "PlanningTests", dependencies: ["Planning", "Tensors"]),
   .testTarget(
     name: "ReportingTests", dependencies: ["JSON", "Reporting", "SystemIO", "TestSupport"]),
   .testTarget(

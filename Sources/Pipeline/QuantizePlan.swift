@@ -35,6 +35,7 @@ package struct QuantizePlan: Sendable {
 
   /// The names, types and shapes that were planned with, where nothing else is there to tell them.
   private let shapes: CheckpointShapes?
+  private let planner: RunPlanner
 
   /// The checkpoint of a run.
   package var checkpoint: Checkpoint {
@@ -183,7 +184,9 @@ package struct QuantizePlan: Sendable {
     }
     if !leftExperts.isEmpty { warnings.append(.expertsStay(layers: leftExperts.map(\.index))) }
     self.warnings = warnings
-    run = try planner(blocks, loadingBytes: residentPeak()).plan(budget: options.memory)
+    let whole = planner(blocks, loadingBytes: residentPeak())
+    self.planner = whole
+    run = try whole.plan(budget: options.memory)
     layout = ShardLayout(
       tensors: output.tensors, maximumShardBytes: options.maximumShardBytes)
   }
@@ -204,10 +207,8 @@ package struct QuantizePlan: Sendable {
       block.sequences.map { Array(block.tokens[$0]) }
     }
     blocks = TokenBlock.cut(Array(sequences.prefix(options.data.selection.samples)))
-    run = try RunPlanner(
-      plan.source, output, options, blocks: blocks, engine: plan.run.engine,
-      loadingBytes: plan.run.step(.load).bytes
-    ).plan(budget: options.memory)
+    planner = plan.planner.with(options, output, blocks: blocks)
+    run = try planner.plan(budget: options.memory)
   }
 
   /// Sequences of the calibration data.

@@ -13,14 +13,19 @@ internal import Transformer
 /// Everything that the plan of a run depends on but the budget.
 struct RunPlanner {
   private let source: CheckpointShapes
-  private let output: OutputPlan
-  private let options: QuantizeOptions
-  private let blocks: [TokenBlock]
+  private var output: OutputPlan
+  private var options: QuantizeOptions
+  private var blocks: [TokenBlock]
   private let engine: Engine
   /// The peak of resident memory when the model had been opened and the calibration data read.
   private let loadingBytes: Int
   /// Layers that differ in what their steps use, and how many are like each.
-  private let layers: [(layer: LayerSpec, count: Int)]
+  private var layers: [(layer: LayerSpec, count: Int)]
+  // Found once: a large model has hundreds of thousands of tensors, and every budget that is tried asks.
+  /// Tensors that no layer's work changes.
+  private let copied: [TensorSpec]
+  private let outputBytes: Int
+  private let largestTensor: Int
 
   /// Arithmetic after which a commit is due: about a minute on a small machine.
   private static let operationsPerCommit = 1e13
@@ -44,6 +49,26 @@ struct RunPlanner {
     self.engine = engine
     self.loadingBytes = loadingBytes
     layers = Self.distinct(source, output)
+    copied = source.tensors.filter {
+      output.fates[$0.name] == .copied || output.fates[$0.name] == .decoded
+    }
+    outputBytes = output.tensors.reduce(0) { $0 + $1.byteCount }
+    largestTensor =
+      max(output.tensors.map(\.byteCount).max() ?? 0, source.tensors.map(\.byteCount).max() ?? 0)
+  }
+
+  /// This work with other options for its data, its experts or its rounding.
+  func with(
+    _ options: QuantizeOptions, _ output: OutputPlan, blocks: [TokenBlock]
+  ) -> RunPlanner {
+    var result = self
+    result.options = options
+    result.blocks = blocks
+    if output.method != self.output.method {
+      result.output = output
+      result.layers = Self.distinct(source, output)
+    }
+    return result
   }
 
   /// Up to the last one with something to calibrate.
@@ -118,7 +143,7 @@ struct RunPlanner {
     case .load, .check: break
     case .copy:
       add(times: 1) { inputs in
-        let copy = Copy(inputs: inputs, tensors: source.tensors)
+        let copy = Copy(inputs: inputs, tensors: copied)
         try copy.copyTensors {}
         try copy.embedTokens()
       }
@@ -180,12 +205,10 @@ struct RunPlanner {
       let mapped = use.others.first { $0.name == "mapped weights" }?.bytes ?? 0
       uses.append(ResidentModel.pagesAround(others: source.totalBytes - mapped))
     case .check:
-      let all = output.tensors.reduce(0) { $0 + $1.byteCount }
-      let tensor = (output.tensors.map(\.byteCount) + source.tensors.map(\.byteCount)).max() ?? 0
       uses += ResidentModel.checking(
         threads: options.threads, outputs: output.tensors.count,
-        share: Double(options.maximumShardBytes) / Double(max(1, all)), largest: tensor,
-        all: max(all, source.totalBytes))
+        share: Double(options.maximumShardBytes) / Double(max(1, outputBytes)),
+        largest: largestTensor, all: max(outputBytes, source.totalBytes))
     }
     return StepPlan(step, always: uses, use: use)
   }
@@ -237,7 +260,7 @@ struct RunPlanner {
       budget: budget, smallestBudget: worst.bytes, steps: plans, passes: passes, engine: engine,
       tokens: tokens, longestSequence: blocks.flatMap { $0.sequences.map(\.count) }.max() ?? 0,
       calibratedLayers: calibratedLayers, sourceBytes: source.totalBytes,
-      outputBytes: output.tensors.reduce(0) { $0 + $1.byteCount },
+      outputBytes: outputBytes,
       scratchBytes: scratchBytes(passes), largestUnitCount: units,
       weightPasses: calibratedLayers > 1
         ? (blocks.count + passes.blocksPerPass - 1) / passes.blocksPerPass : 0,
