@@ -2,11 +2,13 @@
 
 internal import Calibration
 import JSON
+import Models
 import Pipeline
 import Planning
 import SystemIO
 import Testing
 import TestSupport
+import Transformer
 
 @Suite struct ExpertTokensTests {
   /// One layer with eight experts, two token blocks.

@@ -82,11 +82,16 @@ struct Experts {
       }
       tokens.pass(routed, count: normed.rows)
       inputs.results.noteBlock(index, .experts, layer: layer.index)
-      let isLast = index + 1 == inputs.blocks.count
+      let isDue = index + 1 == inputs.blocks.count && group.count > 1
       try inputs.results.commitIfDue(
         position(group.lowerBound, of: group, block: index + 1), [],
-        statistics: statistics.map(\.sums), keepsStatistics: false,
-        isDue: isLast && group.count > 1)
+        statistics: statistics.map(\.sums), keepsStatistics: false, isDue: isDue)
+    }
+    if !workers.computes, group.count > 1 {
+      // The commit that is due after the last block.
+      _ = try inputs.states.save(
+        statistics.map(\.sums),
+        for: position(group.lowerBound, of: group, block: inputs.blocks.count))
     }
   }
 
