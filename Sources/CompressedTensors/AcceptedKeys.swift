@@ -27,7 +27,9 @@ package struct AcceptedKeyMissing: Error, CustomStringConvertible, Equatable {
         min(
           editDistance(path, key), editDistance(String(path.split(separator: ".").last ?? ""), key))
       }
-      let nearest = known.map { ($0, distance($0)) }.filter { $0.1 <= far }.min { $0.1 < $1.1 }?.0
+      let nearest = known.map { ($0, distance($0)) }.filter { $0.1 <= far }.min {
+        ($0.1, $0.0.count) < ($1.1, $1.0.count)
+      }?.0
       throw AcceptedKeyMissing(key: key, file: file, nearest: nearest)
     }
   }

@@ -16,6 +16,8 @@ package final class Rates {
   private let workers: Workers
   /// On the disk that the run will write to.
   private let folder: String
+  /// Of buffers that are kept for the next of their size.
+  private static let keptBytes = 8 << 20
   /// Seconds for one unit of a class: a floating-point operation, or a number where there are none.
   private var known: [SizeClass: Double] = [:]
   private var random: UInt32 = 1
@@ -30,7 +32,9 @@ package final class Rates {
   init(_ options: QuantizeOptions, engine: Engine, folder: String) {
     self.options = options
     self.folder = folder
-    workers = Workers(threads: options.threads, engine: engine)
+    // What is measured with goes when it was used: a plan may have no more memory than its run.
+    workers = Workers(
+      threads: options.threads, memory: MemoryBudget(limit: Self.keptBytes), engine: engine)
   }
 
   /// Of so many times an operation.
@@ -54,7 +58,7 @@ package final class Rates {
   /// Sizes beyond these change nothing that matters, and would take long to measure.
   private enum Most {
     static let rows = 1024
-    static let columns = 1024
+    static let columns = 512
     static let channels = 2048
   }
 
@@ -109,7 +113,7 @@ package final class Rates {
       } / (arithmetic * Double(heads))
     case .gram:
       let x = numbers(sizes[0], sizes[1])
-      let gram = Matrix(zeros: sizes[1], sizes[1])
+      let gram = zeros(sizes[1])
       return time { Gemm.addGram(of: x, to: gram, workers: workers) }
         / (Double(sizes[0]) * Double(sizes[1]) * Double(sizes[1]))
     case .factor:
@@ -132,7 +136,7 @@ package final class Rates {
       return try round(numbers(rows, columns), by: rounding)
         / rounding.operation(rows: rows, channels: columns).arithmetic
     case .elements:
-      let (x, y) = (numbers(1024, 1024), numbers(1024, 1024))
+      let (x, y) = (numbers(512, 512), numbers(512, 512))
       return time { x.add(y, workers: workers) } / Double(x.count)
     case .strips: return try strips(width: sizes[0])
     }
@@ -179,7 +183,7 @@ package final class Rates {
   private func strips(width: Int) throws -> Double {
     let path = "\(folder)/\(OutputFolder.measurementPrefix)\(getpid())"
     defer { try? FileSystem.remove(path) }
-    let x = numbers(512, 2048)
+    let x = numbers(512, 1024)
     let type: DType = width == 2 ? .bf16 : .f32
     let both = try time {
       try ScratchWriter(path: path, dtype: type).append(x, workers: workers)
@@ -193,7 +197,7 @@ package final class Rates {
   private(set) lazy var writtenByte = try? {
     let path = "\(folder)/\(OutputFolder.measurementPrefix)\(getpid())"
     defer { try? FileSystem.remove(path) }
-    var bytes = [UInt8](repeating: 0, count: 16 << 20)
+    var bytes = [UInt8](repeating: 0, count: 4 << 20)
     for index in bytes.indices { bytes[index] = UInt8(truncatingIfNeeded: index &* 2_654_435_761 >> 7) }
     return try time {
       let file = try AppendedFile(creating: path)
@@ -231,7 +235,7 @@ package final class Rates {
 
   /// Like weights and activations: as many signs of both kinds, and no two rows alike.
   private func numbers(_ rows: Int, _ columns: Int) -> Matrix {
-    let result = Matrix(rows: rows, columns: columns)
+    let result = workers.matrix("numbers to measure with", rows: rows, columns: columns)
     var state = random
     for index in 0..<result.count {
       state = state &* 1_664_525 &+ 1_013_904_223
@@ -241,10 +245,16 @@ package final class Rates {
     return result
   }
 
+  private func zeros(_ n: Int) -> Matrix {
+    let result = workers.matrix("numbers to measure with", rows: n, columns: n)
+    result.fill(0)
+    return result
+  }
+
   /// A Gram matrix `[n, n]`, well conditioned.
   private func correlated(_ n: Int) -> Matrix {
     let x = numbers(64, n)
-    let result = Matrix(zeros: n, n)
+    let result = zeros(n)
     Gemm.addGram(of: x, to: result, workers: workers)
     Gemm.symmetrize(result)
     for index in 0..<n { unsafe result.row(index)[index] += 1 }
