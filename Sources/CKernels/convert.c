@@ -1,4 +1,4 @@
-// bf16 and f16 to float32 and back; scaled e4m3 to float32 and bf16; byte planes.
+// bf16 and f16 to float32 and back; scaled e4m3 to float32 and bf16; byte planes; elements that lie apart.
 #include "float_types.h"
 #include "include/CKernels.h"
 
@@ -79,3 +79,26 @@ BODY void sluice_join_planes_body(const uint8_t *restrict source, uint8_t *restr
 }
 VARIANTS(void, sluice_join_planes, (const uint8_t *source, uint8_t *result, size_t count, size_t width),
          (source, result, count, width))
+
+// A block at a time, so that lines of the source that many rows share stay in the cache.
+BODY void gather(const char *restrict source, size_t width, size_t rows, size_t cols, size_t row_stride,
+                 size_t column_stride, char *restrict result) {
+    for (size_t r0 = 0; r0 < rows; r0 += 32)
+        for (size_t c0 = 0; c0 < cols; c0 += 64)
+            for (size_t r = r0; r < rows && r < r0 + 32; r++)
+                for (size_t c = c0; c < cols && c < c0 + 64; c++)
+                    memcpy(result + (r * cols + c) * width, source + (r * row_stride + c * column_stride) * width, width);
+}
+
+BODY void sluice_gather_body(const void *source, size_t width, size_t rows, size_t cols, size_t row_stride,
+                             size_t column_stride, void *result) {
+    // Widths that the compiler knows become single moves.
+    if (width == 2)
+        gather(source, 2, rows, cols, row_stride, column_stride, result);
+    else
+        gather(source, 4, rows, cols, row_stride, column_stride, result);
+}
+VARIANTS(void, sluice_gather,
+         (const void *source, size_t width, size_t rows, size_t cols, size_t row_stride, size_t column_stride,
+          void *result),
+         (source, width, rows, cols, row_stride, column_stride, result))

@@ -12,10 +12,10 @@ internal import Tensors
 extension QuantizeModel {
   /// Copies every unchanged tensor to its place, and writes FP8 that stays unquantized as bf16.
   func copyTensors() throws {
-    for tensor in plan.checkpoint.model.tensors {
-      switch plan.output.fates[tensor.name] {
-      case .copied: try copy(tensor)
-      case .decoded: try decode(tensor)
+    for name in weights.names {
+      switch plan.output.fates[name] {
+      case .copied: try copy(weights.parameter(name))
+      case .decoded: try rewrite(weights.parameter(name))
       default: continue
       }
       noteMemory()
@@ -24,7 +24,8 @@ extension QuantizeModel {
   }
 
   /// A window at a time.
-  private func copy(_ tensor: StoredTensor) throws {
+  private func copy(_ parameter: StoredParameter) throws {
+    guard let tensor = parameter.tensor else { return try rewrite(parameter) }
     for start in stride(from: 0, to: tensor.byteCount, by: Windows.bytes) {
       let window = start..<min(start + Windows.bytes, tensor.byteCount)
       do {
@@ -33,15 +34,22 @@ extension QuantizeModel {
             UnsafeRawBufferPointer(rebasing: bytes[window]), to: tensor.name, at: window.lowerBound)
         }
       } catch let error as NonFiniteOutput {
-        throw nonFinite(error, tensor)
+        throw nonFinite(error, parameter)
       }
       tensor.release(bytes: window)
     }
   }
 
-  private func decode(_ tensor: StoredTensor) throws {
-    try writeRows(of: weights.rows(of: tensor), tensor)
-    weights.release(weight: tensor)
+  /// What is FP8, or does not lie in one piece: number by number.
+  private func rewrite(_ parameter: StoredParameter) throws {
+    if parameter.shape.count == 2 {
+      try writeRows(of: weights.rows(of: parameter), parameter)
+    } else {
+      try unsafe parameter.dtype.encoded(weights.vector(parameter.name)).withUnsafeBytes {
+        try unsafe writer.write($0, to: parameter.name)
+      }
+    }
+    weights.release(parameter)
   }
 
   /// The hidden states that the first layer reads.

@@ -71,7 +71,7 @@ package final class QuantizeModel {
   private let checksums: Journal
   private let sourceJournal: Journal
   private let files: Journal
-  /// Of the source's tensors, by their place among them, from when the run began.
+  /// Of the source's pieces, by their position among them, from when the run began.
   private var sourceChecksums: [String]
   /// Whether a shard of the source was moved or written since a process last looked.
   private let sourceMoved: Bool
@@ -374,16 +374,16 @@ package final class QuantizeModel {
 
   // MARK: The source
 
-  /// Keeps the checksum of a tensor of the source.
+  /// Keeps the checksum of a piece of the source.
   func keep(_ checksum: Checksum, of tensor: StoredTensor) throws {
-    guard let place = plan.checkpoint.model.position(of: tensor.name) else { return }
-    sourceChecksums[place] = checksum.text
+    guard let position = weights.pieces.position(of: tensor.name) else { return }
+    sourceChecksums[position] = checksum.text
     try sourceJournal.add(line: Checksums.line(tensor.name, checksum))
   }
 
   /// What was kept of it.
   func sourceChecksum(of tensor: StoredTensor) -> String {
-    plan.checkpoint.model.position(of: tensor.name).map { sourceChecksums[$0] } ?? ""
+    weights.pieces.position(of: tensor.name).map { sourceChecksums[$0] } ?? ""
   }
 
   // MARK: The end

@@ -48,6 +48,7 @@ extension QuantizeModel {
           sums.add(
             expert.map { tokens.seen(by: $0, of: routed[$0], count: normed.rows) } ?? .all,
             of: normed, through: units[unit], weights: weights, workers: workers)
+          weights.letGoOfScattered([units[unit].gate, units[unit].up])
         }
         tokens.pass(routed, count: normed.rows)
         noteBlock(

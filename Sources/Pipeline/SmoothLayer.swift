@@ -34,7 +34,7 @@ extension QuantizeModel {
     search.fixCandidates()
     for consumer in consumers {
       search.addErrors(
-        of: weights.weight(consumer), dtype: weights.tensor(consumer.weight).dtype.unscaled,
+        of: weights.weight(consumer), dtype: weights.parameter(consumer.weight).dtype.unscaled,
         workers: workers)
       weights.letGo(consumer)
     }
@@ -57,7 +57,7 @@ extension QuantizeModel {
   private func exactScale(_ smoothing: Smoothing, _ scale: [Float]) -> [Float] {
     guard case .norm(let norm) = smoothing.producer else { return scale }
     let weight = weights.vector(norm.weight)
-    let stored = weights.tensor(norm.weight).dtype.rounded(zip(weight, scale).map { $0 / $1 })
+    let stored = weights.parameter(norm.weight).dtype.rounded(zip(weight, scale).map { $0 / $1 })
     return scale.indices.map { channel in
       let exact = weight[channel] / stored[channel]
       return exact.isFinite && exact > 0 ? exact : scale[channel]
@@ -83,12 +83,12 @@ extension QuantizeModel {
   }
 
   func nonFinite(_ error: NonFiniteWeight, _ linear: LinearSpec) -> QuantizeError {
-    nonFinite(error, weights.tensor(linear.weight))
+    nonFinite(error, weights.parameter(linear.weight))
   }
 
   /// - Parameter dtype: what the number goes beyond, where it is one in the source.
   private func nonFinite(
-    _ error: NonFiniteWeight, _ tensor: StoredTensor, dtype: DType = .f32
+    _ error: NonFiniteWeight, _ tensor: StoredParameter, dtype: DType = .f32
   ) -> QuantizeError {
     weights.origin(ofNonFinite: tensor, row: error.row, column: error.column).map {
       QuantizeError($0)
@@ -99,7 +99,7 @@ extension QuantizeModel {
   }
 
   /// A number that became of a source tensor's and cannot be written.
-  func nonFinite(_ error: NonFiniteOutput, _ tensor: StoredTensor) -> QuantizeError {
+  func nonFinite(_ error: NonFiniteOutput, _ tensor: StoredParameter) -> QuantizeError {
     let columns = tensor.shape.count < 2 ? error.element + 1 : tensor.shape.last ?? 1
     guard plan.output.fates[tensor.name] == .packed else {
       return nonFinite(
@@ -121,7 +121,7 @@ extension QuantizeModel {
     _ name: String, linear: LinearSpec?, from weights: SmoothedWeights, layer: LayerSpec,
     by rounding: ChosenRounding = .nearest
   ) throws {
-    let dtype = self.weights.tensor(name).dtype.unscaled
+    let dtype = self.weights.parameter(name).dtype.unscaled
     switch plan.output.fates[name] {
     case .packed:
       guard let linear else { preconditionFailure("\(name) is packed and no Linear") }
@@ -135,10 +135,10 @@ extension QuantizeModel {
       } catch let error as NonFiniteWeight {
         throw nonFinite(error, linear)
       } catch let error as NonFiniteOutput {
-        throw nonFinite(error, self.weights.tensor(name))
+        throw nonFinite(error, self.weights.parameter(name))
       }
     case .rescaled:
-      let tensor = self.weights.tensor(name)
+      let tensor = self.weights.parameter(name)
       if tensor.shape.count == 2 {
         let linear =
           linear
@@ -163,7 +163,7 @@ extension QuantizeModel {
   /// Writes a weight as `tensor.dtype.unscaled` to the place of the same name.
   ///
   /// - Parameter weight: what became of `tensor`.
-  func writeRows(of weight: any WeightRows, _ tensor: StoredTensor) throws {
+  func writeRows(of weight: any WeightRows, _ tensor: StoredParameter) throws {
     let dtype = tensor.dtype.unscaled
     let rowBytes = weight.columns * dtype.byteWidth
     let tiles = ranges(of: weight.rows, by: WeightTile.rows)

@@ -35,7 +35,7 @@ struct ExpertShare {
 
 extension QuantizeModel {
   private var stateType: DType {
-    HiddenStates.dtype(for: weights.tensor(plan.checkpoint.spec.embedding).dtype)
+    HiddenStates.dtype(for: weights.parameter(plan.checkpoint.spec.embedding).dtype)
   }
 
   private func type(_ kind: StateKind) -> DType { kind == .routing ? .f32 : stateType }

@@ -48,7 +48,8 @@ package struct TimeEstimate: Sendable, Equatable {
     }
 
     seconds[.load] = loading
-    let copied = plan.checkpoint.model.tensors.reduce(0) { sum, tensor in
+    let weights = plan.checkpoint.weights
+    let copied = weights.names.map(weights.parameter).reduce(0) { sum, tensor in
       switch plan.output.fates[tensor.name] {
       case .copied: sum + tensor.byteCount
       case .decoded: sum + tensor.byteCount * tensor.dtype.unscaled.byteWidth
@@ -223,7 +224,7 @@ package struct Costs: Sendable {
       } / (Double(part.rows) * layer.attendOperations(context: Double(part.rows) / 2))
 
     let elements = Double(unit.down.inputs * unit.down.outputs)
-    let dtype = weights.tensor(unit.down.weight).dtype.unscaled
+    let dtype = weights.parameter(unit.down.weight).dtype.unscaled
     let held = weights.held
     let scheme = plan.output.scheme
     let (grid, loss) = (plan.options.grid, plan.options.loss)
@@ -264,7 +265,7 @@ package struct Costs: Sendable {
       try? FileSystem.remove(path)
       try? FileSystem.remove(path + ".tmp")
     }
-    let type = HiddenStates.dtype(for: weights.tensor(spec.embedding).dtype)
+    let type = HiddenStates.dtype(for: weights.parameter(spec.embedding).dtype)
     block = try Self.seconds {
       try ScratchWriter(path: path, dtype: type).append(x, workers: workers)
       _ = try ScratchReader(path: path).read(
@@ -301,7 +302,7 @@ package struct Costs: Sendable {
     var bytes = 0
     var sum: UInt8 = 0
     for linear in layer.linears.reversed() where clock.seconds < 0.2 {
-      let tensor = weights.tensor(linear.weight)
+      let tensor = weights.parameter(linear.weight).extent
       unsafe tensor.withBytes { all in
         for offset in stride(from: 0, to: all.count, by: 4096) { unsafe sum &+= all[offset] }
       }

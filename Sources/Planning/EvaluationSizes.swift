@@ -43,7 +43,7 @@ struct EvaluationSizes {
   }
 
   private var base: [MemoryUse] {
-    let tensors = work.checkpoints.reduce(0) { $0 + $1.model.tensors.count }
+    let tensors = work.checkpoints.reduce(0) { $0 + $1.weights.count }
     return [
       MemoryUse("the process and its libraries", RunSizes.processBytes),
       MemoryUse("names and headers", tensors * Self.tensorBytes),
@@ -295,23 +295,21 @@ private struct MappedSizes {
   }
 
   func bytes(_ linears: [LinearSpec]) -> Int {
-    var (kept, streamed) = (0, 0)
+    var (kept, streamed) = ([StoredParameter](), 0)
     for linear in linears {
-      for part in CheckpointWeights.parts {
-        guard let tensor = checkpoint.model[linear.name + part] else { continue }
-        let rows = Gemm.tileRows(linear.outputs, columns: linear.inputs)
-        let tile = rows * (tensor.byteCount / max(1, tensor.shape[0]))
-        // Scales and zero points are read row by row.
-        if part.hasPrefix(".weight_") && part != ".weight_packed"
-          || tile < CheckpointWeights.releasedTile
+      let rows = Gemm.tileRows(linear.outputs, columns: linear.inputs)
+      for (index, parameter) in checkpoint.weights.parameters(linear).enumerated() {
+        // Scales and zero points, which come behind the weight, are read row by row.
+        if index == 0, let tile = parameter.tileBytes(rows: rows),
+          tile >= CheckpointWeights.releasedTile
         {
-          kept += tensor.byteCount
+          streamed = max(streamed, min(parameter.extent.byteCount, threads * tile))
         } else {
-          streamed = max(streamed, min(tensor.byteCount, threads * tile))
+          kept.append(parameter)
         }
       }
     }
-    return kept + streamed
+    return StoredParameter.mappedBytes(kept) + streamed
   }
 
   /// Of one tile of the vocabulary.

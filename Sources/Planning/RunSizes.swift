@@ -155,6 +155,10 @@ struct RunSizes {
     func bytes(_ linears: [LinearSpec]) -> Int {
       linears.reduce(0) { $0 + work.source.byteCount($1) }
     }
+    /// Of Linears that are read and let go of one by one.
+    func alone(_ linears: [LinearSpec]) -> Int {
+      linears.reduce(0) { $0 + work.source.mappedBytes([$1]) }
+    }
     // Once for their checksums, once for those to be compared, once to be written.
     var total = 3 * work.source.totalBytes
     for layer in spec.layers.prefix(work.calibratedLayers) {
@@ -168,7 +172,7 @@ struct RunSizes {
       if !passes.holdsAttention { total += (blocks + (isSmoothed ? 4 : 0)) * attention }
       if isSmoothed {
         // Gate and up share a search.
-        total += 2 * (units - down)
+        total += 2 * alone(layer.mlp.units.flatMap { [$0.gate, $0.up] })
         if !passes.holdsExperts { total += blocks * (units - down) + 2 * units + 2 * down }
       }
       if !isLast { total += (blocks + passes.blocksPerPass - 1) / passes.blocksPerPass * units }
@@ -320,23 +324,28 @@ struct RunSizes {
   private func mapped(_ linears: [LinearSpec], held: Bool, rows: (LinearSpec) -> Int) -> [MemoryUse]
   {
     let weights = work.source
-    let bytes = linears.map(weights.byteCount)
-    func tileBytes(_ linear: LinearSpec) -> Int {
-      rows(linear) * linear.inputs * weights.byteWidth(linear)
-    }
+    let whole = weights.mappedBytes(linears)
     // There is no more around them than the model has.
-    let others = work.source.totalBytes - bytes.reduce(0, +)
+    let others = work.source.totalBytes - whole
     let around = MemoryUse("pages around them", max(0, min(Self.neighbourBytes, others / 8)))
-    if held { return [MemoryUse("weights that stay mapped", bytes.reduce(0, +)), around] }
-    let streamed = zip(linears, bytes).map { linear, whole in
-      let tile = tileBytes(linear)
-      return tile >= CheckpointWeights.releasedTile ? min(whole, work.threads * tile) : whole
+    if held { return [MemoryUse("weights that stay mapped", whole), around] }
+    var (small, scattered, streamed) = ([LinearSpec](), [LinearSpec](), 0)
+    for linear in linears {
+      guard let tile = weights.tileBytes(linear.weight, rows: rows(linear)) else {
+        scattered.append(linear)
+        continue
+      }
+      if tile < CheckpointWeights.releasedTile {
+        small.append(linear)
+      } else {
+        streamed = max(streamed, min(weights.mappedBytes([linear]), work.threads * tile))
+      }
     }
-    // Small ones stay until all are done with.
-    let small = zip(linears, bytes).filter { tileBytes($0.0) < CheckpointWeights.releasedTile }
-      .reduce(0) { $0 + $1.1 }
+    // Small ones stay until all are done with, and so do those of which a tile maps all.
     return [
-      MemoryUse("mapped weights", max(small, streamed.max() ?? 0)), around,
+      MemoryUse(
+        "mapped weights",
+        max(weights.mappedBytes(small), streamed) + weights.mappedBytes(scattered)), around,
     ]
   }
 
@@ -369,20 +378,31 @@ struct RunSizes {
     work.calibratedLayers > 0 ? [Moment(buffers: [block] + scratch.write)] : []
   }
 
-  /// Writing FP8 that stays unquantized as bf16.
+  /// Writing FP8 that stays unquantized as bf16, and weights whose numbers lie apart as they are.
   private var decoding: [Moment] {
-    work.source.tensors.filter { work.output.fates[$0.name] == .decoded }.map { tensor in
+    let written = work.source.tensors.filter { tensor in
+      switch work.output.fates[tensor.name] {
+      case .decoded: true
+      case .copied: tensor.shape.count == 2 && !work.source.isInOnePiece(tensor.name)
+      default: false
+      }
+    }
+    return written.map { tensor in
       let (rows, columns) = (tensor.shape[0], tensor.shape[1])
       let tile = min(rows, WeightTile.rows) * columns
       let threads = min(work.threads, (rows + WeightTile.rows - 1) / WeightTile.rows)
+      let released =
+        work.source.tileBytes(tensor.name, rows: WeightTile.rows)
+        .map { $0 >= CheckpointWeights.releasedTile } ?? false
       let mapped =
-        WeightTile.rows * columns >= CheckpointWeights.releasedTile
-        ? threads * tile : tensor.byteCount
+        released
+        ? threads * (work.source.tileBytes(tensor.name, rows: min(rows, WeightTile.rows)) ?? 0)
+        : work.source.mappedBytes(tensor.name)
       return Moment(
         buffers: [MemoryUse("weight tiles", count: threads, floats: tile)],
         mapped: [
           MemoryUse("mapped weights", mapped),
-          MemoryUse("rows being written", threads * tile * DType.bf16.byteWidth),
+          MemoryUse("rows being written", threads * tile * tensor.dtype.unscaled.byteWidth),
         ])
     }
   }
