@@ -47,8 +47,9 @@ package struct CheckpointShapes: Sendable {
     let corrections = Set(spec.layers.compactMap(\.mlp.router?.correctionBias))
     var tensors: [TensorSpec] = []
     func add(_ name: String, _ shape: [Int], as dtype: DType? = nil, isLinear: Bool) {
-      let module = String(name.dropLast(".weight".count))
-      guard let fp8, isLinear, dtype == nil, !fp8.ignore.contains(module) else {
+      guard let fp8, isLinear, dtype == nil, let module = ParameterName.module(ofWeight: name),
+        !fp8.ignore.contains(module)
+      else {
         tensors.append(TensorSpec(name: name, dtype: dtype ?? config.dtype, shape: shape))
         return
       }
@@ -172,7 +173,7 @@ package struct CheckpointShapes: Sendable {
       + linears.reduce(0) { $0 + (places[$1.weight] == nil ? byteCount($1) : 0) }
   }
 
-  /// The same of one tensor.
+  /// Bytes that are mapped where all of one parameter is read.
   package func mappedBytes(_ name: String) -> Int {
     let tensor = tensor(name)
     return places[name].map { StoredPlace.mappedBytes([($0, tensor.dtype.byteWidth)]) }
@@ -189,7 +190,7 @@ package struct CheckpointShapes: Sendable {
 
   /// Whether a parameter's numbers lie one after the other, as in a tensor of its own.
   package func isInOnePiece(_ name: String) -> Bool {
-    places[name].map { $0.isByRows && $0.extent.count == $0.shape.reduce(1, *) } ?? true
+    places[name]?.isInOnePiece ?? true
   }
 
   /// Bytes of one number of a Linear's weight, without scales.
@@ -203,7 +204,7 @@ package struct CheckpointShapes: Sendable {
 
 extension ModelSpec {
   /// The name that a head has where it is stored although the embedding stands for it; nil where it is not tied.
-  var redundantHead: String? { tiesEmbeddings ? "lm_head.weight" : nil }
+  var redundantHead: String? { tiesEmbeddings ? ParameterName.weight(of: "lm_head") : nil }
 
   /// The tensors of prediction layers, as far as they are like those that were published: a whole layer, its own
   /// embedding and head, and what joins them.
@@ -212,16 +213,17 @@ extension ModelSpec {
   fileprivate var predictionClaims: [TensorClaim] {
     guard let last = layers.last else { return [] }
     return passedThrough.flatMap { prefix in
-      last.claims.map { claim in
+      func weight(_ module: String, _ shape: [Int]) -> TensorClaim {
+        TensorClaim(ParameterName.weight(of: prefix + module), shape)
+      }
+      return last.claims.map { claim in
         TensorClaim(
           Self.predictionName(prefix, claim.name, after: last), claim.shape, linear: claim.linear)
       } + [
-        TensorClaim(prefix + "eh_proj.weight", [hiddenSize, 2 * hiddenSize]),
-        TensorClaim(prefix + "enorm.weight", [hiddenSize]),
-        TensorClaim(prefix + "hnorm.weight", [hiddenSize]),
-        TensorClaim(prefix + "shared_head.norm.weight", [hiddenSize]),
-        TensorClaim(prefix + "shared_head.head.weight", [vocabularySize, hiddenSize]),
-        TensorClaim(prefix + "embed_tokens.weight", [vocabularySize, hiddenSize]),
+        weight("eh_proj", [hiddenSize, 2 * hiddenSize]), weight("enorm", [hiddenSize]),
+        weight("hnorm", [hiddenSize]), weight("shared_head.norm", [hiddenSize]),
+        weight("shared_head.head", [vocabularySize, hiddenSize]),
+        weight("embed_tokens", [vocabularySize, hiddenSize]),
       ]
     }
   }

@@ -286,7 +286,8 @@ package struct CheckpointWeights: LayerWeights {
   /// Lets the memory of a Linear go that was read to its end, unless these weights are held.
   package func letGo(_ linear: LinearSpec) { if !isHeld { release([linear]) } }
 
-  /// The same for Linears of which reading a tile lets nothing go.
+  /// Lets the memory of those among some Linears go of which reading a tile lets nothing go, unless these weights are
+  /// held.
   package func letGoOfScattered(_ linears: [LinearSpec]) {
     if isHeld || places.isEmpty { return }
     release(linears.filter { places[$0.weight].map { !$0.isByRows } ?? false })
@@ -297,7 +298,7 @@ package struct CheckpointWeights: LayerWeights {
     for parameter in linears.flatMap(parameters) { parameter.extent.release() }
   }
 
-  /// The same for a parameter and the scales beside it.
+  /// Lets the memory of a parameter go, and of the scales beside it.
   package func release(_ parameter: StoredParameter) {
     parameter.extent.release()
     if let fp8, let module = parameter.tensor?.fp8Module {
@@ -305,7 +306,7 @@ package struct CheckpointWeights: LayerWeights {
     }
   }
 
-  /// The same for Linears that will not be needed again, nor what lies between their numbers.
+  /// Lets the memory and the page cache of Linears go that will not be needed again, nor what lies between their numbers.
   package func discard(_ linears: [LinearSpec]) {
     for parameter in linears.flatMap(parameters) { parameter.extent.discard() }
   }

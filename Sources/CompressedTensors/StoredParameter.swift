@@ -33,9 +33,8 @@ package struct StoredParameter: Sendable {
     shape = place.shape
     self.piece = piece
     self.place = place
-    let isWhole = place.extent.count == place.shape.reduce(1, *)
     extent = piece.part(
-      place.extent, named: name, shape: isWhole && place.isByRows ? shape : [place.extent.count])
+      place.extent, named: name, shape: place.isInOnePiece ? shape : [place.extent.count])
   }
 
   package var dtype: DType { piece.dtype }
@@ -72,7 +71,7 @@ package struct StoredParameter: Sendable {
     return (piece, offset / width, offset % width)
   }
 
-  /// The same of a vector, which has one row.
+  /// Where a number of a vector lies in what is stored, of which it is row 0.
   func origin(element: Int) -> (tensor: StoredTensor, row: Int, column: Int) {
     (piece, 0, place.map { $0.start + element * $0.rowStride } ?? element)
   }

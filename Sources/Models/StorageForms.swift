@@ -19,7 +19,7 @@ package struct StorageForm: Sendable {
   let linears: [String]
   /// The end of the name of the tensor with their weights, behind the name of the module that they are in.
   let weight: String
-  /// The same for their biases.
+  /// The end of the name of the tensor with their biases.
   let bias: String
   /// Whether it holds these Linears of all experts of a layer: weights `[E, R, C]` or `[E, C, R]`, biases `[E, R]`.
   /// Otherwise weights are `[R, C]`, biases `[R]`.
@@ -160,11 +160,11 @@ private struct Module {
   ) throws(StorageError) {
     var fused: [FusedWeight] = []
     for form in forms where form.isOfExperts == isOfExperts {
+      guard let listed = tensors("\(name).\(form.weight)") else { continue }
       let linears = members.map { member in form.linears.compactMap { member[$0] } }
       guard linears.allSatisfy({ $0.count == form.linears.count }),
-        let listed = tensors("\(name).\(form.weight)"), tensors(linears[0][0].weight) == nil,
-        places[linears[0][0].weight] == nil,
-        !fused.contains(where: { $0.linears[0][0] == linears[0][0] })
+        linears.joined().allSatisfy({ tensors($0.weight) == nil && places[$0.weight] == nil }),
+        !fused.contains(where: { $0.linears == linears })
       else { continue }
       fused.append(FusedWeight(name, linears, form, listed))
     }
@@ -248,7 +248,9 @@ private struct FusedWeight {
     among tensors: (String) -> TensorListing?, to places: inout [String: StoredPlace]
   ) throws(StorageError) {
     let name = "\(module).\(form.bias)"
-    guard linears[0].allSatisfy(\.hasBias), let listed = tensors(name) else { return }
+    guard let listed = tensors(name),
+      linears.joined().allSatisfy({ $0.hasBias && tensors($0.bias) == nil })
+    else { return }
     let expected = (form.isOfExperts ? [linears.count] : []) + [rows]
     if case .shape(let found) = listed, found != expected {
       throw .wrongShape(tensor: name, expected: [expected])

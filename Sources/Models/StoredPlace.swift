@@ -40,6 +40,9 @@ package struct StoredPlace: Sendable, Hashable {
   /// Whether the numbers of a row lie side by side.
   package var isByRows: Bool { columnStride == 1 || columns == 1 }
 
+  /// Whether the numbers lie one after the other, as in a tensor of their own.
+  package var isInOnePiece: Bool { isByRows && extent.count == rows * columns }
+
   /// From the first number to the last, counted as `start`: what lies between them may be others'.
   package var extent: Range<Int> { start..<start + span(rows: rows) }
 

@@ -143,7 +143,7 @@ extension QuantizeModel {
         let linear =
           linear
           ?? LinearSpec(
-            String(name.dropLast(".weight".count)), inputs: tensor.shape[1],
+            ParameterName.module(ofWeight: name) ?? name, inputs: tensor.shape[1],
             outputs: tensor.shape[0])
         try writeRows(of: weights.weight(linear), tensor)
       } else {

@@ -190,7 +190,8 @@ func nearestBFloat16(_ value: Float) -> UInt16 {
     let count = (rows - 1) * strides.row + (columns - 1) * strides.column + 1
     func gathered<Element: FixedWidthInteger & BitwiseCopyable>(_ zero: Element, _ offset: Int) {
       forEachInstructionSet { name in
-        let source = KernelMemory((0..<count).map { Element(truncatingIfNeeded: $0 &* 40503) }, offset: offset)
+        let source = KernelMemory(
+          (0..<count).map { Element(truncatingIfNeeded: $0 &* 40503) }, offset: offset)
         let result = KernelMemory([Element](repeating: zero, count: rows * columns), offset: offset)
         unsafe sluice_gather(
           source.start, width, rows, columns, strides.row, strides.column, result.start)

@@ -88,7 +88,9 @@ import Transformer
       #expect(checkpoint.weights.pieces.totalBytes == checkpoint.model.totalBytes)
       let unit = checkpoint.spec.layers[2].mlp.routed[5]
       let attention = checkpoint.spec.layers[2].attention.linears
-      let names = (unit.linears + attention).flatMap { $0.hasBias ? [$0.weight, $0.bias] : [$0.weight] }
+      let names = (unit.linears + attention).flatMap {
+        $0.hasBias ? [$0.weight, $0.bias] : [$0.weight]
+      }
       #expect(
         checkpoint.weights.pieces(of: names).map(\.name) == [
           experts + "gate_up_proj[5]", experts + "down_proj[5]",
@@ -212,6 +214,15 @@ import Transformer
       #expect(
         throws: CheckpointError.unclaimed(folder: folder, count: 1, names: [Self.gateUp])
       ) { try Checkpoint(folder: folder) }
+      // Also where it is one expert's alone.
+      let name = "model.layers.3.mlp.experts.6.up_proj.weight"
+      let own = source.tensors.filter { $0.name == name }
+      try source.write(source.joined(experts: .rows, joins: false) + own, to: folder)
+      let error = #expect(throws: CheckpointError.self) { try Checkpoint(folder: folder) }
+      guard case .missing(_, 15, _) = error else {
+        Issue.record("\(String(describing: error))")
+        return
+      }
       // And one that has the name of a slice.
       var odd = source.joined(experts: .rows, joins: false)
       odd.append(LooseTensor(Self.gateUp + "[3]", [1], [0], as: .bf16))

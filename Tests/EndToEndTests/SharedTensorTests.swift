@@ -37,7 +37,7 @@ private let options = [
       let inspected = try Program.run(["inspect", model, "--tensors"])
       #expect(inspected.end == .exit(0) && inspected.stdout.contains("mlp.experts.gate_up_proj"))
       let planned = try Program.run(["plan", model] + options)
-      #expect(planned.end == .exit(0) && planned.stdout.contains("(62 Linears)"), "\(planned)")
+      #expect(planned.end == .exit(0) && planned.stdout.contains("(69 Linears)"), "\(planned)")
       try quantize(model, to: output, options)
       #expect(differences(try result(output), try Self.reference.get().files) == [])
       let verified = try Program.run(["verify", output, "--source", model])
@@ -48,7 +48,7 @@ private let options = [
           "evaluate", model, "--reference", fixtureModel, "--text", fixtureCalibration,
           "--samples", "4",
         ])
-      #expect(evaluated.stdout.contains("mean 0,"), "\(evaluated)")
+      #expect(evaluated.stdout.contains("mean 0.0,"), "\(evaluated)")
     }
   }
 
@@ -133,7 +133,8 @@ private let options = [
         ["quantize", model, "--output", "\(folder)/out", "--memory", "1MiB"] + own)
       let match = try #require(
         try refused.stderr.firstMatch(of: Regex("raise --memory to ([0-9]+)")), "\(refused)")
-      let smallest = try #require(Int(try #require(match.output[1].substring))) + 1
+      let number = try #require(match.output[1].substring)
+      let smallest = try #require(Int(number)) + 1
       for (index, memory) in [smallest, smallest + 40].enumerated() {
         let (outcome, peak) = try Program(
           ["quantize", model, "--output", "\(folder)/\(index)", "--memory", "\(memory)MiB"] + own

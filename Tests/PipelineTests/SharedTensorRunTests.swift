@@ -90,9 +90,6 @@ struct SharedForm: Sendable, CustomTestStringConvertible {
       options.threads = 3
       options.memory = try plan(options, form).run.smallestBudget
       #expect(try run(options, form) == expected)
-      // What is told of the output by itself, too.
-      let report = try VerifyModel(output: options.output, source: nil, threads: 2).run()
-      #expect(report.findings == [])
     }
   }
 
@@ -212,9 +209,10 @@ struct SharedForm: Sendable, CustomTestStringConvertible {
       let expected = try QuantizePlan(own).run
       #expect(summary.plan.outputBytes == expected.outputBytes)
       #expect(summary.plan.sourceReadBytes >= expected.sourceReadBytes)
-      let isTurned = form.experts == .columns || form.experts == .alternatingColumns
-      #expect(
-        Double(summary.plan.sourceReadBytes) < (isTurned ? 1.5 : 1.01) * Double(expected.sourceReadBytes))
+      // Gate and up that lie among each other are mapped together, also where one is read.
+      let isMixed = ![nil, .rows].contains(form.experts)
+      let most = (isMixed ? 1.5 : 1) * Double(expected.sourceReadBytes)
+      #expect(Double(summary.plan.sourceReadBytes) <= most)
     }
   }
 
@@ -233,7 +231,9 @@ struct SharedForm: Sendable, CustomTestStringConvertible {
         try VerifyModel(output: options.output, source: source, threads: 2).run()
       }
       let (found, expected) = try (verify(model), verify(fixturePath("glm4-moe-4m")))
-      #expect(found.findings == [])
+      // Only what is ignored by halves.
+      #expect(found.findings == expected.findings)
+      #expect(found.findings.allSatisfy { $0.problem.contains("vLLM loads it together") })
       #expect(found.identicalTensors == expected.identicalTensors)
       #expect(found.rescaledTensors == expected.rescaledTensors)
       #expect(found.errors == expected.errors && found.errors.count == found.quantizedLinears)
@@ -250,7 +250,8 @@ struct SharedForm: Sendable, CustomTestStringConvertible {
         bytes[stored.range.upperBound - 2] ^= 1
         try replaceFile(stored.file.path, with: bytes)
       }
-      #expect(try verify(model).findings.map(\.subject).sorted() == names)
+      let more = try verify(model).findings.filter { !expected.findings.contains($0) }
+      #expect(more.map(\.subject).sorted() == names)
     }
   }
 
@@ -320,7 +321,9 @@ struct SharedForm: Sendable, CustomTestStringConvertible {
         var tensor = tensor
         // Expert 6, row 2 of its 128, column 9 of 256.
         let place = 2 * (6 * 128 * 256 + 2 * 256 + 9)
-        if tensor.name == name { tensor.bytes.replaceSubrange(place..<place + 2, with: [0x80, 0x7f]) }
+        if tensor.name == name {
+          tensor.bytes.replaceSubrange(place..<place + 2, with: [0x80, 0x7f])
+        }
         return tensor
       }
       try source.write(tensors, to: model)

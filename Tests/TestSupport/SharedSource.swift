@@ -113,8 +113,10 @@ package struct SharedSource {
     let row = first.bytes.count / first.shape[0]
     var result = first
     result.shape[0] *= 2
-    result.bytes = (0..<first.shape[0]).flatMap { index in
-      first.bytes[index * row..<(index + 1) * row] + second.bytes[index * row..<(index + 1) * row]
+    result.bytes = []
+    for start in stride(from: 0, to: first.bytes.count, by: row) {
+      result.bytes += first.bytes[start..<start + row]
+      result.bytes += second.bytes[start..<start + row]
     }
     return result
   }
@@ -127,8 +129,8 @@ package struct SharedSource {
     for row in 0..<rows {
       for column in 0..<columns {
         for byte in 0..<width {
-          result.bytes[(column * rows + row) * width + byte] =
-            matrix.bytes[(row * columns + column) * width + byte]
+          let (to, from) = (column * rows + row, row * columns + column)
+          result.bytes[to * width + byte] = matrix.bytes[from * width + byte]
         }
       }
     }
