@@ -170,7 +170,7 @@ package struct CheckpointWeights: LayerWeights {
     self.fp8 = fp8
   }
 
-  /// The same weights; what is read of them stays mapped until it is released by name.
+  /// These weights; what is read of them stays mapped until it is released by name.
   package var held: CheckpointWeights {
     var result = self
     result.isHeld = true

@@ -37,7 +37,7 @@ package struct QuantScheme: Sendable, Equatable {
 
   package static let groupSizes = [32, 64, 128]
 
-  /// The same with groups of another size.
+  /// This scheme with groups of another size.
   package func grouped(by groupSize: Int) -> QuantScheme {
     QuantScheme(bits: bits, groupSize: groupSize, isSymmetric: isSymmetric)
   }

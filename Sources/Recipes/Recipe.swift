@@ -60,7 +60,7 @@ package struct Recipe: Sendable, Equatable {
     self = try Self.read(try RecipeNode.read(path), file: path, replaced)
   }
 
-  /// The same from text; `file` stands in errors.
+  /// Reads a recipe from text; `file` stands in errors.
   package init(text: String, file: String, replaced: Set<Part> = []) throws(RecipeError) {
     self = try Self.read(try RecipeNode.parse(text, file: file), file: file, replaced)
   }
@@ -119,7 +119,7 @@ package struct Recipe: Sendable, Equatable {
     return lines.joined(separator: "\n") + "\n"
   }
 
-  /// Of every preset that is supported.
+  /// What every preset that is supported has.
   static let presetGroupSize = 128
 
   private func quoted(_ text: String) -> String { "'\(text.replacing("'", with: "''"))'" }
