@@ -80,14 +80,28 @@ BODY void sluice_join_planes_body(const uint8_t *restrict source, uint8_t *restr
 VARIANTS(void, sluice_join_planes, (const uint8_t *source, uint8_t *result, size_t count, size_t width),
          (source, result, count, width))
 
-// A block at a time, so that lines of the source that many rows share stay in the cache.
+enum { GATHERED = 32 };
+
+// Squares that fit the first cache: each column is read as it lies, where columns are stored as rows a line of one page.
 BODY void gather(const char *restrict source, size_t width, size_t rows, size_t cols, size_t row_stride,
                  size_t column_stride, char *restrict result) {
-    for (size_t r0 = 0; r0 < rows; r0 += 32)
-        for (size_t c0 = 0; c0 < cols; c0 += 64)
-            for (size_t r = r0; r < rows && r < r0 + 32; r++)
-                for (size_t c = c0; c < cols && c < c0 + 64; c++)
-                    memcpy(result + (r * cols + c) * width, source + (r * row_stride + c * column_stride) * width, width);
+    char square[GATHERED * GATHERED * sizeof(uint32_t)];
+    for (size_t r0 = 0; r0 < rows; r0 += GATHERED)
+        for (size_t c0 = 0; c0 < cols; c0 += GATHERED) {
+            size_t height = rows - r0 < GATHERED ? rows - r0 : GATHERED;
+            size_t breadth = cols - c0 < GATHERED ? cols - c0 : GATHERED;
+            for (size_t c = 0; c < breadth; c++) {
+                const char *column = source + (r0 * row_stride + (c0 + c) * column_stride) * width;
+                char *copy = square + c * GATHERED * width;
+                if (row_stride == 1)
+                    memcpy(copy, column, height * width);
+                else
+                    for (size_t r = 0; r < height; r++) memcpy(copy + r * width, column + r * row_stride * width, width);
+            }
+            for (size_t r = 0; r < height; r++)
+                for (size_t c = 0; c < breadth; c++)
+                    memcpy(result + ((r0 + r) * cols + c0 + c) * width, square + (c * GATHERED + r) * width, width);
+        }
 }
 
 BODY void sluice_gather_body(const void *source, size_t width, size_t rows, size_t cols, size_t row_stride,
