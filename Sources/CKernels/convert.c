@@ -1,4 +1,4 @@
-// bf16 and f16 to float32 and back; scaled e4m3 to float32 and bf16; byte planes.
+// bf16 and f16 to float32 and back; scaled e4m3 to float32 and bf16; byte planes; elements that lie apart.
 #include "float_types.h"
 #include "include/CKernels.h"
 
@@ -79,3 +79,40 @@ BODY void sluice_join_planes_body(const uint8_t *restrict source, uint8_t *restr
 }
 VARIANTS(void, sluice_join_planes, (const uint8_t *source, uint8_t *result, size_t count, size_t width),
          (source, result, count, width))
+
+enum { GATHERED = 32 };
+
+// Squares that fit the first cache: each column is read as it lies, where columns are stored as rows a line of one page.
+BODY void gather(const char *restrict source, size_t width, size_t rows, size_t cols, size_t row_stride,
+                 size_t column_stride, char *restrict result) {
+    char square[GATHERED * GATHERED * sizeof(uint32_t)];
+    for (size_t r0 = 0; r0 < rows; r0 += GATHERED)
+        for (size_t c0 = 0; c0 < cols; c0 += GATHERED) {
+            size_t height = rows - r0 < GATHERED ? rows - r0 : GATHERED;
+            size_t breadth = cols - c0 < GATHERED ? cols - c0 : GATHERED;
+            for (size_t c = 0; c < breadth; c++) {
+                const char *column = source + (r0 * row_stride + (c0 + c) * column_stride) * width;
+                char *copy = square + c * GATHERED * width;
+                if (row_stride == 1)
+                    memcpy(copy, column, height * width);
+                else
+                    for (size_t r = 0; r < height; r++) memcpy(copy + r * width, column + r * row_stride * width, width);
+            }
+            for (size_t r = 0; r < height; r++)
+                for (size_t c = 0; c < breadth; c++)
+                    memcpy(result + ((r0 + r) * cols + c0 + c) * width, square + (c * GATHERED + r) * width, width);
+        }
+}
+
+BODY void sluice_gather_body(const void *source, size_t width, size_t rows, size_t cols, size_t row_stride,
+                             size_t column_stride, void *result) {
+    // Widths that the compiler knows become single moves.
+    if (width == 2)
+        gather(source, 2, rows, cols, row_stride, column_stride, result);
+    else
+        gather(source, 4, rows, cols, row_stride, column_stride, result);
+}
+VARIANTS(void, sluice_gather,
+         (const void *source, size_t width, size_t rows, size_t cols, size_t row_stride, size_t column_stride,
+          void *result),
+         (source, width, rows, cols, row_stride, column_stride, result))

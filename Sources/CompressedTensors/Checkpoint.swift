@@ -17,7 +17,8 @@ package enum CheckpointError: Error, CustomStringConvertible, Equatable {
   case wrongFP8(file: String, tensor: String, expected: String, found: String)
   /// The head is the embedding, says config.json, and is stored as something else.
   case otherHead(file: String, tensor: String, embedding: String, difference: String)
-  case fusedExperts(folder: String, tensor: String)
+  case wrongShare(file: String, tensor: String, expected: String, found: String)
+  case ambiguousShape(file: String, tensor: String, found: String, readings: [String])
   /// Packed by another tool.
   case otherFormat(folder: String, tensor: String, format: String)
   case otherPrefix(folder: String, expected: String, found: String)
@@ -49,9 +50,12 @@ package enum CheckpointError: Error, CustomStringConvertible, Equatable {
       "\(file): `tie_word_embeddings` is true in config.json, but `\(tensor)` is stored as well and is not "
         + "`\(embedding)`: \(difference); where the stored head is right, say false in a copy of config.json, else "
         + "take the tensor out"
-    case .fusedExperts(let folder, let tensor):
-      "\(folder): all experts of a layer are stored in one tensor, as in `\(tensor)`, which is not read yet; use a "
-        + "checkpoint with a tensor for each expert, as the model was published"
+    case .wrongShare(let file, let tensor, let expected, let found):
+      "\(file): `\(tensor)` holds several Linears: expected \(expected), found \(found); compare config.json with the "
+        + "published one, or use a checkpoint with a tensor for each Linear"
+    case .ambiguousShape(let file, let tensor, let found, let readings):
+      "\(file): `\(tensor)` is \(found), which may be \(readings.joined(separator: " or ")), and no other tensor "
+        + "tells; use a checkpoint with a tensor for each Linear"
     case .otherFormat(let folder, let tensor, let format):
       "\(folder): the weights are quantized in \(format) format, as `\(tensor)` shows, which is not read yet; start "
         + "from the unquantized checkpoint"
@@ -85,8 +89,10 @@ package struct Checkpoint: Sendable {
   /// - Parameters:
   ///   - accepted: unknown keys of config.json that the user takes to change nothing.
   ///   - room: bytes of memory that reading the index or a header may take.
+  ///   - forms: in which Linears may share a tensor.
   package init(
-    folder: String, accepting accepted: Set<String> = [], room: Int = Header.standardRoom
+    folder: String, accepting accepted: Set<String> = [], room: Int = Header.standardRoom,
+    forms: [StorageForm] = StorageForm.all
   ) throws {
     let opened = try CheckpointConfig(folder: folder, accepting: accepted, room: room)
     self.folder = folder
@@ -96,7 +102,9 @@ package struct Checkpoint: Sendable {
     quantization = if case .packed(let packed) = storage { packed } else { nil }
     fp8 = if case .fp8(let format) = storage { format } else { nil }
     model = try ShardedModel(folder: folder, room: room)
-    weights = CheckpointWeights(model, scheme: quantization?.scheme, fp8: fp8)
+    weights = try CheckpointWeights(
+      model, scheme: quantization?.scheme, fp8: fp8,
+      places: quantization == nil ? Self.places(of: spec, in: model, forms) : [:])
     try checkFP8IsDescribed()
     redundantHead = try sameHead()
     try checkTensors()
@@ -119,23 +127,58 @@ package struct Checkpoint: Sendable {
       } ?? [])
   }
 
+  /// Where the Linears lie that share a tensor with others.
+  private static func places(
+    of spec: ModelSpec, in model: ShardedModel, _ forms: [StorageForm]
+  ) throws(CheckpointError) -> [String: StoredPlace] {
+    let places: [String: StoredPlace]
+    do {
+      places = try spec.places(forms: forms) { model[$0].map { .shape($0.shape) } }
+    } catch {
+      let tensor = model[error.tensor]
+      let (file, found) = (tensor?.file.path ?? model.folder, tensor?.text ?? "nothing")
+      switch error {
+      case .wrongShape(let tensor, let expected):
+        throw .wrongShare(
+          file: file, tensor: tensor,
+          expected: "BF16, F16 or F32 " + expected.map { "\($0)" }.joined(separator: " or "),
+          found: found)
+      case .ambiguous(let tensor, let readings):
+        throw .ambiguousShape(file: file, tensor: tensor, found: found, readings: readings)
+      }
+    }
+    for tensor in Set(places.values.map(\.tensor)).sorted().compactMap({ model[$0] })
+    where !tensor.dtype.isWeight {
+      let reason =
+        tensor.dtype == .f8E4M3
+        ? ", since nothing says where the scales of FP8 weights lie that share a tensor" : ""
+      throw .wrongShare(
+        file: tensor.file.path, tensor: tensor.name, expected: "BF16, F16 or F32" + reason,
+        found: tensor.text)
+    }
+    return places
+  }
+
   private func checkTensors() throws(CheckpointError) {
     let expected = spec.expectations(quantization)
-    try Self.checkNames(
-      folder: folder, spec, found: model.tensors.map(\.name),
-      missing: expected.filter { model[$0.name] == nil }.map(\.name))
+    let found = weights.names
+    let missing = expected.map(\.name).filter { weights.find($0) == nil }
+    try Self.checkNames(folder: folder, spec, found: found, missing: missing)
     let names = Set(expected.map(\.name))
-    let unclaimed = model.tensors.map(\.name).filter {
+    let unclaimed = found.filter {
       !names.contains($0) && !spec.passesThrough($0) && !isLeftOut($0)
     }
     if !unclaimed.isEmpty {
       throw .unclaimed(folder: folder, count: unclaimed.count, names: Array(unclaimed.prefix(5)))
     }
     for want in expected {
-      guard let tensor = model[want.name] else { continue }
-      if !want.fits(tensor), fp8 == nil || !want.fitsAsFP8(tensor) {
+      guard let tensor = weights.find(want.name) else { continue }
+      if !want.fits(tensor.dtype, tensor.shape),
+        fp8 == nil || !want.fitsAsFP8(tensor.dtype, tensor.shape)
+      {
         throw .wrongShape(
-          file: tensor.file.path, tensor: tensor.name, expected: want.text, found: tensor.text)
+          file: tensor.file.path, tensor: tensor.name, expected: want.text,
+          found: tensor.piece.text)
       }
     }
   }
@@ -157,12 +200,6 @@ package struct Checkpoint: Sendable {
       }
     }
     guard let first = missing.first else { return }
-    let fused = [".experts.gate_up_proj", ".experts.down_proj", ".experts.gate_proj"]
-    if let tensor = found.first(where: { name in
-      fused.contains { name.hasSuffix($0) || name.hasSuffix($0 + ".weight") }
-    }) {
-      throw .fusedExperts(folder: folder, tensor: tensor)
-    }
     // Another beginning, or none: `layers.0.…`, `language_model.model.layers.0.…`.
     let prefix = "model."
     if first.hasPrefix(prefix) {

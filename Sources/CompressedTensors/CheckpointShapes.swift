@@ -11,8 +11,9 @@ package import Transformer
 package struct CheckpointShapes: Sendable {
   package let folder: String
   package let spec: ModelSpec
-  /// Every tensor, sorted by name.
+  /// Every tensor, sorted by name; where Linears share one, each of them as if it had its own.
   package let tensors: [TensorSpec]
+  private let places: [String: StoredPlace]
   package let totalBytes: Int
   /// What its owner should know.
   package let notes: [String]
@@ -27,13 +28,14 @@ package struct CheckpointShapes: Sendable {
     self.init(
       folder: checkpoint.folder, spec: checkpoint.spec, fp8: checkpoint.fp8,
       isPacked: checkpoint.quantization != nil, redundantHead: checkpoint.redundantHead,
-      tensors: checkpoint.model.tensors.map {
+      tensors: checkpoint.weights.names.map(checkpoint.weights.parameter).map {
         TensorSpec(name: $0.name, dtype: $0.dtype, shape: $0.shape)
-      }, notes: checkpoint.notes)
+      }, places: checkpoint.weights.places, notes: checkpoint.notes)
   }
 
   /// As config.json says, and the index where there is one. Types are the one that config.json names, and FP8 where it
-  /// says so; a prediction layer is taken to be like the last layer.
+  /// says so; a prediction layer is taken to be like the last layer, and experts that share a tensor to lie in it as in
+  /// most classes.
   ///
   /// - Throws: `CheckpointError` where the index does not list what config.json asks for.
   package init(_ config: CheckpointConfig, listing: ShardListing) throws {
@@ -45,8 +47,9 @@ package struct CheckpointShapes: Sendable {
     let corrections = Set(spec.layers.compactMap(\.mlp.router?.correctionBias))
     var tensors: [TensorSpec] = []
     func add(_ name: String, _ shape: [Int], as dtype: DType? = nil, isLinear: Bool) {
-      let module = String(name.dropLast(".weight".count))
-      guard let fp8, isLinear, dtype == nil, !fp8.ignore.contains(module) else {
+      guard let fp8, isLinear, dtype == nil, let module = ParameterName.module(ofWeight: name),
+        !fp8.ignore.contains(module)
+      else {
         tensors.append(TensorSpec(name: name, dtype: dtype ?? config.dtype, shape: shape))
         return
       }
@@ -60,11 +63,18 @@ package struct CheckpointShapes: Sendable {
       add(each.name, each.shape, as: type, isLinear: linears.contains(each.name))
     }
     let known = Set(tensors.map(\.name))
-    let listed = listing.tensors.map { Set($0) }
+    var places: [String: StoredPlace] = [:]
+    var listed: Set<String>?
+    if let names = listing.tensors.map({ Set($0) }) {
+      // Without shapes there is nothing to refuse.
+      places = (try? spec.places { names.contains($0) ? .unknownShape : nil }) ?? [:]
+      let shared = Set(places.values.map(\.tensor))
+      listed = names.subtracting(shared).union(places.keys)
+    }
     if let listed {
       let expected = spec.expectations(packed).map(\.name)
       try Checkpoint.checkNames(
-        folder: config.folder, spec, found: listing.tensors ?? [],
+        folder: config.folder, spec, found: listed.sorted(),
         missing: expected.filter { !listed.contains($0) })
       let unknown = listed.filter {
         !known.contains($0) && !spec.passesThrough($0) && $0 != spec.redundantHead
@@ -82,12 +92,12 @@ package struct CheckpointShapes: Sendable {
     if let head { add(head, [spec.vocabularySize, spec.hiddenSize], isLinear: false) }
     self.init(
       folder: config.folder, spec: spec, fp8: fp8, isPacked: packed != nil, redundantHead: head,
-      tensors: tensors, notes: [Self.note(listing)] + spec.notes.map(\.description))
+      tensors: tensors, places: places, notes: [Self.note(listing)] + spec.notes.map(\.description))
   }
 
   private init(
     folder: String, spec: ModelSpec, fp8: FP8Format?, isPacked: Bool, redundantHead: String?,
-    tensors: [TensorSpec], notes: [String]
+    tensors: [TensorSpec], places: [String: StoredPlace], notes: [String]
   ) {
     self.folder = folder
     self.spec = spec
@@ -95,6 +105,7 @@ package struct CheckpointShapes: Sendable {
     self.isPacked = isPacked
     self.redundantHead = redundantHead
     self.tensors = tensors.sorted { $0.name < $1.name }
+    self.places = places
     self.notes = notes
     totalBytes = tensors.reduce(0) { $0 + $1.byteCount }
     positions = Dictionary(
@@ -139,6 +150,42 @@ package struct CheckpointShapes: Sendable {
     CheckpointWeights.parts.reduce(0) { $0 + (self[linear.name + $1]?.byteCount ?? 0) }
   }
 
+  /// Bytes that are mapped where all of some weights are read: others that lie between their numbers count.
+  package func mappedBytes(_ linears: [LinearSpec]) -> Int {
+    let shared = linears.compactMap { linear in
+      places[linear.weight].map { ($0, byteWidth(linear)) }
+    }
+    return StoredPlace.mappedBytes(shared)
+      + linears.reduce(0) { $0 + (places[$1.weight] == nil ? byteCount($1) : 0) }
+  }
+
+  /// Bytes that are mapped where all of one parameter is read.
+  package func mappedBytes(_ name: String) -> Int {
+    let tensor = tensor(name)
+    return places[name].map { StoredPlace.mappedBytes([($0, tensor.dtype.byteWidth)]) }
+      ?? tensor.byteCount
+  }
+
+  /// Bytes that are mapped where some rows of a weight are read; nil where every row spans all of it.
+  package func tileBytes(_ weight: String, rows: Int) -> Int? {
+    let tensor = tensor(weight)
+    let width = tensor.dtype.byteWidth
+    guard let place = places[weight] else { return rows * tensor.shape[1] * width }
+    return place.isByRows ? place.span(rows: rows) * width : nil
+  }
+
+  /// Bytes that are mapped where some rows of a Linear's weight are read, plain or packed; nil where every row spans all
+  /// of it.
+  package func tileBytes(_ linear: LinearSpec, rows: Int) -> Int? {
+    self[linear.weight] != nil
+      ? tileBytes(linear.weight, rows: rows) : rows * byteCount(linear) / max(1, linear.outputs)
+  }
+
+  /// Whether a parameter's numbers lie one after the other, as in a tensor of its own.
+  package func isInOnePiece(_ name: String) -> Bool {
+    places[name]?.isInOnePiece ?? true
+  }
+
   /// Bytes of one number of a Linear's weight, without scales.
   package func byteWidth(_ linear: LinearSpec) -> Int { tensor(linear.weight).dtype.byteWidth }
 
@@ -150,7 +197,7 @@ package struct CheckpointShapes: Sendable {
 
 extension ModelSpec {
   /// The name that a head has where it is stored although the embedding stands for it; nil where it is not tied.
-  var redundantHead: String? { tiesEmbeddings ? "lm_head.weight" : nil }
+  var redundantHead: String? { tiesEmbeddings ? ParameterName.weight(of: "lm_head") : nil }
 
   /// The tensors of prediction layers, as far as they are like those that were published: a whole layer, its own
   /// embedding and head, and what joins them.
@@ -158,17 +205,18 @@ extension ModelSpec {
   /// Source: deepseek-ai/DeepSeek-V3, README_WEIGHTS.md.
   fileprivate var predictionClaims: [TensorClaim] {
     guard let last = layers.last else { return [] }
-    let own = "model.layers.\(last.index)."
     return passedThrough.flatMap { prefix in
-      last.claims.map { claim in
-        TensorClaim(prefix + claim.name.dropFirst(own.count), claim.shape, linear: claim.linear)
+      func weight(_ module: String, _ shape: [Int]) -> TensorClaim {
+        TensorClaim(ParameterName.weight(of: prefix + module), shape)
+      }
+      return last.claims.map { claim in
+        TensorClaim(
+          Self.predictionName(prefix, claim.name, after: last), claim.shape, linear: claim.linear)
       } + [
-        TensorClaim(prefix + "eh_proj.weight", [hiddenSize, 2 * hiddenSize]),
-        TensorClaim(prefix + "enorm.weight", [hiddenSize]),
-        TensorClaim(prefix + "hnorm.weight", [hiddenSize]),
-        TensorClaim(prefix + "shared_head.norm.weight", [hiddenSize]),
-        TensorClaim(prefix + "shared_head.head.weight", [vocabularySize, hiddenSize]),
-        TensorClaim(prefix + "embed_tokens.weight", [vocabularySize, hiddenSize]),
+        weight("eh_proj", [hiddenSize, 2 * hiddenSize]), weight("enorm", [hiddenSize]),
+        weight("hnorm", [hiddenSize]), weight("shared_head.norm", [hiddenSize]),
+        weight("shared_head.head", [vocabularySize, hiddenSize]),
+        weight("embed_tokens", [vocabularySize, hiddenSize]),
       ]
     }
   }

@@ -2,6 +2,7 @@
 
 internal import CKernels
 package import LinearAlgebra
+package import Models
 package import Quantization
 package import Safetensors
 internal import SystemIO
@@ -11,7 +12,7 @@ package import Transformer
 extension StoredTensor {
   /// Lets a tile go that was just decoded: what is mapped at a time is a tile for each thread, however large the
   /// weight. Small tiles stay until their Linear is released; giving them back costs more than they hold.
-  fileprivate func releaseTile(bytes: Range<Int>) {
+  func releaseTile(bytes: Range<Int>) {
     if bytes.count >= CheckpointWeights.releasedTile { release(bytes: bytes) }
   }
 
@@ -56,7 +57,7 @@ package struct StoredWeight: WeightRows {
   package func noteReading(_ count: Int, tileRows: Int, workers: Workers) {
     WeightPages(
       key: WeightPages.key(ofTensor: tensor.name), bytes: tensor.byteCount, rows: rows,
-      isHeld: isHeld
+      tileBytes: { $0 * columns * tensor.dtype.byteWidth }, isHeld: isHeld
     ).noteReading(count, tileRows: tileRows, workers: workers)
   }
 
@@ -101,7 +102,8 @@ package struct PackedWeight: WeightRows {
     let all = [packed, scales.tensor] + (zeroPoints.map { [$0] } ?? [])
     WeightPages(
       key: String(packed.name.dropLast(".weight_packed".count)),
-      bytes: all.reduce(0) { $0 + $1.byteCount }, rows: rows, isHeld: false
+      bytes: all.reduce(0) { $0 + $1.byteCount }, rows: rows,
+      tileBytes: { $0 * packed.byteCount / max(1, rows) }, isHeld: false
     ).noteReading(count, tileRows: tileRows, workers: workers)
   }
 
@@ -158,7 +160,10 @@ package struct CheckpointWeights: SourceWeights {
     ".weight", ".weight_packed", ".weight_scale", ".weight_scale_inv", ".weight_zero_point",
   ]
 
-  private let model: ShardedModel
+  /// Every stored tensor; those that hold Linears of all experts of a layer in slices, one for each.
+  package let pieces: ShardedModel
+  /// Parameters that are no tensors of their own names.
+  package let places: [String: StoredPlace]
   private let scheme: QuantScheme?
   private let fp8: FP8Format?
   private var isHeld = false
@@ -169,8 +174,15 @@ package struct CheckpointWeights: SourceWeights {
   /// - Parameters:
   ///   - scheme: of packed weights.
   ///   - fp8: of FP8 weights.
-  package init(_ model: ShardedModel, scheme: QuantScheme?, fp8: FP8Format? = nil) {
-    self.model = model
+  ///   - places: of parameters that are no tensors of their own names.
+  /// - Throws: `SafetensorsError.duplicateName` where a tensor has the name of another's slice.
+  package init(
+    _ model: ShardedModel, scheme: QuantScheme?, fp8: FP8Format? = nil,
+    places: [String: StoredPlace] = [:]
+  ) throws(SafetensorsError) {
+    pieces = try model.cut(
+      Set(places.values.filter { $0.index != nil }.map(\.tensor)), called: StoredPlace.piece)
+    self.places = places
     self.scheme = scheme
     self.fp8 = fp8
   }
@@ -182,54 +194,83 @@ package struct CheckpointWeights: SourceWeights {
     return result
   }
 
-  /// The same weights; what is let go of is written down.
+  /// These weights; what is let go of is written down.
   package func noted(in ledger: Ledger) -> CheckpointWeights {
     var result = self
     result.ledger = ledger
     return result
   }
 
-  package func dtype(of tensor: String) -> DType { self.tensor(tensor).dtype }
+  package func dtype(of name: String) -> DType { parameter(name).dtype }
 
-  package func rank(of tensor: String) -> Int { self.tensor(tensor).shape.count }
+  package func rank(of name: String) -> Int { parameter(name).shape.count }
 
-  package func rows(ofTensor name: String) -> any WeightRows { rows(of: tensor(name)) }
+  package func isInOnePiece(_ name: String) -> Bool { parameter(name).tensor != nil }
 
+  package func rows(ofTensor name: String) -> any WeightRows { rows(of: parameter(name)) }
+
+  // MARK: Parameters
+
+  /// The names of all parameters, sorted: what the tensors would be called if each were one by itself.
+  package var names: [String] {
+    if places.isEmpty { return pieces.tensors.map(\.name) }
+    let shared = Set(places.values.map(\.piece))
+    return (pieces.tensors.map(\.name).filter { !shared.contains($0) } + places.keys).sorted()
+  }
+
+  /// How many parameters there are.
+  package var count: Int {
+    places.isEmpty
+      ? pieces.tensors.count
+      : pieces.tensors.count - Set(places.values.map(\.piece)).count + places.count
+  }
+
+  /// A parameter by its name in the model; nil where the checkpoint has none.
+  package func find(_ name: String) -> StoredParameter? {
+    guard let place = places[name] else { return pieces[name].map { StoredParameter($0) } }
+    return pieces[place.piece].map { StoredParameter(name, at: place, in: $0) }
+  }
+
+  /// A parameter that the model's description claims.
+  package func parameter(_ name: String) -> StoredParameter {
+    guard let parameter = find(name) else {
+      preconditionFailure("\(name) was not checked when the checkpoint was opened")
+    }
+    return parameter
+  }
+
+  /// A stored tensor.
   package func tensor(_ name: String) -> StoredTensor {
-    guard let tensor = model[name] else {
+    guard let tensor = pieces[name] else {
       preconditionFailure("\(name) was not checked when the checkpoint was opened")
     }
     return tensor
   }
 
-  package func vector(_ name: String) -> [Float] {
-    let tensor = tensor(name)
-    let count = tensor.byteCount / tensor.dtype.byteWidth
-    return unsafe tensor.withBytes { bytes in
-      unsafe [Float](unsafeUninitializedCapacity: count) { result, initialized in
-        if let from = bytes.baseAddress, let to = result.baseAddress {
-          unsafe tensor.dtype.decode(from, count: count, into: to)
-        }
-        initialized = count
-      }
-    }
-  }
+  package func vector(_ name: String) -> [Float] { parameter(name).vector() }
 
   package func weight(_ linear: LinearSpec) -> any WeightRows {
-    packedWeight(linear) ?? rows(of: tensor(linear.weight))
+    packedWeight(linear) ?? rows(of: parameter(linear.weight))
   }
 
   /// nil for a weight that is not packed.
   package func packedWeight(_ linear: LinearSpec) -> PackedWeight? {
-    guard let scheme, let packed = model[linear.name + ".weight_packed"] else { return nil }
+    guard let scheme, let packed = pieces[linear.name + ".weight_packed"] else { return nil }
     return PackedWeight(
       packed: packed, scales: tensor(linear.name + ".weight_scale"),
       zeroPoints: scheme.isSymmetric ? nil : tensor(linear.name + ".weight_zero_point"),
       scheme: scheme, columns: linear.inputs)
   }
 
-  /// The numbers of a stored weight, whether they are scaled or not.
-  package func rows(of tensor: StoredTensor) -> any WeightRows {
+  /// The numbers of a weight, whether they are scaled or not, and wherever they lie: the one place that chooses a
+  /// decoder.
+  package func rows(of parameter: StoredParameter) -> any WeightRows {
+    guard let tensor = parameter.tensor else {
+      guard let rows = parameter.scatteredRows(isHeld: isHeld) else {
+        preconditionFailure("\(parameter.name) lies nowhere")
+      }
+      return rows
+    }
     guard let fp8, let module = tensor.fp8Module else {
       return StoredWeight(tensor, isHeld: isHeld)
     }
@@ -237,22 +278,14 @@ package struct CheckpointWeights: SourceWeights {
       tensor, scales: self.tensor(fp8.scales(of: module)), format: fp8, isHeld: isHeld)
   }
 
-  /// The scale of one number of a stored weight, where it is FP8: in which tensor, and where.
+  /// The scale of one number of a weight, where it is FP8: in which tensor, and where.
   func scale(
-    of tensor: StoredTensor, row: Int, column: Int
+    of parameter: StoredParameter, row: Int, column: Int
   ) -> (tensor: StoredTensor, row: Int, column: Int)? {
-    guard let fp8, let module = tensor.fp8Module else { return nil }
-    let block = fp8.block(of: tensor.shape)
+    guard let fp8, let module = parameter.tensor?.fp8Module else { return nil }
+    let block = fp8.block(of: parameter.shape)
     return (self.tensor(fp8.scales(of: module)), row / block.rows, column / block.columns)
   }
-
-  /// Bytes of a Linear's weight, scales included.
-  package func byteCount(_ linear: LinearSpec) -> Int {
-    storedTensors(linear).reduce(0) { $0 + $1.byteCount }
-  }
-
-  /// Bytes of one number of a Linear's weight, without scales.
-  package func byteWidth(_ linear: LinearSpec) -> Int { tensor(linear.weight).dtype.byteWidth }
 
   /// The rows of an embedding, `[tokens, columns]`. Read, not mapped: a row here and there would map their neighbours.
   package func embed(
@@ -270,44 +303,66 @@ package struct CheckpointWeights: SourceWeights {
     return result
   }
 
-  /// A tensor, and the scales that its numbers are multiplied by, where it is FP8.
-  package func stored(_ name: String) -> [StoredTensor] {
-    let tensor = tensor(name)
-    guard let fp8, let module = tensor.fp8Module else { return [tensor] }
-    return [tensor, self.tensor(fp8.scales(of: module))]
+  /// What the numbers of some parameters are made of, each once: stored tensors, slices of them, and scales of FP8.
+  package func pieces(of names: [String]) -> [StoredTensor] {
+    var seen: Set<String> = []
+    return names.flatMap { name -> [StoredTensor] in
+      let parameter = parameter(name)
+      if !places.isEmpty, !seen.insert(parameter.piece.name).inserted { return [] }
+      guard let fp8, let module = parameter.tensor?.fp8Module else { return [parameter.piece] }
+      return [parameter.piece, tensor(fp8.scales(of: module))]
+    }
   }
+
+  // MARK: Memory
 
   /// Lets the memory of a Linear go that was read to its end, unless these weights are held.
   package func letGo(_ linear: LinearSpec) { if !isHeld { release([linear]) } }
 
+  /// Lets the memory of those among some Linears go of which reading a tile lets nothing go, unless these weights are
+  /// held.
+  package func letGoOfScattered(_ linears: [LinearSpec]) {
+    if isHeld || places.isEmpty { return }
+    release(linears.filter { places[$0.weight].map { !$0.isByRows } ?? false })
+  }
+
   /// Lets the memory of some Linears go; they are read again when they are needed again.
   package func release(_ linears: [LinearSpec]) {
     for linear in linears { ledger?.unmap(linear.name, as: WeightPages.name) }
-    for tensor in linears.flatMap(storedTensors) { tensor.release() }
+    for parameter in linears.flatMap(parameters) { parameter.extent.release() }
   }
 
-  /// Lets the memory of a stored weight go, and that of the scales beside it.
-  package func release(tensor name: String) {
-    ledger?.unmap(WeightPages.key(ofTensor: name), as: WeightPages.name)
-    let tensor = tensor(name)
-    tensor.release()
-    if let fp8, let module = tensor.fp8Module { model[fp8.scales(of: module)]?.release() }
+  package func release(tensor name: String) { release(parameter(name)) }
+
+  /// Lets the memory of a parameter go, and of the scales beside it.
+  package func release(_ parameter: StoredParameter) {
+    ledger?.unmap(WeightPages.key(ofTensor: parameter.name), as: WeightPages.name)
+    parameter.extent.release()
+    if let fp8, let module = parameter.tensor?.fp8Module {
+      pieces[fp8.scales(of: module)]?.release()
+    }
   }
 
-  /// Lets memory and page cache go of Linears that will not be needed again.
+  /// Lets the memory and the page cache of Linears go that will not be needed again, nor what lies between their numbers.
   package func discard(_ linears: [LinearSpec]) {
     for linear in linears { ledger?.unmap(linear.name, as: WeightPages.name) }
-    for tensor in linears.flatMap(storedTensors) { tensor.discard() }
+    for parameter in linears.flatMap(parameters) { parameter.extent.discard() }
   }
 
   /// Lets go of every page that is mapped of the model: also those of norms and biases, and their neighbours.
   package func releaseAll() {
-    for file in model.files {
+    for file in pieces.files {
       if let mapped = file.tensors.first?.file { mapped.release(0..<mapped.byteCount) }
     }
   }
 
-  private func storedTensors(_ linear: LinearSpec) -> [StoredTensor] {
-    Self.parts.compactMap { model[linear.name + $0] }
+  /// What a product with a Linear's weight reads.
+  package func parameters(_ linear: LinearSpec) -> [StoredParameter] {
+    Self.parts.compactMap { find(linear.name + $0) }
+  }
+
+  /// Bytes of a Linear's weight, scales included.
+  package func byteCount(_ linear: LinearSpec) -> Int {
+    parameters(linear).reduce(0) { $0 + $1.byteCount }
   }
 }

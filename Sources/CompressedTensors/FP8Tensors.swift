@@ -4,11 +4,12 @@ internal import Models
 internal import Safetensors
 internal import SystemIO
 internal import Tensors
+internal import Transformer
 
 extension StoredTensor {
   /// The module whose weight this is, where it is FP8.
   var fp8Module: String? {
-    dtype == .f8E4M3 && name.hasSuffix(".weight") ? String(name.dropLast(".weight".count)) : nil
+    dtype == .f8E4M3 ? ParameterName.module(ofWeight: name) : nil
   }
 }
 
@@ -64,11 +65,12 @@ extension Checkpoint {
   }
 
   private func check(_ tensor: StoredTensor, scales module: String) throws(CheckpointError) {
-    let weight = model[module + ".weight"]
+    let name = ParameterName.weight(of: module)
+    let weight = model[name]
     if weight?.dtype == .f8E4M3 { return }
     throw .wrongFP8(
       file: tensor.file.path, tensor: tensor.name,
-      expected: "`\(module).weight` in F8_E4M3 that it scales",
+      expected: "`\(name)` in F8_E4M3 that it scales",
       found: weight?.text ?? "no such tensor")
   }
 }

@@ -47,7 +47,8 @@ package struct FP8Weight: WeightRows {
   package func noteReading(_ count: Int, tileRows: Int, workers: Workers) {
     WeightPages(
       key: WeightPages.key(ofTensor: weight.name),
-      bytes: weight.byteCount + scales.byteCount, rows: rows, isHeld: isHeld
+      bytes: weight.byteCount + scales.byteCount, rows: rows,
+      tileBytes: { $0 * columns }, isHeld: isHeld
     ).noteReading(count, tileRows: tileRows, workers: workers)
   }
 

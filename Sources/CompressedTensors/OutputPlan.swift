@@ -111,11 +111,7 @@ package struct OutputPlan: Sendable {
     where spec.passesThrough(tensor.name) && !source.isLeftOut(tensor.name) {
       fates[tensor.name] = Self.untouched(tensor)
       tensors.append(Self.unscaled(tensor))
-      if tensor.shape.count == 2, tensor.name.hasSuffix(".weight"),
-        !tensor.name.hasSuffix("embed_tokens.weight")
-      {
-        ignore.append(String(tensor.name.dropLast(".weight".count)))
-      }
+      if let module = spec.passedModule(tensor.name, shape: tensor.shape) { ignore.append(module) }
     }
     ignore.append("lm_head")
 

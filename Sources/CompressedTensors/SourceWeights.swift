@@ -14,10 +14,15 @@ package protocol SourceWeights: LayerWeights {
   func dtype(of tensor: String) -> DType
   /// How many dimensions a tensor has.
   func rank(of tensor: String) -> Int
+  /// Whether a parameter's numbers lie one after the other, as in a tensor of its own.
+  func isInOnePiece(_ tensor: String) -> Bool
   /// The numbers of a tensor `[rows, columns]`.
   func rows(ofTensor name: String) -> any WeightRows
   /// Lets the memory of a Linear go that was read to its end, unless these weights are held.
   func letGo(_ linear: LinearSpec)
+  /// Lets the memory of those among some Linears go of which reading a tile lets nothing go, unless these weights are
+  /// held.
+  func letGoOfScattered(_ linears: [LinearSpec])
   /// Lets the memory of some Linears go; they are read again when they are needed again.
   func release(_ linears: [LinearSpec])
   /// Lets the memory of a tensor `[rows, columns]` go, and of the scales beside it.
@@ -36,9 +41,11 @@ package protocol SourceWeights: LayerWeights {
 struct WeightPages {
   /// What they are let go of by.
   let key: String
-  /// All of them, scales included.
+  /// All of them, scales and what lies between its numbers included.
   let bytes: Int
   let rows: Int
+  /// Bytes from the first number of some rows to the last; nil where every row spans all of it.
+  let tileBytes: (Int) -> Int?
   /// Whether they stay mapped when they were read.
   let isHeld: Bool
 
@@ -51,8 +58,9 @@ struct WeightPages {
   func noteReading(_ count: Int, tileRows: Int, workers: Workers) {
     let ledger = workers.ledger
     let bytes = count == rows ? self.bytes : self.bytes / max(1, rows) * count
-    let tile = min(bytes, self.bytes / max(1, rows) * tileRows)
-    if isHeld || tile < CheckpointWeights.releasedTile {
+    guard let tile = tileBytes(tileRows).map({ min(bytes, $0) }), !isHeld,
+      tile >= CheckpointWeights.releasedTile
+    else {
       if ledger.map(key, bytes, as: Self.name) { ledger.note(.source, bytes: bytes) }
       return
     }
@@ -86,7 +94,8 @@ package struct ShapeWeights: SourceWeights {
     ShapeRows(
       rows: linear.outputs, columns: linear.inputs, isBF16: source.isBF16(linear),
       pages: WeightPages(
-        key: linear.name, bytes: source.byteCount(linear), rows: linear.outputs, isHeld: isHeld))
+        key: linear.name, bytes: source.mappedBytes([linear]), rows: linear.outputs,
+        tileBytes: { source.tileBytes(linear, rows: $0) }, isHeld: isHeld))
   }
 
   package func dtype(of tensor: String) -> DType { source.tensor(tensor).dtype }
@@ -98,10 +107,17 @@ package struct ShapeWeights: SourceWeights {
     return ShapeRows(
       rows: tensor.shape[0], columns: tensor.shape[1], isBF16: tensor.dtype.unscaled == .bf16,
       pages: WeightPages(
-        key: WeightPages.key(ofTensor: name), bytes: tensor.byteCount, rows: tensor.shape[0], isHeld: isHeld))
+        key: WeightPages.key(ofTensor: name), bytes: source.mappedBytes(name),
+        rows: tensor.shape[0], tileBytes: { source.tileBytes(name, rows: $0) }, isHeld: isHeld))
   }
 
   package func letGo(_ linear: LinearSpec) { if !isHeld { release([linear]) } }
+
+  package func isInOnePiece(_ tensor: String) -> Bool { source.isInOnePiece(tensor) }
+
+  package func letGoOfScattered(_ linears: [LinearSpec]) {
+    if !isHeld { release(linears.filter { source.tileBytes($0, rows: 1) == nil }) }
+  }
 
   package func release(_ linears: [LinearSpec]) {
     for linear in linears { ledger.unmap(linear.name, as: WeightPages.name) }

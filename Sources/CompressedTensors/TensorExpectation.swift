@@ -15,13 +15,15 @@ package struct TensorExpectation: Sendable {
   /// The quantized Linear that it is a part of.
   package let linear: String?
 
-  package func fits(_ tensor: StoredTensor) -> Bool {
-    (dtype.map { $0 == tensor.dtype } ?? tensor.dtype.isWeight) && tensor.shape == shape
+  package func fits(_ tensor: StoredTensor) -> Bool { fits(tensor.dtype, tensor.shape) }
+
+  func fits(_ found: DType, _ shape: [Int]) -> Bool {
+    (dtype.map { $0 == found } ?? found.isWeight) && shape == self.shape
   }
 
   /// Whether it is FP8 where any type that weights have would do.
-  func fitsAsFP8(_ tensor: StoredTensor) -> Bool {
-    dtype == nil && tensor.dtype == .f8E4M3 && tensor.shape == shape
+  func fitsAsFP8(_ found: DType, _ shape: [Int]) -> Bool {
+    dtype == nil && found == .f8E4M3 && shape == self.shape
   }
 
   /// Type and shape for messages.

@@ -34,7 +34,7 @@ struct DecoderReader {
   func model(predictionLayers: Int = 0, _ layer: (LayerNames) -> LayerSpec) -> ModelSpec {
     ModelSpec(
       architecture: architecture, vocabularySize: vocabulary, hiddenSize: hidden,
-      embedding: "model.embed_tokens.weight",
+      embedding: ParameterName.weight(of: "model.embed_tokens"),
       layers: (0..<layerCount).map { layer(LayerNames(self, index: $0)) },
       finalNorm: NormSpec("model.norm", size: hidden, epsilon: epsilon),
       head: LinearSpec(

@@ -85,6 +85,14 @@ extension ModelSpec {
     passedThrough.contains { tensor.hasPrefix($0) } || Self.isRotation(tensor)
   }
 
+  /// The module of a passed-through tensor that may be a Linear's weight: to be listed as not quantized.
+  package func passedModule(_ tensor: String, shape: [Int]) -> String? {
+    guard passesThrough(tensor), shape.count == 2,
+      let module = ParameterName.module(ofWeight: tensor), !module.hasSuffix("embed_tokens")
+    else { return nil }
+    return module
+  }
+
   /// Old checkpoints store what follows from their config.json, in each layer or once for all; whoever loads them
   /// passes over it.
   ///

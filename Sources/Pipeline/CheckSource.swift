@@ -1,5 +1,6 @@
-// The source is read once when a run begins: every number must be one, and every checksum is kept. What a unit of work
-// used is held against them before its results are committed for good.
+// The source is read once when a run begins: every number must be one, and the checksum of every piece is kept: of a
+// tensor, or of an expert's slice of one. What a unit of work used is held against them before its results are committed
+// for good.
 
 internal import CompressedTensors
 internal import LinearAlgebra
@@ -14,7 +15,7 @@ extension Commit {
   /// Bytes between two looks at whether someone wants to stop.
   private static let bytesBetweenLooks = 1 << 30
 
-  /// Takes the checksum of every tensor.
+  /// Takes the checksum of every piece.
   ///
   /// - Throws: `QuantizeError.nonFiniteWeight` at the first NaN or infinity; `Interrupted`.
   func readSource() throws {
@@ -61,7 +62,7 @@ extension Commit {
     case .copy:
       if next == .copy { return }
       try check(
-        plan.checkpoint.model.tensors.map(\.name).filter {
+        plan.checkpoint.weights.names.filter {
           plan.output.fates[$0] == .copied || plan.output.fates[$0] == .decoded
         })
     case .attend(let layer, _):
@@ -85,7 +86,7 @@ extension Commit {
 
   /// Read, not mapped: a step that is cut holds what its memory has room for.
   private func check(_ names: [String]) throws {
-    let tensors = names.flatMap(plan.checkpoint.weights.stored)
+    let tensors = plan.checkpoint.weights.pieces(of: names)
     let results = workers.map(tensors.count) { index in
       Result { try tensors[index].checksumOfFile() }
     }
@@ -107,7 +108,7 @@ extension Commit {
 
   /// All tensors in the order in which they lie, some at a time.
   private func forEachPart(_ body: ([StoredTensor]) throws -> Void) throws {
-    let tensors = plan.checkpoint.model.files.flatMap(\.tensors)
+    let tensors = plan.checkpoint.weights.pieces.files.flatMap(\.tensors)
     var (part, bytes, done) = ([StoredTensor](), 0, 0)
     for (index, tensor) in tensors.enumerated() {
       part.append(tensor)
@@ -127,14 +128,15 @@ extension Commit {
 }
 
 extension QuantizePlan {
-  /// The checksums in source-checksums.txt by the places of their tensors; empty ones where there are none yet.
+  /// The checksums in source-checksums.txt by the positions of what they are of; empty ones where there are none yet.
   func sourceChecksums(_ lines: [UInt8], path: String) throws -> [String] {
-    var result = [String](repeating: "", count: checkpoint.model.tensors.count)
+    let pieces = checkpoint.weights.pieces
+    var result = [String](repeating: "", count: pieces.tensors.count)
     for (name, checksum) in Checksums(lines: lines).entries {
-      guard let place = checkpoint.model.position(of: String(name)) else {
+      guard let position = pieces.position(of: String(name)) else {
         throw JournalChanged(path: path)
       }
-      result[place] = String(checksum)
+      result[position] = String(checksum)
     }
     return result
   }

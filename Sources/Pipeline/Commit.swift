@@ -25,7 +25,7 @@ final class Commit: StepResults {
   private let checksums: Journal
   private let sourceJournal: Journal
   private let files: Journal
-  /// Checksums of the source's tensors from when the run began, by the tensors' places.
+  /// Checksums of the source's pieces from when the run began, by their positions.
   private var sourceChecksums: [String]
   private let report: (RunEvent) -> Void
   private let interruption: Interruption
@@ -257,16 +257,16 @@ final class Commit: StepResults {
     try state.commit(to: folder.state)
   }
 
-  /// Keeps the checksum of a tensor of the source.
+  /// Keeps the checksum of a piece of the source.
   func keep(_ checksum: Checksum, of tensor: StoredTensor) throws {
-    guard let place = plan.checkpoint.model.position(of: tensor.name) else { return }
-    sourceChecksums[place] = checksum.text
+    guard let position = plan.checkpoint.weights.pieces.position(of: tensor.name) else { return }
+    sourceChecksums[position] = checksum.text
     try sourceJournal.add(line: Checksums.line(tensor.name, checksum))
   }
 
   /// What was kept of it.
   func sourceChecksum(of tensor: StoredTensor) -> String {
-    plan.checkpoint.model.position(of: tensor.name).map { sourceChecksums[$0] } ?? ""
+    plan.checkpoint.weights.pieces.position(of: tensor.name).map { sourceChecksums[$0] } ?? ""
   }
 
   func tell(_ event: RunEvent) { report(event) }

@@ -116,7 +116,7 @@ package final class EvaluateModel {
       model: spelling, vocabularySize: vocabulary,
       room: { bytes in
         try RunPlan.dataRoom(
-          budget: options.memory, tensors: checkpoints.reduce(0) { $0 + $1.model.tensors.count },
+          budget: options.memory, tensors: checkpoints.reduce(0) { $0 + $1.weights.count },
           tokenizerBytes: bytes
         ) { loading in
           planner(TokenBlock.most(of: options.data.selection), loadingBytes: loading)

@@ -224,7 +224,8 @@ package struct QuantizePlan: Sendable {
     if !asked.isAvailable { throw QuantizeError.missingInstructions(engine: asked) }
     if asked == .bf16 && !isBF16 {
       throw QuantizeError.engineRounds(
-        place: opened?.weights.tensor(tensor.name).file.path ?? source.folder, tensor: tensor.name,
+        place: opened?.weights.parameter(tensor.name).file.path ?? source.folder,
+        tensor: tensor.name,
         dtype: tensor.dtype)
     }
     return asked

@@ -149,8 +149,7 @@ private struct Modules {
     var names: [String] = []
     var layers: [String: Int] = [:]
     for layer in spec.layers {
-      for claim in layer.claims where claim.name.hasSuffix(".weight") {
-        let name = String(claim.name.dropLast(".weight".count))
+      for name in layer.claims.compactMap({ ParameterName.module(ofWeight: $0.name) }) {
         names.append(name)
         layers[name] = layer.index
       }

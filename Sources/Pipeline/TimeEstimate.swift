@@ -81,7 +81,7 @@ package struct SourceReading: Sendable {
     var bytes = 0
     var sum: UInt8 = 0
     for linear in layer.linears.reversed() where clock.seconds < 0.2 {
-      let tensor = weights.tensor(linear.weight)
+      let tensor = weights.parameter(linear.weight).extent
       unsafe tensor.withBytes { all in
         for offset in stride(from: 0, to: all.count, by: 4096) { unsafe sum &+= all[offset] }
       }

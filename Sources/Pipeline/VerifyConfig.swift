@@ -12,13 +12,8 @@ extension VerifyModel {
     let ignored = Set(quantization.ignore)
     let spec = config.spec
     var findings: [Finding] = []
-    let passed = survey.model.tensors.filter { tensor in
-      spec.passesThrough(tensor.name) && tensor.shape.count == 2 && tensor.name.hasSuffix(".weight")
-        && !tensor.name.hasSuffix("embed_tokens.weight")
-    }
-    let plain =
-      spec.layers.flatMap(\.mlp.deciding).map(\.name)
-      + passed.map { String($0.name.dropLast(".weight".count)) } + ["lm_head"]
+    let passed = survey.model.tensors.compactMap { spec.passedModule($0.name, shape: $0.shape) }
+    let plain = spec.layers.flatMap(\.mlp.deciding).map(\.name) + passed + ["lm_head"]
     for module in plain where !ignored.contains(module) {
       findings.append(Finding(subject: module, problem: "not quantized, but not in `ignore`"))
     }

@@ -69,7 +69,7 @@ package struct VerifyModel {
       + tensorParallelNotes(linears, quantization.scheme)
     if let source {
       compare(
-        with: source, linears, CheckpointWeights(survey.model, scheme: quantization.scheme),
+        with: source, linears, try CheckpointWeights(survey.model, scheme: quantization.scheme),
         quantization.scheme, &report)
     }
     return report

@@ -27,7 +27,7 @@ extension VerifyModel {
     report.findings += recorded.findings + checkConfig(against: source)
     checkPlainTensors(source, smoothed, &report)
     for linear in linears {
-      guard source.model[linear.weight]?.shape == [linear.outputs, linear.inputs] else {
+      guard source.weights.find(linear.weight)?.shape == [linear.outputs, linear.inputs] else {
         report.findings.append(
           Finding(subject: linear.name, problem: "the source has no such Linear of that shape"))
         continue
@@ -101,14 +101,14 @@ extension VerifyModel {
     let specs = Dictionary((consumers + producers).map { ($0.weight, $0) }) { first, _ in first }
     // A scale of the output may have the name of one of the source's FP8.
     for tensor in survey.model.tensors where !source.isLeftOut(tensor.name) {
-      guard let original = source.model[tensor.name] else {
+      guard let original = source.weights.find(tensor.name) else {
         if config.spec.passesThrough(tensor.name) {
           report.findings.append(
             Finding(subject: tensor.name, problem: "the source has no such tensor"))
         }
         continue
       }
-      if equal(tensor, original) {
+      if equal(tensor, original, source.weights) {
         identical += 1
       } else if decodes(tensor, original, source.weights) {
         decoded += 1
@@ -121,23 +121,30 @@ extension VerifyModel {
             problem: "differs from the source, and no recorded smoothing explains it"))
       }
       tensor.release()
-      source.weights.release(tensor: original.name)
+      source.weights.release(original)
       meter.add(bytes: tensor.byteCount + original.byteCount)
     }
-    for original in source.model.tensors
-    where source.spec.passesThrough(original.name) && !source.isLeftOut(original.name)
-      && survey.model[original.name] == nil && !survey.lost.contains(original.name)
+    for original in source.weights.names
+    where source.spec.passesThrough(original) && !source.isLeftOut(original)
+      && survey.model[original] == nil && !survey.lost.contains(original)
     {
       report.findings.append(
-        Finding(subject: original.name, problem: "is missing; the source has it"))
+        Finding(subject: original, problem: "is missing; the source has it"))
     }
     report.identicalTensors = identical
     report.rescaledTensors = rescaled
     report.decodedTensors = decoded
   }
 
-  private func equal(_ a: StoredTensor, _ b: StoredTensor) -> Bool {
-    guard a.dtype == b.dtype, a.shape == b.shape else { return false }
+  private func equal(
+    _ a: StoredTensor, _ original: StoredParameter, _ weights: CheckpointWeights
+  ) -> Bool {
+    guard a.dtype == original.dtype, a.shape == original.shape else { return false }
+    guard let b = original.tensor else {
+      return a.shape.count == 2
+        ? holds(a, weights.rows(of: original))
+        : holds(a, a.dtype.encoded(weights.vector(original.name)), at: 0)
+    }
     return ranges(of: a.byteCount, by: Windows.checkedBytes).allSatisfy { part in
       defer {
         a.release(bytes: part)
@@ -150,7 +157,7 @@ extension VerifyModel {
   }
 
   private func explained(
-    _ tensor: StoredTensor, _ original: StoredTensor, _ linear: LinearSpec?,
+    _ tensor: StoredTensor, _ original: StoredParameter, _ linear: LinearSpec?,
     _ smoothed: SmoothedWeights
   ) -> Bool {
     guard tensor.dtype == original.dtype.unscaled, tensor.shape == original.shape,
@@ -164,7 +171,7 @@ extension VerifyModel {
   }
 
   private func decodes(
-    _ tensor: StoredTensor, _ original: StoredTensor, _ weights: CheckpointWeights
+    _ tensor: StoredTensor, _ original: StoredParameter, _ weights: CheckpointWeights
   ) -> Bool {
     original.dtype == .f8E4M3 && tensor.dtype == original.dtype.unscaled
       && tensor.shape == original.shape && holds(tensor, weights.rows(of: original))

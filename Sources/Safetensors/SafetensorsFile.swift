@@ -14,6 +14,27 @@ package struct StoredTensor: Sendable {
 
   package var byteCount: Int { range.count }
 
+  /// Some of the tensor's elements, which lie side by side, as a tensor by itself.
+  package func part(_ elements: Range<Int>, named name: String, shape: [Int]) -> StoredTensor {
+    let width = dtype.byteWidth
+    precondition(
+      elements.count == shape.reduce(1, *) && elements.lowerBound >= 0
+        && elements.upperBound * width <= byteCount, "`\(name)` is no part of `\(self.name)`")
+    let start = range.lowerBound
+    return StoredTensor(
+      file: file, name: name, dtype: dtype, shape: shape,
+      range: start + elements.lowerBound * width..<start + elements.upperBound * width)
+  }
+
+  /// The tensor cut along its first dimension.
+  fileprivate func slices(called naming: (Int, String) -> String) -> [StoredTensor] {
+    let shape = Array(self.shape.dropFirst())
+    let count = shape.reduce(1, *)
+    return (0..<(self.shape.first ?? 0)).map {
+      part($0 * count..<($0 + 1) * count, named: naming($0, name), shape: shape)
+    }
+  }
+
   /// - Parameter body: sees the tensor's bytes, row-major and little-endian, at any alignment; it
   ///   must not let the pointer escape.
   package func withBytes<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
@@ -103,8 +124,26 @@ package final class SafetensorsFile: Sendable {
     tensors = header.tensors.map {
       StoredTensor(file: file, name: $0.name, dtype: $0.dtype, shape: $0.shape, range: $0.range)
     }
-    positions = Dictionary(
-      uniqueKeysWithValues: header.tensors.enumerated().map { ($1.name, $0) })
+    positions = Self.positions(tensors)
+  }
+
+  /// The same file, with other names for what it holds.
+  private init(_ file: SafetensorsFile, _ tensors: [StoredTensor]) {
+    path = file.path
+    metadata = file.metadata
+    self.tensors = tensors
+    positions = Self.positions(tensors)
+  }
+
+  private static func positions(_ tensors: [StoredTensor]) -> [String: Int] {
+    Dictionary(tensors.enumerated().map { ($1.name, $0) }) { first, _ in first }
+  }
+
+  /// A view of the file in which some tensors are cut along their first dimension.
+  func cut(_ names: Set<String>, called naming: (Int, String) -> String) -> SafetensorsFile {
+    if !tensors.contains(where: { names.contains($0.name) }) { return self }
+    return SafetensorsFile(
+      self, tensors.flatMap { names.contains($0.name) ? $0.slices(called: naming) : [$0] })
   }
 
   package subscript(name: String) -> StoredTensor? {

@@ -14,7 +14,9 @@ package final class ShardedModel: Sendable {
   private let positions: [String: Int]
 
   /// - Parameter room: bytes of memory that reading the index or a header may take.
-  package init(folder: String, room: Int = Header.standardRoom) throws(SafetensorsError) {
+  package convenience init(
+    folder: String, room: Int = Header.standardRoom
+  ) throws(SafetensorsError) {
     let index = folder + "/" + ModelSurvey.indexFile
     let single = folder + "/model.safetensors"
     let files: [SafetensorsFile]
@@ -25,10 +27,14 @@ package final class ShardedModel: Sendable {
     } else {
       throw .noModel(folder: folder)
     }
+    try self.init(folder: folder, files)
+  }
+
+  private init(folder: String, _ files: [SafetensorsFile]) throws(SafetensorsError) {
     let tensors = files.flatMap(\.tensors).sorted { $0.name < $1.name }
     var positions: [String: Int] = [:]
     for (position, tensor) in tensors.enumerated() {
-      // Only names that differ in Unicode spelling alone can still meet here.
+      // Names that differ in Unicode spelling alone can still meet here, and those of slices.
       guard positions.updateValue(position, forKey: tensor.name) == nil else {
         throw .duplicateName(file: tensor.file.path, tensor: tensor.name)
       }
@@ -48,6 +54,16 @@ package final class ShardedModel: Sendable {
     self.files = files
     self.tensors = tensors
     positions = Dictionary(uniqueKeysWithValues: tensors.enumerated().map { ($1.name, $0) })
+  }
+
+  /// A view of the model in which some tensors are cut along their first dimension.
+  ///
+  /// - Parameter naming: makes the name of a slice from its number and the tensor's name.
+  package func cut(
+    _ names: Set<String>, called naming: (Int, String) -> String
+  ) throws(SafetensorsError) -> ShardedModel {
+    if names.isEmpty { return self }
+    return try ShardedModel(folder: folder, files.map { $0.cut(names, called: naming) })
   }
 
   package subscript(name: String) -> StoredTensor? {

@@ -3,7 +3,7 @@
 // Letters of this target: T tokens, H hidden size, F intermediate size of an MLP, E experts, K experts per token.
 // Shapes are row-major, outermost first; a Linear's weight is [out, in].
 
-/// A Linear and its tensors `<name>.weight` `[outputs, inputs]` and, with `hasBias`, `<name>.bias` `[outputs]`.
+/// A Linear and its parameters: a weight `[outputs, inputs]` and, with `hasBias`, a bias `[outputs]`.
 package struct LinearSpec: Sendable, Equatable {
   package let name: String
   package let inputs: Int
@@ -17,11 +17,11 @@ package struct LinearSpec: Sendable, Equatable {
     self.hasBias = hasBias
   }
 
-  package var weight: String { name + ".weight" }
-  package var bias: String { name + ".bias" }
+  package var weight: String { ParameterName.weight(of: name) }
+  package var bias: String { ParameterName.bias(of: name) }
 }
 
-/// A root-mean-square norm with the tensor `<name>.weight` `[size]`.
+/// A root-mean-square norm, whose weight is `[size]`.
 package struct NormSpec: Sendable, Equatable {
   package let name: String
   package let size: Int
@@ -33,7 +33,7 @@ package struct NormSpec: Sendable, Equatable {
     self.epsilon = epsilon
   }
 
-  package var weight: String { name + ".weight" }
+  package var weight: String { ParameterName.weight(of: name) }
 }
 
 /// down(silu(gate(x)) * up(x)), times sigmoid(outputGate(x)) where there is one.

@@ -182,4 +182,27 @@ func nearestBFloat16(_ value: Float) -> UInt16 {
     #expect(sluice_use_instruction_set(nil) == 1)
     #expect(unsafe String(cString: sluice_instruction_set()) == best)
   }
+
+  /// Rows as they lie, every other row, and columns that are stored as rows.
+  @Test(arguments: [(37, 1), (74, 1), (1, 41), (2, 82)], [2, 4])
+  func elementsThatLieApartAreGathered(strides: (row: Int, column: Int), width: Int) {
+    let (rows, columns) = (41, 37)
+    let count = (rows - 1) * strides.row + (columns - 1) * strides.column + 1
+    func gathered<Element: FixedWidthInteger & BitwiseCopyable>(_ zero: Element, _ offset: Int) {
+      forEachInstructionSet { name in
+        let source = KernelMemory(
+          (0..<count).map { Element(truncatingIfNeeded: $0 &* 40503) }, offset: offset)
+        let result = KernelMemory([Element](repeating: zero, count: rows * columns), offset: offset)
+        unsafe sluice_gather(
+          source.start, width, rows, columns, strides.row, strides.column, result.start)
+        let expected = (0..<rows).flatMap { row in
+          (0..<columns).map { source.element(row * strides.row + $0 * strides.column) }
+        }
+        #expect(result.values == expected && result.guardsStand, "\(name)")
+      }
+    }
+    for offset in [0, 3] {
+      if width == 2 { gathered(UInt16(0), offset) } else { gathered(UInt32(0), offset) }
+    }
+  }
 }

@@ -265,21 +265,6 @@ import TestSupport
     return refusal
   }
 
-  @Test func `experts in one tensor are told from missing ones`() throws {
-    let error = try refusal("forward/qwen3-moe-mlp-only") { spec in
-      let own = ".experts.0.gate_proj.weight"
-      guard spec.name.hasSuffix(own) else { return spec.name.contains(".experts.") ? nil : spec }
-      let name = spec.name.dropLast(own.count) + ".experts.gate_up_proj"
-      return TensorSpec(name: String(name), dtype: spec.dtype, shape: [2] + spec.shape)
-    }
-    guard case .fusedExperts(_, let tensor) = error else {
-      Issue.record("\(String(describing: error))")
-      return
-    }
-    #expect(tensor.hasSuffix(".experts.gate_up_proj"))
-    #expect(error?.description.contains("not read yet") == true)
-  }
-
   @Test(arguments: ["", "language_model.model."])
   func `names with another beginning are told from missing ones`(prefix: String) throws {
     let error = try refusal("forward/qwen3-tied") { spec in

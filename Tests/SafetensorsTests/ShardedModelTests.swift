@@ -49,6 +49,29 @@ import TestSupport
     }
   }
 
+  @Test func aTensorIsCutAlongItsFirstDimension() throws {
+    try withTemporaryFolder { folder in
+      let entries = [
+        entry("a", "U8", "[1]", "[0,1]"), entry("b", "U8", "[2,3]", "[1,7]"),
+        entry("b-0", "U8", "[1]", "[7,8]"),
+      ]
+      try replaceFile(
+        "\(folder)/model.safetensors",
+        with: fileBytes("{" + entries.joined(separator: ",") + "}", data: 8))
+      let model = try ShardedModel(folder: folder)
+      #expect(try model.cut([]) { "\($1)\($0)" } === model)
+      let cut = try model.cut(["b"]) { "\($1)[\($0)]" }
+      #expect(cut.tensors.map(\.name) == ["a", "b-0", "b[0]", "b[1]"])
+      #expect(cut.files[0].tensors.map(\.name) == ["a", "b[0]", "b[1]", "b-0"])
+      #expect(cut["b[1]"]?.shape == [3] && cut["b"] == nil)
+      #expect(try content(of: #require(cut["b[1]"])) == [4, 5, 6])
+      #expect(cut.totalBytes == model.totalBytes)
+      #expect(
+        throws: SafetensorsError.duplicateName(file: "\(folder)/model.safetensors", tensor: "b-0")
+      ) { try model.cut(["b"]) { "\($1)-\($0)" } }
+    }
+  }
+
   @Test func aSingleFileNeedsNoIndex() throws {
     try withTemporaryFolder { folder in
       try replaceFile("\(folder)/model.safetensors", with: shard(["b", "a"]))

@@ -35,6 +35,9 @@ void sluice_e4m3_to_bf16(const uint8_t *source, const float *scales, size_t firs
 // Byte `b` of element `i` goes to result[b * count + i], so that the exponent bytes of floats lie side by side.
 void sluice_split_planes(const uint8_t *source, uint8_t *result, size_t count, size_t width);
 void sluice_join_planes(const uint8_t *source, uint8_t *result, size_t count, size_t width);
+// result[r][c] = source[r * row_stride + c * column_stride]: elements of 2 or 4 bytes, strides in elements.
+void sluice_gather(const void *source, size_t width, size_t rows, size_t cols, size_t row_stride,
+                   size_t column_stride, void *result);
 
 // ---- activation.c
 

@@ -38,7 +38,7 @@ extension StepInputs {
     _ error: NonFiniteWeight, _ name: String, dtype: DType = .f32
   ) -> QuantizeError {
     let weights = numbers
-    let tensor = weights.tensor(name)
+    let tensor = weights.parameter(name)
     return weights.origin(ofNonFinite: tensor, row: error.row, column: error.column).map {
       QuantizeError($0)
     }
@@ -49,7 +49,7 @@ extension StepInputs {
 
   /// A number that became of a source tensor's and cannot be written.
   func nonFinite(_ error: NonFiniteOutput, _ name: String) -> QuantizeError {
-    let tensor = numbers.tensor(name)
+    let tensor = numbers.parameter(name)
     let columns = tensor.shape.count < 2 ? error.element + 1 : tensor.shape.last ?? 1
     guard output.fates[tensor.name] == .packed else {
       return nonFinite(

@@ -12,7 +12,7 @@ internal import Tensors
 
 struct Copy {
   let inputs: StepInputs
-  /// Of the source, as they lie in its files.
+  /// The parameters of the source.
   let tensors: [TensorSpec]
 
   private var workers: Workers { inputs.workers }
@@ -24,7 +24,7 @@ struct Copy {
     for tensor in tensors {
       switch inputs.output.fates[tensor.name] {
       case .copied: try copy(tensor)
-      case .decoded: try decode(tensor.name)
+      case .decoded: try rewrite(tensor.name)
       default: continue
       }
       finished()
@@ -34,11 +34,13 @@ struct Copy {
   /// A window at a time.
   private func copy(_ tensor: TensorSpec) throws {
     let window = min(Windows.bytes, tensor.byteCount)
+    if !inputs.weights.isInOnePiece(tensor.name) { return try rewrite(tensor.name) }
     workers.ledger.note(.source, bytes: tensor.byteCount)
     workers.ledger.note(.output, bytes: tensor.byteCount)
     workers.ledger.take("a window of the source", window, from: .mapped)
     defer { workers.ledger.giveBack("a window of the source", window, to: .mapped) }
-    guard let stored = inputs.checkpoint?.weights.tensor(tensor.name), let writer = inputs.writer
+    guard let stored = inputs.checkpoint?.weights.parameter(tensor.name).tensor,
+      let writer = inputs.writer
     else { return }
     for start in stride(from: 0, to: tensor.byteCount, by: Windows.bytes) {
       let window = start..<min(start + Windows.bytes, tensor.byteCount)
@@ -54,8 +56,16 @@ struct Copy {
     }
   }
 
-  private func decode(_ name: String) throws {
-    try inputs.writeRows(of: inputs.weights.rows(ofTensor: name), to: name)
+  /// What is FP8, or does not lie in one piece: number by number.
+  private func rewrite(_ name: String) throws {
+    if inputs.weights.rank(of: name) == 2 {
+      try inputs.writeRows(of: inputs.weights.rows(ofTensor: name), to: name)
+    } else if workers.computes {
+      let dtype = inputs.weights.dtype(of: name)
+      try unsafe dtype.encoded(inputs.weights.vector(name)).withUnsafeBytes {
+        try unsafe inputs.writer?.write($0, to: name)
+      }
+    }
     inputs.weights.release(tensor: name)
   }
 

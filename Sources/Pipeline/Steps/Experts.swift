@@ -79,6 +79,7 @@ struct Experts {
           }
         each.sums.add(
           seen, of: normed, through: units[each.unit], weights: weights, workers: workers)
+        weights.letGoOfScattered([units[each.unit].gate, units[each.unit].up])
       }
       tokens.pass(routed, count: normed.rows)
       inputs.results.noteBlock(index, .experts, layer: layer.index)

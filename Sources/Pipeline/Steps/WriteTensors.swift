@@ -39,7 +39,7 @@ extension StepInputs {
         let linear =
           linear
           ?? LinearSpec(
-            String(name.dropLast(".weight".count)), inputs: plain.columns, outputs: plain.rows)
+            ParameterName.module(ofWeight: name) ?? name, inputs: plain.columns, outputs: plain.rows)
         try writeRows(of: weights.weight(linear), to: name)
       } else if workers.computes {
         do {
