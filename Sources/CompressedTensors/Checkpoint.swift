@@ -71,8 +71,10 @@ package struct Checkpoint: Sendable {
   package let folder: String
   package let config: JSONObject
   package var spec: ModelSpec
-  /// Set for a checkpoint in the `pack-quantized` format.
+  /// Set for a checkpoint whose quantized Linears are told by the schemes of config.json.
   package let quantization: QuantizationConfig?
+  /// Of `quantization`.
+  private let schemes: LinearSchemes?
   /// Set for a checkpoint with FP8 weights.
   package let fp8: FP8Format?
   package let model: ShardedModel
@@ -93,10 +95,11 @@ package struct Checkpoint: Sendable {
     config = opened.config
     spec = opened.spec
     let storage = try opened.storage()
-    quantization = if case .packed(let packed) = storage { packed } else { nil }
+    quantization = if case .compressed(let config) = storage { config } else { nil }
+    schemes = try quantization?.schemes(of: opened.spec, file: opened.file)
     fp8 = if case .fp8(let format) = storage { format } else { nil }
     model = try ShardedModel(folder: folder, room: room)
-    weights = CheckpointWeights(model, scheme: quantization?.scheme, fp8: fp8)
+    weights = CheckpointWeights(model, schemes: schemes, fp8: fp8)
     try checkFP8IsDescribed()
     redundantHead = try sameHead()
     try checkTensors()
@@ -120,7 +123,7 @@ package struct Checkpoint: Sendable {
   }
 
   private func checkTensors() throws(CheckpointError) {
-    let expected = spec.expectations(quantization)
+    let expected = spec.expectations(schemes)
     try Self.checkNames(
       folder: folder, spec, found: model.tensors.map(\.name),
       missing: expected.filter { model[$0.name] == nil }.map(\.name))
@@ -148,13 +151,8 @@ package struct Checkpoint: Sendable {
   static func checkNames(
     folder: String, _ spec: ModelSpec, found: [String], missing: [String]
   ) throws(CheckpointError) {
-    for (end, format) in [
-      (".weight_scale_2", "ModelOpt's"), (".qweight", "AutoAWQ's or GPTQ's"), ("_blocks", "MXFP4"),
-      (".weight.quant_state.bitsandbytes__nf4", "bitsandbytes'"),
-    ] {
-      if let tensor = found.first(where: { $0.hasSuffix(end) }) {
-        throw .otherFormat(folder: folder, tensor: tensor, format: format)
-      }
+    if let (tensor, format) = ForeignFormats.mark(in: found) {
+      throw .otherFormat(folder: folder, tensor: tensor, format: format)
     }
     guard let first = missing.first else { return }
     let fused = [".experts.gate_up_proj", ".experts.down_proj", ".experts.gate_proj"]

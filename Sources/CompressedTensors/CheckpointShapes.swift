@@ -15,8 +15,8 @@ package struct CheckpointShapes: Sendable {
   package let totalBytes: Int
   /// What its owner should know.
   package let notes: [String]
-  /// Whether weights are in the `pack-quantized` format.
-  package let isPacked: Bool
+  /// Whether Linears are quantized as the schemes of config.json say.
+  package let isQuantized: Bool
   private let fp8: FP8Format?
   private let redundantHead: String?
   private let positions: [String: Int]
@@ -25,7 +25,7 @@ package struct CheckpointShapes: Sendable {
   package init(_ checkpoint: Checkpoint) {
     self.init(
       folder: checkpoint.folder, spec: checkpoint.spec, fp8: checkpoint.fp8,
-      isPacked: checkpoint.quantization != nil, redundantHead: checkpoint.redundantHead,
+      isQuantized: checkpoint.quantization != nil, redundantHead: checkpoint.redundantHead,
       tensors: checkpoint.model.tensors.map {
         TensorSpec(name: $0.name, dtype: $0.dtype, shape: $0.shape)
       }, notes: checkpoint.notes)
@@ -39,7 +39,9 @@ package struct CheckpointShapes: Sendable {
     let storage = try config.storage()
     let spec = config.spec
     let fp8: FP8Format? = if case .fp8(let format) = storage { format } else { nil }
-    let packed: QuantizationConfig? = if case .packed(let packed) = storage { packed } else { nil }
+    let quantization: QuantizationConfig? =
+      if case .compressed(let config) = storage { config } else { nil }
+    let schemes = try quantization?.schemes(of: spec, file: config.file)
     try Self.checkSizes(spec, file: config.file)
     let linears = Set(spec.layers.flatMap(\.linears).map(\.weight))
     let corrections = Set(spec.layers.compactMap(\.mlp.router?.correctionBias))
@@ -55,14 +57,14 @@ package struct CheckpointShapes: Sendable {
         TensorSpec(
           name: fp8.scales(of: module), dtype: .f32, shape: fp8.scaleShapes(of: shape)[0]))
     }
-    for each in spec.expectations(packed) {
+    for each in spec.expectations(schemes) {
       let type: DType? = corrections.contains(each.name) ? .f32 : each.dtype
       add(each.name, each.shape, as: type, isLinear: linears.contains(each.name))
     }
     let known = Set(tensors.map(\.name))
     let listed = listing.tensors.map { Set($0) }
     if let listed {
-      let expected = spec.expectations(packed).map(\.name)
+      let expected = spec.expectations(schemes).map(\.name)
       try Checkpoint.checkNames(
         folder: config.folder, spec, found: listing.tensors ?? [],
         missing: expected.filter { !listed.contains($0) })
@@ -81,18 +83,19 @@ package struct CheckpointShapes: Sendable {
     let head = spec.redundantHead.flatMap { listed?.contains($0) == true ? $0 : nil }
     if let head { add(head, [spec.vocabularySize, spec.hiddenSize], isLinear: false) }
     self.init(
-      folder: config.folder, spec: spec, fp8: fp8, isPacked: packed != nil, redundantHead: head,
+      folder: config.folder, spec: spec, fp8: fp8, isQuantized: quantization != nil,
+      redundantHead: head,
       tensors: tensors, notes: [Self.note(listing)] + spec.notes.map(\.description))
   }
 
   private init(
-    folder: String, spec: ModelSpec, fp8: FP8Format?, isPacked: Bool, redundantHead: String?,
+    folder: String, spec: ModelSpec, fp8: FP8Format?, isQuantized: Bool, redundantHead: String?,
     tensors: [TensorSpec], notes: [String]
   ) {
     self.folder = folder
     self.spec = spec
     self.fp8 = fp8
-    self.isPacked = isPacked
+    self.isQuantized = isQuantized
     self.redundantHead = redundantHead
     self.tensors = tensors.sorted { $0.name < $1.name }
     self.notes = notes
@@ -150,7 +153,9 @@ package struct CheckpointShapes: Sendable {
 
   /// Bytes of a Linear's weight, scales included.
   package func byteCount(_ linear: LinearSpec) -> Int {
-    CheckpointWeights.parts.reduce(0) { $0 + (self[linear.name + $1]?.byteCount ?? 0) }
+    CompressionFormats.weightParts.reduce(0) {
+      $0 + (self[linear.name + $1.suffix]?.byteCount ?? 0)
+    }
   }
 
   /// Bytes of one number of a Linear's weight, without scales.

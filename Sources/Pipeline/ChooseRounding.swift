@@ -34,7 +34,8 @@ extension QuantizeModel {
         return ChosenRounding(
           rounding: .compensated(
             try statistics.factors(
-              smoothedBy: scale, groupSize: plan.output.scheme.groupSize,
+              smoothedBy: scale,
+              groupSizes: plan.output.schemes.groupSizes(of: layer.readers(at: tap)),
               dampening: plan.options.dampening, workers: workers)))
       } catch {
         report(.warning(.notFactored(layer: layer.index, linear: layer.readers(at: tap)[0].name)))

@@ -188,9 +188,10 @@ package enum RunEvent: Sendable {
 extension RunWarning {
   /// - Returns: nil where the group size divides all inputs.
   init?(undivided output: OutputPlan) {
-    let size = output.scheme.groupSize
-    guard let odd = output.undivided.first(where: { $0.inputs % size != 0 }) else { return nil }
-    let smaller = QuantScheme.groupSizes.filter { smaller in
+    func size(_ linear: LinearSpec) -> Int { output.undividedSizes[linear.name] ?? 1 }
+    guard let odd = output.undivided.first(where: { $0.inputs % size($0) != 0 }) else { return nil }
+    let size = size(odd)
+    let smaller = CompressionFormats.groupSizes.filter { smaller in
       smaller < size && output.undivided.allSatisfy { $0.inputs % smaller == 0 }
     }.max()
     self = .undivided(

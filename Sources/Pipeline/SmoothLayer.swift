@@ -22,10 +22,11 @@ extension QuantizeModel {
     let consumers = smoothing.consumers.filter { plan.output.fates[$0.weight] == .packed }
     let grid = plan.options.grid
     var search = SmoothingSearch(
-      statistics: statistics, loss: plan.options.loss, scheme: plan.output.scheme, grid: grid)
+      statistics: statistics, loss: plan.options.loss, grid: grid)
     for consumer in consumers {
       do {
-        try search.addMagnitude(of: weights.weight(consumer), workers: workers)
+        try search.addMagnitude(
+          of: weights.weight(consumer), in: quantized(consumer).quantizer, workers: workers)
       } catch {
         throw nonFinite(error, consumer)
       }
@@ -34,8 +35,7 @@ extension QuantizeModel {
     search.fixCandidates()
     for consumer in consumers {
       search.addErrors(
-        of: weights.weight(consumer), dtype: weights.tensor(consumer.weight).dtype.unscaled,
-        workers: workers)
+        of: weights.weight(consumer), in: quantized(consumer).quantizer, workers: workers)
       weights.letGo(consumer)
     }
     let best = search.best
@@ -82,6 +82,15 @@ extension QuantizeModel {
       })
   }
 
+  /// A Linear that is quantized, with its scheme.
+  func quantized(_ linear: LinearSpec) -> QuantizedLinear {
+    let dtype = weights.tensor(linear.weight).dtype.unscaled
+    guard let result = plan.output.schemes.quantized(linear, dtype: dtype) else {
+      preconditionFailure("\(linear.name) is not quantized")
+    }
+    return result
+  }
+
   func nonFinite(_ error: NonFiniteWeight, _ linear: LinearSpec) -> QuantizeError {
     nonFinite(error, weights.tensor(linear.weight))
   }
@@ -101,17 +110,20 @@ extension QuantizeModel {
   /// A number that became of a source tensor's and cannot be written.
   func nonFinite(_ error: NonFiniteOutput, _ tensor: StoredTensor) -> QuantizeError {
     let columns = tensor.shape.count < 2 ? error.element + 1 : tensor.shape.last ?? 1
-    guard plan.output.fates[tensor.name] == .packed else {
-      return nonFinite(
-        NonFiniteWeight(row: error.element / columns, column: error.element % columns), tensor,
-        dtype: tensor.dtype.unscaled)
-    }
-    let size = plan.output.scheme.groupSize
-    let groups = columns / size
-    let start = error.element % groups * size
+    return nonFinite(
+      NonFiniteWeight(row: error.element / columns, column: error.element % columns), tensor,
+      dtype: tensor.dtype.unscaled)
+  }
+
+  /// A scale that cannot be written.
+  private func infiniteScale(
+    _ error: NonFiniteOutput, _ tensor: StoredTensor, groupSize: Int
+  ) -> QuantizeError {
+    let groups = (tensor.shape.last ?? 1) / groupSize
+    let start = error.element % groups * groupSize
     return .infiniteScale(
       file: tensor.file.path, tensor: tensor.name, row: error.element / groups,
-      columns: start..<start + size, dtype: tensor.dtype.unscaled)
+      columns: start..<start + groupSize, dtype: tensor.dtype.unscaled)
   }
 
   /// Writes a tensor as its fate says: packed, or with the scales folded in. Those that no smoothing touches are there.
@@ -125,17 +137,18 @@ extension QuantizeModel {
     switch plan.output.fates[name] {
     case .packed:
       guard let linear else { preconditionFailure("\(name) is packed and no Linear") }
+      let quantized = quantized(linear)
       do {
         let writer = writer
-        let packed = PackedLinear(linear, scheme: plan.output.scheme, scaleType: dtype)
-        let errors = try unsafe packed.round(
+        let errors = try unsafe quantized.round(
           weights.weight(linear), by: rounding.rounding, workers: workers
         ) { bytes, tensor, offset in try unsafe writer.write(bytes, to: tensor, at: offset) }
         try note(linear, rounding, errors, layer: layer)
       } catch let error as NonFiniteWeight {
         throw nonFinite(error, linear)
       } catch let error as NonFiniteOutput {
-        throw nonFinite(error, self.weights.tensor(name))
+        throw infiniteScale(
+          error, self.weights.tensor(name), groupSize: quantized.quantizer.groupSize)
       }
     case .rescaled:
       let tensor = self.weights.tensor(name)

@@ -225,19 +225,22 @@ package struct Costs: Sendable {
     let elements = Double(unit.down.inputs * unit.down.outputs)
     let dtype = weights.tensor(unit.down.weight).dtype.unscaled
     let held = weights.held
-    let scheme = plan.output.scheme
+    // One that stays as it is stands for those that do not.
+    let quantized = QuantizedLinear(
+      unit.down, plan.output.schemes[unit.down] ?? plan.output.schemes.schemes[0], dtype: dtype)
+    let quantizer = quantized.quantizer
     let (grid, loss) = (plan.options.grid, plan.options.loss)
     searchedElement =
       try Self.seconds {
         var search = SmoothingSearch(
-          statistics: statistics, loss: loss, scheme: scheme, grid: grid)
-        try search.addMagnitude(of: held.weight(unit.down), workers: workers)
+          statistics: statistics, loss: loss, grid: grid)
+        try search.addMagnitude(of: held.weight(unit.down), in: quantizer, workers: workers)
         search.fixCandidates()
-        search.addErrors(of: held.weight(unit.down), dtype: dtype, workers: workers)
+        search.addErrors(of: held.weight(unit.down), in: quantizer, workers: workers)
       } / elements
     func seconds(rounding: Rounding) throws -> Double {
       try Self.seconds {
-        try unsafe PackedLinear(unit.down, scheme: scheme, scaleType: dtype)
+        try unsafe quantized
           .round(held.weight(unit.down), by: rounding, workers: workers) { _, _, _ in }
       }
     }
@@ -246,7 +249,7 @@ package struct Costs: Sendable {
     packedElement = try seconds(rounding: simple) / elements
     if method == .compensated,
       let factors = try? statistics.factors(
-        smoothedBy: nil, groupSize: scheme.groupSize, dampening: plan.options.dampening,
+        smoothedBy: nil, groupSizes: [quantizer.groupSize], dampening: plan.options.dampening,
         workers: workers)
     {
       let more =

@@ -297,14 +297,12 @@ private struct MappedSizes {
   func bytes(_ linears: [LinearSpec]) -> Int {
     var (kept, streamed) = (0, 0)
     for linear in linears {
-      for part in CheckpointWeights.parts {
-        guard let tensor = checkpoint.model[linear.name + part] else { continue }
+      for part in CompressionFormats.weightParts {
+        guard let tensor = checkpoint.model[linear.name + part.suffix] else { continue }
         let rows = Gemm.tileRows(linear.outputs, columns: linear.inputs)
         let tile = rows * (tensor.byteCount / max(1, tensor.shape[0]))
         // Scales and zero points are read row by row.
-        if part.hasPrefix(".weight_") && part != ".weight_packed"
-          || tile < CheckpointWeights.releasedTile
-        {
+        if !part.isStreamed || tile < CheckpointWeights.releasedTile {
           kept += tensor.byteCount
         } else {
           streamed = max(streamed, min(tensor.byteCount, threads * tile))

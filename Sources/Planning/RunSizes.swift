@@ -56,7 +56,8 @@ struct RunSizes {
     var seen: Set<String> = []
     layers = spec.layers.filter { layer in
       let widths = layer.linears.map(work.source.byteWidth)
-      return seen.insert("\(layer.shape) \(widths)").inserted
+      let groups = layer.linears.map { work.output.schemes.groupSize(of: $0) ?? 0 }
+      return seen.insert("\(layer.shape) \(widths) \(groups)").inserted
     }
   }
 
@@ -409,24 +410,25 @@ struct RunSizes {
     ]
   }
 
-  /// The factors of an activation, beside its Gram matrices.
-  private func factors(_ channels: Int) -> [MemoryUse] {
+  /// The factors of the activation that some Linears read, beside its Gram matrices.
+  private func factors(_ readers: [LinearSpec]) -> [MemoryUse] {
     if !isCompensated { return [] }
-    return ActivationStatistics.gramRanges(channels).flatMap { range in
+    return ActivationStatistics.gramRanges(readers[0].inputs).flatMap { range in
       GramFactor.byteCounts(
-        channels: range.count, groupSize: work.output.scheme.groupSize, work.engine
+        channels: range.count, groupSizes: work.output.schemes.groupSizes(of: readers), work.engine
       ).map { MemoryUse("factors of Gram matrices", MemoryBudget.footprint($0)) }
     }
   }
 
   /// What stays of an activation's Gram matrices once they are factored.
-  private func factored(_ channels: Int) -> [MemoryUse] {
-    factors(channels) + (GramFactor.keepsGram(work.engine) ? grams(channels) : [])
+  private func factored(_ readers: [LinearSpec]) -> [MemoryUse] {
+    factors(readers) + (GramFactor.keepsGram(work.engine) ? grams(readers[0].inputs) : [])
   }
 
   /// Writing Gram matrices to scratch and reading them, and factoring them, while they are there.
-  private func factoring(channels: Int) -> [[MemoryUse]] {
+  private func factoring(_ readers: [LinearSpec]) -> [[MemoryUse]] {
     if !isGram { return [] }
+    let channels = readers[0].inputs
     let widest = ActivationStatistics.gramRanges(channels).map(\.count).max() ?? 0
     let stored = scratch(
       elements: min(widest, ActivationStatistics.storedRows) * widest, width: DType.f32.byteWidth)
@@ -434,11 +436,11 @@ struct RunSizes {
     let factor = UpperFactor.workFloats(widest)
     return [
       stored.read, stored.write,
-      factors(channels) + [
+      factors(readers) + [
         MemoryUse("panel of a factor", floats: factor.panel),
         MemoryUse("tiles of a factor", count: work.threads, floats: factor.tile),
       ],
-      factors(channels),
+      factors(readers),
     ]
   }
 
@@ -469,12 +471,11 @@ struct RunSizes {
     guard work.calibratedLayers > 0 else { return moments }
     // Activations are factored and their readers rounded one after the other.
     for (index, part) in attention.parts.enumerated() {
-      let channels = part.readers[0].inputs
-      moments += factoring(channels: channels).map(moment)
+      moments += factoring(part.readers).map(moment)
       let later = attention.parts[(index + 1)...].flatMap { self.grams($0.readers[0].inputs) }
       moments += part.readers.map { linear in
         Moment(
-          buffers: self.grams(hidden) + later + factored(channels) + compensation(linear),
+          buffers: self.grams(hidden) + later + factored(part.readers) + compensation(linear),
           mapped: weights)
       }
     }
@@ -524,7 +525,8 @@ struct RunSizes {
     guard let unit = units.first else { return [] }
     let group = units.prefix(passes.unitsPerGroup)
     // The input's factor is made before everything else, and kept over all groups.
-    let input = isCompensated ? factored(hidden) : []
+    let inputReaders = layer.readers(at: .mlpInput)
+    let input = isCompensated ? factored(inputReaders) : []
     let grams = input + group.flatMap { self.grams($0.down.inputs) }
     let held = group.flatMap { [$0.gate, $0.up] } + [unit.down]
     let weights = mapped(
@@ -539,15 +541,15 @@ struct RunSizes {
       Moment(buffers: grams + $0.buffers, mapped: $0.mapped + [sums])
     }
     guard work.calibratedLayers > 0 else { return moments }
-    moments += factoring(channels: hidden).map {
+    moments += factoring(inputReaders).map {
       Moment(buffers: self.grams(hidden) + $0, mapped: weights)
     }
-    moments += factoring(channels: unit.down.inputs).map(moment)
+    moments += factoring([unit.down]).map(moment)
     // The factor of what the down projection reads is made before gate and up are rounded.
     let others = input + group.dropFirst().flatMap { self.grams($0.down.inputs) }
     moments += [unit.gate, unit.down].map {
       Moment(
-        buffers: others + factored(unit.down.inputs) + compensation($0), mapped: weights + [sums])
+        buffers: others + factored([unit.down]) + compensation($0), mapped: weights + [sums])
     }
     moments += [
       moment([block] + scratch.read), moment([block, normed]), moment(proof(unit.linears)),

@@ -22,8 +22,8 @@ package final class GramFactor: @unchecked Sendable {
   let operands: Operands
   /// Of G.
   let diagonal: [Float]
-  /// `[n, group]`: the blocks of G + λI on its diagonal, one a group.
-  let corners: Matrix
+  /// `[n, group]` for each size of groups: the blocks of G + λI on its diagonal, one a group.
+  private let corners: [Int: Matrix]
   /// `[n, block]`: the blocks of R on its diagonal.
   let pivots: Matrix
   let damping: Float
@@ -47,13 +47,16 @@ package final class GramFactor: @unchecked Sendable {
 
   /// - Parameters:
   ///   - gram: xᵀ x / T, symmetric; it becomes part of this object.
+  ///   - groupSizes: of the weights that are rounded under it; each divides the channels.
   ///   - dampening: λ over the mean of the diagonal; ten times as much where that is too little.
   package init(
-    _ gram: consuming Matrix, channels: Range<Int>, groupSize: Int, dampening: Double,
+    _ gram: consuming Matrix, channels: Range<Int>, groupSizes: Set<Int>, dampening: Double,
     workers: Workers
   ) throws(NotPositiveDefinite) {
     let n = gram.rows
-    precondition(gram.columns == n && channels.count == n && n % groupSize == 0, "another Gram")
+    precondition(
+      gram.columns == n && channels.count == n && !groupSizes.isEmpty
+        && groupSizes.allSatisfy { n % $0 == 0 }, "another Gram")
     let diagonal = (0..<n).map { unsafe gram.base[$0 * n + $0] }
     let mean = diagonal.reduce(0.0) { $0 + Double($1) } / Double(n)
     guard mean > 0, mean.isFinite else { throw NotPositiveDefinite() }
@@ -68,11 +71,15 @@ package final class GramFactor: @unchecked Sendable {
       if share > Self.mostDampening { throw NotPositiveDefinite() }
     }
     let damping = Float(share * mean)
-    corners = Self.corners(gram, diagonal, groupSize: groupSize, damping: damping, workers)
+    let sizes = groupSizes.sorted()
+    let blocks = sizes.map {
+      Self.corners(gram, diagonal, groupSize: $0, damping: damping, workers)
+    }
+    corners = Dictionary(uniqueKeysWithValues: zip(sizes, blocks))
     pivots = Self.pivots(gram, workers)
     operands =
       switch workers.engine {
-      case .bf16: Self.packed(gram, corners, workers)
+      case .bf16: Self.packed(gram, blocks[0], workers)
       case .f32: .floats(gram)
       }
     self.channels = channels
@@ -100,6 +107,14 @@ package final class GramFactor: @unchecked Sendable {
         }
       }
     }
+  }
+
+  /// `[n, group]`: the blocks of G + λI on its diagonal, for one of the sizes that the factor was made with.
+  func corners(of groupSize: Int) -> Matrix {
+    guard let matrix = corners[groupSize] else {
+      preconditionFailure("a factor without groups of \(groupSize)")
+    }
+    return matrix
   }
 
   private static func corners(
@@ -158,8 +173,10 @@ extension GramFactor {
   }
 
   /// Bytes by buffer of the factor of `channels`, without the Gram matrix.
-  package static func byteCounts(channels: Int, groupSize: Int, _ engine: Engine) -> [Int] {
-    let floats = [channels * groupSize * 4, channels * block * 4]
+  package static func byteCounts(
+    channels: Int, groupSizes: Set<Int>, _ engine: Engine
+  ) -> [Int] {
+    let floats = groupSizes.sorted().map { channels * $0 * 4 } + [channels * block * 4]
     switch engine {
     case .bf16:
       return floats + [
