@@ -83,7 +83,10 @@ let targets: [Target] = [
   // Tests, one target per target.
   .target(
     name: "TestSupport",
-    dependencies: ["CompressedTensors", "JSON", "Models", "Safetensors", "SystemIO", "Tensors"],
+    dependencies: [
+      "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Quantization", "Safetensors",
+      "SystemIO", "Tensors", "Transformer",
+    ],
     path: "Tests/TestSupport"),
   // System calls that fail or kill, for LD_PRELOAD.
   .target(name: "CFaultShim", path: "Tests/CFaultShim", publicHeadersPath: "."),

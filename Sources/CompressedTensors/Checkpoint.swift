@@ -5,6 +5,7 @@ package import Models
 package import Safetensors
 internal import SystemIO
 internal import Tensors
+internal import Transformer
 
 /// A checkpoint that is not what its config.json says.
 package enum CheckpointError: Error, CustomStringConvertible, Equatable {
@@ -96,7 +97,8 @@ package struct Checkpoint: Sendable {
     spec = opened.spec
     let storage = try opened.storage()
     quantization = if case .compressed(let config) = storage { config } else { nil }
-    schemes = try quantization?.schemes(of: opened.spec, file: opened.file)
+    schemes = try quantization?.schemes(
+      of: opened.spec.layers.flatMap(\.linears), file: opened.file)
     fp8 = if case .fp8(let format) = storage { format } else { nil }
     model = try ShardedModel(folder: folder, room: room)
     weights = CheckpointWeights(model, schemes: schemes, fp8: fp8)

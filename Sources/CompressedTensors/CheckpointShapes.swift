@@ -41,7 +41,8 @@ package struct CheckpointShapes: Sendable {
     let fp8: FP8Format? = if case .fp8(let format) = storage { format } else { nil }
     let quantization: QuantizationConfig? =
       if case .compressed(let config) = storage { config } else { nil }
-    let schemes = try quantization?.schemes(of: spec, file: config.file)
+    let schemes = try quantization?.schemes(
+      of: spec.layers.flatMap(\.linears), file: config.file)
     try Self.checkSizes(spec, file: config.file)
     let linears = Set(spec.layers.flatMap(\.linears).map(\.weight))
     let corrections = Set(spec.layers.compactMap(\.mlp.router?.correctionBias))

@@ -106,6 +106,13 @@ package struct LinearSchemes: Sendable, Equatable {
     return result
   }
 
+  /// With groups of another size, where it is free.
+  func grouped(by groupSize: Int) -> LinearSchemes {
+    var result = self
+    result.schemes = schemes.map { $0.grouped(by: groupSize) }
+    return result
+  }
+
   // MARK: What is asked of them
 
   /// nil for a Linear that is not quantized.

@@ -179,13 +179,12 @@ package struct OutputPlan: Sendable {
     func weights(_ linears: [LinearSpec]) -> Double {
       linears.reduce(0) { $0 + Double($1.inputs) * Double($1.outputs) }
     }
+    let schemes = try LinearSchemes(
+      writing: groups, of: linears, ignoring: ignored, origin: origin)
+    let all = weights(linears.filter { schemes[$0] != nil })
     let sizes = CompressionFormats.groupSizes.sorted(by: >)
-    return try sizes.first { size in
-      let schemes = try LinearSchemes(
-        writing: groups.map { $0.grouped(by: size) }, of: linears, ignoring: ignored,
-        origin: origin)
-      let all = weights(linears.filter { schemes[$0] != nil })
-      return weights(undivided(source.spec, schemes)) <= all / 2
+    return sizes.first { size in
+      weights(undivided(source.spec, schemes.grouped(by: size))) <= all / 2
     } ?? sizes[0]
   }
 

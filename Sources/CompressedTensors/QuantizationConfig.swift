@@ -1,9 +1,8 @@
 // The `quantization_config` block of config.json, written and read.
 
 package import JSON
-package import Models
 package import Quantization
-internal import Transformer
+package import Transformer
 
 /// A source or output whose `quantization_config` Sluice cannot read.
 package struct QuantizationConfigError: Error, CustomStringConvertible, Equatable {
@@ -106,9 +105,14 @@ package struct QuantizationConfig: Sendable, Equatable {
   private static func group(
     _ node: JSONValue, format: String, _ formats: [any CompressionFormat]
   ) throws(ArgumentProblem) -> QuantizationScheme {
-    let missing = [["targets"], ["weights"], ["weights", "num_bits"]]
-    if let path = missing.first(where: { [nil, .null].contains(node.node(at: $0)) }) {
-      throw ArgumentProblem(path, expected: path.last == "num_bits" ? "a number" : "a value")
+    // What a recipe may leave out, whoever saves a model does not.
+    for path in [["targets"], ["weights"]] where [nil, .null].contains(node.node(at: path)) {
+      throw ArgumentProblem(path, expected: "a value")
+    }
+    if let field = QuantizationArguments.storedAlways.first(where: {
+      [nil, .null].contains(node.node(at: ["weights", $0]))
+    }) {
+      throw ArgumentProblem(["weights", field], expected: "a value")
     }
     var scheme = try QuantizationScheme(node)
     let name = scheme.format ?? (format == CompressionFormats.mixed ? nil : format)
@@ -131,8 +135,7 @@ extension QuantizationConfig {
   /// The scheme of each Linear of a model.
   ///
   /// - Parameter file: config.json, for errors.
-  package func schemes(of spec: ModelSpec, file: String) throws -> LinearSchemes {
-    let linears = spec.layers.flatMap(\.linears)
+  package func schemes(of linears: [LinearSpec], file: String) throws -> LinearSchemes {
     let ignored = try IgnoredModules(ignore, file: file)
     var names: Set<String> = []
     for linear in linears where try ignored.pattern(matching: linear.name) != nil {
@@ -157,26 +160,7 @@ extension QuantizationScheme {
 
 extension QuantizationArguments {
   fileprivate var json: JSONValue {
-    func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
-    let dynamic: JSONValue =
-      switch dynamic {
-      case .never: false
-      case .always: true
-      case .local: "local"
-      }
-    return .object(
-      JSONObject([
-        ("actorder", nil),
-        ("block_structure", block.map { .array([int($0.rows), int($0.columns)]) } ?? .null),
-        ("dynamic", dynamic), ("group_size", groupSize.map(int) ?? .null), ("num_bits", int(bits)),
-        ("observer", .string(observer ?? "memoryless_minmax")),
-        ("observer_kwargs", .object(JSONObject())),
-        ("scale_dtype", scaleType.map { .string($0.rawValue) } ?? .null),
-        ("strategy", .string(strategy.rawValue)), ("symmetric", .bool(isSymmetric)),
-        ("type", .string(type.rawValue)),
-        // As compressed-tensors writes it: what follows from type and bits, and nothing where there are none.
-        ("zp_dtype", isSymmetric ? nil : .string((zeroPointType ?? .int8).rawValue)),
-      ]))
+    .object(JSONObject(fields.sorted { $0.key < $1.key }.map { ($0.key, JSONValue($0.value)) }))
   }
 }
 
@@ -192,6 +176,18 @@ extension QuantizationConfigError {
 }
 
 extension JSONValue: ArgumentNode {
+  fileprivate init(_ value: ArgumentValue) {
+    switch value {
+    case .null: self = .null
+    case .bool(let flag): self = .bool(flag)
+    case .int(let number): self = .number(JSONNumber(number))
+    case .text(let text): self = .string(text)
+    case .list(let values): self = .array(values.map { JSONValue($0) })
+    case .empty: self = .object(JSONObject())
+    case .other: preconditionFailure("a value without a spelling")
+    }
+  }
+
   package var argument: ArgumentValue {
     if self == .null { return .null }
     if let bool { return .bool(bool) }

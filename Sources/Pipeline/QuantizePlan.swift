@@ -97,8 +97,9 @@ package struct QuantizePlan: Sendable {
     for text in asked.ignore { patterns.append(try IgnorePattern(text, origin: origin)) }
     var warnings = source.notes.map { RunWarning.source(note: $0) }
     let schemeOrigin = asked.schemesAreFromRecipe ? "\(asked.recipe ?? ""): targets" : "--scheme"
+    var groups = asked.schemes
     if !asked.schemesAreFromRecipe {
-      named.schemes = try asked.schemes.map { scheme in
+      groups = try groups.map { scheme in
         scheme.targeting(
           try scheme.targets.flatMap { target in
             try target == QuantizationScheme.linear
@@ -108,10 +109,11 @@ package struct QuantizePlan: Sendable {
     }
     if !asked.isGroupSizeNamed {
       let size = try OutputPlan.groupSize(
-        for: source, schemes: named.schemes, from: schemeOrigin, ignoring: patterns)
-      if let usual = named.schemes.compactMap({ $0.weights?.groupSize }).max(), size != usual {
+        for: source, schemes: groups, from: schemeOrigin, ignoring: patterns)
+      if let usual = groups.compactMap({ $0.weights?.groupSize }).max(), size != usual {
         warnings.append(.smallerGroups(size, instead: usual))
       }
+      groups = groups.map { $0.grouped(by: size) }
       named.schemes = named.schemes.map { $0.grouped(by: size) }
     }
     let options = named
@@ -120,7 +122,7 @@ package struct QuantizePlan: Sendable {
       try ResolvedMappings($0, of: source.spec, file: options.recipe ?? "mappings")
     }
     output = try OutputPlan(
-      source, schemes: options.schemes, from: schemeOrigin, ignoring: patterns,
+      source, schemes: groups, from: schemeOrigin, ignoring: patterns,
       smooths: options.smooths, method: options.rounding, producers: mappings?.producers)
     recipe = Recipe(
       schemes: output.schemes.schemes,

@@ -45,7 +45,7 @@ package struct VerifyModel {
     do {
       guard let read = try config.quantization() else { throw NotQuantized(folder: config.folder) }
       quantization = read
-      schemes = try read.schemes(of: config.spec, file: config.file)
+      schemes = try read.schemes(of: config.spec.layers.flatMap(\.linears), file: config.file)
     } catch let error as QuantizationConfigError {
       report.findings.append(
         Finding(

@@ -134,22 +134,18 @@ package struct Recipe: Sendable, Equatable {
   }
 
   private func yaml(_ arguments: QuantizationArguments) -> [String] {
-    let dynamic =
-      switch arguments.dynamic {
-      case .never: "false"
-      case .always: "true"
-      case .local: "local"
-      }
-    return [
-      "num_bits: \(arguments.bits)", "type: \(arguments.type.rawValue)",
-      "symmetric: \(arguments.isSymmetric)", "strategy: \(arguments.strategy.rawValue)",
-      arguments.groupSize.map { "group_size: \($0)" },
-      arguments.block.map { "block_structure: [\($0.rows), \($0.columns)]" },
-      "dynamic: \(dynamic)",
-      arguments.scaleType.map { "scale_dtype: \($0.rawValue)" },
-      arguments.zeroPointType.map { "zp_dtype: \($0.rawValue)" },
-      "observer: \(arguments.observer ?? "memoryless_minmax")",
-    ].compactMap { $0 }
+    arguments.askedFields.map { "\($0.key): \(yaml($0.value))" }
+  }
+
+  private func yaml(_ value: ArgumentValue) -> String {
+    switch value {
+    case .null: "null"
+    case .bool(let flag): "\(flag)"
+    case .int(let number): "\(number)"
+    case .text(let text): text
+    case .list(let values): "[\(values.map(yaml).joined(separator: ", "))]"
+    case .empty, .other: "{}"
+    }
   }
 
   private func quoted(_ text: String) -> String { "'\(text.replacing("'", with: "''"))'" }

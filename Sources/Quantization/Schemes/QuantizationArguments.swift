@@ -133,6 +133,9 @@ extension QuantizationArguments {
     "observer_kwargs", "actorder", "block_structure", "scale_dtype", "zp_dtype",
   ]
 
+  /// Fields that are never left out beside a model; the rest may follow from them.
+  package static let storedAlways = ["num_bits"]
+
   /// Names of an observer that are the same without data.
   private static let plainObservers = ["minmax", "memoryless_minmax", "static_minmax"]
 
@@ -174,7 +177,7 @@ extension QuantizationArguments {
     if dynamic == .local, strategy != .tensorGroup {
       throw ArgumentProblem(["dynamic"], expected: "true or false")
     }
-    let usual: ScaleType = type == .float ? .e4m3 : .int8
+    let usual = Self.usualZeroPointType(type)
     self.init(
       bits: bits, type: type, isSymmetric: isSymmetric, strategy: strategy, groupSize: groupSize,
       block: block, dynamic: dynamic, scaleType: scaleType,
@@ -187,6 +190,44 @@ extension QuantizationArguments {
     QuantizationArguments(
       bits: bits, type: type, isSymmetric: isSymmetric, strategy: strategy, groupSize: groupSize,
       block: block, dynamic: dynamic, scaleType: scaleType, zeroPointType: zeroPointType)
+  }
+}
+
+// MARK: Writing
+
+extension QuantizationArguments {
+  /// Every field and its value, as compressed-tensors stores them beside a model.
+  package var fields: [(key: String, value: ArgumentValue)] {
+    let dynamic: ArgumentValue =
+      switch dynamic {
+      case .never: .bool(false)
+      case .always: .bool(true)
+      case .local: .text("local")
+      }
+    return [
+      ("num_bits", .int(bits)), ("type", .text(type.rawValue)), ("symmetric", .bool(isSymmetric)),
+      ("strategy", .text(strategy.rawValue)), ("group_size", groupSize.map { .int($0) } ?? .null),
+      ("block_structure", block.map { .list([.int($0.rows), .int($0.columns)]) } ?? .null),
+      ("dynamic", dynamic), ("scale_dtype", scaleType.map { .text($0.rawValue) } ?? .null),
+      // There are none in a symmetric scheme.
+      (
+        "zp_dtype",
+        isSymmetric ? .null : .text((zeroPointType ?? Self.usualZeroPointType(type)).rawValue)
+      ),
+      ("observer", .text(observer ?? "memoryless_minmax")), ("observer_kwargs", .empty),
+      ("actorder", isOrdered ? .text("weight") : .null),
+    ]
+  }
+
+  /// The fields that a recipe needs: those that are set and do not follow from others.
+  package var askedFields: [(key: String, value: ArgumentValue)] {
+    fields.filter { key, value in
+      value != .null && value != .empty && (key != "zp_dtype" || zeroPointType != nil)
+    }
+  }
+
+  fileprivate static func usualZeroPointType(_ type: NumberType) -> ScaleType {
+    type == .float ? .e4m3 : .int8
   }
 }
 

@@ -59,7 +59,7 @@ package struct SchemePreset: Sendable {
   ) -> QuantizationArguments {
     QuantizationArguments(
       bits: bits, type: .float, strategy: .group, groupSize: 32, dynamic: dynamic,
-      scaleType: .uint8, zeroPointType: .uint8)
+      scaleType: .uint8)
   }
 
   package static let all: [SchemePreset] = [
