@@ -51,8 +51,8 @@ package struct LinearSchemes: Sendable, Equatable {
     dropUnused()
   }
 
-  /// As every reader of the groups will take them. vLLM takes the first name or `re:` in the order of the file, so groups
-  /// with names come first, and what would still be read in two ways is refused.
+  /// As every reader of the groups will take them, one for each scheme. vLLM takes the first name or `re:` in the order of
+  /// the file, so groups with names come first, and what would still be read in two ways is refused.
   ///
   /// Source: vLLM 0.33 `compressed_tensors/utils.py`, `find_matched_target`.
   package init(
@@ -62,7 +62,14 @@ package struct LinearSchemes: Sendable, Equatable {
     func hasNames(_ scheme: QuantizationScheme) -> Bool {
       scheme.targets.contains { Target.Rank($0) == .name }
     }
-    let groups = asked.filter(hasNames) + asked.filter { !hasNames($0) }
+    let merged = asked.reduce(into: [QuantizationScheme]()) { groups, scheme in
+      if let same = groups.firstIndex(where: { $0.isSame(as: scheme) }) {
+        groups[same].targets += scheme.targets.filter { !groups[same].targets.contains($0) }
+      } else {
+        groups.append(scheme)
+      }
+    }
+    let groups = merged.filter(hasNames) + merged.filter { !hasNames($0) }
     let targets = try Targets(groups, origin: origin)
     schemes = groups
     places = [:]

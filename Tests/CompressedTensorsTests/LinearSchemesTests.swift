@@ -72,6 +72,9 @@ import Transformer
       w4.targeting("Linear"), w8.targeting(name), w8.targeting("re:.*layers.0.*q_proj"),
       ignoring: ["model.layers.0.self_attn.q_proj"])
     #expect(found.schemes.map(\.targets) == [[name], ["Linear"]])
+    let merged = try schemes(
+      w4.targeting("Linear"), w8.targeting("re:.*o_proj"), w8.targeting(name, "re:.*o_proj"))
+    #expect(merged.schemes.map(\.targets) == [["re:.*o_proj", name], ["Linear"]])
     let all = try schemes(w4.targeting("Linear"), w8.targeting("re:.*"))
     #expect(all.schemes.map(\.targets) == [["re:.*"]])
   }

@@ -72,15 +72,18 @@ private let options = [
   }
 
   /// What is asked for, the exit, and what the refusal says.
-  @Test(arguments: [
+  private static let refusals: [(schemes: [String], exit: Int32, words: [String])] = [
     (["FP8"], 64, ["FP8", "not written yet", "weights.type", "W4A16, W4A16_ASYM, W8A16"]),
     (["experts=W4"], 64, ["no scheme of compressed-tensors"]),
-    (["=W4A16"], 64, ["no target"]), (["W4A16", "W8A16"], 64, ["given twice", "TARGET=SCHEME"]),
+    (["=W4A16"], 64, ["no target"]),
+    (["W4A16", "W8A16"], 64, ["given twice", "TARGET=SCHEME"]),
     (["*q_proj=W8A16"], 1, ["q_proj", "k_proj", "W8A16", "W4A16", "as one"]),
     (["dense=W8A16", "*mlp*=W4A16"], 1, ["model.layers.0.mlp", "narrower"]),
     (["*qkv*=W8A16"], 1, ["matches no Linear", "sluice inspect"]),
     (["re:(=W8A16"], 1, ["not a regular expression"]),
-  ])
+  ]
+
+  @Test(arguments: refusals)
   func `what cannot be is refused before anything is written`(
     schemes: [String], exit: Int32, words: [String]
   ) throws {

@@ -11,6 +11,7 @@ import Safetensors
 import SystemIO
 import Testing
 import TestSupport
+import Transformer
 
 @Suite struct MixedSchemesTests {
   /// Shared and routed experts read one activation, in groups of two sizes.
