@@ -53,7 +53,7 @@ let targets: [Target] = [
     name: "Calibration",
     dependencies: [
       "CBuiltinChats", "ChatTemplates", "Datasets", "JSON", "LinearAlgebra", "ScratchStore",
-      "SystemIO", "Tensors", "Tokenization",
+      "Tensors", "Tokenization",
     ]),
   .target(
     name: "Planning",
@@ -152,8 +152,8 @@ let targets: [Target] = [
   .testTarget(
     name: "EndToEndTests",
     dependencies: [
-      "CompressedTensors", "JSON", "LinearAlgebra", "Safetensors", "SystemIO", "Tensors",
-      "TestSupport", "sluice",
+      "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Quantization", "Safetensors",
+      "SystemIO", "Tensors", "TestSupport", "Tokenization", "sluice",
     ]),
 ]
 
@@ -166,6 +166,8 @@ let package = Package(
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.0.0"),
+    // `swift package generate-documentation`. No target uses it, and `--product sluice` does not build it.
+    .package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.5.0"),
   ],
   targets: targets
 )

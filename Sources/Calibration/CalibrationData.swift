@@ -29,9 +29,10 @@ package enum CalibrationError: Error, CustomStringConvertible, Equatable {
     case .noRows(let path, nil): "\(path): no rows in it; give a file with chats, text or token ids"
     case .noRows(let path, let problem?): "\(path): no row can be read; the first: \(problem)"
     case .noUsableRow(let path, let rows, let first):
-      "\(path): none of \(rows) rows gives tokens" + (first.map { "; the first: \($0)" } ?? "")
+      "\(path): none of \(counted(rows, "row")) gives tokens"
+        + (first.map { "; the first: \($0)" } ?? "")
     case .costlyTemplate(let path, let rows, let first):
-      "\(path): the chat template came to a limit on \(rows) rows; give another one by --chat-template"
+      "\(path): the chat template came to a limit on \(counted(rows, "row")); give another one by --chat-template"
         + (first.map { "; the first: \($0)" } ?? "")
     case .textTooLong(let place, let bytes, let needed, let room):
       "\(place): \(bytes >> 10) KiB of text without a place where it can be cut: tokenizing it takes up to "

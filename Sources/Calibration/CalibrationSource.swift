@@ -3,7 +3,6 @@
 package import ChatTemplates
 internal import Datasets
 package import JSON
-internal import SystemIO
 internal import Tokenization
 
 /// Everything a user can say about calibration or evaluation data.
@@ -37,7 +36,7 @@ package struct CalibrationSource: Sendable {
   ///
   /// - Parameters:
   ///   - model: the folder with the tokenizer and the chat template.
-  ///   - room: what reading data may take, by the size of the tokenizer's file, before that is read.
+  ///   - room: what reading data may take, by what the tokenizer takes, before that is read.
   ///   - used: sees every row that is used.
   package func load(
     model: String, vocabularySize: Int,
@@ -48,7 +47,7 @@ package struct CalibrationSource: Sendable {
       try path.map { .dataset(try Dataset(path: $0, room: Room(bytes: room(0)))) } ?? .builtIn
     let column = try rows.column(path: name, named: textColumn)
     let tokenizerBytes =
-      if case .inputIDs = column { 0 } else { try Self.tokenizerBytes(model: model) }
+      if case .inputIDs = column { 0 } else { try Tokenizer.memory(folder: model) }
     let left = Room(bytes: try room(tokenizerBytes))
     let encoder = try encoder(for: column, model: model, vocabularySize: vocabularySize)
     return try CalibrationData(
@@ -74,12 +73,6 @@ package struct CalibrationSource: Sendable {
     return RowEncoder(
       column: column, vocabularySize: vocabularySize, tokenizer: tokenizer, template: template,
       addsSpecialTokens: addsSpecialTokens)
-  }
-
-  /// Of the largest file that a tokenizer may be made from; 0 where there is none.
-  package static func tokenizerBytes(model: String) throws -> Int {
-    let names = try FileSystem.list(model).filter(Tokenizer.fileNames.contains)
-    return try names.map { try FileSystem.fileSize("\(model)/\($0)") }.max() ?? 0
   }
 
   private func template(model: String, _ tokenizer: Tokenizer) throws -> PromptTemplate {

@@ -80,7 +80,8 @@ package struct RowEncoder: Sendable {
     addsSpecialTokens: Bool?
   ) {
     self.column = column
-    self.vocabularySize = vocabularySize
+    // A config.json may say anything, and ids are of 32 bits.
+    self.vocabularySize = min(vocabularySize, Int(Int32.max))
     self.tokenizer = tokenizer
     self.template = template
     if case .text = column {

@@ -40,6 +40,11 @@ package struct TokenBlock: Sendable, Equatable {
       Array(repeating: sequence, count: min(selection.samples, mostTokens / sequence.count)))
   }
 
+  /// Tokens of the longest sequence; 0 without any.
+  package static func longest(of blocks: [TokenBlock]) -> Int {
+    blocks.flatMap(\.sequences).map(\.count).max() ?? 0
+  }
+
   /// More than anyone calibrates with.
   private static let mostTokens = 4 << 20
 }

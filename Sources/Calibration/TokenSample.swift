@@ -31,7 +31,7 @@ package struct TokenSample: Sendable, Equatable {
   /// How many tokens each of the chosen ones stands for.
   package var weight: Float { count > 0 ? Float(Double(population) / Double(count)) : 1 }
 
-  /// Those chosen within a range, ascending.
+  /// The tokens chosen within a range, ascending.
   package func chosen(in range: Range<Int>) -> [Int] {
     if range.isEmpty || count == 0 { return [] }
     let stretches = stretch(of: range.lowerBound)...stretch(of: range.upperBound - 1)

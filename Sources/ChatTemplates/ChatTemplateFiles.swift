@@ -140,7 +140,7 @@ package struct ChatTemplateFiles: Sendable {
     "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
   ]
 
-  /// Those of tokenizer_config.json; special_tokens_map.json counts only beside a config without
+  /// What tokenizer_config.json names; special_tokens_map.json counts only beside a config without
   /// `added_tokens_decoder`, as older tokenizers were saved. A model's own `…_token` follow.
   private static func specialTokens(
     _ folder: String, _ config: JSONObject

@@ -109,7 +109,7 @@ final class LoopState {
   private var drainedIndex = 0
   private var lastChanged: [Value]?
   let depth0: Int
-  /// Of the values looped over, as `Value.depth`.
+  /// How deep the values looped over are, as `Value.depth`.
   let depth: Int
   private(set) var index0 = -1
   private(set) var current: Value?

@@ -36,10 +36,10 @@ package enum CheckpointError: Error, CustomStringConvertible, Equatable {
       "\(path): no config.json; give the folder of a Hugging Face checkpoint"
     case .badConfig(let file, let problem): "\(file): \(problem)"
     case .missing(let folder, let count, let names):
-      "\(folder): \(count) tensors that config.json asks for are missing: \(list(count, names)); "
+      "\(folder): \(counted(count, "tensor")) that config.json asks for \(count == 1 ? "is" : "are") missing: \(list(count, names)); "
         + "download the checkpoint again"
     case .unclaimed(let folder, let count, let names):
-      "\(folder): \(count) tensors that the description of the architecture does not know: "
+      "\(folder): \(counted(count, "tensor")) that the description of the architecture does not know: "
         + "\(list(count, names)); this is another variant of the model"
     case .wrongShape(let file, let tensor, let expected, let found):
       "\(file): `\(tensor)`: expected \(expected), found \(found)"
@@ -190,7 +190,7 @@ package struct Checkpoint: Sendable {
     }
     if let byte = try head.firstDifference(from: embedding) {
       throw other(
-        "they differ from row \(byte / max(1, head.byteCount / max(1, head.shape[0]))) on")
+        "they differ from row \(byte / max(1, head.byteCount / max(1, head.shape.first ?? 1))) on")
     }
     return name
   }

@@ -49,6 +49,21 @@ package struct CheckpointConfig: Sendable {
     spec = try Architectures.describe(
       config: config, file: file, ignoring: ["quantization_config"], accepting: accepted
     ) { Self.tensorNames(folder, room: room) }
+    try checkSizes()
+  }
+
+  /// Larger dimensions, and more bytes, are no model's; what is computed from smaller ones fits.
+  private static let (largestDimension, largestBytes) = (1 << 24, 1 << 50)
+
+  private func checkSizes() throws(CheckpointError) {
+    var bytes = 0
+    for claim in spec.claims {
+      if claim.shape.allSatisfy({ $0 <= Self.largestDimension }) {
+        bytes += Tensors.byteCount(.f32, claim.shape) ?? Self.largestBytes
+        if bytes < Self.largestBytes { continue }
+      }
+      throw .tooLarge(file: file, tensor: claim.name, shape: claim.shape)
+    }
   }
 
   private static func tensorNames(_ folder: String, room: Int) -> [String] {
@@ -94,8 +109,9 @@ package struct CheckpointConfig: Sendable {
   /// ModelOpt tells in a file of its own that weights are quantized, and not always in config.json.
   private func checkNoOtherTool() throws(QuantizationConfigError) {
     let path = folder + "/hf_quant_config.json"
-    guard !isQuantized, let bytes = try? FileSystem.readFile(path),
-      let found = (try? JSONValue.parse(bytes))?.object?["quantization"]?.object?["quant_algo"],
+    guard !isQuantized, let bytes = try? FileSystem.readFile(path, limit: FileSystem.smallFile),
+      let parsed = try? JSONValue.parse(bytes, limit: 4 * FileSystem.smallFile),
+      let found = parsed.object?["quantization"]?.object?["quant_algo"],
       found != .null
     else { return }
     throw QuantizationConfigError(

@@ -1,6 +1,7 @@
 // What a checkpoint holds, without its bytes: names, types and shapes, of its files or as config.json and the index tell
 // them before the files are there.
 
+internal import JSON
 package import Models
 package import Safetensors
 internal import Tensors
@@ -21,7 +22,7 @@ package struct CheckpointShapes: Sendable {
   private let redundantHead: String?
   private let positions: [String: Int]
 
-  /// Of a checkpoint that is there.
+  /// The shapes of a checkpoint that is there.
   package init(_ checkpoint: Checkpoint) {
     self.init(
       folder: checkpoint.folder, spec: checkpoint.spec, fp8: checkpoint.fp8,
@@ -34,7 +35,7 @@ package struct CheckpointShapes: Sendable {
   /// As config.json says, and the index where there is one. Types are the one that config.json names, and FP8 where it
   /// says so; a prediction layer is taken to be like the last layer.
   ///
-  /// - Throws: `CheckpointError` where the index does not list what config.json asks for, or sizes are beyond reason.
+  /// - Throws: `CheckpointError` where the index does not list what config.json asks for.
   package init(_ config: CheckpointConfig, listing: ShardListing) throws {
     let storage = try config.storage()
     let spec = config.spec
@@ -43,7 +44,6 @@ package struct CheckpointShapes: Sendable {
       if case .compressed(let config) = storage { config } else { nil }
     let schemes = try quantization?.schemes(
       of: spec.layers.flatMap(\.linears), file: config.file)
-    try Self.checkSizes(spec, file: config.file)
     let linears = Set(spec.layers.flatMap(\.linears).map(\.weight))
     let corrections = Set(spec.layers.compactMap(\.mlp.router?.correctionBias))
     var tensors: [TensorSpec] = []
@@ -109,23 +109,9 @@ package struct CheckpointShapes: Sendable {
     let count =
       listing.missing.count == listing.shards.count
       ? "the weights are not here"
-      : "\(listing.missing.count) of \(listing.shards.count) shards are not here"
+      : "\(listing.missing.count) of \(counted(listing.shards.count, "shard")) \(listing.missing.count == 1 ? "is" : "are") not here"
     return "\(count): names, types and shapes are those of config.json"
       + (listing.tensors == nil ? "" : " and the index")
-  }
-
-  /// Larger dimensions, and more bytes, are no model's; what is computed from smaller ones fits.
-  private static let (largestDimension, largestBytes) = (1 << 24, 1 << 50)
-
-  private static func checkSizes(_ spec: ModelSpec, file: String) throws(CheckpointError) {
-    var bytes = 0
-    for claim in spec.claims {
-      if claim.shape.allSatisfy({ $0 <= largestDimension }) {
-        bytes += Tensors.byteCount(.f32, claim.shape) ?? largestBytes
-        if bytes < largestBytes { continue }
-      }
-      throw .tooLarge(file: file, tensor: claim.name, shape: claim.shape)
-    }
   }
 
   // MARK: What is asked of them

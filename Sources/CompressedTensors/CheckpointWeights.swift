@@ -89,7 +89,7 @@ package struct CheckpointWeights: LayerWeights {
     self.fp8 = fp8
   }
 
-  /// The same weights; what is read of them stays mapped until it is released by name.
+  /// These weights; what is read of them stays mapped until it is released by name.
   package var held: CheckpointWeights {
     var result = self
     result.isHeld = true
@@ -181,13 +181,13 @@ package struct CheckpointWeights: LayerWeights {
     for tensor in linears.flatMap(storedTensors) { tensor.release() }
   }
 
-  /// The same for a stored weight and the scales beside it.
+  /// Lets the memory of a stored weight go, and that of the scales beside it.
   package func release(weight tensor: StoredTensor) {
     tensor.release()
     if let fp8, let module = tensor.fp8Module { model[fp8.scales(of: module)]?.release() }
   }
 
-  /// The same for Linears that will not be needed again.
+  /// Lets memory and page cache go of Linears that will not be needed again.
   package func discard(_ linears: [LinearSpec]) {
     for tensor in linears.flatMap(storedTensors) { tensor.discard() }
   }

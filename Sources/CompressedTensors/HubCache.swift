@@ -1,7 +1,6 @@
 // Models and data sets by name: a hub id to its folder in the local Hugging Face cache. Nothing is downloaded.
 
 internal import Glibc
-internal import JSON
 internal import Safetensors
 internal import SystemIO
 
@@ -135,7 +134,7 @@ package struct HubCache: Sendable, Equatable {
       throw HubCacheError.noSuchRevision(
         id: id.name, revision: revision, cached: cached, command: command)
     }
-    let missing = isWhole ? try missingFiles(folder) : []
+    let missing = isWhole ? missingFiles(folder) : []
     if !missing.isEmpty {
       throw HubCacheError.incomplete(
         id: id.text, folder: folder, missing: missing, command: command)
@@ -145,20 +144,9 @@ package struct HubCache: Sendable, Equatable {
 
   /// What a download that was stopped has not brought: config.json, or shards that the index names. Everything else
   /// that may be wrong is found when the checkpoint is opened.
-  private func missingFiles(_ folder: String) throws -> [String] {
+  private func missingFiles(_ folder: String) -> [String] {
     // A link whose blob is not there counts as missing.
-    func isMissing(_ name: String) -> Bool { !FileSystem.exists(folder + "/" + name) }
-    let index = "model.safetensors.index.json"
-    var needed = ["config.json"]
-    if isMissing(index) {
-      needed.append("model.safetensors")
-    } else if let json = try? JSONValue.parse(
-      FileSystem.readFile(folder + "/" + index, limit: Header.standardRoom / 2),
-      limit: Header.standardRoom / 2),
-      let weights = json.object?["weight_map"]?.object
-    {
-      needed += Set(weights.entries.compactMap { $0.value.string }).sorted()
-    }
-    return needed.filter(isMissing)
+    ["config.json"].filter { !FileSystem.exists(folder + "/" + $0) }
+      + ((try? ShardListing(folder: folder))?.missing ?? [])
   }
 }

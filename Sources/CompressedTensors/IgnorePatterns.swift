@@ -1,12 +1,14 @@
 // Which modules the user does not want quantized: exact names, `re:` expressions and globs.
 
 internal import Expressions
+internal import JSON
 internal import SystemIO
 
 /// A pattern that cannot be used.
 package enum IgnorePatternError: Error, CustomStringConvertible, Equatable {
   /// `origin` is where the pattern stands: an option, or a file and a key.
   case invalidExpression(origin: String, pattern: String, problem: String)
+  case openSet(origin: String, pattern: String)
   case endlessExpression(origin: String, pattern: String, problem: String)
   case matchesNothing(origin: String, pattern: String, nearest: [String])
 
@@ -14,6 +16,8 @@ package enum IgnorePatternError: Error, CustomStringConvertible, Equatable {
     switch self {
     case .invalidExpression(let origin, let pattern, let problem):
       "\(origin) '\(pattern)': not a regular expression (\(problem))"
+    case .openSet(let origin, let pattern):
+      "\(origin) '\(pattern)': not a glob, as a `[` has no `]` behind it; close it, or write the name without `[`"
     case .endlessExpression(let origin, let pattern, let problem):
       "\(origin) '\(pattern)': \(problem); write a simpler expression, or a glob such as '*.mlp.*'"
     case .matchesNothing(let origin, let pattern, let nearest):
@@ -55,7 +59,7 @@ package struct IgnorePattern {
       }
     } else if FileSystem.isPattern(text) {
       guard let glob = Glob(text) else {
-        throw .invalidExpression(origin: origin, pattern: text, problem: "`[` without `]`")
+        throw .openSet(origin: origin, pattern: text)
       }
       kind = .glob(glob)
     } else {
@@ -79,7 +83,7 @@ package struct IgnorePattern {
   /// For what only tells of a match: one that was not found out is none.
   package func fits(_ module: String) -> Bool { (try? matches(module)) ?? false }
 
-  /// The same as llm-compressor spells it, which knows no globs.
+  /// The pattern as llm-compressor spells it, which knows no globs.
   package var recipeText: String {
     guard case .glob(let glob) = kind else { return text }
     return "re:" + String(decoding: glob.parts.flatMap(\.expression), as: UTF8.self) + "$"
@@ -130,7 +134,7 @@ private func nearest(_ pattern: String, of modules: [String]) -> [String] {
   // Longer than any name: not worth the time.
   if pattern.utf8.count > 512 { return [] }
   let below = modules.filter { $0.hasPrefix(pattern + ".") }
-  if !below.isEmpty { return ["\(pattern).* (\(below.count) modules)"] }
+  if !below.isEmpty { return ["\(pattern).* (\(counted(below.count, "module")))"] }
   if pattern.hasPrefix("re:") || pattern.contains("*") {
     // The longest literal beginning that some module shares.
     let literal = pattern.replacing("re:", with: "").replacing("\\", with: "").prefix {

@@ -188,7 +188,7 @@ package struct OutputPlan: Sendable {
     } ?? sizes[0]
   }
 
-  /// The same with another way of rounding.
+  /// This plan with another way of rounding.
   package func rounded(by method: RoundingMethod, of spec: ModelSpec) -> OutputPlan {
     var plan = self
     plan.method = method

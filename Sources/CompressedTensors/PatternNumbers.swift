@@ -28,6 +28,8 @@ extension IgnorePattern {
   /// in its place, and does not match the name with a number that has nothing to do with those it spells: then it is the
   /// spelled number that let it in, and no wildcard. `1[0-9]?` spells 10 to 19, and says so.
   package func openNumbers(among modules: [String]) -> [OpenNumber] {
+    // What is looked at below grows with the square of the pattern, and nobody writes a longer one.
+    if text.utf8.count > 4096 { return [] }
     let spelled = spelledNumbers(text).sorted()
     if spelled.isEmpty { return [] }
     let stranger = Self.stranger(to: spelled)

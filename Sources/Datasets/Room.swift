@@ -19,7 +19,7 @@ package struct Room: Sendable, Equatable {
   var dictionaryBytes: Int { min(bytes / 8, 64 << 20) }
   /// What the metadata at a parquet file's end may take.
   var footerBytes: Int { bytes / 4 }
-  /// Of zstd: what is looked back at, as a power of two. 27 is the usual most, 8 MiB what its best level takes.
+  /// What zstd may look back at, as a power of two. 27 is the usual most, 8 MiB what its best level takes.
   var windowLog: Int32 {
     Int32(min(max(Int.bitWidth - 1 - (bytes / 4).leadingZeroBitCount, 20), 27))
   }

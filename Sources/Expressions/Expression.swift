@@ -105,7 +105,7 @@ internal import Glibc
       return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
     }
 
-    /// Of one search.
+    /// What one search may try.
     fileprivate var most: Int { kind == .names ? Self.mostTries / 10 : .max }
 
     private static let mostTries = 20_000_000
@@ -148,7 +148,9 @@ internal import Glibc
             regex, base, end, base + start, end, region, ONIG_OPTION_NONE, bounds)
         switch found {
         case 0...:
-          return unsafe Int(region.pointee.beg[0])..<Int(region.pointee.end[0])
+          let end = unsafe Int(region.pointee.end[0])
+          // `\K` in a look ahead moves the beginning behind the end.
+          return unsafe min(Int(region.pointee.beg[0]), end)..<end
         case ONIG_MISMATCH: return nil
         case ONIGERR_RETRY_LIMIT_IN_MATCH_OVER, ONIGERR_RETRY_LIMIT_IN_SEARCH_OVER:
           search.left -= tries

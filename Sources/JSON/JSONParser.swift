@@ -56,7 +56,7 @@ private struct Parser: ~Escapable {
 
   /// What one more value of a list takes: a list that grows is there twice while it is copied.
   private static let elementBytes = 2 * MemoryLayout<JSONValue>.stride
-  /// The same of a member of an object, with its key and its place in the table of keys.
+  /// What a member of an object takes, with its key and its place in the table of keys.
   private static let memberBytes = elementBytes + 2 * MemoryLayout<String>.stride + 96
   /// Beside what it holds, a list, an object or a text takes this.
   private static let headerBytes = 32

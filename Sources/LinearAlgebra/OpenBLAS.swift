@@ -65,7 +65,7 @@ internal import Glibc
       c, CInt(cStride))
   }
 
-  /// Of `cblas.h`.
+  /// Numbers of `cblas.h`.
   private static let (rowMajor, asItIs, transposed): (CInt, CInt, CInt) = (101, 111, 112)
 }
 

@@ -23,7 +23,7 @@ package struct Workers: Sendable {
     self.engine = engine
   }
 
-  /// The same, in float32: for what must not be rounded.
+  /// These workers with products in float32: for what must not be rounded.
   package var exact: Workers { Workers(threads: threads, memory: memory) }
 
   /// A matrix whose contents are undefined until written.

@@ -8,8 +8,8 @@ package struct Architecture: Sendable {
   package let name: String
   /// Published models.
   package let models: String
-  /// What is special about it.
-  package let parts: String
+  package let attention: String
+  package let feedForward: String
   let describe: @Sendable (inout ConfigReader) throws(ConfigError) -> ModelSpec
 }
 
@@ -17,36 +17,49 @@ package enum Architectures {
   package static let all = [
     Architecture(
       name: "DeepseekV2ForCausalLM", models: "DeepSeek-V2, V2.5, Coder-V2",
-      parts: "latent attention; softmax experts in groups, shared experts", describe: deepseekV2),
+      attention: "latent", feedForward: "softmax router in groups, shared experts",
+      describe: deepseekV2),
     Architecture(
       name: "DeepseekV3ForCausalLM", models: "DeepSeek-V3, R1, Kimi K2, Moonlight",
-      parts: "latent attention; sigmoid experts in groups, shared experts", describe: deepseekV3),
+      attention: "latent", feedForward: "sigmoid router in groups, shared experts",
+      describe: deepseekV3),
     Architecture(
       name: "Glm4MoeForCausalLM", models: "GLM-4.5, 4.5-Air, 4.6, 4.7",
-      parts: "sigmoid experts in groups, shared experts", describe: glm4Moe),
+      attention: "grouped queries", feedForward: "sigmoid router in groups, shared experts",
+      describe: glm4Moe),
     Architecture(
       name: "Glm4MoeLiteForCausalLM", models: "GLM-4.7-Flash",
-      parts: "latent attention; sigmoid experts in groups, shared experts", describe: glm4MoeLite),
+      attention: "latent", feedForward: "sigmoid router in groups, shared experts",
+      describe: glm4MoeLite),
     Architecture(
-      name: "LlamaForCausalLM", models: "Llama 2 to 3.3 and kin", parts: "dense", describe: llama),
+      name: "LlamaForCausalLM", models: "Llama 2 to 3.3 and kin",
+      attention: "grouped queries", feedForward: "dense",
+      describe: llama),
     Architecture(
       name: "MistralForCausalLM", models: "Mistral 7B, Nemo, Small, Large",
-      parts: "dense; window", describe: mistral),
+      attention: "grouped queries, window", feedForward: "dense",
+      describe: mistral),
     Architecture(
-      name: "MixtralForCausalLM", models: "Mixtral 8x7B, 8x22B", parts: "softmax experts; window",
+      name: "MixtralForCausalLM", models: "Mixtral 8x7B, 8x22B",
+      attention: "grouped queries, window", feedForward: "softmax router",
       describe: mixtral),
     Architecture(
-      name: "Qwen2ForCausalLM", models: "Qwen2, Qwen2.5", parts: "dense; windows by layer",
+      name: "Qwen2ForCausalLM", models: "Qwen2, Qwen2.5",
+      attention: "grouped queries, windows by layer", feedForward: "dense",
       describe: qwen2),
     Architecture(
       name: "Qwen2MoeForCausalLM", models: "Qwen1.5-MoE, Qwen2-57B-A14B",
-      parts: "softmax experts, gated shared expert; windows by layer", describe: qwen2Moe),
+      attention: "grouped queries, windows by layer",
+      feedForward: "softmax router, gated shared expert",
+      describe: qwen2Moe),
     Architecture(
       name: "Qwen3ForCausalLM", models: "Qwen3 0.6B to 32B",
-      parts: "dense; norms of heads, windows by layer", describe: qwen3),
+      attention: "grouped queries, norms of heads, windows by layer", feedForward: "dense",
+      describe: qwen3),
     Architecture(
       name: "Qwen3MoeForCausalLM", models: "Qwen3-30B-A3B, 235B-A22B, Coder",
-      parts: "softmax experts; norms of heads, window", describe: qwen3Moe),
+      attention: "grouped queries, norms of heads, window", feedForward: "softmax router",
+      describe: qwen3Moe),
   ]
 
   package static var known: [String] { all.map(\.name) }
@@ -90,18 +103,23 @@ package enum Architectures {
   private static func checkCounts(
     _ config: JSONObject, file: String, tensors: () -> [String]
   ) throws(ConfigError) {
-    let layers = config["num_hidden_layers"]?.int ?? 1
+    // Prediction layers have the experts of the others.
+    let predicting = ["num_nextn_predict_layers", "num_mtp_layers"]
+    let counts = (["num_hidden_layers"] + predicting).map { config[$0]?.size ?? 0 }
+    let all = max(1, counts[0] + max(counts[1], counts[2]))
     for (keys, layers, believed) in [
-      (["num_hidden_layers", "num_nextn_predict_layers", "num_mtp_layers"], 1, believed.layers),
-      (["n_routed_experts", "num_local_experts", "num_experts"], layers, believed.experts),
+      (["num_hidden_layers"] + predicting, 1, believed.layers),
+      (["n_routed_experts", "num_local_experts", "num_experts"], all, believed.experts),
     ] {
       for key in keys {
-        guard let count = config[key]?.int, count > 0, layers > 0 else { continue }
-        let (all, overflows) = count.multipliedReportingOverflow(by: layers)
-        if !overflows, all <= believed { continue }
+        guard let count = config[key]?.int, count > 0 else { continue }
+        let (total, overflows) = count.multipliedReportingOverflow(by: layers)
+        if !overflows, total <= believed { continue }
         let present = tensors().count
-        if overflows || all > present {
-          throw .tooMany(file: file, key: key, count: count, layers: layers, tensors: present)
+        if overflows || total > present {
+          throw .tooMany(
+            file: file, key: key, count: count, layers: min(layers, max(1, counts[0])),
+            tensors: present)
         }
       }
     }
@@ -123,7 +141,7 @@ package enum Architectures {
     return named.first
   }
 
-  /// Of a weight in low precision.
+  /// Whether a tensor scales a weight in low precision.
   private static func isScale(_ tensor: String) -> Bool {
     ["_scale", "_scale_inv"].contains { tensor.hasSuffix($0) }
   }

@@ -59,7 +59,7 @@ enum ConfigKeys {
       || key.hasPrefix("is_") && key.hasSuffix("_config")
   }
 
-  /// Of tools that write whole families of keys.
+  /// Beginnings of keys that tools write in whole families.
   private static let inertPrefixes = [
     "unsloth_", "_attn_implementation", "_experts_implementation", "transformers.js", "neuron",
     "optimum_", "summary_", "classifier_", "wandb_",

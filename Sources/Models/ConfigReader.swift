@@ -21,8 +21,11 @@ package enum ConfigError: Error, CustomStringConvertible, Equatable {
     case .unsupported(let file, let key, let expected, let found):
       "\(file): `\(key)` is \(found), but only \(expected) is supported; Sluice does not guess"
     case .tooMany(let file, let key, let count, let layers, let tensors):
-      "\(file): `\(key)` is \(count)\(layers > 1 ? " in each of \(layers) layers" : ""), but the checkpoint has "
-        + "\(tensors) tensors; compare the file with the published one"
+      "\(file): `\(key)` is \(count)\(layers > 1 ? " in each of \(layers) layers" : ""), "
+        + (tensors > 0
+          ? "but the checkpoint has \(tensors) tensors; compare the file with the published one"
+          : "more than is believed without weights, and there are none beside it; compare the file with the published "
+            + "one, or download the weights, too")
     case .conflict(let file, let first, let second, let values):
       "\(file): `\(first)` and `\(second)` mean the same and differ (\(values)); remove the wrong one"
     case .unknownKeys(let file, let architecture, let entries):
@@ -277,7 +280,7 @@ package struct ConfigReader {
     }
   }
 
-  /// The same for a nested object, whose notes become this one's.
+  /// Finishes a nested object, whose notes become this one's.
   mutating func finish(_ nested: ConfigReader) throws(ConfigError) {
     var nested = nested
     try nested.finish()

@@ -4,7 +4,7 @@ internal import Transformer
 
 /// Grouped-query attention in `self_attn`.
 struct GroupedQueryReader {
-  /// Of query, key and value.
+  /// Whether query, key and value have one.
   var bias = false
   var outputBias = false
   var normsHeads = false

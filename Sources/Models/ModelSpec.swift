@@ -90,6 +90,8 @@ extension ModelSpec {
   ///
   /// Source: vLLM 0.33, `AutoWeightsLoader`.
   private static func isRotation(_ tensor: String) -> Bool {
+    // Large models have tens of thousands of names that are none.
+    guard tensor.hasSuffix("inv_freq") || tensor.hasSuffix("_cached") else { return false }
     let parts = tensor.split(separator: ".").suffix(2)
     return parts.count == 2 && ["rotary_emb", "rotary_pos_emb"].contains(parts.first)
       && ["inv_freq", "cos_cached", "sin_cached"].contains(parts.last)

@@ -174,6 +174,10 @@ private struct ScalingReader {
   private mutating func longrope() throws(ConfigError) -> (RotaryScaling, Double) {
     let original = try originalPositions()
     let factor = try factor(over: original)
+    if factor > 1, original == 1 {
+      throw rope.unsupported(
+        "original_max_position_embeddings", expected: "more than 1", found: "\(original)")
+    }
     let own = factor <= 1 ? 1 : (1 + log(factor) / log(Double(original))).squareRoot()
     let scaling = LongropeScaling(
       short: try rope.positives("short_factor"), long: try rope.positives("long_factor"),

@@ -102,7 +102,7 @@ extension StoredTensor {
 
   func checksum() -> Checksum { unsafe checksum { _, _ in } }
 
-  /// The same of what the file holds now, without mapping it.
+  /// The checksum of what the file holds now, without mapping it.
   ///
   /// - Throws: `SourceChanged.size` where the file ends before.
   func checksumOfFile() throws -> Checksum {

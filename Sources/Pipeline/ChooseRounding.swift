@@ -47,7 +47,7 @@ extension QuantizeModel {
         scale.map { zip(moments, $0).map { $0 / ($1 * $1) } } ?? moments))
   }
 
-  /// The same for the gate and up projections of all units, made once for all groups of a layer.
+  /// The rounding of the gate and up projections of all units, chosen once for all groups of a layer.
   func inputRounding(of layer: LayerSpec, under applied: [AppliedSmoothing]) throws
     -> ChosenRounding
   {

@@ -1,6 +1,7 @@
 // What a run quantizes and what it leaves as it is, in ranges of layers: for its first lines, its plan and its report.
 
 package import CompressedTensors
+internal import JSON
 internal import Models
 internal import Quantization
 internal import Safetensors
@@ -108,7 +109,7 @@ package struct Coverage: Sendable, Equatable {
   /// Two lines.
   package var lines: [String] {
     [
-      "quantized: \(quantized) (\(linears) Linears)",
+      "quantized: \(quantized) (\(counted(linears, "Linear")))",
       "left: " + left.map(\.text).joined(separator: "; "),
     ]
   }

@@ -9,6 +9,7 @@ internal import Safetensors
 package import ScratchStore
 internal import SystemIO
 internal import Tensors
+internal import Tokenization
 internal import Transformer
 
 package struct EvaluateOptions: Sendable {
@@ -100,10 +101,13 @@ package final class EvaluateModel {
       throw EvaluationError.otherVocabulary(
         model: vocabulary, reference: reference.spec.vocabularySize)
     }
+    try AcceptedKeyMissing.check(
+      options.acceptedKeys, in: [model.config] + (reference.map { [$0.config] } ?? []),
+      file: options.model + "/" + OutputFolder.config)
     let spelling = options.reference ?? options.model
     let checkpoints = [model] + (reference.map { [$0] } ?? [])
     let spelledBytes =
-      try options.worst > 0 ? CalibrationSource.tokenizerBytes(model: spelling) : 0
+      try options.worst > 0 ? Tokenizer.memory(folder: spelling) : 0
     func work(_ blocks: [TokenBlock], longest: Int, loadingBytes: Int) -> EvaluationWorkload {
       EvaluationWorkload(
         checkpoints: checkpoints, blocks: blocks.map(\.count), longestSequence: longest,
@@ -144,8 +148,8 @@ package final class EvaluateModel {
   private func evaluate() throws -> Evaluation {
     report(.dataLoaded(data))
     for note in checkpoints.flatMap(\.notes) { report(.warning(.source(note: note))) }
-    let longest = blocks.flatMap(\.sequences).map(\.count).max() ?? 0
-    for warning in RunWarning.longSequence(longest, for: checkpoints[0]) {
+    let longest = TokenBlock.longest(of: blocks)
+    for warning in RunWarning.longSequence(longest, for: checkpoints[0].config) {
       report(.warning(warning))
     }
     report(.started(plan))

@@ -90,11 +90,13 @@ package struct PositionBucket: Sendable, Equatable {
   package let last: Int
   package let statistics: PositionStatistics
 
-  /// Where buckets begin: 1 to 15, 16 to 63, 64 to 255, and four times as many each time.
+  /// Where buckets begin: 1 to 15, 16 to 63, 64 to 255, and four times as many each time. The end of the longest
+  /// sequence, which nothing follows, is no bucket of its own.
   static func bounds(longest: Int) -> [Range<Int>] {
     var bounds = [1..<16]
-    while let end = bounds.last?.upperBound, end <= longest { bounds.append(end..<4 * end) }
-    return bounds
+    while let end = bounds.last?.upperBound, end < longest { bounds.append(end..<4 * end) }
+    let last = bounds.removeLast()
+    return bounds + [last.lowerBound..<max(last.upperBound, longest + 1)]
   }
 }
 
@@ -127,7 +129,7 @@ package struct Evaluation: Sendable, Equatable {
   package let sequences: Int
   package let tokens: Int
   package let all: PositionStatistics
-  /// Those that occur, in order.
+  /// Ranges of positions that occur, in order.
   package let buckets: [PositionBucket]
   /// Worst first.
   package let worst: [WorstPosition]

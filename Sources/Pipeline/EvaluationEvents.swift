@@ -6,7 +6,7 @@ internal import Tensors
 
 package struct EvaluationProgress: Sendable, Equatable {
   package let step: EvaluationStep
-  /// Of the checkpoint in work; nil at the heads.
+  /// The folder of the checkpoint in work; nil at the heads.
   package let folder: String?
   /// From 0.
   package let layer: Int

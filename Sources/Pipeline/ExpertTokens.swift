@@ -23,7 +23,7 @@ struct ExpertTokens {
   private let tokens: Int
   private let shares: [ExpertShare]
   private let samples: [TokenSample]
-  /// Of the blocks that came before, and those of them that were sent to each expert.
+  /// Tokens of the blocks that came before, and how many of them were sent to each expert.
   private var passed: (tokens: Int, routed: [Int])
 
   /// - Parameters:

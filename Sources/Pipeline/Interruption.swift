@@ -24,7 +24,7 @@ package struct Interrupted: Error, Equatable {
 /// A disk or a file that failed a run in the middle of its work.
 package struct StoppedRun: Error, CustomStringConvertible {
   let error: any Error
-  /// Of the run's arithmetic, at its last commit.
+  /// The share of the run's arithmetic that was done at its last commit.
   let share: Double?
 
   package var description: String {

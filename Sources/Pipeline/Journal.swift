@@ -54,7 +54,7 @@ final class Journal {
     unsafe bytes.withUnsafeBytes { unsafe checksum.add($0) }
   }
 
-  /// Those that were committed before, and those that were added since.
+  /// The lines that were committed before, and those that were added since.
   func lines() throws -> [UInt8] { try Self.read(file.path, committed: mark) }
 
   var mark: JournalMark { JournalMark(byteCount: file.byteCount, checksum: checksum.text) }

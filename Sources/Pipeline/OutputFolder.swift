@@ -12,6 +12,7 @@ package enum OutputFolderError: Error, CustomStringConvertible, Equatable {
   case inUse(path: String)
   case noSpace(path: String, needed: Int, free: Int)
   case sideFileGone(path: String, source: String)
+  case folderInPlace(path: String)
 
   package var description: String {
     switch self {
@@ -27,6 +28,8 @@ package enum OutputFolderError: Error, CustomStringConvertible, Equatable {
     case .noSpace(let path, let needed, let free):
       "\(path): \(bytesText(needed)) are needed, \(bytesText(free)) are free; "
         + "free some space, use fewer --samples, or choose another folder (--output, --scratch)"
+    case .folderInPlace(let path):
+      "\(path): is a folder, and a file of that name belongs to the output; move it away, and give the command again"
     case .sideFileGone(let path, let source):
       "\(path): is gone or was changed, and \(source) is not the file that it was copied from; put either of them "
         + "back, or start over with --restart"
@@ -59,6 +62,8 @@ package struct OutputFolder {
   static let index = "model.safetensors.index.json"
   static let recipe = "recipe.yaml"
   static let smoothingFile = "smoothing.safetensors"
+  /// Of the files that `plan` writes for a moment to time the disk.
+  static let measurementPrefix = "sluice-measurement-"
 
   // MARK: Beginning and starting over
 
@@ -67,9 +72,7 @@ package struct OutputFolder {
   /// - Parameter restart: whether an earlier run there is to be forgotten. At whatever moment that is cut short, the
   ///   next run begins anew.
   func open(source: String, restart: Bool) throws -> FileLock {
-    if (FileSystem.resolved(path) + "/").hasPrefix(FileSystem.resolved(source) + "/") {
-      throw OutputFolderError.sameAsSource(path: path)
-    }
+    try Self.check(path, isOutside: source)
     try checkOwner(restart: restart)
     try FileSystem.createFolder(work)
     guard let lock = try FileLock(path: self.lock) else {
@@ -81,7 +84,19 @@ package struct OutputFolder {
     } else if isRun {
       try FileSystem.remove(beginning)
     }
+    for name in try FileSystem.list(path) where name.hasPrefix(Self.measurementPrefix) {
+      try FileSystem.remove("\(path)/\(name)")
+    }
     return lock
+  }
+
+  /// Refuses an output that lies in the model's folder.
+  package static func check(
+    _ output: String, isOutside source: String
+  ) throws(OutputFolderError) {
+    if (FileSystem.resolved(output) + "/").hasPrefix(FileSystem.resolved(source) + "/") {
+      throw .sameAsSource(path: output)
+    }
   }
 
   /// Refuses a folder whose content no run of Sluice vouches for.
@@ -89,8 +104,13 @@ package struct OutputFolder {
     if FileSystem.exists(state) || FileSystem.exists(beginning) || !FileSystem.exists(path) {
       return
     }
-    let records = FileSystem.exists(work) ? try FileSystem.list(work).filter { $0 != "lock" } : []
-    if records.isEmpty, try FileSystem.list(path).allSatisfy({ $0 == ".sluice" }) { return }
+    // What is there before the mark of a beginning, in the order in which it is made: a run may be killed at any moment.
+    let first = [lock, temporaryPath(of: beginning)]
+    let records =
+      FileSystem.exists(work)
+      ? try FileSystem.list(work).filter { !first.contains("\(work)/\($0)") } : []
+    let isOwn = { (name: String) in name == ".sluice" || name.hasPrefix(Self.measurementPrefix) }
+    if records.isEmpty, try FileSystem.list(path).allSatisfy(isOwn) { return }
     guard FileSystem.exists(checksums) else { throw OutputFolderError.foreign(path: path) }
     if !restart { throw OutputFolderError.stateless(path: path) }
   }
@@ -238,6 +258,12 @@ package struct OutputFolder {
     }
   }
 
+  /// Names of the files that a commit speaks of and that are not there; none where their list is not as it was.
+  func filesGone(_ mark: JournalMark) -> [String] {
+    let lines = (try? Journal.read(files, committed: mark)) ?? []
+    return sideFiles(lines).map(\.path).filter { !FileSystem.isFile("\(path)/\($0)") }
+  }
+
   /// Looks at every file that lines tell of, and makes again what is not as it was.
   ///
   /// - Parameters:
@@ -255,6 +281,7 @@ package struct OutputFolder {
       }
       let (file, original) = (path + "/" + name, source + "/" + name)
       if isWhole(file) { continue }
+      try checkPlace(file)
       if let bytes = own.first(where: { $0.name == name })?.bytes {
         try replaceFile(file, with: bytes)
       } else if isWhole(original) {
@@ -267,6 +294,11 @@ package struct OutputFolder {
       made.append(name)
     }
     return made
+  }
+
+  /// Refuses to write a file where a folder is.
+  func checkPlace(_ file: String) throws(OutputFolderError) {
+    if FileSystem.isFolder(file) { throw .folderInPlace(path: file) }
   }
 
   /// Weights in any of the usual formats are what the run replaces, not what it copies.

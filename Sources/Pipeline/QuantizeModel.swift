@@ -71,7 +71,7 @@ package final class QuantizeModel {
   private let checksums: Journal
   private let sourceJournal: Journal
   private let files: Journal
-  /// Of the source's tensors, by their place among them, from when the run began.
+  /// Checksums of the source's tensors from when the run began, by the tensors' places.
   private var sourceChecksums: [String]
   /// Whether a shard of the source was moved or written since a process last looked.
   private let sourceMoved: Bool
@@ -79,7 +79,7 @@ package final class QuantizeModel {
   private let interruption: Interruption
   private let lock: FileLock
   private(set) var state: RunState
-  /// Of the processes before this one.
+  /// What the processes before this one did and took.
   private let history: RunHistory
   let scratch: String
   var largestScratch = 0
@@ -91,7 +91,7 @@ package final class QuantizeModel {
   private let runClock = Clock()
   private var operationsDone: Double
   private let operationsBefore: Double
-  /// Of the layer in work, over all processes: loss of each smoothing over that without, and error of each Linear that
+  /// For the layer in work, over all processes: loss of each smoothing over that without, and error of each Linear that
   /// is rounded other than to nearest over that of rounding to nearest.
   private var (layerLosses, layerErrors): ([Double], [Double])
   private var lastProgress: RunProgress?
@@ -320,7 +320,7 @@ package final class QuantizeModel {
     if next != .done { try dropScratch() }
   }
 
-  /// Of what was written since the last call. Called after every unit, so that the order never depends on commits.
+  /// Keeps the checksums of what was written since the last call. Called after every unit, so that the order never depends on commits.
   func recordChecksums() throws {
     for (tensor, checksum) in writer.takeChecksums() + smoothingWriter.takeChecksums() {
       try checksums.add(line: Checksums.line(tensor, checksum))
@@ -392,6 +392,7 @@ package final class QuantizeModel {
   private func finish() throws {
     _ = try folder.restoreFiles(try files.lines(), from: plan.options.model)
     for (name, bytes) in ownFiles {
+      try folder.checkPlace(folder.path + "/" + name)
       try replaceFile(folder.path + "/" + name, with: bytes)
       try files.add(line: OutputFolder.line(name, Checksum(bytes)))
     }

@@ -39,7 +39,7 @@ package struct QuantizeOptions: Sendable {
   package var loss = SmoothingLoss.diagonal
   package var memory: Int
   package var threads: Int
-  /// Of the large products; nil for the best one that the CPU and the weights allow.
+  /// What multiplies large matrices; nil for the best one that the CPU and the weights allow.
   package var engine: Engine?
   /// A folder for hidden states; `OUT/.sluice/scratch` where none is named.
   package var scratch: String?

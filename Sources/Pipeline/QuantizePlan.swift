@@ -62,7 +62,8 @@ package struct QuantizePlan: Sendable {
     _ options: QuantizeOptions, checkpoint: Checkpoint, residentPeak: () -> Int = { 0 }
   ) throws {
     try self.init(
-      options, source: CheckpointShapes(checkpoint), opened: checkpoint, residentPeak: residentPeak)
+      options, source: CheckpointShapes(checkpoint), opened: checkpoint,
+      config: checkpoint.config, residentPeak: residentPeak)
   }
 
   /// The plan of a model whose weights may not be here yet: then that of the shapes that config.json and the index tell,
@@ -79,14 +80,17 @@ package struct QuantizePlan: Sendable {
     } else {
       try self.init(
         options, source: CheckpointShapes(config, listing: listing), opened: nil,
-        residentPeak: residentPeak)
+        config: config.config, residentPeak: residentPeak)
     }
   }
 
   private init(
-    _ asked: QuantizeOptions, source: CheckpointShapes, opened: Checkpoint?, residentPeak: () -> Int
+    _ asked: QuantizeOptions, source: CheckpointShapes, opened: Checkpoint?, config: JSONObject,
+    residentPeak: () -> Int
   ) throws {
     try Gemm.open()
+    try AcceptedKeyMissing.check(
+      asked.acceptedKeys, in: [config], file: asked.model + "/" + OutputFolder.config)
     if source.isQuantized { throw QuantizeError.alreadyQuantized(folder: asked.model) }
     spec = source.spec
     self.opened = opened
@@ -169,7 +173,6 @@ package struct QuantizePlan: Sendable {
             }
           })
         self.data = DataSummary(data, of: options.data)
-        if let opened { warnings += RunWarning.longSequence(data.longest, for: opened) }
         blocks = TokenBlock.cut(data.sequences)
       } catch TokenizerError.noTokenizer where opened == nil {
         data = nil
@@ -183,6 +186,7 @@ package struct QuantizePlan: Sendable {
       blocks = []
       data = nil
     }
+    warnings += RunWarning.longSequence(TokenBlock.longest(of: blocks), for: config)
     let fates = output.fates
     for group in spec.layers.flatMap(\.fusedGroups) {
       let plain = group.filter { fates[$0.weight] != .packed }

@@ -5,7 +5,7 @@ internal import Safetensors
 internal import Transformer
 
 extension SafetensorsFile {
-  /// Those of the smoothings that have been searched; a scale that was not yet is all zeros.
+  /// The scales of the smoothings that have been searched; a scale that was not yet is all zeros.
   func recordedSmoothings(_ smoothings: [Smoothing]) -> [AppliedSmoothing] {
     smoothings.compactMap { smoothing in
       guard let tensor = self[OutputPlan.scaleTensor(smoothing)],

@@ -28,7 +28,7 @@ package enum RunCheck: Sendable, Equatable {
   case source(bytes: Int)
   /// Its files were moved or written since.
   case sourceAgain(bytes: Int)
-  /// Of a finished run.
+  /// The bytes of a finished output are compared with their checksums.
   case output(String, bytes: Int)
 }
 
@@ -86,7 +86,7 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
   package var description: String {
     switch self {
     case .unroutedExperts(let layer, let experts):
-      "layer \(layer): no calibration token is routed to \(experts.count) expert\(experts.count == 1 ? "" : "s") "
+      "layer \(layer): no calibration token is routed to \(counted(experts.count, "expert")) "
         + "(\(experts.prefix(8).map(String.init).joined(separator: ", "))); their scales rest on tokens of others, all alike"
     case .notFactored(let layer, let linear):
       "layer \(layer): the Gram matrix of what `\(linear)` reads could not be factored, even with its diagonal "
@@ -95,7 +95,7 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
       "`\(module)` is left out, but inference engines load it together with Linears that are "
         + "quantized; --ignore all of them, or vLLM will refuse the output"
     case .expertsStay(let layers):
-      "experts stay unquantized (layer \(layers.prefix(8).map(String.init).joined(separator: ", "))"
+      "experts stay unquantized (layer\(layers.count == 1 ? "" : "s") \(layers.prefix(8).map(String.init).joined(separator: ", "))"
         + (layers.count > 8 ? " and \(layers.count - 8) more" : "")
         + "): vLLM loads them, but transformers does not find such experts in a quantized checkpoint and gives "
         + "them random weights"
@@ -103,14 +103,14 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
     case .headStays(let recipe):
       "\(recipe) does not ignore `lm_head`; it is not quantized all the same"
     case .activationScalesDropped(let count):
-      "the source has \(count) static scales of FP8 activations; the output leaves them out: its weights "
-        + "are quantized, its activations are not"
+      "the source has \(counted(count, "scale")) of static FP8 activations; the output leaves them out: its "
+        + "weights are quantized, its activations are not"
     case .noReport(let problem):
       "the output is complete, but its report could not be written: \(problem); "
         + "`sluice report` makes it again"
     case .openNumber(let number): number.description
     case .longSequence(let tokens, let positions):
-      "the longest sequence has \(tokens) tokens, and the model knows \(positions) positions "
+      "the longest sequence has \(tokens) tokens, and the model knows \(counted(positions, "position")) "
         + "(`max_position_embeddings`); --sequence-length \(positions) keeps to what it was made for"
     case .roundingOfRecipe(let file):
       "\(file) rounds to nearest; --rounding compensated, the default without a recipe, has about half of its error "
@@ -125,7 +125,7 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
         + (count == 1 ? "" : ", or they are loaded as one with such")
         + (smaller.map { "; --group-size \($0) quantizes all" } ?? "")
     case .dataAssumed(let sequences, let tokens):
-      "there is no tokenizer here: planned with \(sequences) sequences of \(tokens) tokens, which is the most that "
+      "there is no tokenizer here: planned with \(counted(sequences, "sequence")) of \(counted(tokens, "token")), which is the most that "
         + "--samples and --sequence-length allow"
     case .overBudget(let peak, let budget):
       "the peak of resident memory was \(bytesText(peak)), over the budget of \(bytesText(budget))"
@@ -135,8 +135,8 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
 
 extension RunWarning {
   /// Where a sequence has more tokens than the model has positions.
-  static func longSequence(_ tokens: Int, for checkpoint: Checkpoint) -> [RunWarning] {
-    guard let positions = checkpoint.config["max_position_embeddings"]?.int, positions > 0,
+  static func longSequence(_ tokens: Int, for config: JSONObject) -> [RunWarning] {
+    guard let positions = config["max_position_embeddings"]?.int, positions > 0,
       tokens > positions
     else { return [] }
     return [.longSequence(tokens: tokens, positions: positions)]

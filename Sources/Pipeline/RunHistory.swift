@@ -15,7 +15,7 @@ package struct RunHistory: Sendable, Equatable {
   package private(set) var outputBytes = 0
   /// What is quantized, and what is left.
   package private(set) var coverage: Coverage?
-  /// Of the last process.
+  /// Threads and memory of the last process.
   package private(set) var threads = 0
   package private(set) var budgetBytes = 0
   package private(set) var plannedBytes: [RunStep: Int] = [:]
@@ -24,7 +24,7 @@ package struct RunHistory: Sendable, Equatable {
   package private(set) var processorSeconds = 0.0
   /// The most that lay in scratch.
   package private(set) var scratchBytes = 0
-  /// Of the run's arithmetic; nil where there is none.
+  /// The share of the run's arithmetic that is done; nil where there is none.
   package private(set) var share: Double?
   package private(set) var steps: [StepSummary] = []
 

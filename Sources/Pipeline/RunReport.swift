@@ -9,12 +9,15 @@ internal import SystemIO
 package enum RunReportError: Error, CustomStringConvertible, Equatable {
   case stillRunning(output: String)
   case noFile(path: String)
+  case noFolder(path: String, folder: String)
 
   package var description: String {
     switch self {
     case .stillRunning(let output):
       "\(output): a run is writing there; name a file with --output PATH, or wait for its end"
     case .noFile(let path): "\(path): not a file; name one to write the report to"
+    case .noFolder(let path, let folder):
+      "\(path): there is no folder \(folder); make it first, or name another file for the report"
     }
   }
 }
@@ -79,7 +82,9 @@ package struct RunReport: Sendable {
     let folder = FileSystem.parent(path)
     let isToCome =
       !FileSystem.exists(folder) && FileSystem.resolved(folder) == FileSystem.resolved(output)
-    if !isToCome { try checkReplaceable(path) }
+    if isToCome { return }
+    if !FileSystem.isFolder(folder) { throw RunReportError.noFolder(path: path, folder: folder) }
+    try checkReplaceable(path)
   }
 }
 

@@ -160,7 +160,7 @@ package struct RunState: Sendable, Equatable {
     try replaceFile(path, with: Array((JSONValue.object(json).serialized(indent: 2) + "\n").utf8))
   }
 
-  /// Of everything that stands before it.
+  /// The CRC-32 of everything that stands before it.
   private static func checksum(of object: JSONObject) -> String {
     Checksum(Array(JSONValue.object(object).serialized().utf8)).text
   }

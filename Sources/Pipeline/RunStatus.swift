@@ -12,7 +12,7 @@ package struct RunStatus: Sendable {
 
   package let phase: Phase
   package let position: RunPosition
-  /// Of the run's arithmetic: now, or at the last commit where no process works on it; nil where there is none.
+  /// The share of the run's arithmetic that is done: now, or at the last commit where no process works on it; nil where there is none.
   package let share: Double?
   package let layers: Int
   /// Over all processes of the run.
@@ -21,6 +21,8 @@ package struct RunStatus: Sendable {
   package let reason: String?
   /// When the last commit was, in seconds since 1970.
   package let lastCommit: Int
+  /// Files beside the shards that a finished run left, and that are not there any more.
+  package let filesGone: [String]
   package let record: ProgressRecord?
 
   /// Looks and touches nothing.
@@ -49,6 +51,18 @@ package struct RunStatus: Sendable {
     peakBytes = (state.history.steps.map(\.bytes) + [record?.peakBytes ?? 0]).max() ?? 0
     reason = phase == .stopped ? ReservedNote.read(folder.ending) : nil
     lastCommit = try FileSystem.modified(folder.state)
+    filesGone = phase == .finished ? folder.filesGone(state.files) : []
+  }
+
+  /// Files that a finished output lacks; none where the folder is something else.
+  ///
+  /// - Throws: `UnfinishedOutput` where config.json is among them, without which nothing can be told.
+  package static func filesGone(of output: String) throws -> [String] {
+    guard let status = try? RunStatus(output: output) else { return [] }
+    if status.filesGone.contains(OutputFolder.config) {
+      throw UnfinishedOutput(path: output, status: status, gone: OutputFolder.config)
+    }
+    return status.filesGone
   }
 }
 
@@ -61,10 +75,10 @@ package struct NoRun: Error, CustomStringConvertible, Equatable {
 
 /// An output that is read before it is whole.
 package struct UnfinishedOutput: Error, CustomStringConvertible {
-  private let path: String
-  private let status: RunStatus?
+  fileprivate let path: String
+  fileprivate let status: RunStatus?
   /// A file that a finished run left, and that is not there any more.
-  private var gone: String?
+  fileprivate var gone: String?
 
   private var command: String? {
     status?.record.map { "cd \(shellText([$0.workingFolder])) && \(shellText($0.command))" }

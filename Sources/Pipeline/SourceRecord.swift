@@ -87,8 +87,9 @@ package enum SourceChanged: Error, CustomStringConvertible, Equatable {
   static func check(
     _ files: [SourceFile], against recorded: [SourceFile], in folder: String
   ) throws(SourceChanged) -> Bool {
-    let before = Dictionary(uniqueKeysWithValues: recorded.map { ($0.name, $0) })
-    let now = Dictionary(uniqueKeysWithValues: files.map { ($0.name, $0) })
+    // A damaged state may name a shard twice.
+    let before = Dictionary(recorded.map { ($0.name, $0) }) { first, _ in first }
+    let now = Dictionary(files.map { ($0.name, $0) }) { first, _ in first }
     for name in Set(before.keys).union(now.keys).sorted() {
       let path = "\(folder)/\(name)"
       guard let old = before[name] else { throw .added(file: path) }

@@ -126,7 +126,7 @@ package struct Costs: Sendable {
   let attentionOperation: Double
   /// One of an expert's products on a block of tokens, with its statistics.
   let expertOperation: Double
-  /// The same of the tokens that an expert sees of a block, where it does not see all.
+  /// One operation of those products where the expert sees some tokens of the block alone.
   let gatheredOperation: Double
   /// An expert on the tokens of a block that are sent to it.
   let routedTokens: Double
@@ -262,10 +262,10 @@ package struct Costs: Sendable {
     }
     weights.release(layer.linears)
 
-    let path = "\(folder)/sluice-measurement-\(getpid())"
+    let path = "\(folder)/\(OutputFolder.measurementPrefix)\(getpid())"
     defer {
       try? FileSystem.remove(path)
-      try? FileSystem.remove(path + ".tmp")
+      try? FileSystem.remove(temporaryPath(of: path))
     }
     let type = HiddenStates.dtype(for: weights.tensor(spec.embedding).dtype)
     block = try Self.seconds {

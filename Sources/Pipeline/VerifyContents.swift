@@ -63,7 +63,7 @@ extension VerifyModel {
     return findings
   }
 
-  /// Of a quantized Linear in the output, whether they are all read or not.
+  /// Bytes of a quantized Linear in the output, whether they are all read or not.
   func bytes(of linear: LinearSpec) -> Int {
     CompressionFormats.weightParts.reduce(0) {
       $0 + (survey.model[linear.name + $1.suffix]?.byteCount ?? 0)

@@ -28,6 +28,8 @@ package struct VerifyModel {
     if !config.isQuantized { throw NotQuantized(folder: output) }
     survey = try ModelSurvey(folder: output)
     self.source = try source.map { try Checkpoint(folder: $0, accepting: accepted) }
+    try AcceptedKeyMissing.check(
+      accepted, in: [config.config] + (self.source.map { [$0.config] } ?? []), file: config.file)
     if let source, self.source?.quantization != nil { throw QuantizedSource(folder: source) }
     workers = Workers(threads: threads)
     let bytes = survey.model.totalBytes

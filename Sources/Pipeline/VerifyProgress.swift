@@ -8,7 +8,7 @@ package struct VerifyProgress: Sendable, Equatable {
   }
 
   package let part: Part
-  /// Of all that is read, 0 to 1.
+  /// The share of all that is read, 0 to 1.
   package let share: Double
   /// As what was read so far lets expect; nil while that is too little.
   package let secondsLeft: Double?

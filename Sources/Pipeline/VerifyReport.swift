@@ -12,12 +12,12 @@ package struct LinearError: Sendable, Equatable {
   package let linear: String
   /// Norm of the difference over norm of the weight.
   package let relative: Double
-  /// The same of the group that is farthest.
+  /// The error of the group that is farthest.
   package let worstGroup: Double
 }
 
 package struct VerifyReport: Sendable, Equatable {
-  /// Those that can be read.
+  /// Tensors that can be read.
   package internal(set) var tensors: Int
   package internal(set) var quantizedLinears = 0
   /// Tensors whose bytes were held against the checksums that the run left; nil where it left none.
@@ -31,7 +31,7 @@ package struct VerifyReport: Sendable, Equatable {
   package internal(set) var findings: [Finding]
   /// What may matter to whoever loads the output, and is no fault of it.
   package internal(set) var notes: [Finding] = []
-  /// Of every quantized Linear that could be compared, worst first; empty without a source.
+  /// The error of every quantized Linear that could be compared, worst first; empty without a source.
   package internal(set) var errors: [LinearError] = []
 }
 

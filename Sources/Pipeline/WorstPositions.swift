@@ -25,17 +25,28 @@ extension Evaluation {
         statistics: PositionStatistics(inside))
     }
     let spelling = try Spelling(run)
-    worst = Self.worst(scores, run.options.worst).map { score in
+    worst = Self.worst(scores, run.options.worst, in: sequences).map { score in
       WorstPosition(score, in: sequences[score.sequence], spelling)
     }
   }
 
-  /// By divergence, or by surprise without a reference; of equal ones the first.
-  private static func worst(_ scores: [PositionScore], _ count: Int) -> [PositionScore] {
+  /// By divergence, or by surprise without a reference; of equal ones the first. What is shown of two positions differs:
+  /// many chats begin alike.
+  private static func worst(
+    _ scores: [PositionScore], _ count: Int, in sequences: [ArraySlice<Int32>]
+  ) -> [PositionScore] {
+    func context(_ index: Int) -> ArraySlice<Int32> {
+      sequences[scores[index].sequence].prefix(scores[index].seen).suffix(contextTokens)
+    }
     var chosen: [(index: Int, badness: Double)] = []
     for (index, score) in scores.enumerated() {
       guard let badness = score.divergence ?? score.nll else { continue }
       if chosen.count == count, badness <= chosen.last?.badness ?? .infinity { continue }
+      let shown = context(index)
+      if let same = chosen.firstIndex(where: { context($0.index) == shown }) {
+        if badness <= chosen[same].badness { continue }
+        chosen.remove(at: same)
+      }
       let place = chosen.firstIndex { $0.badness < badness } ?? chosen.count
       chosen.insert((index, badness), at: place)
       if chosen.count > count { chosen.removeLast() }
@@ -69,7 +80,7 @@ private struct Spelling {
 
   init(_ run: EvaluateModel) throws {
     let folder = run.options.reference ?? run.options.model
-    let isThere = try run.options.worst > 0 && CalibrationSource.tokenizerBytes(model: folder) > 0
+    let isThere = run.options.worst > 0 && (try? Tokenizer.memory(folder: folder)) ?? 0 > 0
     // One that cannot be read is no reason to lose the numbers.
     tokenizer = isThere ? try? Tokenizer(folder: folder) : nil
   }

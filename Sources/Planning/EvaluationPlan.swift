@@ -40,7 +40,7 @@ package struct EvaluationWorkload: Sendable {
   package let threads: Int
   /// The peak of resident memory when the checkpoints had been opened and the data read.
   package let loadingBytes: Int
-  /// Of the tokenizer's file, where it is read again at the end.
+  /// What reading the tokenizer takes, where it is read again at the end.
   package let tokenizerBytes: Int
 
   package init(

@@ -60,12 +60,13 @@ struct EvaluationSizes {
 
   private var load: EvaluationStepPlan {
     let known = base.reduce(0) { $0 + $1.bytes }
-    let rest = MemoryUse("tokenizer and data", max(0, work.loadingBytes - known))
+    let rest = MemoryUse(
+      "tokenizer and data", RunSizes.loading(work.loadingBytes, beyond: known))
     return EvaluationStepPlan(.load, always: base, moments: [Moment(buffers: [], mapped: [rest])])
   }
 
   private var text: EvaluationStepPlan {
-    let tokenizer = MemoryUse("the tokenizer", work.tokenizerBytes * RunSizes.tokenizerFactor)
+    let tokenizer = MemoryUse("the tokenizer", work.tokenizerBytes)
     return EvaluationStepPlan(
       .text, always: base + [threads], moments: [Moment(buffers: [], mapped: [tokenizer])])
   }
@@ -312,7 +313,7 @@ private struct MappedSizes {
     return kept + streamed
   }
 
-  /// Of one tile of the vocabulary.
+  /// What one tile of the vocabulary takes.
   func headBytes(_ tile: LinearSpec, weight: String) -> Int {
     let row = tile.inputs * checkpoint.weights.tensor(weight).dtype.byteWidth
     let part = Gemm.tileRows(tile.outputs, columns: tile.inputs) * row

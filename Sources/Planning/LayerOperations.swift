@@ -8,7 +8,7 @@ internal import Transformer
 package struct Operations: Sendable, Equatable {
   package let perToken: Double
   package let once: Double
-  /// Those among them that are float32 in every engine.
+  /// Operations for each token that are float32 in every engine.
   var exactPerToken = 0.0
 
   static let none = Operations(perToken: 0, once: 0)
@@ -21,7 +21,7 @@ package struct Operations: Sendable, Equatable {
 /// The arithmetic of one layer by step.
 package struct LayerOperations: Sendable, Equatable {
   package let attend: Operations
-  /// Of each unit: what its down projection reads, statistics, and rounding.
+  /// For each unit: what its down projection reads, statistics, and rounding.
   package let units: [Operations]
   package let advance: Operations
   /// The part of all tokens that each routed expert sees for its statistics, on average.
@@ -64,7 +64,7 @@ package struct LayerOperations: Sendable, Equatable {
       perToken: isCalibrated && !isLast ? layer.feedForwardOperations : 0, once: 0)
   }
 
-  /// Of a whole layer.
+  /// All operations of the layer.
   package func total(tokens: Int) -> Double {
     ([attend, advance] + units).reduce(0) { $0 + $1.total(tokens: tokens) }
   }

@@ -115,10 +115,10 @@ package struct RunPlan: Sendable, Equatable {
     sourceBytes = work.source.totalBytes
     outputBytes = work.output.tensors.reduce(0) { $0 + $1.byteCount }
     scratchBytes = sizes.scratchBytes(passes)
-    layers = work.operations
-    operationsOfAllTokens = work.operationsOfAllTokens.reduce(0) {
-      $0 + $1.total(tokens: work.tokens)
-    }
+    layers = sizes.layerOperations
+    // Without a limit every expert sees all tokens anyway.
+    let ofAllTokens = work.expertTokens == nil ? layers : work.operationsOfAllTokens
+    operationsOfAllTokens = ofAllTokens.reduce(0) { $0 + $1.total(tokens: work.tokens) }
     largestUnitCount = work.source.spec.layers.map(\.mlp.units.count).max() ?? 1
     weightPasses =
       work.calibratedLayers > 1
@@ -139,12 +139,12 @@ extension RunPlan {
   ///
   /// - Parameters:
   ///   - tensors: of the checkpoints that are open.
-  ///   - tokenizerBytes: of its file; 0 where none is needed.
+  ///   - tokenizerBytes: what reading it takes; 0 where none is needed.
   ///   - later: what the steps after it will need at most, where loading takes so many bytes.
   package static func dataRoom(
     budget: Int, tensors: Int, tokenizerBytes: Int, later: (Int) -> Int
   ) throws(PlanError) -> Int {
-    let tokenizer = MemoryUse("the tokenizer", tokenizerBytes * RunSizes.tokenizerFactor)
+    let tokenizer = MemoryUse("the tokenizer", tokenizerBytes)
     let needed = RunSizes.processBytes + tokenizer.bytes
     if needed > budget, tokenizerBytes > 0 {
       throw .budgetTooSmall(
@@ -166,7 +166,7 @@ package struct Passes: Sendable, Equatable {
   package var unitsPerGroup: Int
   /// Whether the weights of a group stay mapped until they are written; otherwise every block maps them again.
   package var holdsExperts: Bool
-  /// The same for the weights of a layer's attention.
+  /// Whether the weights of a layer's attention stay mapped.
   package var holdsAttention: Bool
   /// Blocks of tokens that go through a layer's experts together at its end: each pass maps the experts again.
   package var blocksPerPass: Int

@@ -18,8 +18,12 @@ struct RunSizes {
   private let layers: [LayerSpec]
   /// Tokens of the largest block.
   private let rows: Int
-  /// By layer. Made once: every budget that is tried asks for it.
-  private let layerOperations: [LayerOperations]
+  // Made once, from all tensors and layers: every budget that is tried asks for them.
+  /// By layer.
+  let layerOperations: [LayerOperations]
+  private let weightBytes: [WeightBytes]
+  private let copying: [Moment]
+  private let checking: [MemoryUse]
 
   /// What the process holds before any work: code, Swift's runtime, OpenBLAS's tables. Measured, as all constants here;
   /// `tools/bench --memory` shows what became of them.
@@ -27,12 +31,13 @@ struct RunSizes {
   /// What is kept of a source tensor and the output tensors it becomes: names, shapes, places. Measured on the 44,691
   /// tensors of GLM-4.7's shapes.
   static let tensorBytes = 4 << 10
-  /// The same while a run is prepared, on top.
+  /// What a source tensor takes on top while a run is prepared.
   private static let preparedBytes = 768
+  /// From the end of a plan to the first step: code that is touched for the first time, journals and files that are
+  /// opened. Measured: 0.6 to 1.1 MiB.
+  private static let openingBytes = 3 << 19
   /// What is kept of an output tensor's checksum, and of one in the shard that is read back.
   private static let (checksumBytes, headerBytes) = (192, 448)
-  /// Memory that reading a tokenizer takes, over the size of its file: 5.8 for one of GLM-4's size.
-  static let tokenizerFactor = 6
   /// A thread's stack and small buffers.
   static let threadBytes = 1 << 20
   /// OpenBLAS's packing buffers for each calling thread, where matrices are large enough to fill them.
@@ -44,7 +49,7 @@ struct RunSizes {
   /// What is left of a bf16 state in scratch: a byte plane that does not compress, and one of sign and exponent that
   /// goes to two fifths. Measured on trained and on random weights: 0.69 to 0.71.
   private static let compression = 0.70
-  /// The same of the upper half of a Gram matrix in float32.
+  /// What is left of the upper half of a Gram matrix in float32.
   private static let gramCompression = 0.9
 
   init(_ work: Workload) {
@@ -53,6 +58,9 @@ struct RunSizes {
     hidden = spec.hiddenSize
     rows = work.blocks.max() ?? 0
     layerOperations = work.operations
+    weightBytes = spec.layers.map { WeightBytes($0, work.source) }
+    copying = Self.copying(work)
+    checking = Self.checking(work)
     var seen: Set<String> = []
     layers = spec.layers.filter { layer in
       let widths = layer.linears.map(work.source.byteWidth)
@@ -153,18 +161,15 @@ struct RunSizes {
   func sourceReads(_ passes: Passes) -> Int {
     let blocks = work.blocks.count
     let spec = work.source.spec
-    func bytes(_ linears: [LinearSpec]) -> Int {
-      linears.reduce(0) { $0 + work.source.byteCount($1) }
-    }
     // Once for their checksums, once for those to be compared, once to be written.
     var total = 3 * work.source.totalBytes
     for layer in spec.layers.prefix(work.calibratedLayers) {
       let isLast = layer.index + 1 == work.calibratedLayers
       let isSmoothed = !work.output.smoothings[layer.index].isEmpty
-      let (attention, units) = (
-        bytes(layer.attention.linears), bytes(layer.mlp.units.flatMap(\.linears))
+      let (attention, units, down) = (
+        weightBytes[layer.index].attention, weightBytes[layer.index].units,
+        weightBytes[layer.index].down
       )
-      let down = bytes(layer.mlp.units.map(\.down))
       // Blocks, two for the search, two for the proof; the total holds the one for writing.
       if !passes.holdsAttention { total += (blocks + (isSmoothed ? 4 : 0)) * attention }
       if isSmoothed {
@@ -216,7 +221,7 @@ struct RunSizes {
         Moment(
           buffers: [],
           mapped: [
-            MemoryUse("tokenizer and data", max(0, work.loadingBytes - base)),
+            MemoryUse("tokenizer and data", Self.loading(work.loadingBytes, beyond: base)),
             MemoryUse(
               "names, being prepared", work.source.tensors.count * Self.preparedBytes),
           ])
@@ -227,37 +232,36 @@ struct RunSizes {
       MemoryUse(
         "threads and BLAS",
         work.threads * (Self.threadBytes + min(Self.packingBytes, largestWeight))))
-    let copied = work.source.tensors.filter { work.output.fates[$0.name] == .copied }
-    let window = min(Windows.bytes, copied.map(\.byteCount).max() ?? 0)
-    add(
-      .copy,
-      [Moment(buffers: [], mapped: [MemoryUse("a window of the source", window)])] + decoding
-        + embedding)
+    add(.copy, copying + embedding)
     add(.attend, layers.flatMap { attend($0, passes) })
     add(.experts, layers.flatMap { experts($0, passes) })
     add(.advance, layers.flatMap { advance($0, passes) })
-    let (outputs, outputBytes) = (
-      work.output.tensors.count, work.output.tensors.reduce(0) { $0 + $1.byteCount }
-    )
-    let share = min(1, Double(work.shardBytes) / Double(max(1, outputBytes)))
-    let model = work.source
-    let around = min(Windows.pieceBytes, max(outputBytes, model.totalBytes) / 8)
-    let largest = (work.output.tensors.map(\.byteCount) + model.tensors.map(\.byteCount)).max() ?? 0
-    let checked = min(largest, Windows.checkedBytes)
-    add(
-      .check,
-      [
-        Moment(
-          buffers: [],
-          mapped: [
-            MemoryUse("windows of source or output", work.threads * (checked + around)),
-            MemoryUse(
-              "checksums and a header",
-              outputs * Self.checksumBytes + Int(saturating: Double(outputs) * share)
-                * Self.headerBytes),
-          ])
-      ])
+    add(.check, [Moment(buffers: [], mapped: checking)])
     return result
+  }
+
+  /// What loading takes beyond what is planned anyway.
+  ///
+  /// - Parameter measured: the peak of the process when the plan was made; 0 where that is not known.
+  static func loading(_ measured: Int, beyond base: Int) -> Int {
+    measured > 0 ? max(0, measured + openingBytes - base) : 0
+  }
+
+  /// Reading source or output for their checksums.
+  private static func checking(_ work: Workload) -> [MemoryUse] {
+    let (outputs, model) = (work.output.tensors, work.source)
+    let outputBytes = outputs.reduce(0) { $0 + $1.byteCount }
+    let share = min(1, Double(work.shardBytes) / Double(max(1, outputBytes)))
+    let around = min(Windows.pieceBytes, max(outputBytes, model.totalBytes) / 8)
+    let largest = (outputs.map(\.byteCount) + model.tensors.map(\.byteCount)).max() ?? 0
+    let checked = min(largest, Windows.checkedBytes)
+    return [
+      MemoryUse("windows of source or output", work.threads * (checked + around)),
+      MemoryUse(
+        "checksums and a header",
+        outputs.count * checksumBytes + Int(saturating: Double(outputs.count) * share)
+          * headerBytes),
+    ]
   }
 
   private var isGram: Bool { work.gathersGrams }
@@ -370,22 +374,33 @@ struct RunSizes {
     work.calibratedLayers > 0 ? [Moment(buffers: [block] + scratch.write)] : []
   }
 
-  /// Writing FP8 that stays unquantized as bf16.
-  private var decoding: [Moment] {
-    work.source.tensors.filter { work.output.fates[$0.name] == .decoded }.map { tensor in
-      let (rows, columns) = (tensor.shape[0], tensor.shape[1])
-      let tile = min(rows, WeightTile.rows) * columns
-      let threads = min(work.threads, (rows + WeightTile.rows - 1) / WeightTile.rows)
-      let mapped =
-        WeightTile.rows * columns >= CheckpointWeights.releasedTile
-        ? threads * tile : tensor.byteCount
-      return Moment(
-        buffers: [MemoryUse("weight tiles", count: threads, floats: tile)],
-        mapped: [
-          MemoryUse("mapped weights", mapped),
-          MemoryUse("rows being written", threads * tile * DType.bf16.byteWidth),
-        ])
+  /// Copying what stays as it is, and writing FP8 that stays unquantized as bf16.
+  private static func copying(_ work: Workload) -> [Moment] {
+    var largest = 0
+    var decoded: [TensorSpec] = []
+    for tensor in work.source.tensors {
+      switch work.output.fates[tensor.name] {
+      case .copied: largest = max(largest, tensor.byteCount)
+      case .decoded: decoded.append(tensor)
+      default: continue
+      }
     }
+    let window = MemoryUse("a window of the source", min(Windows.bytes, largest))
+    return [Moment(buffers: [], mapped: [window])]
+      + decoded.map { tensor in
+        let (rows, columns) = (tensor.shape[0], tensor.shape[1])
+        let tile = min(rows, WeightTile.rows) * columns
+        let threads = min(work.threads, (rows + WeightTile.rows - 1) / WeightTile.rows)
+        let mapped =
+          WeightTile.rows * columns >= CheckpointWeights.releasedTile
+          ? threads * tile : tensor.byteCount
+        return Moment(
+          buffers: [MemoryUse("weight tiles", count: threads, floats: tile)],
+          mapped: [
+            MemoryUse("mapped weights", mapped),
+            MemoryUse("rows being written", threads * tile * DType.bf16.byteWidth),
+          ])
+      }
   }
 
   /// Searching scales for Linears that read `channels`, and rounding and writing Linears.
@@ -637,6 +652,23 @@ struct RunSizes {
       moments += apply(unit, rows: gathered, gathered: gathered)
     }
     return moments
+  }
+}
+
+/// Bytes of a layer's weights.
+private struct WeightBytes {
+  let attention: Int
+  let units: Int
+  /// Down projections, which `units` holds, too.
+  let down: Int
+
+  init(_ layer: LayerSpec, _ source: CheckpointShapes) {
+    func bytes(_ linears: [LinearSpec]) -> Int {
+      linears.reduce(0) { $0 + source.byteCount($1) }
+    }
+    attention = bytes(layer.attention.linears)
+    down = bytes(layer.mlp.units.map(\.down))
+    units = down + bytes(layer.mlp.units.flatMap { [$0.gate, $0.up] })
   }
 }
 

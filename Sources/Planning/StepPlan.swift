@@ -47,7 +47,7 @@ package struct StepPlan: Sendable, Equatable {
   package let bufferBytes: Int
   /// Floating-point operations over the whole run.
   package let operations: Double
-  /// Those among them that are float32 in every engine.
+  /// Operations that are float32 in every engine.
   package let exactOperations: Double
 
   package var bytes: Int { consumers.reduce(0) { $0 + $1.bytes } }

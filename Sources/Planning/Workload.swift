@@ -36,7 +36,7 @@ package struct Workload: Sendable {
     self.source = source
     self.output = output
     self.blocks = blocks.map(\.count)
-    longestSequence = blocks.flatMap { $0.sequences.map(\.count) }.max() ?? 0
+    longestSequence = TokenBlock.longest(of: blocks)
     self.loss = loss
     self.expertTokens = expertTokens
     self.gridPoints = gridPoints
@@ -61,7 +61,7 @@ package struct Workload: Sendable {
   /// By layer.
   var operations: [LayerOperations] { operations { seenShare($0) } }
 
-  /// The same where every expert sees all tokens.
+  /// By layer, if every expert saw all tokens.
   var operationsOfAllTokens: [LayerOperations] { operations { _ in 1 } }
 
   private func operations(seenShare: (LayerSpec) -> Double) -> [LayerOperations] {

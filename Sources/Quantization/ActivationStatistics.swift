@@ -14,7 +14,7 @@ package final class ActivationStatistics {
   private var weight = 0.0
   private var absoluteSum: [Double]
   private var squareSum: [Double]
-  /// Of each of `gramRanges`; empty where they are not wanted.
+  /// One for each of `gramRanges`; empty where they are not wanted.
   private var gramSums: [Matrix]
   /// Whether `gramSums` have become means.
   private var gramIsMean = false
@@ -52,7 +52,7 @@ package final class ActivationStatistics {
     gramRanges(channels).reduce(0) { $0 + ($1.count + storedRows - 1) / storedRows }
   }
 
-  /// Of the Gram matrices of one token: half of the products that a whole one has.
+  /// Operations that the Gram matrices take for one token: half of the products that a whole one has.
   package static func gramOperations(channels: Int) -> Double {
     gramRanges(channels).reduce(0) { $0 + Double($1.count) * Double($1.count) }
   }

@@ -47,7 +47,7 @@ extension Rounding {
     return CompensatedTile.buffers(rows: rows, channels: widest, engine)
   }
 
-  /// Of error-compensated rounding: its products, two to measure and to compensate and two for each refinement.
+  /// Operations of error-compensated rounding: its products, two to measure and to compensate and two for each refinement.
   package static func compensationOperations(rows: Int, channels: Int) -> Double {
     ActivationStatistics.gramOperations(channels: channels) * Double(rows)
       * Double(2 + 2 * CompensatedTile.refinements)
@@ -58,7 +58,7 @@ extension Rounding {
 package struct RoundingErrors: Sendable, Equatable {
   /// tr(D G Dᵀ) of what was chosen; of `clip`, its diagonal alone.
   package var chosen = 0.0
-  /// The same of rounding to nearest.
+  /// tr(D G Dᵀ) of rounding to nearest.
   package var nearest = 0.0
   /// Rows that are rounded to nearest, because nothing was better.
   package var nearestRows = 0

@@ -31,7 +31,8 @@ package struct RoundingEvidence: Sendable {
   /// Standard deviations of chance by which a tile shows its source. Random weights under random activations, even
   /// where they go wild, show 4.8 and more, codes of other rows 3.5 at most.
   private static let leastTrace = 3.5
-  /// Correlation above which a group of the source is so much like that of the next row that nothing tells them apart.
+  /// Correlation above which a group of the source is so much like that of another row that nothing tells them apart. The
+  /// next row is asked first, then the one before.
   private static let alike = 0.9
   /// Correlation with the source below which a group has forgotten it.
   private static let forgotten = 0.1
@@ -110,12 +111,18 @@ package struct RoundingEvidence: Sendable {
     let groups = source.columns / groupSize
     var trace = Trace()
     for row in 0..<source.rows {
-      let next = (row + 1) % source.rows
+      let neighbours = [row + 1, row + source.rows - 1].map { $0 % source.rows }
       let sums = (0..<groups).map { group in
         let start = group * groupSize
-        return unsafe GroupSums(
-          found.row(row) + start, source.row(row) + start, next: source.row(next) + start,
-          count: groupSize)
+        func sums(beside other: Int) -> GroupSums {
+          unsafe GroupSums(
+            found.row(row) + start, source.row(row) + start, beside: source.row(other) + start,
+            count: groupSize)
+        }
+        let first = sums(beside: neighbours[0])
+        if first.likeness < Self.alike { return first }
+        let second = sums(beside: neighbours[1])
+        return second.likeness < Self.alike ? second : first
       }
       let largest = sums.map(step).max() ?? 0
       for group in 0..<groups {
@@ -155,7 +162,7 @@ package struct RoundingEvidence: Sendable {
       let expected = numbers.zeroPoint(lowest: sums.lowest, scale: step)
       if abs(zeroPoint - expected) > Self.zeroPointSlack { badZeroPoints.add(place) }
     }
-    if sums.likeness < Self.alike { trace.add(sums.correlation - sums.correlationWithNext) }
+    if sums.likeness < Self.alike { trace.add(sums.correlation - sums.correlationWithOther) }
     let error = (sums.difference / Double(groupSize)).squareRoot() / largestStep
     errors.append(error.isNaN ? .infinity : Float(error))
     if !(sums.difference <= sums.source) {
@@ -202,7 +209,8 @@ package enum RoundingFault: Sendable, Equatable, CustomStringConvertible {
         "zero points do not fit the ranges of the source's groups", first)
     case .lost(let count, let first):
       "rows \(first.lowerBound) to \(first.upperBound - 1) have nothing of the source's"
-        + (count == 1 ? "" : ", and so have \(count - 1) more blocks of rows")
+        + (count == 1
+          ? "" : ", and so have \(count - 1) more block\(count == 2 ? "" : "s") of rows")
     case .farGroups(let count, let first):
       text(
         count, "a group is no rounding of the source's", "groups are no rounding of the source's",
@@ -227,7 +235,7 @@ private struct GroupCount: Sendable {
   }
 }
 
-/// One group of a rounded weight beside the source's, and beside that of the source's next row.
+/// One group of a rounded weight beside the source's, and beside that of another row of the source.
 private struct GroupSums {
   private(set) var difference = 0.0
   private(set) var source = 0.0
@@ -235,15 +243,16 @@ private struct GroupSums {
   private(set) var highest = 0.0
   private(set) var correlation = 0.0
   /// What all rows have in common, as a loud column, shows in it.
-  private(set) var correlationWithNext = 0.0
-  /// Of the source's two rows; 1 where one of them is flat, and has nothing to be known by.
+  private(set) var correlationWithOther = 0.0
+  /// How alike the source's two rows are; 1 where one of them is flat, and has nothing to be known by.
   private(set) var likeness = 1.0
 
   init(
-    _ found: UnsafePointer<Float>, _ source: UnsafePointer<Float>, next: UnsafePointer<Float>,
+    _ found: UnsafePointer<Float>, _ source: UnsafePointer<Float>,
+    beside other: UnsafePointer<Float>,
     count: Int
   ) {
-    var (foundSum, sourceSum, nextSum) = (0.0, 0.0, 0.0)
+    var (foundSum, sourceSum, otherSum) = (0.0, 0.0, 0.0)
     for index in 0..<count {
       let (x, y) = unsafe (Double(found[index]), Double(source[index]))
       difference += (x - y) * (x - y)
@@ -252,17 +261,17 @@ private struct GroupSums {
       highest = max(highest, y)
       foundSum += x
       sourceSum += y
-      unsafe nextSum += Double(next[index])
+      unsafe otherSum += Double(other[index])
     }
     // About the means: a zero point knows that of its own group, whatever the codes are.
-    let (foundMean, mean, nextMean) = (
-      foundSum / Double(count), sourceSum / Double(count), nextSum / Double(count)
+    let (foundMean, mean, otherMean) = (
+      foundSum / Double(count), sourceSum / Double(count), otherSum / Double(count)
     )
     var (xx, yy, zz, xy, xz, yz) = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     for index in 0..<count {
       let x = unsafe Double(found[index]) - foundMean
       let y = unsafe Double(source[index]) - mean
-      let z = unsafe Double(next[index]) - nextMean
+      let z = unsafe Double(other[index]) - otherMean
       xx += x * x
       yy += y * y
       zz += z * z
@@ -274,7 +283,7 @@ private struct GroupSums {
       squares > 0 ? product / squares.squareRoot() : nil
     }
     correlation = ratio(xy, xx * yy) ?? 0
-    correlationWithNext = ratio(xz, xx * zz) ?? 0
+    correlationWithOther = ratio(xz, xx * zz) ?? 0
     likeness = ratio(yz, yy * zz) ?? 1
   }
 }

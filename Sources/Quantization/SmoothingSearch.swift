@@ -74,7 +74,7 @@ package enum SmoothingLoss: String, Sendable, CaseIterable {
 package struct SmoothingSearch {
   private let meanAbsolute: [Float]
   private let meanSquare: [Float]
-  /// Of `ActivationStatistics.gramRanges`; empty for the diagonal loss.
+  /// One for each of `ActivationStatistics.gramRanges`; empty for the diagonal loss.
   private let grams: [Matrix]
   private let grid: [GridPoint]
   private var magnitude: [Double]

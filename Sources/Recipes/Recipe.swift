@@ -62,7 +62,7 @@ package struct Recipe: Sendable, Equatable {
     self = try Self.read(try RecipeNode.read(path), file: path, replaced)
   }
 
-  /// The same from text; `file` stands in errors.
+  /// Reads a recipe from text; `file` stands in errors.
   package init(text: String, file: String, replaced: Set<Part> = []) throws(RecipeError) {
     self = try Self.read(try RecipeNode.parse(text, file: file), file: file, replaced)
   }

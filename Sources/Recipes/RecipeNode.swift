@@ -47,6 +47,10 @@ struct RecipeNode {
       throw .invalidYAML(
         file: file, line: line, problem: "values nested more than \(deepest) deep")
     }
+    if aliases(in: text) > mostAliases {
+      throw .invalidYAML(
+        file: file, line: 0, problem: "too many values, by more than \(mostAliases) aliases")
+    }
     do {
       return try Yams.compose(yaml: text).map { try RecipeNode($0, file, &budget) }
     } catch let error as RecipeError {
@@ -60,21 +64,38 @@ struct RecipeNode {
 
   private static let deepest = 500
 
-  /// The parser nests its calls as the text nests values: by brackets, by indicators in one line, by indentation. The
-  /// last needs as many blanks as there are levels, in every line, and is bounded by that.
+  /// The parser looks through keys as a whole, where a few aliases of aliases make a value without end.
+  private static let mostAliases = 16
+
+  /// How many places of a text can be aliases: a `*` where a value may begin, with a name behind.
+  private static func aliases(in text: String) -> Int {
+    var before = UInt8(ascii: " ")
+    var isOpen = false
+    var count = 0
+    for byte in text.utf8 {
+      if isOpen, !" \n\t,[]{}.*".utf8.contains(byte) { count += 1 }
+      isOpen = byte == UInt8(ascii: "*") && " \n\t,[{".utf8.contains(before)
+      before = byte
+    }
+    return count
+  }
+
+  /// The parser nests its calls as the text nests values: by brackets, by indicators in one line, by indentation, of
+  /// which each level takes a blank.
   private static func firstLineTooDeep(_ text: String) -> Int? {
     var brackets = 0
     for (index, line) in text.utf8.split(
       separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false
     ).enumerated() {
-      let indicators = line.prefix { " -?:".utf8.contains($0) }.count { $0 != UInt8(ascii: " ") }
+      let start = line.prefix { " -?:".utf8.contains($0) }.count
       for byte in line {
         if "[{".utf8.contains(byte) { brackets += 1 }
         if "]}".utf8.contains(byte) { brackets = max(0, brackets - 1) }
         // In text, too, where brackets may lack their partners: hence no smaller bound.
         if brackets > deepest { return index + 1 }
       }
-      if indicators > deepest { return index + 1 }
+      // An indicator and its blank are a level, too.
+      if start > 2 * deepest { return index + 1 }
     }
     return nil
   }

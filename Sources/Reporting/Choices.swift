@@ -37,7 +37,7 @@ package struct LinearChoice: Sendable, Equatable {
   package let name: ModuleName
   /// Mean squared change of the output over the calibration tokens, summed over outputs: as it was written.
   package let error: Double?
-  /// The same for plain rounding to nearest.
+  /// That change for plain rounding to nearest.
   package let nearestError: Double?
   /// The mean square of the output itself.
   package let signal: Double?

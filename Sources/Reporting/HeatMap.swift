@@ -48,7 +48,7 @@ struct HeatMap {
 
   private var experts: Int { balances.map(\.tokens.count).max() ?? 0 }
 
-  /// Of a row in pixels: at least what can be seen, at most what is needed.
+  /// The height of a row in pixels: at least what can be seen, at most what is needed.
   private var rowHeight: Int { max(5, min(22, 460 / max(1, balances.count))) }
 
   var html: HTML {

@@ -71,7 +71,7 @@ func counted(_ count: Int, _ noun: String) -> String {
 }
 
 /// 2026-01-31T12:00:00Z. Source of the calendar: Howard Hinnant, "chrono-compatible low-level date algorithms".
-func dateText(_ seconds: Int) -> String {
+package func dateText(_ seconds: Int) -> String {
   // Some thirty thousand years to both sides.
   let seconds = max(-1_000_000_000_000, min(1_000_000_000_000, seconds))
   let days = Int(saturating: (Double(seconds) / 86400).rounded(.down))

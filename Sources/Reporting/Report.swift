@@ -88,7 +88,7 @@ package enum Progress: Sendable, Equatable {
 package struct Cost: Sendable, Equatable {
   package var processes: Int
   package var processorSeconds: Double
-  /// Of the last process.
+  /// Threads and memory of the last process.
   package var threads: Int
   package var budgetBytes: Int
   /// The most that lay in scratch.

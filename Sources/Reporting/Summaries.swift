@@ -3,7 +3,7 @@
 /// The errors of some Linears.
 package struct ErrorSummary: Sendable {
   package let linears: Int
-  /// Those whose error is known.
+  /// Linears whose error is known.
   package let measured: Int
   /// Mean over these of the error's share of the output: by plain rounding, and as written.
   package let nearest: Double?

@@ -31,7 +31,7 @@ package struct Header: Sendable {
   package let tensors: [TensorRecord]
   package let metadata: [(String, String)]
 
-  /// The same limit as the reference implementation.
+  /// The limit of the reference implementation, too.
   package static let maximumBytes = 100_000_000
   /// What reading a header or an index may take where no budget is named.
   package static let standardRoom = 256 << 20
@@ -79,8 +79,9 @@ package struct Header: Sendable {
 
 /// Header entries to records; every rule about one tensor and about all of them together.
 private struct EntryReader {
-  /// Far more than any tensor has.
+  /// Far more than any tensor has, and little enough that sizes can be added: a dimension beside a 0 may be anything.
   private static let mostDimensions = 64
+  private static let largestDimension = 1 << 48
 
   let file: String
   let dataStart: Int
@@ -171,6 +172,9 @@ private struct EntryReader {
     }
     guard let expected = byteCount(dtype, shape) else {
       throw .sizeOverflow(file: file, tensor: name, dtype: dtype, shape: shape)
+    }
+    guard shape.allSatisfy({ $0 <= Self.largestDimension }) else {
+      throw .invalidShape(file: file, tensor: name, found: shapeValue.serialized())
     }
     guard end - begin == expected else {
       throw .sizeMismatch(

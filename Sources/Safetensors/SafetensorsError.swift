@@ -103,8 +103,9 @@ extension SafetensorsError: CustomStringConvertible {
       return "\(file): dtype of `\(tensor)` is \(found), known are \(known); "
         + "convert the model to one of them"
     case .invalidShape(let file, let tensor, let found):
-      return "\(file): shape of `\(tensor)` is \(found), expected a list of integers from 0; "
-        + Self.rewrite
+      return
+        "\(file): shape of `\(tensor)` is \(found), expected a list of at most 64 integers from 0 "
+        + "to 2^48; " + Self.rewrite
     case .invalidOffsets(let file, let tensor, let found):
       return "\(file): data_offsets of `\(tensor)` is \(found), expected two integers from 0; "
         + Self.rewrite

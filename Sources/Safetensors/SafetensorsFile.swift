@@ -64,7 +64,7 @@ package struct StoredTensor: Sendable {
     file.releaseAround(range)
   }
 
-  /// The same for part of the tensor, counted from its first byte.
+  /// Gives back the memory of part of the tensor, counted from its first byte.
   package func release(bytes: Range<Int>) {
     precondition(bytes.lowerBound >= 0 && bytes.upperBound <= byteCount, "range beyond the tensor")
     file.release(range.lowerBound + bytes.lowerBound..<range.lowerBound + bytes.upperBound)

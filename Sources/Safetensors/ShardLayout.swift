@@ -39,21 +39,31 @@ package struct ShardLayout: Sendable {
   // Shard and position in it, by name.
   private let positions: [String: (shard: Int, position: Int)]
 
-  /// Fills shards in the given order, each until the next tensor would exceed the maximum.
+  /// Fills shards in the given order, each until the next tensor would exceed the maximum, or its header the format's.
   ///
   /// - Parameters:
   ///   - tensors: no name twice.
   ///   - maximumShardBytes: of tensor data; a single tensor may be bigger.
-  package init(tensors: [TensorSpec], maximumShardBytes: Int, prefix: String = "model") {
+  package init(
+    tensors: [TensorSpec], maximumShardBytes: Int, prefix: String = "model",
+    maximumHeaderBytes: Int = Header.maximumBytes
+  ) {
     var groups: [[TensorSpec]] = []
     var bytes = 0
+    var headerBytes = 0
     for tensor in tensors {
-      if groups.isEmpty || bytes + tensor.byteCount > maximumShardBytes {
+      let entryBytes = Self.entryBytes(tensor)
+      if groups.isEmpty || bytes + tensor.byteCount > maximumShardBytes
+        || headerBytes + entryBytes > maximumHeaderBytes
+      {
         groups.append([])
         bytes = 0
+        // What stands there beside the tensors.
+        headerBytes = 1 << 10
       }
       groups[groups.count - 1].append(tensor)
       bytes += tensor.byteCount
+      headerBytes += entryBytes
     }
     self.init(
       groups.enumerated().map { index, group in
@@ -103,6 +113,11 @@ package struct ShardLayout: Sendable {
       places.map { ($0.key, .string(shards[$0.value.shard].fileName)) })
     return .object(
       JSONObject([("metadata", .object(metadata)), ("weight_map", .object(weightMap))]))
+  }
+
+  /// What a tensor's entry in a header takes at most: every byte of a name may be escaped, and numbers have 20 digits.
+  private static func entryBytes(_ tensor: TensorSpec) -> Int {
+    6 * tensor.name.utf8.count + 21 * (tensor.shape.count + 2) + 64
   }
 
   private static func fiveDigits(_ number: Int) -> String {

@@ -7,9 +7,9 @@ internal import SystemIO
 package struct ShardListing: Sendable, Equatable {
   /// Sorted.
   package let shards: [String]
-  /// Those that are not there.
+  /// Shards that are not there.
   package let missing: [String]
-  /// Of every shard, sorted; nil where there is no index.
+  /// Names from every shard, sorted; nil where there is no index.
   package let tensors: [String]?
 
   package var isComplete: Bool { missing.isEmpty }

@@ -15,7 +15,7 @@ package final class ShardedModel: Sendable {
 
   /// - Parameter room: bytes of memory that reading the index or a header may take.
   package init(folder: String, room: Int = Header.standardRoom) throws(SafetensorsError) {
-    let index = folder + "/model.safetensors.index.json"
+    let index = folder + "/" + ModelSurvey.indexFile
     let single = folder + "/model.safetensors"
     let files: [SafetensorsFile]
     if FileSystem.exists(index) {
@@ -39,7 +39,7 @@ package final class ShardedModel: Sendable {
     self.positions = positions
   }
 
-  /// Of files that were opened one by one; where a name appears twice, the first counts.
+  /// Takes files that were opened one by one; where a name appears twice, the first counts.
   init(folder: String, readable files: [SafetensorsFile]) {
     var seen: Set<String> = []
     let tensors = files.flatMap(\.tensors).filter { seen.insert($0.name).inserted }

@@ -223,7 +223,7 @@ package final class ScratchReader {
     return result
   }
 
-  /// The same into rows of a matrix that is there.
+  /// Reads a block into rows of a matrix that is there.
   package func read(
     _ index: Int, into result: Matrix, rows: Range<Int>, dtype: DType, workers: Workers
   ) throws(ScratchError) {

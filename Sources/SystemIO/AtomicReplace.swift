@@ -2,6 +2,9 @@
 
 import Glibc
 
+/// Where `replaceFile` writes what is to take a file's place. A run that is killed leaves it.
+package func temporaryPath(of path: String) -> String { path + ".tmp" }
+
 /// Replaces the content of a file; a crash at any moment leaves the old or the new one whole.
 ///
 /// Not `durably`, a loss of power may leave neither. A mapping of the old content stays valid. Two processes must not replace the same file at once:
@@ -9,7 +12,7 @@ import Glibc
 package func replaceFile(_ path: String, with bytes: [UInt8], durably: Bool = true)
   throws(SystemError)
 {
-  let temporary = path + ".tmp"
+  let temporary = temporaryPath(of: path)
   do {
     let descriptor = try Descriptor(temporary, O_WRONLY | O_CREAT | O_TRUNC)
     try unsafe bytes.span.bytes.withUnsafeBytes { content throws(SystemError) in
@@ -32,8 +35,13 @@ package func renameFile(_ path: String, to other: String) throws(SystemError) {
 
 /// Fails where `replaceFile` would not even begin; leaves nothing behind.
 package func checkReplaceable(_ path: String) throws(SystemError) {
-  let temporary = path + ".tmp"
-  _ = try Descriptor(temporary, O_WRONLY | O_CREAT)
+  let temporary = temporaryPath(of: path)
+  do {
+    _ = try Descriptor(temporary, O_WRONLY | O_CREAT)
+  } catch {
+    // The user knows the file and not the temporary.
+    throw SystemError(path: path, call: error.call, code: error.code)
+  }
   unsafe unlink(temporary)
 }
 

@@ -63,6 +63,7 @@ package enum FileSystem {
       defer { unsafe free(real) }
       return unsafe String(cString: real)
     }
+    if isTooLong(path) { return path }
     let above = parent(path)
     if above == path { return path }
     let folder = resolved(above)
@@ -74,9 +75,14 @@ package enum FileSystem {
     }
   }
 
+  /// Whether no call takes a path, for its length. Who climbs to the folders above asks first: each is a call inside of
+  /// a call.
+  private static func isTooLong(_ path: String) -> Bool { path.utf8.count >= Int(PATH_MAX) }
+
   /// Creates a folder and the ones above it, durably; content with those that exist.
   package static func createFolder(_ path: String) throws(SystemError) {
     if isFolder(path) { return }
+    if isTooLong(path) { throw SystemError(path: path, call: "mkdir", code: ENAMETOOLONG) }
     let above = parent(path)
     if above != path { try createFolder(above) }
     if unsafe mkdir(path, 0o777) != 0 {
@@ -156,10 +162,11 @@ package enum FileSystem {
     return checksum
   }
 
-  /// Bytes of the files in a folder and below; what cannot be read counts nothing.
+  /// Bytes of the files in a folder and below; what cannot be read counts nothing, nor do links, which may lead back up.
   package static func folderSize(_ folder: String) -> Int {
     ((try? list(folder)) ?? []).reduce(0) { sum, name in
       let path = "\(folder)/\(name)"
+      if isLink(path) { return sum }
       return sum + (isFolder(path) ? folderSize(path) : (try? fileSize(path)) ?? 0)
     }
   }
@@ -184,7 +191,13 @@ package enum FileSystem {
     let existing = existing(path)
     var status = statvfs()
     try check(existing, "statvfs") { unsafe statvfs(existing, &status) }
-    return Int(status.f_bavail) * Int(status.f_frsize)
+    return bytes(blocks: UInt64(status.f_bavail), of: UInt64(status.f_frsize))
+  }
+
+  /// File systems without a size of their own, as those over networks, name any number.
+  package static func bytes(blocks: UInt64, of blockSize: UInt64) -> Int {
+    let (bytes, overflows) = blocks.multipliedReportingOverflow(by: blockSize)
+    return overflows ? .max : Int(clamping: bytes)
   }
 
   /// The folder `path` lies in: `a/b` for `a/b/c` and `a/b/c/`, `.` for `a`, `/` for `/`.

@@ -70,7 +70,7 @@ package struct MachineShare: Sendable {
 
   private struct Group {
     let folder: String
-    /// Of version 2.
+    /// Whether it belongs to version 2.
     let isUnified: Bool
   }
 

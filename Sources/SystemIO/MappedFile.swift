@@ -115,7 +115,7 @@ package final class MappedFile: Sendable {
     }
   }
 
-  /// Of the page cache of Linux: a huge page.
+  /// What the page cache of Linux keeps in one piece at most: a huge page.
   private static let largestPiece = 2 << 20
 
   /// Like `release`, and out of the page cache too: for bytes that will not be read again soon.

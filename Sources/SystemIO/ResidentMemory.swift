@@ -35,7 +35,7 @@ package struct ResidentMemory: Sendable, Equatable {
     self.fileBytes = fileBytes
   }
 
-  /// Of a field of `status`, such as `VmRSS`.
+  /// The value of a field of `status`, such as `VmRSS`.
   static func bytes(_ field: String, in status: String) -> Int? {
     for line in status.split(separator: "\n") where line.hasPrefix(field + ":") {
       let words = line.split { $0 == " " || $0 == "\t" }

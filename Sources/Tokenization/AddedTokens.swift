@@ -91,6 +91,8 @@ struct AddedTokenMatcher: Sendable {
     let range = piece.range
     var done = range.lowerBound
     var position = range.lowerBound
+    // White space that was looked through already: a token in every place of it would look through it again.
+    var spaces = range.lowerBound..<range.lowerBound
     while let (index, match) = nextMatch(text, position..<range.upperBound) {
       position = match.upperBound
       let token = tokens[index]
@@ -99,7 +101,7 @@ struct AddedTokenMatcher: Sendable {
       var start = match.lowerBound
       var end = match.upperBound
       if token.stripsLeft {
-        while start > range.lowerBound {
+        while start > done {
           let before = scalarStart(in: text, before: start)
           guard UnicodeSets.space.contains(scalar(in: text, at: before).value) else { break }
           start = before
@@ -107,11 +109,14 @@ struct AddedTokenMatcher: Sendable {
         start = max(start, done)
       }
       if token.stripsRight {
+        if spaces.contains(end) { end = spaces.upperBound }
+        let first = end
         while end < range.upperBound {
           let (value, next) = scalar(in: text, at: end)
           guard UnicodeSets.space.contains(value) else { break }
           end = next
         }
+        if first < end { spaces = first..<end }
       }
       // An earlier token took the white space that this one consists of.
       if start >= end { continue }

@@ -4,22 +4,29 @@
 enum Bounds {
   /// Normalizers, pre-tokenizers or decoders.
   private static let steps = 64
+  /// Special tokens that files count instead of listing them, and ids that no token has.
+  static let uncounted = 1 << 16
+  /// Bytes of a file: places in it are kept in 32 bits.
+  static let fileBytes = 1 << 30
+  /// Bytes of an expression, its sets of characters written out.
+  static let expressionBytes = 4 << 20
   /// Bytes of an added token, or of a literal that is looked for: each byte of a text is compared with so many.
   private static let literal = 1024
-  /// Of a character, in a precompiled table: no published one has more than 33.
+  /// What a precompiled table may make of a character: no published one has more than 33.
   static let replacementBytes = 128
 
   /// How long a text of so many bytes may become on its way to ids.
   static func textBytes(_ original: Int) -> Int { 64 << 10 + 16 * original }
 
+  /// Asked for each one that is read: any of them may take megabytes.
+  static func check(_ count: Int, _ kind: String, _ field: Field) throws(TokenizerError) {
+    if count > steps {
+      throw field.inconsistent("the tokenizer has \(count) \(kind), more than \(steps)")
+    }
+  }
+
   static func check(_ parts: TokenizerParts) throws(TokenizerError) {
     let decoders = parts.decoders ?? []
-    for (count, kind) in [
-      (parts.normalizers.count, "normalizers"), (parts.preTokenizers.count, "pre-tokenizers"),
-      (decoders.count, "decoders"),
-    ] where count > steps {
-      throw .tooLarge(problem: "the tokenizer has \(count) \(kind), more than \(steps)")
-    }
     if let token = parts.addedTokens.tokens.first(where: { $0.content.count > literal }) {
       throw .tooLarge(
         problem: "the tokenizer's added token \(token.id) has \(token.content.count) bytes, more "

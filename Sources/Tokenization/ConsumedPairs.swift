@@ -107,6 +107,7 @@ struct ConsumedPairs {
 
   private mutating func repeated() -> Fragment? {
     guard var item = single() else { return nil }
+    var isJoined = false
     while let scalar = next, "*+?{".unicodeScalars.contains(scalar) {
       position += 1
       if scalar == "{" {
@@ -119,7 +120,10 @@ struct ConsumedPairs {
       } else if scalar != "+" {
         item.canBeEmpty = true
       }
-      if scalar != "?" { join(item.last, item.first) }
+      if scalar != "?", !isJoined {
+        join(item.last, item.first)
+        isJoined = true
+      }
     }
     return item
   }

@@ -15,7 +15,7 @@ struct Field {
   }
 
   /// A whole file.
-  init(path: String, limit: Int = .max) throws(TokenizerError) {
+  init(path: String, limit: Int = Bounds.fileBytes) throws(TokenizerError) {
     let bytes = try readFile(path, limit: limit)
     do throws(JSONError) {
       self.init(file: path, at: "$", value: try JSONValue.parse(bytes))
@@ -136,7 +136,7 @@ struct Members {
 }
 
 /// The bytes of a tokenizer's file.
-func readFile(_ path: String, limit: Int = .max) throws(TokenizerError) -> [UInt8] {
+func readFile(_ path: String, limit: Int = Bounds.fileBytes) throws(TokenizerError) -> [UInt8] {
   do throws(SystemError) {
     return try FileSystem.readFile(path, limit: limit)
   } catch {

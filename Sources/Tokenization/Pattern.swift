@@ -101,6 +101,10 @@ private struct PatternRewriter {
 
   private mutating func run() throws(Pattern.Problem) {
     while position < source.count {
+      if result.utf8.count > Bounds.expressionBytes {
+        throw Pattern.Problem(
+          text: "with all sets of characters it takes more than \(Bounds.expressionBytes) bytes")
+      }
       let scalar = source[position]
       switch scalar {
       case "\\":

@@ -22,7 +22,7 @@ struct Pieces: Sendable {
     pieces = text.isEmpty ? [] : [Piece(range: 0..<text.count, token: nil, isFirst: true)]
   }
 
-  /// The same cuts over new text: `body` appends what becomes of a piece of text.
+  /// Keeps the cuts and replaces the text: `body` appends what becomes of a piece of text.
   mutating func rewrite(
     _ body: (_ text: [UInt8], _ piece: Piece, _ result: inout [UInt8]) throws(TokenizerError) ->
       Void

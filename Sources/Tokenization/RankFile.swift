@@ -121,7 +121,7 @@ extension TokenizerParts {
       #"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"#
       + #"|\s*[\r\n]+|\s+(?!\S)|\s+"#
     self.init(ranks: ranks.tokens, special: [], pattern: Pattern(builtIn: pattern))
-    for content in settings.tokensBehind(ranks.tokens.count) {
+    for content in try settings.tokensBehind(ranks.tokens.count) {
       addedTokens.add(AddedToken(content: content, isSpecial: true), vocabulary)
     }
   }

@@ -66,7 +66,7 @@ extension TokenizerParts {
     var tokens = names.compactMap { $0 }
     if let field = config.member("default_num_special_tokens") {
       let count = try field.id()
-      guard count >= tokens.count else {
+      guard count >= tokens.count, Int(count) <= tokens.count + Bounds.uncounted else {
         throw field.inconsistent("there are \(tokens.count) special tokens")
       }
       while tokens.count < count { tokens.append(Array("<SPECIAL_\(tokens.count)>".utf8)) }
@@ -77,7 +77,7 @@ extension TokenizerParts {
     return tokens
   }
 
-  /// Those of files that list none. Source: mistral_common, `Tekkenizer.DEPRECATED_SPECIAL_TOKENS`.
+  /// What files have that list none. Source: mistral_common, `Tekkenizer.DEPRECATED_SPECIAL_TOKENS`.
   private static let olderSpecialTokens = [
     "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]",
     "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "<pad>", "[IMG_BREAK]",

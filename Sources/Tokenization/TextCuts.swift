@@ -4,7 +4,7 @@ internal import Expressions
 
 /// A text that must be tokenized at one go, and is too long for that.
 package struct UncutText: Error, Equatable {
-  /// Of the part without a place to cut it.
+  /// How long the part without a place to cut it is.
   package let byteCount: Int
   /// What tokenizing it would take.
   package let neededBytes: Int

@@ -121,7 +121,11 @@ package struct Tokenizer: Sendable {
       }
     }
     guard let decoders else { return Array(tokens.joined(separator: " ".utf8)) }
-    for decoder in decoders { tokens = try decoder.decode(tokens) }
+    for (index, decoder) in decoders.enumerated() {
+      // The package hands text from one to the next.
+      if index > 0 { tokens = tokens.map(repaired) }
+      tokens = try decoder.decode(tokens)
+    }
     return Array(tokens.joined())
   }
 }

@@ -37,9 +37,10 @@ package enum TokenizerError: Error, CustomStringConvertible, Equatable {
     case .badSentencePiece(let path, let at, let problem):
       "\(path): at byte \(at): \(problem); it is no SentencePiece model, or damaged"
     case .unsupportedClass(let path, let name):
-      "\(path): cannot be read as "
-        + (name.map { "`\($0)` of transformers does" } ?? "no `tokenizer_class` says how")
-        + "; convert it to tokenizer.json with `AutoTokenizer.from_pretrained(MODEL).save_pretrained(MODEL)`"
+      "\(path): "
+        + (name.map { "reading it as transformers' `\($0)` does is not supported; " }
+          ?? "no `tokenizer_class` in tokenizer_config.json says how to read it; name it there, or ")
+        + "convert it to tokenizer.json with `AutoTokenizer.from_pretrained(MODEL).save_pretrained(MODEL)`"
     case .emptyToken(let content):
       "nothing is left of the added token \(quoted(content)) when it is normalized"
     case .noTokenizer(let folder, let problem): "\(folder): \(problem)"

@@ -10,8 +10,15 @@ enum TokenizerFile: String, CaseIterable {
   case sentencePiece = "tokenizer.model"
   case kimi = "tiktoken.model"
   case hunyuan = "hy.tiktoken"
-  /// Has its merges in merges.txt.
+  /// Has its merges in a file of their own.
   case vocabulary = "vocab.json"
+
+  static let merges = "merges.txt"
+
+  /// The one that is read of a folder.
+  static func find(in folder: String) -> TokenizerFile? {
+    allCases.first { FileSystem.exists("\(folder)/\($0.rawValue)") }
+  }
 }
 
 extension Tokenizer {
@@ -21,11 +28,7 @@ extension Tokenizer {
   /// The tokenizer of a model folder, with the tokens and the settings that other files there add to it, as
   /// transformers' `AutoTokenizer` adds them.
   package init(folder: String) throws(TokenizerError) {
-    guard
-      let file = TokenizerFile.allCases.first(where: {
-        FileSystem.exists("\(folder)/\($0.rawValue)")
-      })
-    else {
+    guard let file = TokenizerFile.find(in: folder) else {
       throw .noTokenizer(
         folder: folder,
         problem: "no tokenizer: \(Self.fileNames.joined(separator: ", ")) were looked for; "
@@ -147,7 +150,8 @@ extension TokenizerParts {
     }
     let vocabulary = try readVocabulary(try Field(path: path))
     let merges = try readMerges(
-      "\(path.dropLast(TokenizerFile.vocabulary.rawValue.count))merges.txt", vocabulary)
+      "\(path.dropLast(TokenizerFile.vocabulary.rawValue.count))\(TokenizerFile.merges)", vocabulary
+    )
     try self.init(kind, vocabulary, merges, settings)
   }
 }

@@ -140,6 +140,7 @@ private func readNormalizer(_ field: Field) throws(TokenizerError) -> [Normalize
     var normalizers: [Normalizer] = []
     for element in try members.required("normalizers").elements() {
       normalizers += try readNormalizer(element)
+      try Bounds.check(normalizers.count, "normalizers", element)
     }
     return normalizers
   }
@@ -198,6 +199,7 @@ private func readPreTokenizer(
   default:
     for element in try members.required("pretokenizers").elements() {
       try readPreTokenizer(element, into: &result)
+      try Bounds.check(result.count, "pre-tokenizers", element)
     }
   }
 }
@@ -264,6 +266,9 @@ private func readTemplate(_ members: Members) throws(TokenizerError) -> PostProc
       let id = try element.id()
       if after == nil { before.append(id) } else { after!.append(id) }
     }
+    if before.count + (after ?? []).count > Bounds.uncounted {
+      throw name.inconsistent("the template adds more than \(Bounds.uncounted) tokens")
+    }
   }
   guard let after else { throw single.inconsistent("the text itself is missing") }
   return PostProcessor(before: before, after: after)
@@ -307,6 +312,7 @@ private func readDecoder(_ field: Field) throws(TokenizerError) -> [Decoder] {
     var decoders: [Decoder] = []
     for element in try members.required("decoders").elements() {
       decoders += try readDecoder(element)
+      try Bounds.check(decoders.count, "decoders", element)
     }
     return decoders
   }
@@ -447,6 +453,9 @@ func readVocabulary(_ field: Field) throws(TokenizerError) -> Vocabulary {
   for (key, value) in object.entries {
     let place = Field(file: field.file, at: "\(field.at).\(key)", value: value)
     let id = try place.id()
+    guard id < 4 * object.count + Bounds.uncounted else {
+      throw place.inconsistent("the id is \(id), and there are \(object.count) tokens")
+    }
     if id >= seen.count {
       seen += Array(repeating: false, count: max(Int(id) + 1, object.count) - seen.count)
     }

@@ -14,7 +14,7 @@ struct TokenizerSettings {
   ]
 
   /// A token as a file describes it.
-  fileprivate struct Token: Equatable {
+  fileprivate struct Token: Hashable {
     let content: [UInt8]
     var isSingleWord = false
     var stripsLeft = false
@@ -104,8 +104,9 @@ struct TokenizerSettings {
         if let members = field.value.object {
           for name in members.keys { try setName(name, field.member(name), isPlain: true) }
         } else {
-          let known = unnamed ?? []
-          unnamed = try known + field.tokens(areSpecial: true).filter { !known.contains($0) }
+          let known = Set(unnamed ?? [])
+          unnamed =
+            try (unnamed ?? []) + field.tokens(areSpecial: true).filter { !known.contains($0) }
         }
       }
       olderUnnamed = try map.member("additional_special_tokens")?.tokens(areSpecial: true)
@@ -167,7 +168,8 @@ struct TokenizerSettings {
     let special = named + (unnamed ?? own ?? olderUnnamed ?? [])
     var added = numbered.map(\.token)
     let known = Set(parts.addedTokens.tokens.map(\.content) + added.map(\.content))
-    for token in special where !known.contains(token.content) && !added.contains(token) {
+    var seen = Set(added)
+    for token in special where !known.contains(token.content) && seen.insert(token).inserted {
       added.append(token)
     }
     if parts.addsSpecialTokensPlainly { added += special.map { Token(content: $0.content) } }
@@ -184,13 +186,20 @@ struct TokenizerSettings {
 
   /// What comes after `count` ranks of a file that transformers takes for tiktoken's.
   /// Source: `TokenizersBackend._convert_from_tiktoken`.
-  func tokensBehind(_ count: Int) -> [[UInt8]] {
+  func tokensBehind(_ count: Int) throws(TokenizerError) -> [[UInt8]] {
     let listed = (unnamed ?? []).map(\.content)
     guard let last = numbered.last?.id, last >= count else { return listed }
+    guard last - count < Bounds.uncounted else {
+      throw .tooLarge(
+        problem:
+          "a token of tokenizer_config.json has the id \(last), and the ranks before it end at \(count)"
+      )
+    }
     var contents: [Int: [UInt8]] = [:]
     for (id, content) in numberedContents { contents[id] = content }
     let behind = (count...last).map { contents[$0] ?? Array("<|reserved_token_\($0)|>".utf8) }
-    return behind + listed.filter { !behind.contains($0) }
+    let known = Set(behind)
+    return behind + listed.filter { !known.contains($0) }
   }
 
   /// Sets the tokens around a text, where tokenizer_config.json speaks of them or the tokenizer's own file does not.

@@ -6,7 +6,7 @@ func scalar(in text: [UInt8], at position: Int) -> (value: UInt32, end: Int) {
   scalar(in: text.span, at: position)
 }
 
-/// Of a text that is known to be UTF-8, too.
+/// The scalar at a place of a text that is known to be UTF-8, too.
 @inline(__always)
 func scalar(in text: Span<UInt8>, at position: Int) -> (value: UInt32, end: Int) {
   let first = UInt32(text[position])

@@ -99,7 +99,7 @@ struct UnigramEncoder: Sendable {
 }
 
 extension UnigramEncoder.Scratch {
-  /// Of equal ways the first one found stays.
+  /// The first one found stays where others are equal.
   @inline(__always)
   fileprivate mutating func improve(_ end: Int, _ score: Double, _ start: Int, _ id: Int32) {
     if starts[end] >= 0, score <= scores[end] { return }

@@ -227,7 +227,7 @@ package struct LayerSpec: Sendable, Equatable {
     attention.linears + mlp.units.flatMap(\.linears)
   }
 
-  /// The same for layers whose Linears have the same sizes.
+  /// A text that layers share whose Linears have equal sizes.
   package var shape: String {
     "\(attention.linears.map { [$0.inputs, $0.outputs] }) \(mlp.units.map(\.gate.outputs)) "
       + "\(mlp.alwaysOn.count)"

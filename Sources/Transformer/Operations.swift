@@ -11,7 +11,7 @@ extension LayerSpec {
     attention.linears.reduce(0) { $0 + $1.operations } + scoreOperations(context: context)
   }
 
-  /// Of these the scores and what they weight, which are float32 in every engine.
+  /// The scores and what they weight, which are float32 in every engine.
   package func scoreOperations(context: Double) -> Double {
     2 * Double(attention.scoreWidth) * context
   }

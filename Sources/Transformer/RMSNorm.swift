@@ -12,7 +12,7 @@ extension NormSpec {
     return result
   }
 
-  /// The same in the place of x.
+  /// Applies the norm in the place of x.
   func apply(in x: Matrix, weights: any LayerWeights, workers: Workers) {
     apply(to: x, into: x, weights: weights, workers: workers)
   }

@@ -18,7 +18,8 @@ struct ArchitectureListing {
         JSONValue.object(
           JSONObject([
             ("architecture", .string(architecture.name)), ("models", .string(architecture.models)),
-            ("parts", .string(architecture.parts)),
+            ("attention", .string(architecture.attention)),
+            ("feed_forward", .string(architecture.feedForward)),
           ]))
       }
       Console.out(JSONValue.array(items).serialized(indent: 2))
@@ -33,7 +34,7 @@ struct ArchitectureListing {
     for architecture in all {
       Console.out(
         padded(architecture.name, widths[0]) + padded(architecture.models, widths[1])
-          + architecture.parts)
+          + "\(architecture.attention); \(architecture.feedForward)")
     }
     Console.out("\n" + Self.checks)
   }

@@ -24,9 +24,15 @@ struct ByteSize: CustomStringConvertible {
     var digits = lower.dropLast(unit?.suffix.count ?? 0)
     while unit != nil, digits.last == " " { digits.removeLast() }
     guard digits.allSatisfy({ $0.isASCII && ($0.isNumber || $0 == ".") }),
-      let number = Double(digits), number * (unit?.factor ?? 1) >= 1
+      let number = Double(digits)
     else {
-      throw ByteSizeError(description: "expected a size such as 512MiB, 8GiB, 1.5G or 5GB")
+      throw ByteSizeError(
+        description: digits.hasPrefix("-")
+          ? "that is less than nothing; expected a size such as 512MiB or 8GiB"
+          : "expected a size such as 512MiB, 8GiB, 1.5G or 5GB")
+    }
+    if number * (unit?.factor ?? 1) < 1 {
+      throw ByteSizeError(description: "that is nothing; expected a size such as 512MiB or 8GiB")
     }
     let size = number * (unit?.factor ?? 1)
     guard size < 0x1p60 else { throw ByteSizeError(description: "more than any machine has") }

@@ -14,7 +14,8 @@ enum Console {
 
   static func error(_ line: String) {
     hasLiveLine.withLock { live in
-      _ = write((live ? Self.eraseLine : "") + TerminalText.line(line) + "\n", to: STDERR_FILENO)
+      let text = wrapped(TerminalText.line(line), for: STDERR_FILENO)
+      _ = write((live ? Self.eraseLine : "") + text + "\n", to: STDERR_FILENO)
       live = false
     }
   }
@@ -29,6 +30,12 @@ enum Console {
   /// A command to be given again: whole, however long its words are.
   static func error(command: String) {
     _ = write("  " + TerminalText.escaped(command, keepsLines: false) + "\n", to: STDERR_FILENO)
+  }
+
+  /// Results for people: lines that are too long for a terminal go on in the next.
+  static func show(_ text: String) {
+    let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+    out(lines.map { wrapped(String($0), for: STDOUT_FILENO) }.joined(separator: "\n"))
   }
 
   /// Results: one line or more.
@@ -70,10 +77,18 @@ enum Console {
   }
 
   /// Columns of the terminal behind stderr; 80 where it does not say.
-  static var columns: Int {
+  static var columns: Int { columns(of: STDERR_FILENO) }
+
+  private static func columns(of descriptor: Int32) -> Int {
     var size = winsize()
-    let known = unsafe ioctl(STDERR_FILENO, UInt(TIOCGWINSZ), &size) == 0
+    let known = unsafe ioctl(descriptor, UInt(TIOCGWINSZ), &size) == 0
     return known && size.ws_col > 0 ? Int(size.ws_col) : 80
+  }
+
+  /// As wide as the terminal there, where there is one.
+  private static func wrapped(_ line: String, for descriptor: Int32) -> String {
+    if isatty(descriptor) != 1 { return line }
+    return TerminalText.wrapped(line, columns: columns(of: descriptor)).joined(separator: "\n")
   }
 
   /// - Returns: 0, or the errno of what failed.

@@ -5,7 +5,7 @@ internal import Calibration
 internal import ChatTemplates
 internal import JSON
 
-enum YesOrNo: String, ExpressibleByArgument, CaseIterable {
+enum YesOrNo: String, Choice {
   case yes
   case no
 }

@@ -50,7 +50,7 @@ struct DataListing {
 
   private func show(_ row: UsedRow, _ ids: ArraySlice<Int32>) {
     let atLeast = row.encoded.isBeginning ? "at least " : ""
-    Console.out("row \(row.index), \(atLeast)\(grouped(row.encoded.ids.count)) tokens")
+    Console.out("row \(row.index), \(atLeast)\(counted(row.encoded.ids.count, "token"))")
     if let text = row.encoded.text {
       let shown = text.prefix(Self.shownCharacters)
       Console.out(shown + (shown.endIndex < text.endIndex ? " …" : ""))
@@ -62,11 +62,12 @@ struct DataListing {
   private func summarize(_ data: CalibrationData, _ lengths: [Int]) {
     guard let shortest = lengths.first, let longest = lengths.last else { return }
     Console.out(
-      "\(source.name): \(grouped(data.rowsRead)) rows read, \(grouped(lengths.count)) used, "
+      "\(source.name): \(counted(data.rowsRead, "row")) read, \(grouped(lengths.count)) used, "
         + "\(data.emptyRows) empty, \(data.failedRows.count) unusable")
     Console.out(
       "tokens of a row: \(shortest) to \(longest), median \(lengths[lengths.count / 2]); "
-        + "\(data.cutRows) rows cut to \(source.selection.sequenceLength)")
-    Console.out("\(grouped(data.sequences.count)) sequences, \(grouped(data.tokens)) tokens in all")
+        + "\(counted(data.cutRows, "row")) cut to \(source.selection.sequenceLength)")
+    Console.out(
+      "\(counted(data.sequences.count, "sequence")), \(counted(data.tokens, "token")) in all")
   }
 }

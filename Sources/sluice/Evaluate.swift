@@ -106,7 +106,7 @@ struct Evaluate: ParsableCommand {
       throw error
     }
     Console.endLive()
-    Console.out(json ? result.json.serialized(indent: 2) : result.text)
+    json ? Console.out(result.json.serialized(indent: 2)) : Console.show(result.text)
   }
 }
 
@@ -155,9 +155,9 @@ private final class EvaluationLine {
     case .warning(let warning): Console.error("warning: \(warning)")
     case .started(let plan):
       Console.error(
-        "evaluating \(grouped(plan.tokens)) tokens, \(plan.layerBlocks) blocks at a time through "
+        "evaluating \(counted(plan.tokens, "token")), \(counted(plan.layerBlocks, "block")) at a time through "
           + "the layers, \(plan.headBlocks) through the head; memory \(bytesText(memory)), planned "
-          + "peak \(bytesText(plan.peakBytes)); \(threads) threads")
+          + "peak \(bytesText(plan.peakBytes)); \(counted(threads, "thread"))")
     case .progress(let progress): show(progress)
     case .layerFinished(let folder, let layer, let layers, let seconds):
       Console.error("\(folder): layer \(layer) of 0-\(layers - 1), \(durationText(seconds))")

@@ -8,7 +8,7 @@ extension Evaluation {
   private static let width = 100
 
   var text: String {
-    var lines = ["\(grouped(tokens)) tokens in \(grouped(sequences)) sequences"]
+    var lines = ["\(counted(tokens, "token")) in \(counted(sequences, "sequence"))"]
     lines.append("NLL \(number(all.nll)), perplexity \(number(all.perplexity))")
     if let divergence = all.divergence {
       lines[1] +=
@@ -57,7 +57,8 @@ extension Evaluation {
     let measure =
       position.divergence.map { "KL \(rounded($0))" }
       ?? position.nll.map { "NLL \(rounded($0))" } ?? ""
-    let head = "  \(measure)  sequence \(position.sequence), \(position.seen) tokens seen: "
+    let head =
+      "  \(measure)  sequence \(position.sequence), \(counted(position.seen, "token")) seen: "
     let before =
       position.contextText.map(visible) ?? position.context.map(String.init).joined(separator: " ")
     let room = max(20, width - head.count)

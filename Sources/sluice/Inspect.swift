@@ -4,6 +4,7 @@ import ArgumentParser
 internal import CompressedTensors
 internal import JSON
 internal import Models
+internal import Pipeline
 internal import Planning
 internal import Quantization
 internal import Safetensors
@@ -69,8 +70,10 @@ struct Inspect: ParsableCommand {
     }
     if let model {
       let source = try data.source(path == "builtin" ? nil : path)
-      try DataListing(source: source, model: modelFolder(model, isWhole: false))
-        .run(json: json)
+      let folder = try modelFolder(model, isWhole: false)
+      // Rows of ids are shown without a look into it.
+      guard FileSystem.isFolder(folder) else { throw CheckpointError.notAFolder(path: folder) }
+      try DataListing(source: source, model: folder).run(json: json)
       return
     }
     if FileSystem.exists(path), !FileSystem.isFolder(path), !path.hasSuffix(".safetensors") {
@@ -81,7 +84,11 @@ struct Inspect: ParsableCommand {
     let stored: [ListedTensor]
     var facts: [(name: String, value: JSONValue)] = []
     if FileSystem.isFolder(folder) {
+      for name in try RunStatus.filesGone(of: folder) {
+        Console.error("warning: \(name) is gone; the command that made the output makes it again")
+      }
       let config = try CheckpointConfig(folder: folder, accepting: keys.accepted)
+      try AcceptedKeyMissing.check(keys.accepted, in: [config.config], file: config.file)
       let listing = try ShardListing(folder: folder)
       let notes: [String]
       if listing.isComplete {
@@ -112,7 +119,7 @@ struct Inspect: ParsableCommand {
     for fact in facts {
       let value = fact.value.string ?? fact.value.serialized()
       let text = fact.name == "bytes" ? bytesText(bytes) : value
-      Console.out(
+      Console.show(
         fact.name.replacing("_", with: " ")
           + String(repeating: " ", count: max(1, 22 - fact.name.count)) + text)
     }
@@ -151,11 +158,11 @@ struct Inspect: ParsableCommand {
           "quantization",
           .string(
             groups.joined(separator: "; ")
-              + "; \(quantization.ignore.count) modules left as they are")
+              + "; \(counted(quantization.ignore.count, "module")) left as they are")
         ))
     case .fp8(let format):
       let weights = stored.count { $0.dtype == .f8E4M3 }
-      facts.append(("quantization", .string("\(format.text); \(weights) weights")))
+      facts.append(("quantization", .string("\(format.text); \(counted(weights, "weight"))")))
     }
     return facts
   }

@@ -2,6 +2,7 @@
 
 internal import Glibc
 internal import Planning
+internal import Reporting
 
 /// The parts of a line in the order of their worth: as many as fit, so that none is ever cut.
 func fitting(_ parts: [String], columns: Int) -> String {

@@ -19,22 +19,6 @@ func jsonNumber(_ value: Double) -> JSONValue {
   .finite(value)
 }
 
-/// Thousands in groups: 13 964.
-func grouped(_ value: Int) -> String {
-  var digits = Substring(String(value))
-  var groups: [Substring] = []
-  while digits.count > 3 {
-    groups.append(digits.suffix(3))
-    digits = digits.dropLast(3)
-  }
-  return ([digits] + groups.reversed()).joined(separator: " ")
-}
-
-/// "3 Linears", "1 Linear".
-func counted(_ count: Int, _ noun: String) -> String {
-  "\(grouped(count)) \(noun)\(count == 1 ? "" : "s")"
-}
-
 func seconds(_ duration: Duration) -> Double {
   Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
 }

@@ -52,6 +52,7 @@ struct Plan: ParsableCommand {
   func run() throws {
     let started = ContinuousClock.now
     let options = try arguments.options(output: output ?? "", isWhole: false)
+    if output != nil { try OutputFolder.check(options.output, isOutside: options.model) }
     let plan = try QuantizePlan(ofWhatIsHere: options) { ResidentMemory.current().peakBytes }
     let loading = seconds(ContinuousClock.now - started)
     for line in plan.data.map(dataLines) ?? [] { Console.error(line) }
@@ -66,10 +67,12 @@ struct Plan: ParsableCommand {
         plan, loading: loading,
         folder: FileSystem.existing(options.scratch ?? output ?? temporaryFolder))
     let proposals = try runs.map { try Proposals($0, within: within?.seconds) }
-    Console.out(
-      json
-        ? Self.json(plan, runs?.time, proposals).serialized(indent: 2)
-        : (Self.lines(plan, runs?.time) + (proposals?.lines ?? [])).joined(separator: "\n"))
+    if json {
+      Console.out(Self.json(plan, runs?.time, proposals).serialized(indent: 2))
+    } else {
+      let lines = Self.lines(plan, runs?.time) + (proposals?.lines ?? [])
+      Console.show(lines.joined(separator: "\n"))
+    }
     if output != nil { try OutputFolder.checkSpace(plan) }
     try proposals?.check()
   }
@@ -77,24 +80,29 @@ struct Plan: ParsableCommand {
   /// - Parameter time: nil where there are no weights to measure with.
   private static func lines(_ plan: QuantizePlan, _ time: TimeEstimate?) -> [String] {
     let run = plan.run
+    // Rounding to nearest alone multiplies nothing, and keeps no states.
+    let computes = run.operations > 0
     let cell = { (text: String, width: Int) in
       text + String(repeating: " ", count: max(1, width - text.count))
     }
     var lines = [
-      "\(plan.spec.architecture), \(plan.spec.layers.count) layers, "
-        + "\(grouped(run.tokens)) calibration tokens through \(run.calibratedLayers) layers"
+      "\(plan.spec.architecture), \(counted(plan.spec.layers.count, "layer")), "
+        + (computes
+          ? counted(run.tokens, "calibration token") + " through "
+            + counted(run.calibratedLayers, "layer") : "no calibration")
     ]
     lines += plan.coverage.lines
     lines += [
       "",
-      cell("step", 10) + cell("peak memory", 14) + cell("TFLOP", 10) + cell("time", 14)
-        + "most of the memory",
+      cell("step", 10) + cell("peak memory", 14) + (computes ? cell("TFLOP", 10) : "")
+        + cell("time", 14) + "most of the memory",
     ]
     for step in run.steps {
       let largest = step.consumers.prefix(2).map { "\($0.name) \(bytesText($0.bytes))" }
       lines.append(
         cell(step.step.rawValue, 10) + cell(bytesText(step.bytes), 14)
-          + cell(rounded(step.operations / 1e12), 10)
+          + (computes
+            ? cell(step.operations > 0 ? rounded(step.operations / 1e12) : "–", 10) : "")
           + cell(time.map { durationText($0.seconds[step.step] ?? 0) } ?? "", 14)
           + largest.joined(separator: ", "))
     }
@@ -106,16 +114,23 @@ struct Plan: ParsableCommand {
       "source    \(bytesText(run.sourceBytes)), \(bytesText(run.sourceReadBytes)) read in all passes",
       "output    \(bytesText(run.outputBytes))",
       "scratch   \(bytesText(run.scratchBytes))",
-      "passes    a layer: \(groups) over its states (\(run.unitsPerGroup) experts at a time"
-        + (run.holdsExperts
-          ? ", their weights mapped once" : ", their weights mapped for each block")
-        + "), \(run.weightPasses) over its weights at the end (\(run.blocksPerPass) token blocks at a time)",
+      "passes    a layer: "
+        + (computes
+          ? "\(groups) over its states (\(counted(run.unitsPerGroup, "expert")) at a time"
+            + (run.holdsExperts
+              ? ", their weights mapped once" : ", their weights mapped for each block")
+            + "), \(run.weightPasses) over its weights at the end "
+            + "(\(counted(run.blocksPerPass, "token block")) at a time)"
+          : "1 over its weights"),
       time.map {
-        "time      \(durationText($0.total)), \(rounded($0.rate / 1e9)) GFLOP/s in the experts with "
-          + run.engine.name
+        "time      \(durationText($0.total))"
+          + (computes
+            ? ", \(rounded($0.rate / 1e9)) GFLOP/s in the experts with \(run.engine.name)" : "")
       }
-        ?? "time      is measured with the model's own weights; the arithmetic is "
-        + "\(rounded(run.operations / 1e12)) TFLOP with \(run.engine.name)",
+        ?? "time      is measured with the model's own weights"
+        + (computes
+          ? "; the arithmetic is \(rounded(run.operations / 1e12)) TFLOP with \(run.engine.name)"
+          : ""),
     ]
     if let others = plan.options.expertTokens {
       lines.append(

@@ -24,14 +24,18 @@ func dataLines(_ data: DataSummary) -> [String] {
   if data.path == nil {
     lines.append("note: calibrating with the built-in chats; --calibration DATA takes your own")
   }
-  var text = "data: \(data.sequences) sequences, \(grouped(data.tokens)) tokens"
-  if data.cutRows > 0 { text += "; \(data.cutRows) cut to \(data.sequenceLength) tokens" }
-  if data.emptyRows > 0 { text += "; \(data.emptyRows) rows empty" }
-  if data.failedRows > 0 { text += "; \(data.failedRows) rows unusable" }
+  var text = "data: \(counted(data.sequences, "sequence")), \(counted(data.tokens, "token"))"
+  if data.cutRows > 0 {
+    text += "; \(data.cutRows) cut to \(counted(data.sequenceLength, "token"))"
+  }
+  if data.emptyRows > 0 { text += "; \(counted(data.emptyRows, "row")) empty" }
+  if data.failedRows > 0 { text += "; \(counted(data.failedRows, "row")) unusable" }
   lines.append(text)
   if let first = data.firstFailure { lines.append("warning: first unusable row: \(first)") }
   if data.sequences < data.asked {
-    lines.append("warning: \(data.asked) samples were asked for, the data gives \(data.sequences)")
+    lines.append(
+      "warning: \(counted(data.asked, "sample")) \(data.asked == 1 ? "was" : "were") asked for, the data gives \(data.sequences)"
+    )
   }
   return lines
 }
@@ -93,9 +97,9 @@ final class ProgressLine {
     switch event {
     case .started(let plan, let resumed):
       line(
-        "\(resumed ? "going on" : "starting"): \(plan.tokens) calibration tokens, "
+        "\(resumed ? "going on" : "starting"): \(counted(plan.tokens, "calibration token")), "
           + "\(bytesText(plan.sourceBytes)) to \(bytesText(plan.outputBytes)); memory "
-          + "\(bytesText(memory)), planned peak \(bytesText(plan.peakBytes)); \(threads) threads, "
+          + "\(bytesText(memory)), planned peak \(bytesText(plan.peakBytes)); \(counted(threads, "thread")), "
           + "\(plan.engine.name), \(CPU.instructionSet)")
     case .dataLoaded(let data): for text in dataLines(data) { line(text) }
     case .covers(let coverage): for text in coverage.lines { line(text) }

@@ -11,7 +11,7 @@ struct TimeTooShort: Error, CustomStringConvertible {
 struct Proposals {
   private let asked: Double
   private let within: Double?
-  /// Those that are shown, best first.
+  /// Proposals that are shown, best first.
   private let runs: [ShorterRun]
   /// The best that keeps the time.
   private let chosen: ShorterRun?

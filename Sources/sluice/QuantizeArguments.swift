@@ -9,11 +9,24 @@ internal import Quantization
 internal import Recipes
 internal import SystemIO
 
-extension SmoothingLoss: ExpressibleByArgument {}
-extension RoundingMethod: ExpressibleByArgument {}
-extension ExpertWeighting: ExpressibleByArgument {}
+/// One word of a few, in upper or lower case.
+protocol Choice: ExpressibleByArgument, CaseIterable, RawRepresentable<String> {}
 
-enum EngineChoice: String, ExpressibleByArgument, CaseIterable {
+extension Choice {
+  init?(argument: String) {
+    let lower = argument.lowercased()
+    guard let choice = Self.allCases.first(where: { $0.rawValue.lowercased() == lower }) else {
+      return nil
+    }
+    self = choice
+  }
+}
+
+extension SmoothingLoss: Choice {}
+extension RoundingMethod: Choice {}
+extension ExpertWeighting: Choice {}
+
+enum EngineChoice: String, Choice {
   case auto, bf16, f32
 
   var engine: Engine? { Engine(rawValue: rawValue) }

@@ -42,14 +42,18 @@ struct Sluice: ParsableCommand {
     ResidentMemory.returnLargeBuffersAtOnce()
     do {
       try ProcessLimits.prepare()
-      try checkWords(CommandLine.arguments)
-      var command = try parseAsRoot()
+      let words = Words(Array(CommandLine.arguments.dropFirst()))
+      try words.checkEmpty()
+      try words.checkHelp()
+      var command = try parseAsRoot(words.all)
       try command.run()
       try Console.finish()
     } catch is Interrupted {
       Console.error("stopped at a commit; the same command goes on from there:")
       Console.error(command: shellText(goingOn))
       Glibc.exit(130)
+    } catch let problem as WordProblem {
+      leave(with: problem)
     } catch let error where isOurs(error) {
       Console.error("error: \(error)")
       Glibc.exit(1)
@@ -58,28 +62,18 @@ struct Sluice: ParsableCommand {
     }
   }
 
-  /// No word of a command line is meant to be empty.
-  private static func checkWords(_ words: [String]) throws(ValidationError) {
-    guard let place = words.dropFirst().firstIndex(of: "") else { return }
-    throw ValidationError(
-      "the word after `\(place == 1 ? "sluice" : words[place - 1])` is empty; "
-        + "a variable of the shell may not be set")
+  private static func leave(with problem: WordProblem) -> Never {
+    Console.error(lines: problem.lines)
+    Glibc.exit(ExitCode.validationFailure.rawValue)
   }
 
   /// Help and version go to stdout, usage errors to stderr.
   private static func leave(with error: any Error) -> Never {
     let code = exitCode(for: error)
     let isUsageError = code == .validationFailure
-    let words = Array(CommandLine.arguments.dropFirst())
-    if let problem = unknownWord(in: words, isUsageError: isUsageError) {
-      let text = fullMessage(for: isUsageError ? error : ValidationError(""))
-      Console.error("error: \(problem)")
-      if let usage = text.firstRange(of: "Usage: ") {
-        Console.error(lines: text[usage.lowerBound...])
-      }
-      Glibc.exit(ExitCode.validationFailure.rawValue)
-    }
-    let text = fullMessage(for: error)
+    let words = Words(Array(CommandLine.arguments.dropFirst()))
+    if let problem = words.problem(isUsageError: isUsageError) { leave(with: problem) }
+    let text = isUsageError ? explained(fullMessage(for: error)) : fullMessage(for: error)
     if code != .success {
       if !text.isEmpty { Console.error(lines: text) }
       Glibc.exit(code.rawValue)

@@ -5,6 +5,7 @@ internal import Glibc
 internal import JSON
 internal import Pipeline
 internal import Planning
+internal import Reporting
 
 struct Status: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -26,7 +27,7 @@ struct Status: ParsableCommand {
 
   func run() throws {
     let status = try RunStatus(output: trimmed(output))
-    Console.out(json ? Self.json(status).serialized(indent: 2) : text(status))
+    json ? Console.out(Self.json(status).serialized(indent: 2)) : Console.show(text(status))
   }
 
   private func text(_ status: RunStatus) -> String {
@@ -65,6 +66,11 @@ struct Status: ParsableCommand {
         "last commit  \(dateText(status.lastCommit)) (\(durationText(Double(time(nil)) - Double(status.lastCommit))) "
           + "ago): \(status.position) is next")
     }
+    if !status.filesGone.isEmpty {
+      lines.append(
+        "gone         \(TerminalText.line(status.filesGone.joined(separator: ", "))); the command that made the "
+          + "output makes it again")
+    }
     if status.phase == .stopped {
       if let record = status.record {
         lines.append(
@@ -88,6 +94,7 @@ struct Status: ParsableCommand {
       ("last_commit", .string(dateText(status.lastCommit))),
       ("share", status.share.map(jsonNumber) ?? .null), ("layers", int(status.layers)),
       ("peak_bytes", int(status.peakBytes)),
+      ("files_gone", .array(status.filesGone.map { .string($0) })),
     ])
     if status.phase == .stopped { object["reason"] = status.reason.map { .string($0) } ?? .null }
     guard let record = status.record else { return .object(object) }
@@ -113,13 +120,3 @@ struct Status: ParsableCommand {
 
 /// The words of this command, to be given again: without what would start over.
 var goingOn: [String] { CommandLine.arguments.filter { $0 != "--restart" } }
-
-/// 2026-01-31T12:00:00Z.
-func dateText(_ seconds: Int) -> String {
-  var (time, parts) = unsafe (seconds, tm())
-  unsafe gmtime_r(&time, &parts)
-  func two(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
-  let day = unsafe [parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday].map(two)
-  let clock = unsafe [parts.tm_hour, parts.tm_min, parts.tm_sec].map(two)
-  return day.joined(separator: "-") + "T" + clock.joined(separator: ":") + "Z"
-}

@@ -43,6 +43,58 @@ enum TerminalText {
     }
   }
 
+  /// A terminal of fewer columns wraps lines itself: words hardly fit.
+  private static let narrowest = 40
+
+  /// A line cut at words, so that each part fits. Parts after the first stand below the last column of a table, or two
+  /// columns in. What stands in backticks stays together: it may be a command.
+  static func wrapped(_ line: String, columns: Int) -> [String] {
+    if line.count <= columns || columns < narrowest { return [line] }
+    var start = 0
+    var (spaces, column) = (0, 0)
+    for character in line {
+      if character == " " {
+        spaces += 1
+      } else {
+        if spaces > 1 || column == spaces { start = column }
+        spaces = 0
+      }
+      column += 1
+    }
+    // Narrower than this, nothing can be read.
+    if start == 0 || columns - start < 20 { start = 2 }
+    let indent = String(repeating: " ", count: start)
+    let words = words(line)
+    var (lines, current): ([String], String) = ([], words[0])
+    for word in words.dropFirst() {
+      let longer = current + " " + word
+      if longer.count <= columns || current.allSatisfy({ $0 == " " }) {
+        current = longer
+      } else {
+        lines.append(current)
+        current = indent + word
+      }
+    }
+    return lines + [current]
+  }
+
+  /// By spaces outside of backticks, a number together with its unit; more than one space in a row are empty words.
+  private static func words(_ line: String) -> [String] {
+    var words = [""]
+    var isQuoted = false
+    for character in line {
+      if character == "`" { isQuoted.toggle() }
+      let word = words[words.count - 1]
+      let isNumber = !word.isEmpty && word.allSatisfy { $0.isNumber || $0 == "." }
+      if character == " ", !isQuoted, !isNumber {
+        words.append("")
+      } else {
+        words[words.count - 1].append(character)
+      }
+    }
+    return words
+  }
+
   /// Longer than any name that a person gives, bytes.
   private static let longestWord = 512
   private static let shownEnd = 128

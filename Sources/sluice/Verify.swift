@@ -62,7 +62,7 @@ struct Verify: ParsableCommand {
       }
     }.run()
     Console.endLive()
-    Console.out(json ? Self.json(report).serialized(indent: 2) : Self.text(report))
+    json ? Console.out(Self.json(report).serialized(indent: 2)) : Console.show(Self.text(report))
     if !report.findings.isEmpty { throw ExitCode(1) }
   }
 
@@ -71,14 +71,16 @@ struct Verify: ParsableCommand {
   private static let shownErrors = 10
 
   private static func text(_ report: VerifyReport) -> String {
-    var lines = ["\(report.tensors) tensors, \(report.quantizedLinears) quantized Linears"]
+    var lines = [
+      "\(counted(report.tensors, "tensor")), \(counted(report.quantizedLinears, "quantized Linear"))"
+    ]
     if let checked = report.checkedTensors {
-      lines.append("\(checked) tensors held against the checksums of the run")
+      lines.append("\(counted(checked, "tensor")) held against the checksums of the run")
     }
     if let identical = report.identicalTensors, let rescaled = report.rescaledTensors {
       let decoded = report.decodedTensors ?? 0
       lines.append(
-        "\(identical) tensors identical to the source, \(rescaled) explained by smoothing scales"
+        "\(counted(identical, "tensor")) identical to the source, \(rescaled) explained by smoothing scales"
           + (decoded > 0 ? ", \(decoded) its FP8 as bf16" : ""))
     }
     if let worst = report.errors.first {
@@ -98,8 +100,7 @@ struct Verify: ParsableCommand {
     }
     lines.append(
       report.findings.isEmpty
-        ? "no findings" : "\(report.findings.count) finding\(report.findings.count == 1 ? "" : "s")"
-    )
+        ? "no findings" : counted(report.findings.count, "finding"))
     return lines.joined(separator: "\n")
   }
 

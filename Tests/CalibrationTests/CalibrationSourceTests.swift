@@ -201,7 +201,7 @@ import TestSupport
       let error = #expect(throws: CalibrationError.self) {
         try load(bad) { $0.chatTemplate = file }
       }
-      #expect("\(error!)".contains("none of 1 rows gives tokens; the first: "))
+      #expect("\(error!)".contains("none of 1 row gives tokens; the first: "))
       #expect("\(error!)".contains("the chat template fails on it (line 1): "))
     }
   }
@@ -350,6 +350,16 @@ import TestSupport
       #expect("\(error!)".contains("`--chat-template`"))
       // Text needs no template.
       #expect(try load("{\"text\":\"Hi\"}", model: folder).sequences == [try ids("Hi")])
+    }
+  }
+  /// A config.json without weights may say anything, or nothing.
+  @Test(arguments: [1 << 33, Int.max])
+  func `an id beyond 32 bits is the row's fault`(vocabularySize: Int) throws {
+    for id in [1 << 31, 1 << 32, Int.max - 1] {
+      let data = try load(
+        "{\"input_ids\":[\(id)]}\n{\"input_ids\":[1]}", vocabularySize: vocabularySize)
+      #expect(data.sequences == [[1]] && data.failedRows.count == 1)
+      #expect(data.failedRows.first?.problem.contains("\(id)") == true)
     }
   }
 }

@@ -327,4 +327,43 @@ import TestSupport
       #expect(other?.description.contains("ModelOpt's FP8 format") == true)
     }
   }
+  // MARK: Numbers that nothing can be computed from
+
+  @Test func `tied tensors without dimensions are refused`() throws {
+    try withHead({ _ in }) { folder in
+      let path = folder + "/model.safetensors"
+      var tensors = try SafetensorsFile(path: path).tensors.map {
+        LooseTensor(name: $0.name, dtype: $0.dtype, shape: $0.shape, bytes: $0.bytes)
+      }
+      for index in tensors.indices
+      where ["lm_head.weight", "model.embed_tokens.weight"].contains(tensors[index].name) {
+        tensors[index].shape = []
+        tensors[index].bytes = (0..<tensors[index].dtype.byteWidth).map { UInt8($0 + index) }
+      }
+      try LooseTensor.write(tensors, to: path)
+      #expect(throws: CheckpointError.self) { try Checkpoint(folder: folder) }
+    }
+  }
+
+  @Test(arguments: [
+    "hidden_size", "num_attention_heads", "head_dim", "vocab_size", "intermediate_size",
+  ])
+  func `sizes whose products no number holds are refused`(key: String) throws {
+    for name in ["rtn/bf16/W4A16", "rtn/bf16/source"] {
+      try withCopiedFixture(name) { folder in
+        let path = folder + "/config.json"
+        var config = try #require(JSONValue.parse(FileSystem.readFile(path)).object)
+        for other in ["hidden_size", "head_dim", key] {
+          config[other] = .number(JSONNumber(1 << 26))
+        }
+        config["num_key_value_heads"] = config["num_attention_heads"]
+        try replaceFile(path, with: Array(JSONValue.object(config).serialized().utf8))
+        let error = #expect(throws: CheckpointError.self) { try Checkpoint(folder: folder) }
+        guard case .tooLarge? = error else {
+          Issue.record("\(String(describing: error))")
+          return
+        }
+      }
+    }
+  }
 }

@@ -92,7 +92,7 @@ import Testing
     #expect(nearest("model.layers.4.mpl.*")?.first == "model.layers.4.mlp.gate")
   }
 
-  @Test(arguments: ["re:(", "re:[", "re:*", "model.[0"])
+  @Test(arguments: ["re:(", "re:[", "re:*"])
   func aPatternThatIsNoneIsRefused(pattern: String) {
     let error = #expect(throws: IgnorePatternError.self) { try IgnorePattern(pattern) }
     guard case .invalidExpression(_, let text, _) = error else {
@@ -122,5 +122,11 @@ import Testing
       try matched(String(repeating: "*e", count: 500) + "x")
     }
     #expect(try IgnorePattern("a***b").recipeText == "re:a.*b$")
+  }
+  @Test(arguments: ["[", "model.[0", "*[!"])
+  func `a glob with an open set is called a glob`(pattern: String) {
+    let error = #expect(throws: IgnorePatternError.self) { try IgnorePattern(pattern) }
+    #expect(error == .openSet(origin: "--ignore", pattern: pattern))
+    #expect(error?.description.hasPrefix("--ignore '\(pattern)': not a glob, as a `[` has") == true)
   }
 }

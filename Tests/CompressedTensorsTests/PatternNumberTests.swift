@@ -59,4 +59,9 @@ import Testing
   func `a pattern that says which numbers it means gets no warning`(pattern: String) throws {
     #expect(try found(pattern) == [])
   }
+  @Test func `a pattern of any length is looked through in time`() throws {
+    #expect(
+      try found("re:.*layers.(" + (0..<20_000).map { "\($0)|1" }.joined(separator: "|") + ").*")
+        == [])
+  }
 }

@@ -167,4 +167,71 @@ private func parquet(footer: [UInt8]) -> [UInt8] {
     }
     #expect(ResidentMemory.current().peakBytes < 2 << 30)
   }
+  // MARK: Parquet that is short to write and large in memory
+
+  private func varint(_ value: Int) -> [UInt8] {
+    var (rest, bytes) = (value, [UInt8]())
+    while rest >= 128 {
+      bytes.append(UInt8(rest & 127 | 128))
+      rest >>= 7
+    }
+    return bytes + [UInt8(rest)]
+  }
+
+  private func zigzag(_ value: Int) -> [UInt8] { varint(value * 2) }
+
+  /// A group of the schema: its name and the number of its fields.
+  private func group(_ name: String, _ fields: Int) -> [UInt8] {
+    [0x48] + varint(name.utf8.count) + Array(name.utf8) + [0x15] + zigzag(fields) + [0x00]
+  }
+
+  @Test func `columns below a long name share it`() throws {
+    let columns = 20_000
+    let leaves = (0..<columns).flatMap { index -> [UInt8] in
+      let name = Array("\(index)".utf8)
+      return [0x15] + zigzag(1) + [0x38] + varint(name.count) + name + [0x00]
+    }
+    let schema =
+      group("r", 1) + group(String(repeating: "n", count: 1 << 20), columns) + leaves
+    let footer: [UInt8] =
+      [0x29, 0xFC] + varint(columns + 2) + schema + [0x16, 0x00, 0x19, 0x0C, 0x00]
+    try withTemporaryFolder { folder in
+      try write(parquet(footer: footer), to: "\(folder)/a.parquet")
+      #expect(readAnything("\(folder)/a.parquet") == nil)
+    }
+    #expect(ResidentMemory.current().peakBytes < 2 << 30)
+  }
+
+  @Test func `structures inside of structures count as the memory that they take`() throws {
+    let (values, depth) = (2_000_000, 50)
+    func little(_ count: Int) -> [UInt8] { (0..<4).map { UInt8(count >> (8 * $0) & 255) } }
+    // A list of one row: all its items are structures around a null.
+    let repetitions = [2, 0] + varint((values - 1) << 1) + [1]
+    let definitions = varint(values << 1) + [1]
+    let page = little(repetitions.count) + repetitions + little(definitions.count) + definitions
+    let header: [UInt8] =
+      [0x15, 0x00, 0x15] + zigzag(page.count) + [0x15] + zigzag(page.count) + [0x2C, 0x15]
+      + zigzag(values) + [0x15, 0x00, 0x15, 0x06, 0x15, 0x06, 0x00, 0x00]
+    let list: [UInt8] = [0x35, 0x04, 0x18, 0x01, 0x6C, 0x15, 0x02, 0x00]
+    let leaf: [UInt8] = [0x15, 0x02, 0x25, 0x02, 0x18, 0x01, 0x76, 0x00]
+    let groups = (0..<depth).flatMap { _ in group("g", 1) }
+    let schema = group("r", 1) + list + groups + leaf
+    let chunk: [UInt8] =
+      [0x3C, 0x15, 0x02, 0x35, 0x00, 0x16] + zigzag(values) + [0x26]
+      + zigzag(header.count + page.count) + [0x26] + zigzag(4) + [0x00, 0x00]
+    let footer: [UInt8] =
+      [0x29, 0xFC] + varint(depth + 3) + schema
+      + [0x16, 0x02, 0x19, 0x1C, 0x19, 0x1C] + chunk + [0x26, 0x02, 0x00, 0x00]
+    try withTemporaryFolder { folder in
+      let whole = parquet(footer: footer)
+      try write(Array(whole[..<4]) + header + page + whole[4...], to: "\(folder)/a.parquet")
+      let error = readAnything("\(folder)/a.parquet")
+      guard case .unsupported(_, _, let expected, _, _)? = error, expected.hasPrefix("rows of at")
+      else {
+        Issue.record("\(String(describing: error))")
+        return
+      }
+    }
+    #expect(ResidentMemory.current().peakBytes < 2 << 30)
+  }
 }

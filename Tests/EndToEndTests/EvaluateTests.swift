@@ -45,6 +45,28 @@ import TestSupport
     }
   }
 
+  /// Rows that are the same, of the length at which a range of positions ends.
+  @Test func `no range is the end of a sequence alone, and no context is shown twice`() throws {
+    try withTemporaryFolder { folder in
+      let ids = (0..<64).map { "\($0 * 7 % 100 + 3)" }.joined(separator: ", ")
+      let rows = String(repeating: "{\"input_ids\": [\(ids)]}\n", count: 3)
+      try write(rows.utf8, to: "\(folder)/rows.jsonl")
+      let outcome = try Program.run([
+        "evaluate", fixtureModel, "--text", "\(folder)/rows.jsonl", "--samples", "3", "--json",
+        "--worst", "20",
+      ])
+      let object = try #require(try JSONValue.parse(Array(outcome.stdout.utf8)).object)
+      let buckets = try #require(object["by_tokens_seen"]?.array).compactMap(\.object)
+      #expect(buckets.map { $0["last"]?.int } == [15, 64])
+      #expect(buckets.allSatisfy { $0["nll"]?.double != nil })
+      let contexts = try #require(object["worst"]?.array).map { $0.object?["context_ids"] }
+      #expect(contexts.count == 20)
+      for (index, context) in contexts.enumerated() {
+        #expect(!contexts[..<index].contains(context))
+      }
+    }
+  }
+
   /// The smallest budget of the refusal is kept by the whole process, and changes no digit.
   @Test func theSmallestMemoryIsKept() throws {
     let refusal = try evaluate(["--memory", "29MiB"])

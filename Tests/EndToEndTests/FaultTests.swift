@@ -39,12 +39,12 @@ private let options = [
 
   /// The program with the shim between it and the system.
   private static func run(
-    _ output: String, _ environment: [String], _ more: [String] = []
+    _ output: String, _ environment: [String], _ more: [String] = [], as command: [String]? = nil
   ) throws -> Outcome {
     let products = Program.path.split(separator: "/").dropLast().joined(separator: "/")
     let root = output.split(separator: "/").dropLast().joined(separator: "/")
     return try Program.run(
-      command(output) + more,
+      (command ?? self.command(output)) + more,
       environment: [
         "LD_PRELOAD=/\(products)/libCFaultShim.so", "SLUICE_FAULT_ROOT=/\(root)",
       ] + environment)
@@ -88,13 +88,45 @@ private let options = [
     }
   }
 
+  /// Calls that change the disk.
+  private static let changes = [
+    "open", "mkdir", "write", "pwrite", "ftruncate", "posix_fallocate", "rename", "unlink", "rmdir",
+  ]
+
+  /// Between any two calls that change the disk, from the first one of a run to its first commit.
+  @Test func aKillAtAnyMomentOfABeginningLosesNothing() throws {
+    let names = Self.changes
+    let calls = try Self.reference.get().calls
+      .filter { call in names.contains { call.hasPrefix("\($0) ") } }
+    let commit = calls.firstIndex { $0.hasPrefix("rename ") && $0.hasSuffix("/state.json") }
+    let kills = try #require(commit) + 2
+    #expect(kills > 15)
+    for number in 1...kills {
+      try interrupt("kill-before \(names.joined(separator: "+")) \(number)") { outcome, _ in
+        #expect(outcome.end == .signal(SIGKILL), "\(number): \(outcome)")
+      }
+    }
+  }
+
+  /// It times the disk with a small file in the folder that a run will write to.
+  @Test func aKillOfAPlanDoesNotKeepARunOutOfItsFolder() throws {
+    try Self.withOutput { output in
+      try FileSystem.createFolder(output)
+      let killed = try Self.run(
+        output, ["SLUICE_FAULT=kill-after open 1"],
+        as: ["plan", model, "--output", output] + options)
+      try #require(killed.end == .signal(SIGKILL), "\(killed)")
+      try #require(try !FileSystem.list(output).isEmpty)
+      let second = try Program.run(Self.command(output))
+      #expect(second.end == .exit(0), "\(second)")
+      #expect(differences(try result(output), try Self.reference.get().files) == [])
+    }
+  }
+
   /// Between any two calls that change the disk, from the first one of a restart to its first commit.
   @Test func aKillAtAnyMomentOfARestartLosesNothing() throws {
     let reference = try Self.reference.get().files
-    let names = [
-      "open", "mkdir", "write", "pwrite", "ftruncate", "posix_fallocate", "rename", "unlink",
-      "rmdir",
-    ]
+    let names = Self.changes
     let finished = try Self.withOutput { output in
       try #require(try Self.run(output, []).end == .exit(0))
       let trace = "\(FileSystem.resolved(output + "/.."))/trace"

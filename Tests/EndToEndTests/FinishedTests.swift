@@ -131,4 +131,37 @@ private let options = quickly + ["--max-shard-size", "2MB"]
       }
     }
   }
+
+  @Test(arguments: ["config.json", "model.safetensors.index.json", "tokenizer.json", "recipe.yaml"])
+  func `status and inspect say which file of an output is gone`(name: String) throws {
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      try FileSystem.createFolder("\(output)/.sluice")
+      for (path, bytes) in try Self.finished.get() { try write(bytes, to: "\(output)/\(path)") }
+      let whole = try Program.run(["status", output])
+      #expect(whole.end == .exit(0) && !whole.stdout.contains("gone"), "\(whole)")
+      try FileSystem.remove("\(output)/\(name)")
+      let status = try Program.run(["status", output])
+      #expect(status.end == .exit(0) && status.stdout.contains("gone         \(name)"), "\(status)")
+      let inspect = try Program.run(["inspect", output])
+      #expect(
+        inspect.stderr.contains("\(name) is gone; the command that made the output"), "\(inspect)")
+      #expect(inspect.end == .exit(name == "config.json" ? 1 : 0), "\(inspect)")
+    }
+  }
+
+  @Test(arguments: ["config.json", "tokenizer.json"])
+  func `a folder in the place of a file is refused as that`(name: String) throws {
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      try FileSystem.createFolder("\(output)/.sluice")
+      for (path, bytes) in try Self.finished.get() { try write(bytes, to: "\(output)/\(path)") }
+      try FileSystem.remove("\(output)/\(name)")
+      try FileSystem.createFolder("\(output)/\(name)")
+      let again = try Program.run(["quantize", fixtureModel, "--output", output] + options)
+      #expect(again.end == .exit(1), "\(again)")
+      #expect(again.stderr.contains("\(output)/\(name): is a folder"), "\(again)")
+      #expect(!again.stderr.contains("the same command goes on"), "\(again)")
+    }
+  }
 }

@@ -37,11 +37,51 @@ private func expectUsageError(
     (["verify", "--sorce", "M"], "`verify` has no option `--sorce`; did you mean `--source`?"),
     (["inspect", "--tensor", "M"], "did you mean `--tensors`?"),
     (["evaluate", "--frobnicate"], "`sluice help evaluate` lists those it has"),
+    (["verify", "O", "--src", "M"], "did you mean `--source`?"),
+    (["--verison"], "`sluice` has no option `--verison`; did you mean `--version`?"),
   ])
   func `a mistyped option is named before what is missing`(arguments: [String], named: String)
     throws
   {
     try expectUsageError(arguments, [named])
+  }
+
+  @Test(arguments: [
+    (["plan", "M", "--memory", "-1"], "`--memory` takes no number below zero (found -1,"),
+    (["plan", "M", "--samples", "-3"], "`--samples` takes no number below zero (found -3,"),
+    (["plan", "M", "--shuffle-seed", "-1"], "`--shuffle-seed` takes no number below zero"),
+    (["plan", "M", "--dampening", "-0.5"], "`--dampening` takes no number below zero"),
+    (["evaluate", "M", "--text", "x", "--worst", "-2"], "`--worst` takes no number below zero"),
+    (["plan", "M", "--memory=-1"], "that is less than nothing"),
+    (["plan", "M", "--memory", "0"], "that is nothing"),
+    (["plan", "M", "--samples", "many"], "expected a whole number"),
+    (["plan", "M", "--samples", "1.5"], "expected a whole number"),
+    (["plan", "M", "--dampening", "much"], "expected a number, such as 0.01"),
+    (["plan", "M", "--samples", "99999999999999999999"], "the number is too large"),
+  ])
+  func `a number that will not do is refused with what is expected`(
+    arguments: [String], reason: String
+  ) throws {
+    try expectUsageError(arguments, [reason])
+  }
+
+  @Test(arguments: ["w4a16", "W4a16_asym", "W8A16"])
+  func `words of a choice are understood in any case`(scheme: String) throws {
+    let outcome = try Program.run(
+      ["plan", fixtureModel, "--no-smoothing", "--scheme", scheme, "--rounding", "Nearest"])
+    #expect(outcome.end == .exit(0), "\(outcome)")
+    // Rounding to nearest alone multiplies nothing, and no states are gone over.
+    for text in ["TFLOP", "over its states", "0 calibration tokens"] {
+      #expect(!outcome.stdout.contains(text), "\(outcome)")
+    }
+    #expect(outcome.stdout.contains("no calibration"), "\(outcome)")
+  }
+
+  @Test func `help takes one command, and help of help is help`() throws {
+    try expectUsageError(
+      ["help", "quantize", "extra"], ["`help` takes one command (found `extra`, too)"])
+    let outcome = try Program.run(["help", "help"])
+    #expect(outcome.end == .exit(0) && outcome.stdout == (try Program.run(["help"])).stdout)
   }
 
   @Test(arguments: [
@@ -68,6 +108,11 @@ private func expectUsageError(
     throws
   {
     try expectUsageError(arguments, ["the word after \(named) is empty"])
+  }
+
+  @Test func `the usage beside an empty word is that of its command`() throws {
+    let outcome = try Program.run(["plan", "M", "--memory", ""])
+    #expect(outcome.stderr.contains("Usage: sluice plan"), "\(outcome)")
   }
 
   private static let commands = [
@@ -111,7 +156,7 @@ private func expectUsageError(
       ("512MiB", nil), ("512 mib", nil), ("900000000", nil),
       ("8", "8 bytes; say 8GiB or 8MiB"), ("512", "512 bytes; say 512GiB or 512MiB"),
       ("much", "a size such as 512MiB"), ("0x10G", "a size such as"), ("infG", "a size such as"),
-      ("nan", "a size such as"), ("0", "a size such as"),
+      ("nan", "a size such as"), ("0", "a size such as"), ("0GiB", "that is nothing"),
       ("99999999999999T", "more than any machine"),
     ] as [(String, String?)])
   func `sizes are read in all their spellings, and numbers without a unit are not bytes`(

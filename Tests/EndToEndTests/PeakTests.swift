@@ -124,4 +124,60 @@ import TestSupport
       }
     }
   }
+  /// Tokenizers that are short to write and large in memory: what they take is known before they are read.
+  @Test(arguments: ["many tokens", "long tokens", "nested pieces"])
+  func `what a tokenizer takes is told from its file`(kind: String) throws {
+    for (size, isRead) in [(1, true), (5, false)] {
+      try withTemporaryFolder { folder in
+        let model = try SpoiledModel("\(folder)/model")
+        try FileSystem.remove("\(model.path)/tokenizer.json")
+        let (name, bytes) = tokenizer(kind, size)
+        try write(bytes, to: "\(model.path)/\(name)")
+        try write(text(2000), to: "\(folder)/a.txt")
+        let outcome = try run(["plan", model.path, "--calibration", "\(folder)/a.txt"] + short)
+        let isTold = "\(outcome)".contains("the tokenizer")
+        #expect(isTold != isRead, "\(outcome)")
+        if !isRead { expectRefusal(outcome, ["the tokenizer", "--memory"]) }
+      }
+    }
+  }
+
+  private func tokenizer(_ kind: String, _ size: Int) -> (name: String, bytes: [UInt8]) {
+    let letters = Array("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789".utf8)
+    func json(_ model: String) -> (String, [UInt8]) {
+      ("tokenizer.json", Array("{\"version\":\"1.0\",\"model\":{\(model)}}".utf8))
+    }
+    func word(_ number: Int, _ count: Int) -> String {
+      var state = UInt64(number)
+      return String(
+        decoding: (0..<count).map { _ -> UInt8 in
+          state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+          return letters[Int(state >> 33) % letters.count]
+        }, as: UTF8.self)
+    }
+    switch kind {
+    case "many tokens":
+      let tokens = (0..<40_000 * size).map { number in
+        let digits = [number % 62, number / 62 % 62, number / 3844].map { letters[$0] }
+        return "\"\(String(decoding: digits, as: UTF8.self))\":\(number)"
+      }
+      return json("\"type\":\"BPE\",\"merges\":[],\"vocab\":{\(tokens.joined(separator: ","))}")
+    case "long tokens":
+      let tokens = (0..<300 * size).map { "[\"\(word($0, 1000))\",-1]" }
+      return json(
+        "\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[\(tokens.joined(separator: ","))]")
+    default:
+      func varint(_ value: Int) -> [UInt8] {
+        value < 128 ? [UInt8(value)] : [UInt8(value & 127 | 128), UInt8(value >> 7)]
+      }
+      func piece(_ text: [UInt8], _ kind: UInt8) -> [UInt8] {
+        let message = [0x0A] + varint(text.count) + text + [0x18, kind]
+        return [0x0A] + varint(message.count) + message
+      }
+      let pieces = letters.prefix(2 * size).flatMap { letter in
+        (1...512).flatMap { piece([UInt8](repeating: letter, count: $0), 1) }
+      }
+      return ("tokenizer.model", piece(Array("<unk>".utf8), 2) + pieces + [0x12, 0x02, 0x18, 0x02])
+    }
+  }
 }

@@ -25,7 +25,7 @@ private let options = ["--calibration", fixtureCalibration, "--samples", "48", "
     if let terminal {
       // A terminal holds little: it is read until the program ends.
       for _ in 0..<60_000 {
-        if terminal.text.contains(command[0] == "quantize" ? "report: " : "memory: peak") { break }
+        if terminal.text.contains(command[0] == "quantize" ? "report:" : "memory: peak") { break }
         usleep(1000)
       }
     }
@@ -73,6 +73,26 @@ private let options = ["--calibration", fixtureCalibration, "--samples", "48", "
     let stamped = #/(?m)^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ  \d+ %  ETA \d.*  layer \d of 0-3  [a-z]+/#
     // One line a minute, the first as soon as there is a time to tell.
     #expect(text.matches(of: stamped).count == 1, "\(text)")
+  }
+
+  @Test(arguments: [40, 50, 80, 140])
+  func `lines that are too long for a terminal are cut at words`(columns: Int) throws {
+    let command = ["plan", fixtureModel, "--no-such"]
+    func words(_ text: String) -> [Substring] {
+      text.split { $0 == " " || $0.isNewline }
+    }
+    // Where there is no terminal each line is whole.
+    let terminal = try Terminal(columns: columns)
+    let plain = try Program.run(command).stderr
+    let program = try Program(command, errors: terminal.path)
+    _ = try program.wait()
+    let text = terminal.text
+    // A command can be copied.
+    #expect(text.contains("`sluice help plan`"), "\(text)")
+    #expect(words(text) == words(plain), "\(text)")
+    for line in text.split(whereSeparator: \.isNewline) {
+      #expect(line.count <= columns || !line.dropFirst(2).contains(" "), "\(line)")
+    }
   }
 
   @Test func `an evaluation tells its progress in the same way`() throws {

@@ -228,11 +228,11 @@ func expectRefusal(
   @Test(arguments: [
     (
       "{\"input_ids\": [1, 2, 2048]}\n",
-      ["none of 1 rows", "line 1", "token 2", "2048", "tokenizer"]
+      ["none of 1 row", "line 1", "token 2", "2048", "tokenizer"]
     ),
     ("{\"input_ids\": [-1]}\n", ["line 1", "-1"]),
     ("{\"body\": \"a\"}\n", ["no column", "`input_ids`", "`body`", "--text-column"]),
-    ("{\"input_ids\": []}\n", ["none of 1 rows"]),
+    ("{\"input_ids\": []}\n", ["none of 1 row"]),
     ("", ["no rows in it"]),
   ])
   func calibrationThatCannotBeUsed(rows: String, named: [String]) throws {

@@ -1,5 +1,6 @@
 // The program where weights are not downloaded yet.
 
+import CompressedTensors
 import JSON
 import SystemIO
 import Testing
@@ -104,6 +105,72 @@ import TestSupport
       let accepted = try Program.run(plan + ["--accept-config-key", "moon_phase"])
       #expect(accepted.end == .exit(0), "\(accepted)")
       #expect(accepted.stderr.contains("`moon_phase` = 3 is not known and passed over"))
+    }
+  }
+
+  @Test(arguments: [
+    ("rope_thet", "did you mean `rope_theta`?"), ("note", "did you mean `rope_scaling.note`?"),
+    ("frobnication_level", "has no such key; take the name from the error"),
+  ])
+  func `an accepted key that config json does not have is refused with the nearest`(
+    key: String, advice: String
+  ) throws {
+    try withConfigAlone { model in
+      let path = model + "/config.json"
+      var config = try #require(JSONValue.parse(FileSystem.readFile(path)).object)
+      config["rope_theta"] = config["rope_theta"] ?? 10000
+      config["rope_scaling"] = .object(JSONObject([("note", 1)]))
+      try write(JSONValue.object(config).serialized().utf8, to: path)
+      #expect(throws: AcceptedKeyMissing.self) {
+        try AcceptedKeyMissing.check([key], in: [config], file: path)
+      }
+      config["rope_scaling"] = nil
+      try write(JSONValue.object(config).serialized().utf8, to: path)
+      let flag = ["--accept-config-key", key]
+      let words = ["--accept-config-key \(key): \(path) has no such key; "]
+      for command in [["plan", "--samples", "4", "--memory", "1GiB"], ["inspect"]] {
+        expectRefusal(try Program.run([command[0], model] + command.dropFirst() + flag), words)
+      }
+      let problem = AcceptedKeyMissing(key: key, file: path, nearest: nil)
+      #expect("\(problem)".hasPrefix(words[0]))
+      config["rope_scaling"] = .object(JSONObject([("note", 1)]))
+      do {
+        try AcceptedKeyMissing.check([key], in: [config], file: path)
+      } catch {
+        #expect("\(error)".contains(advice), "\(error)")
+      }
+    }
+  }
+
+  @Test func `sequences beyond the model's positions are warned about before the weights are here`()
+    throws
+  {
+    try withConfigAlone { model in
+      let plan = [
+        "plan", model, "--samples", "2", "--memory", "4GiB", "--sequence-length", "70000",
+      ]
+      let outcome = try Program.run(plan)
+      #expect(outcome.stderr.contains("(`max_position_embeddings`)"), "\(outcome)")
+    }
+  }
+
+  @Test func `an output in the model's folder, and a model that is nowhere, are refused at once`()
+    throws
+  {
+    try withConfigAlone { model in
+      expectRefusal(
+        try Program.run([
+          "plan", model, "-o", model + "/out", "--samples", "2", "--memory", "1GiB",
+        ]),
+        ["the output folder lies in the model's folder"])
+      expectRefusal(
+        try Program.run(["inspect", fixtureCalibration, "--model", model + "/nowhere"]),
+        ["\(model)/nowhere: no such folder"])
+      expectRefusal(
+        try Program.run([
+          "quantize", fixtureModel, "-o", model + "/out", "--report", model + "/nowhere/r.html",
+        ]),
+        ["\(model)/nowhere/r.html: there is no folder \(model)/nowhere"])
     }
   }
 }

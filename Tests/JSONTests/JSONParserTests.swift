@@ -216,4 +216,14 @@ private func parse(_ text: String) throws -> JSONValue {
       #expect(throws: JSONError.self) { try JSONValue.parse(Array(strict.utf8)) }
     }
   }
+  /// `String` takes all of these for equal: a table that trusts it would compare each with each.
+  @Test func `spellings of one key are told apart in any number`() throws {
+    let members = (0..<1 << 16).map { number in
+      let key = (0..<16).map { number >> $0 & 1 == 1 ? "\u{e9}" : "e\u{301}" }.joined()
+      return "\"\(key)\":\(number)"
+    }
+    let object = try JSONValue.parse(Array("{\(members.joined(separator: ","))}".utf8)).object
+    #expect(object?.count == 1 << 16)
+    #expect(object?[String(repeating: "\u{e9}", count: 16)] == .number(JSONNumber(65_535)))
+  }
 }

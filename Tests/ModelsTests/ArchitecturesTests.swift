@@ -168,4 +168,16 @@ private let cases = fixtures(in: "forward")
         found: "[\"chunked_attention\"]")
     ) { try windows([("layer_types", ["chunked_attention"])]) }
   }
+  @Test func `prediction layers have experts, too, and are counted with them`() throws {
+    var config = try config("published-mtp-bf16")
+    config["num_hidden_layers"] = 2
+    config["n_routed_experts"] = .number(JSONNumber(1 << 15))
+    config["num_nextn_predict_layers"] = 1000
+    let error = #expect(throws: ConfigError.self) { try describe(config) }
+    guard case .tooMany(_, "n_routed_experts", _, _, 0)? = error else {
+      Issue.record("\(String(describing: error))")
+      return
+    }
+    #expect("\(error!)".contains("there are none beside it") && !"\(error!)".contains(" 0 tensors"))
+  }
 }

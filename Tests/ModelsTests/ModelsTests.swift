@@ -288,4 +288,15 @@ import Transformer
         == "c: unknown architecture X; known: A, B; its tensors are named like those of A: where the two compute "
         + "the same, name that one in a copy of the file")
   }
+  @Test func `scalings that no number holds are refused`() throws {
+    let factors: JSONValue = .array(Array(repeating: number("1.0"), count: 4))
+    let longrope = rope([
+      ("rope_type", "longrope"), ("original_max_position_embeddings", 1), ("factor", 2),
+      ("short_factor", factors), ("long_factor", factors),
+    ])
+    let error = #expect(throws: ConfigError.self) {
+      try describe(try edited([("rope_scaling", longrope)]))
+    }
+    #expect("\(error!)".contains("original_max_position_embeddings"), "\(error!)")
+  }
 }

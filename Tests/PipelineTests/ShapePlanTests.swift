@@ -158,7 +158,7 @@ import Transformer
       let plan = try QuantizePlan(ofWhatIsHere: options(folder))
       #expect(
         plan.warnings.map(\.description).joined().contains(
-          "1 of \(shards.count) shards are not here"))
+          "1 of \(shards.count) shards is not here"))
       #expect(throws: SafetensorsError.self) { try QuantizePlan(options(folder)) }
     }
   }

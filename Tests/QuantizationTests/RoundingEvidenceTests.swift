@@ -238,6 +238,28 @@ import TestSupport
     #expect(all == [.lost(1, first: 0..<64)])
   }
 
+  /// Where one column is all that a row has, only rows of another sign than the next one's can be told apart.
+  @Test(arguments: RoundingMethod.allCases)
+  func `the codes of another row are a fault where few rows can be told apart`(
+    method: RoundingMethod
+  ) throws {
+    for seed in UInt64(0)..<20 {
+      var generator = SeededGenerator(seed: seed)
+      var test = Case()
+      test.scheme = IntegerScheme(.w4a16Asymmetric, groupSize: 64)
+      test.columns = 64
+      test.method = method
+      test.largeColumn = 1000
+      let rounded = try round(test, &generator)
+      #expect(rounded.evidence.faults == [], "\(seed)")
+      for shift in [64, 63 * 64] {
+        var turned = rounded
+        turned.codes = Array(rounded.codes[shift...] + rounded.codes[..<shift])
+        #expect(turned.evidence.faults == [.lost(1, first: 0..<64)], "\(seed), \(shift)")
+      }
+    }
+  }
+
   @Test(arguments: presets) func `codes that nobody wrote are a fault`(
     preset: IntegerScheme.Preset
   ) throws {

@@ -277,4 +277,22 @@ import TestSupport
     let read = try Recipe(text: groups, file: "r", replaced: [.scheme])
     #expect(read.schemes.map(\.weights?.groupSize) == [32])
   }
+  @Test func `aliases that multiply in a key are refused`() {
+    var text = "a0: &a0 [1, 1]\n"
+    for level in 1...40 { text += "a\(level): &a\(level) [*a\(level - 1), *a\(level - 1)]\n" }
+    for key in ["? *a40\n: 1\n", "{*a40 : 1}\n", "*a40 : 1\n"] {
+      #expect(refusal(text + key).contains("too many values"))
+    }
+  }
+
+  @Test(arguments: ["- ", "a: ", "? ", "[", "{a: "])
+  func `values of any depth are refused before the stack ends`(part: String) {
+    let isOneLine = part != "a: "
+    let inLine = String(repeating: part, count: 4000)
+    let indented = (0..<4000).map { String(repeating: " ", count: $0) + part }.joined(
+      separator: "\n")
+    for text in isOneLine ? [inLine, indented] : [indented] {
+      #expect(refusal(text).contains("nested more than 500 deep"))
+    }
+  }
 }

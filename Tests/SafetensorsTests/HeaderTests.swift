@@ -138,6 +138,14 @@ import Testing
     }
   }
 
+  @Test(arguments: ["[9223372036854775807,0]", "[0,281474976710657]", "[0,4611686018427387904,1]"])
+  func `a dimension beside a 0 is not any number`(shape: String) {
+    let text = "{" + entry("a", "U8", shape, "[0,0]") + "}"
+    #expect(throws: SafetensorsError.invalidShape(file: "f", tensor: "a", found: shape)) {
+      try parseHeader(fileBytes(text))
+    }
+  }
+
   @Test(arguments: ["4", "[0]", "[0,4,4]", "[-4,0]", "[0,4.0]", "[0,18446744073709551615]", "[]"])
   func offsetsThatAreNotTwoNaturalsAreRefused(offsets: String) {
     let text = "{" + entry("a", "U8", "[4]", offsets) + "}"

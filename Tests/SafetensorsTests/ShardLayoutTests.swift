@@ -105,4 +105,13 @@ import TestSupport
       _ = TensorSpec(name: "a", dtype: .f32, shape: [1 << 62])
     }
   }
+  @Test func `a header that grows too long begins another shard`() {
+    let tensors = (0..<1000).map { TensorSpec(name: "tensor.\($0)", dtype: .u8, shape: [1, 2]) }
+    let layout = ShardLayout(
+      tensors: tensors, maximumShardBytes: .max, maximumHeaderBytes: 20_000)
+    #expect(layout.shards.count > 5)
+    #expect(layout.shards.allSatisfy { $0.header.count <= 20_008 })
+    #expect(layout.shards.flatMap { $0.tensors.map(\.spec) } == tensors)
+    #expect(ShardLayout(tensors: tensors, maximumShardBytes: .max).shards.count == 1)
+  }
 }

@@ -106,4 +106,30 @@ import TestSupport
       }
     }
   }
+  @Test(arguments: ["a/", "/a", "../", "./a/"])
+  func `a path of any length is an error`(part: String) {
+    let path = String(repeating: part, count: 100_000)
+    #expect(FileSystem.resolved(path) == path)
+    let error = #expect(throws: SystemError.self) { try FileSystem.createFolder(path) }
+    #expect(error?.code == ENAMETOOLONG)
+  }
+
+  @Test func `the size of a folder follows no link`() throws {
+    try withTemporaryFolder { folder in
+      try replaceFile("\(folder)/a", with: [1, 2, 3])
+      for name in ["x", "y", "z"] {
+        let made = unsafe symlink(".", "\(folder)/\(name)")
+        #expect(made == 0)
+      }
+      #expect(FileSystem.folderSize(folder) == 3)
+    }
+  }
+
+  @Test(arguments: [
+    (UInt64(3), UInt64(4096), 12_288), (.max, 1, .max), (.max, 4096, .max), (1 << 62, 4, .max),
+    (1 << 63, 1, .max), (0, .max, 0),
+  ])
+  func `free space of any size is told`(blocks: UInt64, size: UInt64, expected: Int) {
+    #expect(FileSystem.bytes(blocks: blocks, of: size) == expected)
+  }
 }

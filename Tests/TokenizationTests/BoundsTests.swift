@@ -108,4 +108,68 @@ import Tokenization
     ])
     for _ in 0..<100 { #expect(try tokenizer.decode([0, 1, 2]) == "bb") }
   }
+  /// Short to write, large in memory.
+  @Test func `what would take far more memory than its file is refused`() {
+    let words = #"{"type": "BPE", "vocab": {"a": 0, "b": 1000000}, "merges": []}"#
+    let ids = many(1000, "1")
+    let template =
+      #"{"type": "TemplateProcessing", "single": [\#(many(100, #"{"SpecialToken": {"id": "s", "type_id": 0}}"#))], "#
+      + #""pair": [], "special_tokens": {"s": {"id": "s", "ids": [\#(ids)], "tokens": []}}}"#
+    for (change, part) in [
+      (
+        ["pre_tokenizer": split(String(repeating: "\\\\w", count: 10_000))],
+        "more than 4194304 bytes"
+      ),
+      (
+        ["pre_tokenizer": split(String(repeating: "\\\\b", count: 10_000))],
+        "more than 4194304 bytes"
+      ),
+      (
+        [
+          "pre_tokenizer":
+            #"{"type": "Sequence", "pretokenizers": [\#(many(50_000, split("\\\\w")))]}"#
+        ],
+        "has 65 pre-tokenizers, more than 64"
+      ),
+      (["model": words], "the id is 1000000, and there are 2 tokens"),
+      (["post_processor": template], "adds more than 65536 tokens"),
+    ] {
+      let error = #expect(throws: TokenizerError.self) { try load(change) }
+      #expect(error?.description.contains(part) == true, "\(String(describing: error))")
+    }
+  }
+
+  /// What one decoder makes need not be text any more.
+  @Test(arguments: [
+    #"{"type": "ByteLevel"}"#, #"{"type": "ByteFallback"}"#, #"{"type": "Fuse"}"#,
+    #"{"type": "Replace", "pattern": {"Regex": "[^a]"}, "content": "b"}"#,
+    #"{"type": "Strip", "content": "a", "start": 1, "stop": 1}"#,
+  ])
+  func `bytes that are no text may come to any decoder`(second: String) throws {
+    let first =
+      #"{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false}"#
+    let second = second.contains("ByteLevel") ? first : second
+    // `ð` spells the first byte of four, and nothing follows.
+    let tokenizer = try load([
+      "decoder": #"{"type": "Sequence", "decoders": [\#(first), \#(second)]}"#,
+      "model": #"{"type": "BPE", "vocab": {"ð": 0, "a": 1}, "merges": []}"#,
+    ])
+    #expect(try tokenizer.decode([0]).isEmpty == false)
+    #expect(try tokenizer.decode([1, 0]).isEmpty == false)
+  }
+
+  @Test func `white space in which every place is a token is looked through once`() throws {
+    let token =
+      #"{"id": 3, "content": " ", "single_word": false, "lstrip": \#("LEFT"), "rstrip": \#("RIGHT"), "#
+      + #""normalized": false, "special": true}"#
+    let text = "a" + String(repeating: " ", count: 400_000) + "b"
+    for (left, right) in [(true, false), (false, true), (true, true)] {
+      let tokenizer = try load([
+        "added_tokens":
+          "[\(token.replacing("LEFT", with: "\(left)").replacing("RIGHT", with: "\(right)"))]"
+      ])
+      let ids = try tokenizer.encode(text, addSpecialTokens: false)
+      #expect(ids.first == 0 && ids.last == 1 && ids.contains(3))
+    }
+  }
 }

@@ -56,11 +56,13 @@ private func tekken(
     #expect(try load(pairs.merging(gpt2) { $1 }).encode("aba", addSpecialTokens: false) == [2, 0])
     #expect(
       problem(pairs.merging(plain) { $1 })
-        .hasPrefix("vocab.json: cannot be read as no `tokenizer_class` says how; convert it to"))
+        .hasPrefix(
+          "vocab.json: no `tokenizer_class` in tokenizer_config.json says how to read it; name"))
     let config = ["tokenizer_config.json": #"{"tokenizer_class": "GemmaTokenizerFast"}"#]
     #expect(
       problem(pairs.merging(config) { $1 })
-        .hasPrefix("vocab.json: cannot be read as `GemmaTokenizer` of transformers does; convert"))
+        .hasPrefix(
+          "vocab.json: reading it as transformers' `GemmaTokenizer` does is not supported;"))
   }
 
   @Test(arguments: [
@@ -124,6 +126,10 @@ private func tekken(
         tekken(special: #"[{"rank": 0, "token_str": "x"}, {"rank": 1, "token_str": "x"}]"#),
         "$: a special token is empty or there twice"
       ),
+      (
+        tekken(config: #", "default_num_special_tokens": 9999999"#),
+        "$.config.default_num_special_tokens: there are 1 special tokens"
+      ),
       (tekken(special: "[{}]"), "$.special_tokens[0]: expected `rank` and `token_str`"),
       (tekken(vocabulary: "[{}]"), "$.vocab[0]: expected a token in base64 as `token_bytes`"),
       (tekken(vocabulary: #"[{"token_bytes": "Y"}]"#), "$.vocab[0]: expected a token in base64"),
@@ -180,5 +186,17 @@ private func tekken(
     let json = #"{"model": {"vocab": {"b": 0, "a": 1}, "merges": []}}"#
     let found = problem(["tokenizer.json": json, "tokenizer_config.json": config])
     #expect(found.hasPrefix("tokenizer_config.json: \(expected)"), "\(found)")
+  }
+  /// Each would make a placeholder of every id up to the last.
+  @Test func `ids far behind the ranks are refused`() {
+    let lines = (0..<256).map { byte in
+      let (high, low) = (byte >> 2, byte & 3)
+      let digits = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+      return "\(digits[high])\(digits[low << 4])== \(byte)"
+    }
+    let config = #"{"added_tokens_decoder": {"16777215": {"content": "x"}}}"#
+    let files = ["tokenizer.model": lines.joined(separator: "\n"), "tokenizer_config.json": config]
+    #expect(
+      problem(files.merging(plain) { $1 }).contains("has the id 16777215"), "\(problem(files))")
   }
 }

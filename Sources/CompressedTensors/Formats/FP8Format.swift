@@ -115,7 +115,7 @@ package struct FP8Format: Sendable, Equatable {
     }
   }
 
-  /// Of static activations; what is calibrated here are weights alone.
+  /// The scale of static activations; what is calibrated here are weights alone.
   private static let activationPart = "input_scale"
 
   package func isActivationScale(_ tensor: String) -> Bool {

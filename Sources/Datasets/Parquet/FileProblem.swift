@@ -42,7 +42,7 @@ struct FileProblem: Error {
     }
   }
 
-  /// The same problem, said to be at `place` unless it knows better.
+  /// This problem, said to be at `place` unless it knows better.
   func located(_ place: @autoclosure () -> String) -> FileProblem {
     FileProblem(kind: kind, place: self.place ?? place())
   }

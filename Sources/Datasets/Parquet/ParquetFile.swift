@@ -92,7 +92,7 @@ final class ParquetFile: RowSource {
           do throws(FileProblem) {
             readers[column] = try ColumnReader(file, group.columns[column], leaf, room)
           } catch {
-            throw located(error.located("column `\(leaf.path)`"))
+            throw located(error.located("column `\(leaf.path.text)`"))
           }
         }
       }

@@ -33,9 +33,23 @@ final class SchemaNode: Sendable {
   }
 }
 
+/// The names that lead to a column. Columns share the beginnings: written out for each of them, a long name over many
+/// columns would fill any memory.
+final class SchemaPath: Sendable {
+  private let outer: SchemaPath?
+  private let name: String
+
+  init(_ name: String, in outer: SchemaPath?) {
+    self.name = name
+    self.outer = outer
+  }
+
+  var text: String { outer.map { $0.text + "." + name } ?? name }
+}
+
 /// What a leaf column stores.
 struct LeafType: Sendable {
-  let path: String
+  let path: SchemaPath
   let physical: PhysicalType
   let isUnsigned: Bool
   let maximumDefinition: Int
@@ -64,7 +78,7 @@ private struct Builder {
 
   /// What the ancestors of a node add up to.
   private struct Context {
-    var path = ""
+    var path: SchemaPath?
     var depth = 0
     var definition = 0
     var repetition = 0
@@ -119,7 +133,8 @@ private struct Builder {
     guard context.depth <= Self.maximumDepth else {
       throw .damaged("the schema is nested more than \(Self.maximumDepth) deep")
     }
-    context.path += context.path.isEmpty ? name : ".\(name)"
+    let path = SchemaPath(name, in: outer.path)
+    context.path = path
     context.foreign = context.foreign ?? element.foreignMeaning
     if element.repetition == .repeated, !ignoringRepetition {
       return try bareList(element, name: name, context)
@@ -129,7 +144,7 @@ private struct Builder {
     let first = leaves.count
     let shape: SchemaNode.Shape
     if element.type != nil {
-      shape = leaf(element, context)
+      shape = leaf(element, path, context)
     } else if element.isList, element.children == 1, next < elements.count,
       elements[next].repetition == .repeated
     {
@@ -176,11 +191,13 @@ private struct Builder {
     return .list(item, itemDefinition: context.definition, repetition: context.repetition)
   }
 
-  private mutating func leaf(_ element: SchemaElement, _ context: Context) -> SchemaNode.Shape {
+  private mutating func leaf(
+    _ element: SchemaElement, _ path: SchemaPath, _ context: Context
+  ) -> SchemaNode.Shape {
     let physical = element.type ?? .byteArray
     let isForeign = physical == .int96 || physical == .fixedLengthByteArray
     let type = LeafType(
-      path: context.path, physical: physical, isUnsigned: element.isUnsigned,
+      path: path, physical: physical, isUnsigned: element.isUnsigned,
       maximumDefinition: context.definition, maximumRepetition: context.repetition,
       foreign: context.foreign ?? (isForeign ? physical.name : nil))
     leaves.append(type)

@@ -55,6 +55,7 @@ struct RowAssembler {
 
   private mutating func object(_ fields: [SchemaNode]) throws(FileProblem) -> JSONObject {
     var object = JSONObject()
+    try take(Self.objectBytes + fields.count * Self.memberBytes)
     for field in fields { object[field.name] = try value(field) }
     return object
   }
@@ -71,6 +72,7 @@ struct RowAssembler {
       return .object(try object(fields))
     case .list(let item, let itemDefinition, let repetition):
       var items: [JSONValue] = []
+      try take(Self.objectBytes)
       if try !reaches(itemDefinition, node) {
         try pass(node)
         return .array(items)
@@ -100,7 +102,15 @@ struct RowAssembler {
     default: break
     }
     // In a list that grows.
-    bytes += 2 * MemoryLayout<JSONValue>.stride
+    try take(2 * MemoryLayout<JSONValue>.stride)
+  }
+
+  /// What a structure or a list takes of its own, and each member's name and place.
+  private static let objectBytes = 160
+  private static let memberBytes = 2 * MemoryLayout<String>.stride + 32
+
+  private mutating func take(_ count: Int) throws(FileProblem) {
+    bytes += count
     if bytes > byteLimit { throw .tooLarge("rows", byteLimit) }
   }
 
@@ -143,5 +153,5 @@ struct RowAssembler {
 }
 
 extension ColumnReader {
-  fileprivate var place: String { "column `\(type.path)`" }
+  fileprivate var place: String { "column `\(type.path.text)`" }
 }

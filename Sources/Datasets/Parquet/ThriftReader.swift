@@ -46,7 +46,7 @@ struct ThriftReader: ~Escapable {
     depth -= 1
   }
 
-  /// The same for a field that is a structure.
+  /// Calls `body` for each field of a field that is a structure.
   mutating func structure(
     of field: Field, _ body: (inout ThriftReader, Field) throws(FileProblem) -> Void
   ) throws(FileProblem) {
