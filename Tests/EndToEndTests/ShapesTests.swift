@@ -131,8 +131,6 @@ import TestSupport
       for command in [["plan", "--samples", "4", "--memory", "1GiB"], ["inspect"]] {
         expectRefusal(try Program.run([command[0], model] + command.dropFirst() + flag), words)
       }
-      let problem = AcceptedKeyMissing(key: key, file: path, nearest: nil)
-      #expect("\(problem)".hasPrefix(words[0]))
       config["rope_scaling"] = .object(JSONObject([("note", 1)]))
       do {
         try AcceptedKeyMissing.check([key], in: [config], file: path)
