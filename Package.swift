@@ -152,7 +152,7 @@ let targets: [Target] = [
   .testTarget(
     name: "EndToEndTests",
     dependencies: [
-      "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Safetensors",
+      "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Quantization", "Safetensors",
       "SystemIO", "Tensors", "TestSupport", "Tokenization", "sluice",
     ]),
 ]

@@ -5,6 +5,7 @@
 import CompressedTensors
 import Glibc
 import Models
+import Quantization
 import SystemIO
 import Testing
 import TestSupport
