@@ -63,11 +63,12 @@ package struct LinearSchemes: Sendable, Equatable {
       scheme.targets.contains { Target.Rank($0) == .name }
     }
     let merged = asked.reduce(into: [QuantizationScheme]()) { groups, scheme in
-      if let same = groups.firstIndex(where: { $0.isSame(as: scheme) }) {
-        groups[same].targets += scheme.targets.filter { !groups[same].targets.contains($0) }
-      } else {
+      guard let same = groups.firstIndex(where: { $0.isSame(as: scheme) }) else {
         groups.append(scheme)
+        return
       }
+      let known = Set(groups[same].targets)
+      groups[same].targets += scheme.targets.filter { !known.contains($0) }
     }
     let groups = merged.filter(hasNames) + merged.filter { !hasNames($0) }
     let targets = try Targets(groups, origin: origin)
@@ -78,12 +79,10 @@ package struct LinearSchemes: Sendable, Equatable {
       let matches = try targets.matches(linear.name)
       used.formUnion(matches)
       guard let first = matches.first, !ignored.contains(linear.name) else { continue }
+      // What other readers may take: any of one rank, and the first in the file that is no class.
       let inFile = matches.filter { $0.rank != .class }.min { $0.place < $1.place }
-      if let other = matches.filter({ $0.rank == first.rank }).dropFirst().first(where: {
-        !groups[$0.group].isSame(as: groups[first.group])
-      })
-        ?? (inFile.map { groups[$0.group].isSame(as: groups[first.group]) } == false ? inFile : nil)
-      {
+      let others = matches.filter { $0.rank == first.rank } + (inFile.map { [$0] } ?? [])
+      if let other = others.first(where: { $0.group != first.group }) {
         throw SchemeTargetError.ambiguous(
           origin: origin, module: linear.name, targets: [first.text, other.text],
           schemes: [groups[first.group].words, groups[other.group].words])

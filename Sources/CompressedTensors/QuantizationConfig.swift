@@ -122,8 +122,8 @@ package struct QuantizationConfig: Sendable, Equatable {
       throw ArgumentProblem(
         ["format"], expected: CompressionFormats.oneOf(formats.flatMap(\.names)))
     }
-    // One scheme is the same whether its file names the format that follows from it or not.
-    if let name, name != inferred { scheme.format = name }
+    scheme.format = name
+    scheme = CompressionFormats.withoutInferredFormat(scheme)
     // How scales were found is no part of what is stored.
     scheme.weights = scheme.weights?.stored
     if let problem = found.problem(reading: scheme) { throw problem }

@@ -267,9 +267,8 @@ struct RecipeReader {
   private func group(_ entry: RecipeNode.Entry) throws(RecipeError) -> QuantizationScheme {
     let node = entry.value.isNull ? RecipeNode(emptyMapAt: entry.line) : entry.value
     let scheme: QuantizationScheme
-    do throws(ArgumentProblem) {
-      scheme = try QuantizationScheme(node)
-      if let problem = CompressionFormats.problem(writing: scheme) { throw problem }
+    do {
+      scheme = CompressionFormats.withoutInferredFormat(try QuantizationScheme(node))
     } catch {
       throw refusal(error, in: node, of: entry)
     }
@@ -287,6 +286,9 @@ struct RecipeReader {
         }
       default: break
       }
+    }
+    if let problem = CompressionFormats.problem(writing: scheme) {
+      throw refusal(problem, in: node, of: entry)
     }
     return scheme
   }

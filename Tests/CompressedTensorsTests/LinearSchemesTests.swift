@@ -69,7 +69,8 @@ import Transformer
   @Test func `groups with names come first, and those without Linears are left out`() throws {
     let name = "model.layers.0.mlp.down_proj"
     let found = try schemes(
-      w4.targeting("Linear"), w8.targeting(name), w8.targeting("re:.*layers.0.*q_proj"),
+      w4.targeting("Linear"), w8.targeting("re:.*layers.0.*q_proj"),
+      IntegerScheme(.w8a16, groupSize: 64).targeting(name),
       ignoring: ["model.layers.0.self_attn.q_proj"])
     #expect(found.schemes.map(\.targets) == [[name], ["Linear"]])
     let merged = try schemes(

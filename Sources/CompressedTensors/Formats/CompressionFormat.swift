@@ -125,6 +125,13 @@ package enum CompressionFormats {
     }
   }
 
+  /// A scheme is the same whether its file names the format that follows from it or not.
+  package static func withoutInferredFormat(_ scheme: QuantizationScheme) -> QuantizationScheme {
+    var result = scheme
+    result.format = nil
+    return scheme.format == inferredName(for: result) ? result : scheme
+  }
+
   private static func written(by name: String) -> (any WrittenFormat)? {
     written.first { $0.names.contains(name) }
   }
