@@ -103,7 +103,7 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
     case .headStays(let recipe):
       "\(recipe) does not ignore `lm_head`; it is not quantized all the same"
     case .activationScalesDropped(let count):
-      "the source has \(counted(count, "scale")) of static FP8 activations; the output leaves them out: its "
+      "the source has \(counted(count, "scale")) of FP8 activations; the output leaves them out: its "
         + "weights are quantized, its activations are not"
     case .noReport(let problem):
       "the output is complete, but its report could not be written: \(problem); "
