@@ -74,7 +74,7 @@ package struct Checkpoint: Sendable {
   package var spec: ModelSpec
   /// Set for a checkpoint whose quantized Linears are told by the schemes of config.json.
   package let quantization: QuantizationConfig?
-  /// Of `quantization`.
+  /// What `quantization` says of each Linear.
   private let schemes: LinearSchemes?
   /// Set for a checkpoint with FP8 weights.
   package let fp8: FP8Format?

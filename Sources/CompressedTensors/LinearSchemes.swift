@@ -9,7 +9,7 @@ package enum SchemeTargetError: Error, CustomStringConvertible, Equatable {
   case matchesNothing(origin: String, target: String)
   /// Readers of such a configuration would take one of two, and not all the same.
   case ambiguous(origin: String, module: String, targets: [String], schemes: [String])
-  /// Of Linears that inference engines load as one.
+  /// Linears that inference engines load as one have two schemes.
   case splitsFused(modules: [String], schemes: [String])
 
   package var description: String {
@@ -28,7 +28,7 @@ package enum SchemeTargetError: Error, CustomStringConvertible, Equatable {
 
 /// The schemes of a model's Linears.
 package struct LinearSchemes: Sendable, Equatable {
-  /// Those that some Linear has, in the order in which config.json lists them.
+  /// The schemes that some Linear has, in the order in which config.json lists them.
   package private(set) var schemes: [QuantizationScheme]
   private var places: [String: Int]
 

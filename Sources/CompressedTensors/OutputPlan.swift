@@ -37,7 +37,7 @@ package struct OutputPlan: Sendable {
     case dropped
   }
 
-  /// Of each Linear that is quantized.
+  /// The scheme of each Linear that is quantized.
   package let schemes: LinearSchemes
   /// By source tensor name.
   package let fates: [String: Fate]

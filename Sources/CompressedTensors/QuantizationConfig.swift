@@ -72,7 +72,7 @@ package struct QuantizationConfig: Sendable, Equatable {
     try keys.require("quant_method", oneOf: ["compressed-tensors"])
     let names = formats.flatMap(\.names)
     let format = keys["format"].string ?? ""
-    // Of formats that are read in one way, there is no mixture.
+    // A caller that reads one format reads no mixture.
     if !names.contains(format), formats.count < 2 || format != CompressionFormats.mixed {
       throw keys.refusal("format", CompressionFormats.oneOf(names))
     }

@@ -57,7 +57,7 @@ package struct RunInputs: Sendable, Equatable {
 
   static let dataFlag = "--calibration"
 
-  /// Of all schemes.
+  /// The group sizes of all schemes.
   var groupSizes: [Int] {
     (options["--group-size"] ?? "").split(separator: ", ").compactMap { Int($0) }
   }

@@ -87,7 +87,7 @@ package enum CompressionFormats {
   /// Every format that is read or written.
   package static let all: [any CompressionFormat] = [PackQuantized(), FloatQuantized()]
 
-  /// Those that are written.
+  /// The formats that are written.
   package static let written: [any WrittenFormat] = all.compactMap { $0 as? any WrittenFormat }
 
   /// The sizes of groups that a user may choose among.

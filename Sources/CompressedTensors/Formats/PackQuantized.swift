@@ -26,7 +26,7 @@ package struct PackQuantized: WrittenFormat {
   fileprivate static let shapePart = ".weight_shape"
 
   private static let bits = [4, 8]
-  /// Of the groups, which compensated rounding takes whole.
+  /// The columns of a group, which compensated rounding takes whole.
   static let groupSizes = [32, 64, 128]
 
   package func problem(reading scheme: QuantizationScheme) -> ArgumentProblem? {

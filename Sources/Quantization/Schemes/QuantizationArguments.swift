@@ -16,7 +16,7 @@ package struct QuantizationArguments: Sendable, Hashable {
     case channel
     /// `groupSize` numbers of a row.
     case group
-    /// The same, with a scale for the whole tensor above those of the groups.
+    /// Groups, with a scale for the whole tensor above theirs.
     case tensorGroup = "tensor_group"
     /// `block` rows and columns.
     case block
@@ -30,7 +30,7 @@ package struct QuantizationArguments: Sendable, Hashable {
     case never
     /// While the model runs.
     case always
-    /// Those of groups while the model runs, that of the tensor before.
+    /// The scales of groups while the model runs, the tensor's before.
     case local
   }
 
