@@ -37,15 +37,17 @@ let targets: [Target] = [
   .target(name: "Quantization", dependencies: ["CKernels", "LinearAlgebra", "Tensors"]),
 
   // Models as data, and what a run needs.
-  .target(
-    name: "Recipes",
-    dependencies: ["Quantization", "SystemIO", .product(name: "Yams", package: "Yams")]),
   .target(name: "Models", dependencies: ["JSON", "Transformer"]),
   .target(
     name: "CompressedTensors",
     dependencies: [
       "CKernels", "Expressions", "JSON", "LinearAlgebra", "Models", "Quantization", "Safetensors",
       "SystemIO", "Tensors", "Transformer",
+    ]),
+  .target(
+    name: "Recipes",
+    dependencies: [
+      "CompressedTensors", "Quantization", "SystemIO", .product(name: "Yams", package: "Yams"),
     ]),
   .target(
     name: "Calibration",
@@ -76,7 +78,10 @@ let targets: [Target] = [
   // Tests, one target per target.
   .target(
     name: "TestSupport",
-    dependencies: ["CompressedTensors", "JSON", "Models", "Safetensors", "SystemIO", "Tensors"],
+    dependencies: [
+      "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Quantization", "Safetensors",
+      "SystemIO", "Tensors", "Transformer",
+    ],
     path: "Tests/TestSupport"),
   // System calls that fail or kill, for LD_PRELOAD.
   .target(name: "CFaultShim", path: "Tests/CFaultShim", publicHeadersPath: "."),
@@ -113,7 +118,8 @@ let targets: [Target] = [
       "Safetensors", "SystemIO", "Tensors", "TestSupport", "Transformer",
     ]),
   .testTarget(
-    name: "RecipesTests", dependencies: ["Quantization", "Recipes", "SystemIO", "TestSupport"]),
+    name: "RecipesTests",
+    dependencies: ["CompressedTensors", "Quantization", "Recipes", "SystemIO", "TestSupport"]),
   .testTarget(
     name: "ModelsTests",
     dependencies: ["JSON", "Models", "Safetensors", "SystemIO", "TestSupport", "Transformer"]),

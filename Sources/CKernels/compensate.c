@@ -66,7 +66,7 @@ BODY void sluice_compensate_block_body(size_t rows, size_t count, const float *r
                                        struct sluice_rounding rounding, const float *restrict acc, float *restrict d,
                                        int8_t *restrict codes, float *restrict loss) {
     float near[SLUICE_LARGEST_BLOCK * STRIP];
-    float low = -(float)(1 << (rounding.bits - 1)), high = -low - 1;
+    struct numbers numbers = numbers_of(rounding);
     for (size_t start = 0; start < rows; start += STRIP) {
         take_near(acc + start, rows, count, near);
         for (size_t j = 0; j < count; j++) {
@@ -77,8 +77,8 @@ BODY void sluice_compensate_block_body(size_t rows, size_t count, const float *r
             const float *sums = near + j * STRIP;
             for (size_t r = 0; r < STRIP; r++) {
                 float scale = scales[group + r], zero = zero_points[group + r], value = w[place + r];
-                float code = nearest(clamped((value + sums[r] * inverse) / scale + zero, low, high));
-                float difference = value - (code - zero) * scale, error = sums[r] + difference * pivot;
+                float code = nearest_code((value + sums[r] * inverse) / scale + zero, numbers);
+                float difference = value - code_value(code, zero, scale), error = sums[r] + difference * pivot;
                 here[r] = difference;
                 codes[place + r] = (int8_t)code;
                 loss[start + r] += error * error;
@@ -151,14 +151,14 @@ BODY void fit_scales(size_t start, size_t rows, size_t count, const float *restr
 BODY void fit_codes(size_t start, size_t rows, size_t count, const float *restrict gram, int8_t *restrict codes,
                     struct sluice_rounding rounding, const float *restrict scale, float *restrict correlation,
                     float *restrict d, float *restrict change) {
-    float low = -(float)(1 << (rounding.bits - 1)), high = -low - 1;
+    struct numbers numbers = numbers_of(rounding);
     for (size_t j = 0; j < count; j++) {
         const float *row = gram + j * count;
         float inverse = row[j] > 0 ? 1 / row[j] : 0, step[STRIP];
         float *here = correlation + j * rows + start;
         for (size_t r = 0; r < STRIP; r++) {
             float old = (float)codes[j * rows + start + r], unit = scale[start + r];
-            float code = nearest(clamped(old + here[r] * inverse / unit, low, high));
+            float code = nearest_code(old + here[r] * inverse / unit, numbers);
             step[r] = (old - code) * unit;
             change[start + r] += step[r] * (step[r] * row[j] + 2 * here[r]);
             d[j * rows + start + r] += step[r];
@@ -186,13 +186,13 @@ BODY void sluice_column_errors_body(size_t rows, size_t count, const uint32_t *r
                                     const float *restrict w, const float *restrict scales,
                                     const float *restrict zero_points, struct sluice_rounding rounding,
                                     float *restrict d) {
-    float low = -(float)(1 << (rounding.bits - 1)), high = -low - 1;
+    struct numbers numbers = numbers_of(rounding);
     for (size_t j = 0; j < count; j++) {
         size_t place = columns[j] * rows, group = columns[j] / (size_t)rounding.group * rows;
         for (size_t r = 0; r < rows; r++) {
             float scale = scales[group + r], zero = zero_points[group + r];
-            float code = nearest(clamped(w[place + r] / scale + zero, low, high));
-            d[j * rows + r] = w[place + r] - (code - zero) * scale;
+            float code = nearest_code(w[place + r] / scale + zero, numbers);
+            d[j * rows + r] = w[place + r] - code_value(code, zero, scale);
         }
     }
 }

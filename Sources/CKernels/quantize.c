@@ -8,12 +8,12 @@ BODY size_t sluice_quantize_row_body(const float *restrict w, size_t cols, struc
                                      int8_t *restrict codes, float *restrict scales, int8_t *restrict zero_points) {
     size_t bad = sluice_first_nonfinite(w, cols);
     if (bad < cols) return bad;
-    float low = -(float)(1 << (rounding.bits - 1)), high = -low - 1;
+    struct numbers numbers = numbers_of(rounding);
     size_t group = (size_t)rounding.group;
     for (size_t start = 0; start < cols; start += group) {
-        struct group_parameters p = parameters_of_group(w + start, rounding, low, high);
+        struct group_parameters p = parameters_of_group(w + start, rounding, numbers);
         for (size_t c = start; c < start + group; c++)
-            codes[c] = (int8_t)nearest(clamped(w[c] / p.scale + p.zero_point, low, high));
+            codes[c] = (int8_t)nearest_code(w[c] / p.scale + p.zero_point, numbers);
         scales[start / group] = p.scale;
         zero_points[start / group] = (int8_t)p.zero_point;
     }
@@ -26,14 +26,14 @@ VARIANTS(size_t, sluice_quantize_row,
 BODY void sluice_rounding_error_body(const float *restrict w, const float *restrict scale,
                                      const float *restrict inverse, size_t cols, struct sluice_rounding rounding,
                                      float *restrict error) {
-    float low = -(float)(1 << (rounding.bits - 1)), high = -low - 1;
+    struct numbers numbers = numbers_of(rounding);
     size_t group = (size_t)rounding.group;
     for (size_t start = 0; start < cols; start += group) {
         for (size_t c = start; c < start + group; c++) error[c] = w[c] * scale[c];
-        struct group_parameters p = parameters_of_group(error + start, rounding, low, high);
+        struct group_parameters p = parameters_of_group(error + start, rounding, numbers);
         for (size_t c = start; c < start + group; c++) {
-            float code = nearest(clamped(error[c] / p.scale + p.zero_point, low, high));
-            error[c] = (code - p.zero_point) * p.scale * inverse[c] - w[c];
+            float code = nearest_code(error[c] / p.scale + p.zero_point, numbers);
+            error[c] = code_value(code, p.zero_point, p.scale) * inverse[c] - w[c];
         }
     }
 }
@@ -44,10 +44,10 @@ VARIANTS(void, sluice_rounding_error,
 
 BODY void sluice_group_ranges_body(const float *restrict w, size_t cols, struct sluice_rounding rounding,
                                    float *restrict scales, float *restrict zero_points) {
-    float low = -(float)(1 << (rounding.bits - 1)), high = -low - 1;
+    struct numbers numbers = numbers_of(rounding);
     size_t group = (size_t)rounding.group;
     for (size_t start = 0; start < cols; start += group) {
-        struct group_parameters p = parameters_of_group(w + start, rounding, low, high);
+        struct group_parameters p = parameters_of_group(w + start, rounding, numbers);
         scales[start / group] = p.scale;
         zero_points[start / group] = p.zero_point;
     }
@@ -59,14 +59,14 @@ VARIANTS(void, sluice_group_ranges,
 BODY void sluice_round_within_body(const float *restrict w, size_t cols, struct sluice_rounding rounding,
                                    const float *restrict scales, const float *restrict zero_points,
                                    int8_t *restrict codes, float *restrict error) {
-    float low = -(float)(1 << (rounding.bits - 1)), high = -low - 1;
+    struct numbers numbers = numbers_of(rounding);
     size_t group = (size_t)rounding.group;
     for (size_t start = 0; start < cols; start += group) {
         float scale = scales[start / group], zero = zero_points[start / group];
         for (size_t c = start; c < start + group; c++) {
-            float code = nearest(clamped(w[c] / scale + zero, low, high));
+            float code = nearest_code(w[c] / scale + zero, numbers);
             codes[c] = (int8_t)code;
-            error[c] = w[c] - (code - zero) * scale;
+            error[c] = w[c] - code_value(code, zero, scale);
         }
     }
 }
@@ -79,19 +79,19 @@ enum { CLIPS = 21, LANES = 16 };
 
 // sum over a group of weight[c] (Q(w[c]) - w[c])^2.
 BODY float group_error(const float *restrict w, const float *restrict weight, size_t group, struct group_parameters p,
-                       float low, float high) {
+                       struct numbers numbers) {
     float inverse = 1 / p.scale;
     float lanes[LANES] = {0};
     size_t c = 0;
     for (; c + LANES <= group; c += LANES)
         for (size_t lane = 0; lane < LANES; lane++) {
-            float code = nearest(clamped(w[c + lane] * inverse + p.zero_point, low, high));
-            float error = (code - p.zero_point) * p.scale - w[c + lane];
+            float code = nearest_code(w[c + lane] * inverse + p.zero_point, numbers);
+            float error = code_value(code, p.zero_point, p.scale) - w[c + lane];
             lanes[lane] += error * error * weight[c + lane];
         }
     for (; c < group; c++) {
-        float code = nearest(clamped(w[c] * inverse + p.zero_point, low, high));
-        float error = (code - p.zero_point) * p.scale - w[c];
+        float code = nearest_code(w[c] * inverse + p.zero_point, numbers);
+        float error = code_value(code, p.zero_point, p.scale) - w[c];
         lanes[c % LANES] += error * error * weight[c];
     }
     float total = 0;
@@ -102,7 +102,7 @@ BODY float group_error(const float *restrict w, const float *restrict weight, si
 BODY void sluice_clipped_ranges_body(const float *restrict w, const float *restrict weight, size_t cols,
                                      struct sluice_rounding rounding, float *restrict scales,
                                      float *restrict zero_points) {
-    float low = -(float)(1 << (rounding.bits - 1)), high = -low - 1;
+    struct numbers numbers = numbers_of(rounding);
     size_t group = (size_t)rounding.group;
     for (size_t start = 0; start < cols; start += group) {
         float smallest, largest, least = 0;
@@ -110,8 +110,8 @@ BODY void sluice_clipped_ranges_body(const float *restrict w, const float *restr
         struct group_parameters best = {0, 0};
         for (size_t clip = 0; clip < CLIPS; clip++) {
             float share = 1 - 0.025f * (float)clip;
-            struct group_parameters p = parameters_of_range(smallest * share, largest * share, rounding, low, high);
-            float error = group_error(w + start, weight + start, group, p, low, high);
+            struct group_parameters p = parameters_of_range(smallest * share, largest * share, rounding, numbers);
+            float error = group_error(w + start, weight + start, group, p, numbers);
             // The whole range wins ties.
             if (clip == 0 || error < least) {
                 least = error;

@@ -35,24 +35,41 @@ BODY float clamped(float value, float low, float high) {
     return value > high ? high : value;
 }
 
+// The numbers that codes stand for before a scale multiplies them, from the smallest to the largest. Everything that rounds
+// asks here for the nearest code and for what a code is worth; other numbers are other answers to these two.
+struct numbers {
+    float low, high;
+};
+
+BODY struct numbers numbers_of(struct sluice_rounding rounding) {
+    float low = -(float)(1 << (rounding.bits - 1));
+    struct numbers result = {low, -low - 1};
+    return result;
+}
+
+// The code of a weight over its scale, plus the zero point.
+BODY float nearest_code(float value, struct numbers numbers) { return nearest(clamped(value, numbers.low, numbers.high)); }
+
+BODY float code_value(float code, float zero_point, float scale) { return (code - zero_point) * scale; }
+
 struct group_parameters {
     float scale, zero_point;
 };
 
 // What rounding to nearest divides by, for weights between smallest <= 0 and largest >= 0; symmetric schemes look at
 // largest alone, which is then the largest magnitude.
-BODY struct group_parameters parameters_of_range(float smallest, float largest, struct sluice_rounding rounding, float low,
-                                                 float high) {
+BODY struct group_parameters parameters_of_range(float smallest, float largest, struct sluice_rounding rounding,
+                                                 struct numbers numbers) {
     struct group_parameters result = {0, 0};
     if (rounding.symmetric) {
-        result.scale = round_to_type(largest / ((high - low) / 2), rounding.scale_type);
+        result.scale = round_to_type(largest / ((numbers.high - numbers.low) / 2), rounding.scale_type);
     } else {
         // The peer computes these in the weight's type, one rounding an operation.
         float range = round_to_type(largest - smallest, rounding.scale_type);
-        result.scale = round_to_type(range / (high - low), rounding.scale_type);
+        result.scale = round_to_type(range / (numbers.high - numbers.low), rounding.scale_type);
         if (result.scale != 0) {
             float quotient = round_to_type(round_to_type(smallest, rounding.scale_type) / result.scale, rounding.scale_type);
-            result.zero_point = nearest(clamped(round_to_type(low - quotient, rounding.scale_type), low, high));
+            result.zero_point = nearest_code(round_to_type(numbers.low - quotient, rounding.scale_type), numbers);
         }
     }
     if (result.scale == 0) result.scale = epsilon_of_type(rounding.scale_type);
@@ -80,10 +97,10 @@ BODY void range_of_group(const float *w, struct sluice_rounding rounding, float 
     }
 }
 
-BODY struct group_parameters parameters_of_group(const float *w, struct sluice_rounding rounding, float low, float high) {
+BODY struct group_parameters parameters_of_group(const float *w, struct sluice_rounding rounding, struct numbers numbers) {
     float smallest, largest;
     range_of_group(w, rounding, &smallest, &largest);
-    return parameters_of_range(smallest, largest, rounding, low, high);
+    return parameters_of_range(smallest, largest, rounding, numbers);
 }
 
 #endif

@@ -5,6 +5,7 @@ package import Models
 package import Safetensors
 internal import SystemIO
 internal import Tensors
+internal import Transformer
 
 /// A checkpoint that is not what its config.json says.
 package enum CheckpointError: Error, CustomStringConvertible, Equatable {
@@ -75,8 +76,10 @@ package struct Checkpoint: Sendable {
   package let folder: String
   package let config: JSONObject
   package var spec: ModelSpec
-  /// Set for a checkpoint in the `pack-quantized` format.
+  /// Set for a checkpoint whose quantized Linears are told by the schemes of config.json.
   package let quantization: QuantizationConfig?
+  /// What `quantization` says of each Linear.
+  private let schemes: LinearSchemes?
   /// Set for a checkpoint with FP8 weights.
   package let fp8: FP8Format?
   package let model: ShardedModel
@@ -99,11 +102,13 @@ package struct Checkpoint: Sendable {
     config = opened.config
     spec = opened.spec
     let storage = try opened.storage()
-    quantization = if case .packed(let packed) = storage { packed } else { nil }
+    quantization = if case .compressed(let config) = storage { config } else { nil }
+    schemes = try quantization?.schemes(
+      of: opened.spec.layers.flatMap(\.linears), file: opened.file)
     fp8 = if case .fp8(let format) = storage { format } else { nil }
     model = try ShardedModel(folder: folder, room: room)
     weights = try CheckpointWeights(
-      model, scheme: quantization?.scheme, fp8: fp8,
+      model, schemes: schemes, fp8: fp8,
       places: quantization == nil ? Self.places(of: spec, in: model, forms) : [:])
     try checkFP8IsDescribed()
     redundantHead = try sameHead()
@@ -160,7 +165,7 @@ package struct Checkpoint: Sendable {
   }
 
   private func checkTensors() throws(CheckpointError) {
-    let expected = spec.expectations(quantization)
+    let expected = spec.expectations(schemes)
     let found = weights.names
     let missing = expected.map(\.name).filter { weights.find($0) == nil }
     try Self.checkNames(folder: folder, spec, found: found, missing: missing)
@@ -191,13 +196,8 @@ package struct Checkpoint: Sendable {
   static func checkNames(
     folder: String, _ spec: ModelSpec, found: [String], missing: [String]
   ) throws(CheckpointError) {
-    for (end, format) in [
-      (".weight_scale_2", "ModelOpt's"), (".qweight", "AutoAWQ's or GPTQ's"), ("_blocks", "MXFP4"),
-      (".weight.quant_state.bitsandbytes__nf4", "bitsandbytes'"),
-    ] {
-      if let tensor = found.first(where: { $0.hasSuffix(end) }) {
-        throw .otherFormat(folder: folder, tensor: tensor, format: format)
-      }
+    if let (tensor, format) = ForeignFormats.mark(in: found) {
+      throw .otherFormat(folder: folder, tensor: tensor, format: format)
     }
     guard let first = missing.first else { return }
     // Another beginning, or none: `layers.0.…`, `language_model.model.layers.0.…`.

@@ -9,7 +9,8 @@ internal import Tensors
 /// How a checkpoint stores its weights.
 package enum WeightStorage: Sendable, Equatable {
   case plain
-  case packed(QuantizationConfig)
+  /// By the schemes of config.json.
+  case compressed(QuantizationConfig)
   case fp8(FP8Format)
 }
 
@@ -102,7 +103,7 @@ package struct CheckpointConfig: Sendable {
     try checkNoOtherTool()
     guard let block = config["quantization_config"], block != .null else { return .plain }
     if let fp8 = try FP8Format(block, file: file) { return .fp8(fp8) }
-    return .packed(try QuantizationConfig(block, file: file))
+    return .compressed(try QuantizationConfig(block, file: file))
   }
 
   /// ModelOpt tells in a file of its own that weights are quantized, and not always in config.json.

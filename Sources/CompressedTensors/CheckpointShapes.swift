@@ -17,8 +17,8 @@ package struct CheckpointShapes: Sendable {
   package let totalBytes: Int
   /// What its owner should know.
   package let notes: [String]
-  /// Whether weights are in the `pack-quantized` format.
-  package let isPacked: Bool
+  /// Whether Linears are quantized as the schemes of config.json say.
+  package let isQuantized: Bool
   private let fp8: FP8Format?
   private let redundantHead: String?
   private let positions: [String: Int]
@@ -27,7 +27,7 @@ package struct CheckpointShapes: Sendable {
   package init(_ checkpoint: Checkpoint) {
     self.init(
       folder: checkpoint.folder, spec: checkpoint.spec, fp8: checkpoint.fp8,
-      isPacked: checkpoint.quantization != nil, redundantHead: checkpoint.redundantHead,
+      isQuantized: checkpoint.quantization != nil, redundantHead: checkpoint.redundantHead,
       tensors: checkpoint.weights.names.map(checkpoint.weights.parameter).map {
         TensorSpec(name: $0.name, dtype: $0.dtype, shape: $0.shape)
       }, places: checkpoint.weights.places, notes: checkpoint.notes)
@@ -42,7 +42,10 @@ package struct CheckpointShapes: Sendable {
     let storage = try config.storage()
     let spec = config.spec
     let fp8: FP8Format? = if case .fp8(let format) = storage { format } else { nil }
-    let packed: QuantizationConfig? = if case .packed(let packed) = storage { packed } else { nil }
+    let quantization: QuantizationConfig? =
+      if case .compressed(let config) = storage { config } else { nil }
+    let schemes = try quantization?.schemes(
+      of: spec.layers.flatMap(\.linears), file: config.file)
     let linears = Set(spec.layers.flatMap(\.linears).map(\.weight))
     let corrections = Set(spec.layers.compactMap(\.mlp.router?.correctionBias))
     var tensors: [TensorSpec] = []
@@ -58,7 +61,7 @@ package struct CheckpointShapes: Sendable {
         TensorSpec(
           name: fp8.scales(of: module), dtype: .f32, shape: fp8.scaleShapes(of: shape)[0]))
     }
-    for each in spec.expectations(packed) {
+    for each in spec.expectations(schemes) {
       let type: DType? = corrections.contains(each.name) ? .f32 : each.dtype
       add(each.name, each.shape, as: type, isLinear: linears.contains(each.name))
     }
@@ -72,7 +75,7 @@ package struct CheckpointShapes: Sendable {
       listed = names.subtracting(shared).union(places.keys)
     }
     if let listed {
-      let expected = spec.expectations(packed).map(\.name)
+      let expected = spec.expectations(schemes).map(\.name)
       try Checkpoint.checkNames(
         folder: config.folder, spec, found: listed.sorted(),
         missing: expected.filter { !listed.contains($0) })
@@ -91,18 +94,19 @@ package struct CheckpointShapes: Sendable {
     let head = spec.redundantHead.flatMap { listed?.contains($0) == true ? $0 : nil }
     if let head { add(head, [spec.vocabularySize, spec.hiddenSize], isLinear: false) }
     self.init(
-      folder: config.folder, spec: spec, fp8: fp8, isPacked: packed != nil, redundantHead: head,
-      tensors: tensors, places: places, notes: [Self.note(listing)] + spec.notes.map(\.description))
+      folder: config.folder, spec: spec, fp8: fp8, isQuantized: quantization != nil,
+      redundantHead: head, tensors: tensors, places: places,
+      notes: [Self.note(listing)] + spec.notes.map(\.description))
   }
 
   private init(
-    folder: String, spec: ModelSpec, fp8: FP8Format?, isPacked: Bool, redundantHead: String?,
+    folder: String, spec: ModelSpec, fp8: FP8Format?, isQuantized: Bool, redundantHead: String?,
     tensors: [TensorSpec], places: [String: StoredPlace], notes: [String]
   ) {
     self.folder = folder
     self.spec = spec
     self.fp8 = fp8
-    self.isPacked = isPacked
+    self.isQuantized = isQuantized
     self.redundantHead = redundantHead
     self.tensors = tensors.sorted { $0.name < $1.name }
     self.places = places
@@ -147,7 +151,9 @@ package struct CheckpointShapes: Sendable {
 
   /// Bytes of a Linear's weight, scales included.
   package func byteCount(_ linear: LinearSpec) -> Int {
-    CheckpointWeights.parts.reduce(0) { $0 + (self[linear.name + $1]?.byteCount ?? 0) }
+    CompressionFormats.weightParts.reduce(0) {
+      $0 + (self[linear.name + $1.suffix]?.byteCount ?? 0)
+    }
   }
 
   /// Bytes that are mapped where all of some weights are read: others that lie between their numbers count.

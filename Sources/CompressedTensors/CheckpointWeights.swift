@@ -1,9 +1,8 @@
-// The weights of a checkpoint by name, plain, FP8 or packed, decoded from the mapping when a product needs them.
+// The weights of a checkpoint by name, plain, FP8 or quantized, decoded from the mapping when a product needs them.
 
 internal import CKernels
 package import LinearAlgebra
 package import Models
-package import Quantization
 package import Safetensors
 internal import SystemIO
 package import Tensors
@@ -77,94 +76,16 @@ package struct StoredWeight: WeightRows {
   }
 }
 
-/// A mapped `pack-quantized` weight.
-package struct PackedWeight: WeightRows {
-  private let packed: StoredTensor
-  private let scales: StoredWeight
-  private let zeroPoints: StoredTensor?
-  private let scheme: QuantScheme
-  package let columns: Int
-
-  package init(
-    packed: StoredTensor, scales: StoredTensor, zeroPoints: StoredTensor?, scheme: QuantScheme,
-    columns: Int
-  ) {
-    self.packed = packed
-    self.scales = StoredWeight(scales)
-    self.zeroPoints = zeroPoints
-    self.scheme = scheme
-    self.columns = columns
-  }
-
-  package var rows: Int { packed.shape[0] }
-
-  package func noteReading(_ count: Int, tileRows: Int, workers: Workers) {
-    let all = [packed, scales.tensor] + (zeroPoints.map { [$0] } ?? [])
-    WeightPages(
-      key: String(packed.name.dropLast(".weight_packed".count)),
-      bytes: all.reduce(0) { $0 + $1.byteCount }, rows: rows,
-      tileBytes: { $0 * packed.byteCount / max(1, rows) }, isHeld: false
-    ).noteReading(count, tileRows: tileRows, workers: workers)
-  }
-
-  package func decode(_ range: Range<Int>, into result: UnsafeMutablePointer<Float>) {
-    let words = packed.shape[1]
-    for (offset, row) in range.enumerated() {
-      let rowScales = scales.matrix(row..<row + 1)
-      let zeros = zeroPoints(of: row..<row + 1)
-      unsafe packed.withBytes { bytes in
-        // Our own and the peer's shards align int32 tensors; a foreign one may not.
-        let rowWords = unsafe [Int32](unsafeUninitializedCapacity: words) { buffer, count in
-          unsafe UnsafeMutableRawBufferPointer(buffer).copyMemory(
-            from: UnsafeRawBufferPointer(rebasing: bytes[row * words * 4..<(row + 1) * words * 4]))
-          count = words
-        }
-        unsafe sluice_dequantize_row(
-          rowWords, rowScales.base, zeros, columns, Int32(scheme.bits), scheme.groupSize,
-          result + offset * columns)
-      }
-    }
-    packed.releaseTile(bytes: range.lowerBound * words * 4..<range.upperBound * words * 4)
-  }
-
-  /// `[rows, columns / group]`.
-  package func scales(of rows: Range<Int>) -> [Float] { scales.matrix(rows).values }
-
-  /// `[rows, columns / group]`; nil in a symmetric scheme. They are packed along rows: row r is code r % n of word
-  /// r / n.
-  package func zeroPoints(of rows: Range<Int>) -> [Int8]? {
-    guard let zeroPoints else { return nil }
-    let groups = columns / scheme.groupSize
-    let perWord = scheme.codesPerWord
-    let mask = UInt32(1) << scheme.bits - 1
-    return unsafe zeroPoints.withBytes { bytes in
-      rows.flatMap { row in
-        (0..<groups).map { group in
-          let word = unsafe bytes.loadUnaligned(
-            fromByteOffset: (row / perWord * groups + group) * 4, as: UInt32.self)
-          let code = word >> UInt32(row % perWord * scheme.bits) & mask
-          return Int8(Int(code) - 1 << (scheme.bits - 1))
-        }
-      }
-    }
-  }
-}
-
 /// All weights of an opened checkpoint.
 package struct CheckpointWeights: SourceWeights {
   /// Tiles of this many bytes are let go of at once.
   package static let releasedTile = 256 << 10
 
-  /// The ends of the names of what a product with a Linear's weight reads.
-  package static let parts = [
-    ".weight", ".weight_packed", ".weight_scale", ".weight_scale_inv", ".weight_zero_point",
-  ]
-
   /// Every stored tensor; those that hold Linears of all experts of a layer in slices, one for each.
   package let pieces: ShardedModel
   /// Parameters that are no tensors of their own names.
   package let places: [String: StoredPlace]
-  private let scheme: QuantScheme?
+  private let schemes: LinearSchemes?
   private let fp8: FP8Format?
   private var isHeld = false
   private var ledger: Ledger?
@@ -172,18 +93,18 @@ package struct CheckpointWeights: SourceWeights {
   /// The model's tensors must have been checked against its description.
   ///
   /// - Parameters:
-  ///   - scheme: of packed weights.
+  ///   - schemes: of Linears that are quantized as config.json says.
   ///   - fp8: of FP8 weights.
   ///   - places: of parameters that are no tensors of their own names.
   /// - Throws: `SafetensorsError.duplicateName` where a tensor has the name of another's slice.
   package init(
-    _ model: ShardedModel, scheme: QuantScheme?, fp8: FP8Format? = nil,
+    _ model: ShardedModel, schemes: LinearSchemes?, fp8: FP8Format? = nil,
     places: [String: StoredPlace] = [:]
   ) throws(SafetensorsError) {
     pieces = try model.cut(
       Set(places.values.filter { $0.index != nil }.map(\.tensor)), called: StoredPlace.piece)
     self.places = places
-    self.scheme = scheme
+    self.schemes = schemes
     self.fp8 = fp8
   }
 
@@ -250,16 +171,12 @@ package struct CheckpointWeights: SourceWeights {
   package func vector(_ name: String) -> [Float] { parameter(name).vector() }
 
   package func weight(_ linear: LinearSpec) -> any WeightRows {
-    packedWeight(linear) ?? rows(of: parameter(linear.weight))
+    codedWeight(linear) ?? rows(of: parameter(linear.weight))
   }
 
-  /// nil for a weight that is not packed.
-  package func packedWeight(_ linear: LinearSpec) -> PackedWeight? {
-    guard let scheme, let packed = pieces[linear.name + ".weight_packed"] else { return nil }
-    return PackedWeight(
-      packed: packed, scales: tensor(linear.name + ".weight_scale"),
-      zeroPoints: scheme.isSymmetric ? nil : tensor(linear.name + ".weight_zero_point"),
-      scheme: scheme, columns: linear.inputs)
+  /// nil for a weight that is not quantized as config.json says.
+  package func codedWeight(_ linear: LinearSpec) -> (any CodedWeight)? {
+    schemes?.stored(linear)?.codec.decode { pieces[$0] }
   }
 
   /// The numbers of a weight, whether they are scaled or not, and wherever they lie: the one place that chooses a
@@ -358,7 +275,7 @@ package struct CheckpointWeights: SourceWeights {
 
   /// What a product with a Linear's weight reads.
   package func parameters(_ linear: LinearSpec) -> [StoredParameter] {
-    Self.parts.compactMap { find(linear.name + $0) }
+    CompressionFormats.weightParts.compactMap { find(linear.name + $0.suffix) }
   }
 
   /// Bytes of a Linear's weight, scales included.

@@ -37,7 +37,8 @@ package struct OutputPlan: Sendable {
     case dropped
   }
 
-  package let scheme: QuantScheme
+  /// The scheme of each Linear that is quantized.
+  package let schemes: LinearSchemes
   /// By source tensor name.
   package let fates: [String: Fate]
   /// The smoothings to search for, by layer: those with a quantized consumer.
@@ -50,34 +51,50 @@ package struct OutputPlan: Sendable {
   /// Linears that stay as they are because the group size does not divide their inputs, or those of others that
   /// inference engines load as one with them.
   package let undivided: [LinearSpec]
+  /// By their names, the group sizes that they were meant to have.
+  package let undividedSizes: [String: Int]
   /// The expanded ignore list of config.json: every Linear, router and head that stays as it is.
   package let ignore: [String]
   /// `<producer>.smoothing_scale` F32 `[channels]`: what each smoothing chose, kept beside the output.
   package let smoothingTensors: [TensorSpec]
 
   /// - Parameters:
+  ///   - groups: schemes by their targets.
+  ///   - origin: where those stand, for errors.
   ///   - patterns: the modules to leave as they are.
   ///   - smooths: whether scales are searched for; without, every quantized weight is rounded as it is.
   ///   - method: how quantized weights are rounded.
   ///   - producers: whose outputs are smoothed, by name; nil for all that the model's description knows.
   package init(
-    _ source: CheckpointShapes, scheme: QuantScheme, ignoring patterns: [IgnorePattern],
-    smooths: Bool, method: RoundingMethod = .nearest, producers: Set<String>? = nil
+    _ source: CheckpointShapes, schemes groups: [QuantizationScheme],
+    from origin: String = "--scheme",
+    ignoring patterns: [IgnorePattern], smooths: Bool, method: RoundingMethod = .nearest,
+    producers: Set<String>? = nil
   ) throws {
     let spec = source.spec
     let ignored = try IgnorePattern.matching(patterns, of: Self.modules(of: source))
-    let wanted = spec.layers.flatMap(\.linears).filter { !ignored.contains($0.name) }
-    guard let first = wanted.first else { throw OutputPlanError.nothingToQuantize }
-    undivided = Self.undivided(spec, groupSize: scheme.groupSize, ignored: ignored)
-    let quantized = Set(wanted.map(\.name)).subtracting(undivided.map(\.name))
-    if quantized.isEmpty {
+    let linears = spec.layers.flatMap(\.linears)
+    let wanted = try LinearSchemes(
+      writing: groups, of: linears, ignoring: ignored, origin: origin)
+    guard let first = linears.first(where: { wanted[$0] != nil }) else {
+      throw OutputPlanError.nothingToQuantize
+    }
+    for layer in spec.layers {
+      if let split = wanted.splitFused(of: layer) { throw split }
+    }
+    undivided = Self.undivided(spec, wanted)
+    undividedSizes = Dictionary(
+      undivided.compactMap { linear in wanted.groupSize(of: linear).map { (linear.name, $0) } },
+      uniquingKeysWith: { first, _ in first })
+    let schemes = wanted.leaving(Set(undivided.map(\.name)))
+    if schemes.isEmpty {
       throw OutputPlanError.indivisible(
-        module: first.name, inputs: first.inputs, groupSize: scheme.groupSize)
+        module: first.name, inputs: first.inputs, groupSize: wanted.groupSize(of: first) ?? 0)
     }
     let smoothings = spec.layers.map { layer in
       layer.smoothings.filter { smoothing in
         smooths && producers?.contains(smoothing.producerName) != false
-          && smoothing.consumers.contains { quantized.contains($0.name) }
+          && smoothing.consumers.contains { schemes[$0] != nil }
       }
     }
     var rescaled: Set<String> = []
@@ -94,9 +111,11 @@ package struct OutputPlan: Sendable {
     var ignore: [String] = []
     for claim in spec.claims {
       let stored = source.tensor(claim.name)
-      if let linear = claim.linear, quantized.contains(linear.name) {
+      if let quantized = claim.linear.flatMap({
+        schemes.quantized($0, dtype: stored.dtype.unscaled)
+      }) {
         fates[claim.name] = .packed
-        tensors += PackedLinear(linear, scheme: scheme, scaleType: stored.dtype.unscaled).tensors
+        tensors += quantized.tensors
       } else {
         fates[claim.name] = rescaled.contains(claim.name) ? .rescaled : Self.untouched(stored)
         tensors.append(Self.unscaled(stored))
@@ -115,7 +134,7 @@ package struct OutputPlan: Sendable {
     }
     ignore.append("lm_head")
 
-    self.scheme = scheme
+    self.schemes = schemes
     self.fates = fates
     self.smoothings = smoothings
     self.method = method
@@ -129,35 +148,39 @@ package struct OutputPlan: Sendable {
 
   // MARK: Groups that divide
 
-  private static func undivided(
-    _ spec: ModelSpec, groupSize: Int, ignored: Set<String>
-  ) -> [LinearSpec] {
+  private static func undivided(_ spec: ModelSpec, _ schemes: LinearSchemes) -> [LinearSpec] {
     spec.layers.flatMap { layer in
       let odd = Set(
-        layer.linears.filter { $0.inputs % groupSize != 0 && !ignored.contains($0.name) }
-          .map(\.name))
+        layer.linears.filter { linear in
+          schemes.groupSize(of: linear).map { linear.inputs % $0 != 0 } ?? false
+        }.map(\.name))
       if odd.isEmpty { return [LinearSpec]() }
       let together = layer.fusedGroups.map { Set($0.map(\.name)) }.filter {
         !$0.isDisjoint(with: odd)
       }
       let all = together.reduce(odd) { $0.union($1) }
-      return layer.linears.filter { all.contains($0.name) && !ignored.contains($0.name) }
+      return layer.linears.filter { all.contains($0.name) && schemes[$0] != nil }
     }
   }
 
   /// The group size of a run that names none: the largest under which at most half of what can be quantized stays as it
   /// is.
   package static func groupSize(
-    for source: CheckpointShapes, ignoring patterns: [IgnorePattern]
+    for source: CheckpointShapes, schemes groups: [QuantizationScheme],
+    from origin: String = "--scheme",
+    ignoring patterns: [IgnorePattern]
   ) throws -> Int {
     let ignored = try IgnorePattern.matching(patterns, of: modules(of: source))
+    let linears = source.spec.layers.flatMap(\.linears)
     func weights(_ linears: [LinearSpec]) -> Double {
       linears.reduce(0) { $0 + Double($1.inputs) * Double($1.outputs) }
     }
-    let all = weights(source.spec.layers.flatMap(\.linears).filter { !ignored.contains($0.name) })
-    let sizes = QuantScheme.groupSizes.sorted(by: >)
+    let schemes = try LinearSchemes(
+      writing: groups, of: linears, ignoring: ignored, origin: origin)
+    let all = weights(linears.filter { schemes[$0] != nil })
+    let sizes = CompressionFormats.groupSizes.sorted(by: >)
     return sizes.first { size in
-      weights(undivided(source.spec, groupSize: size, ignored: ignored)) <= all / 2
+      weights(undivided(source.spec, schemes.grouped(by: size))) <= all / 2
     } ?? sizes[0]
   }
 

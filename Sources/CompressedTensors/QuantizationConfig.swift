@@ -2,6 +2,7 @@
 
 package import JSON
 package import Quantization
+package import Transformer
 
 /// A source or output whose `quantization_config` Sluice cannot read.
 package struct QuantizationConfigError: Error, CustomStringConvertible, Equatable {
@@ -22,39 +23,35 @@ package struct QuantizationConfigError: Error, CustomStringConvertible, Equatabl
   }
 }
 
-/// One scheme for all Linears but the ignored ones, in the `pack-quantized` format.
+/// Schemes by their targets, for all Linears but the ignored ones.
 ///
 /// Source: compressed-tensors 0.19 `QuantizationConfig`, as llm-compressor 0.14 writes it.
 package struct QuantizationConfig: Sendable, Equatable {
-  package let scheme: QuantScheme
-  /// Exact module names, in model order.
+  /// In the order of the file.
+  package let groups: [QuantizationScheme]
+  /// Exact module names, in model order; in others' files also `re:EXPRESSION`.
   package let ignore: [String]
 
-  package init(scheme: QuantScheme, ignore: [String]) {
-    self.scheme = scheme
+  package init(groups: [QuantizationScheme], ignore: [String]) {
+    self.groups = groups
     self.ignore = ignore
   }
 
   /// The version of compressed-tensors whose format this is.
   package static let formatVersion = "0.19.0"
 
+  // MARK: Writing
+
   package var json: JSONValue {
-    let weights = JSONObject([
-      ("actorder", nil), ("block_structure", nil), ("dynamic", false),
-      ("group_size", .number(JSONNumber(scheme.groupSize))),
-      ("num_bits", .number(JSONNumber(scheme.bits))), ("observer", "memoryless_minmax"),
-      ("observer_kwargs", .object(JSONObject())), ("scale_dtype", nil), ("strategy", "group"),
-      ("symmetric", .bool(scheme.isSymmetric)), ("type", "int"),
-      ("zp_dtype", scheme.isSymmetric ? nil : "torch.int8"),
-    ])
-    let group = JSONObject([
-      ("format", "pack-quantized"), ("input_activations", nil), ("output_activations", nil),
-      ("targets", ["Linear"]), ("weights", .object(weights)),
-    ])
+    let formats = groups.map(CompressionFormats.name)
+    let format = Set(formats).count > 1 ? CompressionFormats.mixed : formats.first ?? "dense"
+    let entries = zip(groups, formats).enumerated().map { index, group in
+      ("group_\(index)", group.0.json(format: group.1))
+    }
     return .object(
       JSONObject([
-        ("config_groups", .object(JSONObject([("group_0", .object(group))]))),
-        ("format", "pack-quantized"), ("global_compression_ratio", nil),
+        ("config_groups", .object(JSONObject(entries))),
+        ("format", .string(format)), ("global_compression_ratio", nil),
         ("ignore", .array(ignore.map { .string($0) })), ("kv_cache_scheme", nil),
         ("quant_method", "compressed-tensors"), ("quantization_status", "compressed"),
         ("sparsity_config", .object(JSONObject())), ("transform_config", .object(JSONObject())),
@@ -62,55 +59,146 @@ package struct QuantizationConfig: Sendable, Equatable {
       ]))
   }
 
-  /// Reads a block of the kind that `json` makes; anything else is refused.
-  package init(_ block: JSONValue, file: String) throws(QuantizationConfigError) {
-    func refuse(_ key: String, _ expected: String, _ found: JSONValue?) -> QuantizationConfigError {
-      QuantizationConfigError(
-        file: file, key: key, expected: expected, found: found?.serialized() ?? "missing")
+  // MARK: Reading
+
+  /// Reads a block of compressed-tensors; what Sluice does not understand is refused.
+  ///
+  /// - Parameter formats: that the caller reads.
+  package init(
+    _ block: JSONValue, file: String,
+    formats: [any CompressionFormat] = CompressionFormats.written
+  ) throws(QuantizationConfigError) {
+    var keys = QuantizationKeys(block, file: file)
+    try keys.require("quant_method", oneOf: ["compressed-tensors"])
+    let names = formats.flatMap(\.names)
+    let format = keys["format"].string ?? ""
+    // A caller that reads one format reads no mixture.
+    if !names.contains(format), formats.count < 2 || format != CompressionFormats.mixed {
+      throw keys.refusal("format", CompressionFormats.oneOf(names))
     }
-    let object = block.object ?? JSONObject()
-    for (key, value) in [
-      ("quant_method", "compressed-tensors"), ("format", "pack-quantized"),
-      ("quantization_status", "compressed"),
-    ] where object[key]?.string != value {
-      throw refuse(key, "\"\(value)\"", object[key])
-    }
-    let groups = object["config_groups"]?.object ?? JSONObject()
-    guard groups.count == 1, let group = groups.entries[0].value.object else {
-      throw refuse("config_groups", "one group", object["config_groups"])
-    }
-    guard group["targets"] == ["Linear"] else {
-      throw refuse("config_groups.targets", "[\"Linear\"]", group["targets"])
-    }
-    let weights = group["weights"]?.object ?? JSONObject()
-    for (key, value) in [("type", "int"), ("strategy", "group")] as [(String, JSONValue)]
-    where weights[key] != value {
-      throw refuse("weights.\(key)", value.serialized(), weights[key])
-    }
+    try keys.require("quantization_status", oneOf: ["compressed"])
     // What would change the numbers or bring tensors of its own must be absent, null or empty.
-    for (key, value) in [
-      ("config_groups.input_activations", group["input_activations"]),
-      ("config_groups.output_activations", group["output_activations"]),
-      ("weights.actorder", weights["actorder"]), ("kv_cache_scheme", object["kv_cache_scheme"]),
-      ("sparsity_config", object["sparsity_config"]),
-      ("transform_config", object["transform_config"]),
-    ] where ![nil, JSONValue.null, .object(JSONObject())].contains(value) {
-      throw refuse(key, "null", value)
+    let empty = JSONValue.object(JSONObject())
+    try keys.require("kv_cache_scheme", oneOf: [nil])
+    try keys.require("transform_config", oneOf: [nil, empty])
+    if keys["sparsity_config"].object?["format"] != "dense" {
+      try keys.require("sparsity_config", oneOf: [nil, empty])
     }
-    guard let bits = weights["num_bits"]?.int, bits == 4 || bits == 8 else {
-      throw refuse("weights.num_bits", "4 or 8", weights["num_bits"])
+    keys.pass("version", "global_compression_ratio", "moe_sparsity_config")
+    ignore = try keys.names("ignore")
+
+    guard let entries = keys["config_groups"].object?.entries, !entries.isEmpty,
+      entries.allSatisfy({ $0.value.object != nil })
+    else { throw keys.refusal("config_groups", "one group or more") }
+    var groups: [QuantizationScheme] = []
+    for entry in entries {
+      do {
+        groups.append(try Self.group(entry.value, format: format, formats))
+      } catch {
+        throw QuantizationConfigError(problem: error, in: entry.value, file: file)
+      }
     }
-    guard let groupSize = weights["group_size"]?.int, QuantScheme.groupSizes.contains(groupSize)
-    else {
-      throw refuse("weights.group_size", "32, 64 or 128", weights["group_size"])
+    self.groups = groups
+    try keys.finish()
+  }
+
+  private static func group(
+    _ node: JSONValue, format: String, _ formats: [any CompressionFormat]
+  ) throws(ArgumentProblem) -> QuantizationScheme {
+    // What a recipe may leave out, whoever saves a model does not.
+    for path in [["targets"], ["weights"]] where [nil, .null].contains(node.node(at: path)) {
+      throw ArgumentProblem(path, expected: "a value")
     }
-    guard let isSymmetric = weights["symmetric"]?.bool else {
-      throw refuse("weights.symmetric", "true or false", weights["symmetric"])
+    if let field = QuantizationArguments.storedAlways.first(where: {
+      [nil, .null].contains(node.node(at: ["weights", $0]))
+    }) {
+      throw ArgumentProblem(["weights", field], expected: "a value")
     }
-    guard let names = object["ignore"]?.array, names.allSatisfy({ $0.string != nil }) else {
-      throw refuse("ignore", "a list of module names", object["ignore"])
+    var scheme = try QuantizationScheme(node)
+    let name = scheme.format ?? (format == CompressionFormats.mixed ? nil : format)
+    scheme.format = nil
+    let inferred = CompressionFormats.inferredName(for: scheme)
+    guard let found = formats.first(where: { $0.names.contains(name ?? inferred) }) else {
+      throw ArgumentProblem(
+        ["format"], expected: CompressionFormats.oneOf(formats.flatMap(\.names)))
     }
-    scheme = QuantScheme(bits: bits, groupSize: groupSize, isSymmetric: isSymmetric)
-    ignore = names.compactMap(\.string)
+    scheme.format = name
+    scheme = CompressionFormats.withoutInferredFormat(scheme)
+    // How scales were found is no part of what is stored.
+    scheme.weights = scheme.weights?.stored
+    if let problem = found.problem(reading: scheme) { throw problem }
+    return scheme
+  }
+}
+
+extension QuantizationConfig {
+  /// The scheme of each Linear of a model.
+  ///
+  /// - Parameter file: config.json, for errors.
+  package func schemes(of linears: [LinearSpec], file: String) throws -> LinearSchemes {
+    let ignored = try IgnoredModules(ignore, file: file)
+    var names: Set<String> = []
+    for linear in linears where try ignored.pattern(matching: linear.name) != nil {
+      names.insert(linear.name)
+    }
+    return try LinearSchemes(
+      reading: groups, of: linears, ignoring: names,
+      origin: file + ": `quantization_config.config_groups`")
+  }
+}
+
+extension QuantizationScheme {
+  fileprivate func json(format: String) -> JSONValue {
+    .object(
+      JSONObject([
+        ("format", .string(format)), ("input_activations", inputActivations?.json ?? nil),
+        ("output_activations", outputActivations?.json ?? nil),
+        ("targets", .array(targets.map { .string($0) })), ("weights", weights?.json ?? nil),
+      ]))
+  }
+}
+
+extension QuantizationArguments {
+  fileprivate var json: JSONValue {
+    .object(JSONObject(fields.sorted { $0.key < $1.key }.map { ($0.key, JSONValue($0.value)) }))
+  }
+}
+
+extension QuantizationConfigError {
+  fileprivate init(problem: ArgumentProblem, in node: JSONValue, file: String) {
+    let problem = problem.spelled(in: node)
+    // A field of weights is told by itself; what else a group holds, by the group.
+    let key = (problem.path.count > 1 ? [] : ["config_groups"]) + problem.path
+    self.init(
+      file: file, key: key.joined(separator: "."), expected: problem.expected ?? "null",
+      found: node.node(at: problem.path)?.serialized() ?? "missing")
+  }
+}
+
+extension JSONValue: ArgumentNode {
+  fileprivate init(_ value: ArgumentValue) {
+    switch value {
+    case .null: self = .null
+    case .bool(let flag): self = .bool(flag)
+    case .int(let number): self = .number(JSONNumber(number))
+    case .text(let text): self = .string(text)
+    case .list(let values): self = .array(values.map { JSONValue($0) })
+    case .empty: self = .object(JSONObject())
+    case .other: preconditionFailure("a value without a spelling")
+    }
+  }
+
+  package var argument: ArgumentValue {
+    if self == .null { return .null }
+    if let bool { return .bool(bool) }
+    if let int { return .int(int) }
+    if let string { return .text(string) }
+    if let array { return .list(array.map(\.argument)) }
+    if let object { return object.entries.isEmpty ? .empty : .other }
+    return .other
+  }
+
+  package var fields: [(key: String, node: JSONValue)]? {
+    object?.entries.map { ($0.key, $0.value) }
   }
 }

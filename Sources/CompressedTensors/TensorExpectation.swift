@@ -33,17 +33,15 @@ package struct TensorExpectation: Sendable {
 extension ModelSpec {
   /// Every tensor but the passed-through ones.
   ///
-  /// - Parameter quantization: of the checkpoint, where it is quantized.
-  package func expectations(_ quantization: QuantizationConfig?) -> [TensorExpectation] {
-    let ignored = Set(quantization?.ignore ?? [])
-    return claims.flatMap { claim -> [TensorExpectation] in
-      guard let scheme = quantization?.scheme, let linear = claim.linear,
-        !ignored.contains(linear.name)
+  /// - Parameter schemes: of the checkpoint, where it is quantized.
+  package func expectations(_ schemes: LinearSchemes?) -> [TensorExpectation] {
+    claims.flatMap { claim -> [TensorExpectation] in
+      guard let linear = claim.linear, let quantized = schemes?.stored(linear)
       else {
         return [TensorExpectation(name: claim.name, dtype: nil, shape: claim.shape, linear: nil)]
       }
       // Scales may be of any type that weights are of.
-      return PackedLinear(linear, scheme: scheme, scaleType: .bf16).tensors.map {
+      return quantized.tensors.map {
         TensorExpectation(
           name: $0.name, dtype: $0.dtype.isWeight ? nil : $0.dtype, shape: $0.shape,
           linear: linear.name)

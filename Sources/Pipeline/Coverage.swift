@@ -118,11 +118,11 @@ package struct Coverage: Sendable, Equatable {
 extension OutputPlan {
   /// Why a Linear is not quantized.
   fileprivate func reason(_ linear: LinearSpec, _ patterns: [IgnorePattern]) -> String {
-    guard let pattern = patterns.first(where: { $0.fits(linear.name) }) else {
-      return
-        "groups of \(scheme.groupSize) do not divide its inputs, or those of what is loaded with it"
+    if let pattern = patterns.first(where: { $0.fits(linear.name) }) {
+      return "\(pattern.origin) '\(pattern.text)'"
     }
-    return "\(pattern.origin) '\(pattern.text)'"
+    guard let size = undividedSizes[linear.name] else { return "no scheme has it as a target" }
+    return "groups of \(size) do not divide its inputs, or those of what is loaded with it"
   }
 }
 

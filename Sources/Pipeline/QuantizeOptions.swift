@@ -12,8 +12,10 @@ package struct QuantizeOptions: Sendable {
   /// Used unless `smooths` is off.
   package var data = CalibrationSource(
     path: nil, selection: RowSelection(samples: 512, sequenceLength: 2048))
-  package var scheme = QuantScheme(.w4a16, groupSize: 128)
-  /// Whether the group size of `scheme` is one that somebody asked for; else it may become smaller, so that groups divide
+  /// By their targets, which on the command line may also be parts of a model and globs.
+  package var schemes = SchemePreset.named(SchemePreset.usual).map { [$0.scheme] } ?? []
+  package var schemesAreFromRecipe = false
+  /// Whether the group size of `schemes` is one that somebody asked for; else it may become smaller, so that groups divide
   /// the inputs of Linears.
   package var isGroupSizeNamed = true
   package var ignore: [String] = []
@@ -59,7 +61,8 @@ package struct QuantizeOptions: Sendable {
   /// Takes over everything that a recipe says.
   package mutating func follow(_ recipe: Recipe, file: String) {
     self.recipe = file
-    scheme = recipe.scheme
+    schemes = recipe.schemes
+    schemesAreFromRecipe = true
     isGroupSizeNamed = true
     ignore = recipe.ignore
     ignoreIsFromRecipe = true

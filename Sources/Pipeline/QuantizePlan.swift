@@ -92,7 +92,7 @@ package struct QuantizePlan: Sendable {
     try Gemm.open()
     try AcceptedKeyMissing.check(
       asked.acceptedKeys, in: [config], file: asked.model + "/" + OutputFolder.config)
-    if source.isPacked { throw QuantizeError.alreadyQuantized(folder: asked.model) }
+    if source.isQuantized { throw QuantizeError.alreadyQuantized(folder: asked.model) }
     spec = source.spec
     self.opened = opened
     shapes = opened == nil ? source : nil
@@ -101,12 +101,25 @@ package struct QuantizePlan: Sendable {
     let origin = asked.ignoreIsFromRecipe ? "\(asked.recipe ?? ""): ignore" : "--ignore"
     for text in asked.ignore { patterns.append(try IgnorePattern(text, origin: origin)) }
     var warnings = source.notes.map { RunWarning.source(note: $0) }
-    if !asked.isGroupSizeNamed {
-      let size = try OutputPlan.groupSize(for: source, ignoring: patterns)
-      if size != asked.scheme.groupSize {
-        warnings.append(.smallerGroups(size, instead: asked.scheme.groupSize))
+    let schemeOrigin = asked.schemesAreFromRecipe ? "\(asked.recipe ?? ""): targets" : "--scheme"
+    var groups = asked.schemes
+    if !asked.schemesAreFromRecipe {
+      groups = try groups.map { scheme in
+        scheme.targeting(
+          try scheme.targets.flatMap { target in
+            try target == QuantizationScheme.linear
+              ? [target] : IgnorePattern.targets(target, of: source.spec, origin: schemeOrigin)
+          })
       }
-      named.scheme = asked.scheme.grouped(by: size)
+    }
+    if !asked.isGroupSizeNamed {
+      let size = try OutputPlan.groupSize(
+        for: source, schemes: groups, from: schemeOrigin, ignoring: patterns)
+      if let usual = groups.compactMap({ $0.weights?.groupSize }).max(), size != usual {
+        warnings.append(.smallerGroups(size, instead: usual))
+      }
+      groups = groups.map { $0.grouped(by: size) }
+      named.schemes = named.schemes.map { $0.grouped(by: size) }
     }
     let options = named
     self.options = options
@@ -114,10 +127,10 @@ package struct QuantizePlan: Sendable {
       try ResolvedMappings($0, of: source.spec, file: options.recipe ?? "mappings")
     }
     output = try OutputPlan(
-      source, scheme: options.scheme, ignoring: patterns, smooths: options.smooths,
-      method: options.rounding, producers: mappings?.producers)
+      source, schemes: groups, from: schemeOrigin, ignoring: patterns,
+      smooths: options.smooths, method: options.rounding, producers: mappings?.producers)
     recipe = Recipe(
-      scheme: options.scheme,
+      schemes: output.schemes.schemes,
       ignore: patterns.map(\.recipeText)
         + (try patterns.contains { try $0.matches(Self.head) } ? [] : [Self.head])
         + output.undivided.map(\.name),

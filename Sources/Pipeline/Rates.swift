@@ -130,7 +130,7 @@ package final class Rates {
     case .compensate:
       let (rows, columns) = (sizes[0], fitting(sizes[1]))
       let factor = try GramFactor(
-        correlated(columns), channels: 0..<columns, groupSize: options.scheme.groupSize,
+        correlated(columns), channels: 0..<columns, groupSizes: [groupSize],
         dampening: options.dampening, workers: workers)
       let rounding = Rounding.compensated(GramFactors([factor]))
       return try round(numbers(rows, columns), by: rounding)
@@ -142,9 +142,23 @@ package final class Rates {
     }
   }
 
+  /// The first scheme stands for all: how many bits it has changes little.
+  private func quantizer(_ columns: Int) -> WeightQuantizer {
+    WeightQuantizer(arguments, columns: columns, dtype: .bf16)
+  }
+
+  private var arguments: QuantizationArguments {
+    guard let weights = options.schemes.compactMap(\.weights).first else {
+      preconditionFailure("a run without a scheme")
+    }
+    return weights
+  }
+
+  private var groupSize: Int { arguments.columnsPerScale(Most.channels) }
+
   /// Channels that groups divide.
   private func fitting(_ channels: Int) -> Int {
-    max(options.scheme.groupSize, channels / options.scheme.groupSize * options.scheme.groupSize)
+    max(groupSize, channels / groupSize * groupSize)
   }
 
   private func search(channels: Int, withGram: Bool, points: Int) throws -> Double {
@@ -155,24 +169,24 @@ package final class Rates {
     statistics.add(numbers(256, columns), workers: workers)
     let seconds = try time {
       var search = SmoothingSearch(
-        statistics: statistics, loss: withGram ? .gram : .diagonal, scheme: options.scheme,
-        grid: options.grid, workers: workers)
-      try search.addMagnitude(of: weight, workers: workers)
+        statistics: statistics, loss: withGram ? .gram : .diagonal, grid: options.grid,
+        workers: workers)
+      try search.addMagnitude(of: weight, in: quantizer(columns), workers: workers)
       search.fixCandidates(workers: workers)
-      search.addErrors(of: weight, dtype: .bf16, workers: workers)
+      search.addErrors(of: weight, in: quantizer(columns), workers: workers)
     }
     return seconds / Double(weight.count * points)
   }
 
   /// Rounding and packing a weight, without writing it.
   private func round(_ weight: Matrix, by rounding: Rounding) throws -> Double {
-    let (scheme, workers) = (options.scheme, workers)
+    let (quantizer, workers) = (quantizer(weight.columns), workers)
     return try time {
       let tiles = ranges(of: weight.rows, by: rounding.tileRows)
       let results = workers.map(tiles.count) { index in
         Result {
-          _ = try scheme.round(
-            weight, rows: tiles[index], dtype: .bf16, by: rounding, from: workers.memory)
+          _ = try quantizer.round(
+            weight, rows: tiles[index], by: rounding, from: workers.memory)
         }
       }
       for result in results { try result.get() }

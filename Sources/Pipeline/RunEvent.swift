@@ -103,7 +103,7 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
     case .headStays(let recipe):
       "\(recipe) does not ignore `lm_head`; it is not quantized all the same"
     case .activationScalesDropped(let count):
-      "the source has \(counted(count, "scale")) of FP8 activations (`input_scale`); the output leaves them out: its "
+      "the source has \(counted(count, "scale")) of FP8 activations; the output leaves them out: its "
         + "weights are quantized, its activations are not"
     case .noReport(let problem):
       "the output is complete, but its report could not be written: \(problem); "
@@ -188,9 +188,10 @@ package enum RunEvent: Sendable {
 extension RunWarning {
   /// - Returns: nil where the group size divides all inputs.
   init?(undivided output: OutputPlan) {
-    let size = output.scheme.groupSize
-    guard let odd = output.undivided.first(where: { $0.inputs % size != 0 }) else { return nil }
-    let smaller = QuantScheme.groupSizes.filter { smaller in
+    func size(_ linear: LinearSpec) -> Int { output.undividedSizes[linear.name] ?? 1 }
+    guard let odd = output.undivided.first(where: { $0.inputs % size($0) != 0 }) else { return nil }
+    let size = size(odd)
+    let smaller = CompressionFormats.groupSizes.filter { smaller in
       smaller < size && output.undivided.allSatisfy { $0.inputs % smaller == 0 }
     }.max()
     self = .undivided(

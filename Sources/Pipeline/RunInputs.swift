@@ -57,6 +57,11 @@ package struct RunInputs: Sendable, Equatable {
 
   static let dataFlag = "--calibration"
 
+  /// The group sizes of all schemes.
+  var groupSizes: [Int] {
+    (options["--group-size"] ?? "").split(separator: ", ").compactMap { Int($0) }
+  }
+
   // MARK: Kept
 
   var json: JSONValue {
@@ -92,7 +97,7 @@ extension QuantizePlan {
   var inputs: RunInputs {
     var inputs = RunInputs()
     inputs.options = [
-      "--scheme": options.scheme.name, "--group-size": "\(options.scheme.groupSize)",
+      "--scheme": Self.shortened(schemesText), "--group-size": groupSizesText,
       "--ignore": Self.shortened(options.ignore.joined(separator: " ")),
       "--no-smoothing": options.smooths ? "off" : "on", "--loss": options.loss.rawValue,
       "--rounding": options.rounding.rawValue,
@@ -136,6 +141,20 @@ extension QuantizePlan {
       "--template-date": "\(data.templateDate)",
     ]
     return inputs
+  }
+
+  /// One for every Linear by its name; else each with its targets.
+  private var schemesText: String {
+    options.schemes.map { scheme in
+      scheme.targets == [QuantizationScheme.linear]
+        ? scheme.name : "\(scheme.targets.joined(separator: " "))=\(scheme.words)"
+    }.joined(separator: ", ")
+  }
+
+  /// Largest first.
+  private var groupSizesText: String {
+    Set(options.schemes.compactMap { $0.weights?.groupSize }).sorted(by: >).map { "\($0)" }
+      .joined(separator: ", ")
   }
 
   /// Mappings that smooth all there is are as good as none.

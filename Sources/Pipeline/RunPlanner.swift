@@ -88,7 +88,11 @@ struct RunPlanner {
     for layer in source.spec.layers {
       let linears = layer.attention.linears + (layer.mlp.units.first?.linears ?? [])
       func kinds(_ linears: [LinearSpec]) -> [String] {
-        linears.map { "\(source.byteWidth($0))\(output.fates[$0.weight] == .packed ? "p" : "c")" }
+        linears.map { linear in
+          let group = output.schemes.groupSize(of: linear) ?? 0
+          let fate = output.fates[linear.weight] == .packed ? "p\(group)" : "c"
+          return "\(source.byteWidth(linear))\(fate)"
+        }
       }
       let packed = layer.mlp.units.count { output.fates[$0.down.weight] == .packed }
       let key =

@@ -95,7 +95,7 @@ extension Subject {
     self.init(
       model: history.model, output: FileSystem.resolved(output), architecture: history.architecture,
       layers: history.layers, sourceBytes: history.sourceBytes, outputBytes: history.outputBytes,
-      groupSize: state.inputs.options["--group-size"].flatMap { Int($0) } ?? 0,
+      groupSize: state.inputs.groupSizes.max() ?? 0,
       quantized: history.coverage?.quantized ?? "", left: history.coverage?.left.map(\.text) ?? [],
       settings: settings,
       command: status.record?.command ?? [], lastCommit: status.lastCommit,

@@ -8,7 +8,7 @@ internal import Transformer
 
 extension VerifyModel {
   /// vLLM quantizes every Linear that `ignore` does not name, and loads some of them as one.
-  func checkConfig(_ quantization: QuantizationConfig) -> [Finding] {
+  func checkConfig(_ quantization: QuantizationConfig, _ schemes: LinearSchemes) -> [Finding] {
     let ignored = Set(quantization.ignore)
     let spec = config.spec
     var findings: [Finding] = []
@@ -23,13 +23,19 @@ extension VerifyModel {
         Finding(subject: name, problem: "in `ignore`, but there is no such module"))
     }
     for group in spec.layers.flatMap(\.fusedGroups) {
-      let plain = group.filter { ignored.contains($0.name) }
+      let plain = group.filter { schemes[$0] == nil }
       if let first = plain.first, plain.count < group.count {
         findings.append(
           Finding(
             subject: first.name,
             problem: "not quantized, but vLLM loads it together with Linears that are"))
       }
+    }
+    for case .splitsFused(let modules, let names)? in spec.layers.map(schemes.splitFused) {
+      findings.append(
+        Finding(
+          subject: modules[1],
+          problem: "\(names[1]), but vLLM loads it together with `\(modules[0])`, \(names[0])"))
     }
     return findings
   }
@@ -45,7 +51,7 @@ extension VerifyModel {
   /// along outputs, those that it splits there.
   ///
   /// Source: vLLM's `RowParallelLinear`, `ColumnParallelLinear` and `FusedMoE`; vllm#41511.
-  func tensorParallelNotes(_ linears: [LinearSpec], _ scheme: QuantScheme) -> [Finding] {
+  func tensorParallelNotes(_ linears: [LinearSpec], _ schemes: LinearSchemes) -> [Finding] {
     let quantized = Set(linears.map(\.name))
     let rowParallel = config.spec.layers.flatMap {
       [$0.attention.output] + $0.mlp.units.map(\.down)
@@ -54,39 +60,54 @@ extension VerifyModel {
       layer.attention.splitByHeads
         + layer.mlp.units.flatMap { [$0.gate, $0.up] }
     }
-    let rows = notes(rowParallel.filter { quantized.contains($0.name) }, \.inputs) { size, degree in
-      size % (degree * scheme.groupSize) != 0
-    }.map { kind, size, degrees in
+    let rows = notes(rowParallel.filter { quantized.contains($0.name) }, \.inputs) { linear in
+      schemes.groupSize(of: linear).map { ($0, "") }
+    }.map { note in
       Finding(
-        subject: kind,
+        subject: note.kind,
         problem:
-          "tensor parallelism of \(degrees) cuts its groups: \(size) input features in groups "
-          + "of \(scheme.groupSize)")
+          "tensor parallelism of \(note.degrees) cuts its groups: \(note.size) input features in groups "
+          + "of \(note.together)")
     }
-    if scheme.isSymmetric { return rows }
     let columns = notes(columnParallel.filter { quantized.contains($0.name) }, \.outputs) {
-      size, degree in size % (degree * scheme.codesPerWord) != 0
-    }.map { kind, size, degrees in
+      linear in
+      schemes.stored(linear)?.codec.outputsTogether.map { ($0.count, $0.what) }
+    }.map { note in
       Finding(
-        subject: kind,
-        problem: "tensor parallelism of \(degrees) cuts its packed zero points: \(size) output "
-          + "features, \(scheme.codesPerWord) to a word")
+        subject: note.kind,
+        problem: "tensor parallelism of \(note.degrees) cuts its \(note.what): \(note.size) output "
+          + "features, \(note.together) to a word")
     }
     return rows + columns
   }
 
+  private struct SplitNote {
+    let kind: String
+    let size: Int
+    /// Features that cannot be split, and what holds them.
+    let together: Int
+    let what: String
+    let degrees: String
+  }
+
   /// Linears of one kind and size together, with the degrees that would cut them.
   private func notes(
-    _ linears: [LinearSpec], _ size: KeyPath<LinearSpec, Int>, cuts: (Int, Int) -> Bool
-  ) -> [(kind: String, size: Int, degrees: String)] {
+    _ linears: [LinearSpec], _ size: KeyPath<LinearSpec, Int>,
+    together: (LinearSpec) -> (count: Int, what: String)?
+  ) -> [SplitNote] {
     var seen: Set<String> = []
     return linears.compactMap { linear in
       let kind = linear.name.split(separator: ".").map { Int($0) == nil ? String($0) : "*" }
         .joined(separator: ".")
       let size = linear[keyPath: size]
-      guard seen.insert("\(kind) \(size)").inserted else { return nil }
-      let cutting = Self.degrees.filter { cuts(size, $0) }.map(String.init)
-      return cutting.isEmpty ? nil : (kind, size, cutting.joined(separator: ", "))
+      guard let (count, what) = together(linear), seen.insert("\(kind) \(size) \(count)").inserted
+      else { return nil }
+      let cutting = Self.degrees.filter { size % ($0 * count) != 0 }.map(String.init)
+      return cutting.isEmpty
+        ? nil
+        : SplitNote(
+          kind: kind, size: size, together: count, what: what,
+          degrees: cutting.joined(separator: ", "))
     }
   }
 }

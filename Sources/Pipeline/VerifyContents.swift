@@ -33,11 +33,15 @@ extension VerifyModel {
   /// - Parameters:
   ///   - linears: quantized ones that can be read.
   ///   - expected: every tensor there should be.
-  func checkContents(_ linears: [LinearSpec], _ expected: [TensorExpectation]) -> [Finding] {
+  func checkContents(
+    _ linears: [LinearSpec], _ schemes: LinearSchemes, _ expected: [TensorExpectation]
+  ) -> [Finding] {
     var findings: [Finding] = []
     meter.part = .numbers
     for linear in linears {
-      findings += checkScales(linear) + checkShape(linear)
+      let codec = schemes.stored(linear)?.codec
+      findings += (codec?.faults({ survey.model[$0] }, windowBytes: Windows.checkedBytes) ?? [])
+        .map { Finding(subject: $0.tensor, problem: $0.problem) }
       meter.add(bytes: bytes(of: linear))
     }
     for want in expected where want.linear == nil {
@@ -61,66 +65,19 @@ extension VerifyModel {
 
   /// Bytes of a quantized Linear in the output, whether they are all read or not.
   func bytes(of linear: LinearSpec) -> Int {
-    CheckpointWeights.parts.reduce(0) { $0 + (survey.model[linear.name + $1]?.byteCount ?? 0) }
-  }
-
-  private func checkScales(_ linear: LinearSpec) -> [Finding] {
-    guard let tensor = survey.model[linear.name + ".weight_scale"] else { return [] }
-    var bad: (count: Int, first: (Int, Float)?) = (0, nil)
-    forEachPart(of: tensor) { start, values in
-      for (index, value) in values.enumerated() where !(value > 0 && value.isFinite) {
-        bad.count += 1
-        bad.first = bad.first ?? (start + index, value)
-      }
+    CompressionFormats.weightParts.reduce(0) {
+      $0 + (survey.model[linear.name + $1.suffix]?.byteCount ?? 0)
     }
-    return bad.first.map { place, value in
-      [
-        Finding(
-          subject: tensor.name,
-          problem: "element \(place) is \(value)\(bad.count > 1 ? ", \(bad.count) in all" : "")")
-      ]
-    } ?? []
-  }
-
-  private func checkShape(_ linear: LinearSpec) -> [Finding] {
-    guard let tensor = survey.model[linear.name + ".weight_shape"] else { return [] }
-    let recorded = unsafe tensor.withBytes { bytes in
-      (0..<2).map { unsafe bytes.loadUnaligned(fromByteOffset: 8 * $0, as: Int64.self) }
-    }
-    tensor.release()
-    if recorded == [Int64(linear.outputs), Int64(linear.inputs)] { return [] }
-    return [
-      Finding(
-        subject: tensor.name,
-        problem: "says \(recorded), expected \([linear.outputs, linear.inputs])")
-    ]
   }
 
   private func checkFinite(_ tensor: StoredTensor) -> [Finding] {
     var first: (Int, Float)?
-    forEachPart(of: tensor) { start, values in
+    tensor.forEachPart(windowBytes: Windows.checkedBytes) { start, values in
       if first != nil { return }
       // The sum tells for all at once: it is a number where all are, unless it overflows.
       if values.reduce(0, { $0 + abs($1) }).isFinite { return }
       first = values.firstIndex { !$0.isFinite }.map { (start + $0, values[$0]) }
     }
     return first.map { [Finding(subject: tensor.name, problem: "element \($0) is \($1)")] } ?? []
-  }
-
-  /// The elements of a weight or scale in float32, a window at a time.
-  private func forEachPart(of tensor: StoredTensor, _ body: (Int, [Float]) -> Void) {
-    let width = tensor.dtype.byteWidth
-    for part in ranges(of: tensor.byteCount / width, by: Windows.checkedBytes / width) {
-      let values = unsafe tensor.withBytes { bytes in
-        unsafe [Float](unsafeUninitializedCapacity: part.count) { result, count in
-          if let from = bytes.baseAddress, let to = result.baseAddress {
-            unsafe tensor.dtype.decode(from + part.lowerBound * width, count: part.count, into: to)
-          }
-          count = part.count
-        }
-      }
-      tensor.release(bytes: part.lowerBound * width..<part.upperBound * width)
-      body(part.lowerBound, values)
-    }
   }
 }

@@ -43,9 +43,11 @@ package struct VerifyModel {
       tensors: survey.model.tensors.count,
       findings: survey.problems.map { Finding(subject: $0.subject, problem: $0.problem) })
     let quantization: QuantizationConfig
+    let schemes: LinearSchemes
     do {
       guard let read = try config.quantization() else { throw NotQuantized(folder: config.folder) }
       quantization = read
+      schemes = try read.schemes(of: config.spec.layers.flatMap(\.linears), file: config.file)
     } catch let error as QuantizationConfigError {
       report.findings.append(
         Finding(
@@ -56,35 +58,34 @@ package struct VerifyModel {
       report.findings += checkTotals() + checkSums(expected: [], &report)
       return report
     }
-    let expected = config.spec.expectations(quantization)
-    let linears = soundLinears(expected, quantization)
+    let expected = config.spec.expectations(schemes)
+    let linears = soundLinears(expected, schemes)
     report.quantizedLinears = linears.count
-    report.findings += checkConfig(quantization) + checkTensors(expected) + checkTotals()
+    report.findings += checkConfig(quantization, schemes) + checkTensors(expected) + checkTotals()
     report.findings += checkSums(expected: expected, &report)
-    report.findings += checkContents(linears, expected)
+    report.findings += checkContents(linears, schemes, expected)
     let sideFiles = checkSideFiles()
     report.findings += sideFiles.findings
     report.notes =
       sideFiles.notes + config.spec.notes.map { Finding(subject: "config.json", problem: "\($0)") }
-      + tensorParallelNotes(linears, quantization.scheme)
+      + tensorParallelNotes(linears, schemes)
     if let source {
       compare(
-        with: source, linears, try CheckpointWeights(survey.model, scheme: quantization.scheme),
-        quantization.scheme, &report)
+        with: source, linears, schemes,
+        try CheckpointWeights(survey.model, schemes: schemes), &report)
     }
     return report
   }
 
   /// The quantized Linears that can be read: every tensor is there and of the right shape.
   private func soundLinears(
-    _ expected: [TensorExpectation], _ quantization: QuantizationConfig
+    _ expected: [TensorExpectation], _ schemes: LinearSchemes
   ) -> [LinearSpec] {
     let unsound = Set(
       expected.filter { want in !(survey.model[want.name].map(want.fits) ?? false) }
         .compactMap(\.linear))
-    let ignored = Set(quantization.ignore)
     return config.spec.layers.flatMap(\.linears).filter {
-      !ignored.contains($0.name) && !unsound.contains($0.name)
+      schemes[$0] != nil && !unsound.contains($0.name)
     }
   }
 

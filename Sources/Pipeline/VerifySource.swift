@@ -18,8 +18,8 @@ extension VerifyModel {
   ///   - linears: quantized ones that can be read.
   ///   - weights: of the output.
   func compare(
-    with source: Checkpoint, _ linears: [LinearSpec], _ weights: CheckpointWeights,
-    _ scheme: QuantScheme, _ report: inout VerifyReport
+    with source: Checkpoint, _ linears: [LinearSpec], _ schemes: LinearSchemes,
+    _ weights: CheckpointWeights, _ report: inout VerifyReport
   ) {
     meter.part = .source
     let recorded = recordedSmoothings()
@@ -32,8 +32,10 @@ extension VerifyModel {
           Finding(subject: linear.name, problem: "the source has no such Linear of that shape"))
         continue
       }
-      guard let packed = weights.packedWeight(linear) else { continue }
-      let evidence = evidence(packed, from: smoothed.weight(linear), scheme)
+      guard let found = weights.codedWeight(linear),
+        let quantizer = schemes.stored(linear)?.quantizer
+      else { continue }
+      let evidence = evidence(found, from: smoothed.weight(linear), quantizer)
       report.errors.append(
         LinearError(
           linear: linear.name, relative: evidence.relativeError, worstGroup: evidence.worstGroup))
@@ -46,18 +48,18 @@ extension VerifyModel {
   }
 
   private func evidence(
-    _ packed: PackedWeight, from source: any WeightRows, _ scheme: QuantScheme
+    _ found: any CodedWeight, from source: any WeightRows, _ quantizer: WeightQuantizer
   ) -> RoundingEvidence {
     let tiles = ranges(of: source.rows, by: Self.tileRows)
     let parts = workers.map(tiles.count) { index in
       let rows = tiles[index]
-      var evidence = RoundingEvidence(scheme)
+      var evidence = RoundingEvidence(quantizer)
       evidence.add(
-        packed.matrix(rows), from: source.matrix(rows), firstRow: rows.lowerBound,
-        scales: packed.scales(of: rows), zeroPoints: packed.zeroPoints(of: rows))
+        found.matrix(rows), from: source.matrix(rows), firstRow: rows.lowerBound,
+        scales: found.scales(of: rows), zeroPoints: found.zeroPoints(of: rows))
       return evidence
     }
-    return parts.reduce(into: RoundingEvidence(scheme)) { $0.add($1) }
+    return parts.reduce(into: RoundingEvidence(quantizer)) { $0.add($1) }
   }
 
   private func recordedSmoothings() -> (smoothings: [AppliedSmoothing], findings: [Finding]) {
@@ -89,9 +91,9 @@ extension VerifyModel {
     }
   }
 
-  // MARK: Tensors that are not packed
+  // MARK: Tensors of what is not quantized
 
-  /// Everything that is not packed: identical, or what the smoothing scales make of it.
+  /// Everything of what is not quantized: identical, or what the smoothing scales make of it.
   private func checkPlainTensors(
     _ source: Checkpoint, _ smoothed: SmoothedWeights, _ report: inout VerifyReport
   ) {

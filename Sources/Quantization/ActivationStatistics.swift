@@ -137,9 +137,11 @@ package final class ActivationStatistics {
 
   /// What compensated rounding needs of x / `scale`, in the place of the Gram matrices: one after the other goes.
   ///
-  /// - Parameter scale: the smoothing scale of the activation, `[C]`; nil for none.
+  /// - Parameters:
+  ///   - scale: the smoothing scale of the activation, `[C]`; nil for none.
+  ///   - groupSizes: of the weights that read it.
   package func factors(
-    smoothedBy scale: [Float]?, groupSize: Int, dampening: Double, workers: Workers
+    smoothedBy scale: [Float]?, groupSizes: Set<Int>, dampening: Double, workers: Workers
   ) throws(NotPositiveDefinite) -> GramFactors {
     var parts: [GramFactor] = []
     var grams = grams(workers: workers)
@@ -155,7 +157,7 @@ package final class ActivationStatistics {
       }
       parts.append(
         try GramFactor(
-          gram, channels: channels, groupSize: groupSize, dampening: dampening, workers: workers))
+          gram, channels: channels, groupSizes: groupSizes, dampening: dampening, workers: workers))
     }
     return GramFactors(parts)
   }

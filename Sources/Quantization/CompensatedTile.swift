@@ -190,7 +190,7 @@ private final class TilePart {
     unsafe errors.correlations(of: first..<end, under: factor, into: sums.base)
     var change = [Float](repeating: 0, count: width)
     unsafe sluice_refine_group(
-      width, group, factor.corners.row(first), kernel, scales, zeroPoints,
+      width, group, factor.corners(of: group).row(first), kernel, scales, zeroPoints,
       codesBase + first * width, sums.base,
       columns.base + first * width, &change, work.base)
     unsafe errors.change(first..<end, to: columns.row(first))

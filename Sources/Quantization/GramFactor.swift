@@ -22,8 +22,8 @@ package final class GramFactor: @unchecked Sendable {
   let operands: Operands
   /// Of G.
   let diagonal: [Float]
-  /// `[n, group]`: the blocks of G + λI on its diagonal, one a group.
-  let corners: Matrix
+  /// `[n, group]` for each size of groups: the blocks of G + λI on its diagonal, one a group.
+  private let corners: [Int: Matrix]
   /// `[n, block]`: the blocks of R on its diagonal.
   let pivots: Matrix
   let damping: Float
@@ -47,15 +47,18 @@ package final class GramFactor: @unchecked Sendable {
 
   /// - Parameters:
   ///   - gram: xᵀ x / T, symmetric; it becomes part of this object.
+  ///   - groupSizes: of the weights that are rounded under it; each divides the channels.
   ///   - dampening: λ over the mean of the diagonal; ten times as much where that is too little.
   package convenience init(
-    _ gram: consuming Matrix, channels: Range<Int>, groupSize: Int, dampening: Double,
+    _ gram: consuming Matrix, channels: Range<Int>, groupSizes: Set<Int>, dampening: Double,
     workers: Workers
   ) throws(NotPositiveDefinite) {
     let n = gram.rows
-    precondition(gram.columns == n && channels.count == n && n % groupSize == 0, "another Gram")
+    precondition(
+      gram.columns == n && channels.count == n && !groupSizes.isEmpty
+        && groupSizes.allSatisfy { n % $0 == 0 }, "another Gram")
     if !workers.computes {
-      self.init(ofShape: gram, channels: channels, groupSize: groupSize, dampening, workers)
+      self.init(ofShape: gram, channels: channels, groupSizes: groupSizes, dampening, workers)
       return
     }
     let diagonal = (0..<n).map { unsafe gram.base[$0 * n + $0] }
@@ -74,31 +77,41 @@ package final class GramFactor: @unchecked Sendable {
     let damping = Float(share * mean)
     self.init(
       factored: gram, channels: channels, order: order, diagonal: diagonal,
-      corners: Self.corners(gram, diagonal, groupSize: groupSize, damping: damping, workers),
+      corners: Self.corners(gram, diagonal, groupSizes, damping: damping, workers),
       damping: damping, dampening: share, workers)
   }
 
   /// What a factor takes, where there are no numbers.
   private convenience init(
-    ofShape gram: consuming Matrix, channels: Range<Int>, groupSize: Int, _ dampening: Double,
-    _ workers: Workers
+    ofShape gram: consuming Matrix, channels: Range<Int>, groupSizes: Set<Int>,
+    _ dampening: Double, _ workers: Workers
   ) {
     _ = UpperFactor.factor(gram, workers: workers)
     self.init(
       factored: gram, channels: channels, order: [], diagonal: [],
-      corners: Self.corners(gram, [], groupSize: groupSize, damping: 0, workers), damping: 0,
+      corners: Self.corners(gram, [], groupSizes, damping: 0, workers), damping: 0,
       dampening: dampening, workers)
+  }
+
+  private static func corners(
+    _ gram: Matrix, _ diagonal: [Float], _ groupSizes: Set<Int>, damping: Float, _ workers: Workers
+  ) -> [Int: Matrix] {
+    let sizes = groupSizes.sorted()
+    let blocks = sizes.map {
+      corners(gram, diagonal, groupSize: $0, damping: damping, workers)
+    }
+    return Dictionary(uniqueKeysWithValues: zip(sizes, blocks))
   }
 
   private init(
     factored gram: consuming Matrix, channels: Range<Int>, order: [UInt32], diagonal: [Float],
-    corners: Matrix, damping: Float, dampening: Double, _ workers: Workers
+    corners: [Int: Matrix], damping: Float, dampening: Double, _ workers: Workers
   ) {
     self.corners = corners
     pivots = Self.pivots(gram, workers)
     operands =
       switch workers.engine {
-      case .bf16: Self.packed(gram, corners, workers)
+      case .bf16: Self.packed(gram, blocks[0], workers)
       case .f32: .floats(gram)
       }
     self.channels = channels
@@ -126,6 +139,14 @@ package final class GramFactor: @unchecked Sendable {
         }
       }
     }
+  }
+
+  /// `[n, group]`: the blocks of G + λI on its diagonal, for one of the sizes that the factor was made with.
+  func corners(of groupSize: Int) -> Matrix {
+    guard let matrix = corners[groupSize] else {
+      preconditionFailure("a factor without groups of \(groupSize)")
+    }
+    return matrix
   }
 
   private static func corners(

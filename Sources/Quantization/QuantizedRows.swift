@@ -8,11 +8,11 @@ package struct QuantizedRows: Sendable {
   package let columns: Int
   /// Groups of a row.
   package let groups: Int
-  /// `[rows, columns]`, in `-2^(bits-1) ..< 2^(bits-1)`.
+  /// `[rows, columns]`, of the quantizer's numbers.
   package internal(set) var codes: [Int8]
   /// `[rows, groups]`, already rounded to the type they are stored in.
   package internal(set) var scales: [Float]
-  /// `[rows, groups]`; zero in symmetric schemes.
+  /// `[rows, groups]`; zero where numbers have none.
   package internal(set) var zeroPoints: [Int8]
   package internal(set) var errors = RoundingErrors()
 

@@ -100,13 +100,12 @@ package struct RoundingErrors: Sendable, Equatable {
   }
 }
 
-extension QuantScheme {
+extension WeightQuantizer {
   /// Rounds rows of `weight`.
   ///
-  /// - Parameter dtype: the type of the stored weight, which its scales share.
   /// - Throws: `NonFiniteWeight` at the first NaN or infinity.
   package func round(
-    _ weight: any WeightRows, rows: Range<Int>, dtype: DType, by rounding: Rounding = .nearest,
+    _ weight: any WeightRows, rows: Range<Int>, by rounding: Rounding = .nearest,
     from budget: MemoryBudget = Matrix.unlimited
   ) throws(NonFiniteWeight) -> QuantizedRows {
     let values = weight.matrix(rows, from: budget)
@@ -116,7 +115,7 @@ extension QuantScheme {
         row: rows.lowerBound + bad / values.columns, column: bad % values.columns)
     }
     var result = QuantizedRows(rows: values.rows, columns: values.columns, groupSize: groupSize)
-    let kernel = self.rounding(for: dtype)
+    let kernel = kernel
     switch rounding {
     case .nearest:
       for row in 0..<values.rows { unsafe result.round(row, values.row(row), by: kernel) }

@@ -40,7 +40,8 @@ package struct RoundingEvidence: Sendable {
   private static let farRatio = 5.0
   private static let ordinaryShare = 50
 
-  private let scheme: QuantScheme
+  private let numbers: NumberFormat
+  private let groupSize: Int
   private var difference = 0.0
   private var size = 0.0
   /// The largest error of a group, by its size.
@@ -54,7 +55,10 @@ package struct RoundingEvidence: Sendable {
   /// Far groups that have forgotten their source.
   private var suspects: [(place: GroupPlace, error: Float)] = []
 
-  package init(_ scheme: QuantScheme) { self.scheme = scheme }
+  package init(_ quantizer: WeightQuantizer) {
+    numbers = quantizer.numbers
+    groupSize = quantizer.groupSize
+  }
 
   package mutating func add(_ other: RoundingEvidence) {
     difference += other.difference
@@ -100,27 +104,27 @@ package struct RoundingEvidence: Sendable {
   /// - Parameters:
   ///   - firstRow: of both, in the whole weight.
   ///   - scales: of these rows, `[rows, columns / group]`.
-  ///   - zeroPoints: likewise; nil in a symmetric scheme.
+  ///   - zeroPoints: likewise; nil where there are none.
   package mutating func add(
     _ found: Matrix, from source: Matrix, firstRow: Int, scales: [Float], zeroPoints: [Int8]?
   ) {
-    let groups = source.columns / scheme.groupSize
+    let groups = source.columns / groupSize
     var trace = Trace()
     for row in 0..<source.rows {
       let neighbours = [row + 1, row + source.rows - 1].map { $0 % source.rows }
       let sums = (0..<groups).map { group in
-        let start = group * scheme.groupSize
+        let start = group * groupSize
         func sums(beside other: Int) -> GroupSums {
           unsafe GroupSums(
             found.row(row) + start, source.row(row) + start, beside: source.row(other) + start,
-            count: scheme.groupSize)
+            count: groupSize)
         }
         let first = sums(beside: neighbours[0])
         if first.likeness < Self.alike { return first }
         let second = sums(beside: neighbours[1])
         return second.likeness < Self.alike ? second : first
       }
-      let largest = sums.map { scheme.step(of: $0) }.max() ?? 0
+      let largest = sums.map(step).max() ?? 0
       for group in 0..<groups {
         let place = row * groups + group
         add(
@@ -133,6 +137,11 @@ package struct RoundingEvidence: Sendable {
     }
   }
 
+  /// What rounding to nearest takes for a step: of the whole range.
+  private func step(of group: GroupSums) -> Double {
+    numbers.scale(lowest: group.lowest, highest: group.highest)
+  }
+
   private mutating func add(
     _ sums: GroupSums, _ place: GroupPlace, largestStep: Double, scale: Double, zeroPoint: Double?,
     _ trace: inout Trace
@@ -142,7 +151,7 @@ package struct RoundingEvidence: Sendable {
     if sums.source > 0 {
       worstGroup = max(worstGroup, (sums.difference / sums.source).squareRoot())
     }
-    let step = scheme.step(of: sums)
+    let step = step(of: sums)
     if !(step > Self.smallestStep) { return }
     // Conditions are such that a NaN does not pass, here and below.
     let isFitting =
@@ -150,12 +159,11 @@ package struct RoundingEvidence: Sendable {
       && scale <= Self.scaleRatios.upperBound * step + Self.stepSlack
     if !isFitting { badScales.add(place) }
     if let zeroPoint {
-      let expected = min(
-        max(scheme.lowestCode - sums.lowest / step, scheme.lowestCode), scheme.highestCode)
+      let expected = numbers.zeroPoint(lowest: sums.lowest, scale: step)
       if abs(zeroPoint - expected) > Self.zeroPointSlack { badZeroPoints.add(place) }
     }
     if sums.likeness < Self.alike { trace.add(sums.correlation - sums.correlationWithOther) }
-    let error = (sums.difference / Double(scheme.groupSize)).squareRoot() / largestStep
+    let error = (sums.difference / Double(groupSize)).squareRoot() / largestStep
     errors.append(error.isNaN ? .infinity : Float(error))
     if !(sums.difference <= sums.source) {
       farGroups += 1
@@ -295,16 +303,5 @@ private struct Trace {
   /// What is there by chance adds up to 0, give or take the root of its squares.
   func isLost(of least: Int, by deviations: Double) -> Bool {
     count >= least && !(sum > deviations * squares.squareRoot())
-  }
-}
-
-extension QuantScheme {
-  fileprivate var lowestCode: Double { -Double(1 << (bits - 1)) }
-  fileprivate var highestCode: Double { -lowestCode - 1 }
-
-  /// What rounding to nearest takes for a step: of the whole range.
-  fileprivate func step(of group: GroupSums) -> Double {
-    let range = isSymmetric ? 2 * max(-group.lowest, group.highest) : group.highest - group.lowest
-    return range / (highestCode - lowestCode)
   }
 }

@@ -3,7 +3,7 @@
 internal import CKernels
 internal import Glibc
 package import LinearAlgebra
-package import Tensors
+internal import Tensors
 
 /// A weight with a NaN or an infinity.
 package struct NonFiniteWeight: Error, Equatable {
@@ -76,7 +76,6 @@ package struct SmoothingSearch {
   private let meanSquare: [Float]
   /// One for each of `ActivationStatistics.gramRanges`; empty for the diagonal loss.
   private let grams: [Matrix]
-  private let scheme: QuantScheme
   private let grid: [GridPoint]
   private var magnitude: [Double]
   private var rows = 0
@@ -89,23 +88,22 @@ package struct SmoothingSearch {
   package static let tileRows = 64
 
   package init(
-    statistics: ActivationStatistics, loss: SmoothingLoss, scheme: QuantScheme,
-    grid: [GridPoint] = GridPoint.grid(), workers: Workers = Workers(threads: 1)
+    statistics: ActivationStatistics, loss: SmoothingLoss, grid: [GridPoint] = GridPoint.grid(),
+    workers: Workers = Workers(threads: 1)
   ) {
     meanAbsolute = statistics.meanAbsolute
     meanSquare = statistics.meanSquare
     grams = loss == .gram ? statistics.grams(workers: workers) : []
-    self.scheme = scheme
     self.grid = grid
     magnitude = [Double](repeating: 0, count: statistics.channels)
   }
 
   /// Adds the weight's share to the mean relative magnitude of each input channel.
   package mutating func addMagnitude(
-    of weight: any WeightRows, workers: Workers
+    of weight: any WeightRows, in quantizer: WeightQuantizer, workers: Workers
   ) throws(NonFiniteWeight) {
     let tiles = ranges(of: weight.rows, by: Self.tileRows)
-    let group = scheme.groupSize
+    let group = quantizer.groupSize
     weight.noteReading(weight.rows, tileRows: Self.tileRows, workers: workers)
     workers.ledger.note(Operation(.elements, [weight.rows * weight.columns]))
     let parts = workers.map(tiles.count, each: [Self.tile(of: weight)]) { index -> Result<[Double], NonFiniteWeight> in
@@ -159,10 +157,10 @@ package struct SmoothingSearch {
 
   /// Adds what rounding `weight` under each candidate would do to its output.
   package mutating func addErrors(
-    of weight: any WeightRows, dtype: DType, workers: Workers
+    of weight: any WeightRows, in quantizer: WeightQuantizer, workers: Workers
   ) {
     let tiles = ranges(of: weight.rows, by: Self.tileRows)
-    let rounding = scheme.rounding(for: dtype)
+    let rounding = quantizer.kernel
     let inverses = candidates.map { $0.map { 1 / $0 } }
     let (candidates, grams, meanSquare) = (candidates, grams, meanSquare)
     weight.noteReading(weight.rows, tileRows: Self.tileRows, workers: workers)

@@ -87,8 +87,8 @@ final class TileErrors {
       }
       // The corner, G's rows left of it, G's columns below it.
       unsafe add(
-        group, factor.corners.row(group.lowerBound), factor.corners.columns, transposed: false,
-        adds: false)
+        group, factor.corners(of: group.count).row(group.lowerBound), group.count,
+        transposed: false, adds: false)
       if group.lowerBound > 0 {
         unsafe add(
           0..<group.lowerBound, matrix.row(group.lowerBound), n, transposed: false, adds: true)

@@ -16,12 +16,14 @@ package struct RecipeMapping: Sendable, Equatable {
   }
 }
 
-/// The part of llm-compressor's recipes that Sluice does: AWQ, and one weight-only scheme for all Linears, by nearest
-/// rounding or GPTQ.
+/// The part of llm-compressor's recipes that Sluice does: AWQ, and schemes that a format writes, by nearest rounding or
+/// GPTQ.
 ///
-/// Source: llm-compressor 0.14 `recipe.py`, `AWQModifier`, `GPTQModifier`, `QuantizationMixin`; compressed-tensors 0.19 `QuantizationArgs`.
+/// Source: llm-compressor 0.14 `recipe.py`, `AWQModifier`, `GPTQModifier`, `QuantizationMixin`; compressed-tensors 0.19
+/// `QuantizationArgs`.
 package struct Recipe: Sendable, Equatable {
-  package var scheme: QuantScheme
+  /// Each with its targets: `config_groups`, in the order of the file.
+  package var schemes: [QuantizationScheme]
   /// Exact names and `re:EXPRESSION`, never globs.
   package var ignore: [String]
   /// Whether there is an AWQModifier.
@@ -36,11 +38,11 @@ package struct Recipe: Sendable, Equatable {
   package var mappings: [RecipeMapping]?
 
   package init(
-    scheme: QuantScheme, ignore: [String] = [], smooths: Bool = true,
+    schemes: [QuantizationScheme], ignore: [String] = [], smooths: Bool = true,
     rounding: RoundingMethod = .nearest, dampening: Double? = nil,
     duoScaling: DuoScaling = .on, gridPoints: Int = 20, mappings: [RecipeMapping]? = nil
   ) {
-    self.scheme = scheme
+    self.schemes = schemes
     self.ignore = ignore
     self.smooths = smooths
     self.rounding = rounding
@@ -101,26 +103,50 @@ package struct Recipe: Sendable, Equatable {
     } else {
       lines.append("    QuantizationModifier:")
     }
-    lines.append("      targets: [Linear]")
+    let isForAll = schemes.map(\.targets) == [[QuantizationScheme.linear]]
+    if isForAll { lines.append("      targets: [\(QuantizationScheme.linear)]") }
     if !ignore.isEmpty { lines.append("      ignore: \(quoted(ignore))") }
-    if let preset = QuantScheme.Preset.allCases.first(where: {
-      QuantScheme($0, groupSize: Self.presetGroupSize) == scheme
-    }) {
-      lines.append("      scheme: \(preset.rawValue)")
+    if isForAll, let preset = SchemePreset.all.first(where: { $0.scheme.isSame(as: schemes[0]) }) {
+      lines.append("      scheme: \(preset.name)")
     } else {
-      lines += [
-        "      config_groups:", "        group_0:", "          targets: [Linear]",
-        "          weights:", "            num_bits: \(scheme.bits)", "            type: int",
-        "            symmetric: \(scheme.isSymmetric)", "            strategy: group",
-        "            group_size: \(scheme.groupSize)", "            dynamic: false",
-        "            observer: memoryless_minmax",
-      ]
+      lines.append("      config_groups:")
+      for (index, scheme) in schemes.enumerated() {
+        lines += ["        group_\(index):"] + yaml(scheme).map { "          " + $0 }
+      }
     }
     return lines.joined(separator: "\n") + "\n"
   }
 
-  /// What every preset that is supported has.
-  static let presetGroupSize = 128
+  private func yaml(_ scheme: QuantizationScheme) -> [String] {
+    let isForAll = scheme.targets == [QuantizationScheme.linear]
+    var lines = [
+      "targets: " + (isForAll ? "[\(QuantizationScheme.linear)]" : quoted(scheme.targets))
+    ]
+    for (key, arguments) in [
+      ("weights", scheme.weights), ("input_activations", scheme.inputActivations),
+      ("output_activations", scheme.outputActivations),
+    ] {
+      guard let arguments else { continue }
+      lines += ["\(key):"] + yaml(arguments).map { "  " + $0 }
+    }
+    if let format = scheme.format { lines.append("format: \(format)") }
+    return lines
+  }
+
+  private func yaml(_ arguments: QuantizationArguments) -> [String] {
+    arguments.askedFields.map { "\($0.key): \(yaml($0.value))" }
+  }
+
+  private func yaml(_ value: ArgumentValue) -> String {
+    switch value {
+    case .null: "null"
+    case .bool(let flag): "\(flag)"
+    case .int(let number): "\(number)"
+    case .text(let text): text
+    case .list(let values): "[\(values.map(yaml).joined(separator: ", "))]"
+    case .empty, .other: "{}"
+    }
+  }
 
   private func quoted(_ text: String) -> String { "'\(text.replacing("'", with: "''"))'" }
 

@@ -1,5 +1,6 @@
 // YAML as the reader wants it: every value with its line, no tag resolved, nothing executed.
 
+internal import Quantization
 internal import SystemIO
 internal import Yams
 
@@ -208,6 +209,26 @@ struct RecipeNode {
       }
     let whole = (tag.map { "\($0) " } ?? "") + text
     return whole.count > 120 ? whole.prefix(117) + "..." : whole
+  }
+}
+
+extension RecipeNode: ArgumentNode {
+  var argument: ArgumentValue {
+    if isNull { return .null }
+    if let bool { return .bool(bool) }
+    if let int { return .int(int) }
+    if let string { return .text(string) }
+    if let list { return .list(list.map(\.argument)) }
+    return map?.isEmpty == true ? .empty : .other
+  }
+
+  var fields: [(key: String, node: RecipeNode)]? { map?.map { ($0.key, $0.value) } }
+
+  /// What a group without anything in it is.
+  init(emptyMapAt line: Int) {
+    self.line = line
+    content = .map([])
+    tag = nil
   }
 }
 

@@ -1,12 +1,13 @@
 // Modifiers and their fields: each is understood, known to have no effect here, or refused with its line.
 
+internal import CompressedTensors
 internal import Quantization
 
 /// Gathers what the modifiers of a recipe say, in file order.
 struct RecipeReader {
   private let file: String
   private var ignore: [String]?
-  private var scheme: QuantScheme?
+  private var schemes: [QuantizationScheme]?
   private var duoScaling = DuoScaling.on
   private var gridPoints = 20
   private var mappings: [RecipeMapping]?
@@ -22,10 +23,10 @@ struct RecipeReader {
   }
 
   func recipe() throws(RecipeError) -> Recipe {
-    if let smoother, scheme == nil { throw .noQuantizer(file: file, line: smoother) }
-    guard let scheme else { throw .noModifiers(file: file) }
+    if let smoother, schemes == nil { throw .noQuantizer(file: file, line: smoother) }
+    guard let schemes else { throw .noModifiers(file: file) }
     return Recipe(
-      scheme: scheme, ignore: ignore ?? [], smooths: smoother != nil,
+      schemes: schemes, ignore: ignore ?? [], smooths: smoother != nil,
       rounding: dampening == nil ? .nearest : .compensated, dampening: dampening,
       duoScaling: duoScaling, gridPoints: gridPoints, mappings: mappings)
   }
@@ -68,7 +69,8 @@ struct RecipeReader {
     }
     smoother = modifier.line
     var sizes: RecipeNode?
-    for field in try fields(modifier) {
+    let entries = try fields(modifier)
+    for field in entries {
       switch field.key {
       case "mappings": mappings = try mappings(field)
       case "duo_scaling": duoScaling = try duoScaling(field)
@@ -77,7 +79,8 @@ struct RecipeReader {
       case "offload_device": break
       default:
         try readQuantization(
-          field, known: ["mappings", "duo_scaling", "n_grid", "offload_device"] + Self.shared)
+          field, of: entries,
+          known: ["mappings", "duo_scaling", "n_grid", "offload_device"] + Self.shared)
       }
     }
     if let sizes {
@@ -110,7 +113,8 @@ struct RecipeReader {
     }
     for field in entries {
       if isGPTQ, try readCompensation(field) { continue }
-      try readQuantization(field, known: isGPTQ ? Self.compensation + Self.shared : Self.shared)
+      try readQuantization(
+        field, of: entries, known: isGPTQ ? Self.compensation + Self.shared : Self.shared)
     }
   }
 
@@ -146,13 +150,26 @@ struct RecipeReader {
   ]
 
   private mutating func readQuantization(
-    _ field: RecipeNode.Entry, known: [String]
+    _ field: RecipeNode.Entry, of modifier: [RecipeNode.Entry], known: [String]
   ) throws(RecipeError) {
     let value = field.value
     switch field.key {
-    case "scheme": if !value.isNull { try add(value, preset) }
+    case "scheme":
+      if value.isNull { return }
+      var targets = [QuantizationScheme.linear]
+      if let node = modifier.first(where: { $0.key == "targets" })?.value {
+        targets = try self.targets(node)
+      }
+      let reader = self
+      try add(value) { (node) throws(RecipeError) in try reader.presets(node, targets) }
     case "config_groups": if !value.isNull { try add(value, configGroups) }
-    case "targets": try requireLinear(value)
+    case "targets":
+      let targets = try self.targets(value)
+      // With a name alone; groups and `{name: targets}` have their own.
+      let scheme = modifier.first { $0.key == "scheme" && !$0.value.isNull }?.value
+      if targets != [QuantizationScheme.linear], scheme?.string == nil {
+        throw unsupported("targets", "[Linear] beside groups that have their own", value)
+      }
     case "ignore":
       if !value.isNull, !replaced.contains(.ignore) { try addIgnored(value) }
     case "weight_observer": try requireObserver(field)
@@ -178,113 +195,140 @@ struct RecipeReader {
 
   // MARK: Schemes
 
+  /// - Parameter read: what stands in the node, as one or more schemes with their targets.
   private mutating func add(
-    _ node: RecipeNode, _ read: (RecipeNode) throws(RecipeError) -> QuantScheme
+    _ node: RecipeNode, _ read: (RecipeNode) throws(RecipeError) -> [QuantizationScheme]
   ) throws(RecipeError) {
-    let new: QuantScheme
+    let new: [QuantizationScheme]
     do {
       new = try read(node)
     } catch {
       guard replaced.contains(.scheme) else { throw error }
-      new = scheme ?? QuantScheme(.w4a16, groupSize: Recipe.presetGroupSize)
+      new = schemes ?? SchemePreset.named(SchemePreset.usual).map { [$0.scheme] } ?? []
     }
-    if let scheme, scheme != new, !replaced.contains(.scheme) {
+    if let schemes, schemes != new, !replaced.contains(.scheme) {
+      func words(_ schemes: [QuantizationScheme]) -> String {
+        schemes.map { $0.weights?.words ?? $0.name }.joined(separator: ", ")
+      }
       throw .conflict(
-        file: file, line: node.line, key: "scheme", first: scheme.words, second: new.words)
+        file: file, line: node.line, key: "scheme", first: words(schemes), second: words(new))
     }
-    scheme = new
+    schemes = new
   }
 
-  /// A name, or `{name: targets}`.
-  private func preset(_ node: RecipeNode) throws(RecipeError) -> QuantScheme {
-    let names = QuantScheme.Preset.allCases.map(\.rawValue)
-    let expected = "one of \(names.joined(separator: ", "))"
-    var name = node.string
-    if let entries = node.map {
-      guard entries.count == 1 else { throw unsupported("scheme", "one scheme", node) }
-      try requireLinear(entries[0].value)
-      name = entries[0].key
+  /// A name, for the modifier's targets, or `{name: targets}`.
+  private func presets(
+    _ node: RecipeNode, _ targets: [String]
+  ) throws(RecipeError) -> [QuantizationScheme] {
+    guard let entries = node.map else {
+      return [try preset(node.string, node).targeting(targets)]
     }
-    guard let name, let preset = QuantScheme.Preset(rawValue: name.uppercased())
-    else { throw unsupported("scheme", expected, node) }
-    return QuantScheme(preset, groupSize: Recipe.presetGroupSize)
+    if entries.isEmpty { throw unsupported("scheme", "one scheme or more", node) }
+    var result: [QuantizationScheme] = []
+    for entry in entries {
+      let targets = try self.targets(entry.value)
+      result.append(try preset(entry.key, node).targeting(targets))
+    }
+    try requireOwnTargets(result, node)
+    return result
   }
 
-  private func configGroups(_ node: RecipeNode) throws(RecipeError) -> QuantScheme {
-    let groups = try map(node, "config_groups", "one group by name")
-    guard groups.count == 1 else { throw unsupported("config_groups", "one group", node) }
-    var weights: RecipeNode.Entry?
-    for field in try fields(groups[0]) {
-      switch field.key {
-      case "targets": try requireLinear(field.value)
-      case "weights": weights = field
-      case "format": try require(field, oneOf: ["pack-quantized"], orNull: true)
-      case "input_activations", "output_activations":
-        if !field.value.isNull { throw unsupported(field.key, "null", field.value) }
-      default:
-        throw .unknownKey(
-          file: file, line: field.line, key: field.key,
-          known: ["targets", "weights", "input_activations", "output_activations", "format"])
+  private func preset(
+    _ name: String?, _ node: RecipeNode
+  ) throws(RecipeError) -> QuantizationScheme {
+    let expected = "one of \(CompressionFormats.presets.map(\.name).joined(separator: ", "))"
+    guard let name else { throw unsupported("scheme", expected, node) }
+    do {
+      return try SchemePreset.written(name)
+    } catch {
+      throw .unsupported(
+        file: file, line: node.line, key: "scheme", expected: expected,
+        found: error.field == nil ? node.text : "\(name) (\(error.reason))")
+    }
+  }
+
+  private func configGroups(_ node: RecipeNode) throws(RecipeError) -> [QuantizationScheme] {
+    let entries = try map(node, "config_groups", "one group or more by name")
+    if entries.isEmpty { throw unsupported("config_groups", "one group or more", node) }
+    var result: [QuantizationScheme] = []
+    for entry in entries {
+      // As compressed-tensors has it, too: the name of a preset over its targets.
+      if entry.value.strings != nil {
+        let targets = try self.targets(entry.value)
+        result.append(try preset(entry.key, entry.value).targeting(targets))
+      } else {
+        result.append(try group(entry))
       }
     }
-    guard let weights, !weights.value.isNull else {
-      throw .missing(
-        file: file, line: groups[0].line, modifier: "`\(groups[0].key)`", key: "weights")
-    }
-    return try weightScheme(weights)
+    try requireOwnTargets(result, node)
+    return result
   }
 
-  /// Absent fields are compressed-tensors' defaults: 8 bits, int, symmetric, static.
-  private func weightScheme(_ weights: RecipeNode.Entry) throws(RecipeError) -> QuantScheme {
-    var bits = 8
-    var isSymmetric = true
-    var groupSize: Int?
-    for field in try fields(weights) {
-      let value = field.value
+  private func group(_ entry: RecipeNode.Entry) throws(RecipeError) -> QuantizationScheme {
+    let node = entry.value.isNull ? RecipeNode(emptyMapAt: entry.line) : entry.value
+    let scheme: QuantizationScheme
+    do {
+      scheme = CompressionFormats.withoutInferredFormat(try QuantizationScheme(node))
+    } catch {
+      throw refusal(error, in: node, of: entry)
+    }
+    // What rounding does here is said by the modifiers, and ranges are those of all weights.
+    for field in node.node(at: ["weights"])?.map ?? [] {
       switch field.key {
-      case "num_bits":
-        guard let number = value.int, number == 4 || number == 8 else {
-          throw unsupported(field.key, "4 or 8", value)
-        }
-        bits = number
-      case "symmetric":
-        guard let flag = value.bool else { throw unsupported(field.key, "true or false", value) }
-        isSymmetric = flag
-      case "group_size":
-        guard let number = value.int, QuantScheme.groupSizes.contains(number) else {
-          throw unsupported(field.key, "32, 64 or 128", value)
-        }
-        groupSize = number
-      case "type": try require(field, oneOf: ["int"])
-      case "strategy": try require(field, oneOf: ["group"], orNull: true)
       case "observer": try requireObserver(field)
-      case "zp_dtype": try require(field, oneOf: ["torch.int8"], orNull: true)
-      case "dynamic", "actorder":
-        if value.bool != false, field.key == "dynamic" || !value.isNull {
-          throw unsupported(field.key, "false", value)
-        }
       case "observer_kwargs":
-        if value.map?.isEmpty != true, !value.isNull { throw unsupported(field.key, "{}", value) }
-      case "block_structure", "scale_dtype":
-        if !value.isNull { throw unsupported(field.key, "null", value) }
-      default:
-        throw .unknownKey(
-          file: file, line: field.line, key: field.key,
-          known: [
-            "num_bits", "type", "symmetric", "strategy", "group_size", "dynamic", "observer",
-            "observer_kwargs", "actorder", "block_structure", "scale_dtype", "zp_dtype",
-          ])
+        if field.value.map?.isEmpty != true, !field.value.isNull {
+          throw unsupported(field.key, "{}", field.value)
+        }
+      case "actorder":
+        if field.value.bool != false, !field.value.isNull {
+          throw unsupported(field.key, "false", field.value)
+        }
+      default: break
       }
     }
-    guard let groupSize else {
-      throw .missing(file: file, line: weights.line, modifier: "`weights`", key: "group_size")
+    if let problem = CompressionFormats.problem(writing: scheme) {
+      throw refusal(problem, in: node, of: entry)
     }
-    return QuantScheme(bits: bits, groupSize: groupSize, isSymmetric: isSymmetric)
+    return scheme
   }
 
-  private func requireLinear(_ node: RecipeNode) throws(RecipeError) {
-    guard node.strings == ["Linear"] else {
-      throw unsupported("targets", "[Linear] (leave others out with `ignore`)", node)
+  private func refusal(
+    _ problem: ArgumentProblem, in node: RecipeNode, of entry: RecipeNode.Entry
+  ) -> RecipeError {
+    let problem = problem.spelled(in: node)
+    guard let key = problem.path.last else {
+      return unsupported(entry.key, problem.expected ?? "a mapping", node)
+    }
+    let holder = node.node(at: problem.path.dropLast()) ?? node
+    let found = holder.node(at: [key])
+    guard let expected = problem.expected else {
+      return .unknownKey(
+        file: file, line: (found ?? node).line, key: key, known: problem.known)
+    }
+    guard let found else {
+      return .missing(
+        file: file, line: holder.line, modifier: "`\(problem.path.dropLast().last ?? entry.key)`",
+        key: key)
+    }
+    return unsupported(key, expected, found)
+  }
+
+  private func targets(_ node: RecipeNode) throws(RecipeError) -> [String] {
+    do {
+      return try QuantizationScheme.targets(node)
+    } catch {
+      throw unsupported("targets", error.expected ?? "", node)
+    }
+  }
+
+  /// What is spelled alike in two groups is one of them for one reader, and the other for another.
+  private func requireOwnTargets(
+    _ schemes: [QuantizationScheme], _ node: RecipeNode
+  ) throws(RecipeError) {
+    var seen: Set<String> = []
+    for target in schemes.flatMap(\.targets) where !seen.insert(target).inserted {
+      throw unsupported("targets", "each target in one group (two have \(target))", node)
     }
   }
 
@@ -418,10 +462,4 @@ private func expression(ofGlob text: String) -> String {
     }
   }
   return result + "$"
-}
-
-extension QuantScheme {
-  fileprivate var words: String {
-    "\(bits) bits \(isSymmetric ? "symmetric" : "asymmetric") in groups of \(groupSize)"
-  }
 }

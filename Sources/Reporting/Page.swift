@@ -58,7 +58,7 @@ extension Report {
       choices.smoothings.isEmpty ? "" : ", " + counted(choices.smoothings.count, "smoothing")
     return """
       <code>\(subject.architecture)</code> of \(layers) from <code>\(subject.model)</code>: \
-      \(quantized) quantized\(scheme) in groups of \(subject.groupSize)\(smoothings). Layers and experts count \
+      \(quantized) quantized\(scheme) in groups of \(subject.groupSizes)\(smoothings). Layers and experts count \
       from 0, as in the names of tensors.
       """
   }

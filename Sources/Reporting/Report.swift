@@ -24,6 +24,7 @@ package struct Subject: Sendable, Equatable {
   /// Bytes of all tensors.
   package var sourceBytes: Int
   package var outputBytes: Int
+  /// Columns that share a scale; the largest where schemes differ.
   package var groupSize: Int
   /// The layers that are quantized, `layers 3-91`; empty where that is not known.
   package var quantized: String
@@ -36,6 +37,11 @@ package struct Subject: Sendable, Equatable {
   /// Seconds since 1970.
   package var lastCommit: Int
   package var progress: Progress
+
+  /// All of them, for people.
+  var groupSizes: String {
+    settings.first { $0.name == "--group-size" }?.value ?? "\(groupSize)"
+  }
 
   package init(
     model: String, output: String, architecture: String, layers: Int, sourceBytes: Int,

@@ -147,15 +147,18 @@ struct Inspect: ParsableCommand {
     }
     switch storage {
     case .plain: break
-    case .packed(let quantization):
-      let scheme = quantization.scheme
+    case .compressed(let quantization):
+      let groups = quantization.groups.map { scheme in
+        let words = "\(CompressionFormats.name(of: scheme)), \(scheme.weights?.words ?? "")"
+        return scheme.targets == [QuantizationScheme.linear]
+          ? words : "\(words) for \(scheme.targets.joined(separator: " "))"
+      }
       facts.append(
         (
           "quantization",
           .string(
-            "pack-quantized, \(scheme.bits) bits, groups of \(scheme.groupSize), "
-              + (scheme.isSymmetric ? "symmetric" : "with zero points")
-              + ", \(counted(quantization.ignore.count, "module")) left as they are")
+            groups.joined(separator: "; ")
+              + "; \(counted(quantization.ignore.count, "module")) left as they are")
         ))
     case .fp8(let format):
       let weights = stored.count { $0.dtype == .f8E4M3 }

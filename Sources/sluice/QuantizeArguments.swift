@@ -22,7 +22,6 @@ extension Choice {
   }
 }
 
-extension QuantScheme.Preset: Choice {}
 extension SmoothingLoss: Choice {}
 extension RoundingMethod: Choice {}
 extension ExpertWeighting: Choice {}
@@ -31,6 +30,20 @@ enum EngineChoice: String, Choice {
   case auto, bf16, f32
 
   var engine: Engine? { Engine(rawValue: rawValue) }
+}
+
+/// `PRESET`, or `TARGET=PRESET`.
+struct SchemeArgument {
+  /// nil for every Linear that no other target means.
+  let target: String?
+  let scheme: QuantizationScheme
+
+  init(_ text: String) throws {
+    let parts = text.lastIndex(of: "=").map { (text[..<$0], text[text.index(after: $0)...]) }
+    target = parts.map { String($0.0) }
+    scheme = try SchemePreset.written(String(parts?.1 ?? text[...]))
+    if target?.isEmpty == true { throw ValidationError("no target before `=`") }
+  }
 }
 
 struct QuantizeArguments: ParsableArguments {
@@ -68,8 +81,12 @@ struct QuantizeArguments: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "W4A16, W4A16_ASYM (with zero points) or W8A16. Default: W4A16.", valueName: "scheme"))
-  var scheme: QuantScheme.Preset?
+      """
+      What weights become: \(CompressionFormats.presets.map(\.name).joined(separator: ", ")), or TARGET=SCHEME for \
+      some (repeatable), where TARGET is attention, dense, shared, experts, or a pattern as of \
+      --ignore. Default: \(SchemePreset.usual).
+      """, valueName: "scheme"), transform: SchemeArgument.init)
+  var scheme: [SchemeArgument] = []
 
   @Option(
     name: .customLong("group-size"),
@@ -166,8 +183,11 @@ struct QuantizeArguments: ParsableArguments {
   var maximumShardSize = ByteSize(bytes: 5_000_000_000)
 
   func validate() throws {
-    if let groupSize, !QuantScheme.groupSizes.contains(groupSize) {
+    if let groupSize, !CompressionFormats.groupSizes.contains(groupSize) {
       throw ValidationError("--group-size is 32, 64 or 128")
+    }
+    if scheme.count(where: { $0.target == nil }) > 1 {
+      throw ValidationError("--scheme is given twice for all Linears; write TARGET=SCHEME for some")
     }
     if let dampening, !(dampening > 0 && dampening < 1) {
       throw ValidationError("--dampening is more than 0 and less than 1")
@@ -189,16 +209,13 @@ struct QuantizeArguments: ParsableArguments {
     options.data = try data.source(calibration)
     if let recipe {
       var replaced: Set<Recipe.Part> = ignore.isEmpty ? [] : [.ignore]
-      if scheme != nil { replaced.insert(.scheme) }
+      if !scheme.isEmpty { replaced.insert(.scheme) }
       options.follow(try Recipe(path: recipe, replaced: replaced), file: recipe)
     }
-    if let scheme {
-      options.scheme = QuantScheme(scheme, groupSize: options.scheme.groupSize)
-    }
+    if !scheme.isEmpty { options.schemes = schemes(instead: options.schemes) }
+    if !scheme.isEmpty { options.schemesAreFromRecipe = false }
     options.isGroupSizeNamed = groupSize != nil || recipe != nil
-    if let groupSize {
-      options.scheme = options.scheme.grouped(by: groupSize)
-    }
+    if let groupSize { options.schemes = options.schemes.map { $0.grouped(by: groupSize) } }
     options.acceptedKeys = keys.accepted
     if !ignore.isEmpty {
       options.ignore = ignore
@@ -221,6 +238,17 @@ struct QuantizeArguments: ParsableArguments {
     options.scratch = scratch
     options.maximumShardBytes = maximumShardSize.bytes
     return options
+  }
+}
+
+extension QuantizeArguments {
+  /// What `--scheme` says, in groups of the size that a recipe has.
+  private func schemes(instead of: [QuantizationScheme]) -> [QuantizationScheme] {
+    let usual = SchemePreset.named(SchemePreset.usual)?.scheme
+    let all = scheme.first { $0.target == nil }?.scheme ?? usual
+    let targeted = scheme.compactMap { each in each.target.map { each.scheme.targeting([$0]) } }
+    let size = of.first?.weights?.groupSize ?? SchemePreset.groupSize
+    return ((all.map { [$0] } ?? []) + targeted).map { $0.grouped(by: size) }
   }
 }
 

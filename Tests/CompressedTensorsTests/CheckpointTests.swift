@@ -215,7 +215,8 @@ import TestSupport
       #expect(checkpoint.redundantHead == "lm_head.weight")
       #expect(checkpoint.notes.count == 1 && checkpoint.notes[0].contains("once more"))
       let plan = try OutputPlan(
-        CheckpointShapes(checkpoint), scheme: QuantScheme(.w4a16, groupSize: 32), ignoring: [],
+        CheckpointShapes(checkpoint), schemes: [IntegerScheme(.w4a16, groupSize: 32).scheme],
+        ignoring: [],
         smooths: false)
       #expect(plan.fates["lm_head.weight"] == .dropped)
       #expect(!plan.tensors.contains { $0.name == "lm_head.weight" })

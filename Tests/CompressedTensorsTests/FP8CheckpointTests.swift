@@ -232,7 +232,8 @@ import Transformer
     let error = try error { source in
       source.config["quantization_config"] =
         isPacked
-        ? QuantizationConfig(scheme: QuantScheme(.w4a16, groupSize: 32), ignore: []).json : nil
+        ? QuantizationConfig(groups: [IntegerScheme(.w4a16, groupSize: 32).scheme], ignore: []).json
+        : nil
     }
     expect(
       error, "model.layers.0.mlp.down_proj.weight", expected: "`quantization_config`",

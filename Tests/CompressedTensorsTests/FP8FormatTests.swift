@@ -109,14 +109,15 @@ import TestSupport
         "config_groups.output_activations"
       ),
       (["config_groups", "group_0", "more"], 1, "config_groups.more"),
-      (["config_groups", "group_0", "weights"], nil, "weights.num_bits"),
+      (["config_groups", "group_0", "weights"], nil, "config_groups.weights"),
       (["config_groups", "group_0", "weights", "num_bits"], 4, "weights.num_bits"),
       (["config_groups", "group_0", "weights", "type"], "int", "weights.type"),
       (["config_groups", "group_0", "weights", "symmetric"], false, "weights.symmetric"),
       (["config_groups", "group_0", "weights", "dynamic"], true, "weights.dynamic"),
       (["config_groups", "group_0", "weights", "actorder"], "group", "weights.actorder"),
-      (["config_groups", "group_0", "weights", "group_size"], 32, "weights.group_size"),
-      (["config_groups", "group_0", "weights", "strategy"], "group", "weights.strategy"),
+      (["config_groups", "group_0", "weights", "group_size"], 32, "weights.strategy"),
+      (["config_groups", "group_0", "weights", "strategy"], "group", "weights.group_size"),
+      (["config_groups", "group_0", "weights", "strategy"], "token", "weights.dynamic"),
       (["config_groups", "group_0", "weights", "strategy"], "block", "weights.block_structure"),
       (
         ["config_groups", "group_0", "weights", "block_structure"], [128, 128],

@@ -10,23 +10,23 @@ import TestSupport
 import Transformer
 
 @Suite struct OutputPlanTests {
-  private let g32 = QuantScheme(.w4a16, groupSize: 32)
+  private let g32 = IntegerScheme(.w4a16, groupSize: 32).scheme
   /// For fixtures with 48 or 80 input features.
-  private let g16 = QuantScheme(bits: 4, groupSize: 16, isSymmetric: true)
+  private let g16 = IntegerScheme(bits: 4, groupSize: 16, isSymmetric: true).scheme
 
   private func plan(
-    _ checkpoint: Checkpoint, _ scheme: QuantScheme, ignoring patterns: [String] = [],
+    _ checkpoint: Checkpoint, _ schemes: QuantizationScheme..., ignoring patterns: [String] = [],
     smooths: Bool = true
   ) throws -> OutputPlan {
     try OutputPlan(
-      CheckpointShapes(checkpoint), scheme: scheme,
+      CheckpointShapes(checkpoint), schemes: schemes,
       ignoring: patterns.map { try IgnorePattern($0) }, smooths: smooths
     )
   }
 
   @Test(arguments: PeerRounding.all)
   func theOutputHasThePeersTensors(peer: PeerRounding) throws {
-    let plan = try plan(source(), peer.scheme, smooths: false)
+    let plan = try plan(source(), peer.scheme.scheme, smooths: false)
     let expected = try peer.model().tensors.map { "\($0.name) \($0.dtype) \($0.shape)" }
     #expect(plan.tensors.map { "\($0.name) \($0.dtype) \($0.shape)" }.sorted() == expected.sorted())
   }
@@ -138,7 +138,7 @@ import Transformer
     let source = try source()
     let producer = "model.layers.1.input_layernorm"
     let plan = try OutputPlan(
-      CheckpointShapes(source), scheme: g32, ignoring: [], smooths: true, producers: [producer])
+      CheckpointShapes(source), schemes: [g32], ignoring: [], smooths: true, producers: [producer])
     #expect(plan.smoothings.joined().map(\.producerName) == [producer])
     #expect(plan.fates["\(producer).weight"] == .rescaled)
     #expect(plan.fates["model.layers.0.input_layernorm.weight"] == .copied)
@@ -201,7 +201,8 @@ import Transformer
   @Test func `a run that names no group size takes one that divides most weights`() throws {
     func size(_ fixture: String) throws -> Int {
       try OutputPlan.groupSize(
-        for: CheckpointShapes(Checkpoint(folder: fixturePath(fixture))), ignoring: [])
+        for: CheckpointShapes(Checkpoint(folder: fixturePath(fixture))), schemes: [g32],
+        ignoring: [])
     }
     #expect(try size("glm4-moe-4m") == 128)
     #expect(try size("forward/published-qk-norm") == 32)

@@ -16,15 +16,17 @@ import Transformer
 /// A scheme of `fixtures/rtn/bf16`, and the share of codes in which bf16 quotients may differ from float32 ones.
 struct PeerRounding: CustomTestStringConvertible, Sendable {
   let folder: String
-  let scheme: QuantScheme
+  let scheme: IntegerScheme
   let differing: Double
 
   static let all = [
-    PeerRounding(folder: "W4A16", scheme: QuantScheme(.w4a16, groupSize: 128), differing: 0.01),
-    PeerRounding(folder: "W4A16-G32", scheme: QuantScheme(.w4a16, groupSize: 32), differing: 0.02),
+    PeerRounding(folder: "W4A16", scheme: IntegerScheme(.w4a16, groupSize: 128), differing: 0.01),
     PeerRounding(
-      folder: "W4A16_ASYM", scheme: QuantScheme(.w4a16Asymmetric, groupSize: 128), differing: 0.01),
-    PeerRounding(folder: "W8A16", scheme: QuantScheme(.w8a16, groupSize: 128), differing: 0.12),
+      folder: "W4A16-G32", scheme: IntegerScheme(.w4a16, groupSize: 32), differing: 0.02),
+    PeerRounding(
+      folder: "W4A16_ASYM", scheme: IntegerScheme(.w4a16Asymmetric, groupSize: 128), differing: 0.01
+    ),
+    PeerRounding(folder: "W8A16", scheme: IntegerScheme(.w8a16, groupSize: 128), differing: 0.12),
   ]
 
   var testDescription: String { folder }
@@ -36,7 +38,7 @@ struct PeerRounding: CustomTestStringConvertible, Sendable {
   /// Element j of a word lies in bits `bits * j` of it, plus 2^(bits-1).
   func unpack(_ words: [Int]) -> [Int] {
     words.flatMap { word in
-      (0..<scheme.codesPerWord).map { element in
+      (0..<32 / scheme.bits).map { element in
         let bits = UInt32(truncatingIfNeeded: word) >> UInt32(element * scheme.bits)
         return Int(bits & (1 << scheme.bits - 1)) - 1 << (scheme.bits - 1)
       }
@@ -48,9 +50,9 @@ func source() throws -> Checkpoint {
   try Checkpoint(folder: fixturePath("rtn/bf16/source"))
 }
 
-/// The tensors of a Linear as `PackedLinear.round` hands them out, put together.
+/// The tensors of a Linear as `QuantizedLinear.round` hands them out, put together.
 func packed(
-  _ linear: PackedLinear, _ weight: any WeightRows, threads: Int = 2
+  _ linear: QuantizedLinear, _ weight: any WeightRows, threads: Int = 2
 ) throws -> [String: [UInt8]] {
   let parts = Mutex<[String: [UInt8]]>(
     Dictionary(
@@ -69,7 +71,7 @@ func packed(
   func scalesZeroPointsAndShapesAreThePeersToTheByte(peer: PeerRounding) throws {
     let (source, model) = (try source(), try peer.model())
     for linear in source.spec.layers.flatMap(\.linears) {
-      let packedLinear = PackedLinear(linear, scheme: peer.scheme, scaleType: .bf16)
+      let packedLinear = peer.scheme.linear(linear, dtype: .bf16)
       let found = try packed(packedLinear, source.weights.weight(linear))
       for spec in packedLinear.tensors {
         let expected = try #require(model[spec.name])
@@ -88,7 +90,7 @@ func packed(
     for linear in source.spec.layers.flatMap(\.linears) {
       let name = linear.name + ".weight_packed"
       let found = try packed(
-        PackedLinear(linear, scheme: peer.scheme, scaleType: .bf16), source.weights.weight(linear))
+        peer.scheme.linear(linear, dtype: .bf16), source.weights.weight(linear))
       let words = try unsafe #require(found[name]).withUnsafeBytes { bytes in
         unsafe bytes.bindMemory(to: Int32.self).map { Int($0) }
       }
@@ -138,7 +140,7 @@ func packed(
     var generator = SeededGenerator(seed: 51)
     let weight = generator.matrix(rows, 128)
     let linear = LinearSpec("m", inputs: 128, outputs: rows)
-    let packedLinear = PackedLinear(linear, scheme: peer.scheme, scaleType: .f16)
+    let packedLinear = peer.scheme.linear(linear, dtype: .f16)
     let results = try [1, 2, 7].map { try packed(packedLinear, weight, threads: $0) }
     #expect(results[0] == results[1] && results[0] == results[2])
     let rounded = try peer.scheme.round(weight, rows: 0..<rows, dtype: .f16)
@@ -173,9 +175,8 @@ func packed(
     var generator = SeededGenerator(seed: 52)
     let weight = generator.matrix(300, 128)
     unsafe weight.row(299)[17] = .nan
-    let linear = PackedLinear(
-      LinearSpec("m", inputs: 128, outputs: 300), scheme: QuantScheme(.w4a16, groupSize: 32),
-      scaleType: .bf16)
+    let linear = IntegerScheme(.w4a16, groupSize: 32).linear(
+      LinearSpec("m", inputs: 128, outputs: 300), dtype: .bf16)
     #expect(throws: NonFiniteWeight(row: 299, column: 17)) { try packed(linear, weight) }
   }
 
@@ -183,9 +184,8 @@ func packed(
     struct Full: Error, Equatable {}
     var generator = SeededGenerator(seed: 53)
     let weight = generator.matrix(600, 128)
-    let linear = PackedLinear(
-      LinearSpec("m", inputs: 128, outputs: 600), scheme: QuantScheme(.w4a16, groupSize: 32),
-      scaleType: .bf16)
+    let linear = IntegerScheme(.w4a16, groupSize: 32).linear(
+      LinearSpec("m", inputs: 128, outputs: 600), dtype: .bf16)
     #expect(throws: Full()) {
       try unsafe linear.round(weight, workers: Workers(threads: 2)) { _, name, offset in
         if name == "m.weight_scale", offset > 0 { throw Full() }

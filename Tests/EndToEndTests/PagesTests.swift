@@ -2,6 +2,7 @@
 //
 //   SLUICE_WRITE_PAGES=1 tools/test --filter PagesTests      writes the table of architectures anew
 
+import CompressedTensors
 import Glibc
 import Models
 import Quantization
@@ -183,7 +184,7 @@ private func options(in text: String) -> Set<String> {
   }
 
   @Test func `the schemes of the page are the program's`() throws {
-    let names = QuantScheme.Preset.allCases.map(\.rawValue)
+    let names = CompressionFormats.presets.map(\.name)
     #expect(try firstColumn(part("schemes", of: page("RecipesAndSchemes"))) == names)
     #expect(try text("README.md").contains("compressed-tensors: \(names.joined(separator: ", "))"))
   }

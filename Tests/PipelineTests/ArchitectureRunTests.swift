@@ -65,7 +65,7 @@ private struct GrownModel {
     var options = QuantizeOptions(model: model, output: output, memory: 1 << 30, threads: 2)
     options.data.path = model + "/ids.jsonl"
     options.data.selection.samples = 7
-    options.scheme = QuantScheme(.w4a16, groupSize: 32)
+    options.schemes = [IntegerScheme(.w4a16, groupSize: 32).scheme]
     return options
   }
 
@@ -100,7 +100,7 @@ private struct GrownModel {
       let model = folder + "/model"
       try GrownModel(name, dtype: .f32, in: model)
       var options = options(model, folder + "/out")
-      options.scheme = QuantScheme(.w4a16Asymmetric, groupSize: 32)
+      options.schemes = [IntegerScheme(.w4a16Asymmetric, groupSize: 32).scheme]
       try SmallRun.run(options)
       func divergence(_ output: String) throws -> Double {
         let result = try EvaluateModel(

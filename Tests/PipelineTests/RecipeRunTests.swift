@@ -131,7 +131,7 @@ import TestSupport
       #expect(
         try Recipe(path: path)
           == Recipe(
-            scheme: options.scheme,
+            schemes: options.schemes,
             ignore: [#"re:model\.layers\.0\..*$"#, "re:.*layers\\.1\\..*o_proj$", "lm_head"],
             rounding: .compensated, dampening: options.dampening, duoScaling: .both, gridPoints: 8))
 
@@ -146,7 +146,7 @@ import TestSupport
 
   @Test func `a recipe that does not ignore lm_head is followed with a warning`() throws {
     var options = SmallRun.options("/nowhere")
-    options.follow(Recipe(scheme: options.scheme), file: "r.yaml")
+    options.follow(Recipe(schemes: options.schemes), file: "r.yaml")
     let plan = try QuantizePlan(options)
     #expect(plan.warnings.contains(.headStays(recipe: "r.yaml")))
     #expect(
@@ -158,7 +158,7 @@ import TestSupport
 
   @Test func `an ignore entry that matches nothing is refused with the recipe's name`() {
     var options = SmallRun.options("/nowhere")
-    options.follow(Recipe(scheme: options.scheme, ignore: ["lm_haed"]), file: "r.yaml")
+    options.follow(Recipe(schemes: options.schemes, ignore: ["lm_haed"]), file: "r.yaml")
     let error = #expect(throws: IgnorePatternError.self) { try QuantizePlan(options) }
     #expect(error?.description.hasPrefix("r.yaml: ignore 'lm_haed' matches no module") == true)
   }

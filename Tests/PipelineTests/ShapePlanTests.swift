@@ -188,7 +188,7 @@ import Transformer
       options.isGroupSizeNamed = false
       options.rounding = .nearest
       let plan = try QuantizePlan(options)
-      #expect(plan.options.scheme.groupSize == 32)
+      #expect(plan.options.schemes.map(\.weights?.groupSize) == [32])
       #expect(plan.warnings.contains(.smallerGroups(32, instead: 128)))
       #expect(
         plan.warnings.contains(

@@ -13,7 +13,7 @@ import TestSupport
     options.model = fixturePath("glm4-moe-4m")
     options.data.path = fixturePath("calibration.jsonl")
     options.data.selection.samples = samples
-    options.scheme = QuantScheme(.w4a16, groupSize: 128)
+    options.schemes = [IntegerScheme(.w4a16, groupSize: 128).scheme]
     options.memory = 1 << 30
     return options
   }

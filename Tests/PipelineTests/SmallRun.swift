@@ -17,7 +17,7 @@ enum SmallRun {
     var options = QuantizeOptions(model: model, output: output, memory: 256 << 20, threads: 2)
     options.data.path = calibration
     options.data.selection.samples = 8
-    options.scheme = QuantScheme(.w4a16, groupSize: 32)
+    options.schemes = [IntegerScheme(.w4a16, groupSize: 32).scheme]
     return options
   }
 

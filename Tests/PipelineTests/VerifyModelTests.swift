@@ -52,10 +52,10 @@ import TestSupport
     #expect(report.errors.allSatisfy { $0.worstGroup >= $0.relative })
   }
 
-  @Test(arguments: [QuantScheme.Preset.w4a16, .w4a16Asymmetric, .w8a16], [true, false])
-  func `no scheme has findings`(preset: QuantScheme.Preset, smooths: Bool) throws {
+  @Test(arguments: [IntegerScheme.Preset.w4a16, .w4a16Asymmetric, .w8a16], [true, false])
+  func `no scheme has findings`(preset: IntegerScheme.Preset, smooths: Bool) throws {
     let report = try report(options: {
-      $0.scheme = QuantScheme(preset, groupSize: 32)
+      $0.schemes = [IntegerScheme(preset, groupSize: 32).scheme]
       $0.smooths = smooths
       cut(&$0)
     }) { _ in }
@@ -65,10 +65,10 @@ import TestSupport
 
   /// Compensation hands the errors of large groups on to small ones.
   @Test(
-    arguments: [QuantScheme.Preset.w4a16, .w4a16Asymmetric, .w8a16],
+    arguments: [IntegerScheme.Preset.w4a16, .w4a16Asymmetric, .w8a16],
     [(0.1, 1), (0.01, 1), (0.01, 1000), (1, 1000)] as [(Float, Float)])
   func `groups and channels that differ much in size have no findings`(
-    preset: QuantScheme.Preset, sizes: (group: Float, channel: Float)
+    preset: IntegerScheme.Preset, sizes: (group: Float, channel: Float)
   ) throws {
     try withTemporaryFolder { folder in
       let source = try unevenModel(in: folder, group: sizes.group, channel: sizes.channel)
@@ -76,7 +76,7 @@ import TestSupport
         let output = try SpoiledOutput(in: "\(folder)/\(method)") {
           $0.model = source
           $0.ignore = []
-          $0.scheme = QuantScheme(preset, groupSize: 32)
+          $0.schemes = [IntegerScheme(preset, groupSize: 32).scheme]
           $0.rounding = method
         }
         #expect(try output.verify().findings == [], "\(method)")
@@ -275,7 +275,7 @@ import TestSupport
   @Test func `zero points out of place are found`() throws {
     let name = expert + ".weight_zero_point"
     let asymmetric: (inout QuantizeOptions) -> Void = {
-      $0.scheme = QuantScheme(.w4a16Asymmetric, groupSize: 32)
+      $0.schemes = [IntegerScheme(.w4a16Asymmetric, groupSize: 32).scheme]
     }
     let turned = try subjects(checksums: false, options: asymmetric) { output in
       try output.rewrite(output.shards[0]) { tensors in
@@ -445,7 +445,7 @@ import TestSupport
 
   @Test func `a scheme that cannot be read is a finding, and bytes are still checked`() throws {
     let found = try subjects { output in
-      try output.changeScheme { group, _ in group["targets"] = ["re:.*experts.*"] }
+      try output.changeScheme { group, _ in group["targets"] = ["Embedding"] }
       try output.change(ignored) { $0[0] ^= 1 }
     }
     #expect(found == ["config.json", ignored])

@@ -59,7 +59,7 @@ import TestSupport
   ) throws -> Rounding {
     .compensated(
       try statistics.factors(
-        smoothedBy: scale, groupSize: group, dampening: dampening,
+        smoothedBy: scale, groupSizes: [group], dampening: dampening,
         workers: Workers(threads: 2, engine: engine)))
   }
 
@@ -125,8 +125,8 @@ import TestSupport
     let weight = try file.matrix("weight", columns: 160)
     let gram = try file.matrix("gram", columns: 160)
     let factor = try GramFactor(
-      gram.prefix(160), channels: 0..<160, groupSize: 32, dampening: 0.01, workers: workers)
-    let scheme = QuantScheme(bits: 4, groupSize: 32, isSymmetric: name == "symmetric")
+      gram.prefix(160), channels: 0..<160, groupSizes: [32], dampening: 0.01, workers: workers)
+    let scheme = IntegerScheme(bits: 4, groupSize: 32, isSymmetric: name == "symmetric")
     let rounded = try scheme.round(
       weight, rows: 0..<48, dtype: .f32, by: .compensated(GramFactors([factor])))
     let ours = error(dequantized(rounded, group: 32), weight, gram)
@@ -135,9 +135,9 @@ import TestSupport
 
   // MARK: Its own account
 
-  @Test(arguments: QuantScheme.Preset.allCases, [1, 63, 64, 100])
-  func errorsAreWhatTheCodesMake(preset: QuantScheme.Preset, rows: Int) throws {
-    let scheme = QuantScheme(preset, groupSize: 32)
+  @Test(arguments: IntegerScheme.Preset.allCases, [1, 63, 64, 100])
+  func errorsAreWhatTheCodesMake(preset: IntegerScheme.Preset, rows: Int) throws {
+    let scheme = IntegerScheme(preset, groupSize: 32)
     var generator = SeededGenerator(seed: UInt64(rows))
     let weight = generator.matrix(rows, 288)
     let input = statistics(288, tokens: 500, seed: 5)
@@ -161,7 +161,7 @@ import TestSupport
 
   @Test(.enabled(if: Engine.bf16.isAvailable), arguments: [32, 128])
   func productsInBF16CostNextToNothing(group: Int) throws {
-    let scheme = QuantScheme(.w4a16, groupSize: group)
+    let scheme = IntegerScheme(.w4a16, groupSize: group)
     var generator = SeededGenerator(seed: 24)
     let weight = generator.matrix(70, 1152)
     let input = { self.statistics(1152, tokens: 2000, seed: 8) }
@@ -192,7 +192,7 @@ import TestSupport
     for row in 0..<96 {
       for column in 0..<96 { unsafe gram.row(row)[column] /= scale[row] * scale[column] }
     }
-    let rounded = try QuantScheme(.w4a16, groupSize: 32).round(
+    let rounded = try IntegerScheme(.w4a16, groupSize: 32).round(
       weight, rows: 0..<64, dtype: .f32,
       by: rounding(statistics(96, tokens: 300, seed: 6), group: 32, scale: scale))
     let found = error(dequantized(rounded, group: 32), weight, gram)
@@ -208,10 +208,10 @@ import TestSupport
     }
     let factors = try zip(grams, parts).map { gram, channels in
       try GramFactor(
-        gram.prefix(gram.rows), channels: channels, groupSize: 32, dampening: 0.01,
+        gram.prefix(gram.rows), channels: channels, groupSizes: [32], dampening: 0.01,
         workers: workers)
     }
-    let rounded = try QuantScheme(.w4a16, groupSize: 32).round(
+    let rounded = try IntegerScheme(.w4a16, groupSize: 32).round(
       weight, rows: 0..<40, dtype: .f32, by: .compensated(GramFactors(factors)))
     let values = dequantized(rounded, group: 32)
     let found = zip(grams, parts).reduce(0) { $0 + error(values, weight, $1.0, channels: $1.1) }
@@ -230,7 +230,7 @@ import TestSupport
       }
     }
     let input = statistics(64, tokens: 200, seed: 7)
-    let scheme = QuantScheme(.w4a16, groupSize: 32)
+    let scheme = IntegerScheme(.w4a16, groupSize: 32)
     let rounded = try scheme.round(
       weight, rows: 0..<40, dtype: .f32,
       by: method == .clip ? .clip(input.meanSquare) : rounding(input, group: 32))
@@ -250,7 +250,7 @@ import TestSupport
     let input = ActivationStatistics(channels: 64, withGram: true)
     for row in 0..<90 { unsafe x.row(row)[9] = 0 }
     input.add(x, workers: workers)
-    let rounded = try QuantScheme(.w4a16, groupSize: 32).round(
+    let rounded = try IntegerScheme(.w4a16, groupSize: 32).round(
       weight, rows: 0..<70, dtype: .bf16, by: rounding(input, group: 32))
     let values = dequantized(rounded, group: 32)
     for row in 0..<70 {
@@ -266,7 +266,7 @@ import TestSupport
     let input = statistics(64, tokens: 3, seed: 8)
     var generator = SeededGenerator(seed: 25)
     let weight = generator.matrix(64, 64)
-    let rounded = try QuantScheme(.w4a16, groupSize: 32).round(
+    let rounded = try IntegerScheme(.w4a16, groupSize: 32).round(
       weight, rows: 0..<64, dtype: .bf16, by: rounding(input, group: 32))
     #expect(rounded.errors.chosen < 0.2 * rounded.errors.nearest)
   }
@@ -278,7 +278,7 @@ import TestSupport
     unsafe gram.row(3)[20] = 1.05
     unsafe gram.row(20)[3] = 1.05
     let factor = try GramFactor(
-      gram, channels: 0..<32, groupSize: 32, dampening: 0.001, workers: workers)
+      gram, channels: 0..<32, groupSizes: [32], dampening: 0.001, workers: workers)
     #expect(factor.dampening == 0.1)
   }
 
@@ -287,7 +287,7 @@ import TestSupport
       let gram = Matrix(zeros: 32, 32)
       for index in 0..<32 { unsafe gram.row(index)[index] = bad }
       #expect(throws: NotPositiveDefinite.self) {
-        try GramFactor(gram, channels: 0..<32, groupSize: 32, dampening: 0.01, workers: workers)
+        try GramFactor(gram, channels: 0..<32, groupSizes: [32], dampening: 0.01, workers: workers)
       }
     }
     let far = Matrix(zeros: 32, 32)
@@ -295,7 +295,7 @@ import TestSupport
     unsafe far.row(1)[0] = 100
     unsafe far.row(0)[1] = 100
     #expect(throws: NotPositiveDefinite.self) {
-      try GramFactor(far, channels: 0..<32, groupSize: 32, dampening: 0.01, workers: workers)
+      try GramFactor(far, channels: 0..<32, groupSizes: [32], dampening: 0.01, workers: workers)
     }
   }
 
@@ -305,7 +305,8 @@ import TestSupport
     unsafe weight.row(6)[40] = .nan
     let rounding = try rounding(statistics(64, tokens: 80, seed: 9), group: 32)
     #expect(throws: NonFiniteWeight(row: 6, column: 40)) {
-      try QuantScheme(.w4a16, groupSize: 32).round(weight, rows: 3..<11, dtype: .bf16, by: rounding)
+      try IntegerScheme(.w4a16, groupSize: 32).round(
+        weight, rows: 3..<11, dtype: .bf16, by: rounding)
     }
   }
 

@@ -27,7 +27,7 @@ private struct AWQCase {
   let searches: [Search]
   private(set) var statistics: [String: ActivationStatistics] = [:]
   let workers = Workers(threads: 2)
-  static let scheme = QuantScheme(bits: 4, groupSize: 32, isSymmetric: true)
+  static let scheme = IntegerScheme(bits: 4, groupSize: 32, isSymmetric: true)
 
   init(_ name: String) throws {
     let folder = fixturePath("awq/" + name)
@@ -85,12 +85,15 @@ private struct AWQCase {
   /// The search as a run makes it; the weights are as stored, before any other smoothing.
   func search(_ smoothing: Smoothing, _ loss: SmoothingLoss) throws -> SmoothingSearch {
     let statistics = try #require(statistics[smoothing.producerName])
-    var search = SmoothingSearch(statistics: statistics, loss: loss, scheme: Self.scheme)
+    var search = SmoothingSearch(statistics: statistics, loss: loss)
     let consumers = smoothing.consumers.filter { !$0.name.hasSuffix("mlp.gate") }
       .map { checkpoint.weights.weight($0) }
-    for weight in consumers { try search.addMagnitude(of: weight, workers: workers) }
+    let quantizer = Self.scheme.quantizer(.f32)
+    for weight in consumers {
+      try search.addMagnitude(of: weight, in: quantizer, workers: workers)
+    }
     search.fixCandidates()
-    for weight in consumers { search.addErrors(of: weight, dtype: .f32, workers: workers) }
+    for weight in consumers { search.addErrors(of: weight, in: quantizer, workers: workers) }
     return search
   }
 

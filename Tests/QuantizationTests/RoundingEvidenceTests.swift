@@ -14,7 +14,7 @@ import TestSupport
   private struct Case {
     var rows = 64
     var columns = 256
-    var scheme = QuantScheme(.w4a16, groupSize: 32)
+    var scheme = IntegerScheme(.w4a16, groupSize: 32)
     var method = RoundingMethod.compensated
     var dtype = DType.bf16
     var dampening = 0.005
@@ -42,7 +42,7 @@ import TestSupport
         values[Int.random(in: 0..<values.count, using: &generator)]
       }
       var result = Case()
-      result.scheme = QuantScheme(
+      result.scheme = IntegerScheme(
         pick(.w4a16, .w4a16, .w4a16Asymmetric, .w8a16), groupSize: pick(32, 64, 128))
       result.columns = result.scheme.groupSize * pick(1, 2, 4, 8)
       result.rows = pick(32, 64, 130)
@@ -117,7 +117,7 @@ import TestSupport
 
   /// A rounded weight, to be spoiled.
   private struct Rounded {
-    let scheme: QuantScheme
+    let scheme: IntegerScheme
     let source: Matrix
     var codes: [Int8]
     var scales: [Float]
@@ -138,12 +138,12 @@ import TestSupport
         let place = place(index / columns, index % columns / scheme.groupSize)
         return Float(Int(codes[index]) - Int(zeroPoints[place])) * scales[place]
       }
-      var result = RoundingEvidence(scheme)
+      var result = RoundingEvidence(scheme.quantizer(.bf16))
       for rows in ranges(of: source.rows, by: RoundingEvidence.tileRows) {
         func part<T>(_ all: [T], of width: Int) -> [T] {
           Array(all[rows.lowerBound * width..<rows.upperBound * width])
         }
-        var tile = RoundingEvidence(scheme)
+        var tile = RoundingEvidence(scheme.quantizer(.bf16))
         tile.add(
           Matrix(rows: rows.count, columns: columns, values: part(values, of: columns)),
           from: source.matrix(rows), firstRow: rows.lowerBound, scales: part(scales, of: groups),
@@ -166,7 +166,7 @@ import TestSupport
       case .compensated:
         .compensated(
           try statistics.factors(
-            smoothedBy: nil, groupSize: test.scheme.groupSize, dampening: test.dampening,
+            smoothedBy: nil, groupSizes: [test.scheme.groupSize], dampening: test.dampening,
             workers: workers))
       }
     let rows = try test.scheme.round(
@@ -192,14 +192,14 @@ import TestSupport
 
   // MARK: Faults
 
-  private static let presets = QuantScheme.Preset.allCases
+  private static let presets = IntegerScheme.Preset.allCases
 
   private func faults(
-    _ preset: QuantScheme.Preset, rank: Int? = 8, _ plant: (inout Rounded) -> Void
+    _ preset: IntegerScheme.Preset, rank: Int? = 8, _ plant: (inout Rounded) -> Void
   ) throws -> [RoundingFault] {
     var generator = SeededGenerator(seed: 11)
     var test = Case()
-    test.scheme = QuantScheme(preset, groupSize: 32)
+    test.scheme = IntegerScheme(preset, groupSize: 32)
     test.rank = rank
     var rounded = try round(test, &generator)
     #expect(rounded.evidence.faults == [])
@@ -208,7 +208,7 @@ import TestSupport
   }
 
   @Test(arguments: presets, [0.25, 4, 1000])
-  func `a scale of another size is a fault`(preset: QuantScheme.Preset, factor: Float) throws {
+  func `a scale of another size is a fault`(preset: IntegerScheme.Preset, factor: Float) throws {
     let place = GroupPlace(row: 40, group: 3)
     let faults = try faults(preset) { $0.scales[$0.place(40, 3)] *= factor }
     #expect(faults.first == .scales(1, first: place))
@@ -225,7 +225,7 @@ import TestSupport
   }
 
   @Test(arguments: presets) func `the codes of another row are a fault`(
-    preset: QuantScheme.Preset
+    preset: IntegerScheme.Preset
   ) throws {
     let one = try faults(preset) { rounded in
       rounded.codes.replaceSubrange(
@@ -246,7 +246,7 @@ import TestSupport
     for seed in UInt64(0)..<20 {
       var generator = SeededGenerator(seed: seed)
       var test = Case()
-      test.scheme = QuantScheme(.w4a16Asymmetric, groupSize: 64)
+      test.scheme = IntegerScheme(.w4a16Asymmetric, groupSize: 64)
       test.columns = 64
       test.method = method
       test.largeColumn = 1000
@@ -261,7 +261,7 @@ import TestSupport
   }
 
   @Test(arguments: presets) func `codes that nobody wrote are a fault`(
-    preset: QuantScheme.Preset
+    preset: IntegerScheme.Preset
   ) throws {
     let lowest: Int8 = preset == .w8a16 ? -128 : -8
     let one = try faults(preset) { rounded in
@@ -275,7 +275,7 @@ import TestSupport
   }
 
   @Test(arguments: presets) func `codes in another order are a fault`(
-    preset: QuantScheme.Preset
+    preset: IntegerScheme.Preset
   ) throws {
     let faults = try faults(preset) { rounded in
       for index in stride(from: 0, to: rounded.codes.count, by: 2) {
@@ -286,7 +286,7 @@ import TestSupport
   }
 
   @Test(arguments: presets) func `a row of the other sign is a fault`(
-    preset: QuantScheme.Preset
+    preset: IntegerScheme.Preset
   ) throws {
     let faults = try faults(preset) { rounded in
       for group in 0..<8 {
@@ -302,9 +302,9 @@ import TestSupport
   }
 
   @Test func `a weight that is all zero is no fault`() throws {
-    let scheme = QuantScheme(.w4a16, groupSize: 32)
+    let scheme = IntegerScheme(.w4a16, groupSize: 32)
     let zeros = Matrix(zeros: 64, 64)
-    var evidence = RoundingEvidence(scheme)
+    var evidence = RoundingEvidence(scheme.quantizer(.bf16))
     evidence.add(
       zeros, from: zeros, firstRow: 0, scales: [Float](repeating: 0.0078125, count: 128),
       zeroPoints: nil)

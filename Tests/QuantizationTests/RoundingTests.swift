@@ -7,22 +7,9 @@ import Testing
 import TestSupport
 
 @Suite struct RoundingTests {
-  @Test func presetsAreThePeers() {
-    #expect(
-      QuantScheme(.w4a16, groupSize: 128) == QuantScheme(bits: 4, groupSize: 128, isSymmetric: true)
-    )
-    #expect(
-      QuantScheme(.w4a16Asymmetric, groupSize: 32)
-        == QuantScheme(bits: 4, groupSize: 32, isSymmetric: false))
-    #expect(
-      QuantScheme(.w8a16, groupSize: 64) == QuantScheme(bits: 8, groupSize: 64, isSymmetric: true))
-    #expect(QuantScheme(.w4a16, groupSize: 32).codesPerWord == 8)
-    #expect(QuantScheme(.w8a16, groupSize: 32).codesPerWord == 4)
-  }
-
-  @Test(arguments: QuantScheme.Preset.allCases)
-  func weightsThatAreCodesTimesAScaleAreKept(preset: QuantScheme.Preset) throws {
-    let scheme = QuantScheme(preset, groupSize: 32)
+  @Test(arguments: IntegerScheme.Preset.allCases)
+  func weightsThatAreCodesTimesAScaleAreKept(preset: IntegerScheme.Preset) throws {
+    let scheme = IntegerScheme(preset, groupSize: 32)
     let high: Float = preset == .w8a16 ? 127 : 7
     // Symmetric scales are the largest magnitude over 7.5 or 127.5; asymmetric ones span the range.
     let (lowest, highest): (Float, Float) =
@@ -41,7 +28,7 @@ import TestSupport
   @Test func aRangeOfRowsIsThatPartOfTheWhole() throws {
     var generator = SeededGenerator(seed: 42)
     let weight = generator.matrix(11, 64)
-    let scheme = QuantScheme(.w4a16Asymmetric, groupSize: 32)
+    let scheme = IntegerScheme(.w4a16Asymmetric, groupSize: 32)
     let whole = try scheme.round(weight, rows: 0..<11, dtype: .bf16)
     let part = try scheme.round(weight, rows: 3..<7, dtype: .bf16)
     #expect(part.rows == 4 && part.columns == 64)
@@ -55,7 +42,7 @@ import TestSupport
     let weight = generator.matrix(11, 64)
     unsafe weight.row(6)[40] = -.infinity
     unsafe weight.row(8)[1] = .nan
-    let scheme = QuantScheme(.w4a16, groupSize: 32)
+    let scheme = IntegerScheme(.w4a16, groupSize: 32)
     #expect(throws: NonFiniteWeight(row: 6, column: 40)) {
       try scheme.round(weight, rows: 3..<11, dtype: .bf16)
     }

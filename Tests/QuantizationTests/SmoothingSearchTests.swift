@@ -8,7 +8,7 @@ import Testing
 import TestSupport
 
 @Suite struct SmoothingSearchTests {
-  private let scheme = QuantScheme(bits: 4, groupSize: 32, isSymmetric: true)
+  private let scheme = IntegerScheme(bits: 4, groupSize: 32, isSymmetric: true)
   private let workers = Workers(threads: 2)
 
   private func statistics(_ x: Matrix) -> ActivationStatistics {
@@ -19,14 +19,14 @@ import TestSupport
 
   private func search(
     _ weights: [Matrix], _ x: Matrix, _ loss: SmoothingLoss, dtype: DType = .f32,
-    scheme: QuantScheme? = nil, threads: Int = 2
+    scheme: IntegerScheme? = nil, threads: Int = 2
   ) throws -> SmoothingSearch {
     let workers = Workers(threads: threads)
-    var search = SmoothingSearch(
-      statistics: statistics(x), loss: loss, scheme: scheme ?? self.scheme)
-    for weight in weights { try search.addMagnitude(of: weight, workers: workers) }
+    let quantizer = (scheme ?? self.scheme).quantizer(dtype)
+    var search = SmoothingSearch(statistics: statistics(x), loss: loss)
+    for weight in weights { try search.addMagnitude(of: weight, in: quantizer, workers: workers) }
     search.fixCandidates()
-    for weight in weights { search.addErrors(of: weight, dtype: dtype, workers: workers) }
+    for weight in weights { search.addErrors(of: weight, in: quantizer, workers: workers) }
     return search
   }
 
@@ -86,9 +86,10 @@ import TestSupport
   @Test func `without duo scaling only activations make the scales`() throws {
     let (x, weights) = example()
     let grid = GridPoint.grid(points: 5, duo: .off)
-    var search = SmoothingSearch(
-      statistics: statistics(x), loss: .diagonal, scheme: scheme, grid: grid)
-    for weight in weights { try search.addMagnitude(of: weight, workers: workers) }
+    var search = SmoothingSearch(statistics: statistics(x), loss: .diagonal, grid: grid)
+    for weight in weights {
+      try search.addMagnitude(of: weight, in: scheme.quantizer(.f32), workers: workers)
+    }
     search.fixCandidates()
     let mean = (0..<64).map { channel in
       (0..<x.rows).reduce(0.0) { $0 + Double(abs(x.values[$1 * 64 + channel])) } / Double(x.rows)
@@ -129,7 +130,7 @@ import TestSupport
 
   /// Rounds the scaled weight with the public rounding, and multiplies the change with every token.
   private func change(
-    _ weight: Matrix, _ x: Matrix, scale: [Float], scheme: QuantScheme, dtype: DType
+    _ weight: Matrix, _ x: Matrix, scale: [Float], scheme: IntegerScheme, dtype: DType
   ) throws -> (diagonal: Double, exact: Double) {
     let columns = weight.columns
     let scaled = Matrix(
@@ -162,7 +163,7 @@ import TestSupport
   @Test(arguments: [true, false], [DType.f32, .bf16])
   func lossesAreTheSquaredChangeOfTheOutputs(isSymmetric: Bool, dtype: DType) throws {
     let (x, weights) = example()
-    let scheme = QuantScheme(bits: 4, groupSize: 32, isSymmetric: isSymmetric)
+    let scheme = IntegerScheme(bits: 4, groupSize: 32, isSymmetric: isSymmetric)
     let stored = weights.map {
       Matrix(rows: $0.rows, columns: $0.columns, values: dtype.rounded($0.values))
     }

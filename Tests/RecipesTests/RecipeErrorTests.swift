@@ -36,15 +36,29 @@ import TestSupport
 
   /// The fields of a quantizer in `{}`, and what the refusal holds.
   private static let quantizers = [
-    ("scheme: W8A8", "`scheme` is W8A8, but only one of W4A16, W4A16_ASYM, W8A16 is supported"),
-    ("scheme: NVFP4", "`scheme` is NVFP4"),
+    (
+      "scheme: W8A8",
+      "`scheme` is W8A8 (not written yet, because of its `weights.strategy`), but only one of W4A16, "
+        + "W4A16_ASYM, W8A16 is supported"
+    ),
+    ("scheme: W4A8", "`scheme` is W4A8 (not written yet, because of its `input_activations`)"),
+    ("scheme: W3A16", "`scheme` is W3A16 (not written yet, because of its `weights.num_bits`)"),
+    ("scheme: NVFP4", "`scheme` is NVFP4 (not written yet, because of its `weights.type`)"),
+    ("scheme: UNQUANTIZED", "`scheme` is UNQUANTIZED (not written yet, because of its `weights`)"),
+    ("scheme: W4A17", "`scheme` is W4A17, but only one of"),
     ("scheme: 4", "`scheme` is 4"),
-    ("scheme: {W4A16: ['re:.*experts.*']}", "`targets` is [\"re:.*experts.*\"]"),
-    ("scheme: {W4A16: [Linear], W8A16: [Linear]}", "`scheme` is {W4A16: [Linear], W8A16"),
+    ("scheme: {W4A16: ['*experts*']}", "`targets` is [\"*experts*\"]"),
+    ("scheme: {}", "`scheme` is {}, but only one scheme or more"),
+    (
+      "scheme: {W4A16: [Linear], W8A16: [Linear]}",
+      "`targets` is {W4A16: [Linear], W8A16: [Linear]}, but only each target in one group"
+    ),
     ("scheme: {weights: {num_bits: 4}}", "`targets` is {num_bits: 4}"),
     ("scheme: !!python/name:x.W4A16 W4A16", "python/name:x.W4A16"),
     ("scheme: W4A16, targets: [Linear, Embedding]", "`targets` is [Linear, Embedding]"),
-    ("scheme: W4A16, targets: ['re:.*mlp.*']", "`targets` is"),
+    ("scheme: W4A16, targets: [Glm4MoeMLP]", "`targets` is [Glm4MoeMLP]"),
+    ("scheme: {W4A16: [Linear]}, targets: ['re:.*mlp.*']", "`targets` is"),
+    ("config_groups: {a: {weights: {group_size: 32}}}, targets: ['re:.*mlp.*']", "`targets` is"),
     ("scheme: W4A16, targts: [Linear]", "unknown key `targts`; known here: scheme, config_groups"),
     ("scheme: W4A16, kv_cache_scheme: {num_bits: 8}", "`kv_cache_scheme` is {num_bits: 8}"),
     ("scheme: W4A16, weight_observer: mse", "`weight_observer` is mse"),
@@ -68,7 +82,7 @@ import TestSupport
     ("config_groups: {}", "`config_groups` is {}, but only one group"),
     (
       "config_groups: {a: {weights: {group_size: 32}}, b: {weights: {group_size: 64}}}",
-      "only one group"
+      "only each target in one group (two have Linear)"
     ),
     ("config_groups: {a: {targets: [Linear]}}", "`a` has no `weights`"),
     (
@@ -256,11 +270,12 @@ import TestSupport
       #expect(error?.description.contains(refused) == true, "\(String(describing: error))")
     }
     let recipe = try Recipe(text: text, file: "r.yaml", replaced: [.scheme, .ignore])
-    #expect(recipe.ignore == [] && recipe.scheme == QuantScheme(.w4a16, groupSize: 128))
+    #expect(recipe.ignore == [] && recipe.schemes == [IntegerScheme(.w4a16, groupSize: 128).scheme])
     // A group size that is understood stays.
     let groups =
       "QuantizationModifier: {config_groups: {a: {weights: {num_bits: 4, group_size: 32}}}}"
-    #expect(try Recipe(text: groups, file: "r", replaced: [.scheme]).scheme.groupSize == 32)
+    let read = try Recipe(text: groups, file: "r", replaced: [.scheme])
+    #expect(read.schemes.map(\.weights?.groupSize) == [32])
   }
   @Test func `aliases that multiply in a key are refused`() {
     var text = "a0: &a0 [1, 1]\n"

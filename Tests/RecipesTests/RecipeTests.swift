@@ -1,5 +1,6 @@
 // Every form of a recipe that is read, and what is made of it.
 
+import CompressedTensors
 import Quantization
 import Recipes
 import SystemIO
@@ -10,14 +11,14 @@ func recipe(_ text: String) throws(RecipeError) -> Recipe {
   try Recipe(text: text, file: "recipe.yaml")
 }
 
-private let w4a16 = QuantScheme(.w4a16, groupSize: 128)
+private let w4a16 = IntegerScheme(.w4a16, groupSize: 128).scheme
 
 @Suite struct RecipeTests {
   // MARK: Files of the peer
 
   @Test func `an AWQ recipe that the peer wrote is read with its mappings`() throws {
     let recipe = try Recipe(path: fixturePath("recipes/peer-awq.yaml"))
-    #expect(recipe.scheme == w4a16)
+    #expect(recipe.schemes == [w4a16])
     #expect(recipe.ignore == ["lm_head", #"re:.*layers\.0\..*"#])
     #expect(recipe.smooths && recipe.duoScaling == .on && recipe.gridPoints == 20)
     #expect(recipe.mappings?.count == 4)
@@ -41,12 +42,12 @@ private let w4a16 = QuantScheme(.w4a16, groupSize: 128)
     let recipe = try Recipe(path: fixturePath("recipes/peer-rtn.yaml"))
     #expect(
       recipe
-        == Recipe(scheme: w4a16, ignore: ["lm_head", #"re:.*layers\.0\..*"#], smooths: false))
+        == Recipe(schemes: [w4a16], ignore: ["lm_head", #"re:.*layers\.0\..*"#], smooths: false))
   }
 
   @Test func `config groups of the peer are read in full`() throws {
     let recipe = try Recipe(path: fixturePath("recipes/peer-config-groups.yaml"))
-    #expect(recipe.scheme == QuantScheme(.w4a16Asymmetric, groupSize: 32))
+    #expect(recipe.schemes == [IntegerScheme(.w4a16Asymmetric, groupSize: 32).scheme])
   }
 
   // MARK: Forms
@@ -115,14 +116,15 @@ private let w4a16 = QuantScheme(.w4a16, groupSize: 128)
     #expect(
       try recipe(form)
         == Recipe(
-          scheme: QuantScheme(.w8a16, groupSize: 128), ignore: ["lm_head"], duoScaling: .off,
+          schemes: [IntegerScheme(.w8a16, groupSize: 128).scheme], ignore: ["lm_head"],
+          duoScaling: .off,
           gridPoints: 10))
   }
 
   @Test func `an AWQModifier without fields smooths with the peer's defaults`() throws {
     for empty in ["", " {}", " null"] {
       let found = try recipe("AWQModifier:\(empty)\nQuantizationModifier: {scheme: W4A16}\n")
-      #expect(found == Recipe(scheme: w4a16))
+      #expect(found == Recipe(schemes: [w4a16]))
     }
   }
 
@@ -148,8 +150,91 @@ private let w4a16 = QuantScheme(.w4a16, groupSize: 128)
               weights: {num_bits: \(bits), symmetric: \(isSymmetric), strategy: group,
                 group_size: \(size), observer: minmax, actorder: null, observer_kwargs: {}}
         """)
-      #expect(found.scheme == QuantScheme(bits: bits, groupSize: size, isSymmetric: isSymmetric))
+      #expect(
+        found.schemes == [
+          IntegerScheme(bits: bits, groupSize: size, isSymmetric: isSymmetric).scheme
+        ])
     }
+  }
+
+  // MARK: Several schemes
+
+  private static let mixed = [
+    IntegerScheme(.w8a16, groupSize: 128).targeting("re:.*self_attn.*", "a.b.up_proj"),
+    IntegerScheme(.w4a16Asymmetric, groupSize: 32).targeting("Linear"),
+  ]
+
+  @Test(arguments: [
+    """
+    QuantizationModifier:
+      config_groups:
+        attention:
+          targets: ["re:.*self_attn.*", a.b.up_proj]
+          weights: {num_bits: 8, group_size: 128}
+        rest:
+          targets: [Linear]
+          weights: {num_bits: 4, group_size: 32, symmetric: false, zp_dtype: torch.int8}
+    """,
+    """
+    {"QuantizationModifier": {"config_groups": {
+      "W8A16": ["re:.*self_attn.*", "a.b.up_proj"],
+      "rest": {"targets": ["Linear"], "format": "pack-quantized", "input_activations": null,
+               "weights": {"num_bits": 4, "type": "INT", "strategy": "Group", "group_size": 32,
+                           "symmetric": false}}}}}
+    """,
+  ])
+  func `config groups have targets of their own`(text: String) throws {
+    var schemes = try recipe(text).schemes
+    for index in schemes.indices { schemes[index].format = nil }
+    #expect(schemes == Self.mixed)
+  }
+
+  @Test func `a preset is for the targets beside or below it`() throws {
+    let experts = "re:.*experts.*"
+    let beside = try recipe("QuantizationModifier: {scheme: w8a16, targets: ['\(experts)']}")
+    #expect(beside.schemes == [IntegerScheme(.w8a16, groupSize: 128).targeting(experts)])
+    let below = try recipe(
+      "GPTQModifier: {scheme: {W8A16: '\(experts)', W4A16: [Linear, lm.head]}}")
+    #expect(
+      below.schemes == [
+        IntegerScheme(.w8a16, groupSize: 128).targeting(experts),
+        IntegerScheme(.w4a16, groupSize: 128).targeting("Linear", "lm.head"),
+      ])
+  }
+
+  @Test func `several schemes that are written read back the same`() throws {
+    for schemes in [Self.mixed, [Self.mixed[0]], [Self.mixed[1].targeting(["it's.x", "re:a"])]] {
+      let written = Recipe(schemes: schemes, ignore: ["lm_head"], smooths: false)
+      #expect(try recipe(written.yaml()) == written)
+    }
+    #expect(
+      Recipe(schemes: Self.mixed, smooths: false).yaml() == """
+        default_stage:
+          default_modifiers:
+            QuantizationModifier:
+              config_groups:
+                group_0:
+                  targets: ['re:.*self_attn.*', 'a.b.up_proj']
+                  weights:
+                    num_bits: 8
+                    type: int
+                    symmetric: true
+                    strategy: group
+                    group_size: 128
+                    dynamic: false
+                    observer: memoryless_minmax
+                group_1:
+                  targets: [Linear]
+                  weights:
+                    num_bits: 4
+                    type: int
+                    symmetric: false
+                    strategy: group
+                    group_size: 32
+                    dynamic: false
+                    observer: memoryless_minmax
+
+        """)
   }
 
   @Test func `a GPTQModifier compensates, with the peer's dampening where it names none`() throws {
@@ -166,7 +251,7 @@ private let w4a16 = QuantScheme(.w4a16, groupSize: 128)
   @Test func `the scheme may stand on both modifiers when it is the same`() throws {
     let found = try recipe(
       "AWQModifier: {scheme: W4A16, ignore: [lm_head]}\nQuantizationModifier: {scheme: W4A16}")
-    #expect(found == Recipe(scheme: w4a16, ignore: ["lm_head"]))
+    #expect(found == Recipe(schemes: [w4a16], ignore: ["lm_head"]))
   }
 
   @Test func `activation_hook_target is kept as given`() throws {
@@ -191,22 +276,23 @@ private let w4a16 = QuantScheme(.w4a16, groupSize: 128)
       RecipeMapping(smoothLayer: "re:.*it's$", balanceLayers: ["a.b", #"re:x\.(1|2)\."#]),
       RecipeMapping(smoothLayer: "a", balanceLayers: ["b"], activationHookTarget: "b"),
     ]
-    for preset in QuantScheme.Preset.allCases {
-      for size in QuantScheme.groupSizes {
+    for preset in IntegerScheme.Preset.allCases {
+      for size in CompressionFormats.groupSizes {
         for duo in DuoScaling.allCases {
           for mappings in [nil, mappings] {
             let written = Recipe(
-              scheme: QuantScheme(preset, groupSize: size), ignore: ["lm_head", #"re:a\.0"#],
+              schemes: [IntegerScheme(preset, groupSize: size).scheme],
+              ignore: ["lm_head", #"re:a\.0"#],
               duoScaling: duo, gridPoints: 12, mappings: mappings)
             #expect(try recipe(written.yaml()) == written)
           }
         }
       }
     }
-    for scheme in [w4a16, QuantScheme(bits: 8, groupSize: 64, isSymmetric: false)] {
+    for scheme in [w4a16, IntegerScheme(bits: 8, groupSize: 64, isSymmetric: false).scheme] {
       for dampening in [nil, 0.0025] {
         let written = Recipe(
-          scheme: scheme, smooths: false, rounding: dampening == nil ? .nearest : .compensated,
+          schemes: [scheme], smooths: false, rounding: dampening == nil ? .nearest : .compensated,
           dampening: dampening)
         #expect(try recipe(written.yaml()) == written)
       }
@@ -215,7 +301,7 @@ private let w4a16 = QuantScheme(.w4a16, groupSize: 128)
 
   @Test func `what is written is staged and plain`() {
     #expect(
-      Recipe(scheme: w4a16, ignore: ["lm_head"], duoScaling: .both).yaml() == """
+      Recipe(schemes: [w4a16], ignore: ["lm_head"], duoScaling: .both).yaml() == """
         default_stage:
           default_modifiers:
             AWQModifier:

@@ -51,17 +51,21 @@ extension StepInputs {
   func nonFinite(_ error: NonFiniteOutput, _ name: String) -> QuantizeError {
     let tensor = numbers.parameter(name)
     let columns = tensor.shape.count < 2 ? error.element + 1 : tensor.shape.last ?? 1
-    guard output.fates[tensor.name] == .packed else {
-      return nonFinite(
-        NonFiniteWeight(row: error.element / columns, column: error.element % columns), name,
-        dtype: tensor.dtype.unscaled)
-    }
-    let size = output.scheme.groupSize
-    let groups = columns / size
-    let start = error.element % groups * size
+    return nonFinite(
+      NonFiniteWeight(row: error.element / columns, column: error.element % columns), name,
+      dtype: tensor.dtype.unscaled)
+  }
+
+  /// A scale that cannot be written.
+  func infiniteScale(
+    _ error: NonFiniteOutput, _ name: String, groupSize: Int
+  ) -> QuantizeError {
+    let tensor = numbers.parameter(name)
+    let groups = (tensor.shape.last ?? 1) / groupSize
+    let start = error.element % groups * groupSize
     return .infiniteScale(
       file: tensor.file.path, tensor: tensor.name, row: error.element / groups,
-      columns: start..<start + size, dtype: tensor.dtype.unscaled)
+      columns: start..<start + groupSize, dtype: tensor.dtype.unscaled)
   }
 
   /// The source's numbers. Only they can be bad.

@@ -34,7 +34,8 @@ extension StepInputs {
         return ChosenRounding(
           rounding: .compensated(
             try statistics.factors(
-              smoothedBy: scale, groupSize: output.scheme.groupSize,
+              smoothedBy: scale,
+              groupSizes: output.schemes.groupSizes(of: layer.readers(at: tap)),
               dampening: options.dampening, workers: workers)))
       } catch {
         results.warn(.notFactored(layer: layer.index, linear: layer.readers(at: tap)[0].name))

@@ -22,11 +22,12 @@ extension StepInputs {
     let consumers = smoothing.consumers.filter { output.fates[$0.weight] == .packed }
     let grid = options.grid
     var search = SmoothingSearch(
-      statistics: statistics, loss: options.loss, scheme: output.scheme, grid: grid,
+      statistics: statistics, loss: options.loss, grid: grid,
       workers: workers)
     for consumer in consumers {
       do {
-        try search.addMagnitude(of: weights.weight(consumer), workers: workers)
+        try search.addMagnitude(
+          of: weights.weight(consumer), in: quantized(consumer).quantizer, workers: workers)
       } catch {
         throw nonFinite(error, consumer)
       }
@@ -35,8 +36,7 @@ extension StepInputs {
     search.fixCandidates(workers: workers)
     for consumer in consumers {
       search.addErrors(
-        of: weights.weight(consumer), dtype: weights.dtype(of: consumer.weight).unscaled,
-        workers: workers)
+        of: weights.weight(consumer), in: quantized(consumer).quantizer, workers: workers)
       weights.letGo(consumer)
     }
     let best = search.best

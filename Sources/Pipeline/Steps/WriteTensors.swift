@@ -10,6 +10,15 @@ internal import Tensors
 internal import Transformer
 
 extension StepInputs {
+  /// A Linear that is quantized, with its scheme.
+  func quantized(_ linear: LinearSpec) -> QuantizedLinear {
+    let dtype = weights.dtype(of: linear.weight).unscaled
+    guard let result = output.schemes.quantized(linear, dtype: dtype) else {
+      preconditionFailure("\(linear.name) is not quantized")
+    }
+    return result
+  }
+
   /// Writes a tensor as its fate says: packed, or with the scales folded in. Those that no smoothing touches are there.
   ///
   /// - Parameter rounding: of a Linear that may be packed.
@@ -21,17 +30,17 @@ extension StepInputs {
     switch output.fates[name] {
     case .packed:
       guard let linear else { preconditionFailure("\(name) is packed and no Linear") }
+      let quantized = quantized(linear)
       do {
         let writer = writer
-        let packed = PackedLinear(linear, scheme: output.scheme, scaleType: dtype)
-        let errors = try unsafe packed.round(
+        let errors = try unsafe quantized.round(
           weights.weight(linear), by: rounding.rounding, workers: workers
         ) { bytes, tensor, offset in try unsafe writer?.write(bytes, to: tensor, at: offset) }
         try results.note(linear, rounding, errors, layer: layer.index)
       } catch let error as NonFiniteWeight {
         throw nonFinite(error, linear)
       } catch let error as NonFiniteOutput {
-        throw nonFinite(error, name)
+        throw infiniteScale(error, name, groupSize: quantized.quantizer.groupSize)
       }
     case .rescaled:
       if self.weights.rank(of: name) == 2 {

@@ -1,9 +1,47 @@
-// An FP8 weight and its scales, decoded from the mapping a tile at a time.
+// The `float-quantized` format: FP8 weights and their scales, decoded from the mapping a tile at a time. It is read; the
+// one who writes it makes it a `WrittenFormat`.
 
 internal import CKernels
 package import LinearAlgebra
+package import Quantization
 package import Safetensors
 internal import Tensors
+
+/// FP8 with a scale for each weight, row or block. `naive-quantized` is the same where activations stay as they are.
+///
+/// Which weights are FP8 is told by the types of their tensors.
+package struct FloatQuantized: CompressionFormat {
+  package init() {}
+
+  package let names = ["float-quantized", "naive-quantized"]
+  package let parts = [scalePart, inversePart].map {
+    WeightPart(suffix: "." + $0, isStreamed: false)
+  }
+
+  static let scalePart = "weight_scale"
+  /// As DeepSeek-V3 named it.
+  static let inversePart = "weight_scale_inv"
+
+  package func problem(reading scheme: QuantizationScheme) -> ArgumentProblem? {
+    func problem(_ key: String, _ expected: String) -> ArgumentProblem {
+      ArgumentProblem(["weights", key], expected: expected)
+    }
+    guard let weights = scheme.weights else {
+      return ArgumentProblem(["weights"], expected: "a mapping")
+    }
+    if weights.bits != 8 { return problem("num_bits", "8") }
+    if weights.type != .float { return problem("type", "\"float\"") }
+    if !weights.isSymmetric { return problem("symmetric", "true") }
+    if weights.dynamic != .never { return problem("dynamic", "false") }
+    if ![.tensor, .channel, .block].contains(weights.strategy) {
+      return problem("strategy", "\"tensor\", \"channel\" or \"block\"")
+    }
+    if scheme.outputActivations != nil {
+      return ArgumentProblem(["output_activations"], expected: "null")
+    }
+    return nil
+  }
+}
 
 /// A mapped FP8 weight: W[r, c] = e4m3(code[r, c]) * scale[r / block rows, c / block columns], in float32.
 ///

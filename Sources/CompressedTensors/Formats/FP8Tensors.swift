@@ -22,7 +22,8 @@ extension Checkpoint {
     throw .wrongFP8(
       file: tensor.file.path, tensor: tensor.name,
       expected: "a `quantization_config` in config.json that says how FP8 is scaled",
-      found: quantization == nil ? "none" : "`pack-quantized`")
+      found: quantization.map { "`\($0.groups.map(CompressionFormats.name).first ?? "")`" }
+        ?? "none")
   }
 
   /// Every FP8 weight has its scales, every scale its FP8 weight, and nothing is FP8 that cannot be.
@@ -72,32 +73,6 @@ extension Checkpoint {
       file: tensor.file.path, tensor: tensor.name,
       expected: "`\(name)` in F8_E4M3 that it scales",
       found: weight?.text ?? "no such tensor")
-  }
-}
-
-/// The `ignore` list of compressed-tensors: names, of which there may be thousands, and expressions.
-private struct IgnoredModules {
-  private let names: Set<String>
-  private let expressions: [IgnorePattern]
-
-  init(_ patterns: [String], file: String) throws(IgnorePatternError) {
-    var (names, expressions): (Set<String>, [IgnorePattern]) = ([], [])
-    for pattern in patterns {
-      if pattern.hasPrefix("re:") {
-        expressions.append(
-          try IgnorePattern(pattern, origin: file + ": `quantization_config.ignore`"))
-      } else {
-        names.insert(pattern)
-      }
-    }
-    self.names = names
-    self.expressions = expressions
-  }
-
-  func pattern(matching module: String) throws(IgnorePatternError) -> String? {
-    if names.contains(module) { return module }
-    for expression in expressions where try expression.matches(module) { return expression.text }
-    return nil
   }
 }
 

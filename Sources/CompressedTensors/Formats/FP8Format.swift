@@ -1,0 +1,146 @@
+// The `quantization_config` of checkpoints whose weights are FP8: how their scales lie beside them.
+
+package import JSON
+internal import Quantization
+
+/// How the FP8 weights of a checkpoint are scaled.
+///
+/// Which weights are FP8 is not said here: those whose tensors are `F8_E4M3`.
+/// Source: transformers 5.17 `FineGrainedFP8Config`; compressed-tensors 0.19 `QuantizationArgs`.
+package struct FP8Format: Sendable, Equatable {
+  /// The numbers of a weight that share a scale.
+  package enum Scaling: Sendable, Equatable {
+    /// All: `[1]` or `[]`.
+    case tensor
+    /// A row: `[out, 1]`.
+    case channel
+    /// A block: `[ceil(out / rows), ceil(in / columns)]`.
+    case blocks(rows: Int, columns: Int)
+  }
+
+  package let scaling: Scaling
+  /// The last part of the name of a Linear's scales: what its weight is multiplied by, whatever it is called.
+  package let scalePart: String
+  /// Whether there may be scales of activations, which are no part of the weights.
+  package let scalesActivations: Bool
+  /// Modules that are not FP8: names, and expressions behind `re:`.
+  package let ignore: [String]
+
+  /// - Returns: nil for a format whose Linears are told by the schemes of config.json.
+  /// - Throws: at the first key that says what Sluice does not understand.
+  package init?(_ block: JSONValue, file: String) throws(QuantizationConfigError) {
+    var keys = QuantizationKeys(block, file: file)
+    switch keys["quant_method"] {
+    case "fp8": try self.init(fineGrained: &keys)
+    case "compressed-tensors":
+      let format = keys["format"].string ?? ""
+      if CompressionFormats.written.contains(where: { $0.names.contains(format) }) { return nil }
+      guard FloatQuantized().names.contains(format) else {
+        throw keys.refusal(
+          "format", CompressionFormats.oneOf(CompressionFormats.all.flatMap(\.names)))
+      }
+      try self.init(compressedTensors: block, keys)
+    default:
+      var refusal = keys.refusal("quant_method", "\"compressed-tensors\" or \"fp8\"")
+      refusal.format = ForeignFormats.name(of: block)
+      throw refusal
+    }
+  }
+
+  /// Blocks, as DeepSeek-V3 introduced them.
+  private init(fineGrained keys: inout QuantizationKeys) throws(QuantizationConfigError) {
+    try keys.require("fmt", oneOf: [nil, "e4m3", "e4m3fn", "float8_e4m3fn"])
+    try keys.require("activation_scheme", oneOf: [nil, "dynamic"])
+    // Powers of two or not: scales are what their tensors hold.
+    try keys.require("scale_fmt", oneOf: [nil, "float", "ue8m0"])
+    try keys.require("modules_to_convert", oneOf: [nil, []])
+    // Parts of names, which every reader matches in its own way; the types of the tensors say it better.
+    keys.pass("modules_to_not_convert", "ignored_layers", "dequantize")
+    scaling = try keys.blocks("weight_block_size")
+    scalePart = FloatQuantized.inversePart
+    scalesActivations = false
+    ignore = []
+    try keys.finish()
+  }
+
+  private init(
+    compressedTensors block: JSONValue, _ keys: QuantizationKeys
+  ) throws(QuantizationConfigError) {
+    let config = try QuantizationConfig(block, file: keys.file, formats: [FloatQuantized()])
+    guard config.groups.count == 1, let weights = config.groups[0].weights else {
+      throw keys.refusal("config_groups", "one group")
+    }
+    if config.groups[0].targets != [QuantizationScheme.linear] {
+      throw QuantizationConfigError(
+        file: keys.file, key: "config_groups.targets", expected: "[\"Linear\"]",
+        found: "\(config.groups[0].targets)")
+    }
+    scaling =
+      switch weights.strategy {
+      case .channel: .channel
+      case .block: .blocks(rows: weights.block?.rows ?? 1, columns: weights.block?.columns ?? 1)
+      default: .tensor
+      }
+    scalePart = FloatQuantized.scalePart
+    scalesActivations = true
+    ignore = config.ignore
+  }
+
+  /// The numbers that share a scale, of a weight `[out, in]`.
+  func block(of shape: [Int]) -> (rows: Int, columns: Int) {
+    switch scaling {
+    case .tensor: (max(1, shape[0]), max(1, shape[1]))
+    case .channel: (1, max(1, shape[1]))
+    case .blocks(let rows, let columns): (rows, columns)
+    }
+  }
+
+  /// Shapes that the scales of a weight `[out, in]` may have.
+  func scaleShapes(of shape: [Int]) -> [[Int]] {
+    switch scaling {
+    case .tensor: [[1], []]
+    case .channel: [[shape[0], 1]]
+    case .blocks(let rows, let columns):
+      [[(shape[0] + rows - 1) / rows, (shape[1] + columns - 1) / columns]]
+    }
+  }
+
+  package func scales(of module: String) -> String { "\(module).\(scalePart)" }
+
+  /// The module of a tensor that belongs to a quantized weight and is none of the output.
+  package func module(scaledBy tensor: String) -> String? {
+    let parts = [scalePart] + (scalesActivations ? [Self.activationPart] : [])
+    return parts.first { tensor.hasSuffix("." + $0) }.map {
+      String(tensor.dropLast($0.utf8.count + 1))
+    }
+  }
+
+  /// The scale of static activations; what is calibrated here are weights alone.
+  private static let activationPart = "input_scale"
+
+  package func isActivationScale(_ tensor: String) -> Bool {
+    scalesActivations && tensor.hasSuffix("." + Self.activationPart)
+  }
+
+  /// For people.
+  package var text: String {
+    switch scaling {
+    case .tensor: "FP8, a scale for each weight"
+    case .channel: "FP8, a scale for each row"
+    case .blocks(let rows, let columns): "FP8, a scale for each block of \(rows) x \(columns)"
+    }
+  }
+}
+
+extension QuantizationKeys {
+  /// Rows and columns of a block, both above zero.
+  fileprivate mutating func blocks(
+    _ key: String
+  ) throws(QuantizationConfigError) -> FP8Format.Scaling {
+    let sizes = self[key].array?.compactMap(\.size) ?? []
+    guard sizes.count == 2, self[key].array?.count == 2,
+      sizes.allSatisfy({ 1...(1 << 40) ~= $0 })
+    else { throw refusal(key, "two sizes such as [128,128]") }
+    return .blocks(rows: sizes[0], columns: sizes[1])
+  }
+}

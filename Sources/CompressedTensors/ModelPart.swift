@@ -1,0 +1,60 @@
+// Parts of a model by short names, as targets of schemes.
+
+package import Models
+internal import Transformer
+
+/// The Linears of a model that do the same work.
+package enum ModelPart: String, Sendable, CaseIterable {
+  case attention
+  /// The feed-forward half of layers without routed experts.
+  case dense
+  /// Shared experts.
+  case shared
+  /// Routed experts.
+  case experts
+
+  private func linears(of layer: LayerSpec) -> [LinearSpec] {
+    switch self {
+    case .attention: layer.attention.linears
+    case .dense: layer.mlp.router == nil ? layer.mlp.alwaysOn.flatMap(\.linears) : []
+    case .shared: layer.mlp.router == nil ? [] : layer.mlp.alwaysOn.flatMap(\.linears)
+    case .experts: layer.mlp.routed.flatMap(\.linears)
+    }
+  }
+
+  /// Expressions that match the Linears of this part and no others; names where there are no such. Numbers of layers and
+  /// experts are left open in them.
+  package func targets(of spec: ModelSpec) throws -> [String] {
+    let names = spec.layers.flatMap(linears).map(\.name)
+    let meant = Set(names)
+    var seen: Set<String> = []
+    let expressions = names.map(Self.expression).filter { seen.insert($0).inserted }
+    let others = spec.layers.flatMap(\.linears).map(\.name).filter { !meant.contains($0) }
+    // Names of one form match the same expressions.
+    let forms = Set(others.map(Self.expression))
+    return forms.isDisjoint(with: seen) ? expressions : names
+  }
+
+  /// `re:model\.layers\.[0-9]+\.mlp\.experts\.[0-9]+\.up_proj$`.
+  private static func expression(_ name: String) -> String {
+    let parts = name.split(separator: ".", omittingEmptySubsequences: false).map { part in
+      part.allSatisfy { $0.isASCII && $0.isNumber } ? "[0-9]+" : String(part)
+    }
+    return "re:" + parts.joined(separator: "\\.") + "$"
+  }
+}
+
+extension IgnorePattern {
+  /// What a user means by a target: a part of the model, or a pattern as of `--ignore`, in the words of
+  /// compressed-tensors.
+  package static func targets(
+    _ text: String, of spec: ModelSpec, origin: String
+  ) throws -> [String] {
+    if let part = ModelPart(rawValue: text) {
+      let targets = try part.targets(of: spec)
+      if targets.isEmpty { throw SchemeTargetError.matchesNothing(origin: origin, target: text) }
+      return targets
+    }
+    return [try IgnorePattern(text, origin: origin).recipeText]
+  }
+}

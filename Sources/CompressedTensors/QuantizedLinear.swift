@@ -1,0 +1,54 @@
+// A Linear that is quantized: rounding makes its codes, its format stores them.
+
+package import LinearAlgebra
+package import Quantization
+package import Safetensors
+package import Tensors
+package import Transformer
+
+/// A Linear under a scheme that is written.
+package struct QuantizedLinear: Sendable {
+  package let quantizer: WeightQuantizer
+  package let codec: any WeightCodec
+  private let rows: Int
+
+  /// - Parameter dtype: of the weight that is quantized, which its scales share.
+  package init(_ linear: LinearSpec, _ scheme: QuantizationScheme, dtype: DType) {
+    guard let weights = scheme.weights else {
+      preconditionFailure("\(linear.name) is not quantized")
+    }
+    quantizer = WeightQuantizer(weights, columns: linear.inputs, dtype: dtype)
+    codec = CompressionFormats.codec(linear, scheme, dtype: dtype)
+    rows = linear.outputs
+  }
+
+  package var tensors: [TensorSpec] { codec.tensors }
+
+  /// Rounds `weight` and hands out the bytes of every tensor, in pieces and from several threads.
+  ///
+  /// - Throws: `NonFiniteWeight`, or what `write` throws.
+  @discardableResult
+  package func round(
+    _ weight: any WeightRows, by rounding: Rounding = .nearest, workers: Workers,
+    write: @escaping @Sendable (UnsafeRawBufferPointer, String, Int) throws -> Void
+  ) throws -> RoundingErrors {
+    let tiles = ranges(of: rows, by: rounding.tileRows)
+    weight.noteReading(rows, tileRows: rounding.tileRows, workers: workers)
+    workers.ledger.note(rounding.operation(rows: rows, channels: weight.columns))
+    for tensor in tensors { workers.ledger.note(.output, bytes: tensor.byteCount) }
+    let each = rounding.buffers(rows: rows, channels: weight.columns)
+    let results = workers.map(tiles.count, each: each) { index -> Result<RoundingErrors, any Error> in
+      Result {
+        let rounded = try quantizer.round(
+          weight, rows: tiles[index], by: rounding, from: workers.memory)
+        try unsafe codec.encode(rounded, rows: tiles[index], write: write)
+        return rounded.errors
+      }
+    }
+    var errors = RoundingErrors()
+    for result in results { errors.add(try result.get()) }
+    if !workers.computes { return errors }
+    try unsafe codec.encodeRest(write: write)
+    return errors
+  }
+}

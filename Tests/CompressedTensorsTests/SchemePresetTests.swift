@@ -1,0 +1,71 @@
+// Presets against compressed-tensors' own, and which of them are written.
+
+import CompressedTensors
+import JSON
+import Quantization
+import SystemIO
+import Testing
+import TestSupport
+
+@Suite struct SchemePresetTests {
+  private func peers() throws -> JSONObject {
+    let bytes = try FileSystem.readFile(fixturePath("schemes/presets.json"))
+    return try #require(try JSONValue.parse(bytes).object)
+  }
+
+  @Test func `every preset has the values and the format of compressed-tensors`() throws {
+    let peers = try peers()
+    #expect(peers.count == 30)
+    for (name, block) in peers.entries {
+      let preset = try #require(SchemePreset.named(name), "\(name)")
+      var expected = try QuantizationScheme(block)
+      let format = expected.format
+      expected.format = nil
+      #expect(preset.scheme == expected, "\(name)")
+      #expect(CompressionFormats.name(of: preset.scheme) == format, "\(name)")
+    }
+  }
+
+  /// 0.19 has three less than 0.20.
+  @Test func `all other presets are those of a later version`() throws {
+    let known = try peers()
+    let more = SchemePreset.all.map(\.name).filter { known[$0] == nil }
+    #expect(more == ["MXFP4XFP8", "MXFP6A16", "MXFP6A8"])
+    #expect(SchemePreset.all.count == 33)
+  }
+
+  @Test func `presets that a format writes are found by any case`() throws {
+    #expect(CompressionFormats.presets.map(\.name) == ["W4A16", "W4A16_ASYM", "W8A16"])
+    #expect(
+      try SchemePreset.written("w4a16_asym")
+        == IntegerScheme(.w4a16Asymmetric, groupSize: 128).scheme)
+    for preset in IntegerScheme.Preset.allCases {
+      #expect(
+        try SchemePreset.written(preset.rawValue) == IntegerScheme(preset, groupSize: 128).scheme)
+    }
+  }
+
+  @Test(arguments: [
+    ("FP8_DYNAMIC", "not written yet, because of its `weights.type`"),
+    ("W2A16", "not written yet, because of its `weights.num_bits`"),
+    ("W4A8", "not written yet, because of its `input_activations`"),
+    ("UNQUANTIZED", "not written yet, because of its `weights`"),
+    ("W4A15", "no scheme of compressed-tensors"),
+  ])
+  func `a preset that is not written is refused with the reason and those that are`(
+    name: String, reason: String
+  ) {
+    let error = #expect(throws: PresetProblem.self) { try SchemePreset.written(name) }
+    #expect(
+      error?.description
+        == "'\(name)' is \(reason); choose one of W4A16, W4A16_ASYM, W8A16")
+  }
+
+  @Test func `a scheme is called by its preset with any group size`() {
+    #expect(IntegerScheme(.w4a16, groupSize: 32).scheme.name == "W4A16")
+    #expect(IntegerScheme(.w4a16, groupSize: 32).scheme.words == "W4A16 in groups of 32")
+    let other = IntegerScheme(bits: 8, groupSize: 64, isSymmetric: false).scheme
+    #expect(other.name == "8 bits asymmetric")
+    #expect(other.words == "8 bits asymmetric in groups of 64")
+  }
+}
