@@ -98,8 +98,8 @@ struct Experts {
 
   /// What tells units apart where only shapes are known.
   private func alike(_ unit: Int, _ spec: GatedMLPSpec) -> [Int] {
-    let packed = spec.linears.map { inputs.output.fates[$0.weight] == .packed ? 1 : 0 }
-    return packed + [
+    let groups = spec.linears.map { inputs.output.schemes.groupSize(of: $0) ?? 0 }
+    return groups + [
       spec.gate.outputs, spec.gate.hasBias ? 1 : 0, unit < layer.mlp.alwaysOn.count ? 0 : 1,
       inputs.output.taps[layer.index].contains(.hidden(unit)) ? 1 : 0,
     ]
