@@ -254,7 +254,7 @@ func expectRefusal(
       ])
       #expect(outcome.end == .exit(0))
       for fragment in [
-        "data: 1 sequences, 3 tokens", "1 rows empty", "2 rows unusable", "ids.jsonl: line 2",
+        "data: 1 sequence, 3 tokens", "1 row empty", "2 rows unusable", "ids.jsonl: line 2",
         "4 samples were asked for, the data gives 1",
       ] {
         #expect(outcome.stderr.contains(fragment), "\(outcome.stderr)")

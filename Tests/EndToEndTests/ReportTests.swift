@@ -164,7 +164,7 @@ private func command(_ output: String, _ more: [String] = []) -> [String] {
     try withTemporaryFolder { folder in
       let output = "\(folder)/out"
       for (place, named) in [
-        ("\(folder)/none/report.html", "No such file or directory"), (folder, "not a file"),
+        ("\(folder)/none/report.html", "there is no folder"), (folder, "not a file"),
         ("\(folder)/", "not a file"), ("/dev/null", "not a file"),
         ("/proc/report.html", "open failed"),
       ] {
