@@ -38,14 +38,14 @@ package protocol SourceWeights: LayerWeights {
 }
 
 /// The pages of a Linear's weight, for the ledger.
-struct WeightPages {
+struct WeightPages: Sendable {
   /// What they are let go of by.
   let key: String
   /// All of them, scales and what lies between its numbers included.
   let bytes: Int
   let rows: Int
   /// Bytes from the first number of some rows to the last; nil where every row spans all of it.
-  let tileBytes: (Int) -> Int?
+  let tileBytes: @Sendable (Int) -> Int?
   /// Whether they stay mapped when they were read.
   let isHeld: Bool
 

@@ -41,6 +41,7 @@ package struct StepUse: Sendable, Equatable {
   package mutating func add(_ ledger: Ledger, times: Double) {
     func uses(_ pool: Ledger.Pool) -> [MemoryUse] {
       ledger.balance(of: pool).atPeak.map { MemoryUse($0.key, $0.value) }
+        .sorted { $0.name < $1.name }
     }
     var other = StepUse()
     other.buffers = uses(.buffers)

@@ -97,10 +97,10 @@ package final class GramFactor: @unchecked Sendable {
     _ gram: Matrix, _ diagonal: [Float], _ groupSizes: Set<Int>, damping: Float, _ workers: Workers
   ) -> [Int: Matrix] {
     let sizes = groupSizes.sorted()
-    let blocks = sizes.map {
+    let matrices = sizes.map {
       corners(gram, diagonal, groupSize: $0, damping: damping, workers)
     }
-    return Dictionary(uniqueKeysWithValues: zip(sizes, blocks))
+    return Dictionary(uniqueKeysWithValues: zip(sizes, matrices))
   }
 
   private init(
@@ -111,7 +111,7 @@ package final class GramFactor: @unchecked Sendable {
     pivots = Self.pivots(gram, workers)
     operands =
       switch workers.engine {
-      case .bf16: Self.packed(gram, blocks[0], workers)
+      case .bf16: Self.packed(gram, corners.sorted { $0.key < $1.key }[0].value, workers)
       case .f32: .floats(gram)
       }
     self.channels = channels

@@ -109,7 +109,8 @@ import TestSupport
   @Test(arguments: ["a/", "/a", "../", "./a/"])
   func `a path of any length is an error`(part: String) {
     let path = String(repeating: part, count: 100_000)
-    #expect(FileSystem.resolved(path) == path)
+    // However often one goes up, the root is the end.
+    #expect(FileSystem.resolved(path) == (part == "../" ? "/" : path))
     let error = #expect(throws: SystemError.self) { try FileSystem.createFolder(path) }
     #expect(error?.code == ENAMETOOLONG)
   }

@@ -1,7 +1,7 @@
 // The `pack-quantized` format: integer codes of few bits in 32-bit words.
 
 internal import CKernels
-package import LinearAlgebra
+internal import LinearAlgebra
 package import Quantization
 internal import Safetensors
 package import Tensors

@@ -9,6 +9,7 @@ internal import LinearAlgebra
 internal import ScratchStore
 internal import SystemIO
 internal import Tensors
+internal import Transformer
 
 struct Copy {
   let inputs: StepInputs
