@@ -103,7 +103,7 @@ struct SharedForm: Sendable, CustomTestStringConvertible {
       try source.write(source.tensors, to: model)
       var options = options(model, folder + "/plain")
       options.engine = engine
-      options.scheme = QuantScheme(.w4a16Asymmetric, groupSize: 64)
+      options.schemes = [IntegerScheme(.w4a16Asymmetric, groupSize: 64).scheme]
       options.expertTokens = 200
       options.ignore = ["model.layers.1.*"]
       let expected = try run(options, plain)
@@ -122,7 +122,7 @@ struct SharedForm: Sendable, CustomTestStringConvertible {
       try source.write(source.tensors, to: model)
       var options = options(model, folder + "/plain")
       options.data.path = SmallRun.calibration
-      options.scheme = QuantScheme(.w4a16, groupSize: 32)
+      options.schemes = [IntegerScheme(.w4a16, groupSize: 32).scheme]
       let expected = try run(options, plain)
       try source.write(source.joined(experts: form.experts, joins: form.joins), to: model)
       options.output = folder + "/shared"
