@@ -37,7 +37,8 @@ package struct QuantizedLinear: Sendable {
     workers.ledger.note(rounding.operation(rows: rows, channels: weight.columns))
     for tensor in tensors { workers.ledger.note(.output, bytes: tensor.byteCount) }
     let each = rounding.buffers(rows: rows, channels: weight.columns)
-    let results = workers.map(tiles.count, each: each) { index -> Result<RoundingErrors, any Error> in
+    let results = workers.map(tiles.count, each: each) {
+      index -> Result<RoundingErrors, any Error> in
       Result {
         let rounded = try quantizer.round(
           weight, rows: tiles[index], by: rounding, from: workers.memory)

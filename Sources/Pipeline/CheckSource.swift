@@ -76,7 +76,8 @@ extension Commit {
       let units = plan.spec.layers[layer].mlp.units
       let end =
         if case .experts(_, let unit, let end, _) = next { max(unit, end) } else { units.count }
-      try check(names(units[unit..<max(unit, end)]) + [plan.spec.layers[layer].postAttentionNorm.weight])
+      try check(
+        names(units[unit..<max(unit, end)]) + [plan.spec.layers[layer].postAttentionNorm.weight])
     case .advance(let layer, _):
       let reads = layer + 1 < plan.run.calibratedLayers || !plan.output.smoothings[layer].isEmpty
       if reads { try check(plan.spec.layers[layer].claims.map(\.name)) }

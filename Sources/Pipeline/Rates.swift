@@ -212,7 +212,9 @@ package final class Rates {
     let path = "\(folder)/\(OutputFolder.measurementPrefix)\(getpid())"
     defer { try? FileSystem.remove(path) }
     var bytes = [UInt8](repeating: 0, count: 4 << 20)
-    for index in bytes.indices { bytes[index] = UInt8(truncatingIfNeeded: index &* 2_654_435_761 >> 7) }
+    for index in bytes.indices {
+      bytes[index] = UInt8(truncatingIfNeeded: index &* 2_654_435_761 >> 7)
+    }
     return try time {
       let file = try AppendedFile(creating: path)
       try file.append(bytes)

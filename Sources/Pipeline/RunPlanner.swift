@@ -291,7 +291,9 @@ struct RunPlanner {
     func operations(_ linear: LinearSpec) -> Double {
       2 * Double(linear.inputs) * Double(linear.outputs)
     }
-    func most(_ work: (MLPSpec) -> Double) -> Double { layers.map { work($0.layer.mlp) }.max() ?? 0 }
+    func most(_ work: (MLPSpec) -> Double) -> Double {
+      layers.map { work($0.layer.mlp) }.max() ?? 0
+    }
     if step == .experts {
       let count = passes.unitsPerGroup
       let each = most { mlp in

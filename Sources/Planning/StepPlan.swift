@@ -55,7 +55,9 @@ package struct StepUse: Sendable, Equatable {
   package mutating func add(_ other: StepUse, times: Double) {
     if sum(other.buffers) > sum(buffers) { buffers = other.buffers }
     if sum(other.others) > sum(others) { others = other.others }
-    for (operation, count) in other.operations { operations[operation, default: 0] += count * times }
+    for (operation, count) in other.operations {
+      operations[operation, default: 0] += count * times
+    }
     for (kind, bytes) in other.traffic { traffic[kind, default: 0] += bytes * times }
   }
 

@@ -106,7 +106,8 @@ package struct SmoothingSearch {
     let group = quantizer.groupSize
     weight.noteReading(weight.rows, tileRows: Self.tileRows, workers: workers)
     workers.ledger.note(Operation(.elements, [weight.rows * weight.columns]))
-    let parts = workers.map(tiles.count, each: [Self.tile(of: weight)]) { index -> Result<[Double], NonFiniteWeight> in
+    let parts = workers.map(tiles.count, each: [Self.tile(of: weight)]) {
+      index -> Result<[Double], NonFiniteWeight> in
       let rows = weight.matrix(tiles[index], from: workers.memory)
       let bad = unsafe sluice_first_nonfinite(rows.base, rows.count)
       if bad < rows.count {

@@ -125,7 +125,8 @@ struct Plan: ParsableCommand {
         "experts   see their own tokens and \(grouped(others)) others: "
           + "\(rounded(run.operations / 1e12)) TFLOP instead of "
           + "\(rounded(run.operationsOfAllTokens / 1e12))"
-          + ", \(durationText(time.total)) instead of \(durationText(time.total + time.secondsSaved))")
+          + ", \(durationText(time.total)) instead of \(durationText(time.total + time.secondsSaved))"
+      )
     }
     return lines
   }

@@ -21,7 +21,9 @@ import TestSupport
     try withConfigAlone { model in
       let outcome = try Program.run(["plan", model, "--samples", "4", "--memory", "1GiB"])
       #expect(outcome.end == .exit(0), "\(outcome)")
-      for fragment in ["memory    ", "output    ", "scratch   ", "which are not here, is not counted"] {
+      for fragment in [
+        "memory    ", "output    ", "scratch   ", "which are not here, is not counted",
+      ] {
         #expect(outcome.stdout.contains(fragment), "\(outcome)")
       }
       #expect(outcome.stderr.contains("the weights are not here"))

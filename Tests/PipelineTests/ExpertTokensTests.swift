@@ -118,7 +118,8 @@ import Transformer
     // Of the eight experts' products, the layer's two per token and 200 tokens more each; a block has whole tokens.
     let layer = try QuantizePlan(options("", expertTokens: nil)).spec.layers[1]
     let expert = try #require(layer.mlp.routed.first)
-    let each = 4.0 * Double(expert.gate.inputs * expert.gate.outputs)
+    let each =
+      4.0 * Double(expert.gate.inputs * expert.gate.outputs)
       + Double(expert.down.inputs * expert.down.inputs)
     let seen = 2.0 / 8 * Double(all.tokens) + 200
     let saved = 8 * each * (Double(all.tokens) - seen)

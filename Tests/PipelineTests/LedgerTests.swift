@@ -55,7 +55,8 @@ import TestSupport
         let others = Set(did.keys).union(planned.keys).filter { did[$0] != planned[$0] }
         #expect(
           others.isEmpty,
-          "\(kind): \(others.sorted().map { "\($0.sizes) \(did[$0] ?? 0) instead of \(planned[$0] ?? 0)" })")
+          "\(kind): \(others.sorted().map { "\($0.sizes) \(did[$0] ?? 0) instead of \(planned[$0] ?? 0)" })"
+        )
       }
       for (kind, amount) in arithmetic(planned) where kind != .exactProduct {
         let done = arithmetic(did)[kind] ?? 0

@@ -17,7 +17,8 @@ extension StepInputs {
   ) -> QuantizeError {
     // Stored numbers were looked at when the run began; with its scale, one of FP8 may be none.
     if let checkpoint, checkpoint.fp8 != nil,
-      let number = checkpoint.weights.firstNonFinite(in: layers.prefix(through: layer.index).flatMap(\.claims))
+      let number = checkpoint.weights.firstNonFinite(
+        in: layers.prefix(through: layer.index).flatMap(\.claims))
     {
       return QuantizeError(number)
     }

@@ -48,7 +48,8 @@ extension StepInputs {
         let linear =
           linear
           ?? LinearSpec(
-            ParameterName.module(ofWeight: name) ?? name, inputs: plain.columns, outputs: plain.rows)
+            ParameterName.module(ofWeight: name) ?? name, inputs: plain.columns, outputs: plain.rows
+          )
         try writeRows(of: weights.weight(linear), to: name)
       } else if workers.computes {
         do {
@@ -80,7 +81,8 @@ extension StepInputs {
       TaskBuffer("weight tiles", floats: tile),
       TaskBuffer("rows being written", byteCount: tile * dtype.byteWidth, pool: .heap),
     ]
-    let written = workers.map(tiles.count, each: each) { index -> Result<NonFiniteWeight?, any Error> in
+    let written = workers.map(tiles.count, each: each) {
+      index -> Result<NonFiniteWeight?, any Error> in
       Result {
         let rows = tiles[index]
         let decoded = weight.matrix(rows, from: memory)
