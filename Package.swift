@@ -1,71 +1,116 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-// Read top to bottom: a target uses only what stands above it; tools/check_layers.py holds it to that.
-let targets: [Target] = [
-  // The system libraries.
-  .systemLibrary(name: "CLinux"),
-  .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
-  .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
-  .systemLibrary(name: "CSnappy", pkgConfig: "snappy", providers: [.apt(["libsnappy-dev"])]),
-  .systemLibrary(name: "COniguruma", pkgConfig: "oniguruma", providers: [.apt(["libonig-dev"])]),
-  // SIMD kernels. Optimised in debug builds too: the numeric tests are 30 to 350 times slower otherwise.
-  .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3"])]),
-  // Which file a page belongs to that cannot be read any more.
-  .target(name: "CMappings"),
-  // The calibration chats of a run that is given none.
-  .target(name: "CBuiltinChats", exclude: ["LICENSE-PYTHON.txt", "chats.jsonl"]),
+// Wings are folders of Sources, and targets are folders of a wing. Read from top to bottom: a target uses only what stands
+// above it; tools/check_layers.py holds it to that.
+let wings: [(folder: String, targets: [Target])] = [
+  // The system libraries, and what is written in C.
+  (
+    "C",
+    [
+      .systemLibrary(name: "CLinux"),
+      .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+      .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+      .systemLibrary(name: "CSnappy", pkgConfig: "snappy", providers: [.apt(["libsnappy-dev"])]),
+      .systemLibrary(
+        name: "COniguruma", pkgConfig: "oniguruma", providers: [.apt(["libonig-dev"])]),
+      // SIMD kernels. Optimised in debug builds too: the numeric tests are 30 to 350 times slower otherwise.
+      .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3"])]),
+      // Which file a page belongs to that cannot be read any more.
+      .target(name: "CMappings"),
+      // The calibration chats of a run that is given none.
+      .target(name: "CBuiltinChats", exclude: ["LICENSE-PYTHON.txt", "chats.jsonl"]),
+    ]
+  ),
+  // Files, and the values in them.
+  (
+    "Files",
+    [
+      .target(name: "SystemIO", dependencies: ["CLinux", "CMappings", "CZlib"]),
+      .target(name: "Expressions", dependencies: ["COniguruma"]),
+      .target(name: "JSON"),
+    ]
+  ),
+  // Rows of data sets, prompts, token ids.
+  (
+    "Text",
+    [
+      .target(name: "Tokenization", dependencies: ["Expressions", "JSON", "SystemIO"]),
+      .target(name: "Datasets", dependencies: ["CSnappy", "CZlib", "CZstd", "JSON", "SystemIO"]),
+      .target(name: "ChatTemplates", dependencies: ["JSON", "SystemIO"]),
+    ]
+  ),
+  // Matrices, memory, threads.
+  (
+    "Compute",
+    [
+      .target(name: "Tensors", dependencies: ["CKernels"]),
+      .target(name: "LinearAlgebra", dependencies: ["CKernels", "Tensors"]),
+    ]
+  ),
+  // Models as data, and the forward pass of one decoder layer.
+  (
+    "Model",
+    [
+      .target(name: "Transformer", dependencies: ["CKernels", "LinearAlgebra", "Tensors"]),
+      .target(name: "Models", dependencies: ["JSON", "Transformer"]),
+    ]
+  ),
+  // Statistics, scales, codes.
+  (
+    "Rounding",
+    [
+      .target(name: "Quantization", dependencies: ["CKernels", "LinearAlgebra", "Tensors"])
+    ]
+  ),
+  // Tensors on disk: what is read and what is written.
+  (
+    "Checkpoints",
+    [
+      .target(name: "Safetensors", dependencies: ["JSON", "SystemIO", "Tensors"]),
+      .target(
+        name: "CompressedTensors",
+        dependencies: [
+          "CKernels", "Expressions", "JSON", "LinearAlgebra", "Models", "Quantization",
+          "Safetensors",
+          "SystemIO", "Tensors", "Transformer",
+        ]),
+      .target(
+        name: "Recipes",
+        dependencies: [
+          "CompressedTensors", "Quantization", "SystemIO", .product(name: "Yams", package: "Yams"),
+        ]),
+    ]
+  ),
+  // The run: what it needs, its steps, and what is told of it.
+  (
+    "Run",
+    [
+      .target(
+        name: "ScratchStore",
+        dependencies: ["CKernels", "CZstd", "LinearAlgebra", "SystemIO", "Tensors"]),
+      .target(
+        name: "Calibration",
+        dependencies: [
+          "CBuiltinChats", "ChatTemplates", "Datasets", "JSON", "LinearAlgebra", "ScratchStore",
+          "Tensors", "Tokenization",
+        ]),
+      .target(name: "Planning", dependencies: ["JSON", "LinearAlgebra", "Tensors"]),
+      .target(name: "Reporting", dependencies: ["JSON"]),
+      .target(
+        name: "Pipeline",
+        dependencies: [
+          "Calibration", "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Planning",
+          "Quantization", "Recipes", "Reporting", "Safetensors", "ScratchStore", "SystemIO",
+          "Tensors",
+          "Tokenization", "Transformer",
+        ]),
+    ]
+  ),
+]
 
-  // Files and formats.
-  .target(name: "SystemIO", dependencies: ["CLinux", "CMappings", "CZlib"]),
-  .target(name: "Expressions", dependencies: ["COniguruma"]),
-  .target(name: "JSON"),
-  .target(name: "Tensors", dependencies: ["CKernels"]),
-  .target(name: "Safetensors", dependencies: ["JSON", "SystemIO", "Tensors"]),
-  .target(name: "Tokenization", dependencies: ["Expressions", "JSON", "SystemIO"]),
-
-  // Text: rows of data sets, prompts, token ids.
-  .target(name: "Datasets", dependencies: ["CSnappy", "CZlib", "CZstd", "JSON", "SystemIO"]),
-  .target(name: "ChatTemplates", dependencies: ["JSON", "SystemIO"]),
-
-  // Numbers: matrices, one decoder layer, rounding.
-  .target(name: "LinearAlgebra", dependencies: ["CKernels", "Tensors"]),
-  .target(
-    name: "ScratchStore",
-    dependencies: ["CKernels", "CZstd", "LinearAlgebra", "SystemIO", "Tensors"]),
-  .target(name: "Transformer", dependencies: ["CKernels", "LinearAlgebra", "Tensors"]),
-  .target(name: "Quantization", dependencies: ["CKernels", "LinearAlgebra", "Tensors"]),
-
-  // Models as data, and what a run needs.
-  .target(name: "Models", dependencies: ["JSON", "Transformer"]),
-  .target(
-    name: "CompressedTensors",
-    dependencies: [
-      "CKernels", "Expressions", "JSON", "LinearAlgebra", "Models", "Quantization", "Safetensors",
-      "SystemIO", "Tensors", "Transformer",
-    ]),
-  .target(
-    name: "Recipes",
-    dependencies: [
-      "CompressedTensors", "Quantization", "SystemIO", .product(name: "Yams", package: "Yams"),
-    ]),
-  .target(
-    name: "Calibration",
-    dependencies: [
-      "CBuiltinChats", "ChatTemplates", "Datasets", "JSON", "LinearAlgebra", "ScratchStore",
-      "Tensors", "Tokenization",
-    ]),
-  .target(name: "Planning", dependencies: ["JSON", "LinearAlgebra", "Tensors"]),
-
-  // The run, what is told of it, and the command line.
-  .target(name: "Reporting", dependencies: ["JSON"]),
-  .target(
-    name: "Pipeline",
-    dependencies: [
-      "Calibration", "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Planning",
-      "Quantization", "Recipes", "Reporting", "Safetensors", "ScratchStore", "SystemIO", "Tensors",
-      "Tokenization", "Transformer",
-    ]),
+// The command line.
+let program: [Target] = [
   .executableTarget(
     name: "sluice",
     dependencies: [
@@ -73,9 +118,27 @@ let targets: [Target] = [
       "Models", "Pipeline", "Planning", "Quantization", "Recipes", "Reporting", "Safetensors",
       "SystemIO", "Tensors", "Transformer",
       .product(name: "ArgumentParser", package: "swift-argument-parser"),
-    ]),
+    ])
+]
 
-  // Tests, one target per target.
+// What measures and attacks the other targets: tools/bench and tools/faults/fuzz run it.
+let instruments: [Target] = [
+  // Products beside the peak of the cores.
+  .target(name: "peaks", path: "tools/benching/peaks", cSettings: [.unsafeFlags(["-O3"])]),
+  .executableTarget(
+    name: "benching", dependencies: ["LinearAlgebra", "Tensors", "peaks"],
+    path: "tools/benching/products"),
+  // The parsers on hostile bytes: from libFuzzer's driver, or from files.
+  .executableTarget(
+    name: "fuzzing",
+    dependencies: ["ChatTemplates", "Datasets", "JSON", "Safetensors", "SystemIO", "Tokenization"],
+    path: "tools/faults/fuzzing",
+    // The gold linker fails on two `main`s, SwiftPM's and libFuzzer's.
+    linkerSettings: [.unsafeFlags(["-use-ld=lld"], .when(traits: ["Fuzzing"]))]),
+]
+
+// Tests, one target per target.
+let tests: [Target] = [
   .target(
     name: "TestSupport",
     dependencies: [
@@ -153,11 +216,20 @@ let targets: [Target] = [
     ]),
 ]
 
+for wing in wings {
+  for target in wing.targets { target.path = "Sources/\(wing.folder)/\(target.name)" }
+}
+
 let package = Package(
   name: "sluice",
   products: [
     .executable(name: "sluice", targets: ["sluice"]),
     .library(name: "CFaultShim", type: .dynamic, targets: ["CFaultShim"]),
+  ],
+  traits: [
+    .trait(
+      name: "Fuzzing",
+      description: "Links libFuzzer's driver; tools/faults/fuzz gives the flags that it needs.")
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
@@ -165,31 +237,8 @@ let package = Package(
     // `swift package generate-documentation`. No target uses it, and `--product sluice` does not build it.
     .package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.5.0"),
   ],
-  targets: targets
+  targets: wings.flatMap(\.targets) + program + instruments + tests
 )
-
-// libFuzzer's driver for the parsers. Only tools/fuzz builds it: it adds flags to all targets.
-if Context.environment["SLUICE_FUZZ"] != nil {
-  package.targets.append(
-    .executableTarget(
-      name: "fuzzing",
-      dependencies: [
-        "ChatTemplates", "Datasets", "JSON", "Safetensors", "SystemIO", "Tokenization",
-      ],
-      path: "tools/fuzzing",
-      // The gold linker fails on two `main`s, SwiftPM's and libFuzzer's.
-      linkerSettings: [.unsafeFlags(["-use-ld=lld"])]))
-}
-
-// Products beside the peak of the cores. Only tools/bench builds it.
-if Context.environment["SLUICE_BENCH"] != nil {
-  package.targets += [
-    .target(name: "peaks", path: "tools/benching/peaks", cSettings: [.unsafeFlags(["-O3"])]),
-    .executableTarget(
-      name: "benching", dependencies: ["LinearAlgebra", "Tensors", "peaks"],
-      path: "tools/benching/products"),
-  ]
-}
 
 let inC = ["CKernels", "CMappings", "peaks"]
 for target in package.targets where target.type != .system && !inC.contains(target.name) {

@@ -1,4 +1,4 @@
-// Templates with what transformers' renderer made of them, from tools/make_template_fixtures.py.
+// Templates with what transformers' renderer made of them, from tools/fixtures/make_template_fixtures.py.
 
 import ChatTemplates
 import JSON

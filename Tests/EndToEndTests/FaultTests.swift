@@ -1,4 +1,4 @@
-// Killed at every commit, failed at every sync, damaged in every file. tools/fault_test does it at length.
+// Killed at every commit, failed at every sync, damaged in every file. tools/faults/fault_test does it at length.
 
 import Glibc
 import SystemIO

@@ -1,4 +1,4 @@
-// Numbers against an independent computation (tools/make_report_fixtures.py), and pages that are whole whatever is in them.
+// Numbers against an independent computation (tools/fixtures/make_report_fixtures.py), and pages that are whole whatever is in them.
 
 import JSON
 import Reporting

@@ -1,4 +1,4 @@
-// The other half of tools/check_tokenizer.py: our ids beside the package's, and our time.
+// The other half of tools/judges/check_tokenizer.py: our ids beside the package's, and our time.
 
 import Glibc
 import JSON
@@ -9,7 +9,7 @@ import Tokenization
 private let checkPath = unsafe getenv("SLUICE_TOKENIZER_CHECK").map { unsafe String(cString: $0) }
 
 @Suite struct CheckTests {
-  @Test(.enabled(if: checkPath != nil, "tools/check_tokenizer.py runs it"))
+  @Test(.enabled(if: checkPath != nil, "tools/judges/check_tokenizer.py runs it"))
   func everyTextOfTheCheckHasTheIDsOfThePackage() throws {
     let check = try #require(try JSONValue.parse(try FileSystem.readFile(checkPath!)).object)
     let path = try #require(check["tokenizer"]?.string)

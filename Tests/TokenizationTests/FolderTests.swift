@@ -7,7 +7,7 @@ import Testing
 import TestSupport
 import Tokenization
 
-/// The fixtures, or a folder of more that tools/make_auto_tokenizer_fixtures.py made.
+/// The fixtures, or a folder of more that tools/fixtures/make_auto_tokenizer_fixtures.py made.
 private let auto =
   unsafe getenv("SLUICE_TOKENIZER_FOLDER").map { unsafe String(cString: $0) }
   ?? fixturePath("tokenizers/auto")

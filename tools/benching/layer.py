@@ -29,9 +29,7 @@ def size(text):
 
 def limits(threads):
     """Operations a second by engine, and bytes a second, of so many cores together."""
-    environment = os.environ | {"SLUICE_BENCH": "1"}
-    subprocess.run(["swift", "build", "-c", "release", "--product", "benching"], cwd=ROOT, env=environment, check=True,
-                   stdout=sys.stderr)
+    subprocess.run(["swift", "build", "-c", "release", "--product", "benching"], cwd=ROOT, check=True, stdout=sys.stderr)
     return json.loads(output_of([ROOT / ".build/release/benching", "limits", threads]))
 
 
@@ -89,7 +87,7 @@ def scaling(tokens, experts, budgets, threads):
         def model(count):
             path = Path(f"{folder}/{count}-experts")
             if not path.exists():
-                output_of([ROOT / "tools/make_large_model", path, "--experts", count])
+                output_of([ROOT / "tools/fixtures/make_large_model", path, "--experts", count])
             return path
 
         def ids(count):
