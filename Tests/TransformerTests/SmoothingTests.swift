@@ -26,8 +26,8 @@ import Transformer
     let workers = model.workers
     let read = layer.attention.read(
       sequences: model.sequences, weights: weights, workers: workers
-    ) { layer.inputNorm.apply(to: x, weights: weights, workers: workers) }
-    let input = layer.postAttentionNorm.apply(to: x, weights: weights, workers: workers)
+    ) { layer.attending.input(x, weights: weights, workers: workers) }
+    let input = layer.feeding.input(x, weights: weights, workers: workers)
     let mlp = Matrix(zeros: x.rows, x.columns)
     layer.mlp.add(
       to: [mlp], reading: [input],

@@ -33,7 +33,7 @@ struct GroupedQueryReader {
     self.rotary = try rotary.spec(config, headDimension: headDimension, share: share)
   }
 
-  func attention(_ names: LayerNames, window: Int? = nil) -> AttentionSpec {
+  func attention(_ names: LayerNames, window: Int? = nil) -> SequenceMixer {
     let (own, shared) = (decoder.heads * headDimension, keyValueHeads * headDimension)
     func projection(_ name: String, _ outputs: Int) -> LinearSpec {
       names.linear("self_attn.\(name)", decoder.hidden, outputs, bias: bias)
