@@ -73,7 +73,9 @@ private struct AWQCase {
         let normed = layer.feeding.input(attended, weights: weights, workers: workers)
         add(layer.feeding.tap(.input), normed)
         for (index, unit) in layer.mlp.units.enumerated() {
-          add(layer.feeding.tap(.hidden(index)), unit.hidden(normed, weights: weights, workers: workers))
+          add(
+            layer.feeding.tap(.hidden(index)),
+            unit.hidden(normed, weights: weights, workers: workers))
         }
         layer.feeding.add(to: [attended], weights: weights, workers: workers)
         x = attended

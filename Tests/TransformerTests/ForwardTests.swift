@@ -127,7 +127,9 @@ struct ForwardCase {
       let rest = Matrix(
         rows: x.rows - 5, columns: x.columns, values: Array(x.values[first.count...]))
       let apart = [first, rest].map { $0.prefix($0.rows) }
-      for block in apart { layer.feeding.add(to: [block], weights: weights, workers: model.workers) }
+      for block in apart {
+        layer.feeding.add(to: [block], weights: weights, workers: model.workers)
+      }
       layer.feeding.add(to: [first, rest], weights: weights, workers: model.workers)
       for (one, other) in zip([first, rest], apart) {
         #expect(one.values.map(\.bitPattern) == other.values.map(\.bitPattern))
@@ -140,7 +142,8 @@ struct ForwardCase {
     for layer in model.checkpoint.spec.layers {
       var finished: [UnitSpec] = []
       layer.feeding.add(
-        to: [try model.hidden(layer.index)], weights: model.checkpoint.weights, workers: model.workers
+        to: [try model.hidden(layer.index)], weights: model.checkpoint.weights,
+        workers: model.workers
       ) { finished.append($0) }
       #expect(finished == layer.mlp.units)
     }

@@ -296,7 +296,10 @@ package struct LayerSpec: Sendable, Equatable {
     self.index = index
     self.branches = branches.enumerated().map { $1.numbered($0) }
     parts = Self.parts(of: self.branches, layer: index)
-    smoothings = self.branches.flatMap(\.smoothings)
+    let norms = branches.compactMap(\.preNorm)
+    smoothings = self.branches.flatMap { branch in
+      branch.smoothings(ownsNorm: norms.count { $0 == branch.preNorm } == 1)
+    }
   }
 
   private static func parts(of branches: [Branch<Mixer>], layer: Int) -> [LayerPart] {
@@ -372,11 +375,14 @@ package struct LayerSpec: Sendable, Equatable {
 extension Branch<Mixer> {
   /// Smoothings that keep the function, each with every consumer. A norm behind the mixer makes what nobody but the sum
   /// reads.
-  fileprivate var smoothings: [Smoothing] {
-    let normed = preNorm.map {
-      [Smoothing(tap: tap(.input), producer: .norm($0), consumers: mixer.inputReaders)]
+  ///
+  /// - Parameter ownsNorm: whether nobody else reads what the norm before the mixer makes.
+  fileprivate func smoothings(ownsNorm: Bool) -> [Smoothing] {
+    let normed = preNorm.flatMap { norm in
+      ownsNorm
+        ? Smoothing(tap: tap(.input), producer: .norm(norm), consumers: mixer.inputReaders) : nil
     }
-    return (normed ?? []) + mixer.smoothings(of: number)
+    return [normed].compactMap(\.self) + mixer.smoothings(of: number)
   }
 }
 
@@ -410,7 +416,11 @@ extension Mixer {
     switch self {
     case .sequence(let mixer): mixer.parts.first { $0.place == place }?.readers ?? []
     case .tokens(let mlp):
-      if case .hidden(let unit) = place { [mlp.unit(unit).down] } else { mlp.units.flatMap(\.readers) }
+      if case .hidden(let unit) = place {
+        [mlp.unit(unit).down]
+      } else {
+        mlp.units.flatMap(\.readers)
+      }
     }
   }
 

@@ -31,8 +31,7 @@ extension MLPSpec {
     let choices = routings.reduce(0) { $0 + $1.tokens * $1.expertsPerToken }
     workers.holding("routing", bytes: choices * 48) {
       let tokens = routings.map { $0.byExpert(routed.count) }
-      func add(_ chosen: ArraySlice<(token: Int, weight: Float)>, _ unit: UnitSpec, block: Int)
-      {
+      func add(_ chosen: ArraySlice<(token: Int, weight: Float)>, _ unit: UnitSpec, block: Int) {
         let gathered = inputs[block].gathered(
           chosen.map(\.token), into: "tokens of an expert", workers: workers)
         let output = unit.apply(to: gathered, weights: weights, workers: workers)

@@ -154,7 +154,8 @@ package struct RunState: Sendable, Equatable {
     var json = JSONObject([
       ("format", number(Self.format)), ("step", .string(step)),
       ("layer", number(numbers[0])), ("part", number(numbers[1])), ("unit", number(numbers[2])),
-      ("end", number(numbers[3])), ("block", number(numbers[4])), ("appended", .object(JSONObject(scratchFiles))),
+      ("end", number(numbers[3])), ("block", number(numbers[4])),
+      ("appended", .object(JSONObject(scratchFiles))),
       ("statistics", statistics.map { .string($0) } ?? .null),
       ("statistics_unit", number(statisticsUnit)),
       ("choices", mark(choices)), ("checksums", mark(checksums)),

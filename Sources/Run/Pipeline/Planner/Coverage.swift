@@ -94,7 +94,8 @@ package struct Coverage: Sendable, Equatable {
     let spec = source.spec
     var names: [String] = []
     if spec.layers.contains(where: { !$0.routers.isEmpty }) { names.append("routers") }
-    if spec.layers.contains(where: { $0.mlps.flatMap(\.alwaysOn).contains { $0.outputGate != nil } }) {
+    if spec.layers.contains(where: { $0.mlps.flatMap(\.alwaysOn).contains { $0.outputGate != nil } }
+    ) {
       names.append("gates of shared experts")
     }
     names += ["norms", "embeddings", "lm_head"]
