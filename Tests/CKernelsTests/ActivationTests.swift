@@ -1,4 +1,4 @@
-// Norm, softmax, SwiGLU and rotation against the same formulas in Double.
+// Norm, softmax, activations and rotation against the same formulas in Double, and against PyTorch's numbers.
 
 import CKernels
 import Glibc
@@ -108,6 +108,93 @@ import TestSupport
         unsafe sluice_sigmoid(gates.start, count)
         #expect(zip(gates.values, gate).allSatisfy { isClose($0, sigmoid(Double($1))) }, "\(name)")
         #expect(result.guardsStand && gates.guardsStand)
+      }
+    }
+  }
+
+  private typealias InPlace = (UnsafeMutablePointer<Float>?, Int) -> Void
+
+  /// PyTorch 2.13.0, `torch.nn.functional` in float64.
+  private let judgedAt: [Float] = [
+    -20, -6, -3, -1.5, -0.75, -0.25, -1e-3, 0, 1e-3, 0.25, 0.75, 1.5, 3, 6, 20,
+  ]
+  private let judged: [(name: String, values: [Double])] = [
+    (
+      "silu",
+      [
+        -4.12230724e-08, -0.0148357389, -0.14227762, -0.273638286, -0.240615976, -0.109455875,
+        -0.00049975, 0, 0.00050025, 0.140544125, 0.509384024, 1.22636171, 2.85772238, 5.98516426,
+        20,
+      ]
+    ),
+    (
+      "gelu",
+      [
+        0, -5.91952587e-09, -0.00404969409, -0.100210802, -0.169970514, -0.100323419,
+        -0.000499601058, 0, 0.000500398942, 0.149676581, 0.580029486, 1.3997892, 2.99595031,
+        5.99999999, 20,
+      ]
+    ),
+    (
+      "gelu, approximate='tanh'",
+      [
+        0, -8.43964898e-11, -0.00363739208, -0.100428423, -0.170039445, -0.100324649,
+        -0.000499601058, 0, 0.000500398942, 0.149675351, 0.579960555, 1.39957158, 2.99636261, 6, 20,
+      ]
+    ),
+    ("relu squared", [0, 0, 0, 0, 0, 0, 0, 0, 1e-06, 0.0625, 0.5625, 2.25, 9, 36, 400]),
+  ]
+  private let activations: [InPlace] = [
+    { unsafe sluice_silu($0, $1) }, { unsafe sluice_gelu($0, $1) },
+    { unsafe sluice_gelu_tanh($0, $1) }, { unsafe sluice_relu_squared($0, $1) },
+  ]
+
+  @Test func `every activation is that of PyTorch`() {
+    forEachInstructionSet { name in
+      for (activation, (kind, values)) in zip(activations, judged) {
+        let x = KernelMemory(judgedAt, offset: 1)
+        unsafe activation(x.start, judgedAt.count)
+        for (index, expected) in values.enumerated() {
+          let found = x.element(index)
+          #expect(
+            isClose(found, expected, relative: 3e-6, absolute: 1e-15),
+            "\(name), \(kind) of \(judgedAt[index]): \(found)")
+        }
+        #expect(x.guardsStand)
+      }
+    }
+  }
+
+  @Test func `every activation is exact to six digits over its range`() {
+    let x = (-6_000...9_000).map { Float($0) / 1024 }
+    let formulas: [(Double) -> Double] = [
+      { $0 / (1 + exp(-$0)) }, { $0 * erfc(-$0 / 2.0.squareRoot()) / 2 },
+      { $0 / (1 + exp(-2 * (2 / Double.pi).squareRoot() * ($0 + 0.044715 * $0 * $0 * $0))) },
+      { $0 > 0 ? $0 * $0 : 0 },
+    ]
+    forEachInstructionSet { name in
+      for (place, (activation, formula)) in zip(activations, formulas).enumerated() {
+        let found = KernelMemory(x, offset: 2)
+        unsafe activation(found.start, x.count)
+        let wrong = x.indices.first {
+          // The exponent of a tail is rounded once, which is worth a few units of 2^-24 for each unit of it.
+          !isClose(found.element($0), formula(Double(x[$0])), relative: 8e-6)
+        }
+        #expect(wrong == nil, "\(name), \(judged[place].name) of \(wrong.map { x[$0] } ?? 0)")
+      }
+    }
+  }
+
+  @Test func `activations of large magnitudes are limits and no NaN`() {
+    let large: [Float] = [-1e30, -1e4, -100, 100, 1e4]
+    forEachInstructionSet { name in
+      for (place, activation) in activations.enumerated() {
+        let x = KernelMemory(large)
+        unsafe activation(x.start, large.count)
+        for (found, value) in zip(x.values, large) {
+          let limit = value < 0 ? 0 : place == 3 ? Double(value) * Double(value) : Double(value)
+          #expect(isClose(found, limit, absolute: 1e-7), "\(name), \(judged[place].name) \(value)")
+        }
       }
     }
   }

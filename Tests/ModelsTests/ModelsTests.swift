@@ -44,7 +44,7 @@ import Transformer
 
   private func groupedQuery(_ layer: LayerSpec) throws -> GroupedQuerySpec {
     guard case .groupedQuery(let spec) = layer.attention else {
-      throw ConfigError.missing(file: layer.inputNorm.name, key: "grouped-query attention")
+      throw ConfigError.missing(file: layer.linears[0].name, key: "grouped-query attention")
     }
     return spec
   }

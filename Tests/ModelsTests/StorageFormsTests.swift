@@ -30,15 +30,19 @@ private struct Number: Hashable {
       func linear(_ name: String, _ inputs: Int, _ outputs: Int) -> LinearSpec {
         LinearSpec(prefix + "\(index).\(name)", inputs: inputs, outputs: outputs, hasBias: true)
       }
-      return GatedMLPSpec(
+      return UnitSpec(
         gate: linear("gate_proj", hidden, expert), up: linear("up_proj", hidden, expert),
         down: linear("down_proj", expert, hidden))
     }
     spec.layers = [
       LayerSpec(
-        index: old.index, inputNorm: old.inputNorm, attention: old.attention,
-        postAttentionNorm: old.postAttentionNorm,
-        mlp: MLPSpec(router: old.mlp.router, alwaysOn: [], routed: units))
+        index: old.index,
+        branches: [
+          old.branches[0],
+          Branch(
+            preNorm: old.feeding.preNorm,
+            .tokens(MLPSpec(router: old.mlp.router, alwaysOn: [], routed: units))),
+        ])
     ]
     return spec
   }
@@ -87,7 +91,7 @@ private struct Number: Hashable {
     }
     #expect(places.count == 6 * experts)
     for (index, unit) in spec.layers[0].mlp.routed.enumerated() {
-      for (linears, tensor) in [([unit.gate, unit.up], gateUp), ([unit.down], down)] {
+      for (linears, tensor) in [(unit.readers, gateUp), ([unit.down], down)] {
         for isBias in [false, true] {
           let stored = numbers(
             linears, alternating: alternating, turned: turned, isBias: isBias)

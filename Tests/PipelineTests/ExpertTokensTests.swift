@@ -119,7 +119,7 @@ import Transformer
     let layer = try QuantizePlan(options("", expertTokens: nil)).spec.layers[1]
     let expert = try #require(layer.mlp.routed.first)
     let each =
-      4.0 * Double(expert.gate.inputs * expert.gate.outputs)
+      4.0 * Double(expert.up.inputs * expert.up.outputs)
       + Double(expert.down.inputs * expert.down.inputs)
     let seen = 2.0 / 8 * Double(all.tokens) + 200
     let saved = 8 * each * (Double(all.tokens) - seen)

@@ -68,14 +68,16 @@ private struct AWQCase {
           sums.add(activation, workers: workers)
           statistics[producer] = sums
         }
-        let attended = layer.attend(
-          x, sequences: block.sequences, weights: weights, workers: workers, tap: add)
-        let normed = layer.postAttentionNorm.apply(to: attended, weights: weights, workers: workers)
-        add(.mlpInput, normed)
+        let attended = layer.attending.apply(
+          to: x, sequences: block.sequences, weights: weights, workers: workers, tap: add)
+        let normed = layer.feeding.input(attended, weights: weights, workers: workers)
+        add(layer.feeding.tap(.input), normed)
         for (index, unit) in layer.mlp.units.enumerated() {
-          add(.hidden(index), unit.hidden(normed, weights: weights, workers: workers))
+          add(
+            layer.feeding.tap(.hidden(index)),
+            unit.hidden(normed, weights: weights, workers: workers))
         }
-        layer.feedForward([attended], weights: weights, workers: workers)
+        layer.feeding.add(to: [attended], weights: weights, workers: workers)
         x = attended
       }
     }

@@ -82,7 +82,7 @@ import Transformer
       output: attention.output, queryNorm: attention.queryNorm, keyNorm: attention.keyNorm,
       heads: attention.heads, keyValueHeads: attention.keyValueHeads,
       headDimension: attention.headDimension, rotary: attention.rotary, window: window)
-    return AttentionSpec.groupedQuery(spec).read(
+    return SequenceMixer.groupedQuery(spec).read(
       sequences: sequences, weights: weights, workers: Workers(threads: threads)
     ) { x }
   }

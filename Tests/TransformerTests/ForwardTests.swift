@@ -37,9 +37,9 @@ struct ForwardCase {
   }
 
   func run(_ layer: LayerSpec, _ x: Matrix) -> Matrix {
-    let attended = layer.attend(
-      x, sequences: sequences, weights: checkpoint.weights, workers: workers)
-    layer.feedForward([attended], weights: checkpoint.weights, workers: workers)
+    let attended = layer.attending.apply(
+      to: x, sequences: sequences, weights: checkpoint.weights, workers: workers)
+    layer.feeding.add(to: [attended], weights: checkpoint.weights, workers: workers)
     return attended
   }
 }
@@ -107,10 +107,10 @@ struct ForwardCase {
       let x = try model.hidden(layer.index)
       let outputs = [1, 2, 7].map { threads in
         let workers = Workers(threads: threads)
-        let attended = layer.attend(
-          x, sequences: model.sequences, weights: model.checkpoint.weights, workers: workers)
+        let attended = layer.attending.apply(
+          to: x, sequences: model.sequences, weights: model.checkpoint.weights, workers: workers)
         let before = attended.values
-        layer.feedForward([attended], weights: model.checkpoint.weights, workers: workers)
+        layer.feeding.add(to: [attended], weights: model.checkpoint.weights, workers: workers)
         return (before + attended.values).map(\.bitPattern)
       }
       #expect(outputs[0] == outputs[1] && outputs[0] == outputs[2])
@@ -127,8 +127,10 @@ struct ForwardCase {
       let rest = Matrix(
         rows: x.rows - 5, columns: x.columns, values: Array(x.values[first.count...]))
       let apart = [first, rest].map { $0.prefix($0.rows) }
-      for block in apart { layer.feedForward([block], weights: weights, workers: model.workers) }
-      layer.feedForward([first, rest], weights: weights, workers: model.workers)
+      for block in apart {
+        layer.feeding.add(to: [block], weights: weights, workers: model.workers)
+      }
+      layer.feeding.add(to: [first, rest], weights: weights, workers: model.workers)
       for (one, other) in zip([first, rest], apart) {
         #expect(one.values.map(\.bitPattern) == other.values.map(\.bitPattern))
       }
@@ -138,9 +140,10 @@ struct ForwardCase {
   @Test func everyUnitIsReportedFinishedOnceAndInOrder() throws {
     let model = try ForwardCase("local-experts-f16")
     for layer in model.checkpoint.spec.layers {
-      var finished: [GatedMLPSpec] = []
-      layer.feedForward(
-        [try model.hidden(layer.index)], weights: model.checkpoint.weights, workers: model.workers
+      var finished: [UnitSpec] = []
+      layer.feeding.add(
+        to: [try model.hidden(layer.index)], weights: model.checkpoint.weights,
+        workers: model.workers
       ) { finished.append($0) }
       #expect(finished == layer.mlp.units)
     }
@@ -151,14 +154,14 @@ struct ForwardCase {
     let layer = model.checkpoint.spec.layers[1]
     let x = try model.hidden(1)
     var seen: [Tap: Matrix] = [:]
-    let output = layer.attend(
-      x, sequences: model.sequences, weights: model.checkpoint.weights, workers: model.workers
+    let output = layer.attending.apply(
+      to: x, sequences: model.sequences, weights: model.checkpoint.weights, workers: model.workers
     ) { seen[$0] = $1 }
-    let normed = layer.inputNorm.apply(
-      to: x, weights: model.checkpoint.weights, workers: model.workers)
-    #expect(Set(seen.keys) == [.attentionInput, .attentionOutput])
-    #expect(seen[.attentionInput]?.values == normed.values)
-    let read = try #require(seen[.attentionOutput])
+    let normed = layer.attending.input(
+      x, weights: model.checkpoint.weights, workers: model.workers)
+    #expect(Set(seen.keys) == [Tap(0, .input), Tap(0, .output)])
+    #expect(seen[Tap(0, .input)]?.values == normed.values)
+    let read = try #require(seen[Tap(0, .output)])
     let projected = Gemm.multiply(
       read, by: model.checkpoint.weights.weight(layer.attention.output), workers: model.workers)
     #expect(zip(projected.values, x.values).map { $0 + $1 } == output.values)

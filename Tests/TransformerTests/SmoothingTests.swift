@@ -26,8 +26,8 @@ import Transformer
     let workers = model.workers
     let read = layer.attention.read(
       sequences: model.sequences, weights: weights, workers: workers
-    ) { layer.inputNorm.apply(to: x, weights: weights, workers: workers) }
-    let input = layer.postAttentionNorm.apply(to: x, weights: weights, workers: workers)
+    ) { layer.attending.input(x, weights: weights, workers: workers) }
+    let input = layer.feeding.input(x, weights: weights, workers: workers)
     let mlp = Matrix(zeros: x.rows, x.columns)
     layer.mlp.add(
       to: [mlp], reading: [input],
@@ -92,7 +92,7 @@ import Transformer
   }
 
   @Test(arguments: forwardCases)
-  func everyLinearOfALayerButTheOutputProjectionIsSmoothed(name: String) throws {
+  func everyLinearBehindANormOrALinearIsSmoothed(name: String) throws {
     let spec = try ForwardCase(name).checkpoint.spec
     for layer in spec.layers {
       let consumers = layer.smoothings.flatMap(\.consumers)
@@ -103,7 +103,12 @@ import Transformer
         case .groupedQuery(let spec): spec.heads == spec.keyValueHeads
         case .latent: false
         }
-      let expected = linears.filter { whole || $0 != layer.attention.output }
+      // What reads the states as they are has no producer.
+      let plain = layer.branches.filter { $0.preNorm == nil }
+        .flatMap { layer.readers(at: $0.tap(.input)) }
+      let expected = linears.filter {
+        (whole || $0 != layer.attention.output) && !plain.contains($0)
+      }
       #expect(Set(consumers.map(\.name)) == Set(expected.map(\.name)))
       for smoothing in layer.smoothings {
         #expect(smoothing.consumers.allSatisfy { $0.inputs == smoothing.channels })

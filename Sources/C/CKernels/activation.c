@@ -1,4 +1,4 @@
-// Norm, softmax, SwiGLU and rotation over float32 rows.
+// Norm, softmax, activations and rotation over float32 rows.
 #include "float_types.h"
 #include "include/CKernels.h"
 
@@ -54,6 +54,50 @@ BODY void sluice_swiglu_body(const float *restrict gate, float *restrict up, siz
     for (size_t i = 0; i < count; i++) up[i] = gate[i] / (1.0f + exponential(-gate[i])) * up[i];
 }
 VARIANTS(void, sluice_swiglu, (const float *gate, float *up, size_t count), (gate, up, count))
+
+BODY void sluice_silu_body(float *x, size_t count) {
+    for (size_t i = 0; i < count; i++) x[i] = x[i] / (1.0f + exponential(-x[i]));
+}
+VARIANTS(void, sluice_silu, (float *x, size_t count), (x, count))
+
+// erfc(z) for z >= 0 with a relative error below 1.2e-7 beside that of exp: Numerical Recipes, 6.2, a Chebyshev fit.
+BODY float erfc_of(float z) {
+    float t = 1.0f / (1.0f + 0.5f * z);
+    float p = 0.17087277f;
+    p = p * t - 0.82215223f;
+    p = p * t + 1.48851587f;
+    p = p * t - 1.13520398f;
+    p = p * t + 0.27886807f;
+    p = p * t - 0.18628806f;
+    p = p * t + 0.09678418f;
+    p = p * t + 0.37409196f;
+    p = p * t + 1.00002368f;
+    p = p * t - 1.26551223f;
+    return t * exponential(p - z * z);
+}
+
+// x * erfc(-x / sqrt(2)) / 2.
+BODY void sluice_gelu_body(float *x, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        float tail = 0.5f * erfc_of(fabsf(x[i]) * 0.707106781f);
+        x[i] *= x[i] < 0 ? tail : 1.0f - tail;
+    }
+}
+VARIANTS(void, sluice_gelu, (float *x, size_t count), (x, count))
+
+// (1 + tanh(u)) / 2 is sigmoid(2u).
+BODY void sluice_gelu_tanh_body(float *x, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        float u = 0.797884561f * (x[i] + 0.044715f * (x[i] * x[i] * x[i]));
+        x[i] = x[i] / (1.0f + exponential(-2.0f * u));
+    }
+}
+VARIANTS(void, sluice_gelu_tanh, (float *x, size_t count), (x, count))
+
+BODY void sluice_relu_squared_body(float *x, size_t count) {
+    for (size_t i = 0; i < count; i++) x[i] = x[i] > 0 ? x[i] * x[i] : 0.0f;
+}
+VARIANTS(void, sluice_relu_squared, (float *x, size_t count), (x, count))
 
 BODY void sluice_sigmoid_body(float *x, size_t count) {
     for (size_t i = 0; i < count; i++) x[i] = 1.0f / (1.0f + exponential(-x[i]));

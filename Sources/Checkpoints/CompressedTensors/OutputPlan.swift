@@ -122,7 +122,7 @@ package struct OutputPlan: Sendable {
         if let module = claim.linear?.name { ignore.append(module) }
       }
     }
-    ignore += spec.layers.flatMap(\.mlp.deciding).map(\.name)
+    ignore += spec.layers.flatMap(\.deciding).map(\.name)
     for tensor in source.tensors where source.isLeftOut(tensor.name) {
       fates[tensor.name] = .dropped
     }

@@ -44,6 +44,15 @@ package enum Architectures {
       attention: "grouped queries, window", feedForward: "softmax router",
       describe: mixtral),
     Architecture(
+      name: "Olmo2ForCausalLM", models: "OLMo 2 1B to 32B",
+      attention: "grouped queries, norms of all heads, norm behind it",
+      feedForward: "dense, norm behind it",
+      describe: olmo2),
+    Architecture(
+      name: "OlmoeForCausalLM", models: "OLMoE-1B-7B",
+      attention: "grouped queries, norms of all heads", feedForward: "softmax router",
+      describe: olmoe),
+    Architecture(
       name: "Qwen2ForCausalLM", models: "Qwen2, Qwen2.5",
       attention: "grouped queries, windows by layer", feedForward: "dense",
       describe: qwen2),

@@ -33,6 +33,9 @@ package struct ModelSpec: Sendable, Equatable {
     self.passedThrough = passedThrough
   }
 
+  /// What the names of a layer's tensors begin with.
+  package static func layerPrefix(_ index: Int) -> String { "model.layers.\(index)." }
+
   package var tiesEmbeddings: Bool { head.weight == embedding }
 }
 
@@ -57,19 +60,39 @@ extension LinearSpec {
   }
 }
 
+extension NormSpec {
+  fileprivate var claims: [TensorClaim] { [TensorClaim(weight, [size])] }
+}
+
 extension LayerSpec {
   /// Every tensor of the layer, in the order of work.
-  package var claims: [TensorClaim] {
-    var result = [TensorClaim(inputNorm.weight, [inputNorm.size])]
-    result += attention.linears.flatMap { $0.claims(quantizable: true) }
-    result += attention.norms.map { TensorClaim($0.weight, [$0.size]) }
-    result.append(TensorClaim(postAttentionNorm.weight, [postAttentionNorm.size]))
-    result += mlp.deciding.flatMap { $0.claims(quantizable: false) }
-    if let router = mlp.router, let bias = router.correctionBias {
-      result.append(TensorClaim(bias, [router.linear.outputs]))
+  package var claims: [TensorClaim] { branches.flatMap(\.claims) }
+}
+
+extension LayerPart {
+  /// Every tensor of its branches, in the order of work.
+  package var claims: [TensorClaim] { branches.flatMap(\.claims) }
+}
+
+extension Branch<Mixer> {
+  fileprivate var claims: [TensorClaim] {
+    (preNorm?.claims ?? []) + mixer.claims + (postNorm?.claims ?? [])
+  }
+}
+
+extension Mixer {
+  fileprivate var claims: [TensorClaim] {
+    switch self {
+    case .sequence(let mixer):
+      return mixer.linears.flatMap { $0.claims(quantizable: true) } + mixer.norms.flatMap(\.claims)
+    case .tokens(let mlp):
+      var result = mlp.deciding.flatMap { $0.claims(quantizable: false) }
+      if let router = mlp.router, let bias = router.correctionBias {
+        result.append(TensorClaim(bias, [router.linear.outputs]))
+      }
+      for linear in mlp.units.flatMap(\.linears) { result += linear.claims(quantizable: true) }
+      return result
     }
-    for linear in mlp.units.flatMap(\.linears) { result += linear.claims(quantizable: true) }
-    return result
   }
 }
 

@@ -112,7 +112,7 @@ extension ModelSpec {
   /// What a part of the last layer is called in a prediction layer.
   package static func predictionName(
     _ prefix: String, _ name: String, after last: LayerSpec
-  ) -> String { prefix + name.dropFirst("model.layers.\(last.index).".count) }
+  ) -> String { prefix + name.dropFirst(layerPrefix(last.index).count) }
 }
 
 /// Linears of one module by the last parts of their names; of a list of experts, of each of them.

@@ -31,6 +31,16 @@ extension Matrix {
     }
   }
 
+  /// self *= factor.
+  func multiply(by factor: Float, workers: Workers) {
+    workers.ledger.note(Operation(.elements, [count]))
+    let parts = ranges(of: rows, by: taskRows)
+    workers.forEach(parts.count) { index in
+      let first = unsafe row(parts[index].lowerBound)
+      unsafe sluice_scale(first, factor, first, parts[index].count * columns)
+    }
+  }
+
   /// Row i times factors[i, 0].
   func multiply(byRows factors: Matrix, workers: Workers) {
     let parts = ranges(of: rows, by: taskRows)
@@ -63,6 +73,15 @@ extension Matrix {
         unsafe result.row(place).update(from: row(rows[place]), count: columns)
       }
     }
+    return result
+  }
+}
+
+extension Workers {
+  /// A matrix of zeros, as large as another.
+  func zeros(_ name: String, like other: Matrix) -> Matrix {
+    let result = matrix(name, rows: other.rows, columns: other.columns)
+    compute { result.fill(0) }
     return result
   }
 }

@@ -148,7 +148,7 @@ final class Commit: StepResults {
     for journal in [choices, checksums, sourceJournal, files] { try journal.synchronize() }
     state.position = next
     state.appended = appended
-    if statistics != state.statistics, case .experts(_, let unit, _, _) = next {
+    if statistics != state.statistics, case .experts(_, _, let unit, _, _) = next {
       state.statisticsUnit = unit
     }
     state.statistics = statistics
@@ -219,14 +219,13 @@ final class Commit: StepResults {
     if let statistics = state.statistics { needed.insert(statistics) }
     switch state.position {
     case .copy, .finish, .done: break
-    case .attend(let layer, _): needed.insert(StateFiles.name(.hidden, layer: layer))
-    case .experts(let layer, _, _, _):
-      needed.insert(StateFiles.name(.attended, layer: layer))
-      needed.insert(StateFiles.name(.routing, layer: layer))
-      needed.insert(StateFiles.inputName(layer))
-    case .advance(let layer, _):
-      needed.insert(StateFiles.name(.attended, layer: layer))
-      needed.insert(StateFiles.name(.routing, layer: layer))
+    case .attend(let layer, let part, _):
+      needed.insert(StateFiles.name(.hidden, layer: layer, part: part))
+    case .experts(let layer, let part, _, _, _), .advance(let layer, let part, _):
+      let part = plan.spec.layers[layer].parts[part]
+      needed.insert(StateFiles.name(.readByTokens(of: part), part))
+      needed.insert(StateFiles.name(.routing, part))
+      if case .experts = state.position { needed.insert(StateFiles.inputName(part)) }
     }
     for file in try FileSystem.list(scratch) where !needed.contains(file) {
       try FileSystem.remove("\(scratch)/\(file)")
@@ -300,7 +299,7 @@ final class Commit: StepResults {
 
   /// The files that a run writes at its end, in their order.
   private var ownFiles: [(name: String, bytes: [UInt8])] {
-    let buffers = Set(plan.spec.layers.compactMap(\.mlp.router?.correctionBias))
+    let buffers = Set(plan.spec.layers.flatMap(\.routers).compactMap(\.correctionBias))
     let parameters = plan.output.tensors.filter { !buffers.contains($0.name) }
       .reduce(0) { $0 + $1.byteCount / $1.dtype.byteWidth }
     var config = plan.checkpoint.config

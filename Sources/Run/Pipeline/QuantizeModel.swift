@@ -1,4 +1,4 @@
-// The run: copy what stays, then for each layer attend, experts, advance; commit after each.
+// The run: copy what stays, then for each part of each layer attend, experts, advance; commit after each.
 
 internal import Calibration
 internal import CompressedTensors
@@ -111,7 +111,8 @@ package final class QuantizeModel {
     if sourceMoved { try commit.recheckSource() }
     let layers = plan.spec.layers
     var layerClock = Clock()
-    var input: (layer: Int, rounding: ChosenRounding?) = (-1, nil)
+    // Of the part whose units are in work.
+    var input: (part: [Int], rounding: ChosenRounding?) = ([], nil)
     while commit.position != .done {
       try commit.stopIfAsked()
       switch commit.position {
@@ -122,39 +123,58 @@ package final class QuantizeModel {
         let copy = Copy(inputs: inputs, tensors: plan.sourceTensors)
         try copy.copyTensors { commit.noteCopied() }
         try copy.embedTokens()
-        try commit.commit(.attend(layer: 0, block: 0))
-      case .attend(let layer, let block):
+        try commit.commit(.attend(layer: 0, part: 0, block: 0))
+      case .attend(let layer, let index, let block):
         commit.begin(.attend)
-        layerClock = Clock()
-        try Attend(inputs: inputs, layer: layers[layer]).run(from: block)
-        try commit.commit(.experts(layer: layer, unit: 0, end: 0, block: 0))
-      case .experts(let layer, let unit, let end, let block):
+        let part = layers[layer].parts[index]
+        if index == 0 { layerClock = Clock() }
+        try Attend(inputs: inputs, layer: layers[layer], part: part).run(from: block)
+        try part.tokens == nil
+          ? finish(part, since: layerClock)
+          : commit.commit(.experts(layer: layer, part: index, unit: 0, end: 0, block: 0))
+      case .experts(let layer, let index, let unit, let end, let block):
         commit.begin(.experts)
-        if input.layer != layer { input = (layer, nil) }
-        let count = layers[layer].mlp.units.count
+        let part = layers[layer].parts[index]
+        if input.part != [layer, index] { input = ([layer, index], nil) }
+        let count = part.units.count
         // A group of its own size where the last commit was between groups; else what that one began, as far as it
         // fits the memory of this run.
         let group = unit + plan.run.unitsPerGroup
         let end = min(block == 0 ? group : min(end, group), count)
-        try Experts(inputs: inputs, layer: layers[layer]).run(
-          unit..<end, from: block, input: &input.rounding)
-        if end == count { input = (-1, nil) }
+        if let branch = part.tokens {
+          try Experts(inputs: inputs, layer: layers[layer], part: part, branch: branch).run(
+            unit..<end, from: block, input: &input.rounding)
+        }
+        if end == count { input = ([], nil) }
         try commit.commit(
           end == count
-            ? .advance(layer: layer, block: 0)
-            : .experts(layer: layer, unit: end, end: end, block: 0))
-      case .advance(let layer, let block):
+            ? .advance(layer: layer, part: index, block: 0)
+            : .experts(layer: layer, part: index, unit: end, end: end, block: 0))
+      case .advance(let layer, let index, let block):
         commit.begin(.advance)
-        try Advance(inputs: inputs, layer: layers[layer]).run(from: block)
-        let isLast = layer + 1 == layers.count
-        try commit.commit(isLast ? .finish : .attend(layer: layer + 1, block: 0))
-        inputs.weights.discard(layers[layer].linears)
-        commit.finishLayer(layers[layer], seconds: layerClock.seconds)
+        let part = layers[layer].parts[index]
+        if let branch = part.tokens {
+          try Advance(inputs: inputs, layer: layers[layer], part: part, branch: branch)
+            .run(from: block)
+        }
+        try finish(part, since: layerClock)
       case .finish: try commit.finish()
       case .done: break
       }
     }
     report(.finished(commit.summary(seconds: started.seconds)))
+  }
+
+  /// The commit behind the last step of a part; behind the last part, the layer is done.
+  private func finish(_ part: LayerPart, since started: Clock) throws {
+    let layer = plan.spec.layers[part.layer]
+    if part.index + 1 < layer.parts.count {
+      return try commit.commit(.attend(layer: layer.index, part: part.index + 1, block: 0))
+    }
+    let isLast = layer.index + 1 == plan.spec.layers.count
+    try commit.commit(isLast ? .finish : .attend(layer: layer.index + 1, part: 0, block: 0))
+    inputs.weights.discard(layer.linears)
+    commit.finishLayer(layer, seconds: started.seconds)
   }
 
   /// A finished run again: every byte is looked at, and the small files are made again where they are not as they were.

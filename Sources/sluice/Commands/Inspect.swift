@@ -134,14 +134,14 @@ struct Inspect: ParsableCommand {
     _ spec: ModelSpec, _ storage: WeightStorage, _ stored: [ListedTensor]
   ) -> [(name: String, value: JSONValue)] {
     func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
-    let sparse = spec.layers.filter { $0.mlp.router != nil }
+    let sparse = spec.layers.filter { !$0.routers.isEmpty }
     var facts: [(name: String, value: JSONValue)] = [
       ("architecture", .string(spec.architecture)), ("layers", int(spec.layers.count)),
       ("hidden_size", int(spec.hiddenSize)), ("vocabulary", int(spec.vocabularySize)),
     ]
-    if let layer = sparse.first, let router = layer.mlp.router {
+    if let layer = sparse.first, let router = layer.routers.first {
       facts += [
-        ("layers_with_experts", int(sparse.count)), ("experts", int(layer.mlp.routed.count)),
+        ("layers_with_experts", int(sparse.count)), ("experts", int(layer.experts.count)),
         ("experts_per_token", int(router.expertsPerToken)),
       ]
     }

@@ -45,6 +45,14 @@ void sluice_gather(const void *source, size_t width, size_t rows, size_t cols, s
 void sluice_rms_norm(const float *x, const float *weight, float epsilon, size_t rows, size_t cols, float *result);
 // up[i] = silu(gate[i]) * up[i].
 void sluice_swiglu(const float *gate, float *up, size_t count);
+// x[i] = x[i] / (1 + exp(-x[i])).
+void sluice_silu(float *x, size_t count);
+// x[i] = x[i] * the normal distribution's share below x[i].
+void sluice_gelu(float *x, size_t count);
+// x[i] = x[i] / 2 * (1 + tanh(sqrt(2 / pi) * (x[i] + 0.044715 x[i]^3))).
+void sluice_gelu_tanh(float *x, size_t count);
+// x[i] = max(x[i], 0)^2.
+void sluice_relu_squared(float *x, size_t count);
 // x[i] = 1 / (1 + exp(-x[i])).
 void sluice_sigmoid(float *x, size_t count);
 // x = softmax(scale * x) in place.

@@ -47,7 +47,7 @@ package struct CheckpointShapes: Sendable {
     let schemes = try quantization?.schemes(
       of: spec.layers.flatMap(\.linears), file: config.file)
     let linears = Set(spec.layers.flatMap(\.linears).map(\.weight))
-    let corrections = Set(spec.layers.compactMap(\.mlp.router?.correctionBias))
+    let corrections = Set(spec.layers.flatMap(\.routers).compactMap(\.correctionBias))
     var tensors: [TensorSpec] = []
     func add(_ name: String, _ shape: [Int], as dtype: DType? = nil, isLinear: Bool) {
       guard let fp8, isLinear, dtype == nil, let module = ParameterName.module(ofWeight: name),

@@ -6,7 +6,7 @@ internal import Transformer
 /// The Linears of a model that do the same work.
 package enum ModelPart: String, Sendable, CaseIterable {
   case attention
-  /// The feed-forward half of layers without routed experts.
+  /// MLPs without routed experts.
   case dense
   /// Shared experts.
   case shared
@@ -14,11 +14,20 @@ package enum ModelPart: String, Sendable, CaseIterable {
   case experts
 
   private func linears(of layer: LayerSpec) -> [LinearSpec] {
+    layer.branches.flatMap { branch in
+      switch branch.mixer {
+      case .sequence(let mixer): self == .attention ? mixer.linears : []
+      case .tokens(let mlp): linears(of: mlp)
+      }
+    }
+  }
+
+  private func linears(of mlp: MLPSpec) -> [LinearSpec] {
     switch self {
-    case .attention: layer.attention.linears
-    case .dense: layer.mlp.router == nil ? layer.mlp.alwaysOn.flatMap(\.linears) : []
-    case .shared: layer.mlp.router == nil ? [] : layer.mlp.alwaysOn.flatMap(\.linears)
-    case .experts: layer.mlp.routed.flatMap(\.linears)
+    case .attention: []
+    case .dense: mlp.router == nil ? mlp.alwaysOn.flatMap(\.linears) : []
+    case .shared: mlp.router == nil ? [] : mlp.alwaysOn.flatMap(\.linears)
+    case .experts: mlp.routed.flatMap(\.linears)
     }
   }
 

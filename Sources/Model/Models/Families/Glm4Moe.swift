@@ -10,7 +10,7 @@ func glm4Moe(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   var attention = try GroupedQueryReader(
     &config, decoder, RotaryReader(&config, isPartial: true), share: 0.5)
   attention.bias = try config.bool("attention_bias", default: false)
-  attention.normsHeads = try config.bool("use_qk_norm", default: false)
+  attention.norms = try config.bool("use_qk_norm", default: false) ? .ofEachHead : .none
   let choice = try SharedExpertsReader.Choice.corrected(&config)
   let experts = try SharedExpertsReader(
     &config, layers: decoder.layerCount, choice)

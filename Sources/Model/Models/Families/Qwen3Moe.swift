@@ -10,7 +10,7 @@ func qwen3Moe(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   var attention = try GroupedQueryReader(&config, decoder, RotaryReader(&config))
   attention.bias = try config.bool("attention_bias", default: false)
   attention.outputBias = attention.bias
-  attention.normsHeads = true
+  attention.norms = .ofEachHead
   try config.require("use_qk_norm", toBe: true)
   // Every layer slides, or none; then the size of a window may be anything.
   let slides = try config.bool("use_sliding_window", default: false)

@@ -39,7 +39,7 @@ struct DecoderReader {
       finalNorm: NormSpec("model.norm", size: hidden, epsilon: epsilon),
       head: LinearSpec(
         tied ? "model.embed_tokens" : "lm_head", inputs: hidden, outputs: vocabulary),
-      passedThrough: (0..<predictionLayers).map { "model.layers.\(layerCount + $0)." })
+      passedThrough: (0..<predictionLayers).map { ModelSpec.layerPrefix(layerCount + $0) })
   }
 }
 
@@ -52,7 +52,7 @@ struct LayerNames {
   init(_ decoder: DecoderReader, index: Int) {
     self.decoder = decoder
     self.index = index
-    prefix = "model.layers.\(index)."
+    prefix = ModelSpec.layerPrefix(index)
   }
 
   func name(_ name: String) -> String { prefix + name }
@@ -74,19 +74,23 @@ struct LayerNames {
     _ name: String, _ size: Int, bias: Bool = false,
     projections: (gate: String, up: String, down: String) = ("gate_proj", "up_proj", "down_proj"),
     outputGate: String? = nil
-  ) -> GatedMLPSpec {
+  ) -> UnitSpec {
     let hidden = decoder.hidden
-    return GatedMLPSpec(
+    return UnitSpec(
       gate: linear("\(name).\(projections.gate)", hidden, size, bias: bias),
       up: linear("\(name).\(projections.up)", hidden, size, bias: bias),
       down: linear("\(name).\(projections.down)", size, hidden, bias: bias),
       outputGate: outputGate.map { linear($0, hidden, 1) })
   }
 
-  func layer(_ attention: AttentionSpec, _ mlp: MLPSpec) -> LayerSpec {
+  /// A pre-norm decoder layer.
+  func layer(_ attention: SequenceMixer, _ mlp: MLPSpec) -> LayerSpec {
     LayerSpec(
-      index: index, inputNorm: norm("input_layernorm", decoder.hidden), attention: attention,
-      postAttentionNorm: norm("post_attention_layernorm", decoder.hidden), mlp: mlp)
+      index: index,
+      branches: [
+        Branch(preNorm: norm("input_layernorm", decoder.hidden), .sequence(attention)),
+        Branch(preNorm: norm("post_attention_layernorm", decoder.hidden), .tokens(mlp)),
+      ])
   }
 }
 

@@ -4,10 +4,17 @@ internal import Transformer
 
 /// Grouped-query attention in `self_attn`.
 struct GroupedQueryReader {
+  /// What a norm of queries or keys takes together.
+  enum Norms {
+    case none
+    case ofEachHead
+    case ofAllHeads
+  }
+
   /// Whether query, key and value have one.
   var bias = false
   var outputBias = false
-  var normsHeads = false
+  var norms = Norms.none
   private let decoder: DecoderReader
   private let keyValueHeads: Int
   private let headDimension: Int
@@ -33,18 +40,24 @@ struct GroupedQueryReader {
     self.rotary = try rotary.spec(config, headDimension: headDimension, share: share)
   }
 
-  func attention(_ names: LayerNames, window: Int? = nil) -> AttentionSpec {
+  func attention(_ names: LayerNames, window: Int? = nil) -> SequenceMixer {
     let (own, shared) = (decoder.heads * headDimension, keyValueHeads * headDimension)
     func projection(_ name: String, _ outputs: Int) -> LinearSpec {
       names.linear("self_attn.\(name)", decoder.hidden, outputs, bias: bias)
+    }
+    func norm(_ name: String, _ outputs: Int) -> NormSpec? {
+      switch norms {
+      case .none: nil
+      case .ofEachHead: names.norm("self_attn.\(name)", headDimension)
+      case .ofAllHeads: names.norm("self_attn.\(name)", outputs)
+      }
     }
     return .groupedQuery(
       GroupedQuerySpec(
         query: projection("q_proj", own), key: projection("k_proj", shared),
         value: projection("v_proj", shared),
         output: names.linear("self_attn.o_proj", own, decoder.hidden, bias: outputBias),
-        queryNorm: normsHeads ? names.norm("self_attn.q_norm", headDimension) : nil,
-        keyNorm: normsHeads ? names.norm("self_attn.k_norm", headDimension) : nil,
+        queryNorm: norm("q_norm", own), keyNorm: norm("k_norm", shared),
         heads: decoder.heads, keyValueHeads: keyValueHeads, headDimension: headDimension,
         rotary: rotary, window: window))
   }

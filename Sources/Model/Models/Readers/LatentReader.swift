@@ -60,7 +60,7 @@ struct LatentReader {
     try require("qk_head_dim", plain + rotated)
   }
 
-  func attention(_ names: LayerNames) -> AttentionSpec {
+  func attention(_ names: LayerNames) -> SequenceMixer {
     let hidden = decoder.hidden
     let queries = decoder.heads * (plain + rotary.dimensions)
     let query: LatentSpec.Query =

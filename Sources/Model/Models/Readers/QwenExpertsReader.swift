@@ -24,7 +24,7 @@ struct QwenExpertsReader {
   }
 
   /// - Parameter shared: the expert that every token sees.
-  func mlp(_ names: LayerNames, hidden: Int, shared: GatedMLPSpec? = nil) -> MLPSpec {
+  func mlp(_ names: LayerNames, hidden: Int, shared: UnitSpec? = nil) -> MLPSpec {
     if dense.contains(names.index) || (names.index + 1) % step != 0 {
       return MLPSpec(dense: names.mlp("mlp", denseSize))
     }

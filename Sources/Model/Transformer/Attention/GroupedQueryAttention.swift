@@ -11,7 +11,7 @@ package struct GroupedQuerySpec: Sendable, Equatable {
   package let key: LinearSpec
   package let value: LinearSpec
   package let output: LinearSpec
-  /// Norms of each query and key head, before rotation.
+  /// Norms of queries and keys before rotation: of each head, or of all heads together, as their sizes say.
   package let queryNorm: NormSpec?
   package let keyNorm: NormSpec?
   package let heads: Int
@@ -41,18 +41,15 @@ package struct GroupedQuerySpec: Sendable, Equatable {
 
   var norms: [NormSpec] { [queryNorm, keyNorm].compactMap(\.self) }
 
-  var parts: [(tap: Tap, readers: [LinearSpec])] {
-    [(.attentionInput, [query, key, value]), (.attentionOutput, [output])]
+  var parts: [(place: Tap.Place, readers: [LinearSpec])] {
+    [(.input, [query, key, value]), (.output, [output])]
   }
 
-  func smoothings(after input: NormSpec) -> [Smoothing] {
-    let normed = Smoothing(
-      tap: .attentionInput, producer: .norm(input), consumers: [query, key, value])
-    // With fewer key-value heads than heads, one value channel feeds several inputs of the output projection.
-    if keyValueHeads != heads { return [normed] }
+  /// With fewer key-value heads than heads, one value channel feeds several inputs of the output projection.
+  func smoothings(of branch: Int) -> [Smoothing] {
+    if keyValueHeads != heads { return [] }
     return [
-      normed,
-      Smoothing(tap: .attentionOutput, producer: .linear(value), consumers: [output]),
+      Smoothing(tap: Tap(branch, .output), producer: .linear(value), consumers: [output])
     ]
   }
 }
@@ -65,7 +62,7 @@ struct QueriesKeysValues {
 }
 
 extension GroupedQuerySpec {
-  /// - Parameter x: `[T, H]`, the normed input.
+  /// - Parameter x: `[T, H]`, what the mixer reads.
   func project(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> QueriesKeysValues {
     QueriesKeysValues(
       queries: weights.apply(query, to: x, workers: workers, into: "queries"),
@@ -112,7 +109,8 @@ extension GroupedQuerySpec {
       for offset in parts[index] {
         let row = unsafe x.row(sequence.lowerBound + offset)
         if let norm, let weight {
-          unsafe sluice_rms_norm(row, weight, norm.epsilon, heads, headDimension, row)
+          let normed = heads * headDimension / norm.size
+          unsafe sluice_rms_norm(row, weight, norm.epsilon, normed, norm.size, row)
         }
         for head in 0..<heads {
           unsafe table.rotate(row + head * headDimension, position: offset)

@@ -64,32 +64,29 @@ package struct LatentSpec: Sendable, Equatable {
     }
   }
 
-  var parts: [(tap: Tap, readers: [LinearSpec])] {
+  var parts: [(place: Tap.Place, readers: [LinearSpec])] {
     switch query {
     case .latent(let down, _, let up):
       [
-        (.attentionInput, [down, keyValueDown]), (.queryLatent, [up]),
-        (.keyValueLatent, [keyValueUp]), (.attentionOutput, [output]),
+        (.input, [down, keyValueDown]), (.queryLatent, [up]),
+        (.keyValueLatent, [keyValueUp]), (.output, [output]),
       ]
     case .direct(let linear):
       [
-        (.attentionInput, [linear, keyValueDown]), (.keyValueLatent, [keyValueUp]),
-        (.attentionOutput, [output]),
+        (.input, [linear, keyValueDown]), (.keyValueLatent, [keyValueUp]),
+        (.output, [output]),
       ]
     }
   }
 
   /// What the output projection reads is made of outputs that lie among others, and stays as it is.
-  func smoothings(after input: NormSpec) -> [Smoothing] {
-    var result = [
-      Smoothing(tap: .attentionInput, producer: .norm(input), consumers: parts[0].readers)
+  func smoothings(of branch: Int) -> [Smoothing] {
+    let latent = Smoothing(
+      tap: Tap(branch, .keyValueLatent), producer: .norm(keyValueNorm), consumers: [keyValueUp])
+    guard case .latent(_, let norm, let up) = query else { return [latent] }
+    return [
+      Smoothing(tap: Tap(branch, .queryLatent), producer: .norm(norm), consumers: [up]), latent,
     ]
-    if case .latent(_, let norm, let up) = query {
-      result.append(Smoothing(tap: .queryLatent, producer: .norm(norm), consumers: [up]))
-    }
-    result.append(
-      Smoothing(tap: .keyValueLatent, producer: .norm(keyValueNorm), consumers: [keyValueUp]))
-    return result
   }
 }
 
@@ -102,9 +99,9 @@ struct LatentProjections {
 }
 
 extension LatentSpec {
-  /// - Parameter x: `[T, H]`, the normed input.
+  /// - Parameter x: `[T, H]`, what the mixer reads.
   func project(
-    _ x: Matrix, weights: any LayerWeights, workers: Workers, tap: (Tap, Matrix) -> Void
+    _ x: Matrix, weights: any LayerWeights, workers: Workers, tap: (Tap.Place, Matrix) -> Void
   ) -> LatentProjections {
     let queries = makeQueries(x, weights: weights, workers: workers, tap: tap)
     let (latent, rotated) = narrow(x, weights: weights, workers: workers)
@@ -117,7 +114,7 @@ extension LatentSpec {
   }
 
   private func makeQueries(
-    _ x: Matrix, weights: any LayerWeights, workers: Workers, tap: (Tap, Matrix) -> Void
+    _ x: Matrix, weights: any LayerWeights, workers: Workers, tap: (Tap.Place, Matrix) -> Void
   ) -> Matrix {
     switch query {
     case .direct(let linear):

@@ -1,4 +1,4 @@
-// The feed-forward half of a layer over blocks of tokens: each unit's weights are visited once.
+// A mixer on tokens over blocks of them: each unit's weights are visited once.
 
 package import LinearAlgebra
 package import Tensors
@@ -18,7 +18,7 @@ extension MLPSpec {
   ///   - finished: called after the last use of a unit's weights.
   package func add(
     to results: [Matrix], reading inputs: [Matrix], routings: [Routing],
-    weights: any LayerWeights, workers: Workers, finished: (GatedMLPSpec) -> Void = { _ in }
+    weights: any LayerWeights, workers: Workers, finished: (UnitSpec) -> Void = { _ in }
   ) {
     for unit in alwaysOn {
       for (x, result) in zip(inputs, results) {
@@ -31,8 +31,7 @@ extension MLPSpec {
     let choices = routings.reduce(0) { $0 + $1.tokens * $1.expertsPerToken }
     workers.holding("routing", bytes: choices * 48) {
       let tokens = routings.map { $0.byExpert(routed.count) }
-      func add(_ chosen: ArraySlice<(token: Int, weight: Float)>, _ unit: GatedMLPSpec, block: Int)
-      {
+      func add(_ chosen: ArraySlice<(token: Int, weight: Float)>, _ unit: UnitSpec, block: Int) {
         let gathered = inputs[block].gathered(
           chosen.map(\.token), into: "tokens of an expert", workers: workers)
         let output = unit.apply(to: gathered, weights: weights, workers: workers)
@@ -55,8 +54,8 @@ extension MLPSpec {
   /// Where only shapes are known: buffers as where all tokens of a part go to one expert, and operations as where the
   /// router sends as many tokens to each.
   private func noteRouted(
-    _ routings: [Routing], _ finished: (GatedMLPSpec) -> Void,
-    _ add: (ArraySlice<(token: Int, weight: Float)>, GatedMLPSpec, _ block: Int) -> Void,
+    _ routings: [Routing], _ finished: (UnitSpec) -> Void,
+    _ add: (ArraySlice<(token: Int, weight: Float)>, UnitSpec, _ block: Int) -> Void,
     _ workers: Workers
   ) {
     guard let unit = routed.first else { return }

@@ -45,8 +45,7 @@ struct EvaluationPlanner {
       var result: [(layer: LayerSpec, count: Int)] = []
       for layer in source.spec.layers {
         let isLast = layer.index + 1 == source.spec.layers.count
-        let bytes = (layer.attention.linears + layer.mlp.units.prefix(1).flatMap(\.linears))
-          .map(source.byteCount)
+        let bytes = layer.someLinears(units: 1).map(source.byteCount)
         let key = "\(layer.shape) \(bytes) \(isLast)"
         if let place = places[key] {
           result[place].count += 1
@@ -125,9 +124,7 @@ struct EvaluationPlanner {
   }
 
   private var threadUse: MemoryUse {
-    let linears = sources.flatMap(\.spec.layers).flatMap { layer in
-      layer.attention.linears + layer.mlp.units.prefix(2).flatMap(\.linears)
-    }
+    let linears = sources.flatMap(\.spec.layers).flatMap { $0.someLinears(units: 2) }
     let largest = linears.map { $0.inputs * $0.outputs }.max() ?? 0
     return ResidentModel.threads(threads, largestWeight: 4 * largest)
   }

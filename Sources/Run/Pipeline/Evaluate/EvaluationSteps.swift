@@ -65,30 +65,39 @@ struct EvaluationSteps {
   func advance(_ layer: LayerSpec, of index: Int) throws {
     let (spec, weights) = (models[index].spec, models[index].weights)
     let states = try states(index, layer: layer.index)
-    let results = try writer(index, layer: layer.index + 1)
+    let file = try writer(index, layer: layer.index + 1)
     let isLast = layer.index + 1 == spec.layers.count
     let passes = ranges(of: blocks.count, by: layerBlocks)
     try workers.forEach(of: passes, alike: { $0.map { blocks[$0].sequences } }) { pass in
-      var attended: [Matrix] = []
-      for block in pass {
-        attended.append(
-          layer.attend(
-            try states.read(block), sequences: blocks[block].sequences, weights: weights,
-            workers: workers))
-        progress()
+      var results: [Matrix] = []
+      for part in layer.parts {
+        for (place, block) in pass.enumerated() {
+          // Read where it is used: before the first part, one block's states are in memory at a time.
+          let x = part.index == 0 ? try states.read(block) : results.remove(at: place)
+          results.insert(mix(x, block, part, weights), at: place)
+          progress()
+        }
+        if let mixer = part.sequence?.mixer { weights.release(mixer.linears) }
+        part.tokens?.add(to: results, weights: weights, workers: workers) {
+          weights.release($0.linears)
+          progress()
+        }
       }
-      weights.release(layer.attention.linears)
-      layer.feedForward(attended, weights: weights, workers: workers) {
-        weights.release($0.linears)
-        progress()
-      }
-      for block in attended {
-        try results.append(
+      for block in results {
+        try file.append(
           isLast ? spec.finalNorm.apply(to: block, weights: weights, workers: workers) : block,
           workers: workers)
       }
       progress()
     }
+  }
+
+  /// A block through a part's branch along the sequence, where it has one.
+  private func mix(
+    _ x: Matrix, _ block: Int, _ part: LayerPart, _ weights: any SourceWeights
+  ) -> Matrix {
+    part.sequence?.apply(
+      to: x, sequences: blocks[block].sequences, weights: weights, workers: workers) ?? x
   }
 
   // MARK: Heads

@@ -55,7 +55,7 @@ extension Commit {
   /// Holds what the work since the last commit read against the checksums: what came of other bytes is never committed,
   /// and with the bytes back the work is done again.
   func checkUsed(until next: RunPosition) throws {
-    func names(_ units: some Sequence<GatedMLPSpec>) -> [String] {
+    func names(_ units: some Sequence<UnitSpec>) -> [String] {
       units.flatMap(\.linears).flatMap { $0.hasBias ? [$0.weight, $0.bias] : [$0.weight] }
     }
     switch state.position {
@@ -65,22 +65,27 @@ extension Commit {
         plan.checkpoint.weights.names.filter {
           plan.output.fates[$0] == .copied || plan.output.fates[$0] == .decoded
         })
-    case .attend(let layer, _):
-      let spec = plan.spec.layers[layer]
-      let units = Set(names(spec.mlp.units))
+    case .attend(let layer, let part, _):
+      let spec = plan.spec.layers[layer].parts[part]
+      let units = Set(names(spec.units))
       // The search at the end reads the units, too.
-      let isCut = if case .attend = next { true } else { false }
-      let searches = plan.output.smoothings[layer].contains { $0.tap == .mlpInput }
+      let isCut = if case .attend(layer, part, _) = next { true } else { false }
+      let input = spec.tokens?.tap(.input)
+      let searches = plan.output.smoothings[layer].contains { $0.tap == input }
       try check(spec.claims.map(\.name).filter { !units.contains($0) || searches && !isCut })
-    case .experts(let layer, let unit, _, _):
-      let units = plan.spec.layers[layer].mlp.units
+    case .experts(let layer, let part, let unit, _, _):
+      let spec = plan.spec.layers[layer].parts[part]
+      let units = spec.units
       let end =
-        if case .experts(_, let unit, let end, _) = next { max(unit, end) } else { units.count }
-      try check(
-        names(units[unit..<max(unit, end)]) + [plan.spec.layers[layer].postAttentionNorm.weight])
-    case .advance(let layer, _):
-      let reads = layer + 1 < plan.run.calibratedLayers || !plan.output.smoothings[layer].isEmpty
-      if reads { try check(plan.spec.layers[layer].claims.map(\.name)) }
+        if case .experts(_, _, let unit, let end, _) = next { max(unit, end) } else { units.count }
+      let norm = spec.tokens?.preNorm.map { [$0.weight] } ?? []
+      try check(names(units[unit..<max(unit, end)]) + norm)
+    case .advance(let layer, let part, _):
+      let layers = plan.spec.layers
+      let goesOn =
+        part + 1 < layers[layer].parts.count || layer + 1 < plan.run.calibratedLayers
+      let reads = goesOn || !plan.output.smoothings[layer].isEmpty
+      if reads { try check(layers[layer].parts[part].claims.map(\.name)) }
     case .finish, .done: return
     }
   }

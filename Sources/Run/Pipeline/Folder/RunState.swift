@@ -40,34 +40,36 @@ package enum RunStateError: Error, CustomStringConvertible, Equatable {
 /// The next unit of work. Everything before it is on the disk.
 package enum RunPosition: Sendable, Equatable, CustomStringConvertible {
   case copy
-  /// Blocks before `block` have gone through the layer's attention.
-  case attend(layer: Int, block: Int)
+  /// Blocks before `block` have gone through the part's branch along the sequence.
+  case attend(layer: Int, part: Int, block: Int)
   /// Units before `unit` are written. The statistics of `unit..<end` rest on the blocks before `block`.
-  case experts(layer: Int, unit: Int, end: Int, block: Int)
-  /// Blocks before `block` have become the next layer's input.
-  case advance(layer: Int, block: Int)
+  case experts(layer: Int, part: Int, unit: Int, end: Int, block: Int)
+  /// Blocks before `block` have become the next part's input.
+  case advance(layer: Int, part: Int, block: Int)
   case finish
   case done
 
-  /// Step, layer, unit, end, block: 0 where there is none.
+  /// Step, layer, part, unit, end, block: 0 where there is none.
   fileprivate var parts: (step: String, numbers: [Int]) {
     switch self {
-    case .copy: ("copy", [0, 0, 0, 0])
-    case .attend(let layer, let block): ("attend", [layer, 0, 0, block])
-    case .experts(let layer, let unit, let end, let block): ("experts", [layer, unit, end, block])
-    case .advance(let layer, let block): ("advance", [layer, 0, 0, block])
-    case .finish: ("finish", [0, 0, 0, 0])
-    case .done: ("done", [0, 0, 0, 0])
+    case .copy: ("copy", [0, 0, 0, 0, 0])
+    case .attend(let layer, let part, let block): ("attend", [layer, part, 0, 0, block])
+    case .experts(let layer, let part, let unit, let end, let block):
+      ("experts", [layer, part, unit, end, block])
+    case .advance(let layer, let part, let block): ("advance", [layer, part, 0, 0, block])
+    case .finish: ("finish", [0, 0, 0, 0, 0])
+    case .done: ("done", [0, 0, 0, 0, 0])
     }
   }
 
   fileprivate init?(step: String, numbers: [Int]) {
+    let (layer, part, block) = (numbers[0], numbers[1], numbers[4])
     switch step {
     case "copy": self = .copy
-    case "attend": self = .attend(layer: numbers[0], block: numbers[3])
+    case "attend": self = .attend(layer: layer, part: part, block: block)
     case "experts":
-      self = .experts(layer: numbers[0], unit: numbers[1], end: numbers[2], block: numbers[3])
-    case "advance": self = .advance(layer: numbers[0], block: numbers[3])
+      self = .experts(layer: layer, part: part, unit: numbers[2], end: numbers[3], block: block)
+    case "advance": self = .advance(layer: layer, part: part, block: block)
     case "finish": self = .finish
     case "done": self = .done
     default: return nil
@@ -76,16 +78,19 @@ package enum RunPosition: Sendable, Equatable, CustomStringConvertible {
 
   /// For people. Layers and blocks count from 0, as in names of tensors.
   package var description: String {
-    switch self {
+    func place(_ layer: Int, _ part: Int, _ step: String) -> String {
+      "layer \(layer), " + (part > 0 ? "part \(part), " : "") + step
+    }
+    return switch self {
     case .copy: "copying"
-    case .attend(let layer, let block):
-      "layer \(layer), attend" + (block > 0 ? ", from token block \(block)" : "")
-    case .experts(let layer, let unit, _, let block):
+    case .attend(let layer, let part, let block):
+      place(layer, part, "attend") + (block > 0 ? ", from token block \(block)" : "")
+    case .experts(let layer, let part, let unit, _, let block):
       // A count, not a number: shared experts come before those that have numbers.
-      "layer \(layer), experts" + (unit > 0 ? " after the first \(unit)" : "")
+      place(layer, part, "experts") + (unit > 0 ? " after the first \(unit)" : "")
         + (block > 0 ? ", from token block \(block)" : "")
-    case .advance(let layer, let block):
-      "layer \(layer), advance" + (block > 0 ? ", from token block \(block)" : "")
+    case .advance(let layer, let part, let block):
+      place(layer, part, "advance") + (block > 0 ? ", from token block \(block)" : "")
     case .finish: "the last check"
     case .done: "done"
     }
@@ -94,7 +99,8 @@ package enum RunPosition: Sendable, Equatable, CustomStringConvertible {
   /// The layer in work, where there is one.
   package var layer: Int? {
     switch self {
-    case .attend(let layer, _), .experts(let layer, _, _, _), .advance(let layer, _): layer
+    case .attend(let layer, _, _), .experts(let layer, _, _, _, _), .advance(let layer, _, _):
+      layer
     case .copy, .finish, .done: nil
     }
   }
@@ -134,7 +140,7 @@ package struct RunState: Sendable, Equatable {
     position = .copy
   }
 
-  private static let format = 6
+  private static let format = 7
 
   /// Makes this state the truth, durably. All that it speaks of must be durable already.
   package func commit(to path: String) throws {
@@ -147,8 +153,9 @@ package struct RunState: Sendable, Equatable {
     }
     var json = JSONObject([
       ("format", number(Self.format)), ("step", .string(step)),
-      ("layer", number(numbers[0])), ("unit", number(numbers[1])), ("end", number(numbers[2])),
-      ("block", number(numbers[3])), ("appended", .object(JSONObject(scratchFiles))),
+      ("layer", number(numbers[0])), ("part", number(numbers[1])), ("unit", number(numbers[2])),
+      ("end", number(numbers[3])), ("block", number(numbers[4])),
+      ("appended", .object(JSONObject(scratchFiles))),
       ("statistics", statistics.map { .string($0) } ?? .null),
       ("statistics_unit", number(statisticsUnit)),
       ("choices", mark(choices)), ("checksums", mark(checksums)),
@@ -188,8 +195,8 @@ package struct RunState: Sendable, Equatable {
       else { return nil }
       return JournalMark(byteCount: bytes, checksum: checksum)
     }
-    let numbers = ["layer", "unit", "end", "block"].compactMap { object[$0]?.size }
-    guard let step = object["step"]?.string, numbers.count == 4,
+    let numbers = ["layer", "part", "unit", "end", "block"].compactMap { object[$0]?.size }
+    guard let step = object["step"]?.string, numbers.count == 5,
       let choices = mark("choices"), let checksums = mark("checksums"),
       let sourceChecksums = mark("source_checksums"), let fileMark = mark("files"),
       let shards = object["source"]?.array,
@@ -218,15 +225,20 @@ package struct RunState: Sendable, Equatable {
 extension RunState {
   /// Refuses a position that the model does not have.
   func check(against plan: QuantizePlan, path: String) throws(RunStateError) {
-    let layers = plan.spec.layers
+    func part(_ layer: Int, _ index: Int) -> LayerPart? {
+      let parts = layer < plan.spec.layers.count ? plan.spec.layers[layer].parts : []
+      return index < parts.count ? parts[index] : nil
+    }
     let isThere =
       switch position {
       case .copy, .finish, .done: true
-      case .attend(let layer, let block), .advance(let layer, let block):
-        layer < layers.count && block <= plan.blocks.count
-      case .experts(let layer, let unit, let end, let block):
-        layer < layers.count && unit < layers[layer].mlp.units.count
-          && end <= layers[layer].mlp.units.count && block <= plan.blocks.count
+      case .attend(let layer, let index, let block):
+        part(layer, index) != nil && block <= plan.blocks.count
+      case .advance(let layer, let index, let block):
+        part(layer, index)?.tokens != nil && block <= plan.blocks.count
+      case .experts(let layer, let index, let unit, let end, let block):
+        part(layer, index).map { unit < $0.units.count && end <= $0.units.count } ?? false
+          && block <= plan.blocks.count
       }
     if !isThere { throw .damaged(path: path, problem: "a place that this model does not have") }
   }

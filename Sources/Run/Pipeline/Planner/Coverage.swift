@@ -43,8 +43,8 @@ package struct Coverage: Sendable, Equatable {
     // By reason and name, in the order of first mention.
     var found: [(what: String, why: String, layers: [Int])] = []
     for layer in spec.layers {
-      // `model`, `layers` and the number, as in the name of the layer's norm.
-      let outer = layer.inputNorm.name.split(separator: ".").count - 1
+      // `model`, `layers` and the number.
+      let outer = ModelSpec.layerPrefix(layer.index).split(separator: ".").count
       let names = layer.linears.map { linear in
         linear.name.split(separator: ".").dropFirst(outer).map(String.init)
       }
@@ -93,8 +93,9 @@ package struct Coverage: Sendable, Equatable {
   private static func always(_ source: CheckpointShapes) -> [Left] {
     let spec = source.spec
     var names: [String] = []
-    if spec.layers.contains(where: { $0.mlp.router != nil }) { names.append("routers") }
-    if spec.layers.contains(where: { $0.mlp.alwaysOn.contains { $0.outputGate != nil } }) {
+    if spec.layers.contains(where: { !$0.routers.isEmpty }) { names.append("routers") }
+    if spec.layers.contains(where: { $0.mlps.flatMap(\.alwaysOn).contains { $0.outputGate != nil } }
+    ) {
       names.append("gates of shared experts")
     }
     names += ["norms", "embeddings", "lm_head"]

@@ -193,7 +193,7 @@ package struct QuantizePlan: Sendable {
       }
     }
     let leftExperts = spec.layers.filter { layer in
-      layer.mlp.routed.flatMap(\.linears).contains { fates[$0.weight] != .packed }
+      layer.experts.flatMap(\.linears).contains { fates[$0.weight] != .packed }
     }
     if !leftExperts.isEmpty { warnings.append(.expertsStay(layers: leftExperts.map(\.index))) }
     self.warnings = warnings
@@ -231,7 +231,7 @@ package struct QuantizePlan: Sendable {
   private static func engine(
     _ asked: Engine?, for source: CheckpointShapes, _ opened: Checkpoint?
   ) throws -> Engine {
-    let tensor = source.tensor(source.spec.layers[0].attention.linears[0].weight)
+    let tensor = source.tensor(source.spec.layers[0].linears[0].weight)
     let isBF16 = tensor.dtype.unscaled == .bf16
     guard let asked else { return isBF16 ? .best : .f32 }
     if !asked.isAvailable { throw QuantizeError.missingInstructions(engine: asked) }

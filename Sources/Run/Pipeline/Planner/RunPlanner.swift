@@ -78,6 +78,7 @@ struct RunPlanner {
 
   private var calibratedLayers: Int { Self.calibratedLayers(output) }
   private var tokens: Int { blocks.reduce(0) { $0 + $1.count } }
+  private var mlps: [MLPSpec] { layers.flatMap(\.layer.mlps) }
 
   private static func distinct(
     _ source: CheckpointShapes, _ output: OutputPlan
@@ -86,7 +87,7 @@ struct RunPlanner {
     var places: [String: Int] = [:]
     var result: [(layer: LayerSpec, count: Int)] = []
     for layer in source.spec.layers {
-      let linears = layer.attention.linears + (layer.mlp.units.first?.linears ?? [])
+      let linears = layer.someLinears(units: 1)
       func kinds(_ linears: [LinearSpec]) -> [String] {
         linears.map { linear in
           let group = output.schemes.groupSize(of: linear) ?? 0
@@ -94,7 +95,7 @@ struct RunPlanner {
           return "\(source.byteWidth(linear))\(fate)"
         }
       }
-      let packed = layer.mlp.units.count { output.fates[$0.down.weight] == .packed }
+      let packed = layer.mlps.flatMap(\.units).count { output.fates[$0.down.weight] == .packed }
       let key =
         "\(layer.shape) \(kinds(linears)) \(packed) \(output.taps[layer.index].count) "
         + "\(output.smoothings[layer.index].map(\.consumers.count)) "
@@ -152,32 +153,45 @@ struct RunPlanner {
         try copy.embedTokens()
       }
     case .attend:
-      for (layer, count) in layers {
-        add(times: Double(count)) { try Attend(inputs: $0, layer: layer).run(from: 0) }
+      forEachPart { layer, part, count in
+        add(times: count) { try Attend(inputs: $0, layer: layer, part: part).run(from: 0) }
       }
     case .experts:
-      for (layer, count) in layers {
-        add(times: Double(count)) { try experts($0, layer, passes) }
+      forEachPart { layer, part, count in
+        guard let branch = part.tokens else { return }
+        add(times: count) {
+          try experts(
+            Experts(inputs: $0, layer: layer, part: part, branch: branch),
+            unitsPerGroup: passes.unitsPerGroup)
+        }
       }
     case .advance:
-      for (layer, count) in layers {
-        add(times: Double(count)) { try Advance(inputs: $0, layer: layer).run(from: 0) }
+      forEachPart { layer, part, count in
+        guard let branch = part.tokens else { return }
+        add(times: count) {
+          try Advance(inputs: $0, layer: layer, part: part, branch: branch).run(from: 0)
+        }
       }
     }
     return use
   }
 
-  private func experts(_ inputs: StepInputs, _ layer: LayerSpec, _ passes: Passes) throws {
-    let groups = ranges(of: layer.mlp.units.count, by: passes.unitsPerGroup)
-    let always = layer.mlp.alwaysOn.count
+  /// - Parameter body: takes a layer, a part of it, and how many layers are like it.
+  private func forEachPart(_ body: (LayerSpec, LayerPart, Double) -> Void) {
+    for (layer, count) in layers {
+      for part in layer.parts { body(layer, part, Double(count)) }
+    }
+  }
+
+  private func experts(_ step: Experts, unitsPerGroup: Int) throws {
+    let groups = ranges(of: step.branch.mixer.units.count, by: unitsPerGroup)
+    let always = step.branch.mixer.alwaysOn.count
     var input: ChosenRounding?
     // The first one makes the rounding of the input, and those after it find it made.
-    if let first = groups.first {
-      try Experts(inputs: inputs, layer: layer).run(first, from: 0, input: &input)
-    }
+    if let first = groups.first { try step.run(first, from: 0, input: &input) }
     let kind = { (group: Range<Int>) in [group.count, group.count { $0 < always }] }
-    try inputs.workers.forEach(of: Array(groups.dropFirst()), alike: kind) { group in
-      try Experts(inputs: inputs, layer: layer).run(group, from: 0, input: &input)
+    try step.inputs.workers.forEach(of: Array(groups.dropFirst()), alike: kind) { group in
+      try step.run(group, from: 0, input: &input)
     }
   }
 
@@ -246,7 +260,7 @@ struct RunPlanner {
       ["lower --sequence-length", "use fewer --threads"]
     }
     if let refusal { throw refusal }
-    let units = layers.map(\.layer.mlp.units.count).max() ?? 1
+    let units = mlps.map(\.units.count).max() ?? 1
     let largestBlocks = largestBlocks
     let passes = PassSearch(
       units: units, blocks: blocks.count,
@@ -293,12 +307,12 @@ struct RunPlanner {
       2 * Double(linear.inputs) * Double(linear.outputs)
     }
     func most(_ work: (MLPSpec) -> Double) -> Double {
-      layers.map { work($0.layer.mlp) }.max() ?? 0
+      mlps.map(work).max() ?? 0
     }
     if step == .experts {
       let count = passes.unitsPerGroup
       let each = most { mlp in
-        mlp.units.suffix(count).reduce(0) { $0 + operations($1.gate) + operations($1.up) }
+        mlp.units.suffix(count).flatMap(\.readers).reduce(0) { $0 + operations($1) }
       }
       return count == 1 || Double(rows) * each <= Self.operationsPerCommit
     }
@@ -326,17 +340,17 @@ struct RunPlanner {
     }
     let input = output.method == .compensated ? stored(source.spec.hiddenSize) : 0
     let group =
-      layers.map { layer, _ in
-        let units = layer.mlp.units.sorted { $0.down.inputs > $1.down.inputs }
+      mlps.map { mlp in
+        let units = mlp.units.sorted { $0.down.inputs > $1.down.inputs }
           .prefix(passes.unitsPerGroup)
         return units.count > 1 ? units.reduce(0) { $0 + stored($1.down.inputs) } : 0
       }.max() ?? 0
     let attention =
-      layers.map { layer, _ in
-        let taps = output.taps[layer.index].filter {
-          if case .hidden = $0 { false } else { true }
+      layers.flatMap { layer, _ in
+        layer.parts.map { part in
+          output.taps[layer.index].filter { Attend.sees($0, part) }
+            .reduce(0) { $0 + stored(layer.readers(at: $1)[0].inputs) }
         }
-        return taps.reduce(0) { $0 + stored(layer.readers(at: $1)[0].inputs) }
       }.max() ?? 0
     let isCut = tokens > Self.uncutTokens
     return max(2 * states + max(input, isCut ? attention : 0), states + input + group)

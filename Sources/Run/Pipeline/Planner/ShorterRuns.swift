@@ -46,7 +46,7 @@ package struct ShorterRuns {
 
   /// Twice the channels of an expert's down projection: as good as all tokens where it was measured.
   private static func expertTokens(of plan: QuantizePlan) -> Int? {
-    let widths = plan.spec.layers.flatMap { $0.mlp.routed.map(\.down.inputs) }
+    let widths = plan.spec.layers.flatMap(\.experts).map(\.down.inputs)
     guard let widest = widths.max(), plan.run.tokens > 0 else { return nil }
     return 2 * widest < min(plan.options.expertTokens ?? .max, plan.run.tokens) ? 2 * widest : nil
   }

@@ -56,12 +56,13 @@ package struct TimeEstimate: Sendable, Equatable {
   }
 
   private static func commits(_ plan: QuantizePlan) -> [RunStep: Int] {
-    let layers = plan.spec.layers
-    let groups = layers.reduce(0) {
-      $0 + ($1.mlp.units.count + plan.run.unitsPerGroup - 1) / plan.run.unitsPerGroup
+    let parts = plan.spec.layers.flatMap(\.parts)
+    let groups = parts.reduce(0) {
+      $0 + ($1.units.count + plan.run.unitsPerGroup - 1) / plan.run.unitsPerGroup
     }
     return [
-      .copy: 1, .attend: layers.count, .experts: groups, .advance: layers.count, .check: 2,
+      .copy: 1, .attend: parts.count, .experts: groups,
+      .advance: parts.count { $0.tokens != nil }, .check: 2,
     ]
   }
 }

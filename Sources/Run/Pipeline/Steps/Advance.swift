@@ -1,4 +1,4 @@
-// The end of a layer: the hidden states of the next one, from the original weights.
+// The end of a layer's part: the hidden states of the next one, from the original weights.
 
 internal import Calibration
 internal import CompressedTensors
@@ -11,19 +11,21 @@ internal import Transformer
 struct Advance {
   let inputs: StepInputs
   let layer: LayerSpec
+  let part: LayerPart
+  /// Of the part, on tokens.
+  let branch: Branch<MLPSpec>
 
   private var workers: Workers { inputs.workers }
 
-  /// Reads the states after attention and writes the next layer's input. Only routed experts contribute.
+  /// Reads what the branch on tokens reads and writes the next part's input. Only routed experts contribute.
   ///
   /// - Parameter block: blocks before it are done.
   func run(from block: Int) throws {
     let weights = inputs.weights
-    if block == 0 { try Proof(inputs, layer).proveFeedForward() }
-    if layer.index + 1 >= inputs.calibratedLayers { return }
-    let states = try inputs.states.read(.attended, layer: layer.index)
-    let routings = layer.mlp.router == nil ? nil : try inputs.states.readRouting(layer)
-    let results = try inputs.states.write(.hidden, layer: layer.index + 1, from: block)
+    if block == 0 { try Proof(inputs, layer, part).prove(branch) }
+    guard let results = try inputs.writeNext(after: part, from: block) else { return }
+    let states = try inputs.states.read(.readByTokens(of: part), part)
+    let routings = try inputs.states.readRouting(part)
     let passes = ranges(of: inputs.blocks.count - block, by: inputs.passes.blocksPerPass).map {
       $0.lowerBound + block..<$0.upperBound + block
     }
@@ -34,15 +36,15 @@ struct Advance {
         blocks.append(try states.read(index))
         if let routings { chosen.append(Routing(try routings.read(index), workers: workers)) }
       }
-      layer.feedForward(blocks, routings: chosen, weights: weights, workers: workers) {
+      branch.add(to: blocks, routings: chosen, weights: weights, workers: workers) {
         weights.release($0.linears)
       }
       for block in blocks { try results.file.append(block, workers: workers) }
       for index in pass { inputs.results.noteBlock(index, .advance, layer: layer.index) }
       if pass.upperBound < inputs.blocks.count {
         try inputs.results.commitIfDue(
-          .advance(layer: layer.index, block: pass.upperBound), [results], statistics: [],
-          keepsStatistics: false, isDue: false)
+          .advance(layer: layer.index, part: part.index, block: pass.upperBound), [results],
+          statistics: [], keepsStatistics: false, isDue: false)
       }
     }
     try inputs.states.finish(results)

@@ -1,4 +1,5 @@
-// The first half of a layer: its attention over all calibration tokens, and the smoothings around it.
+// The first half of a layer's part: its branch along the sequence over all calibration tokens, what its branch on tokens
+// reads, and the smoothings around both.
 
 internal import Calibration
 internal import CompressedTensors
@@ -13,6 +14,7 @@ internal import Transformer
 struct Attend {
   let inputs: StepInputs
   let layer: LayerSpec
+  let part: LayerPart
 
   private var weights: any SourceWeights {
     inputs.passes.holdsAttention ? inputs.weights.held : inputs.weights
@@ -20,58 +22,33 @@ struct Attend {
 
   private var workers: Workers { inputs.workers }
 
-  /// Reads the layer's hidden states, writes the ones after attention, and writes every tensor of the layer that
-  /// belongs to no unit of the MLP.
+  /// What the branch on tokens reads.
+  private var tokensInput: Tap? { part.tokens?.tap(.input) }
+
+  /// Whether a part's first half has the statistics of an activation.
+  static func sees(_ tap: Tap, _ part: LayerPart) -> Bool {
+    tap.branch == part.sequence?.number || tap == part.tokens?.tap(.input)
+  }
+
+  /// Reads the part's hidden states, writes the ones behind its branch along the sequence, and writes every tensor of the
+  /// part that belongs to no unit.
   ///
   /// - Parameter block: blocks before it are done.
   func run(from block: Int) throws {
     let weights = weights
-    let taps = inputs.output.taps[layer.index].filter {
-      if case .hidden = $0 { false } else { true }
-    }
+    let taps = inputs.output.taps[layer.index].filter { Self.sees($0, part) }
     let statistics = taps.map { inputs.newStatistics($0, of: layer) }
     if layer.index < inputs.calibratedLayers {
-      inputs.states.noteRoom(for: statistics)
-      if block > 0 { try inputs.states.restore(statistics) }
-      let states = try inputs.states.read(.hidden, layer: layer.index)
-      let results = try inputs.states.write(.attended, layer: layer.index, from: block)
-      let routings =
-        layer.mlp.router == nil
-        ? nil : try inputs.states.write(.routing, layer: layer.index, from: block)
-      let writers = [results] + (routings.map { [$0] } ?? [])
-      try inputs.forEachBlock(from: block) { index in
-        func gather(_ tap: Tap, _ activation: Matrix) {
-          if let place = taps.firstIndex(of: tap) {
-            statistics[place].add(activation, workers: workers)
-          }
-        }
-        let attended = try attend(block: index, of: states, weights: weights, tap: gather)
-        try results.file.append(attended, workers: workers)
-        inputs.states.round(attended)
-        let normed = layer.postAttentionNorm.apply(
-          to: attended, weights: weights, workers: workers)
-        gather(.mlpInput, normed)
-        for routing in layer.mlp.route([normed], weights: weights, workers: workers) {
-          try routings?.file.append(routing.matrix(workers: workers), workers: workers)
-        }
-        inputs.results.noteBlock(index, .attend, layer: layer.index)
-        if index + 1 < inputs.blocks.count {
-          try inputs.results.commitIfDue(
-            .attend(layer: layer.index, block: index + 1), writers, statistics: statistics,
-            keepsStatistics: false, isDue: false)
-        }
-      }
-      for writer in writers { try inputs.states.finish(writer) }
-      try noteRouting(warns: taps.contains(.mlpInput))
+      try gather(taps, statistics, from: block, weights: weights)
     }
 
     var applied: [AppliedSmoothing] = []
     for (tap, statistics) in zip(taps, statistics) {
-      // What reads the MLP's input is read once more for itself, unit by unit, and too much to stay mapped.
-      let weights = tap == .mlpInput ? inputs.weights : weights
+      // What reads the input of units is read once more for itself, unit by unit, and too much to stay mapped.
+      let weights = tap == tokensInput ? inputs.weights : weights
       // Search and rounding use Gram matrices up.
-      if tap == .mlpInput, inputs.output.method.needsStatistics {
-        try inputs.states.saveInput(statistics, of: layer)
+      if tap == tokensInput, inputs.output.method.needsStatistics {
+        try inputs.states.saveInput(statistics, of: part)
       }
       if let smoothing = inputs.output.smoothings[layer.index].first(where: { $0.tap == tap }) {
         applied.append(
@@ -81,17 +58,68 @@ struct Attend {
     }
     try writeTensors(SmoothedWeights(weights, applied), applied, taps, statistics)
     inputs.results.noteMemory()
-    if !applied.isEmpty { try Proof(inputs, layer).proveAttention() }
-    inputs.weights.release(layer.attention.linears)
+    if let branch = part.sequence {
+      if !applied.isEmpty { try Proof(inputs, layer, part).prove(branch) }
+      inputs.weights.release(branch.mixer.linears)
+    }
   }
 
-  /// Every tensor of the layer that belongs to no unit of the MLP.
+  /// Every block of calibration tokens through the branch along the sequence.
+  private func gather(
+    _ taps: [Tap], _ statistics: [ActivationStatistics], from block: Int,
+    weights: any SourceWeights
+  ) throws {
+    inputs.states.noteRoom(for: statistics)
+    if block > 0 { try inputs.states.restore(statistics) }
+    let states = try inputs.states.read(.hidden, part)
+    let results = try writeStates(from: block)
+    let routings =
+      part.tokens?.mixer.router == nil
+      ? nil
+      : try inputs.states.write(.routing, layer: layer.index, part: part.index, from: block)
+    let writers = [results, routings].compactMap(\.self)
+    func gather(_ tap: Tap, _ activation: Matrix) {
+      if let place = taps.firstIndex(of: tap) {
+        statistics[place].add(activation, workers: workers)
+      }
+    }
+    try inputs.forEachBlock(from: block) { index in
+      let mixed = try mix(block: index, of: states, weights: weights, tap: gather)
+      try results?.file.append(mixed, workers: workers)
+      if let branch = part.tokens {
+        inputs.states.round(mixed)
+        let input = branch.input(mixed, weights: weights, workers: workers)
+        gather(branch.tap(.input), input)
+        for routing in branch.mixer.route([input], weights: weights, workers: workers) {
+          try routings?.file.append(routing.matrix(workers: workers), workers: workers)
+        }
+      }
+      inputs.results.noteBlock(index, .attend, layer: layer.index)
+      if index + 1 < inputs.blocks.count {
+        try inputs.results.commitIfDue(
+          .attend(layer: layer.index, part: part.index, block: index + 1), writers,
+          statistics: statistics, keepsStatistics: false, isDue: false)
+      }
+    }
+    for writer in writers { try inputs.states.finish(writer) }
+    try noteRouting(warns: tokensInput.map(taps.contains) ?? false)
+  }
+
+  /// The states behind the branch along the sequence; nil where there is none, or where nothing reads them.
+  private func writeStates(from block: Int) throws -> StatesWriter? {
+    if part.tokens == nil { return try inputs.writeNext(after: part, from: block) }
+    return part.sequence == nil
+      ? nil
+      : try inputs.states.write(.attended, layer: layer.index, part: part.index, from: block)
+  }
+
+  /// Every tensor of the part that belongs to no unit.
   private func writeTensors(
     _ weights: SmoothedWeights, _ applied: [AppliedSmoothing], _ taps: [Tap],
     _ statistics: [ActivationStatistics]
   ) throws {
-    var written = Set(layer.mlp.units.flatMap(\.linears).flatMap { [$0.weight, $0.bias] })
-    for tap in layer.attention.taps {
+    var written = Set(part.units.flatMap(\.linears).flatMap { [$0.weight, $0.bias] })
+    for tap in layer.taps where tap.branch == part.sequence?.number {
       let rounding = try inputs.rounding(
         taps.firstIndex(of: tap).map { statistics[$0] }, at: tap, under: applied, of: layer)
       for linear in layer.readers(at: tap) {
@@ -100,25 +128,26 @@ struct Attend {
       }
       inputs.results.noteMemory()
     }
-    for claim in layer.claims where !written.contains(claim.name) {
+    for claim in part.claims where !written.contains(claim.name) {
       try inputs.write(claim.name, linear: claim.linear, from: weights, layer: layer)
     }
   }
 
   /// A function of its own, so that a block's input is gone before its result is written.
-  private func attend(
+  private func mix(
     block: Int, of states: HiddenStates, weights: any SourceWeights,
     tap: (Tap, Matrix) -> Void
   ) throws -> Matrix {
-    layer.attend(
-      try states.read(block), sequences: inputs.blocks[block].sequences, weights: weights,
-      workers: workers, tap: tap)
+    let x = try states.read(block)
+    return part.sequence?.apply(
+      to: x, sequences: inputs.blocks[block].sequences, weights: weights, workers: workers,
+      tap: tap) ?? x
   }
 
-  /// No commit lies between the last block of a layer and the end of this step: the line is written once.
+  /// No commit lies between the last block of a part and the end of this step: the line is written once.
   private func noteRouting(warns: Bool) throws {
-    if layer.mlp.router == nil { return }
-    let routed = try inputs.states.expertShares(layer).map(\.tokens)
+    if part.tokens?.mixer.router == nil { return }
+    let routed = try inputs.states.expertShares(part).map(\.tokens)
     try inputs.results.note(routing: routed, layer: layer.index)
     let experts = routed.indices.filter { routed[$0] == 0 }
     if warns, !experts.isEmpty {

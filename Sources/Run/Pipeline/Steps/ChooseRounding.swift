@@ -47,15 +47,15 @@ extension StepInputs {
         scale.map { zip(moments, $0).map { $0 / ($1 * $1) } } ?? moments))
   }
 
-  /// For the gate and up projections of all units of a layer.
-  func inputRounding(of layer: LayerSpec, under applied: [AppliedSmoothing]) throws
-    -> ChosenRounding
-  {
-    guard output.method.needsStatistics, output.taps[layer.index].contains(.mlpInput) else {
-      return try rounding(nil, at: .mlpInput, under: applied, of: layer)
+  /// For all Linears that read the input of a part's branch on tokens.
+  func inputRounding(
+    of part: LayerPart, at tap: Tap, under applied: [AppliedSmoothing], of layer: LayerSpec
+  ) throws -> ChosenRounding {
+    guard output.method.needsStatistics, output.taps[layer.index].contains(tap) else {
+      return try rounding(nil, at: tap, under: applied, of: layer)
     }
-    let statistics = newStatistics(.mlpInput, of: layer)
-    try states.restoreInput(statistics, of: layer)
-    return try rounding(statistics, at: .mlpInput, under: applied, of: layer)
+    let statistics = newStatistics(tap, of: layer)
+    try states.restoreInput(statistics, of: part)
+    return try rounding(statistics, at: tap, under: applied, of: layer)
   }
 }

@@ -74,7 +74,7 @@ struct Copy {
   func embedTokens() throws {
     if inputs.calibratedLayers == 0 { return }
     let spec = inputs.spec
-    let states = try inputs.states.write(.hidden, layer: 0)
+    let states = try inputs.states.write(.hidden, layer: 0, part: 0)
     try workers.forEach(of: inputs.blocks, alike: \.count) { block in
       try states.file.append(
         inputs.weights.embed(

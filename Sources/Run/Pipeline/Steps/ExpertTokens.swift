@@ -91,7 +91,7 @@ extension ActivationStatistics {
   ///
   /// - Parameter x: the block's input to the unit, `[T, H]`.
   func add(
-    _ seen: SeenTokens, of x: Matrix, through unit: GatedMLPSpec, weights: any LayerWeights,
+    _ seen: SeenTokens, of x: Matrix, through unit: UnitSpec, weights: any LayerWeights,
     workers: Workers
   ) {
     guard let rows = seen.rows else {

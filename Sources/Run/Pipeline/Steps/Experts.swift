@@ -1,4 +1,5 @@
-// The second half of a layer: statistics, scales and codes of a group of its units (experts, shared experts, dense MLP).
+// The second half of a layer's part: statistics, scales and codes of a group of its units (experts, shared experts, dense
+// MLP).
 
 internal import Calibration
 internal import CompressedTensors
@@ -11,6 +12,11 @@ internal import Transformer
 struct Experts {
   let inputs: StepInputs
   let layer: LayerSpec
+  let part: LayerPart
+  /// Of the part, on tokens.
+  let branch: Branch<MLPSpec>
+
+  private var mlp: MLPSpec { branch.mixer }
 
   private var weights: any SourceWeights {
     inputs.passes.holdsExperts ? inputs.weights.held : inputs.weights
@@ -24,19 +30,21 @@ struct Experts {
   /// - Parameters:
   ///   - group: units that are not written yet.
   ///   - block: the group's statistics rest on the blocks before it.
-  ///   - input: how gate and up projections of the layer are rounded: made for the first group, and kept for the others.
+  ///   - input: how what reads the branch's input is rounded: made for the first group, and kept for the others.
   func run(_ group: Range<Int>, from block: Int, input: inout ChosenRounding?) throws {
     let taps = inputs.output.taps[layer.index]
     // Before there are statistics of units: for a moment it takes the room of two Gram matrices.
     let applied = try inputs.results.recordedSmoothings(of: layer).filter {
-      $0.smoothing.tap == .mlpInput
+      $0.smoothing.tap == branch.tap(.input)
     }
-    let inputRounding = try input ?? inputs.inputRounding(of: layer, under: applied)
+    let inputRounding =
+      try input
+      ?? inputs.inputRounding(of: part, at: branch.tap(.input), under: applied, of: layer)
     input = inputRounding
-    let statistics = group.filter { taps.contains(.hidden($0)) }.map {
-      UnitStatistics(unit: $0, sums: inputs.newStatistics(.hidden($0), of: layer))
+    let statistics = group.filter { taps.contains(hidden($0)) }.map {
+      UnitStatistics(unit: $0, sums: inputs.newStatistics(hidden($0), of: layer))
     }
-    let shares = try statistics.isEmpty ? [] : inputs.states.expertShares(layer)
+    let shares = try statistics.isEmpty ? [] : inputs.states.expertShares(part)
     let sums = statistics.reduce(0) { $0 + 3 * 16 * $1.sums.channels }
     try workers.holding("statistics of the group", bytes: sums) {
       if !statistics.isEmpty { try gather(statistics, of: group, shares, from: block) }
@@ -45,43 +53,46 @@ struct Experts {
   }
 
   private func position(_ unit: Int, of group: Range<Int>, block: Int) -> RunPosition {
-    .experts(layer: layer.index, unit: unit, end: group.upperBound, block: block)
+    .experts(
+      layer: layer.index, part: part.index, unit: unit, end: group.upperBound, block: block)
   }
+
+  private func hidden(_ unit: Int) -> Tap { branch.tap(.hidden(unit)) }
 
   // MARK: Statistics
 
   private func gather(
     _ statistics: [UnitStatistics], of group: Range<Int>, _ shares: [ExpertShare], from block: Int
   ) throws {
-    let units = layer.mlp.units
+    let units = mlp.units
     let weights = weights
     if block > 0 {
       let first = inputs.results.resumption.statisticsUnit
       let written = (first..<max(first, group.lowerBound)).filter {
-        inputs.output.taps[layer.index].contains(.hidden($0))
+        inputs.output.taps[layer.index].contains(hidden($0))
       }
       try inputs.states.restore(
         statistics.map(\.sums), passingOver: written.map { units[$0].down.inputs })
     }
     inputs.states.noteRoom(for: statistics.map(\.sums))
     var tokens = try expertTokens(shares, from: block)
-    let states = try inputs.states.read(.attended, layer: layer.index)
+    let states = try inputs.states.read(.readByTokens(of: part), part)
     try inputs.forEachBlock(from: block) { index in
-      let normed = try mlpInput(block: index, of: states)
+      let input = try branchInput(block: index, of: states)
       let routed = try routedTokens(block: index)
       workers.forEach(of: statistics, alike: { alike($0.unit, units[$0.unit]) }) { each in
         let expert = expert(each.unit)
         let seen: SeenTokens =
           if let expert, !routed.isEmpty {
-            tokens.seen(by: expert, of: routed[expert], count: normed.rows)
+            tokens.seen(by: expert, of: routed[expert], count: input.rows)
           } else {
             .all
           }
         each.sums.add(
-          seen, of: normed, through: units[each.unit], weights: weights, workers: workers)
-        weights.letGoOfScattered([units[each.unit].gate, units[each.unit].up])
+          seen, of: input, through: units[each.unit], weights: weights, workers: workers)
+        weights.letGoOfScattered(units[each.unit].readers)
       }
-      tokens.pass(routed, count: normed.rows)
+      tokens.pass(routed, count: input.rows)
       inputs.results.noteBlock(index, .experts, layer: layer.index)
       let isDue = index + 1 == inputs.blocks.count && group.count > 1
       try inputs.results.commitIfDue(
@@ -97,11 +108,11 @@ struct Experts {
   }
 
   /// What tells units apart where only shapes are known.
-  private func alike(_ unit: Int, _ spec: GatedMLPSpec) -> [Int] {
+  private func alike(_ unit: Int, _ spec: UnitSpec) -> [Int] {
     let groups = spec.linears.map { inputs.output.schemes.groupSize(of: $0) ?? 0 }
     return groups + [
-      spec.gate.outputs, spec.gate.hasBias ? 1 : 0, unit < layer.mlp.alwaysOn.count ? 0 : 1,
-      inputs.output.taps[layer.index].contains(.hidden(unit)) ? 1 : 0,
+      spec.up.outputs, spec.up.hasBias ? 1 : 0, unit < mlp.alwaysOn.count ? 0 : 1,
+      inputs.output.taps[layer.index].contains(hidden(unit)) ? 1 : 0,
     ]
   }
 
@@ -112,13 +123,13 @@ struct Experts {
     under inputSmoothings: [AppliedSmoothing], _ inputRounding: ChosenRounding
   ) throws {
     let smoothings = inputs.output.smoothings[layer.index]
-    let proof = smoothings.isEmpty ? nil : try Proof(inputs, layer).attendedTokens()
+    let proof = smoothings.isEmpty ? nil : try Proof(inputs, layer, part).tokensRead()
     var left = statistics
-    let shape = { (unit: Int) in alike(unit, layer.mlp.unit(unit)) }
+    let shape = { (unit: Int) in alike(unit, mlp.unit(unit)) }
     try workers.forEach(of: Array(group), alike: shape) { unit in
-      let spec = layer.mlp.units[unit]
+      let spec = mlp.units[unit]
       var applied = inputSmoothings
-      let tap = Tap.hidden(unit)
+      let tap = hidden(unit)
       let place = left.firstIndex { $0.unit == unit }
       let sums = place.map { left.remove(at: $0).sums }
       if let sums, let smoothing = smoothings.first(where: { $0.tap == tap }) {
@@ -129,7 +140,8 @@ struct Experts {
       }
       let smoothed = SmoothedWeights(weights, applied)
       if let proof {
-        try Proof(inputs, layer).prove(spec, smoothed, against: weights, on: proof)
+        try Proof(inputs, layer, part).prove(
+          spec, of: branch, smoothed, against: weights, on: proof)
       }
       let downRounding = try inputs.rounding(sums, at: tap, under: applied, of: layer)
       for linear in spec.linears {
@@ -155,29 +167,27 @@ struct Experts {
 
   /// The number of a routed expert among the units of the layer.
   private func expert(_ unit: Int) -> Int? {
-    unit >= layer.mlp.alwaysOn.count ? unit - layer.mlp.alwaysOn.count : nil
+    unit >= mlp.alwaysOn.count ? unit - mlp.alwaysOn.count : nil
   }
 
   /// Tokens of a block by expert, where they are asked for.
   private func routedTokens(block: Int) throws -> [[(token: Int, weight: Float)]] {
     let isAsked = inputs.options.weighting != .all || inputs.options.expertTokens != nil
-    if layer.mlp.router == nil || !isAsked { return [] }
-    return Routing(try inputs.states.readRouting(layer).read(block), workers: workers)
-      .byExpert(layer.mlp.routed.count)
+    guard isAsked, let routings = try inputs.states.readRouting(part) else { return [] }
+    return Routing(try routings.read(block), workers: workers).byExpert(mlp.routed.count)
   }
 
   private func expertTokens(_ shares: [ExpertShare], from block: Int) throws -> ExpertTokens {
     ExpertTokens(
       inputs.options, layer: layer.index, tokens: inputs.tokens, shares: shares,
       passed: inputs.blocks[..<block].reduce(0) { $0 + $1.count },
-      routed: try inputs.states.expertShares(layer, before: block).map(\.tokens),
+      routed: try inputs.states.expertShares(part, before: block).map(\.tokens),
       computes: workers.computes)
   }
 
   /// A function of its own, so that the states are gone before the units run.
-  private func mlpInput(block: Int, of states: HiddenStates) throws -> Matrix {
-    layer.postAttentionNorm.apply(
-      to: try states.read(block), weights: inputs.weights, workers: workers)
+  private func branchInput(block: Int, of states: HiddenStates) throws -> Matrix {
+    branch.input(try states.read(block), weights: inputs.weights, workers: workers)
   }
 }
 

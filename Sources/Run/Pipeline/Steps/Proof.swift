@@ -1,4 +1,4 @@
-// Proof inside every run that smoothing keeps the function: a few tokens of every layer, before and after, in float32.
+// Proof inside every run that smoothing keeps the function: a few tokens of every branch, before and after, in float32.
 
 internal import Calibration
 internal import CompressedTensors
@@ -26,31 +26,36 @@ package struct FunctionChanged: Error, CustomStringConvertible, Equatable {
 /// The largest relative difference of a token's output that float32 arithmetic explains.
 let proofTolerance: Float = 1e-4
 
-/// The proof of one layer.
+/// The proof of a layer's part.
 struct Proof {
   /// At the beginning of the first sequence.
   private static let tokens = 8
 
   private let inputs: StepInputs
   private let layer: LayerSpec
+  private let part: LayerPart
 
-  init(_ inputs: StepInputs, _ layer: LayerSpec) {
+  init(_ inputs: StepInputs, _ layer: LayerSpec, _ part: LayerPart) {
     self.inputs = inputs
     self.layer = layer
+    self.part = part
   }
 
   private var exact: Workers { inputs.workers.exact }
   private var weights: any SourceWeights { inputs.weights }
 
-  /// The attention half under its smoothings, as they were written.
-  func proveAttention() throws {
-    let applied = try inputs.results.recordedSmoothings(of: layer).filter {
-      layer.attention.taps.contains($0.smoothing.tap)
-    }
+  /// The smoothings of a branch, as they were written.
+  private func applied(to branch: Int) throws -> [AppliedSmoothing] {
+    try inputs.results.recordedSmoothings(of: layer).filter { $0.smoothing.tap.branch == branch }
+  }
+
+  /// The branch along the sequence under its smoothings.
+  func prove(_ branch: Branch<SequenceMixer>) throws {
+    let applied = try applied(to: branch.number)
     if applied.isEmpty { return }
     let x = try firstTokens(.hidden)
     func output(_ weights: any LayerWeights) -> Matrix {
-      layer.attend(x, sequences: [0..<x.rows], weights: weights, workers: exact)
+      branch.apply(to: x, sequences: [0..<x.rows], weights: weights, workers: exact)
     }
     let original = output(weights)
     try prove(applied, place: "the attention") {
@@ -60,44 +65,43 @@ struct Proof {
 
   /// One unit alone, also an expert that the router never chooses.
   ///
-  /// - Parameter x: `attendedTokens`.
+  /// - Parameter x: `tokensRead`.
   func prove(
-    _ unit: GatedMLPSpec, _ smoothed: SmoothedWeights, against weights: any LayerWeights,
-    on x: Matrix
+    _ unit: UnitSpec, of branch: Branch<MLPSpec>, _ smoothed: SmoothedWeights,
+    against weights: any LayerWeights, on x: Matrix
   ) throws {
     func output(_ weights: any LayerWeights) -> Matrix {
-      let normed = layer.postAttentionNorm.apply(to: x, weights: weights, workers: exact)
-      return unit.apply(to: normed, weights: weights, workers: exact)
+      let input = branch.input(x, weights: weights, workers: exact)
+      return unit.apply(to: input, weights: weights, workers: exact)
     }
     let difference = relativeDifference(output(weights), output(smoothed), exact)
     if !(difference <= proofTolerance) {
+      let producers = [branch.preNorm?.name, unit.up.name].compactMap(\.self)
       throw FunctionChanged(
-        layer: layer.index, smoothing: "\(layer.postAttentionNorm.name)` or `\(unit.up.name)",
+        layer: layer.index, smoothing: producers.joined(separator: "` or `"),
         place: "`\(unit.down.name)`", difference: difference)
     }
   }
 
-  /// The feed-forward half under all smoothings of the layer, as they were written.
-  func proveFeedForward() throws {
-    let applied = try inputs.results.recordedSmoothings(of: layer).filter {
-      !layer.attention.taps.contains($0.smoothing.tap)
-    }
+  /// The branch on tokens under all its smoothings.
+  func prove(_ branch: Branch<MLPSpec>) throws {
+    let applied = try applied(to: branch.number)
     if applied.isEmpty { return }
-    let x = try attendedTokens()
-    func normed(_ weights: any LayerWeights) -> Matrix {
-      layer.postAttentionNorm.apply(to: x, weights: weights, workers: exact)
+    let x = try tokensRead()
+    func input(_ weights: any LayerWeights) -> Matrix {
+      branch.input(x, weights: weights, workers: exact)
     }
     // Experts are chosen once, from the original weights: two scores may differ by less than float32 tells apart,
     // and then a choice proves nothing. The scores themselves are compared instead.
-    let routings = layer.mlp.route([normed(weights)], weights: weights, workers: exact)
+    let routings = branch.mixer.route([input(weights)], weights: weights, workers: exact)
     func output(_ weights: any LayerWeights) -> ProofOutput {
       let result = prefix(of: x)
-      layer.feedForward(
-        [result], routings: routings, weights: weights, workers: exact,
+      branch.add(
+        to: [result], routings: routings, weights: weights, workers: exact,
         finished: { inputs.weights.release($0.linears) })
       return ProofOutput(
         block: result,
-        scores: layer.mlp.router?.scores(normed(weights), weights: weights, workers: exact))
+        scores: branch.mixer.router?.scores(input(weights), weights: weights, workers: exact))
     }
     let original = output(weights)
     try prove(applied, place: "the block") { original.difference(to: output($0), exact) }
@@ -117,12 +121,12 @@ struct Proof {
       difference: together)
   }
 
-  /// What the feed-forward half reads of the first tokens.
-  func attendedTokens() throws -> Matrix { try firstTokens(.attended) }
+  /// What the branch on tokens reads of the first tokens.
+  func tokensRead() throws -> Matrix { try firstTokens(.readByTokens(of: part)) }
 
   /// The first tokens of the first sequence, `[tokens, H]` or fewer.
   private func firstTokens(_ kind: StateKind) throws -> Matrix {
-    prefix(of: try inputs.states.read(kind, layer: layer.index).read(0))
+    prefix(of: try inputs.states.read(kind, part).read(0))
   }
 
   private func prefix(of x: Matrix) -> Matrix {

@@ -12,12 +12,17 @@ internal import Tensors
 internal import Transformer
 
 enum StateKind: String {
-  /// The input of a layer.
+  /// The input of a layer, or of a later part of one.
   case hidden
-  /// Between its attention and its MLP.
+  /// Between a part's branch along the sequence and its branch on tokens.
   case attended
   /// The experts of each token, and their weights.
   case routing
+
+  /// What the branch on tokens of a part reads.
+  static func readByTokens(of part: LayerPart) -> StateKind {
+    part.sequence == nil ? .hidden : .attended
+  }
 }
 
 /// A scratch file that a step appends a block to for each block of tokens.
@@ -46,15 +51,27 @@ struct StateFiles {
   /// A file grew.
   let grew: () -> Void
 
-  static func name(_ kind: StateKind, layer: Int) -> String { "\(kind.rawValue)-\(layer).zst" }
+  static func name(_ kind: StateKind, layer: Int, part: Int) -> String {
+    "\(kind.rawValue)-\(place(layer, part)).zst"
+  }
+
+  static func name(_ kind: StateKind, _ part: LayerPart) -> String {
+    name(kind, layer: part.layer, part: part.index)
+  }
+
+  private static func place(_ layer: Int, _ part: Int) -> String {
+    part == 0 ? "\(layer)" : "\(layer)-\(part)"
+  }
 
   private func path(_ name: String) -> String { "\(folder)/\(name)" }
 
   private func type(_ kind: StateKind) -> DType { kind == .routing ? .f32 : type }
 
   /// - Parameter block: the first one that will be appended; what was committed before stays.
-  func write(_ kind: StateKind, layer: Int, from block: Int = 0) throws -> StatesWriter {
-    let name = Self.name(kind, layer: layer)
+  func write(
+    _ kind: StateKind, layer: Int, part: Int, from block: Int = 0
+  ) throws -> StatesWriter {
+    let name = Self.name(kind, layer: layer, part: part)
     let path = path(name)
     if !workers.computes {
       return StatesWriter(name: name, file: ScratchWriter(ofShapes: type(kind)))
@@ -83,16 +100,17 @@ struct StateFiles {
   }
 
   /// - Parameter columns: of a block; nil for the hidden size.
-  func read(_ kind: StateKind, layer: Int, columns: Int? = nil) throws -> HiddenStates {
+  func read(_ kind: StateKind, _ part: LayerPart, columns: Int? = nil) throws -> HiddenStates {
     try HiddenStates(
-      path: path(Self.name(kind, layer: layer)), dtype: type(kind), blocks: blocks,
+      path: path(Self.name(kind, part)), dtype: type(kind), blocks: blocks,
       columns: columns ?? hidden, workers: workers)
   }
 
-  /// The experts of each token of a layer.
-  func readRouting(_ layer: LayerSpec) throws -> HiddenStates {
-    try read(
-      .routing, layer: layer.index, columns: 2 * (layer.mlp.router?.expertsPerToken ?? 0))
+  /// The experts of each token, where a part has a router.
+  func readRouting(_ part: LayerPart) throws -> HiddenStates? {
+    try part.tokens?.mixer.router.map { router in
+      try read(.routing, part, columns: 2 * router.expertsPerToken)
+    }
   }
 
   /// Replaces values by what will be read back.
@@ -103,13 +121,14 @@ struct StateFiles {
     workers.forEach(x.rows) { unsafe type.round(x.row($0), count: x.columns) }
   }
 
-  /// What the router of a layer sends to each expert; nothing where there is none.
+  /// What the router of a part sends to each expert; nothing where there is none.
   ///
   /// - Parameter end: only of the blocks before it; nil for all.
-  func expertShares(_ layer: LayerSpec, before end: Int? = nil) throws -> [ExpertShare] {
-    var result = [ExpertShare](repeating: ExpertShare(), count: layer.mlp.routed.count)
-    guard let router = layer.mlp.router else { return result }
-    let states = try readRouting(layer)
+  func expertShares(_ part: LayerPart, before end: Int? = nil) throws -> [ExpertShare] {
+    guard let mlp = part.tokens?.mixer, let router = mlp.router,
+      let states = try readRouting(part)
+    else { return [] }
+    var result = [ExpertShare](repeating: ExpertShare(), count: mlp.routed.count)
     let read = Array(blocks.indices.prefix(end ?? blocks.count))
     try workers.forEach(of: read, alike: { blocks[$0].count }) { index in
       let routing = Routing(try states.read(index), workers: workers)
@@ -196,15 +215,17 @@ struct StateFiles {
 
   // MARK: Statistics that one step leaves to the next
 
-  static func inputName(_ layer: Int) -> String { "mlp-input-\(layer).zst" }
-
-  /// What the gate and up projections of a layer are rounded with, once its units' turn comes.
-  func saveInput(_ statistics: ActivationStatistics, of layer: LayerSpec) throws {
-    try save([statistics], as: Self.inputName(layer.index))
+  static func inputName(_ part: LayerPart) -> String {
+    "mlp-input-\(place(part.layer, part.index)).zst"
   }
 
-  func restoreInput(_ statistics: ActivationStatistics, of layer: LayerSpec) throws {
-    try restore([statistics], from: Self.inputName(layer.index))
+  /// What the Linears that read a branch's input are rounded with, once its units' turn comes.
+  func saveInput(_ statistics: ActivationStatistics, of part: LayerPart) throws {
+    try save([statistics], as: Self.inputName(part))
+  }
+
+  func restoreInput(_ statistics: ActivationStatistics, of part: LayerPart) throws {
+    try restore([statistics], from: Self.inputName(part))
   }
 }
 

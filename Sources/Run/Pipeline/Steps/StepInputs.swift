@@ -39,6 +39,17 @@ struct StepInputs {
 
   var layers: [LayerSpec] { spec.layers }
 
+  /// The states that a part leaves to the one after it; nil where no calibration tokens go on.
+  ///
+  /// - Parameter block: blocks before it are done.
+  func writeNext(after part: LayerPart, from block: Int) throws -> StatesWriter? {
+    if part.index + 1 < layers[part.layer].parts.count {
+      return try states.write(.hidden, layer: part.layer, part: part.index + 1, from: block)
+    }
+    return part.layer + 1 < calibratedLayers
+      ? try states.write(.hidden, layer: part.layer + 1, part: 0, from: block) : nil
+  }
+
   /// The indices of blocks from `first` on, each with whether it is like the one before it.
   func forEachBlock(
     from first: Int, _ body: (_ block: Int) throws -> Void

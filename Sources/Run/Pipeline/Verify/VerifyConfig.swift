@@ -13,7 +13,7 @@ extension VerifyModel {
     let spec = config.spec
     var findings: [Finding] = []
     let passed = survey.model.tensors.compactMap { spec.passedModule($0.name, shape: $0.shape) }
-    let plain = spec.layers.flatMap(\.mlp.deciding).map(\.name) + passed + ["lm_head"]
+    let plain = spec.layers.flatMap(\.deciding).map(\.name) + passed + ["lm_head"]
     for module in plain where !ignored.contains(module) {
       findings.append(Finding(subject: module, problem: "not quantized, but not in `ignore`"))
     }
@@ -53,13 +53,10 @@ extension VerifyModel {
   /// Source: vLLM's `RowParallelLinear`, `ColumnParallelLinear` and `FusedMoE`; vllm#41511.
   func tensorParallelNotes(_ linears: [LinearSpec], _ schemes: LinearSchemes) -> [Finding] {
     let quantized = Set(linears.map(\.name))
-    let rowParallel = config.spec.layers.flatMap {
-      [$0.attention.output] + $0.mlp.units.map(\.down)
-    }
-    let columnParallel = config.spec.layers.flatMap { layer in
-      layer.attention.splitByHeads
-        + layer.mlp.units.flatMap { [$0.gate, $0.up] }
-    }
+    let mixers = config.spec.layers.flatMap(\.branches).map(\.mixer)
+    let (rowParallel, columnParallel) = (
+      mixers.flatMap(\.splitByInputs), mixers.flatMap(\.splitByOutputs)
+    )
     let rows = notes(rowParallel.filter { quantized.contains($0.name) }, \.inputs) { linear in
       schemes.groupSize(of: linear).map { ($0, "") }
     }.map { note in

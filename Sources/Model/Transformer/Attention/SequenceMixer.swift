@@ -1,10 +1,11 @@
-// Causal attention: the kinds that are known, what the rest of the program asks of any of them, and its forward pass.
+// Mixers along the sequence: the kinds that are known, what the rest of the program asks of any of them, and their forward
+// pass.
 
 package import LinearAlgebra
 package import Tensors
 
-/// Causal attention, of one of the kinds that are known. Each kind is a file of its own.
-package enum AttentionSpec: Sendable, Equatable {
+/// A mixer along the sequence, of one of the kinds that are known. Each kind is a file of its own.
+package enum SequenceMixer: Sendable, Equatable {
   case groupedQuery(GroupedQuerySpec)
   case latent(LatentSpec)
 
@@ -19,7 +20,7 @@ package enum AttentionSpec: Sendable, Equatable {
     }
   }
 
-  /// Norms within attention.
+  /// Norms within the mixer.
   package var norms: [NormSpec] {
     switch self {
     case .groupedQuery(let spec): spec.norms
@@ -35,22 +36,18 @@ package enum AttentionSpec: Sendable, Equatable {
   }
 
   /// Every activation that Linears read, and who reads it, in the order of the forward pass.
-  package var parts: [(tap: Tap, readers: [LinearSpec])] {
+  package var parts: [(place: Tap.Place, readers: [LinearSpec])] {
     switch self {
     case .groupedQuery(let spec): spec.parts
     case .latent(let spec): spec.parts
     }
   }
 
-  package var taps: [Tap] { parts.map(\.tap) }
-
-  /// Smoothings that keep the function, each with every consumer.
-  ///
-  /// - Parameter input: the norm whose output attention reads.
-  func smoothings(after input: NormSpec) -> [Smoothing] {
+  /// Smoothings within the mixer, each with every consumer.
+  func smoothings(of branch: Int) -> [Smoothing] {
     switch self {
-    case .groupedQuery(let spec): spec.smoothings(after: input)
-    case .latent(let spec): spec.smoothings(after: input)
+    case .groupedQuery(let spec): spec.smoothings(of: branch)
+    case .latent(let spec): spec.smoothings(of: branch)
     }
   }
 
@@ -71,20 +68,20 @@ package enum AttentionSpec: Sendable, Equatable {
   }
 }
 
-extension AttentionSpec {
+extension SequenceMixer {
   /// What the output projection reads, `[T, heads * value dimension]`.
   ///
   /// - Parameters:
   ///   - sequences: the rows of each sequence; positions count from the start of each.
-  ///   - input: makes the normed input `[T, H]`, which is gone before scores are computed.
+  ///   - input: makes what the mixer reads, `[T, H]`, which is gone before scores are computed.
   package func read(
     sequences: [Range<Int>], weights: any LayerWeights, workers: Workers,
-    tap: (Tap, Matrix) -> Void = { _, _ in }, input: () -> Matrix
+    tap: (Tap.Place, Matrix) -> Void = { _, _ in }, input: () -> Matrix
   ) -> Matrix {
     func project<Projections>(_ projections: (Matrix) -> Projections) -> Projections {
-      let normed = input()
-      tap(.attentionInput, normed)
-      return projections(normed)
+      let x = input()
+      tap(.input, x)
+      return projections(x)
     }
     let read =
       switch self {
@@ -97,7 +94,7 @@ extension AttentionSpec {
           project { spec.project($0, weights: weights, workers: workers, tap: tap) },
           sequences: sequences, workers: workers)
       }
-    tap(.attentionOutput, read)
+    tap(.output, read)
     return read
   }
 }

@@ -1,0 +1,29 @@
+// Olmo2ForCausalLM: OLMo 2 1B to 32B.
+//
+// Source: transformers 5.17 modeling_olmo2.py and configuration_olmo2.py; config.json of allenai/OLMo-2-1124-7B.
+
+internal import Transformer
+
+func olmo2(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
+  let decoder = try DecoderReader(&config)
+  var attention = try GroupedQueryReader(
+    &config, decoder, keyValueHeads: decoder.heads, RotaryReader(&config))
+  attention.bias = try config.bool("attention_bias", default: false)
+  attention.outputBias = attention.bias
+  attention.norms = .ofAllHeads
+  let size = try config.int("intermediate_size")
+  return decoder.model { names in
+    func norm(_ name: String) -> NormSpec { names.norm(name, decoder.hidden) }
+    // Norms stand behind the mixers, which read the states as they are.
+    return LayerSpec(
+      index: names.index,
+      branches: [
+        Branch(
+          preNorm: nil, .sequence(attention.attention(names)),
+          postNorm: norm("post_attention_layernorm")),
+        Branch(
+          preNorm: nil, .tokens(MLPSpec(dense: names.mlp("mlp", size))),
+          postNorm: norm("post_feedforward_layernorm")),
+      ])
+  }
+}

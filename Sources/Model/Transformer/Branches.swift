@@ -1,0 +1,61 @@
+// The forward pass of residual branches from their specs and weights, with taps where Linears read.
+
+package import LinearAlgebra
+package import Tensors
+
+extension Branch {
+  /// What the mixer reads, `[T, H]`: x itself where there is no norm before it.
+  package func input(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
+    preNorm?.apply(to: x, weights: weights, workers: workers) ?? x
+  }
+
+  /// mixed = scale * postNorm(mixed).
+  fileprivate func finish(_ mixed: Matrix, weights: any LayerWeights, workers: Workers) {
+    postNorm?.apply(in: mixed, weights: weights, workers: workers)
+    if scale != 1 { mixed.multiply(by: scale, workers: workers) }
+  }
+}
+
+extension Branch<SequenceMixer> {
+  /// x plus the branch, `[T, H]`. `tap` sees the inputs of the mixer's Linears.
+  ///
+  /// - Parameter sequences: the rows of each sequence; positions count from the start of each.
+  package func apply(
+    to x: Matrix, sequences: [Range<Int>], weights: any LayerWeights, workers: Workers,
+    tap: (Tap, Matrix) -> Void = { _, _ in }
+  ) -> Matrix {
+    let read = mixer.read(
+      sequences: sequences, weights: weights, workers: workers,
+      tap: { tap(self.tap($0), $1) }
+    ) { input(x, weights: weights, workers: workers) }
+    let result = weights.apply(
+      mixer.output, to: read, workers: workers, into: "hidden states of a block")
+    finish(result, weights: weights, workers: workers)
+    result.add(x, workers: workers)
+    return result
+  }
+}
+
+extension Branch<MLPSpec> {
+  /// Adds the branch to each block.
+  ///
+  /// - Parameter routings: the experts of each token, where they are known already.
+  package func add(
+    to blocks: [Matrix], routings: [Routing]? = nil, weights: any LayerWeights, workers: Workers,
+    finished: (UnitSpec) -> Void = { _ in }
+  ) {
+    let inputs = blocks.map { input($0, weights: weights, workers: workers) }
+    // Units add to the states at once where these are read no more and the sum stays as it is.
+    let isAtOnce = preNorm != nil && postNorm == nil && scale == 1
+    let results = isAtOnce ? blocks : blocks.map { workers.zeros("outputs of a branch", like: $0) }
+    mixer.add(
+      to: results, reading: inputs,
+      routings: routings ?? mixer.route(inputs, weights: weights, workers: workers),
+      weights: weights, workers: workers, finished: finished)
+    if isAtOnce { return }
+    for (block, result) in zip(blocks, results) {
+      finish(result, weights: weights, workers: workers)
+      block.add(result, workers: workers)
+    }
+  }
+}

@@ -1,0 +1,66 @@
+// One unit of a mixer on tokens: its projections and what it applies between them.
+//
+// Source: Shazeer, arXiv:2002.05202 (gated linear units); Hendrycks and Gimpel, arXiv:1606.08415 (GELU); So et al.,
+// arXiv:2109.08668 (squared ReLU).
+
+internal import CKernels
+package import LinearAlgebra
+package import Tensors
+
+extension Activation {
+  /// x = activation(x).
+  func apply(in x: UnsafeMutablePointer<Float>, count: Int) {
+    switch self {
+    case .silu: unsafe sluice_silu(x, count)
+    case .gelu: unsafe sluice_gelu(x, count)
+    case .geluTanh: unsafe sluice_gelu_tanh(x, count)
+    case .reluSquared: unsafe sluice_relu_squared(x, count)
+    }
+  }
+
+  /// up = activation(gate) * up; the gate is used up.
+  func apply(
+    gate: UnsafeMutablePointer<Float>, in up: UnsafeMutablePointer<Float>, count: Int
+  ) {
+    // The one that nearly all models have, in one pass.
+    if self == .silu { return unsafe sluice_swiglu(gate, up, count) }
+    unsafe apply(in: gate, count: count)
+    unsafe sluice_multiply(up, gate, up, count)
+  }
+}
+
+extension UnitSpec {
+  /// What the down projection reads, `[T, F]`.
+  package func hidden(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
+    let gated = gate.map {
+      weights.apply($0, to: x, workers: workers, into: "activations of an expert")
+    }
+    let result = weights.apply(up, to: x, workers: workers, into: "activations of an expert")
+    let parts = ranges(of: result.count, by: 1 << 16)
+    workers.ledger.note(Operation(.elements, [result.count]))
+    workers.forEach(parts.count) { index in
+      let part = parts[index]
+      let up = unsafe result.base + part.lowerBound
+      if let gated {
+        unsafe activation.apply(gate: gated.base + part.lowerBound, in: up, count: part.count)
+      } else {
+        unsafe activation.apply(in: up, count: part.count)
+      }
+    }
+    return result
+  }
+
+  /// `[T, H]`.
+  package func apply(to x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
+    let result = weights.apply(
+      down, to: hidden(x, weights: weights, workers: workers), workers: workers,
+      into: "outputs of an expert")
+    if let outputGate {
+      let shares = weights.apply(
+        outputGate, to: x, workers: workers.exact, into: "gates of outputs")
+      workers.compute { unsafe sluice_sigmoid(shares.base, shares.count) }
+      result.multiply(byRows: shares, workers: workers)
+    }
+    return result
+  }
+}

@@ -1,0 +1,210 @@
+// Residual branches of every form against their definition, and what follows from a layer's list of them.
+
+import LinearAlgebra
+import Tensors
+import Testing
+import TestSupport
+import Transformer
+
+@Suite struct BranchTests {
+  private static let hidden = 24
+  private let mlp: MLPSpec
+  private let attention: SequenceMixer
+  private let weights: RandomWeights
+  private let before = NormSpec("before", size: hidden, epsilon: 1e-5)
+  private let other = NormSpec("other", size: hidden, epsilon: 1e-5)
+  private let behind = NormSpec("behind", size: hidden, epsilon: 1e-5)
+  private let workers = Workers(threads: 2)
+
+  private static func unit(_ name: String, _ size: Int) -> UnitSpec {
+    UnitSpec(
+      gate: LinearSpec(name + ".gate", inputs: hidden, outputs: size),
+      up: LinearSpec(name + ".up", inputs: hidden, outputs: size),
+      down: LinearSpec(name + ".down", inputs: size, outputs: hidden))
+  }
+
+  init() {
+    let router = LinearSpec("router", inputs: Self.hidden, outputs: 4)
+    mlp = MLPSpec(
+      router: RouterSpec(linear: router, scoring: .softmax, expertsPerToken: 2, normalizes: true),
+      alwaysOn: [Self.unit("shared", 16)], routed: (0..<4).map { Self.unit("\($0)", 12) })
+    let query = GroupedQuerySpec(
+      query: LinearSpec("q", inputs: Self.hidden, outputs: 24),
+      key: LinearSpec("k", inputs: Self.hidden, outputs: 24),
+      value: LinearSpec("v", inputs: Self.hidden, outputs: 24),
+      output: LinearSpec("o", inputs: 24, outputs: Self.hidden), queryNorm: nil, keyNorm: nil,
+      heads: 2, keyValueHeads: 2, headDimension: 12, rotary: RotarySpec(dimensions: 12, theta: 500))
+    attention = .groupedQuery(query)
+    weights = RandomWeights(
+      mlp.deciding + mlp.units.flatMap(\.linears) + attention.linears, norms: [before, behind])
+  }
+
+  private static let forms: [(norms: [Bool], scale: Float)] = [
+    ([true, false], 1), ([true, true], 1), ([false, true], 1), ([false, false], 1),
+    ([true, false], 0.25), ([false, true], 3),
+  ]
+
+  private func branch<Kind>(_ mixer: Kind, _ form: (norms: [Bool], scale: Float)) -> Branch<Kind> {
+    Branch(
+      preNorm: form.norms[0] ? before : nil, mixer, postNorm: form.norms[1] ? behind : nil,
+      scale: form.scale)
+  }
+
+  /// x + scale * postNorm(mixed).
+  private func sum(_ x: Matrix, _ mixed: Matrix, _ form: (norms: [Bool], scale: Float)) -> [Float] {
+    let mixed =
+      form.norms[1] ? behind.apply(to: mixed, weights: weights, workers: workers) : mixed
+    return zip(x.values, mixed.values).map { $0 + form.scale * $1 }
+  }
+
+  private func read(_ x: Matrix, _ form: (norms: [Bool], scale: Float)) -> Matrix {
+    form.norms[0] ? before.apply(to: x, weights: weights, workers: workers) : x
+  }
+
+  @Test func `a branch on tokens is its definition, with norms before, behind, both or none`() {
+    var generator = SeededGenerator(seed: 61)
+    let x = generator.matrix(19, Self.hidden)
+    for form in Self.forms {
+      let input = read(x, form)
+      let mixed = Matrix(zeros: x.rows, x.columns)
+      mlp.add(
+        to: [mixed], reading: [input],
+        routings: mlp.route([input], weights: weights, workers: workers), weights: weights,
+        workers: workers)
+      let expected = sum(x, mixed, form)
+      // In two blocks, whose states are added to in place.
+      let blocks = [x.prefix(7), x.gathered(Array(7..<19), into: "rest", workers: workers)]
+      branch(mlp, form).add(to: blocks, weights: weights, workers: workers)
+      #expect(relativeError(blocks.flatMap(\.values), expected) < 1e-6, "\(form)")
+    }
+  }
+
+  @Test
+  func `a branch along the sequence is its definition, with norms before, behind, both or none`() {
+    var generator = SeededGenerator(seed: 62)
+    let x = generator.matrix(19, Self.hidden)
+    let before = x.values
+    for form in Self.forms {
+      let mixed = Gemm.multiply(
+        attention.read(sequences: [0..<11, 11..<19], weights: weights, workers: workers) {
+          read(x, form)
+        }, by: weights.weight(attention.output), workers: workers)
+      let result = branch(attention, form).apply(
+        to: x, sequences: [0..<11, 11..<19], weights: weights, workers: workers)
+      #expect(relativeError(result.values, sum(x, mixed, form)) < 1e-6, "\(form)")
+      #expect(x.values == before)
+    }
+  }
+
+  @Test func `a norm before a mixer is smoothed with all its readers, one behind it never`() {
+    for form in Self.forms {
+      let layer = LayerSpec(
+        index: 0,
+        branches: [
+          branch(.sequence(attention), form),
+          Branch(
+            preNorm: form.norms[0] ? other : nil, .tokens(mlp),
+            postNorm: form.norms[1] ? behind : nil),
+        ])
+      let norms = layer.smoothings.filter { if case .norm = $0.producer { true } else { false } }
+      #expect(norms.map(\.tap) == (form.norms[0] ? [Tap(0, .input), Tap(1, .input)] : []))
+      if form.norms[0] {
+        #expect(norms.map(\.producer) == [.norm(before), .norm(other)])
+        #expect(norms[1].consumers == mlp.deciding + mlp.units.flatMap(\.readers))
+      }
+      #expect(layer.smoothings.count == norms.count + 1 + mlp.units.count)
+    }
+  }
+
+  @Test func `a norm that two branches have is not smoothed for one of them`() {
+    let layer = LayerSpec(
+      index: 0,
+      branches: [
+        Branch(preNorm: before, .sequence(attention)), Branch(preNorm: before, .tokens(mlp)),
+      ])
+    #expect(!layer.smoothings.contains { $0.tap.place == .input })
+    #expect(layer.smoothings.count == 1 + mlp.units.count)
+  }
+
+  // MARK: Parts
+
+  private func parts(_ kinds: String) -> [String] {
+    let layer = LayerSpec(
+      index: 3,
+      branches: kinds.map {
+        Branch(preNorm: before, $0 == "s" ? .sequence(attention) : .tokens(mlp))
+      })
+    for (index, part) in layer.parts.enumerated() {
+      #expect(part.layer == 3 && part.index == index)
+    }
+    return layer.parts.map { part in
+      (part.sequence.map { "s\($0.number)" } ?? "") + (part.tokens.map { "t\($0.number)" } ?? "")
+    }
+  }
+
+  @Test func `branches of any order and number make parts`() {
+    #expect(parts("st") == ["s0t1"])
+    #expect(parts("s") == ["s0"])
+    #expect(parts("t") == ["t0"])
+    #expect(parts("stst") == ["s0t1", "s2t3"])
+    #expect(parts("sstt") == ["s0", "s1t2", "t3"])
+    #expect(parts("tst") == ["t0", "s1t2"])
+    #expect(parts("tts") == ["t0", "t1", "s2"])
+  }
+
+  // MARK: Activations
+
+  @Test(arguments: [Activation.silu, .gelu, .geluTanh, .reluSquared])
+  func `up is smoothed where the activation is linear in it, and smoothing keeps the function`(
+    activation: Activation
+  ) {
+    var generator = SeededGenerator(seed: 63)
+    let x = generator.matrix(9, Self.hidden)
+    for gated in [true, false] {
+      let plain = Self.unit("shared", 16)
+      let unit = UnitSpec(
+        gate: gated ? plain.gate : nil, up: plain.up, down: plain.down, activation: activation)
+      let layer = LayerSpec(
+        index: 0, branches: [Branch(preNorm: before, .tokens(MLPSpec(dense: unit)))])
+      #expect(layer.linears == unit.linears && unit.linears.count == (gated ? 3 : 2))
+      #expect(layer.smoothings.map(\.producerName) == ["before"] + (gated ? ["shared.up"] : []))
+      func output(_ weights: any LayerWeights) -> [Float] {
+        let input = before.apply(to: x, weights: weights, workers: workers)
+        return unit.apply(to: input, weights: weights, workers: workers).values
+      }
+      let applied = layer.smoothings.map { smoothing in
+        AppliedSmoothing(
+          smoothing,
+          scale: (0..<smoothing.channels).map { _ in Float.random(in: 0.25...4, using: &generator) }
+        )
+      }
+      #expect(relativeError(output(SmoothedWeights(weights, applied)), output(weights)) < 1e-5)
+      // The same move, where it was not offered, would change the function.
+      let moved = Smoothing(
+        tap: Tap(0, .hidden(0)), producer: .linear(unit.up), consumers: [unit.down])
+      let scale = (0..<16).map { _ in Float.random(in: 0.25...4, using: &generator) }
+      let error = relativeError(
+        output(SmoothedWeights(weights, [AppliedSmoothing(moved, scale: scale)])), output(weights))
+      #expect(gated ? error < 1e-5 : error > 1e-3)
+    }
+  }
+
+  @Test func `a unit applies its activation to the gate, or to up without one`() {
+    var generator = SeededGenerator(seed: 64)
+    let x = generator.matrix(5, Self.hidden)
+    let plain = Self.unit("shared", 16)
+    let (gate, up) = (
+      naiveLinear(rows(x), plain.gate!, weights), naiveLinear(rows(x), plain.up, weights)
+    )
+    func squared(_ x: Double) -> Double { x > 0 ? x * x : 0 }
+    for gated in [true, false] {
+      let unit = UnitSpec(
+        gate: gated ? plain.gate : nil, up: plain.up, down: plain.down, activation: .reluSquared)
+      let expected = zip(gate.joined(), up.joined()).map {
+        Float(gated ? squared($0) * $1 : squared($1))
+      }
+      let found = unit.hidden(x, weights: weights, workers: workers).values
+      #expect(relativeError(found, expected) < 1e-5)
+    }
+  }
+}
