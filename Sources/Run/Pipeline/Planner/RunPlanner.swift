@@ -89,8 +89,8 @@ struct RunPlanner {
       let linears = layer.attention.linears + (layer.mlp.units.first?.linears ?? [])
       func kinds(_ linears: [LinearSpec]) -> [String] {
         linears.map { linear in
-          let group = output.schemes.groupSize(of: linear) ?? 0
-          let fate = output.fates[linear.weight] == .packed ? "p\(group)" : "c"
+          let fate =
+            output.fates[linear.weight] == .packed ? output.schemes[linear]?.words ?? "" : "c"
           return "\(source.byteWidth(linear))\(fate)"
         }
       }
