@@ -8,8 +8,8 @@ private let width = 2 * Int(SLUICE_TILE_STRIP)
 
 private func rounding(_ group: Int, symmetric: Bool = true, bits: Int32 = 4) -> sluice_rounding {
   sluice_rounding(
-    bits: bits, group: Int32(group), symmetric: symmetric ? 1 : 0,
-    scale_type: Int32(SLUICE_SCALE_BF16))
+    numbers: Int32(SLUICE_INTEGERS), bits: bits, group: Int32(group), symmetric: symmetric ? 1 : 0,
+    scale_type: Int32(SLUICE_SCALE_BF16), weight_type: Int32(SLUICE_SCALE_BF16), global_scale: 0)
 }
 
 /// What `body` fills under each instruction set must be the same: all of it, or the first `compared` arrays.
@@ -174,7 +174,7 @@ private func expectSameBits(
       let rows = [0, 7, 63, 64, 127]
       let before = rows.map { row in loss({ d.element($0 * width + $1) }, row) }
       unsafe sluice_refine_group(
-        width, count, gram, rule, scale.start, zeros, &codes, correlation.start, d.start,
+        width, count, gram, rule, 1, scale.start, zeros, &codes, correlation.start, d.start,
         change.start, work.start)
       for (row, old) in zip(rows, before) {
         let new = loss({ d.element($0 * width + $1) }, row)

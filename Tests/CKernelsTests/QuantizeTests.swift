@@ -11,7 +11,7 @@ private struct Rounding: CustomTestStringConvertible, Sendable {
   let isSymmetric: Bool
   let type: Int
 
-  static let all = [4, 8].flatMap { bits in
+  static let all = [2, 3, 4, 8].flatMap { bits in
     [1, 2, 7, 16, 32, 67].flatMap { group in
       [true, false].flatMap { isSymmetric in
         [SLUICE_SCALE_F32, SLUICE_SCALE_BF16, SLUICE_SCALE_F16].map {
@@ -25,8 +25,9 @@ private struct Rounding: CustomTestStringConvertible, Sendable {
 
   var kernel: sluice_rounding {
     sluice_rounding(
-      bits: Int32(bits), group: Int32(group), symmetric: isSymmetric ? 1 : 0,
-      scale_type: Int32(type))
+      numbers: Int32(SLUICE_INTEGERS), bits: Int32(bits), group: Int32(group),
+      symmetric: isSymmetric ? 1 : 0, scale_type: Int32(type), weight_type: Int32(type),
+      global_scale: 0)
   }
 
   func rounded(_ value: Float) -> Float {
@@ -45,8 +46,8 @@ private struct Rounding: CustomTestStringConvertible, Sendable {
     }
   }
 
-  var low: Float { bits == 4 ? -8 : -128 }
-  var high: Float { bits == 4 ? 7 : 127 }
+  var low: Float { -Float(1 << (bits - 1)) }
+  var high: Float { -low - 1 }
 
   func code(_ value: Float, scale: Float, zero: Float) -> Float {
     max(low, min(high, value / scale + zero)).rounded(.toNearestOrEven)
@@ -58,9 +59,9 @@ private struct Rounding: CustomTestStringConvertible, Sendable {
     var scale: Float
     var zero: Float = 0
     if isSymmetric {
-      scale = rounded(max(-smallest, largest) / (bits == 4 ? 7.5 : 127.5))
+      scale = rounded(max(-smallest, largest) / ((high - low) / 2))
     } else {
-      scale = rounded(rounded(largest - smallest) / (bits == 4 ? 15 : 255))
+      scale = rounded(rounded(largest - smallest) / (high - low))
       if scale != 0 {
         let start = rounded(low - rounded(rounded(smallest) / scale))
         zero = max(low, min(high, start)).rounded(.toNearestOrEven)
@@ -150,7 +151,9 @@ private struct Rounding: CustomTestStringConvertible, Sendable {
           w[position] = bad
           var (codes, zeros) = ([Int8](repeating: 99, count: 64), [Int8](repeating: 99, count: 2))
           var scales: [Float] = [99, 99]
-          let rounding = sluice_rounding(bits: 4, group: 32, symmetric: 0, scale_type: 0)
+          let rounding = sluice_rounding(
+            numbers: Int32(SLUICE_INTEGERS), bits: 4, group: 32, symmetric: 0, scale_type: 0,
+            weight_type: 0, global_scale: 0)
           let found = unsafe sluice_quantize_row(w, 64, rounding, &codes, &scales, &zeros)
           #expect(found == position, "\(name)")
           #expect(codes.allSatisfy { $0 == 99 } && zeros == [99, 99] && scales == [99, 99])
@@ -168,48 +171,78 @@ private struct Rounding: CustomTestStringConvertible, Sendable {
     }
   }
 
-  @Test(arguments: [4, 8])
+  /// Row lengths that fill no whole word, and codes that go on in the next one.
+  @Test(arguments: 2...8)
   func packedWordsHoldEveryCodeAndZerosBehindTheLast(bits: Int) {
-    let perWord = 32 / bits
+    let half = 1 << (bits - 1)
     for (count, offset) in lengthsAndOffsets {
       var generator = SeededGenerator(seed: 12)
       let codes = (0..<count).map { _ in
-        Int8.random(in: bits == 4 ? -8...7 : -128...127, using: &generator)
+        Int8(Int.random(in: -half...half - 1, using: &generator))
       }
-      var expected = [UInt32](repeating: 0, count: (count + perWord - 1) / perWord)
+      var stream = [Bool](repeating: false, count: (count * bits + 31) / 32 * 32)
       for (index, code) in codes.enumerated() {
-        expected[index / perWord] |=
-          UInt32(Int(code) + 1 << (bits - 1)) << UInt32(index % perWord * bits)
+        for bit in 0..<bits { stream[index * bits + bit] = (Int(code) + half) >> bit & 1 == 1 }
+      }
+      let expected = stride(from: 0, to: stream.count, by: 32).map { start in
+        (0..<32).reduce(UInt32(0)) { $0 | (stream[start + $1] ? 1 << UInt32($1) : 0) }
       }
       forEachInstructionSet { name in
         let source = KernelMemory(codes, offset: offset)
         let words = KernelMemory([Int32](repeating: 0, count: expected.count), offset: offset)
         unsafe sluice_pack_row(source.start, count, Int32(bits), words.start)
         #expect(words.values.map { UInt32(bitPattern: $0) } == expected, "\(name) \(count)")
-        #expect(words.guardsStand)
+        let back = KernelMemory([Int8](repeating: 0, count: count), offset: offset)
+        unsafe sluice_unpack_row(words.start, count, Int32(bits), back.start)
+        #expect(back.values == codes, "\(name) \(count)")
+        #expect(words.guardsStand && back.guardsStand)
+      }
+    }
+  }
+
+  @Test(arguments: [4, 6, 8])
+  func packedBytesHoldEveryCodeTheFirstLowest(bits: Int) {
+    for (count, offset) in lengthsAndOffsets {
+      var generator = SeededGenerator(seed: 14)
+      let codes = (0..<count).map { _ in
+        Int8(bitPattern: UInt8(Int.random(in: 0...(1 << bits) - 1, using: &generator)))
+      }
+      var expected = [UInt8](repeating: 0, count: (count * bits + 7) / 8)
+      for (index, code) in codes.enumerated() {
+        for bit in 0..<bits where UInt8(bitPattern: code) >> UInt8(bit) & 1 == 1 {
+          expected[(index * bits + bit) / 8] |= 1 << UInt8((index * bits + bit) % 8)
+        }
+      }
+      forEachInstructionSet { name in
+        let source = KernelMemory(codes, offset: offset)
+        let bytes = KernelMemory([UInt8](repeating: 0, count: expected.count), offset: offset)
+        unsafe sluice_pack_bytes(source.start, count, Int32(bits), bytes.start)
+        #expect(bytes.values == expected, "\(name) \(count)")
+        let back = KernelMemory([Int8](repeating: 0, count: count), offset: offset)
+        unsafe sluice_unpack_bytes(bytes.start, count, Int32(bits), back.start)
+        #expect(back.values == codes, "\(name) \(count)")
+        #expect(bytes.guardsStand && back.guardsStand)
       }
     }
   }
 
   @Test(arguments: [4, 8], [1, 7, 8, 32])
-  func dequantizedWeightsAreCodesLessZeroPointsTimesScales(bits: Int, group: Int) {
+  func valuesAreCodesLessZeroPointsTimesScales(bits: Int, group: Int) {
     var generator = SeededGenerator(seed: 13)
     let range: ClosedRange<Int8> = bits == 4 ? -8...7 : -128...127
-    let codes = (0..<3 * group).map { _ in Int8.random(in: range, using: &generator) }
+    // The last group is shorter.
+    let codes = (0..<3 * group - group / 2).map { _ in Int8.random(in: range, using: &generator) }
     let zeros = (0..<3).map { _ in Int8.random(in: range, using: &generator) }
     let scales = generator.floats(3)
-    var words = [Int32](repeating: 0, count: codes.count)
-    unsafe sluice_pack_row(codes, codes.count, Int32(bits), &words)
+    let rounding = Rounding(bits: bits, group: group, isSymmetric: false, type: 0).kernel
     func expected(_ zeros: [Int8]) -> [Float] {
       codes.indices.map { Float(Int(codes[$0]) - Int(zeros[$0 / group])) * scales[$0 / group] }
     }
     forEachInstructionSet { name in
       let result = KernelMemory([Float](repeating: 0, count: codes.count), offset: 3)
-      unsafe sluice_dequantize_row(
-        words, scales, zeros, codes.count, Int32(bits), group, result.start)
+      unsafe sluice_values_of_codes(codes, scales, zeros, codes.count, rounding, result.start)
       #expect(result.values == expected(zeros), "\(name)")
-      unsafe sluice_dequantize_row(
-        words, scales, nil, codes.count, Int32(bits), group, result.start)
+      unsafe sluice_values_of_codes(codes, scales, nil, codes.count, rounding, result.start)
       #expect(result.values == expected([0, 0, 0]), "\(name)")
       #expect(result.guardsStand)
     }

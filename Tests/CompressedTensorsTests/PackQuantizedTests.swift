@@ -52,14 +52,16 @@ func source() throws -> Checkpoint {
 
 /// The tensors of a Linear as `QuantizedLinear.round` hands them out, put together.
 func packed(
-  _ linear: QuantizedLinear, _ weight: any WeightRows, threads: Int = 2
+  _ linear: QuantizedLinear, _ weight: any WeightRows, largest: Float? = nil, threads: Int = 2
 ) throws -> [String: [UInt8]] {
   let parts = Mutex<[String: [UInt8]]>(
     Dictionary(
       uniqueKeysWithValues: linear.tensors.map {
         ($0.name, [UInt8](repeating: 0xee, count: $0.byteCount))
       }))
-  try unsafe linear.round(weight, workers: Workers(threads: threads)) { bytes, name, offset in
+  try unsafe linear.round(
+    weight, largest: largest, workers: Workers(threads: threads)
+  ) { bytes, name, offset in
     let bytes = unsafe Array(bytes)
     parts.withLock { $0[name]!.replaceSubrange(offset..<offset + bytes.count, with: bytes) }
   }

@@ -59,7 +59,7 @@ import TestSupport
   ) throws -> Rounding {
     .compensated(
       try statistics.factors(
-        smoothedBy: scale, groupSizes: [group], dampening: dampening,
+        smoothedBy: scale, refining: [group], dampening: dampening,
         workers: Workers(threads: 2, engine: engine)))
   }
 
@@ -99,8 +99,9 @@ import TestSupport
     unsafe sluice_compensate_block(
       width, columns, factor.base, columns, order.map(UInt32.init), w, scales, zeros,
       sluice_rounding(
-        bits: 4, group: Int32(group), symmetric: name == "symmetric" ? 1 : 0,
-        scale_type: Int32(SLUICE_SCALE_F32)), &sums, &errors, &codes, &loss)
+        numbers: Int32(SLUICE_INTEGERS), bits: 4, group: Int32(group),
+        symmetric: name == "symmetric" ? 1 : 0, scale_type: Int32(SLUICE_SCALE_F32),
+        weight_type: Int32(SLUICE_SCALE_F32), global_scale: 0), &sums, &errors, &codes, &loss)
     let found = (0..<rows * columns).map { index in
       let (row, column) = (index / columns, index % columns)
       let place = column / group * width + row
@@ -125,7 +126,7 @@ import TestSupport
     let weight = try file.matrix("weight", columns: 160)
     let gram = try file.matrix("gram", columns: 160)
     let factor = try GramFactor(
-      gram.prefix(160), channels: 0..<160, groupSizes: [32], dampening: 0.01, workers: workers)
+      gram.prefix(160), channels: 0..<160, refining: [32], dampening: 0.01, workers: workers)
     let scheme = IntegerScheme(bits: 4, groupSize: 32, isSymmetric: name == "symmetric")
     let rounded = try scheme.round(
       weight, rows: 0..<48, dtype: .f32, by: .compensated(GramFactors([factor])))
@@ -208,7 +209,7 @@ import TestSupport
     }
     let factors = try zip(grams, parts).map { gram, channels in
       try GramFactor(
-        gram.prefix(gram.rows), channels: channels, groupSizes: [32], dampening: 0.01,
+        gram.prefix(gram.rows), channels: channels, refining: [32], dampening: 0.01,
         workers: workers)
     }
     let rounded = try IntegerScheme(.w4a16, groupSize: 32).round(
@@ -278,7 +279,7 @@ import TestSupport
     unsafe gram.row(3)[20] = 1.05
     unsafe gram.row(20)[3] = 1.05
     let factor = try GramFactor(
-      gram, channels: 0..<32, groupSizes: [32], dampening: 0.001, workers: workers)
+      gram, channels: 0..<32, refining: [32], dampening: 0.001, workers: workers)
     #expect(factor.dampening == 0.1)
   }
 
@@ -287,7 +288,7 @@ import TestSupport
       let gram = Matrix(zeros: 32, 32)
       for index in 0..<32 { unsafe gram.row(index)[index] = bad }
       #expect(throws: NotPositiveDefinite.self) {
-        try GramFactor(gram, channels: 0..<32, groupSizes: [32], dampening: 0.01, workers: workers)
+        try GramFactor(gram, channels: 0..<32, refining: [32], dampening: 0.01, workers: workers)
       }
     }
     let far = Matrix(zeros: 32, 32)
@@ -295,7 +296,7 @@ import TestSupport
     unsafe far.row(1)[0] = 100
     unsafe far.row(0)[1] = 100
     #expect(throws: NotPositiveDefinite.self) {
-      try GramFactor(far, channels: 0..<32, groupSizes: [32], dampening: 0.01, workers: workers)
+      try GramFactor(far, channels: 0..<32, refining: [32], dampening: 0.01, workers: workers)
     }
   }
 

@@ -166,7 +166,7 @@ import TestSupport
       case .compensated:
         .compensated(
           try statistics.factors(
-            smoothedBy: nil, groupSizes: [test.scheme.groupSize], dampening: test.dampening,
+            smoothedBy: nil, refining: [test.scheme.groupSize], dampening: test.dampening,
             workers: workers))
       }
     let rows = try test.scheme.round(

@@ -37,13 +37,14 @@ import TestSupport
   /// The fields of a quantizer in `{}`, and what the refusal holds.
   private static let quantizers = [
     (
-      "scheme: W8A8",
-      "`scheme` is W8A8 (not written yet, because of its `weights.strategy`), but only one of W4A16, "
-        + "W4A16_ASYM, W8A16 is supported"
+      "scheme: FP8",
+      "`scheme` is FP8 (not written yet, because of its `input_activations.dynamic`), but only one of "
+        + "W2A16, W3A16, W4A16, W4A16_ASYM, "
     ),
-    ("scheme: W4A8", "`scheme` is W4A8 (not written yet, because of its `input_activations`)"),
-    ("scheme: W3A16", "`scheme` is W3A16 (not written yet, because of its `weights.num_bits`)"),
-    ("scheme: NVFP4", "`scheme` is NVFP4 (not written yet, because of its `weights.type`)"),
+    (
+      "scheme: NVFP4",
+      "`scheme` is NVFP4 (not written yet, because of its `input_activations.dynamic`)"
+    ),
     ("scheme: UNQUANTIZED", "`scheme` is UNQUANTIZED (not written yet, because of its `weights`)"),
     ("scheme: W4A17", "`scheme` is W4A17, but only one of"),
     ("scheme: 4", "`scheme` is 4"),
@@ -113,10 +114,10 @@ import TestSupport
   }
 
   @Test(arguments: [
-    ("num_bits: 3", "`num_bits` is 3, but only 4 or 8"), ("type: float", "`type` is float"),
-    ("strategy: channel", "`strategy` is channel, but only group"),
-    ("group_size: 256", "`group_size` is 256, but only 32, 64 or 128"),
-    ("group_size: -1", "`group_size` is -1"), ("symmetric: 1", "`symmetric` is 1"),
+    ("num_bits: 9", "`num_bits` is 9, but only 2 to 8"), ("type: bool", "`type` is bool"),
+    ("strategy: tensor", "`strategy` is tensor, but only group or channel"),
+    ("group_size: 48", "`group_size` is 48, but only 32, 64, 128 or 256"),
+    ("group_size: -2", "`group_size` is -2"), ("symmetric: 1", "`symmetric` is 1"),
     ("dynamic: true", "`dynamic` is true"), ("dynamic: local", "`dynamic` is local"),
     ("actorder: static", "`actorder` is static"), ("observer: mse", "`observer` is mse"),
     ("observer_kwargs: {maxshrink: 0.1}", "`observer_kwargs` is {maxshrink: 0.1}"),
@@ -153,7 +154,7 @@ import TestSupport
     ("mappings: [{smooth_layer: 'a.*', balance_layers: [b]}]", "write 're:a\\..*$'"),
     ("mappings: [{smooth_layer: a.b, balance_layers: [Linear]}]", "the name of a class"),
     ("mappings: [{smooth_layer: a, balance_layers: [b], hook: c}]", "unknown key `hook`"),
-    ("scheme: W4A8", "`scheme` is W4A8"),
+    ("scheme: NVFP4", "`scheme` is NVFP4"),
   ])
   func `an AWQModifier's field is refused by key and value`(field: String, part: String) {
     let found = refusal(

@@ -299,6 +299,30 @@ private let w4a16 = IntegerScheme(.w4a16, groupSize: 128).scheme
     }
   }
 
+  @Test func `every preset that is written reads back the same, whatever its format`() throws {
+    for preset in CompressionFormats.presets {
+      let scheme = try SchemePreset.written(preset.name)
+      let written = Recipe(schemes: [scheme])
+      #expect(try recipe(written.yaml()) == written, "\(preset.name)")
+      #expect(try recipe("QuantizationModifier: {scheme: \(preset.name)}").schemes == [scheme])
+    }
+  }
+
+  /// Packed by itself, and a byte for each code where that is asked for.
+  @Test(arguments: ["", "format: pack-quantized,", "format: int-quantized,"])
+  func `integers beside activations are packed unless their format is named`(format: String) throws
+  {
+    let found = try recipe(
+      """
+      QuantizationModifier: {config_groups: {a: {\(format) weights: {num_bits: 4, group_size: 128},
+        input_activations: {num_bits: 8, strategy: token, dynamic: true}}}}
+      """)
+    #expect(
+      found.schemes.map(CompressionFormats.name)
+        == [format.contains("int") ? "int-quantized" : "pack-quantized"])
+    #expect(try recipe(Recipe(schemes: found.schemes).yaml()).schemes == found.schemes)
+  }
+
   @Test func `what is written is staged and plain`() {
     #expect(
       Recipe(schemes: [w4a16], ignore: ["lm_head"], duoScaling: .both).yaml() == """

@@ -60,13 +60,12 @@ VARIANTS(void, sluice_triangular_block,
           float *loss),
          (rows, count, factor, stride, d, acc, loss))
 
-BODY void sluice_compensate_block_body(size_t rows, size_t count, const float *restrict factor, size_t stride,
-                                       const uint32_t *restrict columns, const float *restrict w,
-                                       const float *restrict scales, const float *restrict zero_points,
-                                       struct sluice_rounding rounding, const float *restrict acc, float *restrict d,
-                                       int8_t *restrict codes, float *restrict loss) {
+BODY void compensate_block(size_t rows, size_t count, const float *restrict factor, size_t stride,
+                           const uint32_t *restrict columns, const float *restrict w, const float *restrict scales,
+                           const float *restrict zero_points, struct sluice_rounding rounding, const float *restrict acc,
+                           float *restrict d, int8_t *restrict codes, float *restrict loss, int is_float) {
     float near[SLUICE_LARGEST_BLOCK * STRIP];
-    struct numbers numbers = numbers_of(rounding);
+    struct numbers numbers = numbers_of(rounding, is_float);
     for (size_t start = 0; start < rows; start += STRIP) {
         take_near(acc + start, rows, count, near);
         for (size_t j = 0; j < count; j++) {
@@ -77,15 +76,23 @@ BODY void sluice_compensate_block_body(size_t rows, size_t count, const float *r
             const float *sums = near + j * STRIP;
             for (size_t r = 0; r < STRIP; r++) {
                 float scale = scales[group + r], zero = zero_points[group + r], value = w[place + r];
-                float code = nearest_code((value + sums[r] * inverse) / scale + zero, numbers);
-                float difference = value - code_value(code, zero, scale), error = sums[r] + difference * pivot;
+                float number = nearest_number((value + sums[r] * inverse) / scale + zero, numbers);
+                float difference = value - value_of_number(number, zero, scale), error = sums[r] + difference * pivot;
                 here[r] = difference;
-                codes[place + r] = (int8_t)code;
+                codes[place + r] = code_of_number(number, numbers);
                 loss[start + r] += error * error;
             }
             spread(here, row, j + 1, count, near);
         }
     }
+}
+
+BODY void sluice_compensate_block_body(size_t rows, size_t count, const float *restrict factor, size_t stride,
+                                       const uint32_t *restrict columns, const float *restrict w,
+                                       const float *restrict scales, const float *restrict zero_points,
+                                       struct sluice_rounding rounding, const float *restrict acc, float *restrict d,
+                                       int8_t *restrict codes, float *restrict loss) {
+    BY_NUMBERS(compensate_block, rows, count, factor, stride, columns, w, scales, zero_points, rounding, acc, d, codes, loss);
 }
 VARIANTS(void, sluice_compensate_block,
          (size_t rows, size_t count, const float *factor, size_t stride, const uint32_t *columns, const float *w,
@@ -114,11 +121,16 @@ BODY void correlate_steps(size_t rows, size_t count, const float *restrict gram,
 // The scales that fit the codes of a group best while all else stays: one step of least squares.
 BODY void fit_scales(size_t start, size_t rows, size_t count, const float *restrict gram, const int8_t *restrict codes,
                      struct sluice_rounding rounding, float *restrict scale, const float *restrict zero,
-                     float *restrict correlation, float *restrict d, float *restrict change, float *restrict steps) {
+                     float *restrict correlation, float *restrict d, float *restrict change, float *restrict steps,
+                     int is_float) {
+    struct numbers numbers = numbers_of(rounding, is_float);
+    // A power of two has none nearer than its half and its double.
+    int is_power = is_float && rounding.scale_type == SLUICE_SCALE_E8M0;
+    float lowest = is_power ? 0.5f : 0.8f, highest = is_power ? 2 : 1.25f;
     float numerator[STRIP] = {0}, denominator[STRIP] = {0}, delta[STRIP];
     for (size_t j = 0; j < count; j++)
         for (size_t r = 0; r < STRIP; r++)
-            steps[j * STRIP + r] = (float)codes[j * rows + start + r] - zero[start + r];
+            steps[j * STRIP + r] = number_of_code(codes[j * rows + start + r], numbers) - zero[start + r];
     float *products = steps + count * STRIP;
     size_t together = count / TOGETHER * TOGETHER;
     for (size_t j = 0; j < together; j += TOGETHER)
@@ -131,7 +143,7 @@ BODY void fit_scales(size_t start, size_t rows, size_t count, const float *restr
         }
     for (size_t r = 0; r < STRIP; r++) {
         float old = scale[start + r];
-        float best = round_to_type(clamped(old + numerator[r] / denominator[r], 0.8f * old, 1.25f * old), rounding.scale_type);
+        float best = round_scale(clamped(old + numerator[r] / denominator[r], lowest * old, highest * old), rounding, is_float);
         float step = best > 0 && best <= 3.0e38f && denominator[r] > 0 ? best - old : 0;
         float gain = step * (step * denominator[r] - 2 * numerator[r]);
         // Rounding to the scale's type may lose more than the fit gains.
@@ -150,51 +162,65 @@ BODY void fit_scales(size_t start, size_t rows, size_t count, const float *restr
 // Each code where it fits best while all others stay, one column after the other.
 BODY void fit_codes(size_t start, size_t rows, size_t count, const float *restrict gram, int8_t *restrict codes,
                     struct sluice_rounding rounding, const float *restrict scale, float *restrict correlation,
-                    float *restrict d, float *restrict change) {
-    struct numbers numbers = numbers_of(rounding);
+                    float *restrict d, float *restrict change, int is_float) {
+    struct numbers numbers = numbers_of(rounding, is_float);
     for (size_t j = 0; j < count; j++) {
         const float *row = gram + j * count;
         float inverse = row[j] > 0 ? 1 / row[j] : 0, step[STRIP];
         float *here = correlation + j * rows + start;
         for (size_t r = 0; r < STRIP; r++) {
-            float old = (float)codes[j * rows + start + r], unit = scale[start + r];
-            float code = nearest_code(old + here[r] * inverse / unit, numbers);
-            step[r] = (old - code) * unit;
+            float old = number_of_code(codes[j * rows + start + r], numbers), unit = scale[start + r];
+            float number = nearest_number(old + here[r] * inverse / unit, numbers);
+            step[r] = (old - number) * unit;
             change[start + r] += step[r] * (step[r] * row[j] + 2 * here[r]);
             d[j * rows + start + r] += step[r];
-            codes[j * rows + start + r] = (int8_t)code;
+            codes[j * rows + start + r] = code_of_number(number, numbers);
         }
         spread_steps(step, row, count, rows, correlation + start);
     }
 }
 
-BODY void sluice_refine_group_body(size_t rows, size_t count, const float *restrict gram, struct sluice_rounding rounding,
-                                   float *restrict scale, const float *restrict zero_point, int8_t *restrict codes,
-                                   float *restrict correlation, float *restrict d, float *restrict change,
-                                   float *restrict work) {
+BODY void refine_group(size_t rows, size_t count, const float *restrict gram, struct sluice_rounding rounding,
+                       int fits_scale, float *restrict scale, const float *restrict zero_point, int8_t *restrict codes,
+                       float *restrict correlation, float *restrict d, float *restrict change, float *restrict work,
+                       int is_float) {
     for (size_t start = 0; start < rows; start += STRIP) {
-        fit_scales(start, rows, count, gram, codes, rounding, scale, zero_point, correlation, d, change, work);
-        fit_codes(start, rows, count, gram, codes, rounding, scale, correlation, d, change);
+        if (fits_scale)
+            fit_scales(start, rows, count, gram, codes, rounding, scale, zero_point, correlation, d, change, work, is_float);
+        fit_codes(start, rows, count, gram, codes, rounding, scale, correlation, d, change, is_float);
     }
 }
+
+BODY void sluice_refine_group_body(size_t rows, size_t count, const float *restrict gram, struct sluice_rounding rounding,
+                                   int fits_scale, float *restrict scale, const float *restrict zero_point,
+                                   int8_t *restrict codes, float *restrict correlation, float *restrict d,
+                                   float *restrict change, float *restrict work) {
+    BY_NUMBERS(refine_group, rows, count, gram, rounding, fits_scale, scale, zero_point, codes, correlation, d, change, work);
+}
 VARIANTS(void, sluice_refine_group,
-         (size_t rows, size_t count, const float *gram, struct sluice_rounding rounding, float *scale,
+         (size_t rows, size_t count, const float *gram, struct sluice_rounding rounding, int fits_scale, float *scale,
           const float *zero_point, int8_t *codes, float *correlation, float *d, float *change, float *work),
-         (rows, count, gram, rounding, scale, zero_point, codes, correlation, d, change, work))
+         (rows, count, gram, rounding, fits_scale, scale, zero_point, codes, correlation, d, change, work))
+
+BODY void column_errors(size_t rows, size_t count, const uint32_t *restrict columns, const float *restrict w,
+                        const float *restrict scales, const float *restrict zero_points, struct sluice_rounding rounding,
+                        float *restrict d, int is_float) {
+    struct numbers numbers = numbers_of(rounding, is_float);
+    for (size_t j = 0; j < count; j++) {
+        size_t place = columns[j] * rows, group = columns[j] / (size_t)rounding.group * rows;
+        for (size_t r = 0; r < rows; r++) {
+            float scale = scales[group + r], zero = zero_points[group + r];
+            float number = nearest_number(w[place + r] / scale + zero, numbers);
+            d[j * rows + r] = w[place + r] - value_of_number(number, zero, scale);
+        }
+    }
+}
 
 BODY void sluice_column_errors_body(size_t rows, size_t count, const uint32_t *restrict columns,
                                     const float *restrict w, const float *restrict scales,
                                     const float *restrict zero_points, struct sluice_rounding rounding,
                                     float *restrict d) {
-    struct numbers numbers = numbers_of(rounding);
-    for (size_t j = 0; j < count; j++) {
-        size_t place = columns[j] * rows, group = columns[j] / (size_t)rounding.group * rows;
-        for (size_t r = 0; r < rows; r++) {
-            float scale = scales[group + r], zero = zero_points[group + r];
-            float code = nearest_code(w[place + r] / scale + zero, numbers);
-            d[j * rows + r] = w[place + r] - code_value(code, zero, scale);
-        }
-    }
+    BY_NUMBERS(column_errors, rows, count, columns, w, scales, zero_points, rounding, d);
 }
 VARIANTS(void, sluice_column_errors,
          (size_t rows, size_t count, const uint32_t *columns, const float *w, const float *scales,

@@ -37,13 +37,14 @@ VARIANTS(void, sluice_add_moments,
 
 BODY void sluice_add_relative_magnitude_body(const float *restrict w, size_t cols, size_t group, double *restrict sum) {
     for (size_t start = 0; start < cols; start += group) {
+        size_t end = start + group < cols ? start + group : cols;
         uint32_t largest = 0;  // the bits of |w| order as the values do
-        for (size_t c = start; c < start + group; c++) {
+        for (size_t c = start; c < end; c++) {
             uint32_t magnitude = bits_of(w[c]) & 0x7fffffffu;
             largest = magnitude > largest ? magnitude : largest;
         }
         float divisor = float_of(largest) + 1e-6f;
-        for (size_t c = start; c < start + group; c++) sum[c] += fabsf(w[c]) / divisor;
+        for (size_t c = start; c < end; c++) sum[c] += fabsf(w[c]) / divisor;
     }
 }
 VARIANTS(void, sluice_add_relative_magnitude, (const float *w, size_t cols, size_t group, double *sum),

@@ -151,9 +151,7 @@ package struct OutputPlan: Sendable {
   private static func undivided(_ spec: ModelSpec, _ schemes: LinearSchemes) -> [LinearSpec] {
     spec.layers.flatMap { layer in
       let odd = Set(
-        layer.linears.filter { linear in
-          schemes.groupSize(of: linear).map { linear.inputs % $0 != 0 } ?? false
-        }.map(\.name))
+        layer.linears.filter { !schemes.divides($0) }.map(\.name))
       if odd.isEmpty { return [LinearSpec]() }
       let together = layer.fusedGroups.map { Set($0.map(\.name)) }.filter {
         !$0.isDisjoint(with: odd)
@@ -178,7 +176,7 @@ package struct OutputPlan: Sendable {
     let schemes = try LinearSchemes(
       writing: groups, of: linears, ignoring: ignored, origin: origin)
     let all = weights(linears.filter { schemes[$0] != nil })
-    let sizes = CompressionFormats.groupSizes.sorted(by: >)
+    let sizes = CompressionFormats.usualGroupSizes.sorted(by: >)
     return sizes.first { size in
       weights(undivided(source.spec, schemes.grouped(by: size))) <= all / 2
     } ?? sizes[0]

@@ -26,12 +26,16 @@ package struct QuantizedLinear: Sendable {
 
   /// Rounds `weight` and hands out the bytes of every tensor, in pieces and from several threads.
   ///
+  /// - Parameter largest: the largest weight of all that are loaded as one with this, where `needsLargest`; nil for this
+  ///   alone.
   /// - Throws: `NonFiniteWeight`, or what `write` throws.
   @discardableResult
   package func round(
-    _ weight: any WeightRows, by rounding: Rounding = .nearest, workers: Workers,
+    _ weight: any WeightRows, by rounding: Rounding = .nearest, largest: Float? = nil,
+    workers: Workers,
     write: @escaping @Sendable (UnsafeRawBufferPointer, String, Int) throws -> Void
   ) throws -> RoundingErrors {
+    let whole = try quantizer.whole(weight, largest: largest, workers: workers)
     let tiles = ranges(of: rows, by: rounding.tileRows)
     weight.noteReading(rows, tileRows: rounding.tileRows, workers: workers)
     workers.ledger.note(rounding.operation(rows: rows, channels: weight.columns))
@@ -41,7 +45,7 @@ package struct QuantizedLinear: Sendable {
       index -> Result<RoundingErrors, any Error> in
       Result {
         let rounded = try quantizer.round(
-          weight, rows: tiles[index], by: rounding, from: workers.memory)
+          weight, rows: tiles[index], by: rounding, knowing: whole, from: workers.memory)
         try unsafe codec.encode(rounded, rows: tiles[index], write: write)
         return rounded.errors
       }
@@ -49,7 +53,7 @@ package struct QuantizedLinear: Sendable {
     var errors = RoundingErrors()
     for result in results { errors.add(try result.get()) }
     if !workers.computes { return errors }
-    try unsafe codec.encodeRest(write: write)
+    try unsafe codec.encodeRest(whole, write: write)
     return errors
   }
 }

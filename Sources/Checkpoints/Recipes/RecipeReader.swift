@@ -268,7 +268,10 @@ struct RecipeReader {
     let node = entry.value.isNull ? RecipeNode(emptyMapAt: entry.line) : entry.value
     let scheme: QuantizationScheme
     do {
-      scheme = CompressionFormats.withoutInferredFormat(try QuantizationScheme(node))
+      let asked = try QuantizationScheme(node)
+      scheme =
+        asked.format == nil
+        ? CompressionFormats.asEnginesLoad(asked) : CompressionFormats.withoutInferredFormat(asked)
     } catch {
       throw refusal(error, in: node, of: entry)
     }

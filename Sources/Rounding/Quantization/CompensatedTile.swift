@@ -17,13 +17,18 @@ struct CompensatedTile {
 
   private let values: Matrix
   private let kernel: sluice_rounding
+  private let quantizer: WeightQuantizer
   private let memory: MemoryBudget
   /// Rows, filled up to whole strips.
   private let width: Int
 
-  init(_ values: Matrix, by kernel: sluice_rounding, from memory: MemoryBudget) {
+  init(
+    _ values: Matrix, by kernel: sluice_rounding, refining quantizer: WeightQuantizer,
+    from memory: MemoryBudget
+  ) {
     self.values = values
     self.kernel = kernel
+    self.quantizer = quantizer
     self.memory = memory
     width = Self.width(values.rows)
   }
@@ -34,10 +39,13 @@ struct CompensatedTile {
   }
 
   /// Bytes by buffer of a tile of a Linear with `rows` outputs, under the factor of `channels` channels.
-  static func buffers(rows: Int, channels: Int, _ engine: Engine) -> [Int] {
+  ///
+  /// - Parameter refined: columns that are refined together.
+  static func buffers(rows: Int, channels: Int, refined: Int, _ engine: Engine) -> [Int] {
     let width = width(min(rows, largestRows(engine)))
     let block = 4 * GramFactor.block * width
-    let both = [4 * channels * width, channels * width, block]
+    let sums = 4 * max(GramFactor.block, refined) * width
+    let both = [4 * channels * width, channels * width, sums]
     switch engine {
     case .bf16:
       return both + [block, PackedColumns.byteCount(depth: channels, columns: width)]
@@ -45,12 +53,21 @@ struct CompensatedTile {
     }
   }
 
-  func round(under factors: GramFactors, into result: inout QuantizedRows) {
+  /// - Parameter shared: the scales of a row that it shares with others; nil where it finds its own.
+  func round(
+    under factors: GramFactors, sharing shared: (_ row: Int) -> [Float]?,
+    into result: inout QuantizedRows
+  ) {
     let moments = factors.moments
     var whole = ColumnRanges(groups: result.groups, width: width)
     var clipped = whole
     var ranges = GroupRanges(groups: result.groups)
     for row in 0..<values.rows {
+      if let scales = shared(row) {
+        whole.set(row, to: GroupRanges(scales: scales))
+        clipped.set(row, to: GroupRanges(scales: scales))
+        continue
+      }
       unsafe ranges.takeWhole(values.row(row), columns: values.columns, by: kernel)
       whole.set(row, to: ranges)
       unsafe ranges.takeClipped(
@@ -60,7 +77,7 @@ struct CompensatedTile {
     var plain = [Double](repeating: 0, count: width)
     var error = plain
     for factor in factors.parts {
-      let part = TilePart(values, factor, kernel, width: width, from: memory)
+      let part = TilePart(values, factor, kernel, quantizer, width: width, from: memory)
       part.roundToNearest(within: whole, addingTo: &plain)
       part.compensate(within: &clipped, addingTo: &error)
       part.copyCodes(into: &result)
@@ -68,6 +85,8 @@ struct CompensatedTile {
     for row in 0..<values.rows {
       if result.errors.choose(error[row], nearest: plain[row]) {
         clipped.copy(row, into: &result)
+      } else if let scales = shared(row) {
+        unsafe result.round(row, values.row(row), within: scales, by: kernel)
       } else {
         unsafe result.round(row, values.row(row), by: kernel)
       }
@@ -83,6 +102,9 @@ private final class TilePart {
   private let width: Int
   private let count: Int
   private let group: Int
+  /// Columns that are refined together, and whether their scale may change.
+  private let refined: Int
+  private let fitsScales: Bool
   /// `[n, width]`: the weights; once they are rounded, the errors in the order of the channels.
   private let columns: Matrix
   /// Errors, as products read them.
@@ -93,8 +115,8 @@ private final class TilePart {
   private let codes: Buffer
 
   init(
-    _ values: Matrix, _ factor: GramFactor, _ kernel: sluice_rounding, width: Int,
-    from memory: MemoryBudget
+    _ values: Matrix, _ factor: GramFactor, _ kernel: sluice_rounding,
+    _ quantizer: WeightQuantizer, width: Int, from memory: MemoryBudget
   ) {
     self.factor = factor
     self.kernel = kernel
@@ -102,11 +124,14 @@ private final class TilePart {
     rows = values.rows
     count = factor.channels.count
     group = Int(kernel.group)
+    refined = quantizer.refinedColumns
+    fitsScales = quantizer.fitsScales
     columns = Matrix("rows being rounded", rows: count, columns: width, from: memory)
     errors = TileErrors(
       count, width: width, block: GramFactor.block, factor.engine, from: memory)
-    sums = Matrix("rows being rounded", rows: GramFactor.block, columns: width, from: memory)
-    work = Matrix(rows: 2 * group, columns: Int(SLUICE_TILE_STRIP))
+    sums = Matrix(
+      "rows being rounded", rows: max(GramFactor.block, refined), columns: width, from: memory)
+    work = Matrix(rows: 2 * refined, columns: Int(SLUICE_TILE_STRIP))
     codes = Buffer("codes being chosen", byteCount: count * width, from: memory)
     if rows < width { columns.fill(0) }
     unsafe sluice_transpose(
@@ -149,9 +174,9 @@ private final class TilePart {
       }
       errors.takeOver(columns)
       for _ in 0..<CompensatedTile.refinements {
-        for first in stride(from: 0, to: count, by: group) {
-          let offset = first / group * width
-          unsafe refine(first, scales + offset, zeroPoints + offset, &total)
+        for columns in LinearAlgebra.ranges(of: count, by: refined) {
+          let offset = columns.lowerBound / group * width
+          unsafe refine(columns, scales + offset, zeroPoints + offset, &total)
         }
       }
     }
@@ -181,19 +206,22 @@ private final class TilePart {
     }
   }
 
-  /// One group, all others left as they are. `columns` holds the errors.
+  /// One group, or a part of one, all others left as they are. `columns` holds the errors.
   private func refine(
-    _ first: Int, _ scales: UnsafeMutablePointer<Float>, _ zeroPoints: UnsafePointer<Float>,
+    _ part: Range<Int>, _ scales: UnsafeMutablePointer<Float>, _ zeroPoints: UnsafePointer<Float>,
     _ total: inout [Double]
   ) {
-    let end = first + group
-    unsafe errors.correlations(of: first..<end, under: factor, into: sums.base)
+    let first = part.lowerBound
+    unsafe errors.correlations(of: part, refining: refined, under: factor, into: sums.base)
     var change = [Float](repeating: 0, count: width)
     unsafe sluice_refine_group(
-      width, group, factor.corners(of: group).row(first), kernel, scales, zeroPoints,
-      codesBase + first * width, sums.base,
+      width, part.count, factor.corner(of: part, refining: refined), kernel, fitsScales ? 1 : 0,
+      scales, zeroPoints, codesBase + first * width, sums.base,
       columns.base + first * width, &change, work.base)
-    unsafe errors.change(first..<end, to: columns.row(first))
+    // Errors are packed in units that may be wider than a group.
+    let unit = PackedColumns.unit
+    let changed = first / unit * unit..<min(count, (part.upperBound + unit - 1) / unit * unit)
+    unsafe errors.change(changed, to: columns.row(changed.lowerBound))
     for row in 0..<width { total[row] += Double(change[row]) }
   }
 

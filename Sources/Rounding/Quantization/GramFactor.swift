@@ -22,7 +22,8 @@ package final class GramFactor: @unchecked Sendable {
   let operands: Operands
   /// Of G.
   let diagonal: [Float]
-  /// `[n, group]` for each size of groups: the blocks of G + λI on its diagonal, one a group.
+  /// For each number of columns that are refined together: the blocks of G + λI on its diagonal, one after the other; the
+  /// last one may be smaller.
   private let corners: [Int: Matrix]
   /// `[n, block]`: the blocks of R on its diagonal.
   let pivots: Matrix
@@ -47,18 +48,18 @@ package final class GramFactor: @unchecked Sendable {
 
   /// - Parameters:
   ///   - gram: xᵀ x / T, symmetric; it becomes part of this object.
-  ///   - groupSizes: of the weights that are rounded under it; each divides the channels.
+  ///   - refining: columns that are refined together, of the weights that are rounded under it.
   ///   - dampening: λ over the mean of the diagonal; ten times as much where that is too little.
   package convenience init(
-    _ gram: consuming Matrix, channels: Range<Int>, groupSizes: Set<Int>, dampening: Double,
+    _ gram: consuming Matrix, channels: Range<Int>, refining sizes: Set<Int>, dampening: Double,
     workers: Workers
   ) throws(NotPositiveDefinite) {
     let n = gram.rows
     precondition(
-      gram.columns == n && channels.count == n && !groupSizes.isEmpty
-        && groupSizes.allSatisfy { n % $0 == 0 }, "another Gram")
+      gram.columns == n && channels.count == n && !sizes.isEmpty && sizes.allSatisfy { $0 > 0 },
+      "another Gram")
     if !workers.computes {
-      self.init(ofShape: gram, channels: channels, groupSizes: groupSizes, dampening, workers)
+      self.init(ofShape: gram, channels: channels, refining: sizes, dampening, workers)
       return
     }
     let diagonal = (0..<n).map { unsafe gram.base[$0 * n + $0] }
@@ -77,28 +78,30 @@ package final class GramFactor: @unchecked Sendable {
     let damping = Float(share * mean)
     self.init(
       factored: gram, channels: channels, order: order, diagonal: diagonal,
-      corners: Self.corners(gram, diagonal, groupSizes, damping: damping, workers),
+      corners: Self.corners(gram, diagonal, sizes, damping: damping, workers),
       damping: damping, dampening: share, workers)
   }
 
   /// What a factor takes, where there are no numbers.
   private convenience init(
-    ofShape gram: consuming Matrix, channels: Range<Int>, groupSizes: Set<Int>,
+    ofShape gram: consuming Matrix, channels: Range<Int>, refining sizes: Set<Int>,
     _ dampening: Double, _ workers: Workers
   ) {
     _ = UpperFactor.factor(gram, workers: workers)
     self.init(
       factored: gram, channels: channels, order: [], diagonal: [],
-      corners: Self.corners(gram, [], groupSizes, damping: 0, workers), damping: 0,
+      corners: Self.corners(gram, [], sizes, damping: 0, workers), damping: 0,
       dampening: dampening, workers)
   }
 
   private static func corners(
-    _ gram: Matrix, _ diagonal: [Float], _ groupSizes: Set<Int>, damping: Float, _ workers: Workers
+    _ gram: Matrix, _ diagonal: [Float], _ asked: Set<Int>, damping: Float, _ workers: Workers
   ) -> [Int: Matrix] {
-    let sizes = groupSizes.sorted()
+    // A Gram matrix is packed by units; groups may be smaller.
+    let unit = PackedColumns.unit
+    let sizes = (asked.contains { $0 % unit == 0 } ? asked : asked.union([unit])).sorted()
     let matrices = sizes.map {
-      corners(gram, diagonal, groupSize: $0, damping: damping, workers)
+      corners(gram, diagonal, refining: $0, damping: damping, workers)
     }
     return Dictionary(uniqueKeysWithValues: zip(sizes, matrices))
   }
@@ -111,7 +114,11 @@ package final class GramFactor: @unchecked Sendable {
     pivots = Self.pivots(gram, workers)
     operands =
       switch workers.engine {
-      case .bf16: Self.packed(gram, corners.sorted { $0.key < $1.key }[0].value, workers)
+      case .bf16:
+        Self.packed(
+          gram,
+          corners.filter { $0.key % PackedColumns.unit == 0 }.sorted { $0.key < $1.key }[0].value,
+          workers)
       case .f32: .floats(gram)
       }
     self.channels = channels
@@ -141,27 +148,34 @@ package final class GramFactor: @unchecked Sendable {
     }
   }
 
-  /// `[n, group]`: the blocks of G + λI on its diagonal, for one of the sizes that the factor was made with.
-  func corners(of groupSize: Int) -> Matrix {
-    guard let matrix = corners[groupSize] else {
-      preconditionFailure("a factor without groups of \(groupSize)")
+  /// The most columns that are refined together.
+  var refinedColumns: Int { corners.keys.max() ?? 0 }
+
+  /// `[part, part]`: the block of G + λI of some columns.
+  ///
+  /// - Parameters:
+  ///   - part: what `ranges` cuts the channels into.
+  ///   - size: columns that are refined together, of which the factor was made with.
+  func corner(of part: Range<Int>, refining size: Int) -> UnsafeMutablePointer<Float> {
+    guard let matrix = corners[size] else {
+      preconditionFailure("a factor that refines no \(size) columns")
     }
-    return matrix
+    return unsafe matrix.row(part.lowerBound)
   }
 
   private static func corners(
-    _ gram: Matrix, _ diagonal: [Float], groupSize: Int, damping: Float, _ workers: Workers
+    _ gram: Matrix, _ diagonal: [Float], refining size: Int, damping: Float, _ workers: Workers
   ) -> Matrix {
-    let result = workers.matrix("corners of a factor", rows: gram.rows, columns: groupSize)
+    let result = workers.matrix("corners of a factor", rows: gram.rows, columns: size)
     if !workers.computes { return result }
-    for row in 0..<gram.rows {
-      let start = row / groupSize * groupSize
-      let to = unsafe result.row(row)
-      for column in 0..<groupSize {
-        let other = start + column
-        unsafe to[column] =
-          other == row
-          ? diagonal[row] + damping : gram.row(max(row, other))[min(row, other)]
+    for part in ranges(of: gram.rows, by: size) {
+      for row in part {
+        let to = unsafe result.row(part.lowerBound) + (row - part.lowerBound) * part.count
+        for (column, other) in part.enumerated() {
+          unsafe to[column] =
+            other == row
+            ? diagonal[row] + damping : gram.row(max(row, other))[min(row, other)]
+        }
       }
     }
     return result
@@ -196,7 +210,7 @@ extension GramFactor {
       unsafe whole.fill(
         rows, 0..<rows.lowerBound, from: gram.row(rows.lowerBound), stride: n, transposed: false)
       unsafe whole.fill(
-        rows, rows, from: corners.row(rows.lowerBound), stride: corners.columns, transposed: false)
+        rows, rows, from: corners.row(rows.lowerBound), stride: rows.count, transposed: false)
       if rows.upperBound < n {
         unsafe whole.fill(
           rows, rows.upperBound..<n, from: gram.row(rows.upperBound) + rows.lowerBound, stride: n,

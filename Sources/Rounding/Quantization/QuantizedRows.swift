@@ -15,11 +15,14 @@ package struct QuantizedRows: Sendable {
   /// `[rows, groups]`; zero where numbers have none.
   package internal(set) var zeroPoints: [Int8]
   package internal(set) var errors = RoundingErrors()
+  /// What scales of two levels are divided by.
+  package let globalScale: Float
 
-  init(rows: Int, columns: Int, groupSize: Int) {
+  init(rows: Int, columns: Int, groups: Int, globalScale: Float) {
     self.rows = rows
     self.columns = columns
-    groups = columns / groupSize
+    self.groups = groups
+    self.globalScale = globalScale
     codes = [Int8](repeating: 0, count: rows * columns)
     scales = [Float](repeating: 0, count: rows * groups)
     zeroPoints = [Int8](repeating: 0, count: rows * groups)
@@ -39,6 +42,19 @@ package struct QuantizedRows: Sendable {
         }
       }
     }
+  }
+
+  /// To nearest, with given scales and no zero points.
+  mutating func round(
+    _ row: Int, _ weights: UnsafePointer<Float>, within scales: [Float],
+    by rounding: sluice_rounding
+  ) {
+    var codes = [Int8](repeating: 0, count: columns)
+    var change = [Float](repeating: 0, count: columns)
+    let ranges = GroupRanges(scales: scales)
+    unsafe sluice_round_within(
+      weights, columns, rounding, ranges.scales, ranges.zeroPoints, &codes, &change)
+    set(row, codes: codes, ranges: ranges)
   }
 
   /// To nearest, within the ranges that make the sum of `moments` times squared errors least.
@@ -83,6 +99,12 @@ struct GroupRanges {
   init(groups: Int) {
     scales = [Float](repeating: 0, count: groups)
     zeroPoints = scales
+  }
+
+  /// Given ones, without zero points.
+  init(scales: [Float]) {
+    self.scales = scales
+    zeroPoints = [Float](repeating: 0, count: scales.count)
   }
 
   mutating func takeWhole(

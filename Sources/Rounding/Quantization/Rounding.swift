@@ -26,7 +26,7 @@ package enum Rounding: Sendable {
   case clip([Float])
   case compensated(GramFactors)
 
-  /// Rows that one task rounds; whole words of zero points at any number of bits.
+  /// Rows that one task rounds: whole words of zero points at any number of bits.
   package var tileRows: Int {
     if case .compensated(let factors) = self {
       CompensatedTile.largestRows(factors.engine)
@@ -47,8 +47,11 @@ extension Rounding {
     ]
     guard case .compensated(let factors) = self else { return result }
     let widest = factors.parts.map(\.channels.count).max() ?? 0
+    let together = factors.parts.map(\.refinedColumns).max() ?? 0
     return result
-      + CompensatedTile.buffers(rows: count, channels: widest, factors.engine).map {
+      + CompensatedTile.buffers(
+        rows: count, channels: widest, refined: together, factors.engine
+      ).map {
         TaskBuffer("rows being rounded", byteCount: $0)
       }
   }
@@ -103,10 +106,11 @@ package struct RoundingErrors: Sendable, Equatable {
 extension WeightQuantizer {
   /// Rounds rows of `weight`.
   ///
+  /// - Parameter whole: what `whole(_:)` found of the weight.
   /// - Throws: `NonFiniteWeight` at the first NaN or infinity.
   package func round(
     _ weight: any WeightRows, rows: Range<Int>, by rounding: Rounding = .nearest,
-    from budget: MemoryBudget = Matrix.unlimited
+    knowing whole: WholeWeight = .unneeded, from budget: MemoryBudget = Matrix.unlimited
   ) throws(NonFiniteWeight) -> QuantizedRows {
     let values = weight.matrix(rows, from: budget)
     let bad = unsafe sluice_first_nonfinite(values.base, values.count)
@@ -114,9 +118,21 @@ extension WeightQuantizer {
       throw NonFiniteWeight(
         row: rows.lowerBound + bad / values.columns, column: bad % values.columns)
     }
-    var result = QuantizedRows(rows: values.rows, columns: values.columns, groupSize: groupSize)
-    let kernel = kernel
+    var result = QuantizedRows(
+      rows: values.rows, columns: values.columns, groups: groups(of: values.columns),
+      globalScale: whole.globalScale)
+    let kernel = kernel(globalScale: whole.globalScale)
+    func shared(_ row: Int) -> [Float]? {
+      whole.scales(ofRow: rows.lowerBound + row, self, columns: values.columns)
+    }
     switch rounding {
+    // Ranges that rows share are not clipped for one of them.
+    case .nearest where sharesScales, .clip where sharesScales:
+      for row in 0..<values.rows {
+        if let scales = shared(row) {
+          unsafe result.round(row, values.row(row), within: scales, by: kernel)
+        }
+      }
     case .nearest:
       for row in 0..<values.rows { unsafe result.round(row, values.row(row), by: kernel) }
     case .clip(let moments):
@@ -124,7 +140,8 @@ extension WeightQuantizer {
         unsafe result.clip(row, values.row(row), weighted: moments, by: kernel)
       }
     case .compensated(let factors):
-      CompensatedTile(values, by: kernel, from: budget).round(under: factors, into: &result)
+      let tile = CompensatedTile(values, by: kernel, refining: self, from: budget)
+      tile.round(under: factors, sharing: shared, into: &result)
     }
     return result
   }

@@ -17,9 +17,6 @@ package struct RoundingEvidence: Sendable {
   /// Rows of a tile that must show their source; to be the rows that are looked at in one call.
   package static let tileRows = 64
 
-  /// A scale over the step of the source's whole range: clipping takes half of it at most, two fits up to a fifth
-  /// down or a quarter up each, and bf16 rounds each time.
-  private static let scaleRatios = 0.31...1.6
   /// What float16 cannot tell of a step.
   private static let stepSlack = 1e-7
   /// Steps below may not be what a 16-bit scale can hold.
@@ -42,6 +39,8 @@ package struct RoundingEvidence: Sendable {
 
   private let numbers: NumberFormat
   private let groupSize: Int
+  /// What a scale may be over the step of the source's whole range.
+  private let scaleRatios: ClosedRange<Double>
   private var difference = 0.0
   private var size = 0.0
   /// The largest error of a group, by its size.
@@ -58,6 +57,9 @@ package struct RoundingEvidence: Sendable {
   package init(_ quantizer: WeightQuantizer) {
     numbers = quantizer.numbers
     groupSize = quantizer.groupSize
+    let ratios = quantizer.scales.fittingRatios
+    // One that others share is as large as their largest step.
+    scaleRatios = ratios.lowerBound...(quantizer.sharesScales ? .infinity : ratios.upperBound)
   }
 
   package mutating func add(_ other: RoundingEvidence) {
@@ -108,16 +110,17 @@ package struct RoundingEvidence: Sendable {
   package mutating func add(
     _ found: Matrix, from source: Matrix, firstRow: Int, scales: [Float], zeroPoints: [Int8]?
   ) {
-    let groups = source.columns / groupSize
+    let groups = (source.columns + groupSize - 1) / groupSize
     var trace = Trace()
     for row in 0..<source.rows {
       let neighbours = [row + 1, row + source.rows - 1].map { $0 % source.rows }
       let sums = (0..<groups).map { group in
         let start = group * groupSize
+        let count = min(groupSize, source.columns - start)
         func sums(beside other: Int) -> GroupSums {
           unsafe GroupSums(
             found.row(row) + start, source.row(row) + start, beside: source.row(other) + start,
-            count: groupSize)
+            count: count)
         }
         let first = sums(beside: neighbours[0])
         if first.likeness < Self.alike { return first }
@@ -155,8 +158,8 @@ package struct RoundingEvidence: Sendable {
     if !(step > Self.smallestStep) { return }
     // Conditions are such that a NaN does not pass, here and below.
     let isFitting =
-      scale >= Self.scaleRatios.lowerBound * step - Self.stepSlack
-      && scale <= Self.scaleRatios.upperBound * step + Self.stepSlack
+      scale >= scaleRatios.lowerBound * step - Self.stepSlack
+      && scale <= scaleRatios.upperBound * step + Self.stepSlack
     if !isFitting { badScales.add(place) }
     if let zeroPoint {
       let expected = numbers.zeroPoint(lowest: sums.lowest, scale: step)

@@ -161,7 +161,8 @@ package struct SmoothingSearch {
     of weight: any WeightRows, in quantizer: WeightQuantizer, workers: Workers
   ) {
     let tiles = ranges(of: weight.rows, by: Self.tileRows)
-    let rounding = quantizer.kernel
+    // As if every row had its own scales, and no global one: what is compared is how well the numbers fit.
+    let rounding = quantizer.kernel()
     let inverses = candidates.map { $0.map { 1 / $0 } }
     let (candidates, grams, meanSquare) = (candidates, grams, meanSquare)
     weight.noteReading(weight.rows, tileRows: Self.tileRows, workers: workers)

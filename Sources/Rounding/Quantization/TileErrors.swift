@@ -69,8 +69,11 @@ final class TileErrors {
   }
 
   /// c `[group, width]` = d (G + λI) on the channels of a group.
+  ///
+  /// - Parameter refined: columns of the groups that the factor was made for.
   func correlations(
-    of group: Range<Int>, under factor: GramFactor, into c: UnsafeMutablePointer<Float>
+    of group: Range<Int>, refining refined: Int, under factor: GramFactor,
+    into c: UnsafeMutablePointer<Float>
   ) {
     switch (kept, factor.operands) {
     case (.packed(_, let all), .packed(_, let gram)):
@@ -87,8 +90,8 @@ final class TileErrors {
       }
       // The corner, G's rows left of it, G's columns below it.
       unsafe add(
-        group, factor.corners(of: group.count).row(group.lowerBound), group.count,
-        transposed: false, adds: false)
+        group, factor.corner(of: group, refining: refined), group.count, transposed: false,
+        adds: false)
       if group.lowerBound > 0 {
         unsafe add(
           0..<group.lowerBound, matrix.row(group.lowerBound), n, transposed: false, adds: true)

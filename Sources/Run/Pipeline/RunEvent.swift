@@ -82,6 +82,8 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
   /// Linears that the group size leaves as they are.
   case undivided(first: String, count: Int, inputs: Int, groupSize: Int, smaller: Int?)
   case dataAssumed(sequences: Int, tokens: Int)
+  /// A scheme that inference engines do not load.
+  case notLoaded(scheme: String, reason: String)
 
   package var description: String {
     switch self {
@@ -127,6 +129,7 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
     case .dataAssumed(let sequences, let tokens):
       "there is no tokenizer here: planned with \(counted(sequences, "sequence")) of \(counted(tokens, "token")), which is the most that "
         + "--samples and --sequence-length allow"
+    case .notLoaded(let scheme, let reason): "vLLM 0.33 does not load \(scheme): \(reason)"
     case .overBudget(let peak, let budget):
       "the peak of resident memory was \(bytesText(peak)), over the budget of \(bytesText(budget))"
     }

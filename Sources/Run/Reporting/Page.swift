@@ -54,11 +54,12 @@ extension Report {
     let quantized = counted(choices.linears.count, "Linear")
     let layers = counted(subject.layers, "layer")
     let scheme = subject.settings.first { $0.name == "--scheme" }.map { " to \($0.value)" } ?? ""
+    let groups = subject.groupSizes.isEmpty ? "" : " in groups of \(subject.groupSizes)"
     let smoothings =
       choices.smoothings.isEmpty ? "" : ", " + counted(choices.smoothings.count, "smoothing")
     return """
       <code>\(subject.architecture)</code> of \(layers) from <code>\(subject.model)</code>: \
-      \(quantized) quantized\(scheme) in groups of \(subject.groupSizes)\(smoothings). Layers and experts count \
+      \(quantized) quantized\(scheme)\(groups)\(smoothings). Layers and experts count \
       from 0, as in the names of tensors.
       """
   }

@@ -46,6 +46,27 @@ struct SchemeArgument {
   }
 }
 
+/// A number of columns, or `channel` for whole rows.
+struct GroupSizeArgument: ExpressibleByArgument {
+  let size: Int
+
+  static let rows = "channel"
+
+  static var words: String {
+    CompressionFormats.alternatives(CompressionFormats.groupSizes.map { "\($0)" } + [rows])
+  }
+
+  init?(argument: String) {
+    if argument.lowercased() == Self.rows {
+      size = QuantizationArguments.wholeRows
+    } else if let number = Int(argument) {
+      size = number
+    } else {
+      return nil
+    }
+  }
+}
+
 struct QuantizeArguments: ParsableArguments {
   @Argument(
     help: ArgumentHelp(
@@ -88,10 +109,10 @@ struct QuantizeArguments: ParsableArguments {
     name: .customLong("group-size"),
     help: ArgumentHelp(
       """
-      Input channels that share a scale: 32, 64 or 128. Default: 128, or less where 128 divides the \
-      inputs of few Linears. Those that it does not divide stay as they are.
+      Input channels that share a scale of integers: \(GroupSizeArgument.words). Default: 128, or less \
+      where 128 divides the inputs of few Linears. Those that it does not divide stay as they are.
       """, valueName: "n"))
-  var groupSize: Int?
+  var groupSize: GroupSizeArgument?
 
   @Option(
     help: ArgumentHelp(
@@ -175,8 +196,10 @@ struct QuantizeArguments: ParsableArguments {
   var maximumShardSize = ByteSize(bytes: 5_000_000_000)
 
   func validate() throws {
-    if let groupSize, !CompressionFormats.groupSizes.contains(groupSize) {
-      throw ValidationError("--group-size is 32, 64 or 128")
+    if let groupSize, groupSize.size != QuantizationArguments.wholeRows,
+      !CompressionFormats.groupSizes.contains(groupSize.size)
+    {
+      throw ValidationError("--group-size is \(GroupSizeArgument.words)")
     }
     if scheme.count(where: { $0.target == nil }) > 1 {
       throw ValidationError("--scheme is given twice for all Linears; write TARGET=SCHEME for some")
@@ -204,7 +227,7 @@ struct QuantizeArguments: ParsableArguments {
     if !scheme.isEmpty { options.schemes = schemes(instead: options.schemes) }
     if !scheme.isEmpty { options.schemesAreFromRecipe = false }
     options.isGroupSizeNamed = groupSize != nil || recipe != nil
-    if let groupSize { options.schemes = options.schemes.map { $0.grouped(by: groupSize) } }
+    if let groupSize { options.schemes = options.schemes.map { $0.grouped(by: groupSize.size) } }
     options.acceptedKeys = keys.accepted
     if !ignore.isEmpty {
       options.ignore = ignore

@@ -74,7 +74,7 @@ void sluice_scale(const float *x, float factor, float *result, size_t count);
 // x is rows x cols with `stride` elements between rows; weights are not negative, and NULL stands for ones.
 void sluice_add_moments(const float *x, const float *weight, size_t rows, size_t cols, size_t stride,
                         double *absolute_sum, double *square_sum);
-// sum[c] += |w[c]| / (max over the group of |w| + 1e-6), for one row of a weight; cols is a multiple of group.
+// sum[c] += |w[c]| / (max over the group of |w| + 1e-6), for one row of a weight; the last group may be shorter.
 // Source: llm-compressor, AWQ weight mean (reference: AutoAWQ's duo scaling).
 void sluice_add_relative_magnitude(const float *w, size_t cols, size_t group, double *sum);
 // sum of a[i] * b[i].
@@ -86,17 +86,24 @@ size_t sluice_first_nonfinite(const float *x, size_t count);
 
 // ---- quantize.c
 
-enum { SLUICE_SCALE_F32 = 0, SLUICE_SCALE_BF16 = 1, SLUICE_SCALE_F16 = 2 };
+// E8M0: powers of two. E4M3: under a global scale, which divides them.
+enum { SLUICE_SCALE_F32 = 0, SLUICE_SCALE_BF16 = 1, SLUICE_SCALE_F16 = 2, SLUICE_SCALE_E8M0 = 3, SLUICE_SCALE_E4M3 = 4 };
 
-// How a row of weights is rounded. Codes lie in [-2^(bits-1), 2^(bits-1) - 1].
+// Integers lie in [-2^(bits-1), 2^(bits-1) - 1]. Codes of floats are their bits: E2M1 in 4, E2M3 in 6, E4M3 in 8 of them.
+enum { SLUICE_INTEGERS = 0, SLUICE_E2M1 = 1, SLUICE_E2M3 = 2, SLUICE_E4M3 = 3 };
+
+// How a row of weights is rounded.
 struct sluice_rounding {
-    int32_t bits;        // 4 or 8
-    int32_t group;       // columns that share a scale; divides cols
-    int32_t symmetric;   // 0: with zero points
-    int32_t scale_type;  // SLUICE_SCALE_*: the type that scales are stored in, and rounded to before use
+    int32_t numbers;      // SLUICE_INTEGERS or floats
+    int32_t bits;         // of integers, 2 to 8
+    int32_t group;        // columns that share a scale; the last group of a row may be shorter
+    int32_t symmetric;    // 0: with zero points, integers only
+    int32_t scale_type;   // SLUICE_SCALE_*: the type that scales are stored in, and rounded to before use
+    int32_t weight_type;  // SLUICE_SCALE_F32, _BF16 or _F16: what the range of a group of floats is computed in
+    float global_scale;   // of scales in E4M3; 0 where it is not known yet, and only their bits of fraction count
 };
 
-// Codes, scales [cols / group] and zero points [cols / group] (0 when symmetric) of one row.
+// Codes, scales [groups] and zero points [groups] (0 when symmetric) of one row.
 // Returns cols, or the index of the first NaN or infinity in the row, in which case nothing else is written.
 size_t sluice_quantize_row(const float *w, size_t cols, struct sluice_rounding rounding, int8_t *codes, float *scales,
                            int8_t *zero_points);
@@ -104,21 +111,32 @@ size_t sluice_quantize_row(const float *w, size_t cols, struct sluice_rounding r
 // inverse[c] = 1 / scale[c]. Non-finite rows give non-finite errors.
 void sluice_rounding_error(const float *w, const float *scale, const float *inverse, size_t cols,
                            struct sluice_rounding rounding, float *error);
-// The scales [cols / group] and zero points [cols / group] of one row of finite weights, as floats, without its codes.
+// The scales [groups] and zero points [groups] of one row of finite weights, as floats, without its codes.
 void sluice_group_ranges(const float *w, size_t cols, struct sluice_rounding rounding, float *scales, float *zero_points);
+// largest[group] = the largest magnitude of one row's group, where that is more than what is there.
+void sluice_group_magnitudes(const float *w, size_t cols, size_t group, float *largest);
 // Codes of one row under given scales and zero points, and error[c] = w[c] minus what its code stands for.
 void sluice_round_within(const float *w, size_t cols, struct sluice_rounding rounding, const float *scales,
                          const float *zero_points, int8_t *codes, float *error);
 // What sluice_group_ranges gives, after a search over 21 ranges, from the whole one down to half of it, for the least
-// sum of weight[c] * (Q(w[c]) - w[c])^2 of each group.
+// sum of weight[c] * (Q(w[c]) - w[c])^2 of each group. Of powers of two, the nearest three are searched; for scales in
+// E4M3 also one and a half times the whole range.
 // Source: the clipping of AWQ (arXiv:2306.00978, section 3.2) with the diagonal of the layer's quadratic loss.
 void sluice_clipped_ranges(const float *w, const float *weight, size_t cols, struct sluice_rounding rounding,
                            float *scales, float *zero_points);
-// Codes to 32-bit words, element j of a word in bits bits*j.. of it, stored as code + 2^(bits-1).
+// Integers of 2 to 8 bits to ceil(cols * bits / 32) words: code j, plus 2^(bits-1), in bits bits*j.. of all of them, which
+// may go on in the next word.
 void sluice_pack_row(const int8_t *codes, size_t cols, int32_t bits, int32_t *words);
-// result[c] = (code[c] - zero_point[group of c]) * scale[group of c]; zero_points in codes, or NULL for zeros.
-void sluice_dequantize_row(const int32_t *words, const float *scales, const int8_t *zero_points, size_t cols,
-                           int32_t bits, size_t group, float *result);
+void sluice_unpack_row(const int32_t *words, size_t cols, int32_t bits, int8_t *codes);
+// Codes of 4, 6 or 8 bits to ceil(cols * bits / 8) bytes, the first in the lowest bits.
+void sluice_pack_bytes(const int8_t *codes, size_t cols, int32_t bits, uint8_t *bytes);
+void sluice_unpack_bytes(const uint8_t *bytes, size_t cols, int32_t bits, int8_t *codes);
+// result[c] = (number[c] - zero_point[group of c]) * scale[group of c]; zero_points in codes, or NULL for zeros.
+void sluice_values_of_codes(const int8_t *codes, const float *scales, const int8_t *zero_points, size_t cols,
+                            struct sluice_rounding rounding, float *result);
+// Scales of type E8M0 or E4M3 to the bytes they are stored in, and back; E4M3 times `global_scale`.
+void sluice_scale_codes(const float *scales, size_t count, int32_t type, float global_scale, uint8_t *codes);
+void sluice_scales_of_codes(const uint8_t *codes, size_t count, int32_t type, float global_scale, float *scales);
 
 // ---- compensate.c
 
@@ -143,11 +161,12 @@ void sluice_compensate_block(size_t rows, size_t count, const float *factor, siz
                              const float *w, const float *scales, const float *zero_points,
                              struct sluice_rounding rounding, const float *acc, float *d, int8_t *codes,
                              float *loss);
-// Makes d G d^T smaller for every row of a group of `count` columns while all others stay: its scale by least squares,
-// at most a fifth down or a quarter up, then its codes one by one. gram: [count][count] of the group; correlation: d G on the group's columns, kept up to
-// date, as is d. change [rows] += what d G d^T became less (negative). work: 2 * count * SLUICE_TILE_STRIP floats.
-void sluice_refine_group(size_t rows, size_t count, const float *gram, struct sluice_rounding rounding, float *scale,
-                         const float *zero_point, int8_t *codes, float *correlation, float *d, float *change,
+// Makes d G d^T smaller for every row of `count` columns of a group while all others stay: where `fits_scale`, its scale by
+// least squares, at most a fifth down or a quarter up (a power of two by one), then its codes one by one. gram:
+// [count][count] of the columns; correlation: d G on them, kept up to date, as is d. change [rows] += what d G d^T became
+// less (negative). work: 2 * count * SLUICE_TILE_STRIP floats.
+void sluice_refine_group(size_t rows, size_t count, const float *gram, struct sluice_rounding rounding, int fits_scale,
+                         float *scale, const float *zero_point, int8_t *codes, float *correlation, float *d, float *change,
                          float *work);
 
 // ---- factor.c

@@ -164,6 +164,11 @@ package struct Checkpoint: Sendable {
     return places
   }
 
+  /// Tensors of Linears that are quantized as the schemes of config.json say.
+  var quantizedTensors: Set<String> {
+    Set(spec.expectations(schemes).filter { $0.linear != nil }.map(\.name))
+  }
+
   private func checkTensors() throws(CheckpointError) {
     let expected = spec.expectations(schemes)
     let found = weights.names

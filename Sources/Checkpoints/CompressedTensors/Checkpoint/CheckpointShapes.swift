@@ -197,7 +197,9 @@ package struct CheckpointShapes: Sendable {
 
   /// Whether a Linear's weight goes into products in bfloat16 without losing anything of a plain weight.
   package func isBF16(_ linear: LinearSpec) -> Bool {
-    self[linear.weight]?.dtype.unscaled == .bf16
+    guard let dtype = self[linear.weight]?.dtype else { return false }
+    // What a scheme describes is decoded to float32.
+    return dtype == .bf16 || !isQuantized && dtype.unscaled == .bf16
   }
 }
 

@@ -133,9 +133,16 @@ package struct LinearSchemes: Sendable, Equatable {
     self[linear]?.weights?.columnsPerScale(linear.inputs)
   }
 
-  /// The sizes of the groups of some Linears, of those that are quantized.
-  package func groupSizes(of linears: [LinearSpec]) -> Set<Int> {
-    Set(linears.compactMap(groupSize))
+  /// Whether the groups of a Linear fill its rows, or their ends may be cut off; true where it is not quantized.
+  package func divides(_ linear: LinearSpec) -> Bool {
+    guard let weights = self[linear]?.weights else { return true }
+    return weights.strategy == .block
+      || linear.inputs % weights.columnsPerScale(linear.inputs) == 0
+  }
+
+  /// Columns that are refined together, of those of some Linears that are quantized.
+  package func refinedColumns(of linears: [LinearSpec]) -> Set<Int> {
+    Set(linears.compactMap { quantized($0, dtype: .bf16)?.quantizer.refinedColumns })
   }
 
   /// - Parameter dtype: of the weight that is quantized.

@@ -37,8 +37,8 @@ package struct QuantizationConfig: Sendable, Equatable {
     self.ignore = ignore
   }
 
-  /// The version of compressed-tensors whose format this is.
-  package static let formatVersion = "0.19.0"
+  /// The version of compressed-tensors that stores this so.
+  private var version: String { groups.map(CompressionFormats.version).max() ?? "" }
 
   // MARK: Writing
 
@@ -55,7 +55,7 @@ package struct QuantizationConfig: Sendable, Equatable {
         ("ignore", .array(ignore.map { .string($0) })), ("kv_cache_scheme", nil),
         ("quant_method", "compressed-tensors"), ("quantization_status", "compressed"),
         ("sparsity_config", .object(JSONObject())), ("transform_config", .object(JSONObject())),
-        ("version", .string(Self.formatVersion)),
+        ("version", .string(version)),
       ]))
   }
 

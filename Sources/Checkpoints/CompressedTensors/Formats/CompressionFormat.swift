@@ -29,13 +29,10 @@ package protocol WrittenFormat: CompressionFormat {
 
 /// The stored tensors of one quantized Linear: names, types, shapes and contents.
 ///
-/// Rounding asks it to store what it made; a codec never rounds. Whatever a format must know of a whole weight before
-/// its first rows are encoded (a tensor's one scale), it gets when it is made.
+/// Rounding asks it to store what it made; a codec never rounds.
 package protocol WeightCodec: Sendable {
   /// In the order in which the output lists them.
   var tensors: [TensorSpec] { get }
-  /// The tensor that holds the scales, `[rows, columns / group size]`.
-  var scales: TensorSpec { get }
   /// Outputs that share a stored number, and what that holds; nil where each has its own.
   var outputsTogether: (count: Int, what: String)? { get }
   /// Writes rounded rows to their places.
@@ -43,7 +40,9 @@ package protocol WeightCodec: Sendable {
   /// - Parameter rows: they begin where stored numbers do.
   func encode(_ rounded: QuantizedRows, rows: Range<Int>, write: TensorWrite) throws
   /// Writes what belongs to no row.
-  func encodeRest(write: TensorWrite) throws
+  ///
+  /// - Parameter whole: what was known of the whole weight when its rows were rounded.
+  func encodeRest(_ whole: WholeWeight, write: TensorWrite) throws
   /// The numbers of the stored weight; nil where its tensors are not there.
   func decode(_ tensor: (String) -> StoredTensor?) -> (any CodedWeight)?
   /// What is wrong with the stored numbers by themselves.
@@ -85,13 +84,16 @@ package struct WeightPart: Sendable, Hashable {
 
 package enum CompressionFormats {
   /// Every format that is read or written.
-  package static let all: [any CompressionFormat] = [PackQuantized(), FloatQuantized()]
+  package static let all: [any CompressionFormat] =
+    [PackQuantized(), IntQuantized(), FloatQuantized(), TwoLevelQuantized()] + Microscaled.all
 
   /// The formats that are written.
   package static let written: [any WrittenFormat] = all.compactMap { $0 as? any WrittenFormat }
 
   /// The sizes of groups that a user may choose among.
   package static let groupSizes = PackQuantized.groupSizes
+  /// Those that are chosen among where the user names none.
+  package static let usualGroupSizes = PackQuantized.usualGroupSizes
 
   /// Every tensor that a product with a weight may read, by the end of its name.
   package static let weightParts: [WeightPart] = {
@@ -114,6 +116,22 @@ package enum CompressionFormats {
 
   package static func name(of scheme: QuantizationScheme) -> String {
     scheme.format ?? inferredName(for: scheme)
+  }
+
+  /// The first version of compressed-tensors, of the two that were compared, that knows a scheme: 0.19 has no floats of 6
+  /// bits, and stores all else alike.
+  static func version(of scheme: QuantizationScheme) -> String {
+    guard let weights = scheme.weights, weights.type == .float, weights.bits == 6 else {
+      return "0.19.0"
+    }
+    return "0.20.1"
+  }
+
+  /// Whether a scheme is stored in the format that it has where none is named.
+  package static func isUsual(_ scheme: QuantizationScheme) -> Bool {
+    var plain = scheme
+    plain.format = nil
+    return name(of: scheme) == name(of: asEnginesLoad(plain))
   }
 
   /// The format that compressed-tensors stores a scheme in.
@@ -158,7 +176,18 @@ package enum CompressionFormats {
 
   /// The presets that are written.
   package static let presets: [SchemePreset] = SchemePreset.all.filter {
-    problem(writing: $0.scheme) == nil
+    problem(writing: asEnginesLoad($0.scheme)) == nil
+  }
+
+  /// A scheme that names no format, in the one that engines load: integers of few bits are packed, also beside
+  /// activations, where compressed-tensors would give each a byte.
+  package static func asEnginesLoad(_ scheme: QuantizationScheme) -> QuantizationScheme {
+    guard scheme.format == nil, scheme.inputActivations != nil, let weights = scheme.weights,
+      weights.type == .int, weights.bits < 8
+    else { return scheme }
+    var result = scheme
+    result.format = PackQuantized.formatName
+    return result
   }
 
   /// - Parameter scheme: one that is written.
@@ -172,10 +201,12 @@ package enum CompressionFormats {
   }
 
   /// Names for a message: `"a", "b" or "c"`.
-  static func oneOf(_ names: [String]) -> String {
-    let quoted = names.map { "\"\($0)\"" }
-    guard let last = quoted.last, quoted.count > 1 else { return quoted.first ?? "" }
-    return quoted.dropLast().joined(separator: ", ") + " or " + last
+  static func oneOf(_ names: [String]) -> String { alternatives(names.map { "\"\($0)\"" }) }
+
+  /// Values for a message: `32, 64 or 128`.
+  package static func alternatives(_ values: [String]) -> String {
+    guard let last = values.last, values.count > 1 else { return values.first ?? "" }
+    return values.dropLast().joined(separator: ", ") + " or " + last
   }
 }
 
@@ -208,10 +239,11 @@ extension SchemePreset {
   /// The scheme of a preset that is written.
   package static func written(_ name: String) throws(PresetProblem) -> QuantizationScheme {
     guard let preset = named(name) else { throw PresetProblem(name: name, field: nil) }
-    if let problem = CompressionFormats.problem(writing: preset.scheme) {
+    let scheme = CompressionFormats.asEnginesLoad(preset.scheme)
+    if let problem = CompressionFormats.problem(writing: scheme) {
       throw PresetProblem(name: name, field: problem.path.joined(separator: "."))
     }
-    return preset.scheme
+    return scheme
   }
 }
 

@@ -34,10 +34,10 @@ package struct FP8Format: Sendable, Equatable {
     case "fp8": try self.init(fineGrained: &keys)
     case "compressed-tensors":
       let format = keys["format"].string ?? ""
-      if CompressionFormats.written.contains(where: { $0.names.contains(format) }) { return nil }
       guard FloatQuantized().names.contains(format) else {
-        throw keys.refusal(
-          "format", CompressionFormats.oneOf(CompressionFormats.all.flatMap(\.names)))
+        let known = CompressionFormats.all.flatMap(\.names)
+        if known.contains(format) || format == CompressionFormats.mixed { return nil }
+        throw keys.refusal("format", CompressionFormats.oneOf(known))
       }
       try self.init(compressedTensors: block, keys)
     default:

@@ -16,9 +16,10 @@ extension StoredTensor {
 extension Checkpoint {
   /// FP8 means nothing without scales.
   func checkFP8IsDescribed() throws(CheckpointError) {
-    guard fp8 == nil, let tensor = model.tensors.first(where: { $0.dtype == .f8E4M3 }) else {
-      return
-    }
+    if fp8 != nil { return }
+    let eights = model.tensors.filter { $0.dtype == .f8E4M3 }
+    let described = eights.isEmpty ? [] : quantizedTensors
+    guard let tensor = eights.first(where: { !described.contains($0.name) }) else { return }
     throw .wrongFP8(
       file: tensor.file.path, tensor: tensor.name,
       expected: "a `quantization_config` in config.json that says how FP8 is scaled",

@@ -1,22 +1,28 @@
-// The `float-quantized` format: FP8 weights and their scales, decoded from the mapping a tile at a time. It is read; the
-// one who writes it makes it a `WrittenFormat`.
+// The `float-quantized` format: FP8 weights and their scales.
 
 internal import CKernels
 package import LinearAlgebra
 package import Quantization
 package import Safetensors
-internal import Tensors
+package import Tensors
+package import Transformer
 
 /// FP8 with a scale for each weight, row or block. `naive-quantized` is the same where activations stay as they are.
 ///
-/// Which weights are FP8 is told by the types of their tensors.
-package struct FloatQuantized: CompressionFormat {
+/// - `weight` F8_E4M3 `[out, in]`.
+/// - `weight_scale` in the type that the weight had, `[1]`, `[out, 1]` or `[ceil(out / rows), ceil(in / columns)]`.
+///
+/// In a source, which weights are FP8 is told by the types of their tensors.
+/// Source: compressed-tensors 0.20 `FloatQuantizationCompressor`.
+package struct FloatQuantized: WrittenFormat {
   package init() {}
 
   package let names = ["float-quantized", "naive-quantized"]
   package let parts = [scalePart, inversePart].map {
     WeightPart(suffix: "." + $0, isStreamed: false)
   }
+
+  private static let tensors = CodedLinear.Names(codes: ".weight", scales: "." + scalePart)
 
   static let scalePart = "weight_scale"
   /// As DeepSeek-V3 named it.
@@ -40,6 +46,21 @@ package struct FloatQuantized: CompressionFormat {
       return ArgumentProblem(["output_activations"], expected: "null")
     }
     return nil
+  }
+
+  package func problem(writing scheme: QuantizationScheme) -> ArgumentProblem? {
+    if let problem = problem(reading: scheme) { return problem }
+    let checks = SchemeChecks(scheme)
+    if scheme.weights?.scaleType != nil { return checks.expected("scale_dtype", "null") }
+    return checks.activations()
+  }
+
+  package func codec(
+    _ linear: LinearSpec, _ scheme: QuantizationScheme, dtype: DType
+  ) -> any WeightCodec {
+    guard let weights = scheme.weights else { preconditionFailure("\(linear.name) has no codes") }
+    return CodedLinear(
+      linear, weights, dtype: dtype, layout: .bytes(.f8E4M3), names: Self.tensors)
   }
 }
 

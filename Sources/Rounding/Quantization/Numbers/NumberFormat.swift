@@ -1,17 +1,25 @@
 // The numbers that codes stand for, before a scale multiplies them.
 
-internal import CKernels
-
-/// A kind of numbers to round to. Its arithmetic (the nearest code, the value of a code, the scale and zero point of a
-/// range) stands in the kernels, in `rounding.h`; here is what the rest of the program asks of it.
+/// A kind of numbers to round to. Its arithmetic (the nearest number, its code, the scale and zero point of a range)
+/// stands in the kernels, in `rounding.h`; here is what the rest of the program asks of it.
 package enum NumberFormat: Sendable, Hashable {
   /// Two's complement; with zero points, a group's range lies anywhere about 0.
   case integer(bits: Int, hasZeroPoints: Bool)
+  /// Floats by the bits of exponent and fraction; their codes are their bits.
+  case e4m3
+  case e2m1
+  case e2m3
 
   /// - Returns: nil for numbers that nothing is rounded to yet.
   package init?(_ arguments: QuantizationArguments) {
-    guard arguments.type == .int, 2...8 ~= arguments.bits else { return nil }
-    self = .integer(bits: arguments.bits, hasZeroPoints: !arguments.isSymmetric)
+    switch (arguments.type, arguments.bits) {
+    case (.int, 2...8):
+      self = .integer(bits: arguments.bits, hasZeroPoints: !arguments.isSymmetric)
+    case (.float, 8) where arguments.isSymmetric: self = .e4m3
+    case (.float, 6) where arguments.isSymmetric: self = .e2m3
+    case (.float, 4) where arguments.isSymmetric: self = .e2m1
+    default: return nil
+    }
   }
 
   /// The smallest and the largest number that a code stands for.
@@ -20,13 +28,14 @@ package enum NumberFormat: Sendable, Hashable {
     case .integer(let bits, _):
       let end = Double(1 << (bits - 1))
       return -end...end - 1
+    case .e4m3: return -448...448
+    case .e2m1: return -6...6
+    case .e2m3: return -7.5...7.5
     }
   }
 
   package var hasZeroPoints: Bool {
-    switch self {
-    case .integer(_, let hasZeroPoints): hasZeroPoints
-    }
+    if case .integer(_, let hasZeroPoints) = self { hasZeroPoints } else { false }
   }
 
   /// What rounding to nearest takes for a step, in weights between `lowest` and `highest`, before the scale is rounded to

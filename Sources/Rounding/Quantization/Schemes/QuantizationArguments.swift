@@ -57,7 +57,7 @@ package struct QuantizationArguments: Sendable, Hashable {
   package let bits: Int
   package let type: NumberType
   package let isSymmetric: Bool
-  package let strategy: Strategy
+  package private(set) var strategy: Strategy
   /// Set with the strategies `group` and `tensor_group`.
   package private(set) var groupSize: Int?
   /// Set with the strategy `block`.
@@ -100,12 +100,22 @@ package struct QuantizationArguments: Sendable, Hashable {
   }
 
   /// With groups of another size, where there are groups whose size is free.
+  ///
+  /// - Parameter groupSize: `wholeRows` for a scale for each row.
   package func grouped(by groupSize: Int) -> QuantizationArguments {
     guard strategy == .group, type == .int else { return self }
     var result = self
-    result.groupSize = groupSize
+    if groupSize == Self.wholeRows {
+      result.strategy = .channel
+      result.groupSize = nil
+    } else {
+      result.groupSize = groupSize
+    }
     return result
   }
+
+  /// A group size that stands for rows without groups, as in files.
+  package static let wholeRows = -1
 
   /// Columns of a row of `columns` that share a scale.
   package func columnsPerScale(_ columns: Int) -> Int {

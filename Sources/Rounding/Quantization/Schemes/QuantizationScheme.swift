@@ -48,10 +48,12 @@ package struct QuantizationScheme: Sendable, Hashable {
 
   // MARK: For people
 
-  /// The preset that this is with any group size.
+  /// The preset that this is with any group size, in whatever format.
   package var preset: SchemePreset? {
-    SchemePreset.all.first { preset in
-      isSame(as: preset.scheme.grouped(by: weights?.groupSize ?? 0))
+    var plain = self
+    plain.format = nil
+    return SchemePreset.all.first { preset in
+      plain.isSame(as: preset.scheme.grouped(by: weights?.groupSize ?? 0))
     }
   }
 
@@ -66,11 +68,10 @@ package struct QuantizationScheme: Sendable, Hashable {
     return ([weights] + arguments).map(\.words).joined(separator: ", ")
   }
 
-  /// Name and group size: `W4A16 in groups of 32`.
+  /// Name, and group size where that is free: `W4A16 in groups of 32`.
   package var words: String {
-    guard let preset, let weights, weights.strategy == .group else {
-      return weights?.words ?? name
-    }
+    guard let preset, let weights else { return weights?.words ?? name }
+    if grouped(by: 1) == self { return preset.name }
     return "\(preset.name) in groups of \(weights.groupSize ?? 0)"
   }
 

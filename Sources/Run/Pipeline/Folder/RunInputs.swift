@@ -146,8 +146,9 @@ extension QuantizePlan {
   /// One for every Linear by its name; else each with its targets.
   private var schemesText: String {
     options.schemes.map { scheme in
-      scheme.targets == [QuantizationScheme.linear]
-        ? scheme.name : "\(scheme.targets.joined(separator: " "))=\(scheme.words)"
+      (scheme.targets == [QuantizationScheme.linear]
+        ? scheme.name : "\(scheme.targets.joined(separator: " "))=\(scheme.words)")
+        + (CompressionFormats.isUsual(scheme) ? "" : " as \(CompressionFormats.name(of: scheme))")
     }.joined(separator: ", ")
   }
 

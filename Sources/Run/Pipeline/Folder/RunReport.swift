@@ -2,6 +2,7 @@
 
 internal import JSON
 internal import Planning
+internal import Quantization
 package import Reporting
 internal import SystemIO
 
@@ -95,7 +96,7 @@ extension Subject {
     self.init(
       model: history.model, output: FileSystem.resolved(output), architecture: history.architecture,
       layers: history.layers, sourceBytes: history.sourceBytes, outputBytes: history.outputBytes,
-      groupSize: state.inputs.groupSizes.max() ?? 0,
+      groupSize: state.inputs.groupSizes.max() ?? SchemePreset.groupSize,
       quantized: history.coverage?.quantized ?? "", left: history.coverage?.left.map(\.text) ?? [],
       settings: settings,
       command: status.record?.command ?? [], lastCommit: status.lastCommit,

@@ -141,6 +141,14 @@ package struct QuantizePlan: Sendable {
     let modules = OutputPlan.modules(of: source)
     warnings += patterns.flatMap { $0.openNumbers(among: modules) }.map(RunWarning.openNumber)
     if let warning = RunWarning(undivided: output) { warnings.append(warning) }
+    let chosen = output.schemes
+    let experts = Set(
+      spec.layers.flatMap(\.mlp.routed).flatMap(\.linears).compactMap { chosen[$0] })
+    warnings += chosen.schemes.compactMap { scheme in
+      CompressionFormats.loadingProblem(scheme, forExperts: experts.contains(scheme)).map {
+        .notLoaded(scheme: scheme.name, reason: $0)
+      }
+    }
     if options.rounding == .nearest, options.roundingIsFromRecipe {
       warnings.append(.roundingOfRecipe(file: options.recipe ?? ""))
     }

@@ -130,7 +130,7 @@ package final class Rates {
     case .compensate:
       let (rows, columns) = (sizes[0], fitting(sizes[1]))
       let factor = try GramFactor(
-        correlated(columns), channels: 0..<columns, groupSizes: [groupSize],
+        correlated(columns), channels: 0..<columns, refining: [quantizer(columns).refinedColumns],
         dampening: options.dampening, workers: workers)
       let rounding = Rounding.compensated(GramFactors([factor]))
       return try round(numbers(rows, columns), by: rounding)
@@ -182,11 +182,12 @@ package final class Rates {
   private func round(_ weight: Matrix, by rounding: Rounding) throws -> Double {
     let (quantizer, workers) = (quantizer(weight.columns), workers)
     return try time {
+      let whole = try quantizer.whole(weight, workers: workers)
       let tiles = ranges(of: weight.rows, by: rounding.tileRows)
       let results = workers.map(tiles.count) { index in
         Result {
           _ = try quantizer.round(
-            weight, rows: tiles[index], by: rounding, from: workers.memory)
+            weight, rows: tiles[index], by: rounding, knowing: whole, from: workers.memory)
         }
       }
       for result in results { try result.get() }

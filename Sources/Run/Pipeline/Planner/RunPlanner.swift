@@ -90,8 +90,8 @@ struct RunPlanner {
       let linears = layer.someLinears(units: 1)
       func kinds(_ linears: [LinearSpec]) -> [String] {
         linears.map { linear in
-          let group = output.schemes.groupSize(of: linear) ?? 0
-          let fate = output.fates[linear.weight] == .packed ? "p\(group)" : "c"
+          let fate =
+            output.fates[linear.weight] == .packed ? output.schemes[linear]?.words ?? "" : "c"
           return "\(source.byteWidth(linear))\(fate)"
         }
       }

@@ -118,12 +118,20 @@ struct Attend {
     _ weights: SmoothedWeights, _ applied: [AppliedSmoothing], _ taps: [Tap],
     _ statistics: [ActivationStatistics]
   ) throws {
+    let linears = part.sequence?.mixer.linears ?? []
+    let own = Set(linears.map(\.name))
+    let fused = layer.fusedGroups.filter { $0.allSatisfy { own.contains($0.name) } }
+    let alone = own.subtracting(fused.joined().map(\.name))
+    let largest = try inputs.largestWeights(
+      of: fused + linears.filter { alone.contains($0.name) }.map { [$0] }, from: weights)
     var written = Set(part.units.flatMap(\.linears).flatMap { [$0.weight, $0.bias] })
     for tap in layer.taps where tap.branch == part.sequence?.number {
       let rounding = try inputs.rounding(
         taps.firstIndex(of: tap).map { statistics[$0] }, at: tap, under: applied, of: layer)
       for linear in layer.readers(at: tap) {
-        try inputs.write(linear.weight, linear: linear, from: weights, layer: layer, by: rounding)
+        try inputs.write(
+          linear.weight, linear: linear, from: weights, layer: layer, by: rounding, largest: largest
+        )
         written.insert(linear.weight)
       }
       inputs.results.noteMemory()

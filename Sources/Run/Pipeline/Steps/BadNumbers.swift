@@ -62,11 +62,12 @@ extension StepInputs {
     _ error: NonFiniteOutput, _ name: String, groupSize: Int
   ) -> QuantizeError {
     let tensor = numbers.parameter(name)
-    let groups = (tensor.shape.last ?? 1) / groupSize
+    let columns = tensor.shape.last ?? 1
+    let groups = (columns + groupSize - 1) / groupSize
     let start = error.element % groups * groupSize
     return .infiniteScale(
       file: tensor.file.path, tensor: tensor.name, row: error.element / groups,
-      columns: start..<start + groupSize, dtype: tensor.dtype.unscaled)
+      columns: start..<min(columns, start + groupSize), dtype: tensor.dtype.unscaled)
   }
 
   /// The source's numbers. Only they can be bad.

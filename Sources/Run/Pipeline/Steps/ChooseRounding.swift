@@ -35,7 +35,7 @@ extension StepInputs {
           rounding: .compensated(
             try statistics.factors(
               smoothedBy: scale,
-              groupSizes: output.schemes.groupSizes(of: layer.readers(at: tap)),
+              refining: output.schemes.refinedColumns(of: layer.readers(at: tap)),
               dampening: options.dampening, workers: workers)))
       } catch {
         results.warn(.notFactored(layer: layer.index, linear: layer.readers(at: tap)[0].name))

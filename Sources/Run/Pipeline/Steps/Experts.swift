@@ -144,10 +144,12 @@ struct Experts {
           spec, of: branch, smoothed, against: weights, on: proof)
       }
       let downRounding = try inputs.rounding(sums, at: tap, under: applied, of: layer)
+      let largest = try inputs.largestWeights(
+        of: [[spec.gate, spec.up], [spec.down]], from: smoothed)
       for linear in spec.linears {
         try inputs.write(
           linear.weight, linear: linear, from: smoothed, layer: layer,
-          by: linear == spec.down ? downRounding : inputRounding)
+          by: linear == spec.down ? downRounding : inputRounding, largest: largest)
         if linear.hasBias {
           try inputs.write(linear.bias, linear: nil, from: smoothed, layer: layer)
         }

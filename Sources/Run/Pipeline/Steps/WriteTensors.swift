@@ -21,10 +21,12 @@ extension StepInputs {
 
   /// Writes a tensor as its fate says: packed, or with the scales folded in. Those that no smoothing touches are there.
   ///
-  /// - Parameter rounding: of a Linear that may be packed.
+  /// - Parameters:
+  ///   - rounding: of a Linear that may be packed.
+  ///   - largest: by name, what `largestWeights` found.
   func write(
     _ name: String, linear: LinearSpec?, from weights: SmoothedWeights, layer: LayerSpec,
-    by rounding: ChosenRounding = .nearest
+    by rounding: ChosenRounding = .nearest, largest: [String: Float] = [:]
   ) throws {
     let dtype = self.weights.dtype(of: name).unscaled
     switch output.fates[name] {
@@ -34,7 +36,8 @@ extension StepInputs {
       do {
         let writer = writer
         let errors = try unsafe quantized.round(
-          weights.weight(linear), by: rounding.rounding, workers: workers
+          weights.weight(linear), by: rounding.rounding, largest: largest[linear.name],
+          workers: workers
         ) { bytes, tensor, offset in try unsafe writer?.write(bytes, to: tensor, at: offset) }
         try results.note(linear, rounding, errors, layer: layer.index)
       } catch let error as NonFiniteWeight {
@@ -63,6 +66,34 @@ extension StepInputs {
       try results.note(rescaled: name, layer: layer.index)
     case .copied, .decoded, .dropped, nil: break
     }
+  }
+
+  /// The largest weight of each quantized Linear that must know it, among all that are loaded as one with it: they share
+  /// a scale above their own.
+  ///
+  /// - Parameter groups: Linears that are loaded as one, or by themselves.
+  func largestWeights(
+    of groups: [[LinearSpec]], from weights: SmoothedWeights
+  ) throws -> [String: Float] {
+    var result: [String: Float] = [:]
+    for group in groups {
+      let packed = group.filter { linear in
+        output.fates[linear.weight] == .packed && quantized(linear).quantizer.needsLargest
+      }
+      var largest: Float = 0
+      for linear in packed {
+        do {
+          largest = max(
+            largest,
+            try quantized(linear).quantizer.largest(
+              of: weights.weight(linear), workers: workers))
+        } catch {
+          throw nonFinite(error, linear)
+        }
+      }
+      for linear in packed { result[linear.name] = largest }
+    }
+    return result
   }
 
   /// Writes a weight to the place of a tensor, in the type that this has without scales.

@@ -33,7 +33,7 @@ extension VerifyModel {
     let recorded = recordedSmoothings()
     let smoothed = SmoothedWeights(source.weights, recorded.smoothings)
     report.findings += recorded.findings + checkConfig(against: source)
-    checkPlainTensors(source, smoothed, &report)
+    checkPlainTensors(source, smoothed, schemes, &report)
     for linear in linears {
       guard source.weights.find(linear.weight)?.shape == [linear.outputs, linear.inputs] else {
         report.findings.append(
@@ -106,14 +106,16 @@ extension VerifyModel {
 
   /// Everything of what is not quantized: identical, or what the smoothing scales make of it.
   private func checkPlainTensors(
-    _ source: Checkpoint, _ smoothed: SmoothedWeights, _ report: inout VerifyReport
+    _ source: Checkpoint, _ smoothed: SmoothedWeights, _ schemes: LinearSchemes,
+    _ report: inout VerifyReport
   ) {
     var (identical, rescaled, decoded) = (0, 0, 0)
     let consumers = config.spec.layers.flatMap(\.smoothings).flatMap(\.consumers)
     let producers = config.spec.layers.flatMap(\.linears)
     let specs = Dictionary((consumers + producers).map { ($0.weight, $0) }) { first, _ in first }
-    // A scale of the output may have the name of one of the source's FP8.
-    for tensor in survey.model.tensors where !source.isLeftOut(tensor.name) {
+    let quantized = Set(
+      config.spec.expectations(schemes).filter { $0.linear != nil }.map(\.name))
+    for tensor in survey.model.tensors where !quantized.contains(tensor.name) {
       guard let original = source.weights.find(tensor.name) else {
         if config.spec.passesThrough(tensor.name) {
           report.findings.append(

@@ -1,0 +1,317 @@
+// The stored tensors of a quantized Linear: what all formats have in common. A format says which there are.
+
+internal import CKernels
+internal import LinearAlgebra
+internal import Quantization
+internal import Safetensors
+internal import Tensors
+internal import Transformer
+
+/// Codes and scales of a Linear, and what some formats have beside them.
+///
+/// - codes `[out, elements that hold a row's codes]`.
+/// - scales `[out, in / group]`, one for each block of rows and columns, or `[1]`.
+/// - zero points, where there are: `[elements that hold a column's codes, in / group]`, packed along rows.
+/// - the global scale F32 `[1]`, where scales have two levels: what they are divided by.
+/// - the weight's shape I64 `[2]`, where that cannot be told from the codes.
+struct CodedLinear: WeightCodec {
+  /// The ends of the tensors' names.
+  struct Names {
+    let codes: String
+    let scales: String
+    var zeroPoints: String?
+    var globalScale: String?
+    var shape: String?
+  }
+
+  private let module: String
+  private let quantizer: WeightQuantizer
+  private let layout: CodeLayout
+  private let outputs: Int
+  private let inputs: Int
+  private let groups: Int
+  private let codes: TensorSpec
+  private let scales: TensorSpec
+  private let zeroPoints: TensorSpec?
+  private let globalScale: TensorSpec?
+  private let shape: TensorSpec?
+
+  /// - Parameter dtype: of the weight.
+  init(
+    _ linear: LinearSpec, _ arguments: QuantizationArguments, dtype: DType, layout: CodeLayout,
+    names: Names
+  ) {
+    module = linear.name
+    outputs = linear.outputs
+    inputs = linear.inputs
+    self.layout = layout
+    let quantizer = WeightQuantizer(arguments, columns: inputs, dtype: dtype)
+    self.quantizer = quantizer
+    let groups = quantizer.groups(of: inputs)
+    self.groups = groups
+    func tensor(_ end: String, _ dtype: DType, _ shape: [Int]) -> TensorSpec {
+      TensorSpec(name: linear.name + end, dtype: dtype, shape: shape)
+    }
+    codes = tensor(names.codes, layout.dtype, [linear.outputs, layout.elements(inputs)])
+    let blocks = quantizer.sharesScales ? (outputs - 1) / quantizer.rowsTogether + 1 : outputs
+    scales = tensor(
+      names.scales, ScaleLayout(quantizer.scales).dtype,
+      arguments.strategy == .tensor ? [1] : [blocks, groups])
+    zeroPoints =
+      quantizer.numbers.hasZeroPoints
+      ? names.zeroPoints.map {
+        tensor($0, layout.dtype, [layout.elements(linear.outputs), groups])
+      }
+      : nil
+    globalScale = names.globalScale.map { tensor($0, .f32, [1]) }
+    shape = names.shape.map { tensor($0, .i64, [2]) }
+  }
+
+  var tensors: [TensorSpec] {
+    [codes, scales] + [zeroPoints, shape, globalScale].compactMap { $0 }
+  }
+
+  var outputsTogether: (count: Int, what: String)? {
+    if quantizer.sharesScales, quantizer.rowsTogether < outputs {
+      return (quantizer.rowsTogether, "blocks")
+    }
+    if zeroPoints == nil { return nil }
+    // The least number of codes that fill whole elements.
+    let count = (1...32).first { layout.byteCount($0) * 8 == layout.bits * $0 } ?? 1
+    return count > 1 ? (count, "packed zero points") : nil
+  }
+
+  private var scaleLayout: ScaleLayout { ScaleLayout(quantizer.scales) }
+
+  // MARK: Writing
+
+  func encode(_ rounded: QuantizedRows, rows: Range<Int>, write: TensorWrite) throws {
+    let rowBytes = layout.byteCount(inputs)
+    try unsafe encodedCodes(rounded).withUnsafeBytes {
+      try unsafe write($0, codes.name, rows.lowerBound * rowBytes)
+    }
+    if !quantizer.sharesScales {
+      let bytes = scaleLayout.encoded(rounded.scales, globalScale: rounded.globalScale)
+      try unsafe bytes.withUnsafeBytes {
+        try unsafe write($0, scales.name, rows.lowerBound * groups * scales.dtype.byteWidth)
+      }
+    }
+    if let zeroPoints {
+      try unsafe encodedZeroPoints(rounded).withUnsafeBytes {
+        try unsafe write($0, zeroPoints.name, layout.byteCount(rows.lowerBound) * groups)
+      }
+    }
+  }
+
+  func encodeRest(_ whole: WholeWeight, write: TensorWrite) throws {
+    if let shape {
+      try unsafe [Int64(outputs), Int64(inputs)].withUnsafeBytes {
+        try unsafe write($0, shape.name, 0)
+      }
+    }
+    if quantizer.sharesScales {
+      try unsafe scaleLayout.encoded(whole.scales, globalScale: 1).withUnsafeBytes {
+        try unsafe write($0, scales.name, 0)
+      }
+    }
+    if let globalScale {
+      try unsafe globalScale.dtype.encoded([whole.globalScale]).withUnsafeBytes {
+        try unsafe write($0, globalScale.name, 0)
+      }
+    }
+  }
+
+  private func encodedCodes(_ rounded: QuantizedRows) -> [UInt8] {
+    let rowBytes = layout.byteCount(rounded.columns)
+    return unsafe [UInt8](unsafeUninitializedCapacity: rounded.rows * rowBytes) { buffer, count in
+      unsafe rounded.codes.withUnsafeBufferPointer { codes in
+        guard let from = codes.baseAddress, let to = buffer.baseAddress else { return }
+        for row in 0..<rounded.rows {
+          unsafe layout.encode(
+            from + row * rounded.columns, count: rounded.columns,
+            into: UnsafeMutableRawPointer(to + row * rowBytes))
+        }
+      }
+      count = rounded.rows * rowBytes
+    }
+  }
+
+  /// Packed along rows: a column of them at a time.
+  private func encodedZeroPoints(_ rounded: QuantizedRows) -> [UInt8] {
+    let (elements, width) = (layout.elements(rounded.rows), layout.dtype.byteWidth)
+    var result = [UInt8](repeating: 0, count: elements * groups * width)
+    var packed = [UInt8](repeating: 0, count: elements * width)
+    for group in 0..<groups {
+      let column = (0..<rounded.rows).map { rounded.zeroPoints[$0 * groups + group] }
+      unsafe packed.withUnsafeMutableBytes {
+        unsafe layout.encode(column, count: rounded.rows, into: $0.baseAddress!)
+      }
+      for element in 0..<elements {
+        let place = (element * groups + group) * width
+        result.replaceSubrange(
+          place..<place + width, with: packed[element * width..<(element + 1) * width])
+      }
+    }
+    return result
+  }
+
+  // MARK: Reading
+
+  func decode(_ tensor: (String) -> StoredTensor?) -> (any CodedWeight)? {
+    guard let codes = tensor(codes.name), let scales = tensor(scales.name) else { return nil }
+    for needed in [zeroPoints, globalScale].compactMap({ $0 }) where tensor(needed.name) == nil {
+      return nil
+    }
+    return CodedRows(
+      module: module, quantizer: quantizer, layout: layout, rows: outputs, columns: inputs,
+      codes: codes, scales: scales, zeroPoints: zeroPoints.flatMap { tensor($0.name) },
+      globalScale: globalScale.flatMap { tensor($0.name) }?.firstNumber ?? 1)
+  }
+
+  func faults(_ tensor: (String) -> StoredTensor?, windowBytes: Int) -> [StoredFault] {
+    [
+      tensor(scales.name).flatMap { scaleFault($0, windowBytes: windowBytes) },
+      globalScale.flatMap { tensor($0.name) }.flatMap(globalFault),
+      tensor(shape?.name ?? "").flatMap(shapeFault),
+      codes.dtype == .f8E4M3
+        ? tensor(codes.name).flatMap { codeFault($0, windowBytes: windowBytes) } : nil,
+    ].compactMap { $0 }
+  }
+
+  private func scaleFault(_ tensor: StoredTensor, windowBytes: Int) -> StoredFault? {
+    scaleLayout.bad(tensor, windowBytes: windowBytes).map { count, place, text in
+      StoredFault(
+        tensor.name, "element \(place) is \(text)\(count > 1 ? ", \(count) in all" : "")")
+    }
+  }
+
+  private func globalFault(_ tensor: StoredTensor) -> StoredFault? {
+    let value = tensor.firstNumber
+    return value > 0 && value.isFinite ? nil : StoredFault(tensor.name, "is \(value)")
+  }
+
+  private func shapeFault(_ tensor: StoredTensor) -> StoredFault? {
+    let recorded = unsafe tensor.withBytes { bytes in
+      (0..<2).map { unsafe bytes.loadUnaligned(fromByteOffset: 8 * $0, as: Int64.self) }
+    }
+    tensor.release()
+    if recorded == [Int64(outputs), Int64(inputs)] { return nil }
+    return StoredFault(tensor.name, "says \(recorded), expected \([outputs, inputs])")
+  }
+
+  /// Floats of 8 bits have a code for what is no number.
+  private func codeFault(_ tensor: StoredTensor, windowBytes: Int) -> StoredFault? {
+    for part in ranges(of: tensor.byteCount, by: max(1, windowBytes)) {
+      let bad = unsafe tensor.withBytes { bytes in
+        unsafe tensor.dtype.firstNonFinite(UnsafeRawBufferPointer(rebasing: bytes[part]))
+      }
+      tensor.release(bytes: part)
+      if let bad {
+        return StoredFault(tensor.name, "element \(part.lowerBound + bad) is nan")
+      }
+    }
+    return nil
+  }
+}
+
+extension CodeLayout {
+  /// Of a code.
+  var bits: Int {
+    switch self {
+    case .bytes: 8
+    case .packedBytes(let bits), .words(let bits): bits
+    }
+  }
+}
+
+extension StoredTensor {
+  /// Of a weight type.
+  fileprivate var firstNumber: Float {
+    var value: Float = 0
+    unsafe withBytes { unsafe dtype.decode($0.baseAddress!, count: 1, into: &value) }
+    return value
+  }
+}
+
+/// A mapped quantized weight.
+private struct CodedRows: CodedWeight {
+  let module: String
+  let quantizer: WeightQuantizer
+  let layout: CodeLayout
+  let rows: Int
+  let columns: Int
+  let codes: StoredTensor
+  let scales: StoredTensor
+  let zeroPoints: StoredTensor?
+  let globalScale: Float
+
+  private var groups: Int { quantizer.groups(of: columns) }
+
+  func noteReading(_ count: Int, tileRows: Int, workers: Workers) {
+    let all = [codes, scales] + (zeroPoints.map { [$0] } ?? [])
+    WeightPages(
+      key: module, bytes: all.reduce(0) { $0 + $1.byteCount }, rows: rows,
+      tileBytes: { $0 * codes.byteCount / max(1, rows) }, isHeld: false
+    ).noteReading(count, tileRows: tileRows, workers: workers)
+  }
+
+  func decode(_ range: Range<Int>, into result: UnsafeMutablePointer<Float>) {
+    let rowBytes = layout.byteCount(columns)
+    let scales = scales(of: range)
+    let zeros = zeroPoints(of: range)
+    unsafe withUnsafeTemporaryAllocation(of: Int8.self, capacity: columns) { row in
+      guard let row = row.baseAddress else { return }
+      unsafe codes.withBytes { bytes in
+        for (offset, index) in range.enumerated() {
+          unsafe layout.decode(
+            UnsafeRawBufferPointer(rebasing: bytes[index * rowBytes..<(index + 1) * rowBytes]),
+            count: columns, into: row)
+          let own = offset * groups..<(offset + 1) * groups
+          unsafe quantizer.decode(
+            row, scales: Array(scales[own]), zeroPoints: zeros.map { Array($0[own]) },
+            columns: columns, into: result + offset * columns)
+        }
+      }
+    }
+    codes.releaseTile(bytes: range.lowerBound * rowBytes..<range.upperBound * rowBytes)
+  }
+
+  func scales(of rows: Range<Int>) -> [Float] {
+    let layout = ScaleLayout(quantizer.scales)
+    if !quantizer.sharesScales {
+      return layout.decoded(
+        scales, rows.lowerBound * groups..<rows.upperBound * groups, globalScale: globalScale)
+    }
+    return rows.flatMap { row in
+      let first = row / quantizer.rowsTogether * groups
+      return layout.decoded(scales, first..<first + groups, globalScale: globalScale)
+    }
+  }
+
+  /// They are packed along rows; 32 of them fill whole elements at any number of bits.
+  func zeroPoints(of rows: Range<Int>) -> [Int8]? {
+    guard let zeroPoints else { return nil }
+    let first = rows.lowerBound / 32 * 32
+    let (start, width) = (layout.elements(first), layout.dtype.byteWidth)
+    let elements = layout.elements(rows.upperBound - first)
+    var result = [Int8](repeating: 0, count: rows.count * groups)
+    let count = rows.upperBound - first
+    var column = [Int8](repeating: 0, count: count)
+    var packed = [UInt8](repeating: 0, count: elements * width)
+    unsafe zeroPoints.withBytes { bytes in
+      for group in 0..<groups {
+        for element in 0..<elements {
+          let place = ((start + element) * groups + group) * width
+          for byte in 0..<width { packed[element * width + byte] = unsafe bytes[place + byte] }
+        }
+        unsafe packed.withUnsafeBytes {
+          unsafe layout.decode($0, count: count, into: &column)
+        }
+        for (offset, row) in rows.enumerated() {
+          result[offset * groups + group] = column[row - first]
+        }
+      }
+    }
+    return result
+  }
+}

@@ -1,0 +1,32 @@
+// What inference engines load of what can be written.
+
+package import Quantization
+
+extension CompressionFormats {
+  /// Why vLLM does not load Linears of a scheme; nil where it does.
+  ///
+  /// Source: vLLM 0.33 `compressed_tensors.py` and its schemes; `compressed_tensors_moe.py` for experts.
+  ///
+  /// - Parameter forExperts: whether routed experts have the scheme.
+  package static func loadingProblem(
+    _ scheme: QuantizationScheme, forExperts: Bool
+  ) -> String? {
+    guard let weights = scheme.weights else { return nil }
+    if weights.type == .float, weights.bits == 6 {
+      return "it knows no floats of 6 bits in compressed-tensors' formats"
+    }
+    guard weights.type == .int, let inputs = scheme.inputActivations else { return nil }
+    let isPacked = name(of: scheme) == PackQuantized.formatName
+    let isWholeByte = weights.bits == 8 && inputs.bits == 8 && inputs.type == .int
+    if !isPacked, !(isWholeByte && weights.strategy == .channel) {
+      return
+        "integers beside quantized activations are loaded in format \(PackQuantized.formatName), or with 8 bits "
+        + "and a scale for each row"
+    }
+    if forExperts, isPacked, weights.bits != 4 || inputs.bits != 8 {
+      return
+        "its experts take 4-bit integers beside 8-bit activations; --scheme experts=W4A8 is near"
+    }
+    return nil
+  }
+}

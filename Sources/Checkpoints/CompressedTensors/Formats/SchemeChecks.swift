@@ -1,0 +1,42 @@
+// What formats ask of a scheme, in the words of its fields.
+
+internal import Quantization
+
+/// Questions that several formats have. Each answers with the first field that is wrong.
+struct SchemeChecks {
+  private let scheme: QuantizationScheme
+
+  init(_ scheme: QuantizationScheme) { self.scheme = scheme }
+
+  /// What `body` finds wrong with weights that are made before the model is saved.
+  func weights(_ body: (QuantizationArguments) -> ArgumentProblem?) -> ArgumentProblem? {
+    guard let weights = scheme.weights else {
+      return ArgumentProblem(["weights"], expected: "a mapping")
+    }
+    return weights.dynamic == .never ? body(weights) : expected("dynamic", "false")
+  }
+
+  func expected(_ key: String, _ value: String) -> ArgumentProblem {
+    ArgumentProblem(["weights", key], expected: value)
+  }
+
+  func strategy(_ known: [QuantizationArguments.Strategy]) -> ArgumentProblem? {
+    if let strategy = scheme.weights?.strategy, known.contains(strategy) { return nil }
+    return expected("strategy", CompressionFormats.alternatives(known.map(\.rawValue)))
+  }
+
+  /// Where there are groups.
+  func groupSize(_ known: [Int]) -> ArgumentProblem? {
+    guard let size = scheme.weights?.groupSize, !known.contains(size) else { return nil }
+    return expected("group_size", CompressionFormats.alternatives(known.map { "\($0)" }))
+  }
+
+  /// Those that an engine scales as it goes leave nothing in the file; others have scales there, which nothing makes yet.
+  func activations() -> ArgumentProblem? {
+    if let inputs = scheme.inputActivations, inputs.dynamic != .always {
+      return ArgumentProblem(["input_activations", "dynamic"], expected: "true")
+    }
+    return scheme.outputActivations == nil
+      ? nil : ArgumentProblem(["output_activations"], expected: "null")
+  }
+}

@@ -1,0 +1,33 @@
+// The numbers that scales can be.
+
+package import Tensors
+
+/// What scales are stored in, and rounded to before use.
+package enum ScaleFormat: Sendable, Hashable {
+  /// A type that weights have, too.
+  case plain(DType)
+  /// E8M0: powers of two.
+  case powersOfTwo
+  /// E4M3, divided by a global scale: one for a weight and all that are loaded as one with it.
+  case twoLevel
+
+  /// - Parameter dtype: of the weight.
+  package init(_ arguments: QuantizationArguments, dtype: DType) {
+    switch arguments.scaleType {
+    case .uint8: self = .powersOfTwo
+    case .e4m3: self = .twoLevel
+    default: self = .plain(dtype)
+    }
+  }
+
+  /// A fitted scale over the step of the source's whole range. Plain ones: clipping takes half of it at most, two fits up
+  /// to a fifth down or a quarter up each, and bf16 rounds each time. In E4M3 the largest weight may also become 4 of 6,
+  /// and steps too small for a scale get a large one. Powers of two may be half or twice as large at each of three turns.
+  var fittingRatios: ClosedRange<Double> {
+    switch self {
+    case .plain: 0.31...1.6
+    case .twoLevel: 0.28...Double.infinity
+    case .powersOfTwo: 0.1...14
+    }
+  }
+}

@@ -1,0 +1,137 @@
+// Searches, compensation and refinement on every kind of number and scale: better than to nearest, and never worse.
+
+import CompressedTensors
+import LinearAlgebra
+import Quantization
+import Tensors
+import Testing
+import TestSupport
+
+@Suite struct EverySchemeTests {
+  /// Weights by their arguments, each kind of numbers, scales and sharing once.
+  static let all: [QuantizationArguments] =
+    [
+      "W3A16", "W4A16_ASYM", "W8A8", "FP8", "FP8_DYNAMIC", "FP8_BLOCK", "NVFP4A16", "MXFP4A16",
+      "MXFP6A16", "MXFP8A16",
+    ].compactMap { SchemePreset.named($0)?.scheme.weights }
+    + [
+      .integers(bits: 4, groupSize: 256), .integers(bits: 4, groupSize: -1).grouped(by: -1),
+      QuantizationArguments(bits: 4, isSymmetric: false, strategy: .channel),
+    ]
+
+  private let workers = Workers(threads: 2)
+
+  /// tr(D G Dᵀ) by rows, in Double.
+  private func errors(_ found: [Float], _ weight: Matrix, _ gram: Matrix) -> [Double] {
+    (0..<weight.rows).map { row in
+      let change = (0..<weight.columns).map {
+        unsafe Double(found[row * weight.columns + $0]) - Double(weight.row(row)[$0])
+      }
+      return change.indices.reduce(0.0) { sum, i in
+        change.indices.reduce(sum) { unsafe $0 + change[i] * change[$1] * Double(gram.row(i)[$1]) }
+      }
+    }
+  }
+
+  private func values(_ rows: QuantizedRows, _ quantizer: WeightQuantizer) -> [Float] {
+    var result = [Float](repeating: 0, count: rows.rows * rows.columns)
+    for row in 0..<rows.rows {
+      let own = row * rows.groups..<(row + 1) * rows.groups
+      unsafe result.withUnsafeMutableBufferPointer { to in
+        unsafe rows.codes.withUnsafeBufferPointer { codes in
+          unsafe quantizer.decode(
+            codes.baseAddress! + row * rows.columns, scales: Array(rows.scales[own]),
+            zeroPoints: Array(rows.zeroPoints[own]), columns: rows.columns,
+            into: to.baseAddress! + row * rows.columns)
+        }
+      }
+    }
+    return result
+  }
+
+  @Test(arguments: all, [Engine.f32, .bf16])
+  func `compensated rounding is better than to nearest, and no row is worse`(
+    arguments: QuantizationArguments, engine: Engine
+  ) throws {
+    if !engine.isAvailable { return }
+    let (rows, columns) = (70, 256)
+    var generator = SeededGenerator(seed: 101)
+    let weight = generator.matrix(rows, columns)
+    let x = generator.matrix(400, columns)
+    for row in 0..<x.rows {
+      for channel in 0..<columns {
+        unsafe x.row(row)[channel] =
+          (channel % 17 == 0 ? 6 : 1)
+          * (x.row(row)[channel] + 0.7 * x.row(row)[channel / 8 * 8])
+      }
+    }
+    let statistics = ActivationStatistics(channels: columns, withGram: true)
+    statistics.add(x, workers: workers)
+    let gram = try #require(statistics.grams().first).prefix(columns)
+    let quantizer = WeightQuantizer(arguments, columns: columns, dtype: .bf16)
+    let whole = try quantizer.whole(weight, workers: workers)
+    let rounding = Rounding.compensated(
+      try statistics.factors(
+        smoothedBy: nil, refining: [quantizer.refinedColumns], dampening: 0.005,
+        workers: Workers(threads: 2, engine: engine)))
+    let plain = try quantizer.round(weight, rows: 0..<rows, knowing: whole)
+    let found = try quantizer.round(weight, rows: 0..<rows, by: rounding, knowing: whole)
+    let (before, after) = (
+      errors(values(plain, quantizer), weight, gram), errors(values(found, quantizer), weight, gram)
+    )
+    let (sum, plainSum) = (after.reduce(0, +), before.reduce(0, +))
+    #expect(sum < 0.75 * plainSum, "\(sum / plainSum)")
+    // Products in bf16 know an error to a part in a hundred or so.
+    #expect(zip(after, before).allSatisfy { $0 <= $1 * 1.02 })
+    #expect(abs(found.errors.chosen - sum) < 0.02 * sum)
+    #expect(abs(found.errors.nearest - plainSum) < 0.02 * plainSum)
+  }
+
+  @Test(arguments: all)
+  func `what was rounded passes for a rounding of its source`(
+    arguments: QuantizationArguments
+  ) throws {
+    let (rows, columns) = (64, 512)
+    var generator = SeededGenerator(seed: 102)
+    let weight = generator.matrix(rows, columns)
+    for column in 0..<columns { unsafe weight.row(5)[column] = 0 }
+    let quantizer = WeightQuantizer(arguments, columns: columns, dtype: .bf16)
+    let whole = try quantizer.whole(weight, workers: workers)
+    let found = try quantizer.round(weight, rows: 0..<rows, knowing: whole)
+    var evidence = RoundingEvidence(quantizer)
+    let stands = Matrix(rows: rows, columns: columns, values: values(found, quantizer))
+    evidence.add(
+      stands, from: weight, firstRow: 0, scales: found.scales,
+      zeroPoints: quantizer.numbers.hasZeroPoints ? found.zeroPoints : nil)
+    #expect(evidence.faults == [])
+    var other = RoundingEvidence(quantizer)
+    let shifted = Matrix(rows: rows, columns: columns)
+    for row in 0..<rows {
+      unsafe shifted.row(row).update(from: stands.row((row + 7) % rows), count: columns)
+    }
+    other.add(
+      shifted, from: weight, firstRow: 0, scales: found.scales,
+      zeroPoints: quantizer.numbers.hasZeroPoints ? found.zeroPoints : nil)
+    #expect(other.faults != [])
+  }
+
+  /// One pass finds the same whatever the tiles and threads.
+  @Test func `the largest weight is that of all rows, also over several weights`() throws {
+    let quantizer = WeightQuantizer(
+      try #require(SchemePreset.named("NVFP4A16")?.scheme.weights), columns: 64, dtype: .bf16)
+    var generator = SeededGenerator(seed: 103)
+    let weight = generator.matrix(200, 64)
+    unsafe weight.row(131)[40] = -9
+    for threads in [1, 2, 5] {
+      let workers = Workers(threads: threads)
+      #expect(try quantizer.largest(of: weight, workers: workers) == 9)
+      #expect(try quantizer.whole(weight, workers: workers).globalScale == 2688 / 9)
+      #expect(
+        try quantizer.whole(weight, largest: 12, workers: workers).globalScale == 2688 / 12)
+    }
+    unsafe weight.row(131)[41] = .nan
+    #expect(throws: NonFiniteWeight(row: 131, column: 41)) {
+      try quantizer.largest(of: weight, workers: workers)
+    }
+  }
+}
