@@ -14,11 +14,6 @@ func rounded(_ value: Double) -> String {
     ? "\(Int(saturating: result))" : "\(result)"
 }
 
-/// A number in JSON; null where it is none.
-func jsonNumber(_ value: Double) -> JSONValue {
-  .finite(value)
-}
-
 func seconds(_ duration: Duration) -> Double {
   Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
 }

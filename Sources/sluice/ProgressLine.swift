@@ -51,11 +51,11 @@ private func summaryLines(_ summary: RunSummary) -> [String] {
     "memory: peak \(bytesText(peak)) of \(bytesText(summary.budget)), "
       + "\(bytesText(summary.plan.peakBytes)) planned; scratch \(bytesText(summary.scratchBytes)), "
       + "\(bytesText(summary.plan.scratchBytes)) planned",
-    row(["step", "time", "peak", "planned", "heap", "mapped files"]),
+    "  " + row(["step", "time", "peak", "planned", "heap", "mapped files"]),
   ]
   for step in summary.steps {
     lines.append(
-      row([
+      "  " + row([
         step.step.rawValue, durationText(step.seconds), bytesText(step.bytes),
         bytesText(summary.plan.step(step.step).bytes), bytesText(step.heapBytes),
         bytesText(step.mappedBytes),
@@ -72,12 +72,6 @@ private func checkText(_ what: RunCheck) -> String {
     "the source was moved or written since this run began; comparing its checksums: \(bytesText(bytes))"
   case .output(let folder, let bytes): "comparing the checksums of \(folder): \(bytesText(bytes))"
   }
-}
-
-/// Cells in columns.
-private func row(_ cells: [String]) -> String {
-  let padded = cells.dropLast().map { $0 + String(repeating: " ", count: max(1, 13 - $0.count)) }
-  return "  " + padded.joined() + (cells.last ?? "")
 }
 
 final class ProgressLine {

@@ -248,8 +248,8 @@ private let mayChangeUser =
       let model = try SpoiledModel("\(folder)/model")
       let original = try JSONValue.parse(FileSystem.readFile("\(fixtureModel)/config.json"))
       for value: JSONValue in [
-        0, -1, 67_108_864, 1_099_511_627_776, 9_223_372_036_854_775_807, .finite(1e300),
-        .finite(.leastNonzeroMagnitude), .finite(-1e300), [], nil,
+        0, -1, 67_108_864, 1_099_511_627_776, 9_223_372_036_854_775_807, .double(1e300),
+        .double(.leastNonzeroMagnitude), .double(-1e300), [], nil,
       ] {
         var config = try #require(original.object)
         config[key] = value

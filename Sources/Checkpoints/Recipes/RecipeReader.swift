@@ -2,6 +2,7 @@
 
 internal import CompressedTensors
 internal import Quantization
+internal import SystemIO
 
 /// Gathers what the modifiers of a recipe say, in file order.
 struct RecipeReader {
@@ -360,10 +361,12 @@ struct RecipeReader {
       throw unsupported(key, "a name or re:EXPRESSION", node)
     }
     if text.hasPrefix("re:") { return text }
-    if text.contains(where: { "*?[".contains($0) }) {
+    if FileSystem.isPattern(text) {
+      // A `[` without `]` stands for itself.
+      let glob = Glob(text) ?? Glob(text.replacing("[", with: "[[]"))
       throw .glob(
         file: file, line: node.line, key: key, found: node.text,
-        expression: expression(ofGlob: text))
+        expression: glob.map { "re:\($0.expression)$" } ?? "re:EXPRESSION")
     }
     if !text.contains("."), text.first?.isUppercase == true {
       throw unsupported(
@@ -447,19 +450,4 @@ struct RecipeReader {
     .unsupported(
       file: file, line: found.line, key: key, expected: expected, found: found.text)
   }
-}
-
-/// The expression that matches what a glob over the whole name does.
-private func expression(ofGlob text: String) -> String {
-  var result = "re:"
-  for character in text {
-    switch character {
-    case "*": result += ".*"
-    case "?": result += "."
-    case "[", "]", "-": result.append(character)
-    case "!" where result.hasSuffix("["): result += "^"
-    default: result += "\\^$.|+(){}".contains(character) ? "\\\(character)" : String(character)
-    }
-  }
-  return result + "$"
 }

@@ -10,11 +10,6 @@ extension Int {
 }
 
 extension JSONValue {
-  /// A number, or null where JSON has none: for NaN and infinities.
-  package static func finite(_ value: Double) -> JSONValue {
-    value.isFinite ? .number(JSONNumber(literal: "\(value)")) : .null
-  }
-
   /// A whole number of at least 0, and of a size that can be added to others and multiplied with a few.
   package var size: Int? { int.flatMap { (0...1 << 48).contains($0) ? $0 : nil } }
 }

@@ -86,6 +86,31 @@ extension Glob.Part {
   }
 }
 
+extension Glob {
+  /// A regular expression for what the pattern matches, if nothing may stand before it and behind it.
+  package var expression: String { String(decoding: parts.flatMap(\.expression), as: UTF8.self) }
+}
+
+extension Glob.Part {
+  fileprivate var expression: [UInt8] {
+    // Also what has a meaning in the sets of some dialects only.
+    func escaped(_ byte: UInt8) -> [UInt8] {
+      "\\^$.|?*+()[]{}-&~".utf8.contains(byte) ? [UInt8(ascii: "\\"), byte] : [byte]
+    }
+    return switch self {
+    case .one(let byte): escaped(byte)
+    case .anyOne: Array(".".utf8)
+    case .anyRun: Array(".*".utf8)
+    case .set(let ranges, let negated):
+      Array((negated ? "[^" : "[").utf8)
+        + ranges.flatMap {
+          escaped($0.lowerBound)
+            + ($0.count > 1 ? [UInt8(ascii: "-")] + escaped($0.upperBound) : [])
+        } + Array("]".utf8)
+    }
+  }
+}
+
 extension FileSystem {
   /// Whether `path` reads as a pattern: it holds `*`, `?` or `[`.
   package static func isPattern(_ path: some StringProtocol) -> Bool {

@@ -8,6 +8,7 @@ internal import Models
 internal import Planning
 internal import Quantization
 internal import Recipes
+internal import Reporting
 internal import Safetensors
 internal import ScratchStore
 internal import SystemIO
@@ -397,27 +398,29 @@ final class Commit: StepResults {
   // MARK: Choices
 
   func note(_ data: DataSummary, of source: CalibrationSource) throws {
-    try choices.add(data, of: source)
+    try choices.add(.data(DataChoice(data, of: source)))
   }
 
-  func note(_ choice: SmoothingChoice, layer: Int) throws {
-    try choices.add(choice, layer: layer)
-    layerLosses.append(choice.lossRatio)
+  func note(_ chosen: ChosenSmoothing, layer: Int) throws {
+    let choice = SmoothingChoice(chosen, layer: layer)
+    try choices.add(.smoothing(choice))
+    layerLosses.append(choice.left ?? 1)
   }
 
   func note(
     _ linear: LinearSpec, _ rounding: ChosenRounding, _ errors: RoundingErrors, layer: Int
   ) throws {
-    try choices.add(linear: linear.name, rounding, errors, layer: layer)
-    if errors.nearest > 0 { layerErrors.append(errors.chosen / errors.nearest) }
+    let choice = LinearChoice(linear.name, rounding, errors, layer: layer)
+    try choices.add(.linear(choice))
+    if let left = choice.left { layerErrors.append(left) }
   }
 
   func note(routing tokens: [Int], layer: Int) throws {
-    try choices.add(routing: tokens, layer: layer)
+    try choices.add(.routing(LayerRouting(layer: layer, tokens: tokens)))
   }
 
   func note(rescaled tensor: String, layer: Int) throws {
-    try choices.add(linear: tensor, fate: "rescaled", layer: layer)
+    try choices.add(.rescaled(tensor: tensor, layer: layer))
   }
 
   func recordedSmoothings(of layer: LayerSpec) throws -> [AppliedSmoothing] {

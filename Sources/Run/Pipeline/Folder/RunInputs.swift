@@ -8,6 +8,7 @@ internal import Models
 internal import Planning
 internal import Quantization
 internal import Recipes
+internal import SystemIO
 internal import Transformer
 
 package struct RunInputs: Sendable, Equatable {
@@ -68,11 +69,12 @@ package struct RunInputs: Sendable, Equatable {
     func object(_ entries: [String: String]) -> JSONValue {
       .object(JSONObject(entries.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) }))
     }
-    return .object(
-      JSONObject([
-        ("options", object(options)), ("config", object(config)), ("tokens", .string(tokens)),
-        ("data", object(data)),
-      ]))
+    return [
+      "options": object(options),
+      "config": object(config),
+      "tokens": .string(tokens),
+      "data": object(data),
+    ]
   }
 
   init?(_ json: JSONValue) {
@@ -183,18 +185,14 @@ extension QuantizePlan {
   }
 }
 
-/// FNV-1a over 64 bits: tells inputs apart that changed by accident.
+/// Tells inputs apart that changed by accident.
 struct Digest {
-  private var value: UInt64 = 0xcbf2_9ce4_8422_2325
-
-  mutating func add(_ bytes: some Sequence<UInt8>) {
-    for byte in bytes { value = (value ^ UInt64(byte)) &* 0x100_0000_01b3 }
-  }
+  private var hash = FNV1a<UInt64>()
 
   mutating func add(_ text: String) {
-    add(text.utf8)
-    add(CollectionOfOne(0))
+    hash.add(text.utf8)
+    hash.add(0)
   }
 
-  var text: String { String(value, radix: 16) }
+  var text: String { String(hash.value, radix: 16) }
 }

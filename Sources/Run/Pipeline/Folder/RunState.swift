@@ -138,19 +138,17 @@ package struct RunState: Sendable, Equatable {
 
   /// Makes this state the truth, durably. All that it speaks of must be durable already.
   package func commit(to path: String) throws {
-    func number(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
     let (step, numbers) = position.parts
-    let scratchFiles = appended.sorted { $0.key < $1.key }.map { ($0.key, number($0.value)) }
+    let scratchFiles = appended.sorted { $0.key < $1.key }.map { ($0.key, .int($0.value)) }
     func mark(_ mark: JournalMark) -> JSONValue {
-      .object(
-        JSONObject([("bytes", number(mark.byteCount)), ("crc32", .string(mark.checksum))]))
+      ["bytes": .int(mark.byteCount), "crc32": .string(mark.checksum)]
     }
     var json = JSONObject([
-      ("format", number(Self.format)), ("step", .string(step)),
-      ("layer", number(numbers[0])), ("unit", number(numbers[1])), ("end", number(numbers[2])),
-      ("block", number(numbers[3])), ("appended", .object(JSONObject(scratchFiles))),
-      ("statistics", statistics.map { .string($0) } ?? .null),
-      ("statistics_unit", number(statisticsUnit)),
+      ("format", .int(Self.format)), ("step", .string(step)),
+      ("layer", .int(numbers[0])), ("unit", .int(numbers[1])), ("end", .int(numbers[2])),
+      ("block", .int(numbers[3])), ("appended", .object(JSONObject(scratchFiles))),
+      ("statistics", .text(statistics)),
+      ("statistics_unit", .int(statisticsUnit)),
       ("choices", mark(choices)), ("checksums", mark(checksums)),
       ("source_checksums", mark(sourceChecksums)), ("files", mark(files)),
       ("scratch", .string(scratch)), ("history", .object(history.json)),
