@@ -96,7 +96,7 @@ let wings: [(folder: String, targets: [Target])] = [
           "Tensors", "Tokenization",
         ]),
       .target(name: "Planning", dependencies: ["JSON", "LinearAlgebra", "Tensors"]),
-      .target(name: "Reporting", dependencies: ["JSON"]),
+      .target(name: "Reporting", dependencies: ["JSON", "Planning"]),
       .target(
         name: "Pipeline",
         dependencies: [

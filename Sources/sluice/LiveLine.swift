@@ -1,6 +1,7 @@
 // Progress on stderr: on a terminal one line that is replaced, elsewhere a line a minute.
 
 internal import Glibc
+internal import JSON
 internal import Planning
 internal import Reporting
 
@@ -27,7 +28,7 @@ struct LiveLine {
   mutating func show(share: Double, secondsLeft: Double?, details: () -> [String]) {
     let now = ContinuousClock.now
     if let last, now - last < (isLive ? Self.betweenUpdates : Self.betweenLines) { return }
-    // Of lines that stay, one without a time would be one too many.
+    // Where lines stay, one that has no time to tell is not worth a line.
     if !isLive, secondsLeft == nil { return }
     last = now
     let parts =

@@ -105,15 +105,15 @@ private let fixture = Result {
     let report = try fixture.get()
     let page = try Markup(report.html)
     let rows = Dictionary(grouping: page.all("tr"), by: { $0.text }).keys
-    // Computed by hand from expected.json: 0.012182…, 0.021309…, 0.5717….
+    // Computed by hand from expected.json: 0.45221….
     let tiles = page.all("dd").map(\.text)
-    #expect(tiles.contains("1.22\u{202F}% of the outputs; AWQ 2.13\u{202F}%"))
+    #expect(tiles.contains("45.2\u{202F}% of AWQ"))
     #expect(tiles.contains("4.64\u{202F}MiB 51\u{202F}% of 9.09\u{202F}MiB"))
     #expect(
       tiles.contains("1\u{202F}h 06\u{202F}min in 3 processes")
         || tiles.contains("1\u{202F}h 07\u{202F}min in 3 processes"))
     #expect(tiles.contains("600 tokens in 61 sequences"))
-    #expect(rows.contains { $0.hasPrefix("<script>") && $0.contains("120\u{202F}%") })
+    #expect(rows.contains { $0.hasPrefix("<script>") && $0.contains("75\u{202F}%") })
     let thin = try #require(report.json.object?["thin_experts"]?.int)
     #expect(thin == 8)
     #expect(tiles.contains("8 of 36"))

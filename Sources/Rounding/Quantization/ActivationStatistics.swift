@@ -141,7 +141,7 @@ package final class ActivationStatistics {
   ///   - scale: the smoothing scale of the activation, `[C]`; nil for none.
   ///   - groupSizes: of the weights that read it.
   package func factors(
-    smoothedBy scale: [Float]?, groupSizes: Set<Int>, dampening: Double, workers: Workers
+    smoothedBy scale: [Float]?, groupSizes: Set<Int>, damping: Double, workers: Workers
   ) throws(NotPositiveDefinite) -> GramFactors {
     var parts: [GramFactor] = []
     var grams = grams(workers: workers)
@@ -157,7 +157,7 @@ package final class ActivationStatistics {
       }
       parts.append(
         try GramFactor(
-          gram, channels: channels, groupSizes: groupSizes, dampening: dampening, workers: workers))
+          gram, channels: channels, groupSizes: groupSizes, damping: damping, workers: workers))
     }
     return GramFactors(parts)
   }

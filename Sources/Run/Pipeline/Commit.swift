@@ -289,7 +289,7 @@ final class Commit: StepResults {
     writeRecord(nil)
   }
 
-  /// Of a finished run: makes those again that are not as they were.
+  /// Makes the files of a finished run again that are not as they were.
   ///
   /// - Returns: their names.
   func restoreFiles() throws -> [String] {
@@ -350,7 +350,7 @@ final class Commit: StepResults {
       step, layer: layer, tokensDone: plan.blocks[...block].reduce(0) { $0 + $1.count })
   }
 
-  /// Of the run's arithmetic, over all processes.
+  /// The share of the run's arithmetic that is done, over all processes.
   private var share: Double {
     let all = plan.run.operations
     return all > 0 ? min(1, shareBefore + workers.ledger.arithmetic / all) : 0

@@ -84,7 +84,8 @@ struct Plan: ParsableCommand {
     lines += plan.coverage.lines
     lines += [
       "",
-      padded("step", to: 10) + padded("peak memory", to: 14) + (computes ? padded("TFLOP", to: 10) : "")
+      padded("step", to: 10) + padded("peak memory", to: 14)
+        + (computes ? padded("TFLOP", to: 10) : "")
         + padded("time", to: 14) + "most of the memory",
     ]
     for step in run.steps {

@@ -35,7 +35,7 @@ package struct RunInputs: Sendable, Equatable {
     func refuse(
       _ written: [String: String], _ asked: [String: String], _ option: (String) -> String
     ) throws(RunStateError) {
-      // Those first that others follow from.
+      // These two first: other options follow from them.
       let all = ["--no-smoothing", "--rounding"] + Set(written.keys).union(asked.keys).sorted()
       for key in all where written[key] != asked[key] {
         throw .otherOptions(
@@ -106,7 +106,7 @@ extension QuantizePlan {
       "--expert-weighting": options.calibrates ? options.weighting.rawValue : "none",
       "--expert-tokens": options.calibrates
         ? options.expertTokens.map { "\($0)" } ?? "all" : "none",
-      "--dampening": options.rounding == .compensated ? "\(options.dampening)" : "none",
+      "--damping": options.rounding == .compensated ? "\(options.damping)" : "none",
       "--max-shard-size": "\(options.maximumShardBytes)", "--engine": run.engine.name,
       "duo_scaling": options.duoScaling.rawValue,
       "n_grid": "\(options.gridPoints)", "mappings": mappingsText,

@@ -139,7 +139,8 @@ package struct RunState: Sendable, Equatable {
   /// Makes this state the truth, durably. All that it speaks of must be durable already.
   package func commit(to path: String) throws {
     let (step, numbers) = position.parts
-    let scratchFiles = appended.sorted { $0.key < $1.key }.map { ($0.key, .int($0.value)) }
+    let scratchFiles = appended.sorted { $0.key < $1.key }
+      .map { ($0.key, JSONValue.int($0.value)) }
     func mark(_ mark: JournalMark) -> JSONValue {
       ["bytes": .int(mark.byteCount), "crc32": .string(mark.checksum)]
     }

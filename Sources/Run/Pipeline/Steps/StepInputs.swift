@@ -34,7 +34,7 @@ struct StepInputs {
   /// Smoothing scales.
   var scales: ShardWriter?
 
-  /// Of the calibration data.
+  /// Calibration tokens in all blocks.
   var tokens: Int { blocks.reduce(0) { $0 + $1.count } }
 
   var layers: [LayerSpec] { spec.layers }
