@@ -101,7 +101,7 @@ extension SharedSource {
     let source = try SharedSource(fixturePath("glm4-moe-4m"))
     try afterPlainRun(source, then: form) {
       $0.ignore = ignored
-    } _: { folder, options, expected in
+    } _: { (folder, options, expected) throws in
       var options = options
       options.output = folder + "/large"
       #expect(try run(options, form) == expected)
@@ -122,7 +122,7 @@ extension SharedSource {
       $0.schemes = [IntegerScheme(.w4a16Asymmetric, groupSize: 64).scheme]
       $0.expertTokens = 200
       $0.ignore = ["model.layers.1.*"]
-    } _: { folder, options, expected in
+    } _: { (folder, options, expected) throws in
       var options = options
       options.output = folder + "/shared"
       #expect(try run(options, form) == expected)
@@ -136,7 +136,7 @@ extension SharedSource {
     try afterPlainRun(source, then: form) {
       $0.data.path = SmallRun.calibration
       $0.schemes = [IntegerScheme(.w4a16, groupSize: 32).scheme]
-    } _: { folder, options, expected in
+    } _: { (folder, options, expected) throws in
       var options = options
       options.output = folder + "/shared"
       #expect(try run(options, form) == expected)
@@ -150,7 +150,7 @@ extension SharedSource {
     let source = try SharedSource(fixturePath("glm4-moe-4m"))
     try afterPlainRun(source, then: form) {
       $0.ignore = ignored
-    } _: { folder, options, expected in
+    } _: { (folder, options, expected) throws in
       var options = options
       options.output = folder + "/cut"
       var interruptions = 0
