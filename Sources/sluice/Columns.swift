@@ -1,6 +1,6 @@
 // Text in columns.
 
-/// With spaces behind it, to the beginning of the next column; one at least.
+/// `text` with spaces behind it, up to the next column, and one space at least.
 func padded(_ text: String, to width: Int) -> String {
   text + String(repeating: " ", count: max(1, width - text.count))
 }

@@ -70,7 +70,7 @@ extension Evaluation {
     return "\(text) \(percent(token.probability))"
   }
 
-  /// On one line.
+  /// Text that stands on one line.
   private static func visible(_ text: String) -> String {
     String(
       text.unicodeScalars.map { scalar -> String in

@@ -5,7 +5,7 @@ internal import JSON
 internal import Planning
 internal import Reporting
 
-/// The parts of a line in the order of their worth: as many as fit, so that none is ever cut.
+/// Shows the first parts of a line, as many as fit, so that none is ever cut. The most important come first.
 func fitting(_ parts: [String], columns: Int) -> String {
   var line = ""
   for part in parts {
@@ -24,7 +24,7 @@ struct LiveLine {
   private var last: ContinuousClock.Instant?
 
   /// - Parameters:
-  ///   - details: after the percentage and the time that is left, in the order of their worth.
+  ///   - details: what stands after the percentage and the time that is left, the most important first.
   mutating func show(share: Double, secondsLeft: Double?, details: () -> [String]) {
     let now = ContinuousClock.now
     if let last, now - last < (isLive ? Self.betweenUpdates : Self.betweenLines) { return }

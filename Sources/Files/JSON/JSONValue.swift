@@ -135,7 +135,7 @@ package struct JSONObject: Sendable, Equatable {
     }
 
     func hash(into hasher: inout Hasher) {
-      // As the text hashes itself, all spellings of one accented text meet, and there may be any number of them.
+      // Not the text's own hash: all spellings of one accented text share it, and there may be any number of them.
       for byte in text.utf8 { hasher.combine(byte) }
     }
   }

@@ -1,8 +1,8 @@
 // Numbers that were measured or read from a file, where not every one will do; counts and durations as text.
 
 extension Int {
-  /// The nearest whole number that there is: `Int(_:)` stops the program where a double has none. NaN becomes 0; who shows
-  /// a number asks for that first.
+  /// The whole number that is nearest to `value` towards zero, and 0 for NaN. `Int(_:)` would stop the program at a double
+  /// that is out of range.
   package init(saturating value: Double) {
     self =
       value.isNaN ? 0 : Int(exactly: value.rounded(.towardZero)) ?? (value < 0 ? .min : .max)

@@ -51,8 +51,8 @@ package struct Glob: Sendable {
     return .set(set, negated: negated)
   }
 
-  /// Whether the whole name fits. Takes no longer than parts times bytes: a run that turns out too short is only ever the
-  /// last one, for what came before it could do no better.
+  /// Whether the whole name fits. Takes no longer than parts times bytes: only the last run is ever made longer, as a longer
+  /// run before it could match nothing more.
   package func matches(_ name: some StringProtocol) -> Bool {
     let name = Array(name.utf8)
     var (part, byte) = (0, 0)
@@ -93,7 +93,7 @@ extension Glob {
 
 extension Glob.Part {
   fileprivate var expression: [UInt8] {
-    // Also what has a meaning in the sets of some dialects only.
+    // Some of these have a meaning only in the sets of some dialects.
     func escaped(_ byte: UInt8) -> [UInt8] {
       "\\^$.|?*+()[]{}-&~".utf8.contains(byte) ? [UInt8(ascii: "\\"), byte] : [byte]
     }
@@ -119,8 +119,8 @@ extension FileSystem {
     }
   }
 
-  /// The existing paths that `pattern` stands for, sorted; none where it fits nothing. Runs stop at slashes, and hidden
-  /// names want a dot. A folder on the way that cannot be read is an error.
+  /// The existing paths that `pattern` stands for, sorted; none where it fits nothing. `*` matches no slash, and a hidden
+  /// name only behind a dot that is written. A folder on the way that cannot be read is an error.
   package static func matches(_ pattern: String) throws(SystemError) -> [String] {
     var found = [pattern.hasPrefix("/") ? "/" : ""]
     var isBranched = false

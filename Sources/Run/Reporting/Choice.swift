@@ -2,7 +2,7 @@
 
 package import JSON
 
-/// The keys of all lines. Whoever reads choices.jsonl knows them: a new meaning gets a new key.
+/// The keys of all lines. Scripts that read choices.jsonl know them: a new meaning gets a new key.
 private enum Key {
   static let layer = "layer"
 

@@ -30,7 +30,7 @@ private func plain(_ value: Double) -> String {
 /// A share of one as a percentage.
 func percent(_ share: Double) -> String { figure(share * 100) + thinSpace + "%" }
 
-/// With spaces that keep a number and its unit on one line.
+/// `text` with spaces that keep a number and its unit on one line.
 private func unbroken(_ text: String) -> String { text.replacing(" ", with: thinSpace) }
 
 /// Thousands in groups: 13 964.

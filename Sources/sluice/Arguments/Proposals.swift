@@ -16,9 +16,9 @@ struct Proposals {
   /// The best that keeps the time.
   private let chosen: ShorterRun?
 
-  /// Longer than this and a run gets proposals that nobody asked for.
+  /// A run that takes longer gets proposals although nobody asked for them.
   private static let long = 12.0 * 3600
-  /// How much shorter than the one before it a proposal must be to be shown.
+  /// A proposal is shown where it takes less than this share of the one before it.
   private static let worthwhile = 0.75
 
   init(_ shorter: ShorterRuns, within: Double?) throws {

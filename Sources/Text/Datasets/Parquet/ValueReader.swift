@@ -160,7 +160,7 @@ private final class DeltaLengthTexts: ValueReader {
   }
 }
 
-/// How much each text shares with the one before it, then what comes after that, as above.
+/// How many bytes each text shares with the one before it, then the rest of each, as all lengths and all texts.
 private final class DeltaTexts: ValueReader {
   private var prefixLengths: DeltaReader
   private let suffixes: DeltaLengthTexts
