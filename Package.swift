@@ -37,7 +37,9 @@ let wings: [(folder: String, targets: [Target])] = [
     [
       .target(name: "Tokenization", dependencies: ["Expressions", "JSON", "SystemIO"]),
       .target(name: "Datasets", dependencies: ["CSnappy", "CZlib", "CZstd", "JSON", "SystemIO"]),
-      .target(name: "ChatTemplates", dependencies: ["JSON", "SystemIO"]),
+      .target(
+        name: "ChatTemplates",
+        dependencies: ["JSON", "SystemIO", .product(name: "BigInt", package: "BigInt")]),
     ]
   ),
   // Matrices, memory, threads.
@@ -96,7 +98,7 @@ let wings: [(folder: String, targets: [Target])] = [
           "Tensors", "Tokenization",
         ]),
       .target(name: "Planning", dependencies: ["JSON", "LinearAlgebra", "Tensors"]),
-      .target(name: "Reporting", dependencies: ["JSON"]),
+      .target(name: "Reporting", dependencies: ["JSON", "Planning"]),
       .target(
         name: "Pipeline",
         dependencies: [
@@ -234,6 +236,8 @@ let package = Package(
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.0.0"),
+    // Integers of chat templates.
+    .package(url: "https://github.com/attaswift/BigInt", from: "6.0.1"),
     // `swift package generate-documentation`. No target uses it, and `--product sluice` does not build it.
     .package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.5.0"),
   ],

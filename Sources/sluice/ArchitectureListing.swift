@@ -28,12 +28,9 @@ struct ArchitectureListing {
     let widths = [\Architecture.name, \.models].map { path in
       (all.map { $0[keyPath: path].count }.max() ?? 0) + 2
     }
-    func padded(_ text: String, _ width: Int) -> String {
-      text + String(repeating: " ", count: max(0, width - text.count))
-    }
     for architecture in all {
       Console.out(
-        padded(architecture.name, widths[0]) + padded(architecture.models, widths[1])
+        padded(architecture.name, to: widths[0]) + padded(architecture.models, to: widths[1])
           + "\(architecture.attention); \(architecture.feedForward)")
     }
     Console.out("\n" + Self.checks)

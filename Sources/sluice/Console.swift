@@ -85,7 +85,7 @@ enum Console {
     return known && size.ws_col > 0 ? Int(size.ws_col) : 80
   }
 
-  /// As wide as the terminal there, where there is one.
+  /// Text for stdout or stderr, cut into lines as wide as the terminal there, where there is one.
   private static func wrapped(_ line: String, for descriptor: Int32) -> String {
     if isatty(descriptor) != 1 { return line }
     return TerminalText.wrapped(line, columns: columns(of: descriptor)).joined(separator: "\n")

@@ -32,9 +32,9 @@ struct DataListing {
           Console.out(
             JSONValue.object(
               JSONObject([
-                ("row", .number(JSONNumber(row.index))),
-                ("text", row.encoded.text.map { .string($0) } ?? .null),
-                ("input_ids", .array(ids.map { .number(JSONNumber(Int($0))) })),
+                ("row", .int(row.index)),
+                ("text", .text(row.encoded.text)),
+                ("input_ids", .array(ids.map { .int(Int($0)) })),
               ])
             ).serialized())
         } else if lengths.count <= Self.shownSamples {

@@ -41,12 +41,7 @@ extension Evaluation {
         "\(bucket.first)-\(bucket.last)", grouped(statistics.positions), number(statistics.nll),
       ] + distance
     }
-    return ([head] + rows).map { cells in
-      let padded = cells.dropLast().map {
-        $0 + String(repeating: " ", count: max(1, 13 - $0.count))
-      }
-      return padded.joined() + (cells.last ?? "")
-    }
+    return ([head] + rows).map(row)
   }
 
   private var worstTitle: String {
@@ -75,7 +70,7 @@ extension Evaluation {
     return "\(text) \(percent(token.probability))"
   }
 
-  /// On one line.
+  /// Text that stands on one line.
   private static func visible(_ text: String) -> String {
     String(
       text.unicodeScalars.map { scalar -> String in
@@ -92,11 +87,11 @@ extension Evaluation {
 
   var json: JSONValue {
     var object = Self.object(all)
-    object["sequences"] = .number(JSONNumber(sequences))
+    object["sequences"] = .int(sequences)
     object["by_tokens_seen"] = .array(
       buckets.map { bucket in
         var entry = JSONObject([
-          ("first", .number(JSONNumber(bucket.first))), ("last", .number(JSONNumber(bucket.last))),
+          ("first", .int(bucket.first)), ("last", .int(bucket.last)),
         ])
         for (key, value) in Self.object(bucket.statistics).entries { entry[key] = value }
         return .object(entry)
@@ -108,28 +103,28 @@ extension Evaluation {
   /// `tokens` counts positions.
   private static func object(_ statistics: PositionStatistics) -> JSONObject {
     var object = JSONObject([
-      ("tokens", .number(JSONNumber(statistics.positions))), ("nll", json(statistics.nll)),
-      ("perplexity", json(statistics.perplexity)),
+      ("tokens", .int(statistics.positions)), ("nll", .double(statistics.nll)),
+      ("perplexity", .double(statistics.perplexity)),
     ])
     if let divergence = statistics.divergence {
-      object["reference_nll"] = json(statistics.referenceNLL)
-      object["reference_perplexity"] = json(statistics.referencePerplexity)
-      object["kl_mean"] = jsonNumber(divergence.mean)
-      object["kl_median"] = jsonNumber(divergence.median)
-      object["kl_p99"] = jsonNumber(divergence.percentile99)
-      object["kl_max"] = jsonNumber(divergence.largest)
-      object["top1_agreement"] = jsonNumber(divergence.agreement)
+      object["reference_nll"] = .double(statistics.referenceNLL)
+      object["reference_perplexity"] = .double(statistics.referencePerplexity)
+      object["kl_mean"] = .double(divergence.mean)
+      object["kl_median"] = .double(divergence.median)
+      object["kl_p99"] = .double(divergence.percentile99)
+      object["kl_max"] = .double(divergence.largest)
+      object["top1_agreement"] = .double(divergence.agreement)
     }
     return object
   }
 
   private static func json(_ position: WorstPosition) -> JSONValue {
     var object = JSONObject([
-      ("sequence", .number(JSONNumber(position.sequence))),
-      ("tokens_seen", .number(JSONNumber(position.seen))), ("kl", json(position.divergence)),
-      ("nll", json(position.nll)), ("reference_nll", json(position.referenceNLL)),
-      ("context_ids", .array(position.context.map { .number(JSONNumber(Int($0))) })),
-      ("context", position.contextText.map { .string($0) } ?? .null),
+      ("sequence", .int(position.sequence)),
+      ("tokens_seen", .int(position.seen)), ("kl", .double(position.divergence)),
+      ("nll", .double(position.nll)), ("reference_nll", .double(position.referenceNLL)),
+      ("context_ids", .array(position.context.map { .int(Int($0)) })),
+      ("context", .text(position.contextText)),
       ("next", position.next.map(json) ?? .null), ("choice", json(position.choice)),
     ])
     object["reference_choice"] = position.referenceChoice.map(json) ?? .null
@@ -137,15 +132,13 @@ extension Evaluation {
   }
 
   private static func json(_ token: SpelledToken) -> JSONValue {
-    .object(
-      JSONObject([
-        ("id", .number(JSONNumber(Int(token.token)))),
-        ("text", token.text.map { .string($0) } ?? .null),
-        ("probability", jsonNumber(token.probability)),
-      ]))
+    [
+      "id": .int(Int(token.token)),
+      "text": .text(token.text),
+      "probability": .double(token.probability),
+    ]
   }
 
-  private static func json(_ value: Double?) -> JSONValue { value.map(jsonNumber) ?? .null }
 }
 
 private func number(_ value: Double?) -> String { value.map(rounded) ?? "none" }

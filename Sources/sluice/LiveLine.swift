@@ -1,10 +1,11 @@
 // Progress on stderr: on a terminal one line that is replaced, elsewhere a line a minute.
 
 internal import Glibc
+internal import JSON
 internal import Planning
 internal import Reporting
 
-/// The parts of a line in the order of their worth: as many as fit, so that none is ever cut.
+/// Shows the first parts of a line, as many as fit, so that none is ever cut. The most important come first.
 func fitting(_ parts: [String], columns: Int) -> String {
   var line = ""
   for part in parts {
@@ -23,11 +24,11 @@ struct LiveLine {
   private var last: ContinuousClock.Instant?
 
   /// - Parameters:
-  ///   - details: after the percentage and the time that is left, in the order of their worth.
+  ///   - details: what stands after the percentage and the time that is left, the most important first.
   mutating func show(share: Double, secondsLeft: Double?, details: () -> [String]) {
     let now = ContinuousClock.now
     if let last, now - last < (isLive ? Self.betweenUpdates : Self.betweenLines) { return }
-    // Of lines that stay, one without a time would be one too many.
+    // Where lines stay, one that has no time to tell is not worth a line.
     if !isLive, secondsLeft == nil { return }
     last = now
     let parts =

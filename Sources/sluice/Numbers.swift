@@ -14,30 +14,26 @@ func rounded(_ value: Double) -> String {
     ? "\(Int(saturating: result))" : "\(result)"
 }
 
-/// A number in JSON; null where it is none.
-func jsonNumber(_ value: Double) -> JSONValue {
-  .finite(value)
-}
-
 func seconds(_ duration: Duration) -> Double {
   Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
 }
 
-/// Where the system wants files that live for a moment.
+/// The folder for files that live for a moment.
 var temporaryFolder: String {
   let named = unsafe getenv("TMPDIR").map { unsafe String(cString: $0) } ?? ""
   return named.isEmpty ? "/tmp" : trimmed(named)
 }
 
-/// Refuses what would wait for ever or be killed: threads that cannot start, and memory that a limit of the shell keeps
-/// back. Call where the computing begins.
+/// Refuses a run that would wait for ever, as its threads cannot start, or be killed, as a limit of the shell keeps memory
+/// back. Called where the computing begins.
 ///
 /// - Parameter bytes: of buffers.
 func checkLimits(threads: Int, bytes: Int = 0) throws {
-  // Beside them there are those of signals.
+  // Signals have threads, too.
   try ProcessLimits.checkThreads(threads + 3)
   try ProcessLimits.checkMemory(bytes + threads * bytesOfThread)
 }
 
-/// What OpenBLAS (128 MiB), the heap (64 MiB) and the stack map for each. OpenBLAS waits for ever for what it cannot have.
+/// Address space that OpenBLAS (128 MiB), the heap (64 MiB) and the stack take for each thread. OpenBLAS waits for ever for
+/// what it cannot have.
 private let bytesOfThread = 208 << 20

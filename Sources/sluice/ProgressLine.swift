@@ -6,18 +6,6 @@ internal import Pipeline
 internal import Planning
 internal import SystemIO
 
-/// "2 h 05 min", "3 min 20 s", "12 s".
-func durationText(_ seconds: Double) -> String {
-  // More than a hundred years, or no number at all.
-  guard seconds < 3e9 else { return "for ever" }
-  let whole = Int(saturating: max(0, seconds).rounded())
-  func two(_ number: Int) -> String { number < 10 ? "0\(number)" : "\(number)" }
-  if whole >= 86400 { return "\(whole / 86400) d \(two(whole % 86400 / 3600)) h" }
-  if whole >= 3600 { return "\(whole / 3600) h \(two(whole % 3600 / 60)) min" }
-  if whole >= 60 { return "\(whole / 60) min \(two(whole % 60)) s" }
-  return seconds < 10 ? "\((seconds * 10).rounded() / 10) s" : "\(whole) s"
-}
-
 /// What became of the rows of a data set.
 func dataLines(_ data: DataSummary) -> [String] {
   var lines: [String] = []
@@ -51,15 +39,16 @@ private func summaryLines(_ summary: RunSummary) -> [String] {
     "memory: peak \(bytesText(peak)) of \(bytesText(summary.budget)), "
       + "\(bytesText(summary.plan.peakBytes)) planned; scratch \(bytesText(summary.scratchBytes)), "
       + "\(bytesText(summary.plan.scratchBytes)) planned",
-    row(["step", "time", "peak", "planned", "heap", "mapped files"]),
+    "  " + row(["step", "time", "peak", "planned", "heap", "mapped files"]),
   ]
   for step in summary.steps {
     lines.append(
-      row([
-        step.step.rawValue, durationText(step.seconds), bytesText(step.bytes),
-        bytesText(summary.plan.step(step.step).bytes), bytesText(step.heapBytes),
-        bytesText(step.mappedBytes),
-      ]))
+      "  "
+        + row([
+          step.step.rawValue, durationText(step.seconds), bytesText(step.bytes),
+          bytesText(summary.plan.step(step.step).bytes), bytesText(step.heapBytes),
+          bytesText(step.mappedBytes),
+        ]))
   }
   return lines
 }
@@ -72,12 +61,6 @@ private func checkText(_ what: RunCheck) -> String {
     "the source was moved or written since this run began; comparing its checksums: \(bytesText(bytes))"
   case .output(let folder, let bytes): "comparing the checksums of \(folder): \(bytesText(bytes))"
   }
-}
-
-/// Cells in columns.
-private func row(_ cells: [String]) -> String {
-  let padded = cells.dropLast().map { $0 + String(repeating: " ", count: max(1, 13 - $0.count)) }
-  return "  " + padded.joined() + (cells.last ?? "")
 }
 
 final class ProgressLine {

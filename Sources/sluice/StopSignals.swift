@@ -3,8 +3,8 @@
 internal import Dispatch
 internal import Glibc
 
-/// Hands these signals to a function, as far as whoever started the program lets them through: one that is ignored from
-/// the start, as by `nohup` or in a job of a script, stays ignored.
+/// Hands these signals to a function. A signal that is ignored when the program starts stays ignored: `nohup` and jobs of
+/// scripts rely on that.
 final class StopSignals {
   private let sources: [any DispatchSourceSignal]
 

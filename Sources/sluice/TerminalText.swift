@@ -78,7 +78,8 @@ enum TerminalText {
     return lines + [current]
   }
 
-  /// By spaces outside of backticks, a number together with its unit; more than one space in a row are empty words.
+  /// The words of a line, cut at spaces outside of backticks. A number stays together with its unit; two spaces in a row
+  /// have an empty word between them.
   private static func words(_ line: String) -> [String] {
     var words = [""]
     var isQuoted = false

@@ -23,15 +23,15 @@ private let forms = ((try? FileSystem.list(folder)) ?? []).filter { $0.hasPrefix
       self.fnv1a = fnv1a
     }
 
-    /// FNV-1a-64 (Fowler, Noll and Vo) over the ids as little-endian Int32.
+    /// The hash of the ids as little-endian Int32.
     init(of ids: [Int32]) {
-      var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+      var hash = FNV1a<UInt64>()
       for id in ids {
         for shift in stride(from: 0, to: 32, by: 8) {
-          hash = (hash ^ UInt64(UInt8(truncatingIfNeeded: id >> shift))) &* 0x100_0000_01b3
+          hash.add(UInt8(truncatingIfNeeded: id >> shift))
         }
       }
-      let digits = String(hash, radix: 16)
+      let digits = String(hash.value, radix: 16)
       self.init(
         tokens: ids.count, fnv1a: String(repeating: "0", count: 16 - digits.count) + digits)
     }
@@ -70,7 +70,7 @@ private let forms = ((try? FileSystem.list(folder)) ?? []).filter { $0.hasPrefix
   }
 
   @Test func `a digest is that of the published examples`() {
-    // Of no bytes, and of "foob".
+    // No bytes, and "foob".
     #expect(Digest(of: []) == Digest(tokens: 0, fnv1a: "cbf29ce484222325"))
     #expect(Digest(of: [0x626f_6f66]) == Digest(tokens: 1, fnv1a: "dd120e790c2512af"))
   }

@@ -1,3 +1,5 @@
+// What is said of data sets that cannot be read.
+
 import Datasets
 import Glibc
 import JSON

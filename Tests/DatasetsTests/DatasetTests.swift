@@ -1,3 +1,5 @@
+// Which files a data set is made of, and in which order its rows are read.
+
 import Datasets
 import JSON
 import SystemIO

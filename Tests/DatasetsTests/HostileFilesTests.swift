@@ -1,21 +1,10 @@
+// Damaged and hostile files: rows or an error, and never a crash.
+
 import Datasets
 import JSON
 import SystemIO
 import Testing
 import TestSupport
-
-/// SplitMix64: the same numbers in every run.
-struct SeededGenerator: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
-}
 
 /// Reads all of a file that may be anything. Rows or an error: both are fine, a crash is not.
 func readAnything(_ path: String) -> DatasetError? {
@@ -75,7 +64,7 @@ private func parquet(footer: [UInt8]) -> [UInt8] {
   @Test(arguments: small)
   func flippedBytesAreAnErrorOrRows(name: String) throws {
     let whole = try FileSystem.readFile(fixturePath("datasets/\(name).parquet"))
-    var generator = SeededGenerator(state: UInt64(whole.count))
+    var generator = SeededGenerator(seed: UInt64(whole.count))
     try withTemporaryFolder { folder in
       for _ in 0..<150 {
         var bytes = whole
@@ -138,7 +127,7 @@ private func parquet(footer: [UInt8]) -> [UInt8] {
       name.hasPrefix("rows.json.") || name == "rows.json"
       ? "{\"rows\":[\(content.joined(separator: ","))]}" : content.joined(separator: "\n")
     let whole = try packed(Array(text.utf8), as: name)
-    var generator = SeededGenerator(state: 1)
+    var generator = SeededGenerator(seed: 1)
     try withTemporaryFolder { folder in
       for length in 0..<whole.count {
         try write(Array(whole[..<length]), to: "\(folder)/\(name)")

@@ -1,3 +1,5 @@
+// Rows of JSON lines, JSON lists and plain text.
+
 import Datasets
 import Glibc
 import JSON

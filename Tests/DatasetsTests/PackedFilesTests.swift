@@ -1,3 +1,5 @@
+// Files packed with gzip and Zstandard, whole, in parts and damaged.
+
 import Datasets
 import JSON
 import SystemIO

@@ -1,3 +1,5 @@
+// Parquet files of every form that is read, against what their makers wrote into them.
+
 import Datasets
 import JSON
 import SystemIO

@@ -202,7 +202,7 @@ private let mayChangeUser =
     ["--max-shard-size", "1"], ["--max-shard-size", "1152921504606846975"],
     ["--threads", "1024"], ["--threads", "0"], ["--threads", "-9223372036854775808"],
     ["--expert-tokens", "9223372036854775807"], ["--expert-tokens", "0"],
-    ["--dampening", "5e-324"], ["--dampening", "nan"], ["--dampening", "0.9999999999999999"],
+    ["--damping", "5e-324"], ["--damping", "nan"], ["--damping", "0.9999999999999999"],
     ["--group-size", "9223372036854775807"], ["--template-arg", "="],
     ["--template-arg", "a=1e999"],
     ["--template-date", "9999-12-31T23:59:59"], ["--template-date", "0000-00-00"],
@@ -248,8 +248,8 @@ private let mayChangeUser =
       let model = try SpoiledModel("\(folder)/model")
       let original = try JSONValue.parse(FileSystem.readFile("\(fixtureModel)/config.json"))
       for value: JSONValue in [
-        0, -1, 67_108_864, 1_099_511_627_776, 9_223_372_036_854_775_807, .finite(1e300),
-        .finite(.leastNonzeroMagnitude), .finite(-1e300), [], nil,
+        0, -1, 67_108_864, 1_099_511_627_776, 9_223_372_036_854_775_807, .double(1e300),
+        .double(.leastNonzeroMagnitude), .double(-1e300), [], nil,
       ] {
         var config = try #require(original.object)
         config[key] = value

@@ -50,13 +50,13 @@ private func expectUsageError(
     (["plan", "M", "--memory", "-1"], "`--memory` takes no number below zero (found -1,"),
     (["plan", "M", "--samples", "-3"], "`--samples` takes no number below zero (found -3,"),
     (["plan", "M", "--shuffle-seed", "-1"], "`--shuffle-seed` takes no number below zero"),
-    (["plan", "M", "--dampening", "-0.5"], "`--dampening` takes no number below zero"),
+    (["plan", "M", "--damping", "-0.5"], "`--damping` takes no number below zero"),
     (["evaluate", "M", "--text", "x", "--worst", "-2"], "`--worst` takes no number below zero"),
     (["plan", "M", "--memory=-1"], "that is less than nothing"),
     (["plan", "M", "--memory", "0"], "that is nothing"),
     (["plan", "M", "--samples", "many"], "expected a whole number"),
     (["plan", "M", "--samples", "1.5"], "expected a whole number"),
-    (["plan", "M", "--dampening", "much"], "expected a number, such as 0.01"),
+    (["plan", "M", "--damping", "much"], "expected a number, such as 0.01"),
     (["plan", "M", "--samples", "99999999999999999999"], "the number is too large"),
   ])
   func `a number that will not do is refused with what is expected`(

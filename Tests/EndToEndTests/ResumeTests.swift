@@ -124,7 +124,7 @@ private func command(_ output: String, _ more: [String] = []) -> [String] {
     (["--pack"], ["--pack off", "on"]),
     (["--scheme", "W8A16"], ["--scheme W4A16", "W8A16"]),
     (["--no-smoothing"], ["--no-smoothing off", "on"]),
-    (["--dampening", "0.01"], ["--dampening 0.005", "0.01"]),
+    (["--damping", "0.01"], ["--damping 0.005", "0.01"]),
     (["--loss", "gram"], ["--loss", "diagonal", "gram"]),
     (["--expert-tokens", "256"], ["--expert-tokens", "all", "256"]),
     (["--max-shard-size", "3MB"], ["--max-shard-size", "2000000", "3000000"]),

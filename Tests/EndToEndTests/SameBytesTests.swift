@@ -1,4 +1,4 @@
-// The same bytes for every number of threads and every memory.
+// A run writes the same bytes with every number of threads and every budget of memory.
 
 import LinearAlgebra
 import SystemIO

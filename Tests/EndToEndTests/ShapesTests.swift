@@ -60,7 +60,7 @@ import TestSupport
       for name in try FileSystem.list(fixtureModel) where !name.hasSuffix(".safetensors") {
         try FileSystem.copyFile(from: "\(fixtureModel)/\(name)", to: "\(folder)/\(name)")
       }
-      // Of any class, with any key.
+      // A model of any class, with any key.
       let config = JSONObject([("architectures", ["NobodysForCausalLM"]), ("vocab_size", 2048)])
       try write(JSONValue.object(config).serialized().utf8, to: "\(folder)/config.json")
       let outcome = try Program.run([

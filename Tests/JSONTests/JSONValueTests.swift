@@ -4,6 +4,11 @@ import JSON
 import Testing
 
 @Suite struct JSONValueTests {
+  @Test func `literals keep the order of members`() {
+    let value: JSONValue = ["b": 1, "a": ["x", nil, true], "c": [:], "d": .double(0.5)]
+    #expect(value.serialized() == #"{"b":1,"a":["x",null,true],"c":{},"d":0.5}"#)
+  }
+
   @Test(arguments: [
     ("0", 0), ("-0", 0), ("-7", -7), ("9223372036854775807", Int.max),
     ("-9223372036854775808", Int.min), ("9223372036854775808", nil), ("1e3", nil), ("5.0", nil),

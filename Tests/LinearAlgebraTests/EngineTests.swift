@@ -13,7 +13,7 @@ private func rounded(_ matrix: Matrix) -> Matrix {
 }
 
 /// x times the transpose of weight, in Double.
-private func naive(_ x: Matrix, _ weight: Matrix, bias: [Float]? = nil) -> [Float] {
+func naive(_ x: Matrix, _ weight: Matrix, bias: [Float]? = nil) -> [Float] {
   let (a, b) = (x.values.map(Double.init), weight.values.map(Double.init))
   return (0..<x.rows).flatMap { row in
     (0..<weight.rows).map { output in

@@ -6,19 +6,6 @@ import Testing
 import TestSupport
 
 @Suite struct GemmTests {
-  private func naive(_ x: Matrix, _ weight: Matrix, bias: [Float]?) -> [Float] {
-    let (a, b) = (x.values.map(Double.init), weight.values.map(Double.init))
-    return (0..<x.rows).flatMap { row in
-      (0..<weight.rows).map { output in
-        var sum = Double(bias?[output] ?? 0)
-        for inner in 0..<x.columns {
-          sum += a[row * x.columns + inner] * b[output * x.columns + inner]
-        }
-        return Float(sum)
-      }
-    }
-  }
-
   /// Below, at and above the edges of the tiles of weight rows.
   @Test(arguments: [1, 63, 64, 65, 511, 512, 700, 2048, 2050])
   func aProductIsTheSumOverInputsPlusTheBias(outputs: Int) {

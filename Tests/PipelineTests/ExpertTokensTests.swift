@@ -115,7 +115,7 @@ import Transformer
     #expect(all.operations == all.operationsOfAllTokens)
     let some = try plan(200)
     #expect(some.operationsOfAllTokens == all.operations)
-    // Of the eight experts' products, the layer's two per token and 200 tokens more each; a block has whole tokens.
+    // Each of the eight experts sees its share of two per token and 200 tokens more; a block has whole tokens.
     let layer = try QuantizePlan(options("", expertTokens: nil)).spec.layers[1]
     let expert = try #require(layer.mlp.routed.first)
     let each =

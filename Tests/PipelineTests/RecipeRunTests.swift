@@ -133,7 +133,7 @@ import TestSupport
           == Recipe(
             schemes: options.schemes,
             ignore: [#"re:model\.layers\.0\..*$"#, "re:.*layers\\.1\\..*o_proj$", "lm_head"],
-            rounding: .compensated, dampening: options.dampening, duoScaling: .both, gridPoints: 8))
+            rounding: .compensated, damping: options.damping, duoScaling: .both, gridPoints: 8))
 
       var again = SmallRun.options("\(folder)/again")
       again.follow(try Recipe(path: path), file: path)

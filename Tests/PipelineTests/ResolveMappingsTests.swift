@@ -142,7 +142,7 @@ import Transformer
       (("re:.*up_proj$", ["re:.*fc2$"]), "r.yaml: balance_layers 're:.*fc2$' matches no module"),
       (("input_layernorm", ["re:.*q_proj$"]), "smooth_layer 'input_layernorm' matches no"),
       (("re:(", ["re:.*q_proj$"]), "r.yaml: smooth_layer 're:(': not a regular expression"),
-      // Of a multi-token-prediction layer, which is copied.
+      // A norm of a multi-token-prediction layer, which is copied.
       (("model.layers.2.input_layernorm", ["re:.*q_proj$"]), "matches no module"),
     ] {
       let error = #expect(throws: IgnorePatternError.self) { try resolve([mapping]) }

@@ -25,7 +25,7 @@ struct SharedForm: Sendable, CustomTestStringConvertible {
     SharedForm(experts: .columns, joins: true),
   ]
 
-  /// Those that are told by names and shapes alone.
+  /// The forms that are told by names and shapes alone.
   static let told = all.filter { $0.experts?.alternates != true }
 
   /// As if the fixture's class had a row of gate and a row of up in turn, where this form has.
@@ -38,6 +38,12 @@ struct SharedForm: Sendable, CustomTestStringConvertible {
 
   var testDescription: String {
     "\(experts?.rawValue ?? "plain") experts\(joins ? ", joined projections" : "")"
+  }
+}
+
+extension SharedSource {
+  fileprivate func write(_ form: SharedForm, to model: String) throws {
+    try write(joined(experts: form.experts, joins: form.joins), to: model)
   }
 }
 
@@ -69,7 +75,23 @@ struct SharedForm: Sendable, CustomTestStringConvertible {
     return try SmallRun.contents(options.output)
   }
 
-  private let plain = SharedForm(experts: nil, joins: false)
+  /// Runs a model with a tensor for each Linear, then stores it in `form` in its place.
+  ///
+  /// - Parameter body: gets the options of that run and the bytes that it wrote.
+  private func afterPlainRun(
+    _ source: SharedSource, then form: SharedForm, changing change: (inout QuantizeOptions) -> Void,
+    _ body: (_ folder: String, QuantizeOptions, [String: [UInt8]]) throws -> Void
+  ) throws {
+    try withTemporaryFolder { folder in
+      let model = folder + "/model"
+      try source.write(source.tensors, to: model)
+      var options = options(model, folder + "/plain")
+      change(&options)
+      let expected = try run(options, SharedForm(experts: nil, joins: false))
+      try source.write(form, to: model)
+      try body(folder, options, expected)
+    }
+  }
 
   // MARK: The same bytes
 
@@ -77,13 +99,10 @@ struct SharedForm: Sendable, CustomTestStringConvertible {
   @Test(arguments: SharedForm.all)
   func `an output is that of a tensor for each Linear, to the byte`(form: SharedForm) throws {
     let source = try SharedSource(fixturePath("glm4-moe-4m"))
-    try withTemporaryFolder { folder in
-      let model = folder + "/model"
-      try source.write(source.tensors, to: model)
-      var options = options(model, folder + "/plain")
-      options.ignore = ignored
-      let expected = try run(options, plain)
-      try source.write(source.joined(experts: form.experts, joins: form.joins), to: model)
+    try afterPlainRun(source, then: form) {
+      $0.ignore = ignored
+    } _: { (folder, options, expected) throws in
+      var options = options
       options.output = folder + "/large"
       #expect(try run(options, form) == expected)
       options.output = folder + "/small"
@@ -98,16 +117,13 @@ struct SharedForm: Sendable, CustomTestStringConvertible {
     if engine == .bf16 && dtype != .bf16 { return }
     let form = SharedForm(experts: .columns, joins: true)
     let source = try SharedSource(fixturePath("glm4-moe-4m"), as: dtype)
-    try withTemporaryFolder { folder in
-      let model = folder + "/model"
-      try source.write(source.tensors, to: model)
-      var options = options(model, folder + "/plain")
-      options.engine = engine
-      options.schemes = [IntegerScheme(.w4a16Asymmetric, groupSize: 64).scheme]
-      options.expertTokens = 200
-      options.ignore = ["model.layers.1.*"]
-      let expected = try run(options, plain)
-      try source.write(source.joined(experts: form.experts, joins: form.joins), to: model)
+    try afterPlainRun(source, then: form) {
+      $0.engine = engine
+      $0.schemes = [IntegerScheme(.w4a16Asymmetric, groupSize: 64).scheme]
+      $0.expertTokens = 200
+      $0.ignore = ["model.layers.1.*"]
+    } _: { (folder, options, expected) throws in
+      var options = options
       options.output = folder + "/shared"
       #expect(try run(options, form) == expected)
     }
@@ -117,14 +133,11 @@ struct SharedForm: Sendable, CustomTestStringConvertible {
   @Test(arguments: SharedForm.told)
   func `prediction layers are written as they were published`(form: SharedForm) throws {
     let source = try SharedSource(fixturePath("forward/published-mtp-bf16"))
-    try withTemporaryFolder { folder in
-      let model = folder + "/model"
-      try source.write(source.tensors, to: model)
-      var options = options(model, folder + "/plain")
-      options.data.path = SmallRun.calibration
-      options.schemes = [IntegerScheme(.w4a16, groupSize: 32).scheme]
-      let expected = try run(options, plain)
-      try source.write(source.joined(experts: form.experts, joins: form.joins), to: model)
+    try afterPlainRun(source, then: form) {
+      $0.data.path = SmallRun.calibration
+      $0.schemes = [IntegerScheme(.w4a16, groupSize: 32).scheme]
+    } _: { (folder, options, expected) throws in
+      var options = options
       options.output = folder + "/shared"
       #expect(try run(options, form) == expected)
       let name = "model.layers.2.mlp.experts.3.down_proj.weight"
@@ -135,13 +148,10 @@ struct SharedForm: Sendable, CustomTestStringConvertible {
   @Test func `interruptions change nothing in that`() throws {
     let form = SharedForm(experts: .columns, joins: true)
     let source = try SharedSource(fixturePath("glm4-moe-4m"))
-    try withTemporaryFolder { folder in
-      let model = folder + "/model"
-      try source.write(source.tensors, to: model)
-      var options = options(model, folder + "/plain")
-      options.ignore = ignored
-      let expected = try run(options, plain)
-      try source.write(source.joined(experts: form.experts, joins: form.joins), to: model)
+    try afterPlainRun(source, then: form) {
+      $0.ignore = ignored
+    } _: { (folder, options, expected) throws in
+      var options = options
       options.output = folder + "/cut"
       var interruptions = 0
       try SmallRun.runInterrupted(options) { _ in
@@ -161,7 +171,7 @@ struct SharedForm: Sendable, CustomTestStringConvertible {
     let form = SharedForm(experts: .rows, joins: true)
     let source = try SharedSource(fixturePath("glm4-moe-4m"))
     try withTemporaryFolder { folder in
-      try source.write(source.joined(experts: form.experts, joins: form.joins), to: folder)
+      try source.write(form, to: folder)
       var (shared, own) = (options(folder, ""), options(fixturePath("glm4-moe-4m"), ""))
       for memory in [1 << 30, try QuantizePlan(own).run.smallestBudget] {
         shared.memory = memory
@@ -187,7 +197,7 @@ struct SharedForm: Sendable, CustomTestStringConvertible {
     let source = try SharedSource(fixturePath("glm4-moe-4m"))
     try withTemporaryFolder { folder in
       let model = folder + "/model"
-      try source.write(source.joined(experts: form.experts, joins: form.joins), to: model)
+      try source.write(form, to: model)
       var options = options(model, folder + "/out")
       options.data.selection.samples = 24
       options.ignore = ["model.layers.1.mlp.experts.*"]
@@ -223,7 +233,7 @@ struct SharedForm: Sendable, CustomTestStringConvertible {
     let source = try SharedSource(fixturePath("glm4-moe-4m"))
     try withTemporaryFolder { folder in
       let model = folder + "/model"
-      try source.write(source.joined(experts: form.experts, joins: form.joins), to: model)
+      try source.write(form, to: model)
       var options = options(model, folder + "/out")
       options.ignore = ignored
       try run(options, form)
@@ -260,7 +270,7 @@ struct SharedForm: Sendable, CustomTestStringConvertible {
     let source = try SharedSource(fixturePath("glm4-moe-4m"))
     try withTemporaryFolder { folder in
       let model = folder + "/model"
-      try source.write(source.joined(experts: form.experts, joins: form.joins), to: model)
+      try source.write(form, to: model)
       var options = EvaluateOptions(
         model: model, reference: fixturePath("glm4-moe-4m"),
         data: CalibrationSource(
@@ -284,7 +294,7 @@ struct SharedForm: Sendable, CustomTestStringConvertible {
     let source = try SharedSource(fixturePath("glm4-moe-4m"))
     try withTemporaryFolder { folder in
       let model = folder + "/model"
-      try source.write(source.joined(experts: .columns, joins: true), to: model)
+      try source.write(SharedForm(experts: .columns, joins: true), to: model)
       let options = options(model, folder + "/out")
       let interruption = Interruption()
       #expect(throws: Interrupted.self) {

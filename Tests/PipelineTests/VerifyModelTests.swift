@@ -27,7 +27,7 @@ import TestSupport
     }
   }
 
-  /// Of what is found, the subjects.
+  /// The subjects of what is found.
   private func subjects(
     source: Bool = true, checksums: Bool = true,
     options: (inout QuantizeOptions) -> Void = { _ in },

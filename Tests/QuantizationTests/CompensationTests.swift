@@ -55,11 +55,11 @@ import TestSupport
 
   private func rounding(
     _ statistics: ActivationStatistics, group: Int, scale: [Float]? = nil,
-    dampening: Double = 0.005, engine: Engine = .f32
+    damping: Double = 0.005, engine: Engine = .f32
   ) throws -> Rounding {
     .compensated(
       try statistics.factors(
-        smoothedBy: scale, refining: [group], dampening: dampening,
+        smoothedBy: scale, refining: [group], damping: damping,
         workers: Workers(threads: 2, engine: engine)))
   }
 
@@ -126,7 +126,7 @@ import TestSupport
     let weight = try file.matrix("weight", columns: 160)
     let gram = try file.matrix("gram", columns: 160)
     let factor = try GramFactor(
-      gram.prefix(160), channels: 0..<160, refining: [32], dampening: 0.01, workers: workers)
+      gram.prefix(160), channels: 0..<160, refining: [32], damping: 0.01, workers: workers)
     let scheme = IntegerScheme(bits: 4, groupSize: 32, isSymmetric: name == "symmetric")
     let rounded = try scheme.round(
       weight, rows: 0..<48, dtype: .f32, by: .compensated(GramFactors([factor])))
@@ -209,7 +209,7 @@ import TestSupport
     }
     let factors = try zip(grams, parts).map { gram, channels in
       try GramFactor(
-        gram.prefix(gram.rows), channels: channels, refining: [32], dampening: 0.01,
+        gram.prefix(gram.rows), channels: channels, refining: [32], damping: 0.01,
         workers: workers)
     }
     let rounded = try IntegerScheme(.w4a16, groupSize: 32).round(
@@ -279,8 +279,8 @@ import TestSupport
     unsafe gram.row(3)[20] = 1.05
     unsafe gram.row(20)[3] = 1.05
     let factor = try GramFactor(
-      gram, channels: 0..<32, refining: [32], dampening: 0.001, workers: workers)
-    #expect(factor.dampening == 0.1)
+      gram, channels: 0..<32, refining: [32], damping: 0.001, workers: workers)
+    #expect(factor.damping == 0.1)
   }
 
   @Test func whatCannotBeFactoredIsSaid() {
@@ -288,7 +288,7 @@ import TestSupport
       let gram = Matrix(zeros: 32, 32)
       for index in 0..<32 { unsafe gram.row(index)[index] = bad }
       #expect(throws: NotPositiveDefinite.self) {
-        try GramFactor(gram, channels: 0..<32, refining: [32], dampening: 0.01, workers: workers)
+        try GramFactor(gram, channels: 0..<32, refining: [32], damping: 0.01, workers: workers)
       }
     }
     let far = Matrix(zeros: 32, 32)
@@ -296,7 +296,7 @@ import TestSupport
     unsafe far.row(1)[0] = 100
     unsafe far.row(0)[1] = 100
     #expect(throws: NotPositiveDefinite.self) {
-      try GramFactor(far, channels: 0..<32, refining: [32], dampening: 0.01, workers: workers)
+      try GramFactor(far, channels: 0..<32, refining: [32], damping: 0.01, workers: workers)
     }
   }
 

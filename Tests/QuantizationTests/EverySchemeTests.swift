@@ -72,7 +72,7 @@ import TestSupport
     let whole = try quantizer.whole(weight, workers: workers)
     let rounding = Rounding.compensated(
       try statistics.factors(
-        smoothedBy: nil, refining: [quantizer.refinedColumns], dampening: 0.005,
+        smoothedBy: nil, refining: [quantizer.refinedColumns], damping: 0.005,
         workers: Workers(threads: 2, engine: engine)))
     let plain = try quantizer.round(weight, rows: 0..<rows, knowing: whole)
     let found = try quantizer.round(weight, rows: 0..<rows, by: rounding, knowing: whole)

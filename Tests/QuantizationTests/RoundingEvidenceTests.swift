@@ -17,7 +17,7 @@ import TestSupport
     var scheme = IntegerScheme(.w4a16, groupSize: 32)
     var method = RoundingMethod.compensated
     var dtype = DType.bf16
-    var dampening = 0.005
+    var damping = 0.005
     /// Groups of a row that are smaller by up to this power of ten, and how they lie.
     var spread = 0.0
     var pattern = Pattern.cells
@@ -26,7 +26,7 @@ import TestSupport
     /// Weights near 0 but for one in so many.
     var sparseness = 1
     var tokens = 500
-    /// Of the activation; nil for channels that have nothing in common.
+    /// The rank of the activation; nil for channels that have nothing in common.
     var rank: Int?
     var noise: Float = 0.5
     var mean: Float = 0
@@ -48,7 +48,7 @@ import TestSupport
       result.rows = pick(32, 64, 130)
       result.method = pick(.compensated, .compensated, .compensated, .clip, .nearest)
       result.dtype = pick(.bf16, .bf16, .f16, .f32)
-      result.dampening = pick(0.0001, 0.005, 0.005, 0.1)
+      result.damping = pick(0.0001, 0.005, 0.005, 0.1)
       result.spread = pick(0, 0.5, 1, 2, 3)
       result.pattern = pick(.cells, .columns, .oneColumn, .oneCell, .oneLargeCell, .rows)
       result.largeColumn = pick(1, 1, 10, 100, 1000)
@@ -166,7 +166,7 @@ import TestSupport
       case .compensated:
         .compensated(
           try statistics.factors(
-            smoothedBy: nil, refining: [test.scheme.groupSize], dampening: test.dampening,
+            smoothedBy: nil, refining: [test.scheme.groupSize], damping: test.damping,
             workers: workers))
       }
     let rows = try test.scheme.round(

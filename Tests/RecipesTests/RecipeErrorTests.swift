@@ -78,6 +78,7 @@ import TestSupport
       "write 're:model\\.layers\\.0\\..*$', or give --ignore"
     ),
     ("scheme: W4A16, ignore: ['*[!a-c]?']", "write 're:.*[^a-c].$'"),
+    ("scheme: W4A16, ignore: ['a[b']", #"write 're:a[\[]b$'"#),
     ("scheme: W4A16, ignore: {lm_head: true}", "`ignore` is {lm_head: true}"),
     ("scheme: W4A16, ignore: [12]", "`ignore` is 12"),
     ("config_groups: {}", "`config_groups` is {}, but only one group"),

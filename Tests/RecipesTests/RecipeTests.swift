@@ -237,15 +237,15 @@ private let w4a16 = IntegerScheme(.w4a16, groupSize: 128).scheme
         """)
   }
 
-  @Test func `a GPTQModifier compensates, with the peer's dampening where it names none`() throws {
+  @Test func `a GPTQModifier compensates, with the peer's damping where it names none`() throws {
     let short = try recipe("GPTQModifier: {scheme: W4A16}")
-    #expect(short.rounding == .compensated && short.dampening == 0.01 && !short.smooths)
+    #expect(short.rounding == .compensated && short.damping == 0.01 && !short.smooths)
     let full = try recipe(
       """
       AWQModifier: {duo_scaling: both}
       GPTQModifier: {scheme: W4A16, dampening_frac: 0.001, block_size: 64, actorder: static}
       """)
-    #expect(full.rounding == .compensated && full.dampening == 0.001 && full.smooths)
+    #expect(full.rounding == .compensated && full.damping == 0.001 && full.smooths)
   }
 
   @Test func `the scheme may stand on both modifiers when it is the same`() throws {
@@ -290,10 +290,10 @@ private let w4a16 = IntegerScheme(.w4a16, groupSize: 128).scheme
       }
     }
     for scheme in [w4a16, IntegerScheme(bits: 8, groupSize: 64, isSymmetric: false).scheme] {
-      for dampening in [nil, 0.0025] {
+      for damping in [nil, 0.0025] {
         let written = Recipe(
-          schemes: [scheme], smooths: false, rounding: dampening == nil ? .nearest : .compensated,
-          dampening: dampening)
+          schemes: [scheme], smooths: false, rounding: damping == nil ? .nearest : .compensated,
+          damping: damping)
         #expect(try recipe(written.yaml()) == written)
       }
     }

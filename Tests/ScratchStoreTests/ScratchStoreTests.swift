@@ -181,15 +181,23 @@ extension ScratchReader {
     }
   }
 
+  /// Two blocks, the bytes of their file, and where the second begins.
+  private func twoBlocks(
+    _ folder: String
+  ) throws -> (blocks: [Matrix], whole: [UInt8], border: Int) {
+    let blocks = [
+      Matrix(rows: 2, columns: 3, values: [1, -2, 3, 0.5, 7, 9]), Matrix(zeros: 2, 2),
+    ]
+    try write(Array(blocks.prefix(1)), .bf16, to: folder + "/one")
+    try write(blocks, .bf16, to: folder + "/two")
+    return (
+      blocks, try FileSystem.readFile(folder + "/two"), try FileSystem.fileSize(folder + "/one")
+    )
+  }
+
   @Test func aFlippedBitAnywhereIsFoundInItsBlock() throws {
     try withTemporaryFolder { folder in
-      let blocks = [
-        Matrix(rows: 2, columns: 3, values: [1, -2, 3, 0.5, 7, 9]), Matrix(zeros: 2, 2),
-      ]
-      try write(Array(blocks.prefix(1)), .bf16, to: folder + "/one")
-      try write(blocks, .bf16, to: folder + "/two")
-      let border = try FileSystem.fileSize(folder + "/one")
-      let whole = try FileSystem.readFile(folder + "/two")
+      let (blocks, whole, border) = try twoBlocks(folder)
       #expect(try damagedBlock(whole, blocks, folder: folder) == nil)
       // Where zstd's frame header has bits without a meaning, what comes back is equal.
       let descriptors = [32, border + 32]
@@ -208,13 +216,7 @@ extension ScratchReader {
 
   @Test func aFileCutAnywhereIsFoundToBe() throws {
     try withTemporaryFolder { folder in
-      let blocks = [
-        Matrix(rows: 2, columns: 3, values: [1, -2, 3, 0.5, 7, 9]), Matrix(zeros: 2, 2),
-      ]
-      try write(Array(blocks.prefix(1)), .bf16, to: folder + "/one")
-      try write(blocks, .bf16, to: folder + "/two")
-      let border = try FileSystem.fileSize(folder + "/one")
-      let whole = try FileSystem.readFile(folder + "/two")
+      let (blocks, whole, border) = try twoBlocks(folder)
       for length in 0..<whole.count {
         let block = try damagedBlock(Array(whole.prefix(length)), blocks, folder: folder)
         #expect(block == (length < border ? 0 : 1), "\(length) bytes")

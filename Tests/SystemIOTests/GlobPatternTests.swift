@@ -1,3 +1,5 @@
+// Shell patterns: what they match, and the paths that they stand for.
+
 import SystemIO
 import Testing
 import TestSupport
@@ -37,6 +39,15 @@ import TestSupport
       #expect(try !#require(Glob(glob)).matches(name), "\(glob) \(name)")
     }
     #expect(Glob("a[b") == nil)
+  }
+
+  @Test func `a glob as an expression means nothing else`() throws {
+    for (glob, expression) in [
+      ("a.b", #"a\.b"#), ("*.x?", #".*\.x."#), ("[!a-c]", "[^a-c]"), ("[-!]", #"[\-!]"#),
+      ("[[]a", #"[\[]a"#), ("é(|)$^+{}", #"é\(\|\)\$\^\+\{\}"#), ("**", ".*"),
+    ] {
+      #expect(try #require(Glob(glob)).expression == expression, "\(glob)")
+    }
   }
 
   /// Each way to share a name out among the stars used to be tried.

@@ -18,7 +18,7 @@ package struct LooseTensor: Sendable {
     self.bytes = bytes
   }
 
-  /// Of a weight type.
+  /// A tensor of a weight type, from float32.
   package init(_ name: String, _ shape: [Int], _ values: [Float], as dtype: DType) {
     self.init(name: name, dtype: dtype, shape: shape, bytes: dtype.encoded(values))
   }

@@ -34,7 +34,7 @@ private func piece(_ text: String, _ score: Float = 0, _ type: Int = 1) -> [UInt
 
 private let start = piece("<unk>", 0, 2) + piece("<s>", 0, 3) + piece("</s>", 0, 3)
 
-/// Of byte pairs, so that the pieces need no more than their order.
+/// A trainer of byte pairs, so that the pieces need no more than their order.
 private let bytePairs = field(2, field(3, 2))
 
 private func tokenizer(

@@ -56,7 +56,7 @@ import Tokenization
           #expect(parts == whole, "\(text.debugDescription)")
         }
       }
-      // Of every beginning of the text, all that is told is the beginning of what the whole has.
+      // What is told of a beginning of the text is the beginning of what the whole text has.
       let whole = try tokenizer.encode(text, addSpecialTokens: false)
       let end = text.unicodeScalars.index(
         text.startIndex, offsetBy: Int(random.next() % UInt64(text.unicodeScalars.count)))

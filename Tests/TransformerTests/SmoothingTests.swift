@@ -12,7 +12,7 @@ import Transformer
   private struct Halves {
     let attention: [Float]
     let mlp: [Float]
-    /// Of every unit, on all tokens, also those that the router sent elsewhere.
+    /// The output of every unit on all tokens, also on those that the router sent elsewhere.
     let units: [[Float]]
     /// Before the sigmoid: with one expert a token and normalized weights, only another choice would show.
     let routerScores: [Float]

@@ -1,3 +1,4 @@
+// Oniguruma, and what of it Swift cannot import: macros and a variadic function.
 #include <stddef.h>
 #include <oniguruma.h>
 

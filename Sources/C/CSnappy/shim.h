@@ -1,1 +1,2 @@
+// Snappy, which parquet files are packed with.
 #include <snappy-c.h>

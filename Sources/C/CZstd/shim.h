@@ -1,2 +1,3 @@
+// Zstandard: data sets and scratch files.
 #include <zstd.h>
 #include <zstd_errors.h>

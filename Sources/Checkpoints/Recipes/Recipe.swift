@@ -31,7 +31,7 @@ package struct Recipe: Sendable, Equatable {
   /// Compensated with a GPTQModifier, to nearest with a QuantizationModifier.
   package var rounding: RoundingMethod
   /// A GPTQModifier's share of the diagonal; nil without one.
-  package var dampening: Double?
+  package var damping: Double?
   package var duoScaling: DuoScaling
   package var gridPoints: Int
   /// What to smooth; nil for all that is known of the architecture.
@@ -39,14 +39,14 @@ package struct Recipe: Sendable, Equatable {
 
   package init(
     schemes: [QuantizationScheme], ignore: [String] = [], smooths: Bool = true,
-    rounding: RoundingMethod = .nearest, dampening: Double? = nil,
+    rounding: RoundingMethod = .nearest, damping: Double? = nil,
     duoScaling: DuoScaling = .on, gridPoints: Int = 20, mappings: [RecipeMapping]? = nil
   ) {
     self.schemes = schemes
     self.ignore = ignore
     self.smooths = smooths
     self.rounding = rounding
-    self.dampening = dampening
+    self.damping = damping
     self.duoScaling = duoScaling
     self.gridPoints = gridPoints
     self.mappings = mappings
@@ -99,7 +99,7 @@ package struct Recipe: Sendable, Equatable {
     }
     if rounding == .compensated {
       lines.append("    GPTQModifier:")
-      if let dampening { lines.append("      dampening_frac: \(dampening)") }
+      if let damping { lines.append("      dampening_frac: \(damping)") }
     } else {
       lines.append("    QuantizationModifier:")
     }

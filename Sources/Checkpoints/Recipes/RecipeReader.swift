@@ -2,6 +2,7 @@
 
 internal import CompressedTensors
 internal import Quantization
+internal import SystemIO
 
 /// Gathers what the modifiers of a recipe say, in file order.
 struct RecipeReader {
@@ -14,7 +15,7 @@ struct RecipeReader {
   /// Lines of the modifiers.
   private var smoother: Int?
   private var quantizer: (line: Int, name: String)?
-  private var dampening: Double?
+  private var damping: Double?
   private let replaced: Set<Recipe.Part>
 
   init(file: String, replaced: Set<Recipe.Part>) {
@@ -27,7 +28,7 @@ struct RecipeReader {
     guard let schemes else { throw .noModifiers(file: file) }
     return Recipe(
       schemes: schemes, ignore: ignore ?? [], smooths: smoother != nil,
-      rounding: dampening == nil ? .nearest : .compensated, dampening: dampening,
+      rounding: damping == nil ? .nearest : .compensated, damping: damping,
       duoScaling: duoScaling, gridPoints: gridPoints, mappings: mappings)
   }
 
@@ -102,7 +103,7 @@ struct RecipeReader {
     }
     quantizer = (modifier.line, modifier.key)
     let isGPTQ = modifier.key == "GPTQModifier"
-    if isGPTQ { dampening = Self.peersDampening }
+    if isGPTQ { damping = Self.peersDamping }
     let entries = try fields(modifier)
     guard
       entries.contains(where: { ["scheme", "config_groups"].contains($0.key) && !$0.value.isNull })
@@ -119,7 +120,7 @@ struct RecipeReader {
   }
 
   /// Source: llm-compressor 0.14 `GPTQModifier.dampening_frac`.
-  private static let peersDampening = 0.01
+  private static let peersDamping = 0.01
   private static let compensation = [
     "dampening_frac", "block_size", "actorder", "batched_quantization",
   ]
@@ -133,7 +134,7 @@ struct RecipeReader {
       guard let share = value.double, share > 0, share < 1 else {
         throw unsupported(field.key, "more than 0 and less than 1", value)
       }
-      dampening = share
+      damping = share
     // Columns are taken in the order of the activations, and groups stay where they are.
     case "actorder": try require(field, oneOf: ["static", "weight"], orNull: true)
     // How the peer cuts its work.
@@ -363,10 +364,12 @@ struct RecipeReader {
       throw unsupported(key, "a name or re:EXPRESSION", node)
     }
     if text.hasPrefix("re:") { return text }
-    if text.contains(where: { "*?[".contains($0) }) {
+    if FileSystem.isPattern(text) {
+      // A `[` without `]` stands for itself.
+      let glob = Glob(text) ?? Glob(text.replacing("[", with: "[[]"))
       throw .glob(
         file: file, line: node.line, key: key, found: node.text,
-        expression: expression(ofGlob: text))
+        expression: glob.map { "re:\($0.expression)$" } ?? "re:EXPRESSION")
     }
     if !text.contains("."), text.first?.isUppercase == true {
       throw unsupported(
@@ -450,19 +453,4 @@ struct RecipeReader {
     .unsupported(
       file: file, line: found.line, key: key, expected: expected, found: found.text)
   }
-}
-
-/// The expression that matches what a glob over the whole name does.
-private func expression(ofGlob text: String) -> String {
-  var result = "re:"
-  for character in text {
-    switch character {
-    case "*": result += ".*"
-    case "?": result += "."
-    case "[", "]", "-": result.append(character)
-    case "!" where result.hasSuffix("["): result += "^"
-    default: result += "\\^$.|+(){}".contains(character) ? "\\\(character)" : String(character)
-    }
-  }
-  return result + "$"
 }

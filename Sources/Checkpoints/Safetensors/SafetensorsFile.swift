@@ -127,7 +127,7 @@ package final class SafetensorsFile: Sendable {
     positions = Self.positions(tensors)
   }
 
-  /// The same file, with other names for what it holds.
+  /// `file` with other names for what it holds.
   private init(_ file: SafetensorsFile, _ tensors: [StoredTensor]) {
     path = file.path
     metadata = file.metadata

@@ -106,13 +106,12 @@ package struct ShardLayout: Sendable {
   package func index(totalParameters: Int) -> JSONValue {
     let places = positions.sorted { $0.key < $1.key }
     let metadata = JSONObject([
-      ("total_parameters", .number(JSONNumber(totalParameters))),
-      ("total_size", .number(JSONNumber(totalTensorBytes))),
+      ("total_parameters", .int(totalParameters)),
+      ("total_size", .int(totalTensorBytes)),
     ])
     let weightMap = JSONObject(
       places.map { ($0.key, .string(shards[$0.value.shard].fileName)) })
-    return .object(
-      JSONObject([("metadata", .object(metadata)), ("weight_map", .object(weightMap))]))
+    return ["metadata": .object(metadata), "weight_map": .object(weightMap)]
   }
 
   /// What a tensor's entry in a header takes at most: every byte of a name may be escaped, and numbers have 20 digits.
@@ -134,16 +133,16 @@ extension ShardLayout.Shard {
     let ordered = widths.flatMap { width in tensors.filter { $0.dtype.byteWidth == width } }
 
     var entries: [(String, JSONValue)] = [
-      ("__metadata__", .object(JSONObject([("format", "pt")])))
+      ("__metadata__", ["format": "pt"])
     ]
     var end = 0
     for tensor in ordered {
       let offsets: JSONValue = [
-        .number(JSONNumber(end)), .number(JSONNumber(end + tensor.byteCount)),
+        .int(end), .int(end + tensor.byteCount),
       ]
       let entry = JSONObject([
         ("dtype", .string(tensor.dtype.rawValue)),
-        ("shape", .array(tensor.shape.map { .number(JSONNumber($0)) })),
+        ("shape", .array(tensor.shape.map { .int($0) })),
         ("data_offsets", offsets),
       ])
       entries.append((tensor.name, .object(entry)))

@@ -7,7 +7,7 @@ package struct Operation: Hashable, Comparable, Sendable {
   package enum Kind: String, Sendable, CaseIterable {
     /// x `[rows, inner]` times a weight `[columns, inner]` in bf16.
     case product
-    /// The same in float32.
+    /// A product in float32, whatever the engine.
     case exactProduct
     /// Softmax of one head over one sequence: `[queries, keys, width of keys, width of values]`.
     case scores
@@ -63,9 +63,9 @@ package enum Traffic: String, Sendable, CaseIterable {
 package final class Ledger: Sendable {
   /// A kind of memory that is counted for itself.
   package enum Pool: String, Sendable, CaseIterable {
-    /// Of a `MemoryBudget`.
+    /// Buffers of a `MemoryBudget`.
     case buffers
-    /// Of the heap: arrays that are large enough to be planned.
+    /// Arrays on the heap that are large enough to be planned.
     case heap
     /// Pages of mapped files.
     case mapped

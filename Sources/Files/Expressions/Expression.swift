@@ -14,7 +14,7 @@ internal import Glibc
 
   package enum Problem: Error, Equatable {
     case malformed(String)
-    /// Nested repetitions can try for ever; a search that runs out of effort was not finished.
+    /// The search was given up: nested repetitions can try for ever.
     case endless
 
     package var text: String {
@@ -89,8 +89,8 @@ internal import Glibc
       started = Self.processorSeconds()
     }
 
-    /// The engine counts tries, not the bytes that it looks at again and again: where a text takes far longer than any
-    /// sound expression does, it is given up as well.
+    /// The engine counts tries, not the bytes that each of them looks at. So a text is also given up where it takes far
+    /// longer than with any sound expression.
     fileprivate func checkTime() throws(Problem) {
       calls += 1
       if calls % 256 != 0 { return }
@@ -110,11 +110,11 @@ internal import Glibc
 
     private static let mostTries = 20_000_000
 
-    /// What a search may hold to come back to: some 100 MB.
+    /// How many places to come back to a search may hold: some 100 MB.
     private static let deepest: CUnsignedInt = 2 << 20
   }
 
-  /// What a search may try at first. Nearly all need less; one that needs more begins again, and pays for both.
+  /// How many tries a search gets at first. Nearly all need fewer; one that needs more begins again, and both count.
   private static let firstTries = 512
 
   /// Whether a match begins where `text` does.

@@ -1,4 +1,4 @@
-// Bytes to JSONValue by RFC 8259 and nothing beyond it but numbers of Python's where asked, with byte offsets in errors.
+// Bytes to JSONValue: RFC 8259 to the letter, and Python's NaN and Infinity where asked. Errors name the byte.
 
 /// Where a text stops being JSON, and why.
 package struct JSONError: Error, CustomStringConvertible, Equatable {
@@ -93,7 +93,7 @@ private struct Parser: ~Escapable {
     return value
   }
 
-  /// Editors on some systems write one; the RFC lets a parser ignore it, and it stands for nothing.
+  /// Some editors write a byte order mark. The RFC lets a parser ignore it.
   private mutating func skipByteOrderMark() {
     let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
     if bytes.count >= mark.count, mark.indices.allSatisfy({ bytes[$0] == mark[$0] }) {
@@ -250,7 +250,7 @@ private struct Parser: ~Escapable {
         if position - quote > 16 { try spend(position - quote + Self.headerBytes) }
         return result.isEmpty ? run : result + run
       case UInt8(ascii: "\\"):
-        // Where it grows, it is copied: what was there counts again.
+        // A text that grows is copied: what was there counts again.
         try spend(position - runStart + 4)
         result += try text(runStart..<position)
         result.unicodeScalars.append(try escape())

@@ -66,16 +66,6 @@ extension JSONValue {
   }
 }
 
-extension JSONValue: ExpressibleByNilLiteral, ExpressibleByBooleanLiteral,
-  ExpressibleByIntegerLiteral, ExpressibleByStringLiteral, ExpressibleByArrayLiteral
-{
-  package init(nilLiteral: ()) { self = .null }
-  package init(booleanLiteral value: Bool) { self = .bool(value) }
-  package init(integerLiteral value: Int) { self = .number(JSONNumber(value)) }
-  package init(stringLiteral value: String) { self = .string(value) }
-  package init(arrayLiteral elements: JSONValue...) { self = .array(elements) }
-}
-
 /// A number as it was spelled, so that a rewritten config.json keeps `1e-06` and `10000.0`.
 ///
 /// Two numbers are equal when their literals are: `1` and `1.0` differ.
@@ -145,7 +135,7 @@ package struct JSONObject: Sendable, Equatable {
     }
 
     func hash(into hasher: inout Hasher) {
-      // As the text hashes itself, all spellings of one accented text meet, and there may be any number of them.
+      // Not the text's own hash: all spellings of one accented text share it, and there may be any number of them.
       for byte in text.utf8 { hasher.combine(byte) }
     }
   }

@@ -7,8 +7,8 @@ package func temporaryPath(of path: String) -> String { path + ".tmp" }
 
 /// Replaces the content of a file; a crash at any moment leaves the old or the new one whole.
 ///
-/// Not `durably`, a loss of power may leave neither. A mapping of the old content stays valid. Two processes must not replace the same file at once:
-/// the temporary's name is fixed, so that a killed run leaves one stray file and not many.
+/// Unless `durably`, a loss of power may leave neither. A mapping of the old content stays valid. Two processes must not
+/// replace one file at the same time: the temporary's name is fixed, so that killed runs leave one stray file and not many.
 package func replaceFile(_ path: String, with bytes: [UInt8], durably: Bool = true)
   throws(SystemError)
 {

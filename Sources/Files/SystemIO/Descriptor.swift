@@ -9,10 +9,10 @@ final class Descriptor: Sendable {
   /// Opens a regular file, or with `O_DIRECTORY` a folder. Whatever else stands at the path is refused: a FIFO would
   /// hang, and a device may never end.
   ///
-  /// - Parameter flags: `O_…`; what keeps the call from waiting and from passing the file on is added.
+  /// - Parameter flags: `O_…`. Added are those that keep the call from waiting and the file from child processes.
   init(_ path: String, _ flags: Int32) throws(SystemError) {
     let isFile = flags & O_DIRECTORY == 0
-    // Looked at first: a device may act on being opened.
+    // Before it is opened: a device may act on that.
     if isFile, let found = FileKind(at: path), found != .regular {
       throw SystemError(path: path, found: found)
     }
@@ -20,7 +20,7 @@ final class Descriptor: Sendable {
       unsafe open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0o666)
     }
     self.path = path
-    // And again: something else may have come to the path since.
+    // And afterwards: something else may have come to the path in between.
     let found = FileKind(try status())
     if isFile, found != .regular { throw SystemError(path: path, found: found) }
   }

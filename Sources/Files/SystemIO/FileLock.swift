@@ -32,7 +32,7 @@ package final class FileLock: Sendable {
     return answer == 0 && wish.l_type != Int16(F_UNLCK)
   }
 
-  /// A lock on the whole file, for one.
+  /// A lock on the whole file that only one can hold.
   private static var whole: flock {
     var lock = flock()
     lock.l_type = Int16(F_WRLCK)

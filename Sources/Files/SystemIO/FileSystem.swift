@@ -3,7 +3,7 @@
 import Glibc
 
 package enum FileSystem {
-  /// For files that people write, such as recipes, and settings: many times what any of them takes.
+  /// A limit for recipes, settings and other files that people write: many times what any of them takes.
   package static let smallFile = 16 << 20
 
   /// The content of a file; also of those in /proc, whose size reads 0.
@@ -75,8 +75,8 @@ package enum FileSystem {
     }
   }
 
-  /// Whether no call takes a path, for its length. Who climbs to the folders above asks first: each is a call inside of
-  /// a call.
+  /// Whether a path is too long for any system call. Asked before climbing to the folders above it, as each of them is a
+  /// call inside of a call.
   private static func isTooLong(_ path: String) -> Bool { path.utf8.count >= Int(PATH_MAX) }
 
   /// Creates a folder and the ones above it, durably; content with those that exist.
@@ -108,7 +108,7 @@ package enum FileSystem {
         if errno != 0 { throw SystemError(path: folder, call: "readdir", code: errno) }
         return names.sorted()
       }
-      // By address: the record is shorter than the type says, so copying it would overrun.
+      // By address: the record is shorter than its type says, so a copy would read past its end.
       let offset = MemoryLayout<dirent>.offset(of: \.d_name)!
       let name = unsafe String(
         cString: (UnsafeRawPointer(entry) + offset).assumingMemoryBound(to: CChar.self))
@@ -194,7 +194,7 @@ package enum FileSystem {
     return bytes(blocks: UInt64(status.f_bavail), of: UInt64(status.f_frsize))
   }
 
-  /// File systems without a size of their own, as those over networks, name any number.
+  /// File systems without a size of their own, such as those over networks, name any number.
   package static func bytes(blocks: UInt64, of blockSize: UInt64) -> Int {
     let (bytes, overflows) = blocks.multipliedReportingOverflow(by: blockSize)
     return overflows ? .max : Int(clamping: bytes)

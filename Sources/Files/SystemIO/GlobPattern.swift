@@ -51,8 +51,8 @@ package struct Glob: Sendable {
     return .set(set, negated: negated)
   }
 
-  /// Whether the whole name fits. Takes no longer than parts times bytes: a run that turns out too short is only ever the
-  /// last one, for what came before it could do no better.
+  /// Whether the whole name fits. Takes no longer than parts times bytes: only the last run is ever made longer, as a longer
+  /// run before it could match nothing more.
   package func matches(_ name: some StringProtocol) -> Bool {
     let name = Array(name.utf8)
     var (part, byte) = (0, 0)
@@ -86,6 +86,31 @@ extension Glob.Part {
   }
 }
 
+extension Glob {
+  /// A regular expression for what the pattern matches, if nothing may stand before it and behind it.
+  package var expression: String { String(decoding: parts.flatMap(\.expression), as: UTF8.self) }
+}
+
+extension Glob.Part {
+  fileprivate var expression: [UInt8] {
+    // Some of these have a meaning only in the sets of some dialects.
+    func escaped(_ byte: UInt8) -> [UInt8] {
+      "\\^$.|?*+()[]{}-&~".utf8.contains(byte) ? [UInt8(ascii: "\\"), byte] : [byte]
+    }
+    return switch self {
+    case .one(let byte): escaped(byte)
+    case .anyOne: Array(".".utf8)
+    case .anyRun: Array(".*".utf8)
+    case .set(let ranges, let negated):
+      Array((negated ? "[^" : "[").utf8)
+        + ranges.flatMap {
+          escaped($0.lowerBound)
+            + ($0.count > 1 ? [UInt8(ascii: "-")] + escaped($0.upperBound) : [])
+        } + Array("]".utf8)
+    }
+  }
+}
+
 extension FileSystem {
   /// Whether `path` reads as a pattern: it holds `*`, `?` or `[`.
   package static func isPattern(_ path: some StringProtocol) -> Bool {
@@ -94,8 +119,8 @@ extension FileSystem {
     }
   }
 
-  /// The existing paths that `pattern` stands for, sorted; none where it fits nothing. Runs stop at slashes, and hidden
-  /// names want a dot. A folder on the way that cannot be read is an error.
+  /// The existing paths that `pattern` stands for, sorted; none where it fits nothing. `*` matches no slash, and a hidden
+  /// name only behind a dot that is written. A folder on the way that cannot be read is an error.
   package static func matches(_ pattern: String) throws(SystemError) -> [String] {
     var found = [pattern.hasPrefix("/") ? "/" : ""]
     var isBranched = false

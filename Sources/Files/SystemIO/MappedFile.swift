@@ -40,7 +40,7 @@ package final class MappedFile: Sendable {
   package var byteCount: Int { identity.byteCount }
   package var path: String { descriptor.path }
 
-  // posix_fadvise wants it.
+  // For posix_fadvise, and for reading past the mapping.
   private let descriptor: KeptDescriptor
   // Valid for `byteCount` bytes until deinit; nil for an empty file, which cannot be mapped.
   private nonisolated(unsafe) let base: UnsafeMutableRawPointer?
@@ -76,7 +76,7 @@ package final class MappedFile: Sendable {
     try unsafe body(UnsafeRawBufferPointer(start: base, count: byteCount))
   }
 
-  /// Reads `range` without mapping it: what is touched here and there would hold its neighbours, too.
+  /// Reads `range` without mapping it: a page that is touched here and there would keep its neighbours resident.
   ///
   /// - Returns: whether all of it was there; a file may have been cut since it was opened.
   package func read(
@@ -101,8 +101,8 @@ package final class MappedFile: Sendable {
     unsafe madvise(base + pages.lowerBound, pages.count, MADV_DONTNEED)
   }
 
-  /// Gives back the pages next to `range` that the kernel mapped with it: a touch maps all of what it keeps in one piece.
-  /// What is lost to someone who still reads there is a fault.
+  /// Gives back the pages next to `range` that the kernel mapped with it: one touch maps the whole piece that the page
+  /// cache keeps together. Whoever still reads there pays for a page fault.
   package func releaseAround(_ range: Range<Int>) {
     guard let base = unsafe base, let pages = pages(touching: range) else { return }
     // Pieces begin at multiples of their size.

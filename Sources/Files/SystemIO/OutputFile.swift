@@ -49,7 +49,7 @@ package final class OutputFile: Sendable {
   ///
   /// After a failure the file must be counted as lost: the kernel reports a failed write once.
   package func synchronize() throws(SystemError) {
-    // A failure that nobody was told of yet is told to who opens the file next, too.
+    // The kernel also tells whoever opens the file next of a failure that nobody was told of.
     try descriptor.open().synchronize()
   }
 

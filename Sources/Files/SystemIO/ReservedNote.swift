@@ -1,9 +1,9 @@
-// A small file whose room is taken beforehand: a last word that finds its place also on a full disk.
+// A small file whose room is reserved beforehand, so that a last word can be written even on a full disk.
 
 internal import CMappings
 import Glibc
 
-/// Empty until something is written: lines without text.
+/// The file holds empty lines until something is written.
 package final class ReservedNote: Sendable {
   private static let room = 4096
   private let descriptor: Descriptor
@@ -17,7 +17,7 @@ package final class ReservedNote: Sendable {
 
   deinit { sluice_mapping_keep_errors(descriptor.number) }
 
-  /// Replaces the text. What does not work is passed over: there is no one left to tell.
+  /// Replaces the text. A failure is passed over, as there is no one left to tell.
   package func write(_ text: String) { try? fill(Array(text.utf8.prefix(Self.room - 1))) }
 
   private func fill(_ text: [UInt8]) throws(SystemError) {

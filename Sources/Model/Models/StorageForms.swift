@@ -187,7 +187,7 @@ private struct FusedWeight {
   }
 
   private let module: String
-  /// Of each expert, in the order of their rows; once where there are no experts.
+  /// The Linears of each expert, in the order of their rows; one list where there are no experts.
   let linears: [[LinearSpec]]
   private let form: StorageForm
   private let listed: TensorListing

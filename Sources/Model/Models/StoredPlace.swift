@@ -8,7 +8,7 @@ package struct StoredPlace: Sendable, Hashable {
   package let tensor: String
   /// Where the tensor's first dimension counts experts: which of them.
   package let index: Int?
-  /// Of what lies here: `[rows, columns]` of a weight, `[rows]` of a bias.
+  /// The shape of what lies here: `[rows, columns]` of a weight, `[rows]` of a bias.
   package let shape: [Int]
   /// The first number, counted from the first of the tensor, or of that expert.
   package let start: Int

@@ -141,7 +141,7 @@ package final class ActivationStatistics {
   ///   - scale: the smoothing scale of the activation, `[C]`; nil for none.
   ///   - refining: columns that are refined together, of the weights that read it.
   package func factors(
-    smoothedBy scale: [Float]?, refining sizes: Set<Int>, dampening: Double, workers: Workers
+    smoothedBy scale: [Float]?, refining sizes: Set<Int>, damping: Double, workers: Workers
   ) throws(NotPositiveDefinite) -> GramFactors {
     // What is packed for products in bf16 is cut in units.
     let workers = channels % PackedColumns.unit == 0 ? workers : workers.exact
@@ -159,7 +159,7 @@ package final class ActivationStatistics {
       }
       parts.append(
         try GramFactor(
-          gram, channels: channels, refining: sizes, dampening: dampening, workers: workers))
+          gram, channels: channels, refining: sizes, damping: damping, workers: workers))
     }
     return GramFactors(parts)
   }

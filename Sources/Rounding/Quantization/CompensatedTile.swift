@@ -232,7 +232,7 @@ private final class TilePart {
       let row = unsafe errors + column * width
       for index in 0..<width { unsafe squares[index] += row[index] * row[index] }
     }
-    return squares.map { factor.damping * $0 }
+    return squares.map { factor.lambda * $0 }
   }
 
   private var codesBase: UnsafeMutablePointer<Int8> {

@@ -14,24 +14,25 @@ package struct NotPositiveDefinite: Error, Equatable {}
 /// paper: entry j of d R holds what is left of the error when column j has made up for the ones before.
 /// Source: Frantar et al., GPTQ (arXiv:2210.17323); its order of columns and damping as in the authors' code.
 package final class GramFactor: @unchecked Sendable {
-  /// Of the activation.
+  /// The channels of the activation that this factor is about.
   package let channels: Range<Int>
   /// The channel, from the first of `channels`, that is rounded at each place.
   let order: [UInt32]
   /// What errors are multiplied with.
   let operands: Operands
-  /// Of G.
+  /// The diagonal of G.
   let diagonal: [Float]
   /// For each number of columns that are refined together: the blocks of G + λI on its diagonal, one after the other; the
   /// last one may be smaller.
   private let corners: [Int: Matrix]
   /// `[n, block]`: the blocks of R on its diagonal.
   let pivots: Matrix
-  let damping: Float
+  /// λ, which is added to the diagonal of G.
+  let lambda: Float
   /// What errors are multiplied with R and G in: bf16 rounds both by less than a code's step can tell.
   package let engine: Engine
   /// λ over the mean of the diagonal: what was asked for, or what it took.
-  package let dampening: Double
+  package let damping: Double
 
   enum Operands: Sendable {
     /// Rᵀ below its diagonal's blocks, and G + λI.
@@ -44,14 +45,14 @@ package final class GramFactor: @unchecked Sendable {
   static let block = 128
 
   /// The most that is added, in means of the diagonal.
-  private static let mostDampening = 1.0
+  private static let mostDamping = 1.0
 
   /// - Parameters:
   ///   - gram: xᵀ x / T, symmetric; it becomes part of this object.
   ///   - refining: columns that are refined together, of the weights that are rounded under it.
-  ///   - dampening: λ over the mean of the diagonal; ten times as much where that is too little.
+  ///   - damping: λ over the mean of the diagonal; ten times as much where that is too little.
   package convenience init(
-    _ gram: consuming Matrix, channels: Range<Int>, refining sizes: Set<Int>, dampening: Double,
+    _ gram: consuming Matrix, channels: Range<Int>, refining sizes: Set<Int>, damping: Double,
     workers: Workers
   ) throws(NotPositiveDefinite) {
     let n = gram.rows
@@ -59,7 +60,7 @@ package final class GramFactor: @unchecked Sendable {
       gram.columns == n && channels.count == n && !sizes.isEmpty && sizes.allSatisfy { $0 > 0 },
       "another Gram")
     if !workers.computes {
-      self.init(ofShape: gram, channels: channels, refining: sizes, dampening, workers)
+      self.init(ofShape: gram, channels: channels, refining: sizes, damping, workers)
       return
     }
     let diagonal = (0..<n).map { unsafe gram.base[$0 * n + $0] }
@@ -68,47 +69,47 @@ package final class GramFactor: @unchecked Sendable {
     let order = diagonal.indices.sorted {
       diagonal[$0] != diagonal[$1] ? diagonal[$0] > diagonal[$1] : $0 < $1
     }.map { UInt32($0) }
-    var share = dampening
+    var share = damping
     while true {
-      Self.arrange(gram, by: order, diagonal: diagonal, damping: Float(share * mean), workers)
+      Self.arrange(gram, by: order, diagonal: diagonal, lambda: Float(share * mean), workers)
       if UpperFactor.factor(gram, workers: workers) { break }
       share *= 10
-      if share > Self.mostDampening { throw NotPositiveDefinite() }
+      if share > Self.mostDamping { throw NotPositiveDefinite() }
     }
-    let damping = Float(share * mean)
+    let lambda = Float(share * mean)
     self.init(
       factored: gram, channels: channels, order: order, diagonal: diagonal,
-      corners: Self.corners(gram, diagonal, sizes, damping: damping, workers),
-      damping: damping, dampening: share, workers)
+      corners: Self.corners(gram, diagonal, sizes, lambda: lambda, workers),
+      lambda: lambda, damping: share, workers)
   }
 
   /// What a factor takes, where there are no numbers.
   private convenience init(
     ofShape gram: consuming Matrix, channels: Range<Int>, refining sizes: Set<Int>,
-    _ dampening: Double, _ workers: Workers
+    _ damping: Double, _ workers: Workers
   ) {
     _ = UpperFactor.factor(gram, workers: workers)
     self.init(
       factored: gram, channels: channels, order: [], diagonal: [],
-      corners: Self.corners(gram, [], sizes, damping: 0, workers), damping: 0,
-      dampening: dampening, workers)
+      corners: Self.corners(gram, [], sizes, lambda: 0, workers), lambda: 0,
+      damping: damping, workers)
   }
 
   private static func corners(
-    _ gram: Matrix, _ diagonal: [Float], _ asked: Set<Int>, damping: Float, _ workers: Workers
+    _ gram: Matrix, _ diagonal: [Float], _ asked: Set<Int>, lambda: Float, _ workers: Workers
   ) -> [Int: Matrix] {
     // A Gram matrix is packed by units; groups may be smaller.
     let unit = PackedColumns.unit
     let sizes = (asked.contains { $0 % unit == 0 } ? asked : asked.union([unit])).sorted()
     let matrices = sizes.map {
-      corners(gram, diagonal, refining: $0, damping: damping, workers)
+      corners(gram, diagonal, refining: $0, lambda: lambda, workers)
     }
     return Dictionary(uniqueKeysWithValues: zip(sizes, matrices))
   }
 
   private init(
     factored gram: consuming Matrix, channels: Range<Int>, order: [UInt32], diagonal: [Float],
-    corners: [Int: Matrix], damping: Float, dampening: Double, _ workers: Workers
+    corners: [Int: Matrix], lambda: Float, damping: Double, _ workers: Workers
   ) {
     self.corners = corners
     pivots = Self.pivots(gram, workers)
@@ -124,14 +125,14 @@ package final class GramFactor: @unchecked Sendable {
     self.channels = channels
     self.order = order
     self.diagonal = diagonal
-    self.damping = damping
+    self.lambda = lambda
     engine = workers.engine
-    self.dampening = dampening
+    self.damping = damping
   }
 
   /// Writes G + λI in `order` on and above the diagonal, from what stands below it.
   private static func arrange(
-    _ gram: Matrix, by order: [UInt32], diagonal: [Float], damping: Float, _ workers: Workers
+    _ gram: Matrix, by order: [UInt32], diagonal: [Float], lambda: Float, _ workers: Workers
   ) {
     let n = gram.rows
     let parts = ranges(of: n, by: 64)
@@ -139,7 +140,7 @@ package final class GramFactor: @unchecked Sendable {
       for row in parts[index] {
         let first = Int(order[row])
         let to = unsafe gram.row(row)
-        unsafe to[row] = diagonal[first] + damping
+        unsafe to[row] = diagonal[first] + lambda
         for column in row + 1..<max(n, row + 1) {
           let second = Int(order[column])
           unsafe to[column] = gram.base[max(first, second) * n + min(first, second)]
@@ -164,7 +165,7 @@ package final class GramFactor: @unchecked Sendable {
   }
 
   private static func corners(
-    _ gram: Matrix, _ diagonal: [Float], refining size: Int, damping: Float, _ workers: Workers
+    _ gram: Matrix, _ diagonal: [Float], refining size: Int, lambda: Float, _ workers: Workers
   ) -> Matrix {
     let result = workers.matrix("corners of a factor", rows: gram.rows, columns: size)
     if !workers.computes { return result }
@@ -174,7 +175,7 @@ package final class GramFactor: @unchecked Sendable {
         for (column, other) in part.enumerated() {
           unsafe to[column] =
             other == row
-            ? diagonal[row] + damping : gram.row(max(row, other))[min(row, other)]
+            ? diagonal[row] + lambda : gram.row(max(row, other))[min(row, other)]
         }
       }
     }
@@ -227,11 +228,11 @@ package struct GramFactors: Sendable {
 
   package init(_ parts: [GramFactor]) { self.parts = parts }
 
-  /// Of all channels, `[in]`.
+  /// The mean square of each channel, `[in]`.
   var moments: [Float] { parts.flatMap(\.diagonal) }
 
   var engine: Engine { parts.first?.engine ?? .f32 }
 
   /// The largest share that had to be added to a diagonal.
-  package var dampening: Double { parts.map(\.dampening).max() ?? 0 }
+  package var damping: Double { parts.map(\.damping).max() ?? 0 }
 }

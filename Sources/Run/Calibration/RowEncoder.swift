@@ -179,7 +179,7 @@ package struct RowEncoder: Sendable {
               "a turn of `\(column.name)` has no known `from` (\(roles.keys.sorted().joined(separator: ", "))) with a `value`"
           )
         }
-        return .object(JSONObject([("role", .string(role)), ("content", content)]))
+        return ["role": .string(role), "content": content]
       })
   }
 

@@ -8,6 +8,7 @@ internal import Models
 internal import Planning
 internal import Quantization
 internal import Recipes
+internal import Reporting
 internal import Safetensors
 internal import ScratchStore
 internal import SystemIO
@@ -287,7 +288,7 @@ final class Commit: StepResults {
     writeRecord(nil)
   }
 
-  /// Of a finished run: makes those again that are not as they were.
+  /// Makes the files of a finished run again that are not as they were.
   ///
   /// - Returns: their names.
   func restoreFiles() throws -> [String] {
@@ -348,7 +349,7 @@ final class Commit: StepResults {
       step, layer: layer, tokensDone: plan.blocks[...block].reduce(0) { $0 + $1.count })
   }
 
-  /// Of the run's arithmetic, over all processes.
+  /// The share of the run's arithmetic that is done, over all processes.
   private var share: Double {
     let all = plan.run.operations
     return all > 0 ? min(1, shareBefore + workers.ledger.arithmetic / all) : 0
@@ -396,27 +397,29 @@ final class Commit: StepResults {
   // MARK: Choices
 
   func note(_ data: DataSummary, of source: CalibrationSource) throws {
-    try choices.add(data, of: source)
+    try choices.add(.data(DataChoice(data, of: source)))
   }
 
-  func note(_ choice: SmoothingChoice, layer: Int) throws {
-    try choices.add(choice, layer: layer)
-    layerLosses.append(choice.lossRatio)
+  func note(_ chosen: ChosenSmoothing, layer: Int) throws {
+    let choice = SmoothingChoice(chosen, layer: layer)
+    try choices.add(.smoothing(choice))
+    layerLosses.append(choice.left ?? 1)
   }
 
   func note(
     _ linear: LinearSpec, _ rounding: ChosenRounding, _ errors: RoundingErrors, layer: Int
   ) throws {
-    try choices.add(linear: linear.name, rounding, errors, layer: layer)
-    if errors.nearest > 0 { layerErrors.append(errors.chosen / errors.nearest) }
+    let choice = LinearChoice(linear.name, rounding, errors, layer: layer)
+    try choices.add(.linear(choice))
+    if let left = choice.left { layerErrors.append(left) }
   }
 
   func note(routing tokens: [Int], layer: Int) throws {
-    try choices.add(routing: tokens, layer: layer)
+    try choices.add(.routing(LayerRouting(layer: layer, tokens: tokens)))
   }
 
   func note(rescaled tensor: String, layer: Int) throws {
-    try choices.add(linear: tensor, fate: "rescaled", layer: layer)
+    try choices.add(.rescaled(tensor: tensor, layer: layer))
   }
 
   func recordedSmoothings(of layer: LayerSpec) throws -> [AppliedSmoothing] {

@@ -26,7 +26,7 @@ package struct QuantizeOptions: Sendable {
   /// Tokens that an expert sees beside those that the router sends to it; nil for all.
   package var expertTokens: Int?
   /// What is added to the diagonal of a Gram matrix, over its mean.
-  package var dampening = 0.005
+  package var damping = 0.005
   package var duoScaling = DuoScaling.on
   /// Points of the scale search; one of `duoScaling.gridSizes`.
   package var gridPoints = 20
@@ -69,7 +69,7 @@ package struct QuantizeOptions: Sendable {
     smooths = recipe.smooths
     rounding = recipe.rounding
     roundingIsFromRecipe = true
-    if let dampening = recipe.dampening { self.dampening = dampening }
+    if let damping = recipe.damping { self.damping = damping }
     duoScaling = recipe.duoScaling
     gridPoints = recipe.gridPoints
     mappings = recipe.mappings

@@ -28,7 +28,7 @@ package enum ResidentModel {
     MemoryUse("the process and its libraries", processBytes)
   }
 
-  /// Of tensors in the source.
+  /// What the names and headers of so many tensors in the source take.
   package static func names(_ tensors: Int) -> MemoryUse {
     MemoryUse("names and headers", tensors * tensorBytes)
   }

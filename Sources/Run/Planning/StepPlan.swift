@@ -70,7 +70,7 @@ package struct StepUse: Sendable, Equatable {
   /// Floating-point operations.
   package var arithmetic: Double { arithmetic { _ in true } }
 
-  /// Of some operations.
+  /// The arithmetic of some operations.
   package func arithmetic(_ counts: (Operation) -> Bool) -> Double {
     operations.sorted { $0.key < $1.key }.reduce(0) {
       $0 + (counts($1.key) ? $1.key.arithmetic * $1.value : 0)

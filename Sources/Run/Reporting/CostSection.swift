@@ -76,7 +76,6 @@ extension Report {
     let hasErrors = layers.contains { $0.errors.left != nil }
     let hasRouting = layers.contains { $0.routing != nil }
     var heads: [Cell] = [.number("layer"), .number("Linears")]
-    if knowsOutputs { heads += [.number(plainName), .number("written")] }
     if hasErrors { heads.append(.number("left")) }
     heads += [.number("smoothings"), .number("left by smoothing"), .number("mean exponent")]
     if hasRouting {
@@ -100,9 +99,6 @@ extension Report {
 
   private func row(_ layer: LayerSummary, hasErrors: Bool, hasRouting: Bool) -> [Cell] {
     var cells: [Cell] = [.number("\(layer.layer)"), .number(whole(layer.errors.linears))]
-    if knowsOutputs {
-      cells += [layer.errors.nearest, layer.errors.chosen].map { .number($0.map(percent)) }
-    }
     if hasErrors { cells.append(.number(layer.errors.left.map(percent))) }
     cells += [
       .number(whole(layer.smoothing.smoothings)), .number(layer.smoothing.left.map(percent)),

@@ -3,62 +3,34 @@
 extension Report {
   // MARK: Rounding
 
-  /// Whether errors can be held against the outputs.
-  var knowsOutputs: Bool { choices.linears.contains { $0.relative != nil } }
-
   /// Nothing where no error was measured.
   var errorSection: HTML? {
     let all = ErrorSummary(choices.linears)
-    if all.left == nil && all.chosen == nil { return nil }
-    let share: HTML? =
-      knowsOutputs ? ", divided by the mean square of that output" : nil
-    let left: HTML =
-      knowsOutputs
-      ? "the mean error as written over the mean error of \(plainName)"
-      : "the error as written over that of \(plainName)"
+    guard let left = all.left else { return nil }
     return """
       <section id="error">
       <h2>Error of the quantized Linears</h2>
-      <p class="finding">\(finding(all))</p>
-      \(errorPlot)\(kindTable)\(worstTable)\
+      <p class="finding">\(percent(left)) of the error of \(plainName) is left.</p>
+      \(errorPlot)\(kindTable)\
       <p class="note">The error of a Linear is the mean squared change of its output over the calibration \
-      tokens\(share). Means are over Linears, each counting the same. \
+      tokens. Means are over Linears, each counting the same. \
       \(whole(all.measured)) of \(counted(all.linears, "quantized Linear")) were measured. \
-      <em>Left</em> is \(left).</p>
+      <em>Left</em> is the error as written over that of \(plainName).</p>
       </section>
 
       """
   }
 
-  private func finding(_ all: ErrorSummary) -> String {
-    let left = all.left.map { "\(percent($0)) of the error of \(plainName) is left." } ?? ""
-    guard let chosen = all.chosen, let nearest = all.nearest else { return left }
-    return "As written, the Linears' outputs change by \(percent(chosen)) of their mean square; "
-      + "\(plainName) would change them by \(percent(nearest)). \(left)"
-  }
-
   private var errorPlot: HTML {
-    let layers = byLayer.filter { $0.errors.left != nil || $0.errors.chosen != nil }
-    let value = { (layer: LayerSummary) in knowsOutputs ? layer.errors.chosen : layer.errors.left }
-    let worst = layers.max { (value($0) ?? 0) < (value($1) ?? 0) }
-    let largest = "largest in layer \(worst?.layer ?? 0): \(percent(worst.flatMap(value) ?? 0))"
-    if !knowsOutputs {
-      return LayerPlot(
-        title: "Error left of \(plainName), by layer, mean over its Linears",
-        summary: "Error left by layer, \(largest)", layers: layers.map(\.layer),
-        series: [Series(name: "left", style: "after", values: layers.map(\.errors.left))],
-        text: percent
-      ).html
-    }
+    let layers = byLayer.filter { $0.errors.left != nil }
+    let worst = layers.max { ($0.errors.left ?? 0) < ($1.errors.left ?? 0) }
     return LayerPlot(
-      title: "Error by layer, mean over its Linears",
-      summary: "Error as written by layer, \(largest), "
-        + "by \(plainName) \(percent(worst?.errors.nearest ?? 0))",
+      title: "Error left of \(plainName), by layer, mean over its Linears",
+      summary: "Error left by layer, largest in layer \(worst?.layer ?? 0): "
+        + percent(worst?.errors.left ?? 0),
       layers: layers.map(\.layer),
-      series: [
-        Series(name: plainName, style: "before", values: layers.map(\.errors.nearest)),
-        Series(name: "as written", style: "after", values: layers.map(\.errors.chosen)),
-      ], text: percent
+      series: [Series(name: "left", style: "after", values: layers.map(\.errors.left))],
+      text: percent
     ).html
   }
 
@@ -67,15 +39,9 @@ extension Report {
     let hasRows = choices.linears.contains { !$0.rows.isEmpty }
     let rows = byKind.map { kind, linears -> [Cell] in
       let summary = ErrorSummary(linears)
-      let byLayer = Dictionary(grouping: linears, by: \.layer).mapValues {
-        let summary = ErrorSummary($0)
-        return knowsOutputs ? summary.chosen : summary.left
-      }
-      var cells: [Cell] = [.text(code(kind)), .extra(number: whole(summary.linears))]
-      if knowsOutputs {
-        cells += [summary.nearest, summary.chosen].map { .number($0.map(percent)) }
-      }
-      cells += [
+      let byLayer = Dictionary(grouping: linears, by: \.layer).mapValues { ErrorSummary($0).left }
+      var cells: [Cell] = [
+        .text(code(kind)), .extra(number: whole(summary.linears)),
         .number(summary.left.map(percent)), .text("\(bar(summary.left))"),
         .extra(
           "\(sparkline(layers.map { byLayer[$0] ?? nil }, style: "after", summary: "error by layer"))"
@@ -84,9 +50,8 @@ extension Report {
       if hasRows { cells.append(.extra("\(rowShares(summary))")) }
       return cells
     }
-    var heads: [Cell] = [.text("Linear"), .extra(number: "count")]
-    if knowsOutputs { heads += [.number(plainName), .number("written")] }
-    heads += [
+    var heads: [Cell] = [
+      .text("Linear"), .extra(number: "count"),
       .number("left"), .text("<span class=\"hidden\">left, as a bar</span>"), .extra("by layer"),
     ]
     if hasRows { heads.append(.extra("rows won \(rowKeys)")) }
@@ -117,23 +82,6 @@ extension Report {
     let text = summary.rows.map { "\($0.rounding) \(percent(Double($0.count) / total))" }
     return """
       <span class="bar stack" role="img" aria-label="\(text.joined(separator: ", "))">\(parts)</span>
-      """
-  }
-
-  private var worstTable: HTML? {
-    if !knowsOutputs { return nil }
-    let rows = worstLinears(Self.listed).map { linear -> [Cell] in
-      [
-        .text(code(linear.name.text)),
-        .number(linear.relative.map { percent($0.nearest) }),
-        .number(linear.relative.map { percent($0.chosen) }),
-      ]
-    }
-    return """
-      <details><summary>The \(counted(rows.count, "Linear")) with the largest error</summary>
-      \(table("Largest errors as written", [.text("Linear"), .number(plainName), .number("written")], rows))\
-      </details>
-
       """
   }
 

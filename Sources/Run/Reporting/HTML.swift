@@ -24,7 +24,8 @@ struct HTML: ExpressibleByStringInterpolation {
   }
 }
 
-/// For text and for attributes in double quotes. What would not be seen, or turn the text around it, is spelled out.
+/// Escaped for text and for attributes in double quotes. Characters that cannot be seen, or that turn the text around them,
+/// are spelled out.
 private func escaped(_ text: String) -> String {
   var result = ""
   for character in text.unicodeScalars {

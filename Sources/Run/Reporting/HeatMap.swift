@@ -43,7 +43,7 @@ struct HeatMap {
   let balances: [RoutingBalance]
   let summary: String
 
-  /// Above this, cells have no texts of their own.
+  /// With more cells than this, cells have no texts of their own.
   private static let mostHovers = 600
 
   private var experts: Int { balances.map(\.tokens.count).max() ?? 0 }
@@ -101,7 +101,7 @@ struct HeatMap {
     return path.isEmpty ? nil : "<path class=\"\(load.style)\" d=\"\(path)\"/>"
   }
 
-  /// Between cells that are large enough for it.
+  /// The gap between cells that are large enough to have one.
   private var gaps: HTML? {
     let rows =
       balances.count <= 46 ? (1..<max(1, balances.count)).map { "M0 \($0)h\(experts)" } : []

@@ -2,6 +2,7 @@
 
 internal import Glibc
 internal import JSON
+internal import Planning
 
 /// A space that neither breaks nor spreads.
 private let thinSpace = "\u{202F}"
@@ -29,40 +30,18 @@ private func plain(_ value: Double) -> String {
 /// A share of one as a percentage.
 func percent(_ share: Double) -> String { figure(share * 100) + thinSpace + "%" }
 
-/// Thousands in groups: 13 964.
-func whole(_ value: Int) -> String {
-  let digits = Array(String(value.magnitude))
-  let text = digits.indices.map { index in
-    String(digits[index])
-      + (index + 1 < digits.count && (digits.count - index - 1) % 3 == 0 ? thinSpace : "")
-  }
-  return (value < 0 ? "-" : "") + text.joined()
-}
+/// `text` with spaces that keep a number and its unit on one line.
+private func unbroken(_ text: String) -> String { text.replacing(" ", with: thinSpace) }
 
-/// "1.5 GiB"; three significant digits, rounded up, as on the terminal.
-func size(_ bytes: Int) -> String {
-  var value = Double(bytes)
-  var unit = "B"
-  for next in ["KiB", "MiB", "GiB", "TiB"] where value >= 1000 {
-    value /= 1024
-    unit = next
-  }
-  let digits = value < 10 ? 100.0 : value < 100 ? 10.0 : 1.0
-  return figure((value * digits).rounded(.up) / digits) + thinSpace + unit
-}
+/// Thousands in groups: 13 964.
+func whole(_ value: Int) -> String { unbroken(grouped(value)) }
+
+/// "1.5 GiB"; three significant digits, rounded up.
+func size(_ bytes: Int) -> String { unbroken(bytesText(bytes)) }
 
 /// "2 h 05 min", "3 min 20 s", "0.4 s".
 func duration(_ seconds: Double) -> String {
-  let total = Int(saturating: seconds.rounded())
-  func two(_ number: Int) -> String { number < 10 ? "0\(number)" : "\(number)" }
-  func pair(_ first: Int, _ unit: String, _ second: Int, _ smaller: String) -> String {
-    "\(first)\(thinSpace)\(unit) \(two(second))\(thinSpace)\(smaller)"
-  }
-  if total >= 86400 { return pair(total / 86400, "d", total % 86400 / 3600, "h") }
-  if total >= 3600 { return pair(total / 3600, "h", total % 3600 / 60, "min") }
-  if total >= 60 { return pair(total / 60, "min", total % 60, "s") }
-  if seconds > 0, seconds < 0.05 { return "< 0.1\(thinSpace)s" }
-  return (seconds < 10 ? "\((seconds * 10).rounded() / 10)" : "\(total)") + thinSpace + "s"
+  seconds > 0 && seconds < 0.05 ? unbroken("< 0.1 s") : unbroken(durationText(seconds))
 }
 
 /// "3 Linears", "1 Linear".

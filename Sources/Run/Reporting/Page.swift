@@ -110,18 +110,13 @@ extension Report {
           + size(subject.sourceBytes))
     ]
     let errors = ErrorSummary(choices.linears)
-    if let chosen = errors.chosen, let nearest = errors.nearest {
-      tiles.append(
-        tile(
-          "Error as written", percent(chosen), "of the outputs; \(plainName) \(percent(nearest))"))
-    }
-    if errors.chosen == nil, let left = errors.left {
+    if let left = errors.left {
       tiles.append(tile("Error as written", percent(left), "of \(plainName)"))
     }
     if let left = SmoothingSummary(choices.smoothings).left {
       tiles.append(tile("Error of AWQ", percent(left), "of RTN"))
     }
-    if let tokens = choices.data?["tokens"]?.size, let rows = choices.data?["sequences"]?.size {
+    if let tokens = choices.data?.tokens, let rows = choices.data?.sequences {
       tiles.append(tile("Calibration", whole(tokens), "tokens in \(counted(rows, "sequence"))"))
     }
     let experts = choices.routings.reduce(0) { $0 + $1.tokens.count }
@@ -148,7 +143,8 @@ extension Report {
     let settings = subject.settings.filter { !$0.value.isEmpty }.map { setting -> HTML in
       "<div><dt>\(setting.name)</dt><dd>\(setting.value)</dd></div>\n"
     }
-    let data = (choices.data?.entries ?? []).filter { $0.value != .null }.map { entry -> HTML in
+    let data = (choices.data?.json.object?.entries ?? []).filter { $0.value != .null }.map {
+      entry -> HTML in
       """
       <div><dt>\(entry.key)</dt><dd>\(entry.value.string ?? entry.value.serialized())</dd></div>
 

@@ -1,4 +1,4 @@
-// Plots over the layers. Text stands outside the drawing, so that it keeps its size when that is stretched to the page.
+// Plots over the layers. Text stands outside the drawing, so that it keeps its size when the drawing is stretched.
 
 internal import JSON
 
@@ -12,7 +12,7 @@ struct Series {
 
 struct LayerPlot {
   let title: HTML
-  /// For those who do not see it.
+  /// What the plot shows, for those who do not see it.
   let summary: String
   let layers: [Int]
   let series: [Series]
@@ -20,7 +20,7 @@ struct LayerPlot {
   let text: (Double) -> String
   /// A level to hold the values against.
   var reference: Double?
-  /// A plot of shares ends at all of them, however small they are.
+  /// The axis ends at this value or above it: a plot of shares goes up to the whole, however small its values are.
   var smallestTop = 0.0
 
   /// The drawing's own units.

@@ -38,7 +38,7 @@ package struct Subject: Sendable, Equatable {
   package var lastCommit: Int
   package var progress: Progress
 
-  /// All of them, for people.
+  /// The sizes of all groups, for people.
   var groupSizes: String {
     settings.first { $0.name == "--group-size" }?.value ?? "\(groupSize)"
   }
@@ -116,7 +116,7 @@ package struct Cost: Sendable, Equatable {
 package struct StepCost: Sendable, Equatable {
   package var step: String
   package var seconds: Double
-  /// The peak of the resident set; of the whole run the kernel's mark (VmHWM).
+  /// The peak of the resident set, by samples; by the kernel's own mark (VmHWM) for the step that took most.
   package var peakBytes: Int
   /// Heap and mapped files when a sample was largest: their sum may be less than the peak.
   package var heapBytes: Int

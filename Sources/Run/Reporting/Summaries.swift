@@ -5,29 +5,15 @@ package struct ErrorSummary: Sendable {
   package let linears: Int
   /// Linears whose error is known.
   package let measured: Int
-  /// Mean over these of the error's share of the output: by plain rounding, and as written.
-  package let nearest: Double?
-  package let chosen: Double?
-  /// What is left of plain rounding's error: of the means, or the mean over Linears where outputs are not known.
+  /// What is left of plain rounding's error, mean over these.
   package let left: Double?
-  /// The Linear with the largest share as written.
-  package let worst: LinearChoice?
   /// Rows of the weights by the way of rounding that won, in the order of first mention.
   package let rows: [RowCount]
 
   package init(_ linears: some Collection<LinearChoice>) {
     self.linears = linears.count
-    let known = linears.compactMap { linear in linear.relative.map { (linear, $0) } }
-    measured = linears.count { $0.relative != nil || $0.left != nil }
-    let (nearest, chosen) = (mean(known.map(\.1.nearest)), mean(known.map(\.1.chosen)))
-    self.nearest = nearest
-    self.chosen = chosen
-    if let nearest, let chosen {
-      left = nearest > 0 ? chosen / nearest : nil
-    } else {
-      left = mean(linears.compactMap(\.left))
-    }
-    worst = known.max { $0.1.chosen < $1.1.chosen }?.0
+    measured = linears.count { $0.left != nil }
+    left = mean(linears.compactMap(\.left))
     rows = Self.sum(linears.lazy.map(\.rows))
   }
 
@@ -96,15 +82,6 @@ extension Report {
   /// Kinds of smoothings by their producer, in the order of first mention.
   package var bySmoothing: [(kind: String, smoothings: [SmoothingChoice])] {
     grouped(choices.smoothings, by: \.producer.kind).map { (kind: $0.key, smoothings: $0.items) }
-  }
-
-  /// The Linears with the largest share of error as written.
-  package func worstLinears(_ count: Int) -> [LinearChoice] {
-    let known = choices.linears.filter { $0.relative != nil }
-    return known.enumerated().sorted {
-      let (first, second) = ($0.element.relative?.chosen ?? 0, $1.element.relative?.chosen ?? 0)
-      return first == second ? $0.offset < $1.offset : first > second
-    }.prefix(count).map(\.element)
   }
 
   package var balances: [RoutingBalance] {

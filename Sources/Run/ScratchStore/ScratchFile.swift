@@ -32,11 +32,11 @@ private enum Layout {
   /// Bytes of a head behind the fixed words, which no file can promise more of than it has.
   static func lengthBytes(_ elements: Int) -> Int { (elements / stripElements + 1) * 4 }
 
-  /// FNV-1a: a damaged length would otherwise put the blame on the next block.
+  /// Without it, a damaged length would put the blame on the next block.
   static func checksum(_ words: some Sequence<UInt32>) -> UInt32 {
-    var sum: UInt32 = 0x811c_9dc5
-    for byte in words.flatMap(bytes) { sum = (sum ^ UInt32(byte)) &* 0x0100_0193 }
-    return sum
+    var sum = FNV1a<UInt32>()
+    sum.add(words.flatMap(bytes))
+    return sum.value
   }
 
   static func bytes(_ word: UInt32) -> [UInt8] {

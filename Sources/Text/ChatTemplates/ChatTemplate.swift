@@ -49,8 +49,8 @@ package struct ChatTemplate: Sendable {
   /// For fuzzing: parses and renders any bytes with a small chat; every outcome but a crash is good.
   package static func exercise(_ bytes: [UInt8]) {
     let chat: JSONValue = [
-      .object(JSONObject([("role", "user"), ("content", "héllo <b>&\n")])),
-      .object(JSONObject([("role", "assistant"), ("content", ["a", 1, nil, true])])),
+      ["role": "user", "content": "héllo <b>&\n"],
+      ["role": "assistant", "content": ["a", 1, nil, true]],
     ]
     guard let date = TemplateDate(year: 2024, month: 2, day: 29),
       let template = try? ChatTemplate(String(decoding: bytes, as: UTF8.self), name: "fuzz")

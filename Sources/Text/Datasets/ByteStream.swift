@@ -2,8 +2,8 @@
 
 internal import SystemIO
 
-/// A growing window over the bytes of a file. Who reads moves `position` and asks for `more`; what lies before
-/// `position` is forgotten then, in this process and, for the file, in its mapping.
+/// A growing window over the bytes of a file. The reader moves `position` and asks for `more`; then the bytes before
+/// `position` are forgotten, and their pages are given back.
 final class ByteStream {
   private static let step = 1 << 20
 
@@ -56,7 +56,7 @@ final class ByteStream {
 
   /// Looks at the bytes of `buffer` where they stand.
   func withBytes<R>(_ body: (Span<UInt8>) -> R) -> R {
-    // A copy of the reference: in the class the buffer could change meanwhile. It is gone before the next change.
+    // A second reference, since the property could change meanwhile. It is gone before the next change, so nothing is copied.
     let bytes = buffer
     return body(bytes.span)
   }

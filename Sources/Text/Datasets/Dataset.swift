@@ -5,16 +5,16 @@ internal import JSON
 /// What rows are to hold.
 struct ChosenColumns: Sendable {
   var wanted: Set<String>
-  /// Read where they are.
+  /// Columns that are read where they are there.
   var optional: Set<String> = []
 
   func contains(_ name: String) -> Bool { wanted.contains(name) || optional.contains(name) }
 }
 
 package struct Dataset: Sendable {
-  /// Rows of a file of JSON lines are looked at to learn its columns: this many.
+  /// How many rows of a file of JSON lines are looked at to learn its columns.
   private static let sampledRows = 100
-  /// No table has more columns; a file that has may be made to exhaust memory.
+  /// No table has more columns. A file with more was made to exhaust memory.
   private static let mostColumns = 10_000
 
   private let files: [DatasetFile]
@@ -22,7 +22,7 @@ package struct Dataset: Sendable {
   package var room: Room
   private var chosen: ChosenColumns?
 
-  /// What is read at first of a text that is a file.
+  /// How much of a text file is read at first.
   package static let firstTextBytes = TextDocument.firstBytes
 
   /// In the order of the schema, or of first appearance in the first hundred rows of the first file with rows.
@@ -78,7 +78,7 @@ package struct Dataset: Sendable {
     return reader.index
   }
 
-  /// A row of which only the beginning of the text was read, with more of it.
+  /// A row again, with more of its text than the beginning that was read.
   ///
   /// - Parameter bytes: how much of the text is wanted.
   package func longer(_ row: DatasetRow, bytes: Int) throws(DatasetError) -> DatasetRow {

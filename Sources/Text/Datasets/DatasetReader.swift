@@ -14,7 +14,7 @@ package struct DatasetRow: Sendable {
   package let file: String
   /// Counted from 0 over the whole data set, damaged rows included.
   package let index: Int
-  /// Counted from 1: the line of a file of JSON lines, in other files the row.
+  /// Counted from 1: the line in a file of JSON lines, the row in other files.
   package let line: Int
   package let isLine: Bool
   package let value: Result<JSONObject, RowProblem>
@@ -75,8 +75,8 @@ package final class DatasetReader {
     return nil
   }
 
-  /// Passes over rows until the next one is number `index`, or the data set ends. Quicker than reading them:
-  /// nothing is parsed, and of parquet files only what must be.
+  /// Passes over rows until the next one is number `index`, or the data set ends. Quicker than reading them: of parquet
+  /// files the least possible is parsed, of others nothing.
   package func skip(to index: Int) throws(DatasetError) {
     precondition(index >= self.index, "rows cannot be read twice")
     while self.index < index, let source = try openFile() {

@@ -8,7 +8,7 @@ enum Packing: Sendable, Equatable {
   case none, gzip, snappy, zstd
 }
 
-/// What a decompressor says of bytes it cannot take.
+/// Why a decompressor cannot unpack some bytes.
 struct PackingError: Error {
   let problem: String
   /// Whether the bytes are sound, and need more memory than they may take.
@@ -18,7 +18,7 @@ struct PackingError: Error {
 extension Packing {
   /// The `size` bytes that were packed into `bytes`; any other size is an error.
   ///
-  /// Memory is touched only as far as there is something to put in, so that a false `size` costs nothing.
+  /// Memory is touched only where something is put into it, so that a false `size` costs nothing.
   func unpack(_ bytes: UnsafeRawBufferPointer, size: Int) throws(PackingError) -> [UInt8] {
     if size == 0 { return [] }
     var problem: String?
@@ -81,7 +81,7 @@ extension Packing {
 
   /// A decompressor for input that comes in parts; nil where there is nothing to unpack.
   ///
-  /// - Parameter windowLog: of what may be kept to look back at, as a power of two.
+  /// - Parameter windowLog: how many bytes may be kept to look back at, as a power of two.
   func makeStream(windowLog: Int32) throws(PackingError) -> (any UnpackingStream)? {
     switch self {
     case .none: nil

@@ -148,7 +148,8 @@ final class JSONScanner {
   /// Reads on to the `,`, `]` or `}` behind the value, which stays unread, and returns where it stands in the buffer;
   /// nil where the file ends first.
   ///
-  /// - Parameter keeping: if not, the range means nothing, and the value may be of any length.
+  /// - Parameter keeping: whether the value stays in the buffer. If not, the range means nothing, and the value may have
+  ///   any length.
   func value(keeping: Bool = true, endsAtColon: Bool = false) throws(DatasetError) -> Range<Int>? {
     _ = try peek()
     var extent = ValueExtent(endsAtColon: endsAtColon)
@@ -176,7 +177,7 @@ final class JSONScanner {
     guard first == UInt8(ascii: "{") || first == UInt8(ascii: "[") else {
       return try value(keeping: false) != nil
     }
-    // From inside, the value ends at its own closing bracket, but for the commas.
+    // Seen from inside, the value ends at its closing bracket; commas end only its elements.
     stream.position += 1
     while true {
       guard try value(keeping: false) != nil else { return false }

@@ -1,12 +1,12 @@
 // How much of a data set may be in memory at once.
 
-/// Shares of the memory that there is for rows: a row is in memory about four times while it is read and parsed.
+/// Shares of the memory for rows. A row is in memory about four times while it is read and parsed.
 package struct Room: Sendable, Equatable {
   package let bytes: Int
 
   package init(bytes: Int) { self.bytes = max(bytes, 8 << 20) }
 
-  /// Where no budget is named.
+  /// The room where no budget is named.
   package static let standard = Room(bytes: 1 << 30)
 
   /// A line, an element or a document must fit in this.
@@ -19,7 +19,7 @@ package struct Room: Sendable, Equatable {
   var dictionaryBytes: Int { min(bytes / 8, 64 << 20) }
   /// What the metadata at a parquet file's end may take.
   var footerBytes: Int { bytes / 4 }
-  /// What zstd may look back at, as a power of two. 27 is the usual most, 8 MiB what its best level takes.
+  /// How many bytes zstd may look back, as a power of two. Its best level takes 8 MiB; by default it allows 2^27 at most.
   var windowLog: Int32 {
     Int32(min(max(Int.bitWidth - 1 - (bytes / 4).leadingZeroBitCount, 20), 27))
   }

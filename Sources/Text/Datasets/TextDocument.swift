@@ -2,8 +2,8 @@
 
 internal import JSON
 
-/// The file, to its last newline, is one row, as with `sample_by="document"` of `datasets`. Of a long one only the
-/// beginning is read: see `Dataset.longer`.
+/// The whole file is one row, as with `sample_by="document"` of `datasets`. Of a long file only the beginning is read;
+/// `Dataset.longer` reads more.
 final class TextDocument: RowSource {
   static let column = "text"
   /// What is read of a text at first: many times what a sequence of tokens takes.

@@ -1,6 +1,6 @@
 // Sizes as people write them: 512MiB, 8Gi, 1.5G, 5GB.
 
-/// A size that cannot be meant, or not be read.
+/// A size that cannot be read, or that nobody means.
 struct ByteSizeError: Error, CustomStringConvertible {
   let description: String
 }

@@ -5,7 +5,7 @@ internal import Datasets
 internal import Pipeline
 internal import SystemIO
 
-/// A data set of the cache that leaves open which of its rows are meant.
+/// A data set in the cache with several sets of rows, so that nobody can tell which of them are meant.
 struct SeveralSplits: Error, CustomStringConvertible {
   let id: String
   let patterns: [String]
@@ -17,11 +17,11 @@ struct SeveralSplits: Error, CustomStringConvertible {
   }
 }
 
-/// The data that the user named: what he typed, or the rows of ORG/NAME as they lie in the cache.
+/// The data that the user named: the path that was typed, or the rows of ORG/NAME where they lie in the cache.
 func dataPath(_ text: String) throws -> String {
   let above = FileSystem.parent(text)
   let isFileName = fileEndings.contains { text.lowercased().hasSuffix($0) }
-  // A folder of that name, or a file's ending: then it is a path that was mistyped.
+  // Where there is a folder ORG, or NAME ends like a file, a path was mistyped.
   if isFileName || above == "." || FileSystem.exists(above) { return text }
   guard let folder = try HubCache().dataset(of: text) else { return text }
   let folders =

@@ -16,9 +16,9 @@ struct Proposals {
   /// The best that keeps the time.
   private let chosen: ShorterRun?
 
-  /// Longer than this and a run gets proposals that nobody asked for.
+  /// A run that takes longer gets proposals although nobody asked for them.
   private static let long = 12.0 * 3600
-  /// How much shorter than the one before it a proposal must be to be shown.
+  /// A proposal is shown where it takes less than this share of the one before it.
   private static let worthwhile = 0.75
 
   init(_ shorter: ShorterRuns, within: Double?) throws {
@@ -51,8 +51,8 @@ struct Proposals {
     let width = runs.map { $0.text.count }.max() ?? 0
     for (index, run) in runs.enumerated() {
       lines.append(
-        (index == 0 ? "shorter   " : "          ") + run.text
-          + String(repeating: " ", count: width - run.text.count) + "  " + durationText(run.seconds)
+        (index == 0 ? "shorter   " : "          ") + padded(run.text, to: width + 2)
+          + durationText(run.seconds)
       )
     }
     if runs.contains(where: \.changesRounding) {
@@ -75,7 +75,7 @@ struct Proposals {
 
   var json: JSONObject {
     func object(_ run: ShorterRun) -> JSONValue {
-      .object(JSONObject([("flags", .string(run.text)), ("seconds", jsonNumber(run.seconds))]))
+      ["flags": .string(run.text), "seconds": .double(run.seconds)]
     }
     return JSONObject([
       ("proposals", .array(runs.map(object))), ("best_within", chosen.map(object) ?? .null),

@@ -167,7 +167,7 @@ struct QuantizeArguments: ParsableArguments {
       What compensated rounding adds to the diagonal of a Gram matrix, as a share of its mean. \
       Default: 0.005.
       """, valueName: "share"))
-  var dampening: Double?
+  var damping: Double?
 
   @Option(
     help: ArgumentHelp(
@@ -204,8 +204,8 @@ struct QuantizeArguments: ParsableArguments {
     if scheme.count(where: { $0.target == nil }) > 1 {
       throw ValidationError("--scheme is given twice for all Linears; write TARGET=SCHEME for some")
     }
-    if let dampening, !(dampening > 0 && dampening < 1) {
-      throw ValidationError("--dampening is more than 0 and less than 1")
+    if let damping, !(damping > 0 && damping < 1) {
+      throw ValidationError("--damping is more than 0 and less than 1")
     }
     if let expertTokens, expertTokens < 0 {
       throw ValidationError("--expert-tokens is 0 or more")
@@ -244,7 +244,7 @@ struct QuantizeArguments: ParsableArguments {
     }
     options.expertWeighting = expertWeighting
     options.expertTokens = expertTokens
-    if let dampening { options.dampening = dampening }
+    if let damping { options.damping = damping }
     options.loss = loss
     options.engine = engine.engine
     options.scratch = scratch

@@ -1,4 +1,5 @@
-// Words of a command line that cannot be meant: told before what is missing because of them, with what was meant.
+// Mistyped words of a command line. They are told first, with the word that was meant, before anything that is missing
+// because of them.
 
 import ArgumentParser
 internal import CompressedTensors
@@ -31,7 +32,7 @@ struct Words {
 
   private var asksForHelp: Bool { words.first == "help" }
 
-  /// Without `help`, and up to where options end.
+  /// The words without `help`, up to where options end.
   private var asked: ArraySlice<String> {
     let words = words.prefix { $0 != "--" }
     return asksForHelp ? words.dropFirst() : words
@@ -127,7 +128,7 @@ struct Words {
   }
 }
 
-/// Says why a number is none where the parser's message does not.
+/// Says what is wrong with a number where the parser's message does not.
 func explained(_ message: String) -> String {
   let lines = message.split(separator: "\n", maxSplits: 1, omittingEmptySubsequences: false)
   guard let first = lines.first,

@@ -107,7 +107,7 @@ private final class ScratchCleanup {
   init(_ folder: String) {
     let isStopping = Interruption()
     self.isStopping = isStopping
-    // A queue of its own: the others may all be at work.
+    // A queue of its own, as all others may be at work.
     signals = StopSignals(on: DispatchQueue(label: "signals")) { _ in
       isStopping.request()
       // A file, or the folder itself, may be made in between.
@@ -121,7 +121,7 @@ private final class ScratchCleanup {
 
   func stop() { signals.stop() }
 
-  /// Where the files went away under the evaluation's hands, the process ends as it was told to.
+  /// Waits for the end of a process that was told to end: the evaluation then fails only because its files went away.
   func waitWhereStopped() {
     while isStopping.isRequested { sleep(1) }
   }

@@ -107,7 +107,7 @@ struct Inspect: ParsableCommand {
     }
     let bytes = stored.reduce(0) { $0 + $1.byteCount }
     facts += [
-      ("tensors", .number(JSONNumber(stored.count))), ("bytes", .number(JSONNumber(bytes))),
+      ("tensors", .int(stored.count)), ("bytes", .int(bytes)),
       ("types", .string(Self.types(stored))),
     ]
     if json {
@@ -120,8 +120,7 @@ struct Inspect: ParsableCommand {
       let value = fact.value.string ?? fact.value.serialized()
       let text = fact.name == "bytes" ? bytesText(bytes) : value
       Console.show(
-        fact.name.replacing("_", with: " ")
-          + String(repeating: " ", count: max(1, 22 - fact.name.count)) + text)
+        padded(fact.name.replacing("_", with: " "), to: 22) + text)
     }
     if tensors {
       for tensor in stored {
@@ -133,16 +132,15 @@ struct Inspect: ParsableCommand {
   private static func facts(
     _ spec: ModelSpec, _ storage: WeightStorage, _ stored: [ListedTensor]
   ) -> [(name: String, value: JSONValue)] {
-    func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
     let sparse = spec.layers.filter { !$0.routers.isEmpty }
     var facts: [(name: String, value: JSONValue)] = [
-      ("architecture", .string(spec.architecture)), ("layers", int(spec.layers.count)),
-      ("hidden_size", int(spec.hiddenSize)), ("vocabulary", int(spec.vocabularySize)),
+      ("architecture", .string(spec.architecture)), ("layers", .int(spec.layers.count)),
+      ("hidden_size", .int(spec.hiddenSize)), ("vocabulary", .int(spec.vocabularySize)),
     ]
     if let layer = sparse.first, let router = layer.routers.first {
       facts += [
-        ("layers_with_experts", int(sparse.count)), ("experts", int(layer.experts.count)),
-        ("experts_per_token", int(router.expertsPerToken)),
+        ("layers_with_experts", .int(sparse.count)), ("experts", .int(layer.experts.count)),
+        ("experts_per_token", .int(router.expertsPerToken)),
       ]
     }
     switch storage {
@@ -173,12 +171,12 @@ struct Inspect: ParsableCommand {
   }
 
   private static func json(_ tensor: ListedTensor) -> JSONValue {
-    .object(
-      JSONObject([
-        ("name", .string(tensor.name)), ("dtype", .string(tensor.dtype.rawValue)),
-        ("shape", .array(tensor.shape.map { .number(JSONNumber($0)) })),
-        ("file", tensor.file.map { .string($0) } ?? .null),
-      ]))
+    [
+      "name": .string(tensor.name),
+      "dtype": .string(tensor.dtype.rawValue),
+      "shape": .array(tensor.shape.map { .int($0) }),
+      "file": .text(tensor.file),
+    ]
   }
 }
 

@@ -75,9 +75,6 @@ struct Plan: ParsableCommand {
     let run = plan.run
     // Rounding to nearest alone multiplies nothing, and keeps no states.
     let computes = run.operations > 0
-    let cell = { (text: String, width: Int) in
-      text + String(repeating: " ", count: max(1, width - text.count))
-    }
     var lines = [
       "\(plan.spec.architecture), \(counted(plan.spec.layers.count, "layer")), "
         + (computes
@@ -87,16 +84,17 @@ struct Plan: ParsableCommand {
     lines += plan.coverage.lines
     lines += [
       "",
-      cell("step", 10) + cell("peak memory", 14) + (computes ? cell("TFLOP", 10) : "")
-        + cell("time", 14) + "most of the memory",
+      padded("step", to: 10) + padded("peak memory", to: 14)
+        + (computes ? padded("TFLOP", to: 10) : "")
+        + padded("time", to: 14) + "most of the memory",
     ]
     for step in run.steps {
       let largest = step.consumers.prefix(2).map { "\($0.name) \(bytesText($0.bytes))" }
       lines.append(
-        cell(step.step.rawValue, 10) + cell(bytesText(step.bytes), 14)
+        padded(step.step.rawValue, to: 10) + padded(bytesText(step.bytes), to: 14)
           + (computes
-            ? cell(step.operations > 0 ? rounded(step.operations / 1e12) : "–", 10) : "")
-          + cell(durationText(time.seconds[step.step] ?? 0), 14)
+            ? padded(step.operations > 0 ? rounded(step.operations / 1e12) : "–", to: 10) : "")
+          + padded(durationText(time.seconds[step.step] ?? 0), to: 14)
           + largest.joined(separator: ", "))
     }
     let groups = (run.largestUnitCount + run.unitsPerGroup - 1) / run.unitsPerGroup
@@ -132,53 +130,45 @@ struct Plan: ParsableCommand {
   }
 
   private static func json(_ left: Coverage.Left) -> JSONValue {
-    .object(
-      JSONObject([("what", .string(left.what)), ("why", left.why.map { .string($0) } ?? .null)]))
+    ["what": .string(left.what), "why": .text(left.why)]
   }
 
   private static func json(
     _ plan: QuantizePlan, _ time: TimeEstimate, _ proposals: Proposals
   ) -> JSONValue {
     let run = plan.run
-    func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
     let steps = run.steps.map { step -> JSONValue in
-      .object(
-        JSONObject([
-          ("step", .string(step.step.rawValue)), ("peak_bytes", int(step.bytes)),
-          ("operations", jsonNumber(step.operations)),
-          (
-            "f32_operations",
-            jsonNumber(run.engine == .f32 ? step.operations : step.exactOperations)
-          ),
-          ("seconds", jsonNumber(time.seconds[step.step] ?? 0)),
-          (
-            "consumers",
-            .array(
-              step.consumers.map {
-                .object(JSONObject([("name", .string($0.name)), ("bytes", int($0.bytes))]))
-              })
-          ),
-        ]))
+      [
+        "step": .string(step.step.rawValue),
+        "peak_bytes": .int(step.bytes),
+        "operations": .double(step.operations),
+        "f32_operations": .double(run.engine == .f32 ? step.operations : step.exactOperations),
+        "seconds": .double(time.seconds[step.step] ?? 0),
+        "consumers": .array(
+          step.consumers.map {
+            ["name": .string($0.name), "bytes": .int($0.bytes)]
+          }),
+      ]
     }
     var object = JSONObject([
       ("quantized", .string(plan.coverage.quantized)),
-      ("quantized_linears", int(plan.coverage.linears)),
+      ("quantized_linears", .int(plan.coverage.linears)),
       ("left", .array(plan.coverage.left.map(Self.json))),
-      ("budget_bytes", int(run.budget)), ("peak_bytes", int(run.peakBytes)),
-      ("smallest_budget_bytes", int(run.smallestBudget)), ("source_bytes", int(run.sourceBytes)),
-      ("source_read_bytes", int(run.sourceReadBytes)),
-      ("output_bytes", int(run.outputBytes)), ("scratch_bytes", int(run.scratchBytes)),
-      ("engine", .string(run.engine.rawValue)), ("calibration_tokens", int(run.tokens)),
-      ("calibrated_layers", int(run.calibratedLayers)),
-      ("experts_per_group", int(run.unitsPerGroup)), ("holds_experts", .bool(run.holdsExperts)),
+      ("budget_bytes", .int(run.budget)), ("peak_bytes", .int(run.peakBytes)),
+      ("smallest_budget_bytes", .int(run.smallestBudget)), ("source_bytes", .int(run.sourceBytes)),
+      ("source_read_bytes", .int(run.sourceReadBytes)),
+      ("output_bytes", .int(run.outputBytes)), ("scratch_bytes", .int(run.scratchBytes)),
+      ("engine", .string(run.engine.rawValue)), ("calibration_tokens", .int(run.tokens)),
+      ("calibrated_layers", .int(run.calibratedLayers)),
+      ("experts_per_group", .int(run.unitsPerGroup)), ("holds_experts", .bool(run.holdsExperts)),
       ("holds_attention", .bool(run.holdsAttention)),
-      ("blocks_per_pass", int(run.blocksPerPass)), ("weight_passes", int(run.weightPasses)),
-      ("operations", jsonNumber(run.operations)),
-      ("measured_rate", jsonNumber(time.rate)),
-      ("seconds", jsonNumber(time.total)),
-      ("expert_tokens", plan.options.expertTokens.map(int) ?? .null),
-      ("operations_of_all_tokens", jsonNumber(run.operationsOfAllTokens)),
-      ("seconds_of_all_tokens", jsonNumber(time.total + time.secondsSaved)),
+      ("blocks_per_pass", .int(run.blocksPerPass)), ("weight_passes", .int(run.weightPasses)),
+      ("operations", .double(run.operations)),
+      ("measured_rate", .double(time.rate)),
+      ("seconds", .double(time.total)),
+      ("expert_tokens", .int(plan.options.expertTokens)),
+      ("operations_of_all_tokens", .double(run.operationsOfAllTokens)),
+      ("seconds_of_all_tokens", .double(time.total + time.secondsSaved)),
       ("steps", .array(steps)),
     ])
     for (key, value) in proposals.json.entries { object[key] = value }

@@ -88,7 +88,7 @@ struct Sluice: ParsableCommand {
     Glibc.exit(0)
   }
 
-  /// Whoever finds an error, it begins in one way.
+  /// Every error begins in one way, whoever finds it.
   static let _errorPrefix = "error: "
 
   /// Usage errors, help and version belong to the argument parser.

@@ -88,31 +88,30 @@ struct Status: ParsableCommand {
   private static let noReason = "it was killed, or the machine went down: it left no word"
 
   private static func json(_ status: RunStatus) -> JSONValue {
-    func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
     var object = JSONObject([
       ("state", .string(status.phase.rawValue)), ("position", .string("\(status.position)")),
       ("last_commit", .string(dateText(status.lastCommit))),
-      ("share", status.share.map(jsonNumber) ?? .null), ("layers", int(status.layers)),
-      ("peak_bytes", int(status.peakBytes)),
+      ("share", .double(status.share)), ("layers", .int(status.layers)),
+      ("peak_bytes", .int(status.peakBytes)),
       ("files_gone", .array(status.filesGone.map { .string($0) })),
     ])
-    if status.phase == .stopped { object["reason"] = status.reason.map { .string($0) } ?? .null }
+    if status.phase == .stopped { object["reason"] = .text(status.reason) }
     guard let record = status.record else { return .object(object) }
-    object["process"] = int(record.process)
+    object["process"] = .int(record.process)
     object["host"] = .string(record.host)
     object["started"] = .string(dateText(record.started))
     object["command"] = .array(record.command.map { .string($0) })
     object["folder"] = .string(record.workingFolder)
-    object["threads"] = int(record.threads)
-    object["budget_bytes"] = int(record.budget)
-    object["resident_bytes"] = int(record.residentBytes)
+    object["threads"] = .int(record.threads)
+    object["budget_bytes"] = .int(record.budget)
+    object["resident_bytes"] = .int(record.residentBytes)
     if let progress = record.progress {
-      object["layer"] = progress.layer.map(int) ?? .null
-      object["layers"] = int(progress.layers)
+      object["layer"] = .int(progress.layer)
+      object["layers"] = .int(progress.layers)
       object["step"] = .string(progress.step.rawValue)
-      object["tokens_done"] = int(progress.tokensDone)
-      object["tokens_in_step"] = int(progress.tokensInStep)
-      object["seconds_left"] = progress.secondsLeft.map(jsonNumber) ?? .null
+      object["tokens_done"] = .int(progress.tokensDone)
+      object["tokens_in_step"] = .int(progress.tokensInStep)
+      object["seconds_left"] = .double(progress.secondsLeft)
     }
     return .object(object)
   }

@@ -97,26 +97,27 @@ struct Verify: ParsableCommand {
   }
 
   private static func json(_ report: VerifyReport) -> JSONValue {
-    func count(_ value: Int?) -> JSONValue { value.map { .number(JSONNumber($0)) } ?? .null }
     func list(_ findings: [Finding]) -> JSONValue {
       .array(
         findings.map {
-          .object(JSONObject([("subject", .string($0.subject)), ("problem", .string($0.problem))]))
+          ["subject": .string($0.subject), "problem": .string($0.problem)]
         })
     }
     func errors(_ value: KeyPath<LinearError, Double>) -> JSONValue {
-      .object(JSONObject(report.errors.map { ($0.linear, jsonNumber($0[keyPath: value])) }))
+      .object(JSONObject(report.errors.map { ($0.linear, .double($0[keyPath: value])) }))
     }
-    return .object(
-      JSONObject([
-        ("tensors", count(report.tensors)), ("quantized_linears", count(report.quantizedLinears)),
-        ("checked_tensors", count(report.checkedTensors)),
-        ("identical_tensors", count(report.identicalTensors)),
-        ("rescaled_tensors", count(report.rescaledTensors)),
-        ("decoded_tensors", count(report.decodedTensors)), ("findings", list(report.findings)),
-        ("notes", list(report.notes)), ("relative_errors", errors(\.relative)),
-        ("worst_group_errors", errors(\.worstGroup)),
-      ]))
+    return [
+      "tensors": .int(report.tensors),
+      "quantized_linears": .int(report.quantizedLinears),
+      "checked_tensors": .int(report.checkedTensors),
+      "identical_tensors": .int(report.identicalTensors),
+      "rescaled_tensors": .int(report.rescaledTensors),
+      "decoded_tensors": .int(report.decodedTensors),
+      "findings": list(report.findings),
+      "notes": list(report.notes),
+      "relative_errors": errors(\.relative),
+      "worst_group_errors": errors(\.worstGroup),
+    ]
   }
 }
 

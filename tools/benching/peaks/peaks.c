@@ -1,3 +1,5 @@
+// Loops that do nothing but multiply, or read: what the fastest program could reach on this core.
+
 #include "include/peaks.h"
 
 #if defined(__x86_64__)

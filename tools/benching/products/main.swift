@@ -22,7 +22,7 @@ let weightBytes = 128 << 20
 struct Time {
   /// On the clock.
   var wall = Double.infinity
-  /// Of all threads together: what other work on the machine takes does not count, nor does waiting.
+  /// Seconds of all threads together: what other work on the machine takes does not count, nor does waiting.
   var processor = Double.infinity
 
   init() {}
@@ -159,7 +159,7 @@ for channels in gramChannels {
   for engine in engines {
     for threads in threadCounts {
       let workers = Workers(threads: threads, engine: engine)
-      // Of a symmetric matrix half is enough.
+      // Half of a symmetric matrix is enough.
       report(
         "Gram \(channels)", engine, threads: threads, tokens: gramTokens,
         operations: Double(gramTokens) * Double(channels) * Double(channels + 1), calls: 1

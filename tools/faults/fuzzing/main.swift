@@ -45,7 +45,7 @@ private func fuzzJSON(_ bytes: Bytes) {
   }
 }
 
-/// Of a folder with no other file.
+/// A tokenizer in a folder with no other file.
 private func fuzzTokenizer(_ bytes: Bytes, _ name: String) {
   _ = unsafe write(bytes, name)
   guard let tokenizer = try? Tokenizer(folder: folder),

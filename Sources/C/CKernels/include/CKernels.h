@@ -29,7 +29,7 @@ void sluice_f32_to_f16(const float *source, uint16_t *result, size_t count);
 // `block` elements share a scale.
 void sluice_e4m3_to_f32(const uint8_t *source, const float *scales, size_t first, size_t block, size_t count,
                         float *result);
-// The same, then rounded to bf16 as above.
+// Scaled e4m3 to float32, then rounded to bf16 as sluice_f32_to_bf16 does.
 void sluice_e4m3_to_bf16(const uint8_t *source, const float *scales, size_t first, size_t block, size_t count,
                          uint16_t *result);
 // Byte `b` of element `i` goes to result[b * count + i], so that the exponent bytes of floats lie side by side.
@@ -59,7 +59,7 @@ void sluice_sigmoid(float *x, size_t count);
 void sluice_softmax(float *x, float scale, size_t count);
 // Rotates pairs (x[i], x[i + half]) by the angle whose cosine and sine are given, i < half.
 void sluice_rotate_half(float *x, const float *cosine, const float *sine, size_t half);
-// The same for neighbours: x[2i] with x[2i + 1].
+// Rotates neighbours: x[2i] with x[2i + 1].
 void sluice_rotate_pairs(float *x, const float *cosine, const float *sine, size_t half);
 // result[i] += factor * x[i].
 void sluice_add_scaled(const float *x, float factor, float *result, size_t count);
@@ -154,8 +154,8 @@ void sluice_column_errors(size_t rows, size_t count, const uint32_t *columns, co
 // factor: the block of R on its diagonal, upper triangular, `stride` between rows; count <= SLUICE_LARGEST_BLOCK.
 void sluice_triangular_block(size_t rows, size_t count, const float *factor, size_t stride, const float *d,
                              const float *acc, float *loss);
-// The same while each column is rounded to make its own square least: `w` [all columns][rows], `codes` likewise;
-// `columns` are the block's columns in the order of the factor.
+// sluice_triangular_block, but for columns that are rounded on the way, each so that its own square is least:
+// `w` [all columns][rows], `codes` likewise; `columns` are the block's columns in the order of the factor.
 // Source: Frantar et al., GPTQ (arXiv:2210.17323), algorithm 1, with R where the paper has the inverse's factor.
 void sluice_compensate_block(size_t rows, size_t count, const float *factor, size_t stride, const uint32_t *columns,
                              const float *w, const float *scales, const float *zero_points,

@@ -8,7 +8,7 @@ package import Transformer
 
 /// The weights of a source, with what a step needs beside their numbers.
 package protocol SourceWeights: LayerWeights {
-  /// The same weights; what is read of them stays mapped until it is released by name.
+  /// These weights, but what is read of them stays mapped until it is released by name.
   var held: Self { get }
   /// The type of a tensor as it is stored.
   func dtype(of tensor: String) -> DType

@@ -86,7 +86,7 @@ package struct IgnorePattern {
   /// The pattern as llm-compressor spells it, which knows no globs.
   package var recipeText: String {
     guard case .glob(let glob) = kind else { return text }
-    return "re:" + String(decoding: glob.parts.flatMap(\.expression), as: UTF8.self) + "$"
+    return "re:\(glob.expression)$"
   }
 
   /// The modules that any of the patterns matches. A pattern that matches none is an error.
@@ -105,27 +105,6 @@ package struct IgnorePattern {
       result.formUnion(matched)
     }
     return result
-  }
-}
-
-extension Glob.Part {
-  /// As part of a regular expression.
-  fileprivate var expression: [UInt8] {
-    // Also what has a meaning in the sets of some dialects only.
-    func escaped(_ byte: UInt8) -> [UInt8] {
-      "\\^$.|?*+()[]{}-&~".utf8.contains(byte) ? [UInt8(ascii: "\\"), byte] : [byte]
-    }
-    return switch self {
-    case .one(let byte): escaped(byte)
-    case .anyOne: Array(".".utf8)
-    case .anyRun: Array(".*".utf8)
-    case .set(let ranges, let negated):
-      Array((negated ? "[^" : "[").utf8)
-        + ranges.flatMap {
-          escaped($0.lowerBound)
-            + ($0.count > 1 ? [UInt8(ascii: "-")] + escaped($0.upperBound) : [])
-        } + Array("]".utf8)
-    }
   }
 }
 

@@ -48,15 +48,18 @@ package struct QuantizationConfig: Sendable, Equatable {
     let entries = zip(groups, formats).enumerated().map { index, group in
       ("group_\(index)", group.0.json(format: group.1))
     }
-    return .object(
-      JSONObject([
-        ("config_groups", .object(JSONObject(entries))),
-        ("format", .string(format)), ("global_compression_ratio", nil),
-        ("ignore", .array(ignore.map { .string($0) })), ("kv_cache_scheme", nil),
-        ("quant_method", "compressed-tensors"), ("quantization_status", "compressed"),
-        ("sparsity_config", .object(JSONObject())), ("transform_config", .object(JSONObject())),
-        ("version", .string(version)),
-      ]))
+    return [
+      "config_groups": .object(JSONObject(entries)),
+      "format": .string(format),
+      "global_compression_ratio": nil,
+      "ignore": .array(ignore.map { .string($0) }),
+      "kv_cache_scheme": nil,
+      "quant_method": "compressed-tensors",
+      "quantization_status": "compressed",
+      "sparsity_config": .object(JSONObject()),
+      "transform_config": .object(JSONObject()),
+      "version": .string(version),
+    ]
   }
 
   // MARK: Reading
@@ -149,12 +152,13 @@ extension QuantizationConfig {
 
 extension QuantizationScheme {
   fileprivate func json(format: String) -> JSONValue {
-    .object(
-      JSONObject([
-        ("format", .string(format)), ("input_activations", inputActivations?.json ?? nil),
-        ("output_activations", outputActivations?.json ?? nil),
-        ("targets", .array(targets.map { .string($0) })), ("weights", weights?.json ?? nil),
-      ]))
+    [
+      "format": .string(format),
+      "input_activations": inputActivations?.json ?? nil,
+      "output_activations": outputActivations?.json ?? nil,
+      "targets": .array(targets.map { .string($0) }),
+      "weights": weights?.json ?? nil,
+    ]
   }
 }
 
@@ -180,7 +184,7 @@ extension JSONValue: ArgumentNode {
     switch value {
     case .null: self = .null
     case .bool(let flag): self = .bool(flag)
-    case .int(let number): self = .number(JSONNumber(number))
+    case .int(let number): self = .int(number)
     case .text(let text): self = .string(text)
     case .list(let values): self = .array(values.map { JSONValue($0) })
     case .empty: self = .object(JSONObject())

@@ -3,7 +3,7 @@
 internal import CLinux
 import Glibc
 
-/// The control groups that the process is in, and the groups above them, hold limits of which the tightest counts.
+/// The control groups that the process is in, and the groups above them, have limits; the tightest one counts.
 ///
 /// Source: cgroups(7), kernel documentation `admin-guide/cgroup-v2.rst`, `cgroup-v1/memory.rst`, `scheduler/sched-bwc.rst`.
 package struct MachineShare: Sendable {
@@ -42,13 +42,13 @@ package struct MachineShare: Sendable {
 
   // MARK: Processors
 
-  /// Processors that this process may keep busy: those that it may run on, and no more than its quota of time allows.
+  /// Processors that this process may keep busy: those that it may run on, but no more than its quota of time is enough for.
   package var processors: Int {
     let allowed = Int(sluice_allowed_processors())
     return max(1, min(allowed, quota ?? .max))
   }
 
-  /// How many processors the quota of time is enough for, begun ones counted; nil without a quota.
+  /// How many processors the quota of time is enough for, rounded up; nil without a quota.
   package var quota: Int? {
     groups(of: "cpu").compactMap { group -> Int? in
       let quota: Int?
@@ -119,7 +119,7 @@ package struct MachineShare: Sendable {
         rest == mount.top || rest.hasPrefix(mount.top + "/") ? rest.dropFirst(mount.top.count) : ""
     }
     var names = rest.split(separator: "/")
-    // A process that was moved out of what it may see: only the top of that is known.
+    // The process was moved out of what it may see: only the top is known.
     if names.contains("..") { names = [] }
     return (0...names.count).reversed().map { count in
       ([root + mount.point] + names[..<count].map(String.init)).joined(separator: "/")

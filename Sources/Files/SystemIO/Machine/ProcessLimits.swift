@@ -3,7 +3,7 @@
 internal import CLinux
 import Glibc
 
-/// The limits of `ulimit`, and what else a process may lack. Each is met before it could end the process.
+/// The limits of `ulimit`, and what else a process may lack. Each is looked at before it could end the process.
 package enum ProcessLimits {
   package enum Problem: Error, CustomStringConvertible, Equatable {
     case noProc
@@ -48,7 +48,7 @@ package enum ProcessLimits {
     if files < leastFiles { throw .files(limit: files, needed: leastFiles) }
     let stack = raise(RLIMIT_STACK, to: usualStack)
     if stack < leastStack { throw .stack(limit: stack, needed: leastStack) }
-    // Other threads got the limit of before.
+    // Threads that run already keep the limit that they began with.
     var attributes = pthread_attr_t()
     unsafe pthread_attr_init(&attributes)
     unsafe pthread_attr_setstacksize(&attributes, min(stack, usualStack))
@@ -59,7 +59,8 @@ package enum ProcessLimits {
   /// How many files may be open at a time.
   package static var files: Int { limits(RLIMIT_NOFILE).soft }
 
-  /// Starts so many threads at once and lets them end: a queue waits for ever for one that it cannot have.
+  /// Starts so many threads at once and lets them end. Without this test, a queue would wait for ever for a thread that it
+  /// cannot have.
   package static func checkThreads(_ needed: Int) throws(Problem) {
     var gate = unsafe pthread_mutex_t()
     unsafe pthread_mutex_init(&gate, nil)
@@ -109,7 +110,9 @@ package enum ProcessLimits {
     return (Int(clamping: limit.rlim_cur), Int(clamping: limit.rlim_max))
   }
 
-  /// Raises a limit as far as wanted and allowed; the one that then holds.
+  /// Raises a limit as far as it is wanted and allowed.
+  ///
+  /// - Returns: the limit that then holds.
   private static func raise(_ resource: __rlimit_resource, to wanted: Int) -> Int {
     let (soft, hard) = limits(resource)
     if soft >= min(wanted, hard) { return soft }

@@ -20,7 +20,7 @@ package struct ResidentMemory: Sendable, Equatable {
     {
       return memory
     }
-    // No descriptor may be left to read it: the peak, which needs none, is the least that is known.
+    // No descriptor may be left to read the file. The peak, which needs none, is then the best that is known.
     var usage = rusage()
     unsafe getrusage(RUSAGE_SELF.rawValue, &usage)
     let peak = usage.ru_maxrss << 10

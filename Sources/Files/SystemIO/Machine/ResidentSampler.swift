@@ -6,8 +6,8 @@ internal import Synchronization
 
 /// Reads the resident set a hundred times a second, which takes a few microseconds each.
 ///
-/// The kernel's own mark of the peak (VmHWM) is of the whole process, and setting it back would hide the true peak from
-/// everyone who looks from outside.
+/// The kernel's own mark of the peak (VmHWM) counts from the start of the process. Setting it back would hide the true peak
+/// from everyone who looks from outside.
 package final class ResidentSampler {
   private static let milliseconds = 10
 
@@ -17,7 +17,7 @@ package final class ResidentSampler {
   package init() {
     let samples = Samples()
     self.samples = samples
-    // A queue of its own: the others may all be at work.
+    // A queue of its own, as all others may be at work.
     timer = DispatchSource.makeTimerSource(queue: DispatchQueue(label: "resident memory"))
     timer.setEventHandler { samples.take() }
     timer.schedule(deadline: .now(), repeating: .milliseconds(Self.milliseconds))

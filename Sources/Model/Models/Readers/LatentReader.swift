@@ -45,11 +45,11 @@ struct LatentReader {
       throw config.unsupported(
         "partial_rotary_factor", expected: "1", found: "\(rotary.dimensions) of \(rotated)")
     }
-    scale = Float(reader.sharpness * reader.sharpness / Double(plain + rotated).squareRoot())
+    scale = Float(reader.mscale * reader.mscale / Double(plain + rotated).squareRoot())
     guard scale.isFinite else {
       throw config.unsupported(
         "rope_scaling.mscale_all_dim", expected: "a number that sharpens within float32",
-        found: "one that multiplies scores by \(reader.sharpness * reader.sharpness)")
+        found: "one that multiplies scores by \(reader.mscale * reader.mscale)")
     }
     func require(_ key: String, _ value: Int) throws(ConfigError) {
       try config.require(key, toBe: .number(JSONNumber(value)))

@@ -11,7 +11,7 @@ struct RotaryReader {
   private let share: Double?
   private let scaling: RotaryScaling
   /// What scores are multiplied with, once for queries and once for keys, where heads are latent.
-  let sharpness: Double
+  let mscale: Double
 
   /// Source: transformers 5.17, modeling_rope_utils.py and `yarn_apply_mscale`.
   ///
@@ -26,7 +26,7 @@ struct RotaryReader {
     let positions = try config.intIfPresent("max_position_embeddings")
     let trained = try config.intIfPresent("original_max_position_embeddings")
     var scaling = RotaryScaling.none
-    var sharpness = 1.0
+    var mscale = 1.0
     if var rope = try config.object("rope_scaling", "rope_parameters") {
       let kind = try rope.choice("rope_type", "type", of: ScalingReader.kinds, default: "default")
       let nestedTheta = try rope.positiveIfPresent("rope_theta")
@@ -45,7 +45,7 @@ struct RotaryReader {
         share = nestedShare ?? share
       }
       var reader = ScalingReader(rope: rope, positions: positions, trained: trained)
-      (scaling, sharpness) = try kind(&reader)
+      (scaling, mscale) = try kind(&reader)
       // vLLM multiplied by it once; 0.33 does not, and transformers never did.
       reader.rope.passOver(
         "attn_factor", harmless: 1, because: "transformers and vLLM do not read it")
@@ -55,7 +55,7 @@ struct RotaryReader {
     self.theta = theta
     self.share = share
     self.scaling = scaling
-    self.sharpness = sharpness
+    self.mscale = mscale
   }
 
   /// - Parameters:
@@ -148,14 +148,14 @@ private struct ScalingReader {
     let allWeight = try rope.nonNegativeIfPresent("mscale_all_dim") ?? 0
     let own =
       weight != 0 && allWeight != 0
-      ? YarnScaling.sharpness(factor, weight) / YarnScaling.sharpness(factor, allWeight)
-      : YarnScaling.sharpness(factor)
+      ? YarnScaling.mscale(factor, weight) / YarnScaling.mscale(factor, allWeight)
+      : YarnScaling.mscale(factor)
     let yarn = YarnScaling(
       factor: factor, positions: original, fast: try rope.positiveIfPresent("beta_fast") ?? 32,
       slow: try rope.positiveIfPresent("beta_slow") ?? 1,
       truncates: try rope.bool("truncate", default: true),
       attentionFactor: try rope.positiveIfPresent("attention_factor") ?? own)
-    return (.yarn(yarn), allWeight == 0 ? 1 : YarnScaling.sharpness(factor, allWeight))
+    return (.yarn(yarn), allWeight == 0 ? 1 : YarnScaling.mscale(factor, allWeight))
   }
 
   private mutating func llama3() throws(ConfigError) -> (RotaryScaling, Double) {

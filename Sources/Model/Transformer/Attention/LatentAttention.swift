@@ -23,7 +23,7 @@ package struct LatentSpec: Sendable, Equatable {
   package let keyValueUp: LinearSpec
   package let output: LinearSpec
   package let heads: Int
-  /// Of a query or key that is not rotated.
+  /// The width of the part of a query or key that is not rotated.
   package let plainDimension: Int
   package let valueDimension: Int
   package let rotary: RotarySpec

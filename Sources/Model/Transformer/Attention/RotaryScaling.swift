@@ -59,7 +59,7 @@ package struct YarnScaling: Sendable, Equatable {
   }
 
   /// 0.1 m ln(s) + 1, by which YaRN makes attention sharper; 1 where nothing is stretched.
-  package static func sharpness(_ factor: Double, _ weight: Double = 1) -> Double {
+  package static func mscale(_ factor: Double, _ weight: Double = 1) -> Double {
     factor <= 1 ? 1 : 0.1 * weight * log(factor) + 1
   }
 

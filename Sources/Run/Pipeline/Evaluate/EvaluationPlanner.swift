@@ -20,7 +20,7 @@ struct EvaluationPlanner {
   private let loadingBytes: Int
   /// What reading the tokenizer takes, where it is read again at the end.
   private let tokenizerBytes: Int
-  /// Of each checkpoint, layers that differ, and how many are like each.
+  /// For each checkpoint, the layers that differ, and how many are like each.
   private let layers: [[(layer: LayerSpec, count: Int)]]
 
   /// What is kept of a tensor of an opened checkpoint, and what its header took while it was read. Measured on two
@@ -41,20 +41,11 @@ struct EvaluationPlanner {
     self.loadingBytes = loadingBytes
     self.tokenizerBytes = tokenizerBytes
     layers = sources.map { source in
-      var places: [String: Int] = [:]
-      var result: [(layer: LayerSpec, count: Int)] = []
-      for layer in source.spec.layers {
+      source.spec.layers.distinct { layer in
         let isLast = layer.index + 1 == source.spec.layers.count
         let bytes = layer.someLinears(units: 1).map(source.byteCount)
-        let key = "\(layer.shape) \(bytes) \(isLast)"
-        if let place = places[key] {
-          result[place].count += 1
-        } else {
-          places[key] = result.count
-          result.append((layer, 1))
-        }
+        return "\(layer.shape) \(bytes) \(isLast)"
       }
-      return result
     }
   }
 

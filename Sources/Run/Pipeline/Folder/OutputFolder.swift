@@ -62,7 +62,7 @@ package struct OutputFolder {
   static let index = "model.safetensors.index.json"
   static let recipe = "recipe.yaml"
   static let smoothingFile = "smoothing.safetensors"
-  /// Of the files that `plan` writes for a moment to time the disk.
+  /// Names of the files that `plan` writes for a moment to time the disk begin with this.
   static let measurementPrefix = "sluice-measurement-"
 
   // MARK: Beginning and starting over

@@ -35,22 +35,20 @@ package struct ProgressRecord: Sendable, Equatable {
 
   /// Replaces the file. What cannot be written is not worth a run: a failure is passed over.
   func write(to path: String) {
-    func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
-    func number(_ value: Double) -> JSONValue { .finite(value) }
     var object = JSONObject([
-      ("process", int(process)), ("host", .string(host)),
+      ("process", .int(process)), ("host", .string(host)),
       ("command", .array(command.map { .string($0) })), ("folder", .string(workingFolder)),
-      ("started", int(started)), ("threads", int(threads)), ("budget_bytes", int(budget)),
-      ("resident_bytes", int(residentBytes)), ("peak_bytes", int(peakBytes)),
+      ("started", .int(started)), ("threads", .int(threads)), ("budget_bytes", .int(budget)),
+      ("resident_bytes", .int(residentBytes)), ("peak_bytes", .int(peakBytes)),
     ])
     if let progress {
       object["step"] = .string(progress.step.rawValue)
-      object["layer"] = progress.layer.map(int) ?? .null
-      object["layers"] = int(progress.layers)
-      object["tokens_done"] = int(progress.tokensDone)
-      object["tokens_in_step"] = int(progress.tokensInStep)
-      object["share"] = number(progress.share)
-      object["seconds_left"] = progress.secondsLeft.map(number) ?? .null
+      object["layer"] = .int(progress.layer)
+      object["layers"] = .int(progress.layers)
+      object["tokens_done"] = .int(progress.tokensDone)
+      object["tokens_in_step"] = .int(progress.tokensInStep)
+      object["share"] = .double(progress.share)
+      object["seconds_left"] = .double(progress.secondsLeft)
     }
     let text = JSONValue.object(object).serialized(indent: 2) + "\n"
     try? replaceFile(path, with: Array(text.utf8), durably: false)

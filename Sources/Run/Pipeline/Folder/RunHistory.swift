@@ -65,18 +65,18 @@ package struct RunHistory: Sendable, Equatable {
 extension RunHistory {
   var json: JSONObject {
     JSONObject([
-      ("model", .string(model)), ("architecture", .string(architecture)), ("layers", int(layers)),
-      ("source_bytes", int(sourceBytes)), ("output_bytes", int(outputBytes)),
+      ("model", .string(model)), ("architecture", .string(architecture)), ("layers", .int(layers)),
+      ("source_bytes", .int(sourceBytes)), ("output_bytes", .int(outputBytes)),
       ("coverage", coverage.map { .object($0.json) } ?? .null),
-      ("threads", int(threads)), ("budget_bytes", int(budgetBytes)),
-      ("processes", int(processes)), ("processor_seconds", number(processorSeconds)),
-      ("scratch_bytes", int(scratchBytes)), ("share", share.map(number) ?? .null),
+      ("threads", .int(threads)), ("budget_bytes", .int(budgetBytes)),
+      ("processes", .int(processes)), ("processor_seconds", .double(processorSeconds)),
+      ("scratch_bytes", .int(scratchBytes)), ("share", .double(share)),
       (
         "planned_bytes",
         .object(
           JSONObject(
             RunStep.allCases.compactMap { step in
-              plannedBytes[step].map { (step.rawValue, int($0)) }
+              plannedBytes[step].map { (step.rawValue, .int($0)) }
             }))
       ),
       ("steps", .array(steps.map(\.json))),
@@ -114,15 +114,12 @@ extension RunHistory {
 extension Coverage {
   fileprivate var json: JSONObject {
     JSONObject([
-      ("quantized", .string(quantized)), ("linears", int(linears)),
+      ("quantized", .string(quantized)), ("linears", .int(linears)),
       (
         "left",
         .array(
           left.map {
-            .object(
-              JSONObject([
-                ("what", .string($0.what)), ("why", $0.why.map { .string($0) } ?? .null),
-              ]))
+            ["what": .string($0.what), "why": .text($0.why)]
           })
       ),
     ])
@@ -142,12 +139,14 @@ extension Coverage {
 
 extension StepSummary {
   fileprivate var json: JSONValue {
-    .object(
-      JSONObject([
-        ("step", .string(step.rawValue)), ("seconds", number(seconds)), ("peak_bytes", int(bytes)),
-        ("heap_bytes", int(heapBytes)), ("mapped_bytes", int(mappedBytes)),
-        ("buffer_bytes", int(bufferBytes)),
-      ]))
+    [
+      "step": .string(step.rawValue),
+      "seconds": .double(seconds),
+      "peak_bytes": .int(bytes),
+      "heap_bytes": .int(heapBytes),
+      "mapped_bytes": .int(mappedBytes),
+      "buffer_bytes": .int(bufferBytes),
+    ]
   }
 
   fileprivate init?(_ object: JSONObject) {
@@ -164,7 +163,3 @@ extension StepSummary {
     self.bufferBytes = bufferBytes
   }
 }
-
-private func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
-
-private func number(_ value: Double) -> JSONValue { .finite(value) }

@@ -8,6 +8,7 @@ internal import Models
 internal import Planning
 internal import Quantization
 internal import Recipes
+internal import SystemIO
 internal import Transformer
 
 package struct RunInputs: Sendable, Equatable {
@@ -34,7 +35,7 @@ package struct RunInputs: Sendable, Equatable {
     func refuse(
       _ written: [String: String], _ asked: [String: String], _ option: (String) -> String
     ) throws(RunStateError) {
-      // Those first that others follow from.
+      // These two first: other options follow from them.
       let all = ["--no-smoothing", "--rounding"] + Set(written.keys).union(asked.keys).sorted()
       for key in all where written[key] != asked[key] {
         throw .otherOptions(
@@ -68,11 +69,12 @@ package struct RunInputs: Sendable, Equatable {
     func object(_ entries: [String: String]) -> JSONValue {
       .object(JSONObject(entries.sorted { $0.key < $1.key }.map { ($0.key, .string($0.value)) }))
     }
-    return .object(
-      JSONObject([
-        ("options", object(options)), ("config", object(config)), ("tokens", .string(tokens)),
-        ("data", object(data)),
-      ]))
+    return [
+      "options": object(options),
+      "config": object(config),
+      "tokens": .string(tokens),
+      "data": object(data),
+    ]
   }
 
   init?(_ json: JSONValue) {
@@ -104,7 +106,7 @@ extension QuantizePlan {
       "--expert-weighting": options.calibrates ? options.weighting.rawValue : "none",
       "--expert-tokens": options.calibrates
         ? options.expertTokens.map { "\($0)" } ?? "all" : "none",
-      "--dampening": options.rounding == .compensated ? "\(options.dampening)" : "none",
+      "--damping": options.rounding == .compensated ? "\(options.damping)" : "none",
       "--max-shard-size": "\(options.maximumShardBytes)", "--engine": run.engine.name,
       "duo_scaling": options.duoScaling.rawValue,
       "n_grid": "\(options.gridPoints)", "mappings": mappingsText,
@@ -184,18 +186,14 @@ extension QuantizePlan {
   }
 }
 
-/// FNV-1a over 64 bits: tells inputs apart that changed by accident.
+/// Tells inputs apart that changed by accident.
 struct Digest {
-  private var value: UInt64 = 0xcbf2_9ce4_8422_2325
-
-  mutating func add(_ bytes: some Sequence<UInt8>) {
-    for byte in bytes { value = (value ^ UInt64(byte)) &* 0x100_0000_01b3 }
-  }
+  private var hash = FNV1a<UInt64>()
 
   mutating func add(_ text: String) {
-    add(text.utf8)
-    add(CollectionOfOne(0))
+    hash.add(text.utf8)
+    hash.add(0)
   }
 
-  var text: String { String(value, radix: 16) }
+  var text: String { String(hash.value, radix: 16) }
 }

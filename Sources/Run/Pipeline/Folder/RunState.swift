@@ -144,20 +144,18 @@ package struct RunState: Sendable, Equatable {
 
   /// Makes this state the truth, durably. All that it speaks of must be durable already.
   package func commit(to path: String) throws {
-    func number(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
     let (step, numbers) = position.parts
-    let scratchFiles = appended.sorted { $0.key < $1.key }.map { ($0.key, number($0.value)) }
+    let scratchFiles = appended.sorted { $0.key < $1.key }
+      .map { ($0.key, JSONValue.int($0.value)) }
     func mark(_ mark: JournalMark) -> JSONValue {
-      .object(
-        JSONObject([("bytes", number(mark.byteCount)), ("crc32", .string(mark.checksum))]))
+      ["bytes": .int(mark.byteCount), "crc32": .string(mark.checksum)]
     }
     var json = JSONObject([
-      ("format", number(Self.format)), ("step", .string(step)),
-      ("layer", number(numbers[0])), ("part", number(numbers[1])), ("unit", number(numbers[2])),
-      ("end", number(numbers[3])), ("block", number(numbers[4])),
+      ("format", .int(Self.format)), ("step", .string(step)),
+      ("layer", .int(numbers[0])), ("part", .int(numbers[1])), ("unit", .int(numbers[2])),
+      ("end", .int(numbers[3])), ("block", .int(numbers[4])),
       ("appended", .object(JSONObject(scratchFiles))),
-      ("statistics", statistics.map { .string($0) } ?? .null),
-      ("statistics_unit", number(statisticsUnit)),
+      ("statistics", .text(statistics)), ("statistics_unit", .int(statisticsUnit)),
       ("choices", mark(choices)), ("checksums", mark(checksums)),
       ("source_checksums", mark(sourceChecksums)), ("files", mark(files)),
       ("scratch", .string(scratch)), ("history", .object(history.json)),

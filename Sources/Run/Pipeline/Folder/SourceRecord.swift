@@ -33,13 +33,13 @@ package struct SourceFile: Sendable, Equatable {
   }
 
   var json: JSONValue {
-    func int(_ value: Int) -> JSONValue { .number(JSONNumber(value)) }
-    return .object(
-      JSONObject([
-        ("name", .string(name)), ("bytes", int(identity.byteCount)),
-        ("modified", int(identity.modified)), ("inode", .string("\(identity.inode)")),
-        ("header", .string(header)),
-      ]))
+    [
+      "name": .string(name),
+      "bytes": .int(identity.byteCount),
+      "modified": .int(identity.modified),
+      "inode": .string("\(identity.inode)"),
+      "header": .string(header),
+    ]
   }
 
   init?(_ json: JSONValue) {

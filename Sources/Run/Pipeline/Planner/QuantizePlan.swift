@@ -135,7 +135,7 @@ package struct QuantizePlan: Sendable {
         + (try patterns.contains { try $0.matches(Self.head) } ? [] : [Self.head])
         + output.undivided.map(\.name),
       smooths: options.smooths, rounding: options.rounding,
-      dampening: options.rounding == .compensated ? options.dampening : nil,
+      damping: options.rounding == .compensated ? options.damping : nil,
       duoScaling: options.duoScaling, gridPoints: options.gridPoints, mappings: options.mappings)
     coverage = Coverage(source, output, patterns: patterns)
     let modules = OutputPlan.modules(of: source)
@@ -220,7 +220,7 @@ package struct QuantizePlan: Sendable {
     (coverage, warnings, data) = (plan.coverage, plan.warnings, plan.data)
     var recipe = plan.recipe
     recipe.rounding = options.rounding
-    recipe.dampening = options.rounding == .compensated ? options.dampening : nil
+    recipe.damping = options.rounding == .compensated ? options.damping : nil
     self.recipe = recipe
     output = plan.output.rounded(by: options.rounding, of: spec)
     layout = plan.layout
@@ -255,7 +255,7 @@ package struct QuantizePlan: Sendable {
   /// Every tensor of the source, by name.
   var sourceTensors: [TensorSpec] { source.tensors }
 
-  /// Of hidden states in scratch.
+  /// The type of hidden states in scratch.
   var stateType: DType { source.stateType }
 
   /// All shards, headers included.

@@ -16,7 +16,7 @@ package final class Rates {
   private let workers: Workers
   /// On the disk that the run will write to.
   private let folder: String
-  /// Of buffers that are kept for the next of their size.
+  /// Room for buffers that are kept for the next of their size.
   private static let keptBytes = 8 << 20
   /// Seconds for one unit of a class: a floating-point operation, or a number where there are none.
   private var known: [SizeClass: Double] = [:]
@@ -37,7 +37,7 @@ package final class Rates {
       threads: options.threads, memory: MemoryBudget(limit: Self.keptBytes), engine: engine)
   }
 
-  /// Of so many times an operation.
+  /// What an operation takes that is done so many times.
   func seconds(_ operation: Operation, times: Double) throws -> Double {
     let units = Self.units(operation)
     if units == 0 { return 0 }
@@ -131,7 +131,7 @@ package final class Rates {
       let (rows, columns) = (sizes[0], fitting(sizes[1]))
       let factor = try GramFactor(
         correlated(columns), channels: 0..<columns, refining: [quantizer(columns).refinedColumns],
-        dampening: options.dampening, workers: workers)
+        damping: options.damping, workers: workers)
       let rounding = Rounding.compensated(GramFactors([factor]))
       return try round(numbers(rows, columns), by: rounding)
         / rounding.operation(rows: rows, channels: columns).arithmetic

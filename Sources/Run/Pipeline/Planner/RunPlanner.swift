@@ -34,7 +34,7 @@ struct RunPlanner {
   private static let compression = 0.70
   /// Attention over so many tokens ends before a commit is due.
   private static let uncutTokens = 16 << 10
-  /// Of the upper half of a Gram matrix in float32.
+  /// What compression leaves of the upper half of a Gram matrix in float32.
   private static let gramCompression = 0.9
 
   /// - Parameter blocks: empty for a run without calibration.
@@ -84,9 +84,7 @@ struct RunPlanner {
     _ source: CheckpointShapes, _ output: OutputPlan
   ) -> [(layer: LayerSpec, count: Int)] {
     let calibrated = calibratedLayers(output)
-    var places: [String: Int] = [:]
-    var result: [(layer: LayerSpec, count: Int)] = []
-    for layer in source.spec.layers {
+    return source.spec.layers.distinct { layer in
       let linears = layer.someLinears(units: 1)
       func kinds(_ linears: [LinearSpec]) -> [String] {
         linears.map { linear in
@@ -96,18 +94,10 @@ struct RunPlanner {
         }
       }
       let packed = layer.mlps.flatMap(\.units).count { output.fates[$0.down.weight] == .packed }
-      let key =
-        "\(layer.shape) \(kinds(linears)) \(packed) \(output.taps[layer.index].count) "
+      return "\(layer.shape) \(kinds(linears)) \(packed) \(output.taps[layer.index].count) "
         + "\(output.smoothings[layer.index].map(\.consumers.count)) "
         + "\(layer.index < calibrated) \(layer.index + 1 < calibrated)"
-      if let place = places[key] {
-        result[place].count += 1
-      } else {
-        places[key] = result.count
-        result.append((layer, 1))
-      }
     }
-    return result
   }
 
   // MARK: Steps on shapes
@@ -240,7 +230,7 @@ struct RunPlanner {
     return (uses.map { plan($0, $1, budget: budget) }, Dictionary(uniqueKeysWithValues: uses))
   }
 
-  /// Those that decide what memory a step takes.
+  /// The blocks that decide what memory a step takes.
   private var largestBlocks: [TokenBlock] {
     func longest(_ block: TokenBlock) -> Int { block.sequences.map(\.count).max() ?? 0 }
     guard let most = blocks.max(by: { $0.count < $1.count }),
@@ -289,7 +279,7 @@ struct RunPlanner {
         + Int(uses.values.reduce(0) { $0 + ($1.traffic[.source] ?? 0) }))
   }
 
-  /// Of the run if every expert saw all tokens.
+  /// The arithmetic of the run if every expert saw all tokens.
   private func operationsOfAllTokens(_ passes: Passes, _ uses: [RunStep: StepUse]) -> Double {
     let others = RunStep.allCases.filter { $0 != .experts }.reduce(0) {
       $0 + (uses[$1]?.arithmetic ?? 0)
@@ -360,4 +350,22 @@ struct RunPlanner {
 extension CheckpointShapes {
   /// The type of hidden states in scratch.
   var stateType: DType { HiddenStates.dtype(for: tensor(spec.embedding).dtype) }
+}
+
+extension [LayerSpec] {
+  /// The first layer of each key, and how many have that key.
+  func distinct(by key: (LayerSpec) -> String) -> [(layer: LayerSpec, count: Int)] {
+    var places: [String: Int] = [:]
+    var result: [(layer: LayerSpec, count: Int)] = []
+    for layer in self {
+      let key = key(layer)
+      if let place = places[key] {
+        result[place].count += 1
+      } else {
+        places[key] = result.count
+        result.append((layer, 1))
+      }
+    }
+    return result
+  }
 }

@@ -9,8 +9,8 @@ internal import Transformer
 struct ChosenRounding {
   let rounding: Rounding
   /// λ over the mean of the Gram matrix's diagonal, where there is one.
-  var dampening: Double? {
-    if case .compensated(let factors) = rounding { factors.dampening } else { nil }
+  var damping: Double? {
+    if case .compensated(let factors) = rounding { factors.damping } else { nil }
   }
 
   static let nearest = ChosenRounding(rounding: .nearest)
@@ -36,7 +36,7 @@ extension StepInputs {
             try statistics.factors(
               smoothedBy: scale,
               refining: output.schemes.refinedColumns(of: layer.readers(at: tap)),
-              dampening: options.dampening, workers: workers)))
+              damping: options.damping, workers: workers)))
       } catch {
         results.warn(.notFactored(layer: layer.index, linear: layer.readers(at: tap)[0].name))
       }

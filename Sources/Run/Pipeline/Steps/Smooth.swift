@@ -49,7 +49,7 @@ extension StepInputs {
       try unsafe scales?.write($0, to: OutputPlan.scaleTensor(smoothing))
     }
     try results.note(
-      SmoothingChoice(
+      ChosenSmoothing(
         smoothing: smoothing, point: best, gridPoint: grid[best],
         lossBefore: search.losses[0], lossAfter: search.losses[best], tokens: statistics.tokens,
         routedTokens: routedTokens),

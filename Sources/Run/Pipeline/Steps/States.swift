@@ -41,7 +41,7 @@ struct ExpertShare {
 /// The scratch files of a run.
 struct StateFiles {
   let folder: String
-  /// Of hidden states.
+  /// The type that hidden states are kept in.
   let type: DType
   let blocks: [TokenBlock]
   let hidden: Int

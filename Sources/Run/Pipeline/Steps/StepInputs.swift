@@ -34,7 +34,7 @@ struct StepInputs {
   /// Smoothing scales.
   var scales: ShardWriter?
 
-  /// Of the calibration data.
+  /// Calibration tokens in all blocks.
   var tokens: Int { blocks.reduce(0) { $0 + $1.count } }
 
   var layers: [LayerSpec] { spec.layers }
@@ -70,7 +70,7 @@ protocol StepResults: AnyObject {
   /// What an earlier process left of the step in work.
   var resumption: Resumption { get }
 
-  func note(_ choice: SmoothingChoice, layer: Int) throws
+  func note(_ choice: ChosenSmoothing, layer: Int) throws
   func note(
     _ linear: LinearSpec, _ rounding: ChosenRounding, _ errors: RoundingErrors, layer: Int) throws
   /// Tokens that a layer's router sends to each expert.
@@ -117,7 +117,7 @@ final class ShapeResults: StepResults {
   init(_ output: OutputPlan) { self.output = output }
 
   var resumption: Resumption { Resumption() }
-  func note(_ choice: SmoothingChoice, layer: Int) {}
+  func note(_ choice: ChosenSmoothing, layer: Int) {}
   func note(
     _ linear: LinearSpec, _ rounding: ChosenRounding, _ errors: RoundingErrors, layer: Int
   ) {}

@@ -1,70 +1,47 @@
 // Integers without a bound, as Python has them; templates rarely leave 64 bits.
 
-/// Sign and magnitude in 32-bit digits; small values, nearly all, stay in one machine word.
+internal import BigInt
+
+/// Nearly all values are small; these stay in one machine word.
 enum BigInteger: Sendable, Hashable {
   case small(Int)
-  /// Beyond `Int`; no leading zero digit, least significant first.
-  case large(negative: Bool, [UInt32])
+  /// Beyond `Int`.
+  indirect case large(BigInt)
 
-  private init(negative: Bool, magnitude: [UInt32]) {
-    var digits = magnitude
-    while digits.last == 0 { digits.removeLast() }
-    if digits.count <= 2 {
-      var word: UInt64 = 0
-      for digit in digits.reversed() { word = word << 32 | UInt64(digit) }
-      if !negative, let value = Int(exactly: word) {
-        self = .small(value)
-        return
-      }
-      if negative, word <= UInt64(1) << 63 {
-        self = .small(Int(truncatingIfNeeded: 0 &- word))
-        return
-      }
-    }
-    self = .large(negative: negative, digits)
-  }
+  private init(_ value: BigInt) { self = Int(exactly: value).map { .small($0) } ?? .large(value) }
 
-  private var parts: (negative: Bool, magnitude: [UInt32]) {
+  private var value: BigInt {
     switch self {
-    case .large(let negative, let digits): return (negative, digits)
-    case .small(let value):
-      let word = value.magnitude
-      let digits = [UInt32(truncatingIfNeeded: word), UInt32(truncatingIfNeeded: word >> 32)]
-      return (value < 0, word == 0 ? [] : word >> 32 == 0 ? [digits[0]] : digits)
+    case .small(let value): BigInt(value)
+    case .large(let value): value
     }
   }
 
   /// - Parameter digits: nil is returned for none, or one that is not of the radix.
   init?(digits: some Sequence<Unicode.Scalar>, radix: Int, negative: Bool = false) {
-    var magnitude: [UInt32] = []
+    var value = BigInt(0)
+    // Some digits at a time, as a word holds them: a word is cheap to add to, and a large value is not.
+    var (word, unit) = (0, 1)
     var isEmpty = true
     for scalar in digits {
       guard scalar.isASCII, let digit = pythonDigitValue(scalar), digit < radix else { return nil }
       isEmpty = false
-      var carry = UInt64(digit)
-      for index in magnitude.indices {
-        let sum = UInt64(magnitude[index]) * UInt64(radix) + carry
-        magnitude[index] = UInt32(truncatingIfNeeded: sum)
-        carry = sum >> 32
+      word = word * radix + digit
+      unit *= radix
+      if unit > 1 << 56 {
+        value = value * BigInt(unit) + BigInt(word)
+        (word, unit) = (0, 1)
       }
-      if carry > 0 { magnitude.append(UInt32(carry)) }
     }
     if isEmpty { return nil }
-    self.init(negative: negative, magnitude: magnitude)
+    value = value * BigInt(unit) + BigInt(word)
+    self.init(negative ? -value : value)
   }
 
   /// The integer part; nil for infinities and what is not a number.
   init?(truncating value: Double) {
     guard value.isFinite else { return nil }
-    if let small = Int(exactly: value.rounded(.towardZero)) {
-      self = .small(small)
-      return
-    }
-    // Beyond 2^63 a double is an integer already: its significand, shifted.
-    let shift = Int(value.exponent) - 52
-    let significand = value.significandBitPattern | 1 << 52
-    let base = BigInteger.small(Int(significand)).shiftedLeft(shift)
-    self = value < 0 ? base.negated : base
+    self.init(BigInt(value))
   }
 
   var int: Int? {
@@ -75,40 +52,38 @@ enum BigInteger: Sendable, Hashable {
   var isNegative: Bool {
     switch self {
     case .small(let value): value < 0
-    case .large(let negative, _): negative
+    case .large(let value): value.sign == .minus
     }
   }
 
   var isZero: Bool { self == .small(0) }
 
+  /// Bits of the magnitude.
   var bitWidth: Int {
-    let magnitude = parts.magnitude
-    guard let last = magnitude.last else { return 0 }
-    return magnitude.count * 32 - last.leadingZeroBitCount
+    switch self {
+    case .small(let value): Int.bitWidth - value.magnitude.leadingZeroBitCount
+    case .large(let value): value.magnitude.bitWidth
+    }
   }
 
   var negated: BigInteger {
-    let (negative, magnitude) = parts
-    return BigInteger(negative: !negative, magnitude: magnitude)
+    if case .small(let value) = self, value != .min { return .small(-value) }
+    return BigInteger(-value)
   }
 
   /// The nearest double, ties to even; infinite where there is none.
   var double: Double {
     switch self {
     case .small(let value): return Double(value)
-    case .large(let negative, let digits):
-      // 64 leading bits, the lowest sticky, round as the whole would.
-      let width = bitWidth
-      let shift = width - 64
-      var top: UInt64 = 0
-      for bit in 0..<64 {
-        let index = shift + bit
-        if digits[index / 32] >> UInt32(index % 32) & 1 == 1 { top |= 1 << UInt64(bit) }
-      }
-      let lost = (0..<shift).contains { digits[$0 / 32] >> UInt32($0 % 32) & 1 == 1 }
-      if lost { top |= 1 }
-      let value = Double(sign: .plus, exponent: shift, significand: Double(top))
-      return negative ? -value : value
+    case .large(let value):
+      // By hand, since BigInt rounds down what lies above the middle: 64 leading bits, the lowest of them set where
+      // anything is lost, round as the whole would.
+      let magnitude = value.magnitude
+      let shift = magnitude.bitWidth - 64
+      var top = UInt64(magnitude >> shift)
+      if magnitude.trailingZeroBitCount < shift { top |= 1 }
+      let result = Double(sign: .plus, exponent: shift, significand: Double(top))
+      return isNegative ? -result : result
     }
   }
 
@@ -119,14 +94,7 @@ enum BigInteger: Sendable, Hashable {
       let (sum, overflow) = a.addingReportingOverflow(b)
       if !overflow { return .small(sum) }
     }
-    let (a, b) = (left.parts, right.parts)
-    if a.negative == b.negative {
-      return BigInteger(negative: a.negative, magnitude: add(a.magnitude, b.magnitude))
-    }
-    if precedes(a.magnitude, b.magnitude) {
-      return BigInteger(negative: b.negative, magnitude: subtract(b.magnitude, a.magnitude))
-    }
-    return BigInteger(negative: a.negative, magnitude: subtract(a.magnitude, b.magnitude))
+    return BigInteger(left.value + right.value)
   }
 
   static func - (left: BigInteger, right: BigInteger) -> BigInteger { left + right.negated }
@@ -136,18 +104,7 @@ enum BigInteger: Sendable, Hashable {
       let (product, overflow) = a.multipliedReportingOverflow(by: b)
       if !overflow { return .small(product) }
     }
-    let (a, b) = (left.parts, right.parts)
-    var result = [UInt32](repeating: 0, count: a.magnitude.count + b.magnitude.count)
-    for (i, x) in a.magnitude.enumerated() {
-      var carry: UInt64 = 0
-      for (j, y) in b.magnitude.enumerated() {
-        let sum = UInt64(x) * UInt64(y) + UInt64(result[i + j]) + carry
-        result[i + j] = UInt32(truncatingIfNeeded: sum)
-        carry = sum >> 32
-      }
-      result[i + b.magnitude.count] = UInt32(carry)
-    }
-    return BigInteger(negative: a.negative != b.negative, magnitude: result)
+    return BigInteger(left.value * right.value)
   }
 
   /// Quotient rounded down and the remainder, which has the divisor's sign.
@@ -159,31 +116,15 @@ enum BigInteger: Sendable, Hashable {
       let down = remainder != 0 && (remainder < 0) != (b < 0)
       return (.small(down ? quotient - 1 : quotient), .small(down ? remainder + b : remainder))
     }
-    let (a, b) = (parts, divisor.parts)
-    let (q, r) = Self.divide(a.magnitude, b.magnitude)
-    var quotient = BigInteger(negative: a.negative != b.negative, magnitude: q)
-    var remainder = BigInteger(negative: a.negative, magnitude: r)
-    if !remainder.isZero, a.negative != b.negative {
-      quotient = quotient - .small(1)
-      remainder = remainder + divisor
-    }
-    return (quotient, remainder)
+    let (quotient, remainder) = value.quotientAndRemainder(dividingBy: divisor.value)
+    let down = !remainder.isZero && isNegative != divisor.isNegative
+    return (
+      BigInteger(down ? quotient - 1 : quotient),
+      BigInteger(down ? remainder + divisor.value : remainder)
+    )
   }
 
-  func shiftedLeft(_ bits: Int) -> BigInteger {
-    let (negative, magnitude) = parts
-    let words = [UInt32](repeating: 0, count: bits / 32)
-    let shift = UInt64(bits % 32)
-    var result = words
-    var carry: UInt64 = 0
-    for digit in magnitude {
-      let value = UInt64(digit) << shift | carry
-      result.append(UInt32(truncatingIfNeeded: value))
-      carry = value >> 32
-    }
-    result.append(UInt32(carry))
-    return BigInteger(negative: negative, magnitude: result)
-  }
+  func shiftedLeft(_ bits: Int) -> BigInteger { BigInteger(value << bits) }
 
   /// - Parameter exponent: not negative.
   func power(_ exponent: Int) throws(Fault) -> BigInteger {
@@ -192,108 +133,28 @@ enum BigInteger: Sendable, Hashable {
       self == .small(0) || self == .small(-1)
         || exponent <= Limits.integerBits / max(1, bitWidth - 1)
     else { throw Fault(.tooLarge, "an integer of more than \(Limits.integerBits) bits") }
-    var result = BigInteger.small(1)
-    var base = self
-    var left = exponent
-    while left > 0 {
-      if left & 1 == 1 { result = result * base }
+    // By hand, since BigInt squares once more than it needs to.
+    var (result, base, left) = (BigInt(1), value, exponent)
+    while true {
+      if left & 1 == 1 { result *= base }
       left >>= 1
-      if left > 0 { base = base * base }
+      if left == 0 { return BigInteger(result) }
+      base *= base
     }
-    return result
-  }
-
-  // MARK: Magnitudes
-
-  private static func precedes(_ a: [UInt32], _ b: [UInt32]) -> Bool {
-    a.count != b.count ? a.count < b.count : a.reversed().lexicographicallyPrecedes(b.reversed())
-  }
-
-  private static func add(_ a: [UInt32], _ b: [UInt32]) -> [UInt32] {
-    var result: [UInt32] = []
-    var carry: UInt64 = 0
-    for index in 0..<max(a.count, b.count) {
-      let sum =
-        UInt64(index < a.count ? a[index] : 0) + UInt64(index < b.count ? b[index] : 0) + carry
-      result.append(UInt32(truncatingIfNeeded: sum))
-      carry = sum >> 32
-    }
-    result.append(UInt32(carry))
-    return result
-  }
-
-  /// - Parameter b: not greater than `a`.
-  private static func subtract(_ a: [UInt32], _ b: [UInt32]) -> [UInt32] {
-    var result: [UInt32] = []
-    var borrow: Int64 = 0
-    for index in a.indices {
-      var difference = Int64(a[index]) - Int64(index < b.count ? b[index] : 0) - borrow
-      borrow = difference < 0 ? 1 : 0
-      if difference < 0 { difference += 1 << 32 }
-      result.append(UInt32(difference))
-    }
-    return result
-  }
-
-  /// Bit by bit: slow and plain, for numbers of a few words.
-  private static func divide(_ a: [UInt32], _ b: [UInt32]) -> ([UInt32], [UInt32]) {
-    var quotient = [UInt32](repeating: 0, count: a.count)
-    var remainder: [UInt32] = []
-    for index in a.indices.reversed() {
-      if b.count == 1 {
-        let value = UInt64(remainder.first ?? 0) << 32 | UInt64(a[index])
-        quotient[index] = UInt32(value / UInt64(b[0]))
-        remainder = [UInt32(value % UInt64(b[0]))]
-        continue
-      }
-      for bit in (0..<32).reversed() {
-        var carry = a[index] >> UInt32(bit) & 1
-        for place in remainder.indices {
-          let next = remainder[place] >> 31
-          remainder[place] = remainder[place] << 1 | carry
-          carry = next
-        }
-        if carry > 0 { remainder.append(carry) }
-        if !precedes(remainder, b) {
-          remainder = subtract(remainder, b)
-          while remainder.last == 0 { remainder.removeLast() }
-          quotient[index] |= 1 << UInt32(bit)
-        }
-      }
-    }
-    return (quotient, remainder)
   }
 }
 
 extension BigInteger: Comparable {
   static func < (left: BigInteger, right: BigInteger) -> Bool {
     if case .small(let a) = left, case .small(let b) = right { return a < b }
-    let (a, b) = (left.parts, right.parts)
-    if a.negative != b.negative { return a.negative }
-    return a.negative ? precedes(b.magnitude, a.magnitude) : precedes(a.magnitude, b.magnitude)
+    return left.value < right.value
   }
 }
 
 extension BigInteger: CustomStringConvertible {
   var description: String { text(radix: 10) }
 
-  func text(radix: Int) -> String {
-    if case .small(let value) = self { return String(value, radix: radix) }
-    let (negative, magnitude) = parts
-    let chunk = radix == 10 ? 1_000_000_000 : UInt32(radix * radix * radix * radix)
-    let width = radix == 10 ? 9 : 4
-    var rest = magnitude
-    var pieces: [String] = []
-    while !rest.isEmpty {
-      let (quotient, remainder) = Self.divide(rest, [chunk])
-      rest = quotient
-      while rest.last == 0 { rest.removeLast() }
-      let digits = String(remainder.first ?? 0, radix: radix)
-      pieces.append(
-        rest.isEmpty ? digits : String(repeating: "0", count: width - digits.utf8.count) + digits)
-    }
-    return (negative ? "-" : "") + pieces.reversed().joined()
-  }
+  func text(radix: Int) -> String { String(value, radix: radix) }
 }
 
 /// The value of `0`…`9`, `a`…`z`, and of decimal digits in any script.

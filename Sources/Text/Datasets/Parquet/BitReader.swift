@@ -2,7 +2,7 @@
 // Source: apache/parquet-format Encodings.md.
 
 /// A cursor over a range of a page. The page is untrusted: every read is checked.
-struct BitReader {
+struct BitReader: VarintReader {
   let bytes: [UInt8]
   private(set) var position: Int
   let end: Int
@@ -64,20 +64,6 @@ struct BitReader {
     return position..<position + count
   }
 
-  mutating func unsigned() throws(FileProblem) -> UInt64 {
-    var value: UInt64 = 0
-    for shift in stride(from: UInt64(0), to: 70, by: 7) {
-      let byte = try byte()
-      value |= UInt64(byte & 0x7F) << shift
-      if byte < 0x80 { return value }
-    }
-    throw .damaged("a number of more than ten bytes")
-  }
-
-  mutating func zigzag() throws(FileProblem) -> Int64 {
-    let value = try unsigned()
-    return Int64(bitPattern: value >> 1) ^ -Int64(bitPattern: value & 1)
-  }
 }
 
 /// Runs of one value and runs of packed values, mixed: levels, dictionary indices, booleans.

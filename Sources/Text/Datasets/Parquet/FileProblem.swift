@@ -8,7 +8,7 @@ struct FileProblem: Error {
   }
 
   let kind: Kind
-  /// The part of the file: a column, the footer; the outermost that knows fills it in.
+  /// The part of the file, a column or the footer; filled in by the outermost caller that knows it.
   var place: String?
 
   static func damaged(_ problem: String, at place: String? = nil) -> FileProblem {
@@ -22,7 +22,7 @@ struct FileProblem: Error {
       kind: .unsupported(expected: expected, found: found, wayOut: wayOut), place: place)
   }
 
-  /// What is sound and needs more memory than there is for it.
+  /// A part of the file that is sound, but needs more memory than there is for it.
   static func tooLarge(_ what: String, _ limit: Int, _ found: Int? = nil) -> FileProblem {
     .unsupported(
       expected: "\(what) of at most \(limit >> 20) MiB",

@@ -16,7 +16,7 @@ struct PageHeader {
   private(set) var encoding = 0
   private(set) var definitionEncoding = Encoding.rle.rawValue
   private(set) var repetitionEncoding = Encoding.rle.rawValue
-  // Of version 2 pages: bytes of the levels, which are never packed, and whether the rest is.
+  // Version 2 pages say how many bytes the levels take, which are never packed, and whether the rest is packed.
   private(set) var definitionSize = 0
   private(set) var repetitionSize = 0
   private(set) var isPacked = true

@@ -34,7 +34,7 @@ struct ColumnChunk {
   var values = 0
   /// Where pages are in the file, dictionary first.
   var bytes = 0..<0
-  /// Why it cannot be read; it matters to who reads it alone.
+  /// Why the column cannot be read; it matters only where the column is asked for.
   var problem: FileProblem?
 }
 
@@ -43,7 +43,7 @@ struct RowGroup {
   var rows = 0
 }
 
-/// Memory for lists that grow as they are read; what they outgrow counts, too.
+/// Memory for lists that grow while they are read. What a list leaves behind as it grows counts, too.
 private struct Allowance {
   private let limit: Int
   private var left: Int

@@ -1,7 +1,7 @@
 // The schema as the tree that rows are put together by.
 // Source: Melnik et al., Dremel (VLDB 2010), sections 4.1 and 4.2; apache/parquet-format LogicalTypes.md, lists.
 
-/// A field, list or element. Levels: of each value of a leaf column it is stored how many optional and repeated
+/// A field, list or element. Each value of a leaf column is stored with two levels: how many of its optional and repeated
 /// ancestors are there (definition), and at which repeated ancestor it goes on with a list (repetition).
 final class SchemaNode: Sendable {
   enum Shape: Sendable {
@@ -19,7 +19,7 @@ final class SchemaNode: Sendable {
   /// From this definition level on the node is there; below it is null, or one of its ancestors is.
   let definition: Int
   let isOptional: Bool
-  /// Below this definition level an ancestor is missing, so that nobody should ask.
+  /// Below this definition level an ancestor is missing, and this node means nothing.
   var parentDefinition: Int { isOptional ? definition - 1 : definition }
   /// The leaf columns at and below the node; never empty.
   let columns: Range<Int>
@@ -33,8 +33,8 @@ final class SchemaNode: Sendable {
   }
 }
 
-/// The names that lead to a column. Columns share the beginnings: written out for each of them, a long name over many
-/// columns would fill any memory.
+/// The names that lead to a column. Columns share the beginnings of theirs: if each column had them all written out, a long
+/// name above many columns would fill any memory.
 final class SchemaPath: Sendable {
   private let outer: SchemaPath?
   private let name: String

@@ -101,7 +101,7 @@ struct RowAssembler {
     case nil: problem = problem ?? RowProblem(problem: "bytes that are not UTF-8")
     default: break
     }
-    // In a list that grows.
+    // A list that grows is there twice while it is copied.
     try take(2 * MemoryLayout<JSONValue>.stride)
   }
 

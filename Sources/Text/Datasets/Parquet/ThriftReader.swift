@@ -2,7 +2,7 @@
 // Source: apache/thrift doc/specs/thrift-compact-protocol.md.
 
 /// Reads untrusted bytes: every length is checked against what is left before anything is made of it.
-struct ThriftReader: ~Escapable {
+struct ThriftReader: VarintReader, ~Escapable {
   enum Kind: UInt8 {
     case yes = 1
     case no = 2
@@ -165,24 +165,11 @@ struct ThriftReader: ~Escapable {
     position += count
   }
 
-  private mutating func byte() throws(FileProblem) -> UInt8 {
+  mutating func byte() throws(FileProblem) -> UInt8 {
     guard position < bytes.count else { throw .damaged("ends too early") }
     defer { position += 1 }
     return bytes[position]
   }
 
-  private mutating func unsigned() throws(FileProblem) -> UInt64 {
-    var value: UInt64 = 0
-    for shift in stride(from: UInt64(0), to: 70, by: 7) {
-      let byte = try byte()
-      value |= UInt64(byte & 0x7F) << shift
-      if byte < 0x80 { return value }
-    }
-    throw .damaged("a number of more than ten bytes")
-  }
-
-  private mutating func integer() throws(FileProblem) -> Int {
-    let value = try unsigned()
-    return Int(truncatingIfNeeded: value >> 1) ^ -Int(truncatingIfNeeded: value & 1)
-  }
+  private mutating func integer() throws(FileProblem) -> Int { Int(try zigzag()) }
 }

@@ -160,7 +160,7 @@ private final class DeltaLengthTexts: ValueReader {
   }
 }
 
-/// How much each text shares with the one before it, then what comes after that, as above.
+/// How many bytes each text shares with the one before it, then the rest of each, as all lengths and all texts.
 private final class DeltaTexts: ValueReader {
   private var prefixLengths: DeltaReader
   private let suffixes: DeltaLengthTexts
@@ -188,14 +188,14 @@ private func text(_ bytes: [UInt8], _ range: Range<Int>) -> JSONValue? {
 }
 
 private func integer(_ value: Int64, _ type: LeafType) -> JSONValue {
-  guard type.isUnsigned, value < 0 else { return .number(JSONNumber(Int(value))) }
+  guard type.isUnsigned, value < 0 else { return .int(Int(value)) }
   if type.physical == .int32 {
-    return .number(JSONNumber(Int(UInt32(truncatingIfNeeded: value))))
+    return .int(Int(UInt32(truncatingIfNeeded: value)))
   }
   return .number(JSONNumber(literal: String(UInt64(bitPattern: value))))
 }
 
 /// JSON has neither infinity nor NaN: both are null, as pandas writes them.
 private func real(_ value: Double) -> JSONValue {
-  .finite(value)
+  .double(value)
 }

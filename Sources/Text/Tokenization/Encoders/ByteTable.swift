@@ -1,5 +1,7 @@
 // A hash table from byte strings to their number in order of arrival.
 
+internal import SystemIO
+
 struct ByteTable: Sendable {
   private var bytes: [UInt8] = []
   private var starts: [UInt32] = [0]
@@ -74,9 +76,9 @@ struct ByteTable: Sendable {
 
   @inline(__always)
   private static func hash(_ key: Span<UInt8>) -> UInt32 {
-    // FNV-1a, with the high half folded in: the table takes the low bits.
-    var hash: UInt64 = 0xCBF2_9CE4_8422_2325
-    for index in key.indices { hash = (hash ^ UInt64(key[index])) &* 0x100_0000_01B3 }
-    return UInt32(truncatingIfNeeded: hash ^ hash >> 32)
+    // The high half is folded in: the table takes the low bits.
+    var hash = FNV1a<UInt64>()
+    for index in key.indices { hash.add(key[index]) }
+    return UInt32(truncatingIfNeeded: hash.value ^ hash.value >> 32)
   }
 }
