@@ -138,7 +138,7 @@ package struct OutputPlan: Sendable {
     self.fates = fates
     self.smoothings = smoothings
     self.method = method
-    taps = Self.taps(of: spec, fates, smoothings, method)
+    taps = Self.taps(of: spec, schemes, smoothings, method)
     self.tensors = tensors
     self.ignore = ignore
     smoothingTensors = smoothings.joined().map {
@@ -186,22 +186,29 @@ package struct OutputPlan: Sendable {
   package func rounded(by method: RoundingMethod, of spec: ModelSpec) -> OutputPlan {
     var plan = self
     plan.method = method
-    plan.taps = Self.taps(of: spec, fates, smoothings, method)
+    plan.taps = Self.taps(of: spec, schemes, smoothings, method)
     return plan
   }
 
   private static func taps(
-    of spec: ModelSpec, _ fates: [String: Fate], _ smoothings: [[Smoothing]],
+    of spec: ModelSpec, _ schemes: LinearSchemes, _ smoothings: [[Smoothing]],
     _ method: RoundingMethod
   ) -> [[Tap]] {
     zip(spec.layers, smoothings).map { layer, smoothings in
       let smoothed = Set(smoothings.map(\.tap))
       return layer.taps.filter { tap in
         smoothed.contains(tap)
-          || method.needsStatistics
-            && layer.readers(at: tap).contains { fates[$0.weight] == .packed }
+          || layer.readers(at: tap).contains { linear in
+            schemes[linear] != nil
+              && (method.needsStatistics || schemes.storesInputScale(of: linear))
+          }
       }
     }
+  }
+
+  /// Whether what reads an activation has a scale for it in the file.
+  package func storesInputScales(at tap: Tap, of layer: LayerSpec) -> Bool {
+    layer.readers(at: tap).contains(where: schemes.storesInputScale)
   }
 
   private static func untouched(_ tensor: TensorSpec) -> Fate {

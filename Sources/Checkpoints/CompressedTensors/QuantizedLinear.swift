@@ -28,14 +28,16 @@ package struct QuantizedLinear: Sendable {
   ///
   /// - Parameter largest: the largest weight of all that are loaded as one with this, where `needsLargest`; nil for this
   ///   alone.
+  /// - Parameter largestInput: the largest magnitude of what the Linear reads, where the scheme stores a scale for it.
   /// - Throws: `NonFiniteWeight`, or what `write` throws.
   @discardableResult
   package func round(
     _ weight: any WeightRows, by rounding: Rounding = .nearest, largest: Float? = nil,
-    workers: Workers,
+    largestInput: Float = 0, workers: Workers,
     write: @escaping @Sendable (UnsafeRawBufferPointer, String, Int) throws -> Void
   ) throws -> RoundingErrors {
     let whole = try quantizer.whole(weight, largest: largest, workers: workers)
+      .reading(largestInput)
     let tiles = ranges(of: rows, by: rounding.tileRows)
     weight.noteReading(rows, tileRows: rounding.tileRows, workers: workers)
     workers.ledger.note(rounding.operation(rows: rows, channels: weight.columns))

@@ -1,7 +1,7 @@
 // What a forward pass asks for: vectors and Linears by tensor name.
 
 package import LinearAlgebra
-internal import Tensors
+package import Tensors
 
 /// The weights of a model, by name. Names, types and shapes have been checked before a forward pass asks.
 package protocol LayerWeights: Sendable {
@@ -9,14 +9,20 @@ package protocol LayerWeights: Sendable {
   func vector(_ tensor: String) -> [Float]
   /// The weight of a Linear.
   func weight(_ linear: LinearSpec) -> any WeightRows
+  /// What a Linear takes for its input `[T, in]`: the input itself, or what its scheme makes of it.
+  func read(_ x: Matrix, by linear: LinearSpec, workers: Workers) -> Matrix
 }
 
 extension LayerWeights {
+  package func read(_ x: Matrix, by linear: LinearSpec, workers: Workers) -> Matrix { x }
+
   func bias(_ linear: LinearSpec) -> [Float]? { linear.hasBias ? vector(linear.bias) : nil }
 
   func apply(
     _ linear: LinearSpec, to x: Matrix, workers: Workers, into name: String
   ) -> Matrix {
-    Gemm.multiply(x, by: weight(linear), bias: bias(linear), workers: workers, into: name)
+    Gemm.multiply(
+      read(x, by: linear, workers: workers), by: weight(linear), bias: bias(linear),
+      workers: workers, into: name)
   }
 }

@@ -14,13 +14,20 @@ package final class ActivationStatistics {
   private var weight = 0.0
   private var absoluteSum: [Double]
   private var squareSum: [Double]
+  /// The largest magnitude of each channel; empty where nobody asks.
+  private(set) var largest: [Float]
   /// One for each of `gramRanges`; empty where they are not wanted.
   private var gramSums: [Matrix]
   /// Whether `gramSums` have become means.
   private var gramIsMean = false
 
-  /// - Parameter withGram: also accumulate xᵀ x.
-  package init(channels: Int, withGram: Bool, workers: Workers = Workers(threads: 1)) {
+  /// - Parameters:
+  ///   - withGram: also accumulate xᵀ x.
+  ///   - withLargest: also keep the largest magnitudes.
+  package init(
+    channels: Int, withGram: Bool, withLargest: Bool = false, workers: Workers = Workers(threads: 1)
+  ) {
+    largest = [Float](repeating: 0, count: withLargest ? channels : 0)
     self.channels = channels
     absoluteSum = [Double](repeating: 0, count: channels)
     squareSum = [Double](repeating: 0, count: channels)
@@ -72,6 +79,7 @@ package final class ActivationStatistics {
         }
       }
     }
+    if !largest.isEmpty { addLargest(x, strips, workers) }
     if !gramSums.isEmpty {
       if let weights { scale(x, byRootsOf: weights, workers) }
       for (gram, columns) in zip(gramSums, Self.gramRanges(channels)) {
@@ -80,6 +88,20 @@ package final class ActivationStatistics {
     }
     tokens += x.rows
     weight += weights.map { $0.reduce(0) { $0 + Double($1) } } ?? Double(x.rows)
+  }
+
+  private func addLargest(_ x: Matrix, _ strips: [Range<Int>], _ workers: Workers) {
+    workers.ledger.note(Operation(.elements, [x.count]))
+    unsafe largest.withUnsafeMutableBufferPointer { largest in
+      nonisolated(unsafe) let base = largest.baseAddress!
+      workers.forEach(strips.count) { index in
+        let strip = strips[index]
+        for row in 0..<x.rows {
+          unsafe sluice_group_magnitudes(
+            x.row(row) + strip.lowerBound, strip.count, 1, base + strip.lowerBound)
+        }
+      }
+    }
   }
 
   private func scale(_ x: Matrix, byRootsOf weights: [Float], _ workers: Workers) {
@@ -93,10 +115,13 @@ package final class ActivationStatistics {
 
   // MARK: Kept for later
 
-  /// What was added up so far: tokens and their weight, then the sums of |x| and of x² per channel.
-  package var sums: [Double] { [Double(tokens), weight] + absoluteSum + squareSum }
+  /// What was added up so far: tokens and their weight, then the sums of |x| and of x² per channel, and the largest |x|
+  /// where it is kept.
+  package var sums: [Double] {
+    [Double(tokens), weight] + absoluteSum + squareSum + largest.map(Double.init)
+  }
 
-  package var sumsCount: Int { 2 * channels + 2 }
+  package var sumsCount: Int { 2 * channels + 2 + largest.count }
 
   /// The sums of xᵀ x as they stand, on and above the diagonal.
   package var gramsSoFar: [Matrix] {
@@ -110,7 +135,8 @@ package final class ActivationStatistics {
     tokens = Int(exactly: sums[0]) ?? 0
     weight = sums[1]
     absoluteSum = Array(sums[2..<channels + 2])
-    squareSum = Array(sums[(channels + 2)...])
+    squareSum = Array(sums[channels + 2..<2 * channels + 2])
+    largest = sums[(2 * channels + 2)...].map { Float($0) }
   }
 
   // MARK: Results
@@ -120,6 +146,13 @@ package final class ActivationStatistics {
 
   /// mean x² per channel, `[C]`: the diagonal of the Gram matrix over T.
   package var meanSquare: [Float] { squareSum.map { Float($0 / weight) } }
+
+  /// The largest magnitude of x / `scale`, where it is kept; 0 otherwise.
+  ///
+  /// - Parameter scale: the smoothing scale of the activation, `[C]`; nil for none.
+  package func largest(smoothedBy scale: [Float]?) -> Float {
+    (scale.map { zip(largest, $0).map { $0 / $1 } } ?? largest).max() ?? 0
+  }
 
   /// xᵀ x / T of each of `gramRanges`; empty where they were not asked for. Ends accumulation.
   package func grams(workers: Workers = Workers(threads: 1)) -> [Matrix] {

@@ -74,6 +74,8 @@ package enum SmoothingLoss: String, Sendable, CaseIterable {
 package struct SmoothingSearch {
   private let meanAbsolute: [Float]
   private let meanSquare: [Float]
+  /// The largest magnitudes, `[C]`; empty where the statistics do not keep them.
+  private let largest: [Float]
   /// One for each of `ActivationStatistics.gramRanges`; empty for the diagonal loss.
   private let grams: [Matrix]
   private let grid: [GridPoint]
@@ -93,6 +95,7 @@ package struct SmoothingSearch {
   ) {
     meanAbsolute = statistics.meanAbsolute
     meanSquare = statistics.meanSquare
+    largest = statistics.largest
     grams = loss == .gram ? statistics.grams(workers: workers) : []
     self.grid = grid
     magnitude = [Double](repeating: 0, count: statistics.channels)
@@ -156,15 +159,20 @@ package struct SmoothingSearch {
     losses = [Double](repeating: 0, count: candidates.count)
   }
 
-  /// Adds what rounding `weight` under each candidate would do to its output.
+  /// Adds what rounding `weight` under each candidate would do to its output, and what rounding its input would do.
+  ///
+  /// - Parameter inputs: how the input is quantized; nil where it is read as it is.
   package mutating func addErrors(
-    of weight: any WeightRows, in quantizer: WeightQuantizer, workers: Workers
+    of weight: any WeightRows, in quantizer: WeightQuantizer,
+    inputs: QuantizationArguments? = nil, workers: Workers
   ) {
     let tiles = ranges(of: weight.rows, by: Self.tileRows)
     // As if every row had its own scales, and no global one: what is compared is how well the numbers fit.
     let rounding = quantizer.kernel()
     let inverses = candidates.map { $0.map { 1 / $0 } }
     let (candidates, grams, meanSquare) = (candidates, grams, meanSquare)
+    let noises = inputs.map { inputs in candidates.map { noise(of: inputs, under: $0) } } ?? []
+    let squares = noises.isEmpty ? [] : candidates.map { $0.map { $0 * $0 } }
     weight.noteReading(weight.rows, tileRows: Self.tileRows, workers: workers)
     noteErrors(of: weight, workers)
     let parts = workers.map(tiles.count, each: buffers(of: weight)) { index in
@@ -174,6 +182,13 @@ package struct SmoothingSearch {
         from: workers.memory)
       return candidates.indices.map { candidate -> Double in
         var loss = 0.0
+        if !noises.isEmpty, noises[candidate] > 0 {
+          for row in 0..<rows.rows {
+            loss +=
+              unsafe noises[candidate]
+              * sluice_weighted_squares(rows.row(row), squares[candidate], rows.columns)
+          }
+        }
         for row in 0..<rows.rows {
           let errorRow = unsafe error.row(grams.isEmpty ? 0 : row)
           unsafe sluice_rounding_error(
@@ -189,6 +204,29 @@ package struct SmoothingSearch {
     for part in parts {
       for (candidate, loss) in part.enumerated() { losses[candidate] += loss }
     }
+  }
+
+  /// The mean square by which quantization changes each number of the input x / s: a twelfth of the square of its step.
+  /// It goes with the largest number of a token, and so does what SmoothQuant evens out.
+  ///
+  /// A stored scale is that of the largest number of all. A token's own is told from second moments: the largest of n
+  /// normal numbers of one size is about sqrt(2 ln n) times their deviation. Floats err by a share of each number,
+  /// whatever the scale.
+  /// Source: Xiao et al., SmoothQuant (arXiv:2211.10438), section 3 for why.
+  private func noise(of inputs: QuantizationArguments, under scale: [Float]) -> Double {
+    guard case .integer? = NumberFormat(inputs), let numbers = NumberFormat(inputs),
+      !scale.isEmpty
+    else { return 0 }
+    let square: Double
+    if inputs.dynamic == .never, !largest.isEmpty {
+      let most = zip(largest, scale).map { Double($0 / $1) }.max() ?? 0
+      square = most * most
+    } else {
+      let most = zip(meanSquare, scale).map { Double($0 / ($1 * $1)) }.max() ?? 0
+      square = most * max(1, 2 * log(Double(scale.count)))
+    }
+    let step = numbers.scale(lowest: -square.squareRoot(), highest: square.squareRoot())
+    return step * step / 12
   }
 
   /// Sums of a task, one for each candidate, are too few to count.

@@ -10,9 +10,18 @@ package struct WholeWeight: Sendable, Equatable {
   package var globalScale: Float = 1
   /// `[blocks of rows, groups]`; empty where each row has its own.
   package var scales: [Float] = []
+  /// The largest magnitude of what the Linear reads, where that is quantized with a stored scale.
+  package private(set) var largestInput: Float = 0
 
   /// Of a weight whose rows can be rounded one by one.
   package static let unneeded = WholeWeight()
+
+  /// This weight, of a Linear that reads numbers up to `largest`.
+  package func reading(_ largest: Float) -> WholeWeight {
+    var result = self
+    result.largestInput = largest
+    return result
+  }
 
   /// The global scale with which the largest weight gets the largest scale and the largest number.
   ///

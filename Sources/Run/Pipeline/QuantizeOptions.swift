@@ -81,7 +81,7 @@ package struct QuantizeOptions: Sendable {
   /// Whether statistics come with Gram matrices.
   package var gathersGrams: Bool { loss == .gram || rounding.needsGram }
 
-  /// Whether the run looks at calibration data.
+  /// Whether scales or codes come of calibration data.
   package var calibrates: Bool { smooths || rounding.needsStatistics }
 
   var grid: [GridPoint] { GridPoint.grid(points: gridPoints, duo: duoScaling) }

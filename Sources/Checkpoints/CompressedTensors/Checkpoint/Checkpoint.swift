@@ -79,7 +79,7 @@ package struct Checkpoint: Sendable {
   /// Set for a checkpoint whose quantized Linears are told by the schemes of config.json.
   package let quantization: QuantizationConfig?
   /// What `quantization` says of each Linear.
-  private let schemes: LinearSchemes?
+  let schemes: LinearSchemes?
   /// Set for a checkpoint with FP8 weights.
   package let fp8: FP8Format?
   package let model: ShardedModel

@@ -3,6 +3,7 @@
 
 internal import JSON
 package import Models
+internal import Quantization
 package import Safetensors
 internal import Tensors
 package import Transformer
@@ -17,8 +18,8 @@ package struct CheckpointShapes: Sendable {
   package let totalBytes: Int
   /// What its owner should know.
   package let notes: [String]
-  /// Whether Linears are quantized as the schemes of config.json say.
-  package let isQuantized: Bool
+  /// Of Linears that are quantized as config.json says.
+  private let schemes: LinearSchemes?
   private let fp8: FP8Format?
   private let redundantHead: String?
   private let positions: [String: Int]
@@ -27,7 +28,7 @@ package struct CheckpointShapes: Sendable {
   package init(_ checkpoint: Checkpoint) {
     self.init(
       folder: checkpoint.folder, spec: checkpoint.spec, fp8: checkpoint.fp8,
-      isQuantized: checkpoint.quantization != nil, redundantHead: checkpoint.redundantHead,
+      schemes: checkpoint.schemes, redundantHead: checkpoint.redundantHead,
       tensors: checkpoint.weights.names.map(checkpoint.weights.parameter).map {
         TensorSpec(name: $0.name, dtype: $0.dtype, shape: $0.shape)
       }, places: checkpoint.weights.places, notes: checkpoint.notes)
@@ -94,19 +95,20 @@ package struct CheckpointShapes: Sendable {
     let head = spec.redundantHead.flatMap { listed?.contains($0) == true ? $0 : nil }
     if let head { add(head, [spec.vocabularySize, spec.hiddenSize], isLinear: false) }
     self.init(
-      folder: config.folder, spec: spec, fp8: fp8, isQuantized: quantization != nil,
+      folder: config.folder, spec: spec, fp8: fp8, schemes: schemes,
       redundantHead: head, tensors: tensors, places: places,
       notes: [Self.note(listing)] + spec.notes.map(\.description))
   }
 
   private init(
-    folder: String, spec: ModelSpec, fp8: FP8Format?, isQuantized: Bool, redundantHead: String?,
+    folder: String, spec: ModelSpec, fp8: FP8Format?, schemes: LinearSchemes?,
+    redundantHead: String?,
     tensors: [TensorSpec], places: [String: StoredPlace], notes: [String]
   ) {
     self.folder = folder
     self.spec = spec
     self.fp8 = fp8
-    self.isQuantized = isQuantized
+    self.schemes = schemes
     self.redundantHead = redundantHead
     self.tensors = tensors.sorted { $0.name < $1.name }
     self.places = places
@@ -126,6 +128,16 @@ package struct CheckpointShapes: Sendable {
   }
 
   // MARK: What is asked of them
+
+  /// Whether Linears are quantized as the schemes of config.json say.
+  package var isQuantized: Bool { schemes != nil }
+
+  /// What an engine makes of a Linear's input, with another stored number; nil where it takes it as it is.
+  func activations(_ linear: LinearSpec) -> ActivationQuantizer? {
+    if let coded = schemes?.stored(linear) { return coded.codec.activations { _ in nil } }
+    guard let fp8, self[linear.weight]?.dtype == .f8E4M3 else { return nil }
+    return fp8.activations(of: linear.name, columns: linear.inputs) { _ in nil }
+  }
 
   package subscript(name: String) -> TensorSpec? { positions[name].map { tensors[$0] } }
 

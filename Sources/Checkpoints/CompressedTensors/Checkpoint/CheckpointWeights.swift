@@ -4,6 +4,7 @@ internal import CKernels
 package import LinearAlgebra
 package import Models
 package import Safetensors
+internal import Quantization
 internal import SystemIO
 package import Tensors
 package import Transformer
@@ -88,6 +89,7 @@ package struct CheckpointWeights: SourceWeights {
   private let schemes: LinearSchemes?
   private let fp8: FP8Format?
   private var isHeld = false
+  private var isServed = false
   private var ledger: Ledger?
 
   /// The model's tensors must have been checked against its description.
@@ -112,6 +114,13 @@ package struct CheckpointWeights: SourceWeights {
   package var held: CheckpointWeights {
     var result = self
     result.isHeld = true
+    return result
+  }
+
+  /// These weights; their Linears read what an inference engine makes of their inputs.
+  package var served: CheckpointWeights {
+    var result = self
+    result.isServed = true
     return result
   }
 
@@ -172,6 +181,17 @@ package struct CheckpointWeights: SourceWeights {
 
   package func weight(_ linear: LinearSpec) -> any WeightRows {
     codedWeight(linear) ?? rows(of: parameter(linear.weight))
+  }
+
+  package func read(_ x: Matrix, by linear: LinearSpec, workers: Workers) -> Matrix {
+    guard isServed, let activations = activations(linear) else { return x }
+    return activations.rounded(x, workers: workers)
+  }
+
+  private func activations(_ linear: LinearSpec) -> ActivationQuantizer? {
+    if let coded = schemes?.stored(linear) { return coded.codec.activations { pieces[$0] } }
+    guard let fp8, find(linear.weight)?.dtype == .f8E4M3 else { return nil }
+    return fp8.activations(of: linear.name, columns: linear.inputs) { pieces[$0] }
   }
 
   /// nil for a weight that is not quantized as config.json says.

@@ -2,6 +2,7 @@
 
 package import LinearAlgebra
 internal import Models
+internal import Quantization
 internal import Safetensors
 package import Tensors
 package import Transformer
@@ -76,6 +77,7 @@ package struct ShapeWeights: SourceWeights {
   private let source: CheckpointShapes
   private let ledger: Ledger
   private var isHeld = false
+  private var isServed = false
 
   package init(_ source: CheckpointShapes, ledger: Ledger) {
     self.source = source
@@ -88,7 +90,19 @@ package struct ShapeWeights: SourceWeights {
     return result
   }
 
+  /// These weights; their Linears read what an inference engine makes of their inputs.
+  package var served: ShapeWeights {
+    var result = self
+    result.isServed = true
+    return result
+  }
+
   package func vector(_ tensor: String) -> [Float] { [] }
+
+  package func read(_ x: Matrix, by linear: LinearSpec, workers: Workers) -> Matrix {
+    guard isServed, let activations = source.activations(linear) else { return x }
+    return activations.rounded(x, workers: workers)
+  }
 
   package func weight(_ linear: LinearSpec) -> any WeightRows {
     ShapeRows(

@@ -128,6 +128,16 @@ package struct LinearSchemes: Sendable, Equatable {
 
   package var isEmpty: Bool { places.isEmpty }
 
+  /// Whether the file has a scale for what a Linear reads.
+  package func storesInputScale(of linear: LinearSpec) -> Bool {
+    self[linear]?.inputActivations.map { $0.dynamic != .always } ?? false
+  }
+
+  /// Whether some Linear has a scale for what it reads.
+  package var storeInputScales: Bool {
+    schemes.contains { $0.inputActivations.map { $0.dynamic != .always } ?? false }
+  }
+
   /// Columns of a Linear that share a scale; nil where it is not quantized.
   package func groupSize(of linear: LinearSpec) -> Int? {
     self[linear]?.weights?.columnsPerScale(linear.inputs)

@@ -14,6 +14,7 @@ internal import Transformer
 /// - zero points, where there are: `[elements that hold a column's codes, in / group]`, packed along rows.
 /// - the global scale F32 `[1]`, where scales have two levels: what they are divided by.
 /// - the weight's shape I64 `[2]`, where that cannot be told from the codes.
+/// - the scale of static activations `[1]`, or what divides theirs where scales have two levels.
 struct CodedLinear: WeightCodec {
   /// The ends of the tensors' names.
   struct Names {
@@ -22,6 +23,7 @@ struct CodedLinear: WeightCodec {
     var zeroPoints: String?
     var globalScale: String?
     var shape: String?
+    var inputScale: String?
   }
 
   private let module: String
@@ -35,12 +37,18 @@ struct CodedLinear: WeightCodec {
   private let zeroPoints: TensorSpec?
   private let globalScale: TensorSpec?
   private let shape: TensorSpec?
+  private let activations: QuantizationArguments?
+  private let inputScale: TensorSpec?
 
-  /// - Parameter dtype: of the weight.
+  /// - Parameters:
+  ///   - scheme: one with weights.
+  ///   - dtype: of the weight.
   init(
-    _ linear: LinearSpec, _ arguments: QuantizationArguments, dtype: DType, layout: CodeLayout,
+    _ linear: LinearSpec, _ scheme: QuantizationScheme, dtype: DType, layout: CodeLayout,
     names: Names
   ) {
+    guard let arguments = scheme.weights else { preconditionFailure("\(linear.name) has no codes") }
+    activations = scheme.inputActivations
     module = linear.name
     outputs = linear.outputs
     inputs = linear.inputs
@@ -65,10 +73,13 @@ struct CodedLinear: WeightCodec {
       : nil
     globalScale = names.globalScale.map { tensor($0, .f32, [1]) }
     shape = names.shape.map { tensor($0, .i64, [2]) }
+    let inputType = globalScale == nil ? dtype : .f32
+    let isStored = activations.map { $0.dynamic != .always } ?? false
+    inputScale = isStored ? names.inputScale.map { tensor($0, inputType, [1]) } : nil
   }
 
   var tensors: [TensorSpec] {
-    [codes, scales] + [zeroPoints, shape, globalScale].compactMap { $0 }
+    [codes, scales] + [zeroPoints, shape, globalScale, inputScale].compactMap { $0 }
   }
 
   var outputsTogether: (count: Int, what: String)? {
@@ -117,6 +128,12 @@ struct CodedLinear: WeightCodec {
     if let globalScale {
       try unsafe globalScale.dtype.encoded([whole.globalScale]).withUnsafeBytes {
         try unsafe write($0, globalScale.name, 0)
+      }
+    }
+    if let inputScale, let activations {
+      let scale = ActivationQuantizer.stored(activations, largest: whole.largestInput)
+      try unsafe inputScale.dtype.encoded([scale]).withUnsafeBytes {
+        try unsafe write($0, inputScale.name, 0)
       }
     }
   }
@@ -168,10 +185,18 @@ struct CodedLinear: WeightCodec {
       globalScale: globalScale.flatMap { tensor($0.name) }?.firstNumber ?? 1)
   }
 
+  func activations(_ tensor: (String) -> StoredTensor?) -> ActivationQuantizer? {
+    guard let activations, ActivationQuantizer.isServed(activations) else { return nil }
+    return ActivationQuantizer(
+      activations, columns: inputs,
+      stored: inputScale.flatMap { tensor($0.name) }?.firstNumber ?? 1)
+  }
+
   func faults(_ tensor: (String) -> StoredTensor?, windowBytes: Int) -> [StoredFault] {
     [
       tensor(scales.name).flatMap { scaleFault($0, windowBytes: windowBytes) },
       globalScale.flatMap { tensor($0.name) }.flatMap(globalFault),
+      inputScale.flatMap { tensor($0.name) }.flatMap(globalFault),
       tensor(shape?.name ?? "").flatMap(shapeFault),
       codes.dtype == .f8E4M3
         ? tensor(codes.name).flatMap { codeFault($0, windowBytes: windowBytes) } : nil,
@@ -226,7 +251,7 @@ extension CodeLayout {
 
 extension StoredTensor {
   /// Of a weight type.
-  fileprivate var firstNumber: Float {
+  var firstNumber: Float {
     var value: Float = 0
     unsafe withBytes { unsafe dtype.decode($0.baseAddress!, count: 1, into: &value) }
     return value

@@ -45,6 +45,10 @@ package protocol WeightCodec: Sendable {
   func encodeRest(_ whole: WholeWeight, write: TensorWrite) throws
   /// The numbers of the stored weight; nil where its tensors are not there.
   func decode(_ tensor: (String) -> StoredTensor?) -> (any CodedWeight)?
+  /// What an engine makes of the Linear's input; nil where it takes it as it is.
+  ///
+  /// - Parameter tensor: finds a stored number; without, the file has another.
+  func activations(_ tensor: (String) -> StoredTensor?) -> ActivationQuantizer?
   /// What is wrong with the stored numbers by themselves.
   ///
   /// - Parameter windowBytes: how much of a tensor may be mapped at a time.

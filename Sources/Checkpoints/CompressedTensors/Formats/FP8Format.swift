@@ -2,6 +2,7 @@
 
 package import JSON
 internal import Quantization
+internal import Safetensors
 
 /// How the FP8 weights of a checkpoint are scaled.
 ///
@@ -23,6 +24,8 @@ package struct FP8Format: Sendable, Equatable {
   package let scalePart: String
   /// Whether there may be scales of activations, which are no part of the weights.
   package let scalesActivations: Bool
+  /// What an engine makes of a Linear's input; nil where it takes it as it is.
+  let inputs: QuantizationArguments?
   /// Modules that are not FP8: names, and expressions behind `re:`.
   package let ignore: [String]
 
@@ -59,6 +62,9 @@ package struct FP8Format: Sendable, Equatable {
     scaling = try keys.blocks("weight_block_size")
     scalePart = FloatQuantized.inversePart
     scalesActivations = false
+    // Every engine quantizes by 128 columns of a token, as the model was trained (arXiv:2412.19437, section 3.3).
+    inputs = QuantizationArguments(
+      bits: 8, type: .float, strategy: .group, groupSize: 128, dynamic: .always)
     ignore = []
     try keys.finish()
   }
@@ -83,6 +89,7 @@ package struct FP8Format: Sendable, Equatable {
       }
     scalePart = FloatQuantized.scalePart
     scalesActivations = true
+    inputs = config.groups[0].inputActivations
     ignore = config.ignore
   }
 
@@ -109,17 +116,26 @@ package struct FP8Format: Sendable, Equatable {
 
   /// The module of a tensor that belongs to a quantized weight and is none of the output.
   package func module(scaledBy tensor: String) -> String? {
-    let parts = [scalePart] + (scalesActivations ? [Self.activationPart] : [])
+    let parts = [scalePart] + (scalesActivations ? [FloatQuantized.inputPart] : [])
     return parts.first { tensor.hasSuffix("." + $0) }.map {
       String(tensor.dropLast($0.utf8.count + 1))
     }
   }
 
-  /// The scale of static activations; what is calibrated here are weights alone.
-  private static let activationPart = "input_scale"
-
   package func isActivationScale(_ tensor: String) -> Bool {
-    scalesActivations && tensor.hasSuffix("." + Self.activationPart)
+    scalesActivations && tensor.hasSuffix("." + FloatQuantized.inputPart)
+  }
+
+  /// What an engine makes of the input of a module `[T, columns]`; nil where it takes it as it is.
+  ///
+  /// - Parameter tensor: finds a stored number; without, the file has another.
+  func activations(
+    of module: String, columns: Int, _ tensor: (String) -> StoredTensor?
+  ) -> ActivationQuantizer? {
+    guard let inputs, ActivationQuantizer.isServed(inputs) else { return nil }
+    return ActivationQuantizer(
+      inputs, columns: columns,
+      stored: tensor("\(module).\(FloatQuantized.inputPart)")?.firstNumber ?? 1)
   }
 
   /// For people.

@@ -22,9 +22,11 @@ package struct FloatQuantized: WrittenFormat {
     WeightPart(suffix: "." + $0, isStreamed: false)
   }
 
-  private static let tensors = CodedLinear.Names(codes: ".weight", scales: "." + scalePart)
+  private static let tensors = CodedLinear.Names(
+    codes: ".weight", scales: "." + scalePart, inputScale: "." + inputPart)
 
   static let scalePart = "weight_scale"
+  static let inputPart = "input_scale"
   /// As DeepSeek-V3 named it.
   static let inversePart = "weight_scale_inv"
 
@@ -52,15 +54,14 @@ package struct FloatQuantized: WrittenFormat {
     if let problem = problem(reading: scheme) { return problem }
     let checks = SchemeChecks(scheme)
     if scheme.weights?.scaleType != nil { return checks.expected("scale_dtype", "null") }
-    return checks.activations()
+    return checks.activations(stored: .never)
   }
 
   package func codec(
     _ linear: LinearSpec, _ scheme: QuantizationScheme, dtype: DType
   ) -> any WeightCodec {
-    guard let weights = scheme.weights else { preconditionFailure("\(linear.name) has no codes") }
-    return CodedLinear(
-      linear, weights, dtype: dtype, layout: .bytes(.f8E4M3), names: Self.tensors)
+    CodedLinear(
+      linear, scheme, dtype: dtype, layout: .bytes(.f8E4M3), names: Self.tensors)
   }
 }
 

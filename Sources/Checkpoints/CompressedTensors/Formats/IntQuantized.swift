@@ -19,7 +19,8 @@ package struct IntQuantized: WrittenFormat {
     WeightPart(suffix: tensors.scales, isStreamed: false),
   ]
 
-  private static let tensors = CodedLinear.Names(codes: ".weight", scales: ".weight_scale")
+  private static let tensors = CodedLinear.Names(
+    codes: ".weight", scales: ".weight_scale", inputScale: ".input_scale")
 
   package func problem(reading scheme: QuantizationScheme) -> ArgumentProblem? {
     problem(writing: scheme)
@@ -34,15 +35,14 @@ package struct IntQuantized: WrittenFormat {
       if weights.scaleType != nil { return checks.expected("scale_dtype", "null") }
       return checks.strategy([.channel, .group])
         ?? checks.groupSize(PackQuantized.groupSizes)
-        ?? checks.activations()
+        ?? checks.activations(stored: .never)
     }
   }
 
   package func codec(
     _ linear: LinearSpec, _ scheme: QuantizationScheme, dtype: DType
   ) -> any WeightCodec {
-    guard let weights = scheme.weights else { preconditionFailure("\(linear.name) has no codes") }
-    return CodedLinear(
-      linear, weights, dtype: dtype, layout: .bytes(.i8), names: Self.tensors)
+    CodedLinear(
+      linear, scheme, dtype: dtype, layout: .bytes(.i8), names: Self.tensors)
   }
 }

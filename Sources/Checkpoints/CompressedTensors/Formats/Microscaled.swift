@@ -70,7 +70,6 @@ package struct Microscaled: WrittenFormat {
   package func codec(
     _ linear: LinearSpec, _ scheme: QuantizationScheme, dtype: DType
   ) -> any WeightCodec {
-    guard let weights = scheme.weights else { preconditionFailure("\(linear.name) has no codes") }
-    return CodedLinear(linear, weights, dtype: dtype, layout: layout, names: tensors)
+    CodedLinear(linear, scheme, dtype: dtype, layout: layout, names: tensors)
   }
 }

@@ -56,6 +56,6 @@ package struct PackQuantized: WrittenFormat {
   ) -> any WeightCodec {
     guard let weights = scheme.weights else { preconditionFailure("\(linear.name) is not packed") }
     return CodedLinear(
-      linear, weights, dtype: dtype, layout: .words(bits: weights.bits), names: Self.tensors)
+      linear, scheme, dtype: dtype, layout: .words(bits: weights.bits), names: Self.tensors)
   }
 }

@@ -31,10 +31,22 @@ struct SchemeChecks {
     return expected("group_size", CompressionFormats.alternatives(known.map { "\($0)" }))
   }
 
-  /// Those that an engine scales as it goes leave nothing in the file; others have scales there, which nothing makes yet.
-  func activations() -> ArgumentProblem? {
-    if let inputs = scheme.inputActivations, inputs.dynamic != .always {
-      return ArgumentProblem(["input_activations", "dynamic"], expected: "true")
+  /// Those that an engine scales as it goes leave nothing in the file; others have a number there.
+  ///
+  /// - Parameter stored: the way of static activations that a format has a tensor for.
+  func activations(stored: QuantizationArguments.Dynamic? = nil) -> ArgumentProblem? {
+    if let inputs = scheme.inputActivations {
+      func problem(_ key: String, _ expected: String) -> ArgumentProblem {
+        ArgumentProblem(["input_activations", key], expected: expected)
+      }
+      if inputs.dynamic != .always, inputs.dynamic != stored {
+        return problem(
+          "dynamic",
+          stored == .never ? "true or false" : stored == .local ? "true or \"local\"" : "true")
+      }
+      if !ActivationQuantizer.isServed(inputs) {
+        return problem("strategy", "one of its number format and `dynamic`")
+      }
     }
     return scheme.outputActivations == nil
       ? nil : ArgumentProblem(["output_activations"], expected: "null")

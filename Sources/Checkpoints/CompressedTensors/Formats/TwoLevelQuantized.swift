@@ -22,7 +22,8 @@ package struct TwoLevelQuantized: WrittenFormat {
   ]
 
   private static let tensors = CodedLinear.Names(
-    codes: ".weight_packed", scales: ".weight_scale", globalScale: ".weight_global_scale")
+    codes: ".weight_packed", scales: ".weight_scale", globalScale: ".weight_global_scale",
+    inputScale: ".input_global_scale")
 
   package func problem(reading scheme: QuantizationScheme) -> ArgumentProblem? {
     problem(writing: scheme)
@@ -35,15 +36,15 @@ package struct TwoLevelQuantized: WrittenFormat {
       if weights.bits != 4 { return checks.expected("num_bits", "4") }
       if !weights.isSymmetric { return checks.expected("symmetric", "true") }
       if weights.scaleType != .e4m3 { return checks.expected("scale_dtype", "torch.float8_e4m3fn") }
-      return checks.strategy([.tensorGroup]) ?? checks.groupSize([16]) ?? checks.activations()
+      return checks.strategy([.tensorGroup]) ?? checks.groupSize([16])
+        ?? checks.activations(stored: .local)
     }
   }
 
   package func codec(
     _ linear: LinearSpec, _ scheme: QuantizationScheme, dtype: DType
   ) -> any WeightCodec {
-    guard let weights = scheme.weights else { preconditionFailure("\(linear.name) has no codes") }
-    return CodedLinear(
-      linear, weights, dtype: dtype, layout: .packedBytes(bits: 4), names: Self.tensors)
+    CodedLinear(
+      linear, scheme, dtype: dtype, layout: .packedBytes(bits: 4), names: Self.tensors)
   }
 }

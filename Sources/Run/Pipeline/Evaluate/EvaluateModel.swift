@@ -159,7 +159,7 @@ package final class EvaluateModel {
     let steps = EvaluationSteps(
       models: checkpoints.map {
         EvaluatedModel(
-          folder: $0.folder, spec: $0.spec, weights: $0.weights.noted(in: workers.ledger))
+          folder: $0.folder, spec: $0.spec, weights: $0.weights.noted(in: workers.ledger).served)
       }, blocks: blocks, layerBlocks: plan.layerBlocks, headBlocks: plan.headBlocks,
       workers: workers, scratch: options.scratch,
       progress: { [progress, workers] in progress.show(done: workers.ledger.arithmetic) })

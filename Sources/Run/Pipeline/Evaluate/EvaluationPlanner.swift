@@ -61,7 +61,7 @@ struct EvaluationPlanner {
     return EvaluationSteps(
       models: sources.map {
         EvaluatedModel(
-          folder: $0.folder, spec: $0.spec, weights: ShapeWeights($0, ledger: ledger))
+          folder: $0.folder, spec: $0.spec, weights: ShapeWeights($0, ledger: ledger).served)
       }, blocks: blocks, layerBlocks: layerBlocks, headBlocks: headBlocks, workers: workers,
       scratch: "", progress: {})
   }

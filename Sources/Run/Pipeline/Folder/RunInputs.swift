@@ -103,8 +103,8 @@ extension QuantizePlan {
       "--ignore": Self.shortened(options.ignore.joined(separator: " ")),
       "--no-smoothing": options.smooths ? "off" : "on", "--loss": options.loss.rawValue,
       "--rounding": options.rounding.rawValue,
-      "--expert-weighting": options.calibrates ? options.weighting.rawValue : "none",
-      "--expert-tokens": options.calibrates
+      "--expert-weighting": calibrates ? options.weighting.rawValue : "none",
+      "--expert-tokens": calibrates
         ? options.expertTokens.map { "\($0)" } ?? "all" : "none",
       "--damping": options.rounding == .compensated ? "\(options.damping)" : "none",
       "--max-shard-size": "\(options.maximumShardBytes)", "--engine": run.engine.name,
@@ -120,7 +120,7 @@ extension QuantizePlan {
     for (key, value) in checkpoint.config.entries {
       inputs.config[key] = Self.shortened(value.serialized())
     }
-    if !options.calibrates { return inputs }
+    if !calibrates { return inputs }
     var tokens = Digest()
     for block in blocks {
       tokens.add("\(block.sequences)")

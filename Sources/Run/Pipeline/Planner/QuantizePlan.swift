@@ -143,7 +143,7 @@ package struct QuantizePlan: Sendable {
     if let warning = RunWarning(undivided: output) { warnings.append(warning) }
     let chosen = output.schemes
     let experts = Set(
-      spec.layers.flatMap(\.mlp.routed).flatMap(\.linears).compactMap { chosen[$0] })
+      spec.layers.flatMap(\.experts).flatMap(\.linears).compactMap { chosen[$0] })
     warnings += chosen.schemes.compactMap { scheme in
       CompressionFormats.loadingProblem(scheme, forExperts: experts.contains(scheme)).map {
         .notLoaded(scheme: scheme.name, reason: $0)
@@ -166,7 +166,7 @@ package struct QuantizePlan: Sendable {
       RunPlanner(
         source, planned, options, blocks: blocks, engine: engine, loadingBytes: loadingBytes)
     }
-    if options.calibrates {
+    if options.calibrates || planned.schemes.storeInputScales {
       do {
         let data = try options.data.load(
           model: options.model, vocabularySize: source.spec.vocabularySize,
@@ -211,6 +211,9 @@ package struct QuantizePlan: Sendable {
     layout = ShardLayout(
       tensors: output.tensors, maximumShardBytes: options.maximumShardBytes)
   }
+
+  /// Whether the run looks at calibration data.
+  var calibrates: Bool { options.calibrates || output.schemes.storeInputScales }
 
   /// The plan of the same run with other options for its data, its experts or its rounding: the model as it was opened,
   /// and the first of the sequences that were read.

@@ -47,7 +47,7 @@ struct Attend {
       // What reads the input of units is read once more for itself, unit by unit, and too much to stay mapped.
       let weights = tap == tokensInput ? inputs.weights : weights
       // Search and rounding use Gram matrices up.
-      if tap == tokensInput, inputs.output.method.needsStatistics {
+      if tap == tokensInput, inputs.needsStatistics(at: tap, of: layer) {
         try inputs.states.saveInput(statistics, of: part)
       }
       if let smoothing = inputs.output.smoothings[layer.index].first(where: { $0.tap == tap }) {

@@ -7,7 +7,9 @@ internal import Transformer
 
 /// How the readers of one activation are rounded, and what it took.
 struct ChosenRounding {
-  let rounding: Rounding
+  var rounding: Rounding
+  /// The largest magnitude of what they read, where a scale for it is stored.
+  var largestInput: Float = 0
   /// λ over the mean of the Gram matrix's diagonal, where there is one.
   var damping: Double? {
     if case .compensated(let factors) = rounding { factors.damping } else { nil }
@@ -24,34 +26,37 @@ extension StepInputs {
     _ statistics: ActivationStatistics?, at tap: Tap, under applied: [AppliedSmoothing],
     of layer: LayerSpec
   ) throws -> ChosenRounding {
-    guard let statistics, output.method.needsStatistics else { return .nearest }
+    guard let statistics, needsStatistics(at: tap, of: layer) else { return .nearest }
     if let channel = statistics.firstNonFiniteChannel {
       throw nonFiniteActivation(channel, read: layer.readers(at: tap)[0], of: layer)
     }
     let scale = applied.first { $0.smoothing.tap == tap }?.scale
+    var result = ChosenRounding.nearest
+    // Before rounding uses statistics up.
+    result.largestInput = statistics.largest(smoothedBy: scale)
+    if !output.method.needsStatistics { return result }
     if output.method == .compensated {
       do {
-        return ChosenRounding(
-          rounding: .compensated(
-            try statistics.factors(
-              smoothedBy: scale,
-              refining: output.schemes.refinedColumns(of: layer.readers(at: tap)),
-              damping: options.damping, workers: workers)))
+        result.rounding = .compensated(
+          try statistics.factors(
+            smoothedBy: scale,
+            refining: output.schemes.refinedColumns(of: layer.readers(at: tap)),
+            damping: options.damping, workers: workers))
+        return result
       } catch {
         results.warn(.notFactored(layer: layer.index, linear: layer.readers(at: tap)[0].name))
       }
     }
     let moments = statistics.meanSquare
-    return ChosenRounding(
-      rounding: .clip(
-        scale.map { zip(moments, $0).map { $0 / ($1 * $1) } } ?? moments))
+    result.rounding = .clip(scale.map { zip(moments, $0).map { $0 / ($1 * $1) } } ?? moments)
+    return result
   }
 
   /// For all Linears that read the input of a part's branch on tokens.
   func inputRounding(
     of part: LayerPart, at tap: Tap, under applied: [AppliedSmoothing], of layer: LayerSpec
   ) throws -> ChosenRounding {
-    guard output.method.needsStatistics, output.taps[layer.index].contains(tap) else {
+    guard needsStatistics(at: tap, of: layer), output.taps[layer.index].contains(tap) else {
       return try rounding(nil, at: tap, under: applied, of: layer)
     }
     let statistics = newStatistics(tap, of: layer)

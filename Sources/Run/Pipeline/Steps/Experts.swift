@@ -145,7 +145,7 @@ struct Experts {
       }
       let downRounding = try inputs.rounding(sums, at: tap, under: applied, of: layer)
       let largest = try inputs.largestWeights(
-        of: [[spec.gate, spec.up], [spec.down]], from: smoothed)
+        of: [spec.readers, [spec.down]], from: smoothed)
       for linear in spec.linears {
         try inputs.write(
           linear.weight, linear: linear, from: smoothed, layer: layer,

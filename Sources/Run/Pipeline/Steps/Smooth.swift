@@ -36,7 +36,8 @@ extension StepInputs {
     search.fixCandidates(workers: workers)
     for consumer in consumers {
       search.addErrors(
-        of: weights.weight(consumer), in: quantized(consumer).quantizer, workers: workers)
+        of: weights.weight(consumer), in: quantized(consumer).quantizer,
+        inputs: output.schemes[consumer]?.inputActivations, workers: workers)
       weights.letGo(consumer)
     }
     let best = search.best

@@ -61,7 +61,13 @@ struct StepInputs {
   /// Empty statistics of an activation.
   func newStatistics(_ tap: Tap, of layer: LayerSpec) -> ActivationStatistics {
     ActivationStatistics(
-      channels: layer.readers(at: tap)[0].inputs, withGram: options.gathersGrams, workers: workers)
+      channels: layer.readers(at: tap)[0].inputs, withGram: options.gathersGrams,
+      withLargest: output.storesInputScales(at: tap, of: layer), workers: workers)
+  }
+
+  /// Whether what reads an activation is rounded by its statistics, or has a scale that comes of them.
+  func needsStatistics(at tap: Tap, of layer: LayerSpec) -> Bool {
+    output.method.needsStatistics || output.storesInputScales(at: tap, of: layer)
   }
 }
 

@@ -37,6 +37,7 @@ extension StepInputs {
         let writer = writer
         let errors = try unsafe quantized.round(
           weights.weight(linear), by: rounding.rounding, largest: largest[linear.name],
+          largestInput: rounding.largestInput,
           workers: workers
         ) { bytes, tensor, offset in try unsafe writer?.write(bytes, to: tensor, at: offset) }
         try results.note(linear, rounding, errors, layer: layer.index)

@@ -1,0 +1,88 @@
+// Activations as inference engines quantize them before a product.
+
+internal import CKernels
+package import LinearAlgebra
+package import Tensors
+
+/// What becomes of the activation that a Linear reads. Scales are found in float32, as engines find them, but for those
+/// that the file holds.
+///
+/// Source: compressed-tensors 0.20 `forward.py` (`fake_quantize`, `compute_dynamic_scales_and_zp`).
+package struct ActivationQuantizer: Sendable {
+  private let quantizer: WeightQuantizer
+  /// The scale of every number; nil where each row or group finds its own.
+  private let scale: Float?
+  /// Of scales of two levels.
+  private let globalScale: Float
+
+  /// - Parameters:
+  ///   - arguments: of activations that `isServed`.
+  ///   - columns: of the activation.
+  ///   - stored: the number that the file has for them, where they are not dynamic.
+  package init(_ arguments: QuantizationArguments, columns: Int, stored: Float) {
+    quantizer = WeightQuantizer(arguments, columns: columns, dtype: .f32)
+    let isWhole = arguments.dynamic == .never && !quantizer.needsLargest
+    scale = isWhole ? stored : nil
+    globalScale = quantizer.needsLargest ? stored : 1
+  }
+
+  /// Whether activations can be computed as `arguments` say: on their own, or with one stored number.
+  package static func isServed(_ arguments: QuantizationArguments) -> Bool {
+    guard NumberFormat(arguments) != nil else { return false }
+    return switch (arguments.dynamic, arguments.strategy) {
+    case (.always, .token), (.always, .group), (.never, .tensor), (.local, .tensorGroup): true
+    default: false
+    }
+  }
+
+  /// The stored number under which the largest magnitude gets the largest code: a scale, or the global scale that
+  /// divides scales.
+  ///
+  /// Source: compressed-tensors 0.20 `calculate_qparams`, `generate_gparam`.
+  package static func stored(_ arguments: QuantizationArguments, largest: Float) -> Float {
+    guard let numbers = NumberFormat(arguments) else {
+      preconditionFailure("nothing is rounded to \(arguments.words)")
+    }
+    if ScaleFormat(arguments, dtype: .f32) == .twoLevel {
+      return WholeWeight.globalScale(largest: largest)
+    }
+    let scale = Float(numbers.scale(lowest: Double(-largest), highest: Double(largest)))
+    return scale > 0 ? scale : Float.ulpOfOne
+  }
+
+  /// Rows of one task.
+  private static let taskRows = 16
+
+  /// What a product takes for `x` `[T, columns]`.
+  package func rounded(_ x: Matrix, workers: Workers) -> Matrix {
+    let result = workers.matrix("quantized activations", rows: x.rows, columns: x.columns)
+    workers.ledger.note(Operation(.elements, [x.count]))
+    let parts = ranges(of: x.rows, by: Self.taskRows)
+    let kernel = quantizer.kernel(globalScale: globalScale)
+    let groups = quantizer.groups(of: x.columns)
+    workers.forEach(parts.count) { index in
+      var codes = [Int8](repeating: 0, count: x.columns)
+      var (scales, zeros) = (
+        [Float](repeating: scale ?? 0, count: groups), [Int8](repeating: 0, count: groups)
+      )
+      let fixedZeros = [Float](repeating: 0, count: scale == nil ? 0 : groups)
+      var errors = [Float](repeating: 0, count: scale == nil ? 0 : x.columns)
+      for row in parts[index] {
+        let from = unsafe x.row(row)
+        let to = unsafe result.row(row)
+        if scale != nil {
+          unsafe sluice_round_within(
+            from, x.columns, kernel, scales, fixedZeros, &codes, &errors)
+        } else if unsafe sluice_quantize_row(
+          from, x.columns, kernel, &codes, &scales, &zeros) < x.columns
+        {
+          // What is no number stays so, and who looks at the results finds it.
+          unsafe to.update(from: from, count: x.columns)
+          continue
+        }
+        unsafe sluice_values_of_codes(codes, scales, zeros, x.columns, kernel, to)
+      }
+    }
+    return result
+  }
+}
