@@ -1,0 +1,98 @@
+// Quantized activations against compressed-tensors.
+
+import LinearAlgebra
+import Quantization
+import Safetensors
+import Tensors
+import Testing
+import TestSupport
+
+@Suite struct ActivationTests {
+  private static let cases: [(name: String, arguments: QuantizationArguments)] = [
+    ("int8-token", QuantizationArguments(bits: 8, strategy: .token, dynamic: .always)),
+    (
+      "int8-token-asymmetric",
+      QuantizationArguments(bits: 8, isSymmetric: false, strategy: .token, dynamic: .always)
+    ),
+    ("int4-token", QuantizationArguments(bits: 4, strategy: .token, dynamic: .always)),
+    (
+      "fp8-token", QuantizationArguments(bits: 8, type: .float, strategy: .token, dynamic: .always)
+    ),
+    (
+      "fp8-group",
+      QuantizationArguments(
+        bits: 8, type: .float, strategy: .group, groupSize: 128, dynamic: .always)
+    ),
+    (
+      "mxfp4",
+      QuantizationArguments(
+        bits: 4, type: .float, strategy: .group, groupSize: 32, dynamic: .always, scaleType: .uint8)
+    ),
+    (
+      "mxfp8",
+      QuantizationArguments(
+        bits: 8, type: .float, strategy: .group, groupSize: 32, dynamic: .always, scaleType: .uint8)
+    ),
+    (
+      "nvfp4-local",
+      QuantizationArguments(
+        bits: 4, type: .float, strategy: .tensorGroup, groupSize: 16, dynamic: .local,
+        scaleType: .e4m3)
+    ),
+    ("fp8-tensor", QuantizationArguments(bits: 8, type: .float, strategy: .tensor)),
+    ("int8-tensor", QuantizationArguments(bits: 8, strategy: .tensor)),
+  ]
+
+  private let file: SafetensorsFile
+
+  init() throws { file = try SafetensorsFile(path: fixturePath("schemes/activations.safetensors")) }
+
+  private func matrix(_ name: String) throws -> Matrix { try file.matrix(name, columns: 256) }
+
+  private func stored(_ name: String) throws -> Float { try file.floats(name + ".stored")[0] }
+
+  @Test(arguments: cases.indices)
+  func `activations become what compressed-tensors makes of them`(index: Int) throws {
+    let (name, arguments) = Self.cases[index]
+    let (x, expected) = (try matrix("x"), try matrix(name))
+    let stored = try stored(name)
+    let found = ActivationQuantizer(arguments, columns: x.columns, stored: stored)
+      .rounded(x, workers: Workers(threads: 2))
+    var largest: Float = 0
+    for (one, other) in zip(found.values, expected.values) {
+      largest = max(largest, abs(one - other) / max(abs(other), 1e-6))
+    }
+    #expect(largest <= 2e-6, "\(name): off by \(largest)")
+  }
+
+  @Test func `a stored number is that of the largest magnitude`() throws {
+    let x = try matrix("x")
+    let statistics = ActivationStatistics(
+      channels: x.columns, withGram: false, withLargest: true)
+    statistics.add(x, workers: Workers(threads: 1))
+    let largest = statistics.largest(smoothedBy: nil)
+    for (name, arguments) in Self.cases where arguments.dynamic != .always {
+      let stored = try stored(name)
+      let found = ActivationQuantizer.stored(arguments, largest: largest)
+      #expect(abs(found / stored - 1) < 1e-6, "\(name)")
+    }
+    // Smoothed, and gone on from.
+    let scale = (0..<x.columns).map { $0 == 3 || $0 == 200 ? Float(30) : 1 }
+    let smoothed = statistics.largest(smoothedBy: scale)
+    #expect(smoothed < largest / 5 && smoothed > 2)
+    let again = ActivationStatistics(channels: x.columns, withGram: false, withLargest: true)
+    again.restore(sums: statistics.sums)
+    #expect(again.largest(smoothedBy: scale) == smoothed)
+  }
+
+  @Test func `a NaN in an activation stays one`() throws {
+    let x = try matrix("x")
+    unsafe x.row(2)[7] = .nan
+    for (name, arguments) in Self.cases {
+      let found = ActivationQuantizer(arguments, columns: x.columns, stored: 1)
+        .rounded(x, workers: Workers(threads: 1))
+      #expect(unsafe found.row(2)[7].isNaN, "\(name)")
+      #expect(unsafe found.row(1)[7].isFinite, "\(name)")
+    }
+  }
+}
