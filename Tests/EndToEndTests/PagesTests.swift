@@ -234,7 +234,7 @@ private func tools() throws -> [String] {
     let declared = try text("Package.swift").matches(of: /\(\s*"([A-Z][A-Za-z]*)",\s*\[\s*\./)
       .map { String($0.1) }
     #expect(declared.count == 8)
-    let listed = try page("Contributing").matches(of: /\n- `(\w+)`: /).map { String($0.1) }
+    let listed = try page("Contributing").matches(of: /\n- `(\w+)`:/).map { String($0.1) }
     #expect(listed == declared + ["sluice"])
     #expect(try FileSystem.list(projectPath("Sources")) == listed.sorted())
   }
