@@ -24,12 +24,6 @@ var temporaryFolder: String {
   return named.isEmpty ? "/tmp" : trimmed(named)
 }
 
-/// How many threads --threads asks for; without it, one for each processor that is free to the process.
-func threadCount(_ asked: Int?) -> Int { asked ?? MachineShare().processors }
-
-/// How many bytes --memory allows; without it, half of what is free to the process.
-func memoryBudget(_ asked: ByteSize?) -> Int { asked?.bytes ?? MachineShare().availableBytes / 2 }
-
 /// Refuses a run that would wait for ever, as its threads cannot start, or be killed, as a limit of the shell keeps memory
 /// back. Called where the computing begins.
 ///

@@ -241,7 +241,9 @@ private func tools() throws -> [String] {
 
   @Test func `every command in tools is on the page for contributors`() throws {
     let page = try page("Contributing")
-    for tool in try tools() where !tool.contains(".") { #expect(page.contains("`\(tool)"), "\(tool)") }
+    for tool in try tools() where !tool.contains(".") {
+      #expect(page.contains("`\(tool)"), "\(tool)")
+    }
   }
 
   @Test func `every file that a run leaves is described`() throws {
