@@ -77,6 +77,14 @@ private func options(in text: String) -> Set<String> {
   Set(text.matches(of: /(?:^|[\s\[(`|])(--[a-z][a-z0-9-]*)/).map { String($0.1) })
 }
 
+/// The files of `tools` and of its folders that are for people to run.
+private func tools() throws -> [String] {
+  let folders = ["tools", "tools/fixtures", "tools/judges", "tools/faults"]
+  return try folders.flatMap { folder in
+    try FileSystem.list(projectPath(folder)).map { "\(folder)/\($0)" }
+  }.filter { FileSystem.isFile(projectPath($0)) }
+}
+
 @Suite struct PagesTests {
   @Test func `README fits into 8 KB`() throws {
     #expect(try FileSystem.fileSize(projectPath("README.md")) <= 8192)
@@ -145,9 +153,7 @@ private func options(in text: String) -> Set<String> {
 
   @Test(arguments: texts)
   func `every option in a sentence is one of the program or of a tool`(path: String) throws {
-    let tools = try FileSystem.list(projectPath("tools")).map { "tools/\($0)" }
-      .filter { FileSystem.isFile(projectPath($0)) }
-    let known = options(in: try (Array(help.values) + tools.map(text)).joined(separator: "\n"))
+    let known = options(in: try (Array(help.values) + tools().map(text)).joined(separator: "\n"))
     for span in try codeSpans(in: text(path)) where span.hasPrefix("--") {
       for option in options(in: span) { #expect(known.contains(option), "`\(span)` in \(path)") }
     }
@@ -224,11 +230,19 @@ private func options(in text: String) -> Set<String> {
     #expect(listed == declared)
   }
 
+  @Test func `the page for contributors lists the wings in their order`() throws {
+    let declared = try text("Package.swift").matches(of: /\(\s*"([A-Z][A-Za-z]*)",\s*\[\s*\./)
+      .map { String($0.1) }
+    #expect(declared.count == 8)
+    let listed = try page("Contributing").matches(of: /\n- `(\w+)`:/).map { String($0.1) }
+    #expect(listed == declared + ["sluice"])
+    #expect(try FileSystem.list(projectPath("Sources")) == listed.sorted())
+  }
+
   @Test func `every command in tools is on the page for contributors`() throws {
     let page = try page("Contributing")
-    for name in try FileSystem.list(projectPath("tools"))
-    where FileSystem.isFile(projectPath("tools/\(name)")) && !name.contains(".") {
-      #expect(page.contains("`tools/\(name)"), "tools/\(name)")
+    for tool in try tools() where !tool.contains(".") {
+      #expect(page.contains("`\(tool)"), "\(tool)")
     }
   }
 
