@@ -7,7 +7,8 @@ import TestSupport
 @Suite struct FormatSecretsTests {
   /// Places that may know tensors, bits and words.
   private static let insiders = [
-    "CompressedTensors/Formats/", "Quantization/Schemes/", "Quantization/Numbers/", "CKernels/",
+    "Checkpoints/CompressedTensors/Formats/", "Rounding/Quantization/Schemes/",
+    "Rounding/Quantization/Numbers/", "C/CKernels/",
   ]
 
   private static let secrets = [
@@ -28,7 +29,7 @@ import TestSupport
   @Test func `only formats and schemes know tensors, bits and words`() throws {
     let root = fixturePath("../Sources")
     // Where other digits of few bits are read, there are no weights.
-    let others = ["ChatTemplates", "Datasets", "Tokenization"]
+    let others = ["Text"]
     let files = try FileSystem.list(root).filter { !others.contains($0) }
       .flatMap { try sources("\(root)/\($0)") }
     #expect(files.count > 100)
@@ -44,7 +45,8 @@ import TestSupport
     }
     #expect(found == [])
     // The search finds what is there.
-    let inside = try FileSystem.readFile("\(root)/CompressedTensors/Formats/PackQuantized.swift")
+    let inside = try FileSystem.readFile(
+      "\(root)/Checkpoints/CompressedTensors/Formats/PackQuantized.swift")
     #expect(try String(decoding: inside, as: UTF8.self).contains(Regex(Self.secrets[0])))
   }
 }
