@@ -112,15 +112,29 @@ import TestSupport
     }
   }
 
-  private typealias InPlace = (UnsafeMutablePointer<Float>?, Int) -> Void
+  private enum Activation: CaseIterable {
+    case silu
+    case gelu
+    case geluTanh
+    case reluSquared
+
+    func apply(in x: KernelMemory<Float>, count: Int) {
+      switch self {
+      case .silu: unsafe sluice_silu(x.start, count)
+      case .gelu: unsafe sluice_gelu(x.start, count)
+      case .geluTanh: unsafe sluice_gelu_tanh(x.start, count)
+      case .reluSquared: unsafe sluice_relu_squared(x.start, count)
+      }
+    }
+  }
 
   /// PyTorch 2.13.0, `torch.nn.functional` in float64.
   private let judgedAt: [Float] = [
     -20, -6, -3, -1.5, -0.75, -0.25, -1e-3, 0, 1e-3, 0.25, 0.75, 1.5, 3, 6, 20,
   ]
-  private let judged: [(name: String, values: [Double])] = [
+  private let judged: [(activation: Activation, values: [Double])] = [
     (
-      "silu",
+      .silu,
       [
         -4.12230724e-08, -0.0148357389, -0.14227762, -0.273638286, -0.240615976, -0.109455875,
         -0.00049975, 0, 0.00050025, 0.140544125, 0.509384024, 1.22636171, 2.85772238, 5.98516426,
@@ -128,7 +142,7 @@ import TestSupport
       ]
     ),
     (
-      "gelu",
+      .gelu,
       [
         0, -5.91952587e-09, -0.00404969409, -0.100210802, -0.169970514, -0.100323419,
         -0.000499601058, 0, 0.000500398942, 0.149676581, 0.580029486, 1.3997892, 2.99595031,
@@ -136,29 +150,24 @@ import TestSupport
       ]
     ),
     (
-      "gelu, approximate='tanh'",
+      .geluTanh,
       [
         0, -8.43964898e-11, -0.00363739208, -0.100428423, -0.170039445, -0.100324649,
         -0.000499601058, 0, 0.000500398942, 0.149675351, 0.579960555, 1.39957158, 2.99636261, 6, 20,
       ]
     ),
-    ("relu squared", [0, 0, 0, 0, 0, 0, 0, 0, 1e-06, 0.0625, 0.5625, 2.25, 9, 36, 400]),
+    (.reluSquared, [0, 0, 0, 0, 0, 0, 0, 0, 1e-06, 0.0625, 0.5625, 2.25, 9, 36, 400]),
   ]
-  private let activations: [InPlace] = [
-    { unsafe sluice_silu($0, $1) }, { unsafe sluice_gelu($0, $1) },
-    { unsafe sluice_gelu_tanh($0, $1) }, { unsafe sluice_relu_squared($0, $1) },
-  ]
-
   @Test func `every activation is that of PyTorch`() {
     forEachInstructionSet { name in
-      for (activation, (kind, values)) in zip(activations, judged) {
+      for (activation, values) in judged {
         let x = KernelMemory(judgedAt, offset: 1)
-        unsafe activation(x.start, judgedAt.count)
+        activation.apply(in: x, count: judgedAt.count)
         for (index, expected) in values.enumerated() {
           let found = x.element(index)
           #expect(
             isClose(found, expected, relative: 3e-6, absolute: 1e-15),
-            "\(name), \(kind) of \(judgedAt[index]): \(found)")
+            "\(name), \(activation) of \(judgedAt[index]): \(found)")
         }
         #expect(x.guardsStand)
       }
@@ -173,14 +182,14 @@ import TestSupport
       { $0 > 0 ? $0 * $0 : 0 },
     ]
     forEachInstructionSet { name in
-      for (place, (activation, formula)) in zip(activations, formulas).enumerated() {
+      for (activation, formula) in zip(Activation.allCases, formulas) {
         let found = KernelMemory(x, offset: 2)
-        unsafe activation(found.start, x.count)
+        activation.apply(in: found, count: x.count)
         let wrong = x.indices.first {
           // The exponent of a tail is rounded once, which is worth a few units of 2^-24 for each unit of it.
           !isClose(found.element($0), formula(Double(x[$0])), relative: 8e-6)
         }
-        #expect(wrong == nil, "\(name), \(judged[place].name) of \(wrong.map { x[$0] } ?? 0)")
+        #expect(wrong == nil, "\(name), \(activation) of \(wrong.map { x[$0] } ?? 0)")
       }
     }
   }
@@ -188,12 +197,13 @@ import TestSupport
   @Test func `activations of large magnitudes are limits and no NaN`() {
     let large: [Float] = [-1e30, -1e4, -100, 100, 1e4]
     forEachInstructionSet { name in
-      for (place, activation) in activations.enumerated() {
+      for activation in Activation.allCases {
         let x = KernelMemory(large)
-        unsafe activation(x.start, large.count)
+        activation.apply(in: x, count: large.count)
         for (found, value) in zip(x.values, large) {
-          let limit = value < 0 ? 0 : place == 3 ? Double(value) * Double(value) : Double(value)
-          #expect(isClose(found, limit, absolute: 1e-7), "\(name), \(judged[place].name) \(value)")
+          let positive = Double(max(value, 0))
+          let limit = activation == .reluSquared ? positive * positive : positive
+          #expect(isClose(found, limit, absolute: 1e-7), "\(name), \(activation) \(value)")
         }
       }
     }

@@ -10,8 +10,8 @@ import TestSupport
   /// One published configuration of each architecture.
   static let published = [
     "deepseek-v2-lite", "deepseek-v3-kimi-k2", "published-qk-norm", "glm4-moe-lite-published",
-    "llama-plain", "mistral-head-dim-yarn", "mixtral-published", "qwen2-tied",
-    "qwen2-moe-published", "qwen3-tied", "qwen3-moe-published",
+    "llama-plain", "mistral-head-dim-yarn", "mixtral-published", "olmo2-published",
+    "olmoe-published", "qwen2-tied", "qwen2-moe-published", "qwen3-tied", "qwen3-moe-published",
   ]
 
   private func config(_ name: String, _ edits: [(String, JSONValue)]) throws -> JSONObject {

@@ -4,6 +4,7 @@
 import CompressedTensors
 import Models
 import Pipeline
+import Planning
 import Safetensors
 import SystemIO
 import Testing

@@ -2,6 +2,7 @@
 //
 // Source: transformers 5.17 modeling_olmo2.py and configuration_olmo2.py; config.json of allenai/OLMo-2-1124-7B.
 
+internal import JSON
 internal import Transformer
 
 func olmo2(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
@@ -11,6 +12,7 @@ func olmo2(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   attention.bias = try config.bool("attention_bias", default: false)
   attention.outputBias = attention.bias
   attention.norms = .ofAllHeads
+  try config.require("use_qk_norm", toBe: true)
   let size = try config.int("intermediate_size")
   return decoder.model { names in
     func norm(_ name: String) -> NormSpec { names.norm(name, decoder.hidden) }

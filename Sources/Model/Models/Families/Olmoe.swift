@@ -12,6 +12,7 @@ func olmoe(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   attention.bias = try config.bool("attention_bias", default: false)
   attention.outputBias = attention.bias
   attention.norms = .ofAllHeads
+  try config.require("use_qk_norm", toBe: true)
   // Queries, keys and values cut to a range, as the first OLMo did; no published model does.
   try config.require("clip_qkv", toBe: .null)
   let size = try config.int("intermediate_size")

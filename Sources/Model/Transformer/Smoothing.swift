@@ -1,0 +1,62 @@
+// Where activations meet Linears in a layer, and which scales may move there.
+
+/// A place in a layer where an activation meets Linears.
+package struct Tap: Hashable, Sendable {
+  package enum Place: Hashable, Sendable {
+    /// What a mixer reads, `[T, H]`.
+    case input
+    /// The normed latent that queries are made of, `[T, rank]`.
+    case queryLatent
+    /// The normed latent that keys and values are made of, `[T, rank]`.
+    case keyValueLatent
+    /// What the output projection of a mixer along the sequence reads.
+    case output
+    /// What the down projection of unit `i` reads, `[T, F]`.
+    case hidden(Int)
+  }
+
+  package let branch: Int
+  package let place: Place
+
+  package init(_ branch: Int, _ place: Place) {
+    self.branch = branch
+    self.place = place
+  }
+}
+
+/// A scale per channel that moves from an activation's producer into all its consumers, leaving the function as it is.
+///
+/// The AWQ *mapping* of llm-compressor (smooth layer -> balance layers), with exact names. Every reader of the
+/// activation must be listed, also those that are not quantized: that is what keeps the function.
+package struct Smoothing: Sendable, Equatable {
+  package enum Producer: Sendable, Equatable {
+    /// The norm's weight is divided by the scale.
+    case norm(NormSpec)
+    /// The rows of the Linear's weight, and its bias, are divided by the scale.
+    case linear(LinearSpec)
+  }
+
+  package let tap: Tap
+  package let producer: Producer
+  package var consumers: [LinearSpec]
+
+  package init(tap: Tap, producer: Producer, consumers: [LinearSpec]) {
+    self.tap = tap
+    self.producer = producer
+    self.consumers = consumers
+  }
+
+  package var producerName: String {
+    switch producer {
+    case .norm(let norm): norm.name
+    case .linear(let linear): linear.name
+    }
+  }
+
+  package var channels: Int {
+    switch producer {
+    case .norm(let norm): norm.size
+    case .linear(let linear): linear.outputs
+    }
+  }
+}
