@@ -36,7 +36,11 @@ struct SchemeChecks {
     if let inputs = scheme.inputActivations, inputs.dynamic != .always {
       return ArgumentProblem(["input_activations", "dynamic"], expected: "true")
     }
-    return scheme.outputActivations == nil
+    return outputs()
+  }
+
+  func outputs() -> ArgumentProblem? {
+    scheme.outputActivations == nil
       ? nil : ArgumentProblem(["output_activations"], expected: "null")
   }
 }

@@ -24,18 +24,18 @@ package struct TwoLevelQuantized: WrittenFormat {
   private static let tensors = CodedLinear.Names(
     codes: ".weight_packed", scales: ".weight_scale", globalScale: ".weight_global_scale")
 
-  package func problem(reading scheme: QuantizationScheme) -> ArgumentProblem? {
-    problem(writing: scheme)
+  package func problem(writing scheme: QuantizationScheme) -> ArgumentProblem? {
+    problem(reading: scheme) ?? SchemeChecks(scheme).activations()
   }
 
-  package func problem(writing scheme: QuantizationScheme) -> ArgumentProblem? {
+  package func problem(reading scheme: QuantizationScheme) -> ArgumentProblem? {
     let checks = SchemeChecks(scheme)
     return checks.weights { weights in
       if weights.type != .float { return checks.expected("type", "float") }
       if weights.bits != 4 { return checks.expected("num_bits", "4") }
       if !weights.isSymmetric { return checks.expected("symmetric", "true") }
       if weights.scaleType != .e4m3 { return checks.expected("scale_dtype", "torch.float8_e4m3fn") }
-      return checks.strategy([.tensorGroup]) ?? checks.groupSize([16]) ?? checks.activations()
+      return checks.strategy([.tensorGroup]) ?? checks.groupSize([16]) ?? checks.outputs()
     }
   }
 
