@@ -33,14 +33,16 @@ private struct Floats: CustomTestStringConvertible, Sendable {
       weight_type: Int32(SLUICE_SCALE_BF16), global_scale: globalScale)
   }
 
-  /// To the nearest, ties to the even code, at most the largest; what is below zero keeps its sign.
+  /// To the nearest, ties to the even code, at most the largest. What is below zero keeps its sign, and so does -0 but
+  /// in 4 bits.
   func code(_ value: Double) -> UInt8 {
     let magnitude = min(abs(value), magnitudes.last!)
     let best = magnitudes.indices.min { first, second in
       let (a, b) = (abs(magnitudes[first] - magnitude), abs(magnitudes[second] - magnitude))
       return a != b ? a < b : first % 2 < second % 2
     }!
-    return UInt8(best) | (value < 0 ? UInt8(1 << (bits - 1)) : 0)
+    let isNegative = bits == 4 ? value < 0 : value.sign == .minus
+    return UInt8(best) | (isNegative ? UInt8(1 << (bits - 1)) : 0)
   }
 
   func value(_ code: UInt8) -> Double {
@@ -55,11 +57,11 @@ private struct Floats: CustomTestStringConvertible, Sendable {
   private func `every tie goes to the even code, and the ends hold`(floats: Floats) {
     let m = floats.magnitudes
     let ties = zip(m, m.dropFirst()).map { ($0 + $1) / 2 }
-    let around = (m + ties).flatMap { [$0, $0 * (1 + 0x1p-20), $0 * (1 - 0x1p-20)] }
+    let around: [Double] = (m + ties).flatMap { [$0, $0 * (1 + 0x1p-20), $0 * (1 - 0x1p-20)] }
     let values = (around + [m.last! * 1.1, m.last! * 1e6, 1e-12]).flatMap {
       [Float($0), -Float($0)]
     }
-    let expected = values.map { floats.code(Double($0) == 0 ? 0 : Double($0)) }
+    let expected = values.map { floats.code(Double($0)) }
     forEachInstructionSet { name in
       var codes = [Int8](repeating: 0, count: values.count)
       var error = [Float](repeating: 0, count: values.count)
@@ -147,11 +149,11 @@ private struct Floats: CustomTestStringConvertible, Sendable {
       var codes = [Int8](repeating: 0, count: w.count)
       var error = [Float](repeating: 0, count: w.count)
       unsafe sluice_round_within(w, w.count, rule, scales, zeros, &codes, &error)
-      return (0..<64).map { group in
-        (group * 16..<(group + 1) * 16).reduce(0.0) {
-          $0 + Double(error[$1] * error[$1]) * Double(weight[$1])
-        }
+      var sums = [Double](repeating: 0, count: 64)
+      for (place, change) in error.enumerated() {
+        sums[place / 16] += Double(change * change * weight[place])
       }
+      return sums
     }
     forEachInstructionSet { name in
       var (whole, clipped) = ([Float](repeating: 0, count: 64), [Float](repeating: 0, count: 64))

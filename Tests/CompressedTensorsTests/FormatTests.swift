@@ -106,6 +106,26 @@ private struct StoredLinear {
     }
   }
 
+  /// As llm-compressor wrote them before there was a name for the type of scales.
+  @Test(arguments: ["NVFP4A16", "MXFP4A16"])
+  func `a type of scales that a file leaves out follows from its groups`(name: String) throws {
+    let stored = StoredScheme(name: name)
+    let scheme = try stored.scheme()
+    let weights = try #require(scheme.weights)
+    let old = QuantizationScheme(
+      weights: QuantizationArguments(
+        bits: 4, type: .float, strategy: weights.strategy, groupSize: weights.groupSize))
+    let block = QuantizationConfig(groups: [old], ignore: []).json
+    let read = try QuantizationConfig(block, file: "config.json")
+    #expect(read.groups == [old])
+    #expect(CompressionFormats.problem(writing: old)?.path == ["weights", "scale_dtype"])
+    let file = try stored.file()
+    let linear = QuantizedLinear(
+      LinearSpec("plain", inputs: 256, outputs: 40), old, dtype: .bf16)
+    let values = try #require(linear.codec.decode { file[$0] }).matrix(0..<40).values
+    #expect(DType.bf16.rounded(values) == file["decoded.plain"]?.floats)
+  }
+
   /// What makes a stored number none.
   @Test(arguments: [
     ("MXFP4A16", "weight_scale", 0xff as UInt8), ("MXFP8A16", "weight_scale", 0xff),

@@ -120,15 +120,11 @@ func expectRefusal(
     }
   }
 
-  @Test func aModelThatIsNotThereOrQuantizedAlready() throws {
+  @Test func aModelThatIsNotThere() throws {
     try withTemporaryFolder { folder in
       try refuse(
         "\(folder)/nothing", quickly, output: "\(folder)/out",
         naming: ["\(folder)/nothing", "no such folder"])
-      try quantize(to: "\(folder)/first", ["--no-smoothing"])
-      try refuse(
-        "\(folder)/first", quickly, output: "\(folder)/out",
-        naming: ["already quantized", "original"])
     }
   }
 

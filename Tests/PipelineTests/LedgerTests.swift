@@ -1,6 +1,7 @@
 // The plan of a run is the run: its steps on shapes write the ledger that its steps on numbers write.
 
 import Calibration
+import CompressedTensors
 import Pipeline
 import Planning
 import Quantization
@@ -39,9 +40,22 @@ import TestSupport
   /// Everything but what routed experts do for the next layer, whose tokens the router chooses.
   @Test(arguments: [1, 2], [RoundingMethod.compensated, .nearest, .clip])
   func `a run does the operations of its plan`(threads: Int, rounding: RoundingMethod) throws {
+    try checkOperations(threads: threads, rounding, scheme: SchemePreset.usual)
+  }
+
+  /// Scales that are found in a pass of their own, groups of 16, and parts of rows that are refined.
+  @Test(arguments: ["FP8_BLOCK", "FP8_DYNAMIC", "NVFP4A16", "MXFP4", "W8A8", "W3A16"])
+  func `a run in any format does the operations of its plan`(scheme: String) throws {
+    try checkOperations(threads: 2, .compensated, scheme: scheme)
+  }
+
+  private func checkOperations(
+    threads: Int, _ rounding: RoundingMethod, scheme: String
+  ) throws {
     try withTemporaryFolder { folder in
       var options = options("glm4-moe-4m", folder + "/out", threads: threads)
       options.rounding = rounding
+      options.schemes = [try SchemePreset.written(scheme)]
       let plan = try QuantizePlan(options)
       let run = try QuantizeModel(plan) { _ in }
       try run.run()
@@ -65,10 +79,11 @@ import TestSupport
     }
   }
 
-  @Test(arguments: ["glm4-moe-4m"], [1, 2])
-  func `buffers are those of the plan by name`(model: String, threads: Int) throws {
+  @Test(arguments: [1, 2], ["W4A16", "FP8_BLOCK", "NVFP4A16", "W8A8"])
+  func `buffers are those of the plan by name`(threads: Int, scheme: String) throws {
     try withTemporaryFolder { folder in
-      var options = options(model, folder + "/out", threads: threads)
+      var options = options("glm4-moe-4m", folder + "/out", threads: threads)
+      options.schemes = [try SchemePreset.written(scheme)]
       for memory in [try QuantizePlan(options).run.smallestBudget, 1 << 30] {
         options.memory = memory
         options.restarts = true

@@ -17,6 +17,10 @@ import TestSupport
     + [
       .integers(bits: 4, groupSize: 256), .integers(bits: 4, groupSize: -1).grouped(by: -1),
       QuantizationArguments(bits: 4, isSymmetric: false, strategy: .channel),
+      // Blocks that no unit of products divides.
+      QuantizationArguments(
+        bits: 8, type: .float, strategy: .block,
+        block: QuantizationArguments.Block(rows: 24, columns: 40)),
     ]
 
   private let workers = Workers(threads: 2)
@@ -54,7 +58,7 @@ import TestSupport
     arguments: QuantizationArguments, engine: Engine
   ) throws {
     if !engine.isAvailable { return }
-    let (rows, columns) = (70, 256)
+    let (rows, columns) = (70, arguments.strategy == .channel ? 384 : 256)
     var generator = SeededGenerator(seed: 101)
     let weight = generator.matrix(rows, columns)
     let x = generator.matrix(400, columns)

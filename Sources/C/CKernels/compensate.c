@@ -210,7 +210,7 @@ BODY void column_errors(size_t rows, size_t count, const uint32_t *restrict colu
         size_t place = columns[j] * rows, group = columns[j] / (size_t)rounding.group * rows;
         for (size_t r = 0; r < rows; r++) {
             float scale = scales[group + r], zero = zero_points[group + r];
-            float number = nearest_number(w[place + r] / scale + zero, numbers);
+            float number = nearest_number(over_scale(w[place + r], scale, zero, numbers), numbers);
             d[j * rows + r] = w[place + r] - value_of_number(number, zero, scale);
         }
     }

@@ -12,7 +12,7 @@ BODY void quantize_row(const float *restrict w, size_t cols, struct sluice_round
         size_t end = group_end(start, rounding, cols);
         struct group_parameters p = parameters_of_group(w + start, end - start, rounding, numbers);
         for (size_t c = start; c < end; c++)
-            codes[c] = code_of_number(nearest_number(w[c] / p.scale + p.zero_point, numbers), numbers);
+            codes[c] = code_of_number(nearest_number(over_scale(w[c], p.scale, p.zero_point, numbers), numbers), numbers);
         scales[start / group] = p.scale;
         zero_points[start / group] = (int8_t)p.zero_point;
     }
@@ -37,7 +37,7 @@ BODY void rounding_error(const float *restrict w, const float *restrict scale, c
         for (size_t c = start; c < end; c++) error[c] = w[c] * scale[c];
         struct group_parameters p = parameters_of_group(error + start, end - start, rounding, numbers);
         for (size_t c = start; c < end; c++) {
-            float number = nearest_number(error[c] / p.scale + p.zero_point, numbers);
+            float number = nearest_number(over_scale(error[c], p.scale, p.zero_point, numbers), numbers);
             error[c] = value_of_number(number, p.zero_point, p.scale) * inverse[c] - w[c];
         }
     }
@@ -95,7 +95,7 @@ BODY void round_within(const float *restrict w, size_t cols, struct sluice_round
         float scale = scales[start / group], zero = zero_points[start / group];
         size_t end = group_end(start, rounding, cols);
         for (size_t c = start; c < end; c++) {
-            float number = nearest_number(w[c] / scale + zero, numbers);
+            float number = nearest_number(over_scale(w[c], scale, zero, numbers), numbers);
             codes[c] = code_of_number(number, numbers);
             error[c] = w[c] - value_of_number(number, zero, scale);
         }

@@ -45,10 +45,11 @@ struct numbers {
     uint32_t least;     // the least exponent, as the bits of that power of two
     uint32_t fraction;  // bits of the fraction
     uint32_t sign;      // the sign's bit in a code
+    int drops_zero_sign;
 };
 
 BODY struct numbers floats_of(float high, int exponent, uint32_t fraction, uint32_t sign) {
-    struct numbers result = {-high, high, 1, (uint32_t)(exponent + 127) << 23, fraction, sign};
+    struct numbers result = {-high, high, 1, (uint32_t)(exponent + 127) << 23, fraction, sign, sign == 0x8};
     return result;
 }
 
@@ -64,15 +65,22 @@ BODY struct numbers numbers_of(struct sluice_rounding rounding, int is_float) {
         }
     }
     float low = -(float)(1 << (rounding.bits - 1));
-    struct numbers result = {low, -low - 1, 0, 0, 0, 0};
+    struct numbers result = {low, -low - 1, 0, 0, 0, 0, 0};
     return result;
 }
 
-// The number that is nearest to a weight over its scale plus the zero point; ties go to the even code.
+// A weight over its scale, plus the zero point where numbers have one.
+BODY float over_scale(float value, float scale, float zero_point, struct numbers numbers) {
+    return numbers.is_float ? value / scale : value / scale + zero_point;
+}
+
+// The number that is nearest to a weight over its scale; ties go to the even code.
 BODY float nearest_number(float value, struct numbers numbers) {
     value = clamped(value, numbers.low, numbers.high);
     if (!numbers.is_float) return nearest(value);
     uint32_t bits = bits_of(value), sign = bits & 0x80000000u, exponent = bits & 0x7f800000u;
+    // As in compressed-tensors: -0 stays so in 6 and 8 bits, and loses its sign in 4.
+    if (numbers.drops_zero_sign && bits == 0x80000000u) sign = 0, bits = 0;
     exponent = exponent > numbers.least ? exponent : numbers.least;
     // 1.5 * 2^23 steps of the value's octave: adding them leaves whole steps.
     float shift = float_of(exponent + ((23 - numbers.fraction) << 23) + 0x400000u);

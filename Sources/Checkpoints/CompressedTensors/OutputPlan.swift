@@ -117,7 +117,8 @@ package struct OutputPlan: Sendable {
         fates[claim.name] = .packed
         tensors += quantized.tensors
       } else {
-        fates[claim.name] = rescaled.contains(claim.name) ? .rescaled : Self.untouched(stored)
+        fates[claim.name] =
+          rescaled.contains(claim.name) ? .rescaled : Self.untouched(stored, source)
         tensors.append(Self.unscaled(stored))
         if let module = claim.linear?.name { ignore.append(module) }
       }
@@ -128,7 +129,7 @@ package struct OutputPlan: Sendable {
     }
     for tensor in source.tensors
     where spec.passesThrough(tensor.name) && !source.isLeftOut(tensor.name) {
-      fates[tensor.name] = Self.untouched(tensor)
+      fates[tensor.name] = Self.untouched(tensor, source)
       tensors.append(Self.unscaled(tensor))
       if let module = spec.passedModule(tensor.name, shape: tensor.shape) { ignore.append(module) }
     }
@@ -211,8 +212,8 @@ package struct OutputPlan: Sendable {
     layer.readers(at: tap).contains(where: schemes.storesInputScale)
   }
 
-  private static func untouched(_ tensor: TensorSpec) -> Fate {
-    tensor.dtype == .f8E4M3 ? .decoded : .copied
+  private static func untouched(_ tensor: TensorSpec, _ source: CheckpointShapes) -> Fate {
+    tensor.dtype == .f8E4M3 || source.isCoded(tensor.name) ? .decoded : .copied
   }
 
   private static func unscaled(_ tensor: TensorSpec) -> TensorSpec {

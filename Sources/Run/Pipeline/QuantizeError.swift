@@ -16,7 +16,6 @@ internal import Transformer
 
 /// What stops a run.
 package enum QuantizeError: Error, CustomStringConvertible, Equatable {
-  case alreadyQuantized(folder: String)
   case nonFiniteWeight(file: String, tensor: String, row: Int, column: Int)
   case nonFiniteActivation(layer: Int, tap: String, channel: Int, largest: String?)
   /// The number is one, and what becomes of it is none.
@@ -28,8 +27,6 @@ package enum QuantizeError: Error, CustomStringConvertible, Equatable {
 
   package var description: String {
     switch self {
-    case .alreadyQuantized(let folder):
-      "\(folder): already quantized; start from the original checkpoint"
     case .nonFiniteWeight(let file, let tensor, let row, let column):
       "\(file): `\(tensor)` holds NaN or infinity at [\(row), \(column)]; download the file again"
     case .nonFiniteActivation(let layer, let tap, let channel, let largest):

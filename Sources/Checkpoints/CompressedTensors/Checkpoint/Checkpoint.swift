@@ -107,12 +107,13 @@ package struct Checkpoint: Sendable {
       of: opened.spec.layers.flatMap(\.linears), file: opened.file)
     fp8 = if case .fp8(let format) = storage { format } else { nil }
     model = try ShardedModel(folder: folder, room: room)
-    weights = try CheckpointWeights(
+    let stored = try CheckpointWeights(
       model, schemes: schemes, fp8: fp8,
       places: quantization == nil ? Self.places(of: spec, in: model, forms) : [:])
+    weights = stored.decoding(spec.layers.flatMap(\.linears), dtype: opened.dtype)
     try checkFP8IsDescribed()
     redundantHead = try sameHead()
-    try checkTensors()
+    try checkTensors(stored)
     try checkFP8Tensors()
   }
 
@@ -169,14 +170,16 @@ package struct Checkpoint: Sendable {
     Set(spec.expectations(schemes).filter { $0.linear != nil }.map(\.name))
   }
 
-  private func checkTensors() throws(CheckpointError) {
+  /// - Parameter weights: by the names of what is stored.
+  private func checkTensors(_ weights: CheckpointWeights) throws(CheckpointError) {
     let expected = spec.expectations(schemes)
     let found = weights.names
     let missing = expected.map(\.name).filter { weights.find($0) == nil }
     try Self.checkNames(folder: folder, spec, found: found, missing: missing)
     let names = Set(expected.map(\.name))
     let unclaimed = found.filter {
-      !names.contains($0) && !spec.passesThrough($0) && !isLeftOut($0)
+      !names.contains($0) && !isLeftOut($0) && !self.weights.isActivationScale($0)
+        && (!spec.passesThrough($0) || isPartOfCoded($0))
     }
     if !unclaimed.isEmpty {
       throw .unclaimed(folder: folder, count: unclaimed.count, names: Array(unclaimed.prefix(5)))
@@ -191,6 +194,14 @@ package struct Checkpoint: Sendable {
           found: tensor.piece.text)
       }
     }
+  }
+
+  /// Whether a tensor belongs to a weight that is stored as codes: nothing says how in parts that no scheme is for.
+  private func isPartOfCoded(_ tensor: String) -> Bool {
+    quantization != nil
+      && CompressionFormats.weightParts.contains {
+        tensor.hasSuffix($0.suffix) && !tensor.hasSuffix(ParameterName.weight(of: ""))
+      }
   }
 
   /// Refuses layouts that are not read, by what they are; then missing tensors.

@@ -21,16 +21,29 @@ package struct CheckpointShapes: Sendable {
   /// Of Linears that are quantized as config.json says.
   private let schemes: LinearSchemes?
   private let fp8: FP8Format?
+  /// Pages of weights that are stored as codes, by the names that they have in the model.
+  private let coded: [String: (bytes: Int, rowBytes: Int)]
+  /// Scales of static activations.
+  package let activationScales: Int
   private let redundantHead: String?
   private let positions: [String: Int]
 
   /// The shapes of a checkpoint that is there.
   package init(_ checkpoint: Checkpoint) {
+    let parameters = checkpoint.weights.names.map(checkpoint.weights.parameter)
     self.init(
       folder: checkpoint.folder, spec: checkpoint.spec, fp8: checkpoint.fp8,
       schemes: checkpoint.schemes, redundantHead: checkpoint.redundantHead,
-      tensors: checkpoint.weights.names.map(checkpoint.weights.parameter).map {
+      tensors: parameters.map {
         TensorSpec(name: $0.name, dtype: $0.dtype, shape: $0.shape)
+      },
+      coded: Dictionary(
+        uniqueKeysWithValues: parameters.compactMap { each in
+          each.coded.map { (each.name, $0.codec.pages) }
+        }),
+      activationScales: checkpoint.model.tensors.count {
+        checkpoint.weights.isActivationScale($0.name)
+          || checkpoint.fp8?.isActivationScale($0.name) == true
       }, places: checkpoint.weights.places, notes: checkpoint.notes)
   }
 
@@ -62,11 +75,17 @@ package struct CheckpointShapes: Sendable {
         TensorSpec(
           name: fp8.scales(of: module), dtype: .f32, shape: fp8.scaleShapes(of: shape)[0]))
     }
-    for each in spec.expectations(schemes) {
+    var coded: [String: (bytes: Int, rowBytes: Int)] = [:]
+    for linear in spec.layers.flatMap(\.linears) {
+      guard let codec = schemes?.stored(linear)?.codec else { continue }
+      coded[linear.weight] = codec.pages
+      add(linear.weight, [linear.outputs, linear.inputs], as: config.dtype, isLinear: true)
+    }
+    for each in spec.expectations(schemes) where each.linear == nil {
       let type: DType? = corrections.contains(each.name) ? .f32 : each.dtype
       add(each.name, each.shape, as: type, isLinear: linears.contains(each.name))
     }
-    let known = Set(tensors.map(\.name))
+    let known = Set(tensors.map(\.name)).union(spec.expectations(schemes).map(\.name))
     var places: [String: StoredPlace] = [:]
     var listed: Set<String>?
     if let names = listing.tensors.map({ Set($0) }) {
@@ -82,7 +101,7 @@ package struct CheckpointShapes: Sendable {
         missing: expected.filter { !listed.contains($0) })
       let unknown = listed.filter {
         !known.contains($0) && !spec.passesThrough($0) && $0 != spec.redundantHead
-          && fp8?.module(scaledBy: $0) == nil
+          && fp8?.module(scaledBy: $0) == nil && !Self.isActivationScale($0, coded)
       }
       if !unknown.isEmpty {
         throw CheckpointError.unclaimed(
@@ -96,14 +115,18 @@ package struct CheckpointShapes: Sendable {
     if let head { add(head, [spec.vocabularySize, spec.hiddenSize], isLinear: false) }
     self.init(
       folder: config.folder, spec: spec, fp8: fp8, schemes: schemes,
-      redundantHead: head, tensors: tensors, places: places,
+      redundantHead: head, tensors: tensors, coded: coded,
+      activationScales: listed?.count {
+        Self.isActivationScale($0, coded) || fp8?.isActivationScale($0) == true
+      } ?? 0, places: places,
       notes: [Self.note(listing)] + spec.notes.map(\.description))
   }
 
   private init(
     folder: String, spec: ModelSpec, fp8: FP8Format?, schemes: LinearSchemes?,
     redundantHead: String?,
-    tensors: [TensorSpec], places: [String: StoredPlace], notes: [String]
+    tensors: [TensorSpec], coded: [String: (bytes: Int, rowBytes: Int)], activationScales: Int,
+    places: [String: StoredPlace], notes: [String]
   ) {
     self.folder = folder
     self.spec = spec
@@ -112,8 +135,12 @@ package struct CheckpointShapes: Sendable {
     self.redundantHead = redundantHead
     self.tensors = tensors.sorted { $0.name < $1.name }
     self.places = places
-    self.notes = notes
-    totalBytes = tensors.reduce(0) { $0 + $1.byteCount }
+    self.coded = coded
+    self.activationScales = activationScales
+    self.notes =
+      notes
+      + (coded.isEmpty ? [] : ["the weights are quantized already: what that lost stays lost"])
+    totalBytes = tensors.reduce(0) { $0 + (coded[$1.name]?.bytes ?? $1.byteCount) }
     positions = Dictionary(
       self.tensors.enumerated().map { ($1.name, $0) }, uniquingKeysWith: { first, _ in first })
   }
@@ -128,9 +155,6 @@ package struct CheckpointShapes: Sendable {
   }
 
   // MARK: What is asked of them
-
-  /// Whether Linears are quantized as the schemes of config.json say.
-  package var isQuantized: Bool { schemes != nil }
 
   /// What an engine makes of a Linear's input, with another stored number; nil where it takes it as it is.
   func activations(_ linear: LinearSpec) -> ActivationQuantizer? {
@@ -155,15 +179,22 @@ package struct CheckpointShapes: Sendable {
     fp8?.module(scaledBy: tensor) != nil || tensor == redundantHead
   }
 
-  /// Scales of static activations, of which an output with quantized weights alone has none.
-  package var activationScales: Int {
-    guard let fp8 else { return 0 }
-    return tensors.count { fp8.isActivationScale($0.name) }
+  private static func isActivationScale(
+    _ name: String, _ coded: [String: (bytes: Int, rowBytes: Int)]
+  ) -> Bool {
+    CompressionFormats.activationParts.contains { part in
+      name.hasSuffix(part)
+        && coded[ParameterName.weight(of: String(name.dropLast(part.count)))] != nil
+    }
   }
+
+  /// Whether a weight is stored as codes that a scheme describes.
+  package func isCoded(_ weight: String) -> Bool { coded[weight] != nil }
 
   /// Bytes of a Linear's weight, scales included.
   package func byteCount(_ linear: LinearSpec) -> Int {
-    CompressionFormats.weightParts.reduce(0) {
+    if let coded = coded[linear.weight] { return coded.bytes }
+    return CompressionFormats.weightParts.reduce(0) {
       $0 + (self[linear.name + $1.suffix]?.byteCount ?? 0)
     }
   }
@@ -179,6 +210,7 @@ package struct CheckpointShapes: Sendable {
 
   /// Bytes that are mapped where all of one parameter is read.
   package func mappedBytes(_ name: String) -> Int {
+    if let coded = coded[name] { return coded.bytes }
     let tensor = tensor(name)
     return places[name].map { StoredPlace.mappedBytes([($0, tensor.dtype.byteWidth)]) }
       ?? tensor.byteCount
@@ -186,6 +218,7 @@ package struct CheckpointShapes: Sendable {
 
   /// Bytes that are mapped where some rows of a weight are read; nil where every row spans all of it.
   package func tileBytes(_ weight: String, rows: Int) -> Int? {
+    if let coded = coded[weight] { return rows * coded.rowBytes }
     let tensor = tensor(weight)
     let width = tensor.dtype.byteWidth
     guard let place = places[weight] else { return rows * tensor.shape[1] * width }
@@ -201,7 +234,7 @@ package struct CheckpointShapes: Sendable {
 
   /// Whether a parameter's numbers lie one after the other, as in a tensor of its own.
   package func isInOnePiece(_ name: String) -> Bool {
-    places[name]?.isInOnePiece ?? true
+    places[name]?.isInOnePiece ?? (coded[name] == nil)
   }
 
   /// Bytes of one number of a Linear's weight, without scales.
@@ -209,9 +242,8 @@ package struct CheckpointShapes: Sendable {
 
   /// Whether a Linear's weight goes into products in bfloat16 without losing anything of a plain weight.
   package func isBF16(_ linear: LinearSpec) -> Bool {
-    guard let dtype = self[linear.weight]?.dtype else { return false }
     // What a scheme describes is decoded to float32.
-    return dtype == .bf16 || !isQuantized && dtype.unscaled == .bf16
+    coded[linear.weight] == nil && self[linear.weight]?.dtype.unscaled == .bf16
   }
 }
 

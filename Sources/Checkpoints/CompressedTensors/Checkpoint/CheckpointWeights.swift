@@ -88,6 +88,8 @@ package struct CheckpointWeights: SourceWeights {
   package let places: [String: StoredPlace]
   private let schemes: LinearSchemes?
   private let fp8: FP8Format?
+  /// Weights that are stored as codes, by the names that they have in the model.
+  private var coded: [String: CodedParameter] = [:]
   private var isHeld = false
   private var isServed = false
   private var ledger: Ledger?
@@ -108,6 +110,23 @@ package struct CheckpointWeights: SourceWeights {
     self.places = places
     self.schemes = schemes
     self.fp8 = fp8
+  }
+
+  /// These weights, those that are stored as codes under the names that they have in the model.
+  ///
+  /// - Parameter dtype: of weights whose scales have a type of their own.
+  func decoding(_ linears: [LinearSpec], dtype: DType) -> CheckpointWeights {
+    guard let schemes else { return self }
+    var result = self
+    for linear in linears {
+      guard let codec = schemes.stored(linear)?.codec else { continue }
+      let pieces = codec.tensors.compactMap { self.pieces[$0.name] }
+      let scales = pieces.first { $0.dtype.isWeight && $0.shape.count == 2 }
+      result.coded[linear.weight] = CodedParameter(
+        codec: codec, shape: [linear.outputs, linear.inputs], dtype: scales?.dtype ?? dtype,
+        pieces: pieces)
+    }
+    return result
   }
 
   /// These weights; what is read of them stays mapped until it is released by name.
@@ -143,6 +162,12 @@ package struct CheckpointWeights: SourceWeights {
 
   /// The names of all parameters, sorted: what the tensors would be called if each were one by itself.
   package var names: [String] {
+    if !coded.isEmpty {
+      let stored = Set(coded.values.flatMap(\.pieces).map(\.name))
+      return
+        (pieces.tensors.map(\.name).filter { !stored.contains($0) && !isActivationScale($0) }
+        + coded.keys).sorted()
+    }
     if places.isEmpty { return pieces.tensors.map(\.name) }
     let shared = Set(places.values.map(\.piece))
     return (pieces.tensors.map(\.name).filter { !shared.contains($0) } + places.keys).sorted()
@@ -155,8 +180,17 @@ package struct CheckpointWeights: SourceWeights {
       : pieces.tensors.count - Set(places.values.map(\.piece)).count + places.count
   }
 
+  /// Whether a tensor is the scale of activations that a quantized Linear reads.
+  package func isActivationScale(_ name: String) -> Bool {
+    CompressionFormats.activationParts.contains { part in
+      name.hasSuffix(part)
+        && coded[ParameterName.weight(of: String(name.dropLast(part.count)))] != nil
+    }
+  }
+
   /// A parameter by its name in the model; nil where the checkpoint has none.
   package func find(_ name: String) -> StoredParameter? {
+    if let coded = coded[name] { return StoredParameter(name, coded) }
     guard let place = places[name] else { return pieces[name].map { StoredParameter($0) } }
     return pieces[place.piece].map { StoredParameter(name, at: place, in: $0) }
   }
@@ -202,6 +236,7 @@ package struct CheckpointWeights: SourceWeights {
   /// The numbers of a weight, whether they are scaled or not, and wherever they lie: the one place that chooses a
   /// decoder.
   package func rows(of parameter: StoredParameter) -> any WeightRows {
+    if let coded = parameter.coded { return coded.rows }
     guard let tensor = parameter.tensor else {
       guard let rows = parameter.scatteredRows(isHeld: isHeld) else {
         preconditionFailure("\(parameter.name) lies nowhere")
@@ -245,6 +280,7 @@ package struct CheckpointWeights: SourceWeights {
     var seen: Set<String> = []
     return names.flatMap { name -> [StoredTensor] in
       let parameter = parameter(name)
+      if let coded = parameter.coded { return coded.pieces }
       if !places.isEmpty, !seen.insert(parameter.piece.name).inserted { return [] }
       guard let fp8, let module = parameter.tensor?.fp8Module else { return [parameter.piece] }
       return [parameter.piece, tensor(fp8.scales(of: module))]
@@ -275,6 +311,7 @@ package struct CheckpointWeights: SourceWeights {
   package func release(_ parameter: StoredParameter) {
     ledger?.unmap(WeightPages.key(ofTensor: parameter.name), as: WeightPages.name)
     parameter.extent.release()
+    for piece in parameter.coded?.pieces ?? [] { piece.release() }
     if let fp8, let module = parameter.tensor?.fp8Module {
       pieces[fp8.scales(of: module)]?.release()
     }
@@ -295,7 +332,10 @@ package struct CheckpointWeights: SourceWeights {
 
   /// What a product with a Linear's weight reads.
   package func parameters(_ linear: LinearSpec) -> [StoredParameter] {
-    CompressionFormats.weightParts.compactMap { find(linear.name + $0.suffix) }
+    CompressionFormats.weightParts.compactMap { part in
+      let name = linear.name + part.suffix
+      return coded.isEmpty ? find(name) : pieces[name].map { StoredParameter($0) }
+    }
   }
 
   /// Bytes of a Linear's weight, scales included.

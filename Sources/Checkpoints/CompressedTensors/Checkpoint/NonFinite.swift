@@ -77,6 +77,8 @@ extension CheckpointWeights {
   package func origin(
     ofNonFinite parameter: StoredParameter, row: Int, column: Int
   ) -> NonFiniteNumber? {
+    // Codes and scales were looked at when the checkpoint was verified, or are products of finite ones.
+    if parameter.isCoded { return nil }
     if let scale = scale(of: parameter, row: row, column: column) {
       let columns = scale.tensor.shape.last ?? 1
       if !vector(scale.tensor.name)[scale.row * columns + scale.column].isFinite {

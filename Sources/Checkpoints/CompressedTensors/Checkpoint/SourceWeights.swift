@@ -109,7 +109,8 @@ package struct ShapeWeights: SourceWeights {
       rows: linear.outputs, columns: linear.inputs, isBF16: source.isBF16(linear),
       pages: WeightPages(
         key: linear.name, bytes: source.mappedBytes([linear]), rows: linear.outputs,
-        tileBytes: { source.tileBytes(linear, rows: $0) }, isHeld: isHeld))
+        tileBytes: { source.tileBytes(linear, rows: $0) },
+        isHeld: isHeld && !source.isCoded(linear.weight)))
   }
 
   package func dtype(of tensor: String) -> DType { source.tensor(tensor).dtype }
@@ -119,10 +120,12 @@ package struct ShapeWeights: SourceWeights {
   package func rows(ofTensor name: String) -> any WeightRows {
     let tensor = source.tensor(name)
     return ShapeRows(
-      rows: tensor.shape[0], columns: tensor.shape[1], isBF16: tensor.dtype.unscaled == .bf16,
+      rows: tensor.shape[0], columns: tensor.shape[1],
+      isBF16: !source.isCoded(name) && tensor.dtype.unscaled == .bf16,
       pages: WeightPages(
         key: WeightPages.key(ofTensor: name), bytes: source.mappedBytes(name),
-        rows: tensor.shape[0], tileBytes: { source.tileBytes(name, rows: $0) }, isHeld: isHeld))
+        rows: tensor.shape[0], tileBytes: { source.tileBytes(name, rows: $0) },
+        isHeld: isHeld && !source.isCoded(name)))
   }
 
   package func letGo(_ linear: LinearSpec) { if !isHeld { release([linear]) } }

@@ -17,6 +17,8 @@ package struct StoredParameter: Sendable {
   package let piece: StoredTensor
   /// nil for all of a stored tensor.
   private let place: StoredPlace?
+  /// Where it is a weight that is stored as codes.
+  let coded: CodedParameter?
 
   /// A stored tensor by itself.
   init(_ tensor: StoredTensor) {
@@ -25,6 +27,17 @@ package struct StoredParameter: Sendable {
     extent = tensor
     piece = tensor
     place = nil
+    coded = nil
+  }
+
+  /// A weight that is stored as codes.
+  init(_ name: String, _ coded: CodedParameter) {
+    self.name = name
+    shape = coded.shape
+    extent = coded.pieces[0]
+    piece = coded.pieces[0]
+    place = nil
+    self.coded = coded
   }
 
   /// - Parameter piece: what `place` names.
@@ -33,21 +46,26 @@ package struct StoredParameter: Sendable {
     shape = place.shape
     self.piece = piece
     self.place = place
+    coded = nil
     extent = piece.part(
       place.extent, named: name, shape: place.isInOnePiece ? shape : [place.extent.count])
   }
 
-  package var dtype: DType { piece.dtype }
+  /// Of a weight that is stored as codes: what it is where it is written without them.
+  package var dtype: DType { coded?.dtype ?? piece.dtype }
+  /// Whether a scheme says what its numbers are made of.
+  package var isCoded: Bool { coded != nil }
   package var file: MappedFile { piece.file }
 
   /// Bytes of its own numbers.
-  package var byteCount: Int { shape.reduce(dtype.byteWidth, *) }
+  package var byteCount: Int { coded?.bytes ?? shape.reduce(dtype.byteWidth, *) }
 
   /// The parameter as a tensor by itself; nil where its numbers lie apart.
-  package var tensor: StoredTensor? { extent.shape == shape ? extent : nil }
+  package var tensor: StoredTensor? { coded == nil && extent.shape == shape ? extent : nil }
 
   /// Bytes from the first number of some rows to the last; nil where every row spans all of it.
   package func tileBytes(rows: Int) -> Int? {
+    if let coded { return rows * coded.rowBytes }
     guard let place else {
       return shape.isEmpty ? byteCount : rows * (byteCount / max(1, shape[0]))
     }
@@ -99,6 +117,28 @@ package struct StoredParameter: Sendable {
       }
       initialized = count
     }
+  }
+}
+
+/// What a weight that is stored as codes is made of.
+struct CodedParameter: Sendable {
+  let codec: any WeightCodec
+  let shape: [Int]
+  let dtype: DType
+  /// Every tensor of it, codes first.
+  let pieces: [StoredTensor]
+
+  /// Of all that a product reads.
+  var bytes: Int { codec.pages.bytes }
+  /// Of the codes of a row.
+  var rowBytes: Int { codec.pages.rowBytes }
+
+  var rows: any WeightRows {
+    let named = Dictionary(uniqueKeysWithValues: pieces.map { ($0.name, $0) })
+    guard let rows = codec.decode({ named[$0] }) else {
+      preconditionFailure("\(pieces[0].name) was not checked when the checkpoint was opened")
+    }
+    return rows
   }
 }
 

@@ -92,6 +92,11 @@ struct CodedLinear: WeightCodec {
     return count > 1 ? (count, "packed zero points") : nil
   }
 
+  var pages: (bytes: Int, rowBytes: Int) {
+    let all = [codes, scales] + (zeroPoints.map { [$0] } ?? [])
+    return (all.reduce(0) { $0 + $1.byteCount }, layout.byteCount(inputs))
+  }
+
   private var scaleLayout: ScaleLayout { ScaleLayout(quantizer.scales) }
 
   // MARK: Writing

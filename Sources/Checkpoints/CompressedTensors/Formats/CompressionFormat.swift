@@ -39,6 +39,8 @@ package protocol WeightCodec: Sendable {
   ///
   /// - Parameter rows: they begin where stored numbers do.
   func encode(_ rounded: QuantizedRows, rows: Range<Int>, write: TensorWrite) throws
+  /// The pages of the stored weight: bytes of all that a product reads, and of the codes of a row.
+  var pages: (bytes: Int, rowBytes: Int) { get }
   /// Writes what belongs to no row.
   ///
   /// - Parameter whole: what was known of the whole weight when its rows were rounded.
@@ -113,6 +115,11 @@ package enum CompressionFormats {
     of linear: LinearSpec, _ byteCount: (_ tensor: String) -> Int?
   ) -> Int {
     weightParts.reduce(0) { $0 + (byteCount(linear.name + $1.suffix) ?? 0) }
+  }
+
+  /// Scales of activations that are made before a model is saved: no part of any weight.
+  static let activationParts = ["input_scale", "input_zero_point", "input_global_scale"].map {
+    "." + $0
   }
 
   /// What `format` says of an output whose Linears are stored in more than one.

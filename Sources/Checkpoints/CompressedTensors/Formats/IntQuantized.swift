@@ -22,11 +22,11 @@ package struct IntQuantized: WrittenFormat {
   private static let tensors = CodedLinear.Names(
     codes: ".weight", scales: ".weight_scale", inputScale: ".input_scale")
 
-  package func problem(reading scheme: QuantizationScheme) -> ArgumentProblem? {
-    problem(writing: scheme)
+  package func problem(writing scheme: QuantizationScheme) -> ArgumentProblem? {
+    problem(reading: scheme) ?? SchemeChecks(scheme).activations(stored: .never)
   }
 
-  package func problem(writing scheme: QuantizationScheme) -> ArgumentProblem? {
+  package func problem(reading scheme: QuantizationScheme) -> ArgumentProblem? {
     let checks = SchemeChecks(scheme)
     return checks.weights { weights in
       if weights.type != .int { return checks.expected("type", "int") }
@@ -35,7 +35,7 @@ package struct IntQuantized: WrittenFormat {
       if weights.scaleType != nil { return checks.expected("scale_dtype", "null") }
       return checks.strategy([.channel, .group])
         ?? checks.groupSize(PackQuantized.groupSizes)
-        ?? checks.activations(stored: .never)
+        ?? checks.outputs()
     }
   }
 

@@ -52,18 +52,19 @@ package struct Microscaled: WrittenFormat {
     ]
   }
 
-  package func problem(reading scheme: QuantizationScheme) -> ArgumentProblem? {
-    problem(writing: scheme)
+  package func problem(writing scheme: QuantizationScheme) -> ArgumentProblem? {
+    problem(reading: scheme) ?? SchemeChecks(scheme).scaleType(.uint8)
+      ?? SchemeChecks(scheme).activations()
   }
 
-  package func problem(writing scheme: QuantizationScheme) -> ArgumentProblem? {
+  package func problem(reading scheme: QuantizationScheme) -> ArgumentProblem? {
     let checks = SchemeChecks(scheme)
     return checks.weights { weights in
       if weights.type != .float { return checks.expected("type", "float") }
       if weights.bits != bits { return checks.expected("num_bits", "\(bits)") }
       if !weights.isSymmetric { return checks.expected("symmetric", "true") }
-      if weights.scaleType != .uint8 { return checks.expected("scale_dtype", "torch.uint8") }
-      return checks.strategy([.group]) ?? checks.groupSize([32]) ?? checks.activations()
+      if weights.scaleType != nil, let problem = checks.scaleType(.uint8) { return problem }
+      return checks.strategy([.group]) ?? checks.groupSize([32]) ?? checks.outputs()
     }
   }
 

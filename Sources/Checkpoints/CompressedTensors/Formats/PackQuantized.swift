@@ -34,11 +34,11 @@ package struct PackQuantized: WrittenFormat {
   /// Sizes that are chosen where none is asked for.
   static let usualGroupSizes = [32, 64, 128]
 
-  package func problem(reading scheme: QuantizationScheme) -> ArgumentProblem? {
-    problem(writing: scheme)
+  package func problem(writing scheme: QuantizationScheme) -> ArgumentProblem? {
+    problem(reading: scheme) ?? SchemeChecks(scheme).activations()
   }
 
-  package func problem(writing scheme: QuantizationScheme) -> ArgumentProblem? {
+  package func problem(reading scheme: QuantizationScheme) -> ArgumentProblem? {
     let checks = SchemeChecks(scheme)
     return checks.weights { weights in
       if weights.type != .int { return checks.expected("type", "int") }
@@ -47,7 +47,7 @@ package struct PackQuantized: WrittenFormat {
       if weights.zeroPointType != nil { return checks.expected("zp_dtype", "torch.int8") }
       return checks.strategy([.group, .channel])
         ?? checks.groupSize(Self.groupSizes)
-        ?? checks.activations()
+        ?? checks.outputs()
     }
   }
 

@@ -25,6 +25,10 @@ struct SchemeChecks {
     return expected("strategy", CompressionFormats.alternatives(known.map(\.rawValue)))
   }
 
+  func scaleType(_ type: QuantizationArguments.ScaleType) -> ArgumentProblem? {
+    scheme.weights?.scaleType == type ? nil : expected("scale_dtype", type.rawValue)
+  }
+
   /// Where there are groups.
   func groupSize(_ known: [Int]) -> ArgumentProblem? {
     guard let size = scheme.weights?.groupSize, !known.contains(size) else { return nil }
@@ -48,7 +52,11 @@ struct SchemeChecks {
         return problem("strategy", "one of its number format and `dynamic`")
       }
     }
-    return scheme.outputActivations == nil
+    return outputs()
+  }
+
+  func outputs() -> ArgumentProblem? {
+    scheme.outputActivations == nil
       ? nil : ArgumentProblem(["output_activations"], expected: "null")
   }
 }

@@ -25,19 +25,19 @@ package struct TwoLevelQuantized: WrittenFormat {
     codes: ".weight_packed", scales: ".weight_scale", globalScale: ".weight_global_scale",
     inputScale: ".input_global_scale")
 
-  package func problem(reading scheme: QuantizationScheme) -> ArgumentProblem? {
-    problem(writing: scheme)
+  package func problem(writing scheme: QuantizationScheme) -> ArgumentProblem? {
+    problem(reading: scheme) ?? SchemeChecks(scheme).scaleType(.e4m3)
+      ?? SchemeChecks(scheme).activations(stored: .local)
   }
 
-  package func problem(writing scheme: QuantizationScheme) -> ArgumentProblem? {
+  package func problem(reading scheme: QuantizationScheme) -> ArgumentProblem? {
     let checks = SchemeChecks(scheme)
     return checks.weights { weights in
       if weights.type != .float { return checks.expected("type", "float") }
       if weights.bits != 4 { return checks.expected("num_bits", "4") }
       if !weights.isSymmetric { return checks.expected("symmetric", "true") }
-      if weights.scaleType != .e4m3 { return checks.expected("scale_dtype", "torch.float8_e4m3fn") }
-      return checks.strategy([.tensorGroup]) ?? checks.groupSize([16])
-        ?? checks.activations(stored: .local)
+      if weights.scaleType != nil, let problem = checks.scaleType(.e4m3) { return problem }
+      return checks.strategy([.tensorGroup]) ?? checks.groupSize([16]) ?? checks.outputs()
     }
   }
 

@@ -13,9 +13,12 @@ package enum ScaleFormat: Sendable, Hashable {
 
   /// - Parameter dtype: of the weight.
   package init(_ arguments: QuantizationArguments, dtype: DType) {
-    switch arguments.scaleType {
-    case .uint8: self = .powersOfTwo
-    case .e4m3: self = .twoLevel
+    switch (arguments.scaleType, arguments.type, arguments.groupSize) {
+    case (.uint8, _, _): self = .powersOfTwo
+    case (.e4m3, _, _): self = .twoLevel
+    // Files of 2025 leave out what follows from the size of the groups.
+    case (nil, .float, 16): self = .twoLevel
+    case (nil, .float, 32): self = .powersOfTwo
     default: self = .plain(dtype)
     }
   }

@@ -14,6 +14,8 @@ package struct WeightQuantizer: Sendable, Hashable {
   package let scales: ScaleFormat
   /// The type of the weight, in which ranges are computed.
   package let weightType: DType
+  /// Whether a row is one group, however long it is.
+  private let spansRows: Bool
 
   /// With scales in the weight's type, each row its own.
   package init(_ numbers: NumberFormat, groupSize: Int, scaleType: DType) {
@@ -22,6 +24,7 @@ package struct WeightQuantizer: Sendable, Hashable {
     rowsTogether = 1
     scales = .plain(scaleType)
     weightType = scaleType
+    spansRows = false
   }
 
   /// - Parameters:
@@ -42,6 +45,7 @@ package struct WeightQuantizer: Sendable, Hashable {
       }
     scales = ScaleFormat(arguments, dtype: dtype)
     weightType = dtype
+    spansRows = arguments.strategy == .tensor || arguments.strategy == .channel
   }
 
   /// Whether scales are found before the first row is rounded, since rows share them.
@@ -55,15 +59,18 @@ package struct WeightQuantizer: Sendable, Hashable {
 
   // MARK: Refinement
 
-  /// Columns that are refined together: a group, or a part of a larger one, whose scale then stays.
+  /// Columns that are refined together: a group, or a part of a larger one, whose scale then stays. None are of two
+  /// groups.
   package var refinedColumns: Int {
-    fitsScales ? groupSize : Self.refinedAtMost
+    if groupSize <= Self.largestGroup { return groupSize }
+    if spansRows { return Self.part }
+    return (1...Self.part).last { groupSize % $0 == 0 } ?? 1
   }
 
   /// Whether scales are fitted to codes.
-  var fitsScales: Bool { !sharesScales && groupSize <= 2 * Self.refinedAtMost }
+  var fitsScales: Bool { !sharesScales && groupSize <= Self.largestGroup }
 
-  private static let refinedAtMost = 128
+  private static let (part, largestGroup) = (128, 256)
 
   // MARK: Kernels
 

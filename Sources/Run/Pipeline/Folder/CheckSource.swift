@@ -41,9 +41,10 @@ extension Commit {
     }
   }
 
-  /// Scales of FP8 activations go nowhere.
+  /// Scales of activations go nowhere.
   private func isUsed(_ tensor: StoredTensor) -> Bool {
     plan.checkpoint.fp8?.isActivationScale(tensor.name) != true
+      && !plan.checkpoint.weights.isActivationScale(tensor.name)
   }
 
   /// Holds the whole source against its checksums.

@@ -92,7 +92,6 @@ package struct QuantizePlan: Sendable {
     try Gemm.open()
     try AcceptedKeyMissing.check(
       asked.acceptedKeys, in: [config], file: asked.model + "/" + OutputFolder.config)
-    if source.isQuantized { throw QuantizeError.alreadyQuantized(folder: asked.model) }
     spec = source.spec
     self.opened = opened
     shapes = opened == nil ? source : nil

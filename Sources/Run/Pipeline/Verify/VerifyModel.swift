@@ -36,7 +36,6 @@ package struct VerifyModel {
     self.source = try source.map { try Checkpoint(folder: $0, accepting: accepted) }
     try AcceptedKeyMissing.check(
       accepted, in: [config.config] + (self.source.map { [$0.config] } ?? []), file: config.file)
-    if let source, self.source?.quantization != nil { throw QuantizedSource(folder: source) }
     workers = Workers(threads: threads, memory: MemoryBudget(limit: 0))
     plan = try VerifyPlanner(
       output: survey.model, source: self.source.map { CheckpointShapes($0) },

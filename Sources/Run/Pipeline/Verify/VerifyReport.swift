@@ -42,11 +42,3 @@ package struct NotQuantized: Error, CustomStringConvertible, Equatable {
     "\(folder): config.json has no `quantization_config`; give the output of sluice quantize"
   }
 }
-
-/// A source that cannot be one.
-package struct QuantizedSource: Error, CustomStringConvertible, Equatable {
-  package let folder: String
-  package var description: String {
-    "\(folder): already quantized; give the checkpoint that the output was made from as --source"
-  }
-}

@@ -154,7 +154,9 @@ extension VerifyModel {
   private func equal(
     _ a: StoredTensor, _ original: StoredParameter, _ weights: CheckpointWeights
   ) -> Bool {
-    guard a.dtype == original.dtype, a.shape == original.shape else { return false }
+    guard !original.isCoded, a.dtype == original.dtype, a.shape == original.shape else {
+      return false
+    }
     guard let b = original.tensor else {
       return a.shape.count == 2
         ? holds(a, weights.rows(of: original))
@@ -188,7 +190,7 @@ extension VerifyModel {
   private func decodes(
     _ tensor: StoredTensor, _ original: StoredParameter, _ weights: CheckpointWeights
   ) -> Bool {
-    original.dtype == .f8E4M3 && tensor.dtype == original.dtype.unscaled
+    (original.dtype == .f8E4M3 || original.isCoded) && tensor.dtype == original.dtype.unscaled
       && tensor.shape == original.shape && holds(tensor, weights.rows(of: original))
   }
 
