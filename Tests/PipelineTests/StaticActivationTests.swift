@@ -1,0 +1,88 @@
+// Scales of static activations: what llm-compressor finds on the same tokens, the same for any memory and after any stop.
+
+import CompressedTensors
+import JSON
+import Pipeline
+import Quantization
+import Safetensors
+import SystemIO
+import Testing
+import TestSupport
+
+@Suite struct StaticActivationTests {
+  private static let staticInt8 = QuantizationScheme(
+    weights: QuantizationArguments(bits: 8, strategy: .channel),
+    inputActivations: QuantizationArguments(bits: 8, strategy: .tensor))
+
+  private func scheme(_ name: String) throws -> QuantizationScheme {
+    try name == "INT8-static" ? Self.staticInt8 : SchemePreset.written(name)
+  }
+
+  private func options(_ output: String, _ name: String) throws -> QuantizeOptions {
+    var options = SmallRun.options(output)
+    options.model = fixturePath("awq/moe-only")
+    options.data.path = fixturePath("awq/moe-only/calibration.jsonl")
+    options.data.selection.samples = 8
+    options.schemes = [try scheme(name)]
+    return options
+  }
+
+  /// By tensor, as the peer found them.
+  private func peer(_ name: String) throws -> [(tensor: String, scale: Double)] {
+    let text = try FileSystem.readFile(fixturePath("schemes/static.json"))
+    let entries = try #require(JSONValue.parse(text).object?[name]?.object).entries
+    return try entries.map { ($0.key, try #require($0.value.array?.first?.double)) }
+  }
+
+  @Test(arguments: ["FP8", "NVFP4", "INT8-static"])
+  func `static scales are those of the peer`(name: String) throws {
+    try withTemporaryFolder { folder in
+      var options = try options("\(folder)/out", name)
+      options.smooths = false
+      options.rounding = .nearest
+      try SmallRun.run(options)
+      let output = try ShardedModel(folder: options.output)
+      let expected = try peer(name)
+      #expect(expected.count == 38)
+      for (tensor, scale) in expected {
+        let found = try #require(output[tensor], "\(tensor)").floats[0]
+        #expect(abs(Double(found) / scale - 1) < 2e-6, "\(tensor): \(found), expected \(scale)")
+      }
+      let stored = output.tensors.count { $0.name.contains(".input_") }
+      #expect(stored == expected.count)
+    }
+  }
+
+  /// An expert that the router chooses for no token of these sequences has a scale like the others.
+  @Test(arguments: ["FP8", "NVFP4"])
+  func `every expert has a scale of its own`(name: String) throws {
+    try withTemporaryFolder { folder in
+      var options = try options("\(folder)/out", name)
+      options.data.selection.samples = 1
+      options.data.selection.sequenceLength = 2
+      try SmallRun.run(options)
+      let output = try ShardedModel(folder: options.output)
+      let scales = try (0..<4).map { expert in
+        let linear = "model.layers.0.mlp.experts.\(expert).down_proj"
+        return try #require(
+          output[linear + (name == "FP8" ? ".input_scale" : ".input_global_scale")]
+        ).floats[0]
+      }
+      #expect(Set(scales).count == 4)
+      #expect(scales.allSatisfy { $0 > 0 && $0.isFinite })
+    }
+  }
+
+  @Test(arguments: ["FP8", "NVFP4", "INT8-static"])
+  func `bytes depend on neither memory nor stops`(name: String) throws {
+    try withTemporaryFolder { folder in
+      var options = try options("\(folder)/a", name)
+      let expected = try SmallRun.expectTheSameBytes(options, in: folder)
+      options.threads = 1
+      try SmallRun.runInterrupted(options) { _ in }
+      #expect(try SmallRun.contents(options.output) == expected)
+      let report = try VerifyModel(output: options.output, source: options.model, threads: 2).run()
+      #expect(report.findings == [])
+    }
+  }
+}
