@@ -117,7 +117,8 @@ package struct OutputPlan: Sendable {
         fates[claim.name] = .packed
         tensors += quantized.tensors
       } else {
-        fates[claim.name] = rescaled.contains(claim.name) ? .rescaled : Self.untouched(stored, source)
+        fates[claim.name] =
+          rescaled.contains(claim.name) ? .rescaled : Self.untouched(stored, source)
         tensors.append(Self.unscaled(stored))
         if let module = claim.linear?.name { ignore.append(module) }
       }

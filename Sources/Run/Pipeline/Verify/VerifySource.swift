@@ -143,7 +143,9 @@ extension VerifyModel {
   private func equal(
     _ a: StoredTensor, _ original: StoredParameter, _ weights: CheckpointWeights
   ) -> Bool {
-    guard !original.isCoded, a.dtype == original.dtype, a.shape == original.shape else { return false }
+    guard !original.isCoded, a.dtype == original.dtype, a.shape == original.shape else {
+      return false
+    }
     guard let b = original.tensor else {
       return a.shape.count == 2
         ? holds(a, weights.rows(of: original))
