@@ -162,7 +162,10 @@ private struct Floats: CustomTestStringConvertible, Sendable {
       unsafe sluice_clipped_ranges(w, weight, w.count, rule, &clipped, &zeros)
       let (plain, found) = (errors(whole, zeros), errors(clipped, zeros))
       #expect(zip(found, plain).allSatisfy { $0 <= $1 * 1.00001 }, "\(name)")
-      #expect(found.reduce(0, +) < plain.reduce(0, +), "\(name)")
+      // Between two powers of two the numbers of E4M3 lie alike.
+      let isAlike = floats.kind == Int(SLUICE_E4M3) && scale == Int(SLUICE_SCALE_E8M0)
+      let (sum, plainSum) = (found.reduce(0, +), plain.reduce(0, +))
+      #expect(isAlike ? sum <= plainSum : sum < plainSum, "\(name)")
     }
   }
 }

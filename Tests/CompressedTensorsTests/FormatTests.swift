@@ -172,7 +172,10 @@ private struct StoredLinear {
     #expect(hex(try #require(found[tensors[1].name]).prefix(scales.count / 2)) == scales)
     #expect(try #require(found[tensors[0].name]).dropFirst(codes.count / 2).allSatisfy { $0 == 0 })
     if name == "NVFP4A16" {
-      #expect(found["check.weight_global_scale"] == DType.f32.encoded([768]))
+      // The table has 768; PyTorch's division of a number by a tensor is off by one rounding.
+      let bytes = try #require(found["check.weight_global_scale"])
+      let global = unsafe bytes.withUnsafeBytes { unsafe $0.loadUnaligned(as: Float.self) }
+      #expect(global.bitPattern - (768 as Float).bitPattern <= 1)
       #expect(try #require(found[tensors[1].name]).suffix(2) == [0x20, 0x20])
     }
   }

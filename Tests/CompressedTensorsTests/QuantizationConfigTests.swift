@@ -57,7 +57,7 @@ import TestSupport
   @Test(
     arguments: [
       (["quant_method"], "gptq", "quant_method"), (["quant_method"], nil, "quant_method"),
-      (["format"], "int-quantized", "format"), (["format"], 3, "format"),
+      (["format"], "marlin-24", "format"), (["format"], 3, "format"),
       (["quantization_status"], "frozen", "quantization_status"),
       (["config_groups"], nil, "config_groups"), (["config_groups"], [], "config_groups"),
       (["config_groups", "group_1"], true, "config_groups"),
@@ -65,14 +65,14 @@ import TestSupport
       (["config_groups", "group_0", "targets"], ["Linear", "Embedding"], "config_groups.targets"),
       (["config_groups", "group_0", "targets"], [], "config_groups.targets"),
       (["config_groups", "group_0", "targets"], [1], "config_groups.targets"),
-      (["config_groups", "group_0", "format"], "int-quantized", "config_groups.format"),
+      (["config_groups", "group_0", "format"], "marlin-24", "config_groups.format"),
       (["config_groups", "group_0", "more"], 1, "config_groups.more"),
       (["config_groups", "group_0", "weights", "bits"], 4, "weights.bits"),
-      (["format"], "mixed-precision", "format"), (["more"], 1, "more"),
+      (["more"], 1, "more"),
       (["config_groups", "group_0", "targets"], nil, "config_groups.targets"),
       (["config_groups", "group_0", "weights", "type"], "float", "weights.type"),
       (["config_groups", "group_0", "weights", "strategy"], "channel", "weights.strategy"),
-      (["config_groups", "group_0", "weights", "num_bits"], 3, "weights.num_bits"),
+      (["config_groups", "group_0", "weights", "num_bits"], 9, "weights.num_bits"),
       (["config_groups", "group_0", "weights", "num_bits"], nil, "weights.num_bits"),
       (["config_groups", "group_0", "weights", "group_size"], 48, "weights.group_size"),
       (["config_groups", "group_0", "weights", "group_size"], nil, "weights.group_size"),
@@ -103,13 +103,15 @@ import TestSupport
   }
 
   @Test func theErrorSaysWhatIsThereAndWhatToDo() throws {
-    let block = edited(try block("W4A16"), ["format"], "int-quantized")
+    let block = edited(try block("W4A16"), ["format"], "marlin-24")
     let error = #expect(throws: QuantizationConfigError.self) {
       try QuantizationConfig(block, file: "m/config.json")
     }
     #expect(
       error?.description
-        == "m/config.json: `quantization_config.format` is \"int-quantized\", but only "
-        + "\"pack-quantized\" is supported; start from the unquantized checkpoint")
+        == "m/config.json: `quantization_config.format` is \"marlin-24\", but only "
+        + "\"pack-quantized\", \"int-quantized\", \"float-quantized\", \"naive-quantized\", "
+        + "\"nvfp4-pack-quantized\", \"mxfp4-pack-quantized\", \"mxfp6-pack-quantized\" or "
+        + "\"mxfp8-quantized\" is supported; start from the unquantized checkpoint")
   }
 }

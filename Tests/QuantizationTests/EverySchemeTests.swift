@@ -129,9 +129,10 @@ import TestSupport
     for threads in [1, 2, 5] {
       let workers = Workers(threads: threads)
       #expect(try quantizer.largest(of: weight, workers: workers) == 9)
-      #expect(try quantizer.whole(weight, workers: workers).globalScale == 2688 / 9)
+      #expect(try quantizer.whole(weight, workers: workers).globalScale == (1 / 9 as Float) * 2688)
       #expect(
-        try quantizer.whole(weight, largest: 12, workers: workers).globalScale == 2688 / 12)
+        try quantizer.whole(weight, largest: 12, workers: workers).globalScale == (1 / 12 as Float)
+          * 2688)
     }
     unsafe weight.row(131)[41] = .nan
     #expect(throws: NonFiniteWeight(row: 131, column: 41)) {

@@ -92,7 +92,7 @@ import TestSupport
     ),
     (
       "config_groups: {a: {weights: {group_size: 32}, input_activations: {num_bits: 8}}}",
-      "`input_activations` is {num_bits: 8}"
+      "`input_activations` has no `dynamic`"
     ),
     (
       "config_groups: {a: {weights: {group_size: 32}, output_activations: {num_bits: 8}}}",

@@ -27,7 +27,8 @@ package struct WholeWeight: Sendable, Equatable {
   ///
   /// Source: compressed-tensors 0.20 `generate_gparam`.
   static func globalScale(largest: Float) -> Float {
-    let scale = 448 * 6 / max(largest, .leastNormalMagnitude)
+    // PyTorch divides a number by a tensor so, with two roundings.
+    let scale = 1 / max(largest, .leastNormalMagnitude) * (448 * 6)
     return scale.isFinite ? scale : 1
   }
 }

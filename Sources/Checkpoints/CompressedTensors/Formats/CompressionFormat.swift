@@ -167,7 +167,9 @@ package enum CompressionFormats {
   package static func withoutInferredFormat(_ scheme: QuantizationScheme) -> QuantizationScheme {
     var result = scheme
     result.format = nil
-    return scheme.format == inferredName(for: result) ? result : scheme
+    // A format that would not be chosen here was named on purpose.
+    return scheme.format == inferredName(for: result) && asEnginesLoad(result) == result
+      ? result : scheme
   }
 
   private static func written(by name: String) -> (any WrittenFormat)? {
@@ -176,6 +178,9 @@ package enum CompressionFormats {
 
   /// Why no format writes a scheme; nil where one does.
   package static func problem(writing scheme: QuantizationScheme) -> ArgumentProblem? {
+    if let weights = scheme.weights, weights.type == .int, weights.bits > 8 {
+      return PackQuantized().problem(writing: scheme)
+    }
     if let format = written(by: name(of: scheme)) { return format.problem(writing: scheme) }
     if scheme.format != nil {
       return ArgumentProblem(["format"], expected: oneOf(written.flatMap(\.names)))
