@@ -214,7 +214,7 @@ let tests: [Target] = [
     name: "EndToEndTests",
     dependencies: [
       "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Quantization", "Safetensors",
-      "SystemIO", "Tensors", "TestSupport", "Tokenization", "sluice",
+      "SystemIO", "Tensors", "TestSupport", "Tokenization", "Transformer", "sluice",
     ]),
 ]
 

@@ -3,11 +3,13 @@
 import CompressedTensors
 import JSON
 import LinearAlgebra
+import Models
 import Safetensors
 import SystemIO
 import Tensors
 import Testing
 import TestSupport
+import Transformer
 
 @Suite struct QuantizedSourceTests {
   private static let quick = ["--no-smoothing", "--rounding", "nearest"]

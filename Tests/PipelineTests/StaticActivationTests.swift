@@ -1,5 +1,6 @@
 // Scales of static activations: what llm-compressor finds on the same tokens, the same for any memory and after any stop.
 
+import Calibration
 import CompressedTensors
 import JSON
 import Pipeline
