@@ -29,12 +29,6 @@ var temporaryFolder: String {
   return named.isEmpty ? "/tmp" : trimmed(named)
 }
 
-/// What --threads means.
-func threadCount(_ asked: Int?) -> Int { asked ?? MachineShare().processors }
-
-/// What --memory means.
-func memoryBudget(_ asked: ByteSize?) -> Int { asked?.bytes ?? MachineShare().availableBytes / 2 }
-
 /// Refuses what would wait for ever or be killed: threads that cannot start, and memory that a limit of the shell keeps
 /// back. Call where the computing begins.
 ///

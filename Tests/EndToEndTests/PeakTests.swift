@@ -21,6 +21,25 @@ import TestSupport
 
   private let short = ["--samples", "1", "--sequence-length", "32"]
 
+  @Test func `a check stays within the memory that it says is enough`() throws {
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      let made = try Program.run(
+        ["quantize", fixtureModel, "--output", output, "--rounding", "nearest"] + short)
+      #expect(made.end == .exit(0), "\(made)")
+      let check = ["verify", output, "--source", fixtureModel]
+      let refused = try Program.run(check + ["--memory", "8MiB"])
+      #expect(refused.end == .exit(1), "\(refused)")
+      let match = try #require(
+        try refused.stderr.firstMatch(of: Regex("raise --memory to ([0-9]+)")), "\(refused)")
+      let number = try #require(match.output[1].substring)
+      let smallest = try #require(Int(number)) + 1
+      let (outcome, peak) = try Program(check + ["--memory", "\(smallest)MiB"]).waitForPeak()
+      #expect(outcome.end == .exit(0), "\(outcome)")
+      #expect(peak <= smallest << 20, "\(peak >> 10) KiB of \(smallest) MiB: \(outcome)")
+    }
+  }
+
   @Test func aTextOf40MBIsCutBeforeItIsTokenized() throws {
     try withTemporaryFolder { folder in
       let path = "\(folder)/long.txt"

@@ -46,9 +46,9 @@ import TestSupport
   }
 
   @Test func `a budget that is too small is refused with one that works`() throws {
-    let error = #expect(throws: EvaluationBudgetTooSmall.self) { try summary(memory: 32 << 20) }
+    let error = #expect(throws: BudgetTooSmall.self) { try summary(memory: 32 << 20) }
     let smallest = try #require(error).smallest
-    #expect(throws: EvaluationBudgetTooSmall.self) { try summary(memory: smallest - 1) }
+    #expect(throws: BudgetTooSmall.self) { try summary(memory: smallest - 1) }
     #expect(try summary(memory: smallest).plan.budget == smallest)
   }
 

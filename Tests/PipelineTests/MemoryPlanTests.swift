@@ -93,10 +93,10 @@ import TestSupport
     try withTemporaryFolder { folder in
       var options = fixture(folder + "/out", loss: .gram)
       options.memory = 1 << 20
-      let error = #expect(throws: PlanError.self) { try QuantizePlan(options) }
-      guard case .budgetTooSmall(_, let smallest, _, _, _) = error else { return }
+      let error = #expect(throws: BudgetTooSmall.self) { try QuantizePlan(options) }
+      let smallest = try #require(error).smallest
       options.memory = smallest - 1
-      #expect(throws: PlanError.self) { try QuantizePlan(options) }
+      #expect(throws: BudgetTooSmall.self) { try QuantizePlan(options) }
       options.memory = smallest
       let plan = try summary(options).plan
       #expect(plan.peakBytes <= smallest)

@@ -272,7 +272,7 @@ struct SharedForm: Sendable, CustomTestStringConvertible {
       #expect(evaluation.nll == evaluation.all.referenceNLL)
       // Its plan knows what stays mapped.
       options.memory = 32 << 20
-      let error = #expect(throws: EvaluationBudgetTooSmall.self) { try EvaluateModel(options) }
+      let error = #expect(throws: BudgetTooSmall.self) { try EvaluateModel(options) }
       options.memory = try #require(error).smallest
       #expect(try EvaluateModel(options).run().nll == evaluation.nll)
     }

@@ -2,6 +2,7 @@
 
 import JSON
 import Pipeline
+import Planning
 import Quantization
 import Safetensors
 import SystemIO
@@ -111,13 +112,13 @@ import TestSupport
     try withTemporaryFolder { folder in
       let output = try SpoiledOutput(in: folder)
       var seen: [VerifyProgress] = []
-      _ = try VerifyModel(output: output.path, source: output.source, threads: 2) {
-        seen.append($0)
-      }.run()
+      _ = try VerifyModel(
+        output: output.path, source: output.source, threads: 2, report: { seen.append($0) }
+      ).run()
       let shares = seen.map(\.share)
       #expect(shares == shares.sorted() && shares[0] < 0.5)
       #expect(abs((shares.last ?? 0) - 1) < 0.1)
-      var parts: [VerifyProgress.Part] = []
+      var parts: [VerifyStep] = []
       for part in seen.map(\.part) where parts.last != part { parts.append(part) }
       #expect(parts == [.checksums, .numbers, .source])
     }

@@ -19,12 +19,23 @@ import Testing
     var use = StepUse()
     use.add(ledger(buffers: [("a", 100), ("b", 50)], mapped: 10, product: 2), times: 3)
     use.add(ledger(buffers: [("a", 120)], mapped: 70, product: 5), times: 1)
-    let plan = StepPlan(.attend, always: [MemoryUse("the process", 1000)], use: use)
+    let plan = StepPlan(RunStep.attend, always: [MemoryUse("the process", 1000)], use: use)
     #expect(plan.bufferBytes == 150)
     #expect(plan.bytes == 1000 + 150 + 70)
     #expect(plan.consumers.map(\.name) == ["the process", "a", "mapped weights", "b"])
     #expect(plan.operations == 200 * (3 * 2 + 5 + 4))
     #expect(plan.exactOperations == 200 * 4)
+  }
+
+  @Test func `buffers are kept for the next only where the budget has room`() {
+    var use = StepUse()
+    use.add(ledger(buffers: [("a", 800)], mapped: 10, product: 2), times: 1)
+    func plan(_ budget: Int) -> StepPlan<RunStep> {
+      StepPlan(.attend, always: [MemoryUse("the process", 1000)], use: use, budget: budget)
+    }
+    #expect([0, 1810, 1850, 1910, 5000].map { plan($0).keptBytes } == [0, 0, 40, 100, 100])
+    #expect([0, 1810, 1850, 1910, 5000].map { plan($0).bytes } == [1810, 1810, 1850, 1910, 1910])
+    #expect(plan(5000).bufferBytes == 800)
   }
 
   @Test func `what is repeated is counted as often and held once`() {

@@ -6,11 +6,13 @@ import Synchronization
 /// The memory that large buffers of one run may take, all together.
 ///
 /// A run that asks for more than was planned has a bug in its plan. It gets what it asks for, and `unplanned` says so by
-/// name: whoever commits its work stops it then. What is given back stays mapped for the next buffer of that size, as far as the limit has room:
-/// fresh pages cost a fault each.
+/// name: whoever commits its work stops it then. What is given back stays mapped for the next buffer of that size, as far
+/// as there is room: fresh pages cost a fault each.
 package final class MemoryBudget: Sendable {
   private struct State {
     var limit: Int
+    /// Bytes beyond the limit that idle buffers may keep mapped.
+    var kept = 0
     /// Bytes in use by name.
     var names: [String: Int] = [:]
     var used = 0
@@ -55,9 +57,14 @@ package final class MemoryBudget: Sendable {
   package var unplanned: UnplannedBuffer? { state.withLock { $0.unplanned } }
 
   /// What the step that begins now may use. Lets go of what is idle and would not fit.
-  package func setLimit(_ limit: Int) {
+  ///
+  /// - Parameters:
+  ///   - limit: bytes of buffers in use at any time.
+  ///   - kept: bytes on top that may stay mapped for the next buffers.
+  package func setLimit(_ limit: Int, kept: Int = 0) {
     state.withLock { state in
       state.limit = limit
+      state.kept = kept
       state.peak = state.used
       Self.dropIdle(&state)
     }
@@ -96,9 +103,9 @@ package final class MemoryBudget: Sendable {
     }
   }
 
-  /// Unmaps idle buffers, oldest first, until those in use and those idle are within the limit.
+  /// Unmaps idle buffers, oldest first, until those in use and those idle are within what may be mapped.
   private static func dropIdle(_ state: inout State) {
-    let room = state.limit == .max ? mostIdle : state.limit - state.used
+    let room = state.limit == .max ? mostIdle : state.limit + state.kept - state.used
     while state.idleBytes > max(0, room) {
       let oldest = state.idle.removeFirst()
       state.idleBytes -= oldest.count

@@ -332,7 +332,7 @@ final class Commit: StepResults {
   // MARK: Reporting
 
   func begin(_ step: RunStep) {
-    memory.begin(step, limit: plan.run.step(step).bufferBytes)
+    memory.begin(plan.run.step(step))
   }
 
   func noteMemory() { memory.note() }

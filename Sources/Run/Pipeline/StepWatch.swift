@@ -52,13 +52,13 @@ struct StepWatch {
     ledger = workers.ledger
   }
 
-  /// - Parameter limit: what the step's buffers may take.
-  mutating func begin(_ step: RunStep, limit: Int) {
-    if step == current { return }
+  /// Buffers of the step that begins may take what its plan says.
+  mutating func begin(_ plan: StepPlan<RunStep>) {
+    if plan.step == current { return }
     endStep()
     takePeak()
-    current = step
-    budget.setLimit(limit)
+    current = plan.step
+    budget.setLimit(plan.bufferBytes, kept: plan.keptBytes)
     ResidentMemory.returnFreedMemory()
     mark = ResidentMemory.current().peakBytes
     _ = sampler.takePeak()

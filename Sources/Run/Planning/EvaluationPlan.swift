@@ -12,28 +12,6 @@ package enum EvaluationStep: String, Sendable, CaseIterable {
   case text
 }
 
-/// A budget that no evaluation of this work fits.
-package struct EvaluationBudgetTooSmall: Error, CustomStringConvertible, Equatable {
-  package let budget: Int
-  package let smallest: Int
-  package let step: EvaluationStep
-  package let consumer: MemoryUse
-
-  package init(budget: Int, smallest: Int, step: EvaluationStep, consumer: MemoryUse) {
-    self.budget = budget
-    self.smallest = smallest
-    self.step = step
-    self.consumer = consumer
-  }
-
-  package var description: String {
-    "--memory \(bytesText(budget)) is too small: the step `\(step.rawValue)` needs "
-      + "\(bytesText(smallest)), \(bytesText(consumer.bytes)) of it for \(consumer.name); raise "
-      + "--memory to \(budgetText(smallest)), lower --sequence-length, or use fewer --threads"
-      + (step == .text ? ", or do without --worst" : "")
-  }
-}
-
 /// How the heads are cut: by the sizes of the work alone, as sums over the vocabulary are cut here, too.
 package enum HeadTiles {
   /// Tokens of the vocabulary whose logits are held at a time.
@@ -42,31 +20,12 @@ package enum HeadTiles {
   package static let positions = 1024
 }
 
-/// One step of an evaluation at its largest.
-package struct EvaluationStepPlan: Sendable, Equatable {
-  package let step: EvaluationStep
-  /// Resident bytes by consumer, largest first.
-  package let consumers: [MemoryUse]
-  /// What the step's large buffers may take.
-  package let bufferBytes: Int
-
-  package var bytes: Int { consumers.reduce(0) { $0 + $1.bytes } }
-
-  package init(_ step: EvaluationStep, always: [MemoryUse], use: StepUse) {
-    func bytes(_ uses: [MemoryUse]) -> Int { uses.reduce(0) { $0 + $1.bytes } }
-    self.step = step
-    bufferBytes = bytes(use.buffers)
-    consumers = (always + use.buffers + use.others).filter { $0.bytes > 0 }
-      .sorted { $0.bytes != $1.bytes ? $0.bytes > $1.bytes : $0.name < $1.name }
-  }
-}
-
 /// The plan of an evaluation: the passes it is done in, and the memory they take.
 package struct EvaluationPlan: Sendable, Equatable {
   package let budget: Int
   /// The smallest budget that this work can be done in.
   package let smallestBudget: Int
-  package let steps: [EvaluationStepPlan]
+  package let steps: [StepPlan<EvaluationStep>]
   /// Blocks that go through a layer together: each pass maps its experts again.
   package let layerBlocks: Int
   /// Blocks that meet the vocabulary together: each pass maps the heads again.
@@ -79,7 +38,7 @@ package struct EvaluationPlan: Sendable, Equatable {
 
   package var peakBytes: Int { steps.map(\.bytes).max() ?? 0 }
 
-  package func step(_ step: EvaluationStep) -> EvaluationStepPlan {
+  package func step(_ step: EvaluationStep) -> StepPlan<EvaluationStep> {
     guard let plan = steps.first(where: { $0.step == step }) else {
       preconditionFailure("no plan for \(step)")
     }
@@ -87,7 +46,7 @@ package struct EvaluationPlan: Sendable, Equatable {
   }
 
   package init(
-    budget: Int, smallestBudget: Int, steps: [EvaluationStepPlan], layerBlocks: Int,
+    budget: Int, smallestBudget: Int, steps: [StepPlan<EvaluationStep>], layerBlocks: Int,
     headBlocks: Int, tokens: Int, scratchBytes: Int, operations: Double
   ) {
     self.budget = budget

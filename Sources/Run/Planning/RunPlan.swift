@@ -3,23 +3,6 @@
 internal import JSON
 package import LinearAlgebra
 
-/// A budget that no plan fits.
-package enum PlanError: Error, CustomStringConvertible, Equatable {
-  /// - smallest: what the step needs.
-  /// - enough: what all steps need.
-  case budgetTooSmall(
-    budget: Int, smallest: Int, step: RunStep, consumer: MemoryUse, enough: Int)
-
-  package var description: String {
-    switch self {
-    case .budgetTooSmall(let budget, let smallest, let step, let consumer, let enough):
-      "--memory \(bytesText(budget)) is too small: the step `\(step.rawValue)` needs "
-        + "\(bytesText(smallest)), \(bytesText(consumer.bytes)) of it for \(consumer.name); raise "
-        + "--memory to \(budgetText(enough)), lower --sequence-length, or use fewer --threads"
-    }
-  }
-}
-
 /// "1.5 GiB" for people; three significant digits, rounded up.
 package func bytesText(_ bytes: Int) -> String {
   var value = Double(bytes)
@@ -49,7 +32,7 @@ package struct RunPlan: Sendable, Equatable {
   package let budget: Int
   /// The smallest budget that this work can be done in.
   package let smallestBudget: Int
-  package let steps: [StepPlan]
+  package let steps: [StepPlan<RunStep>]
   /// What the budget is used for.
   package let passes: Passes
   package let engine: Engine
@@ -81,7 +64,7 @@ package struct RunPlan: Sendable, Equatable {
   package var peakBytes: Int { steps.map(\.bytes).max() ?? 0 }
   package var operations: Double { steps.reduce(0) { $0 + $1.operations } }
 
-  package func step(_ step: RunStep) -> StepPlan {
+  package func step(_ step: RunStep) -> StepPlan<RunStep> {
     guard let plan = steps.first(where: { $0.step == step }) else {
       preconditionFailure("no plan for \(step)")
     }
@@ -92,7 +75,7 @@ package struct RunPlan: Sendable, Equatable {
   ///   - steps: at the chosen passes.
   ///   - smallestBudget: of the passes that take least.
   package init(
-    budget: Int, smallestBudget: Int, steps: [StepPlan], passes: Passes, engine: Engine,
+    budget: Int, smallestBudget: Int, steps: [StepPlan<RunStep>], passes: Passes, engine: Engine,
     tokens: Int, longestSequence: Int, calibratedLayers: Int, sourceBytes: Int, outputBytes: Int,
     scratchBytes: Int, largestUnitCount: Int, weightPasses: Int, uses: [RunStep: StepUse],
     operationsOfAllTokens: Double, sourceReadBytes: Int
@@ -132,12 +115,12 @@ extension RunPlan {
   ///   - later: what the steps after it will need at most, where loading takes so many bytes.
   package static func dataRoom(
     budget: Int, tensors: Int, tokenizerBytes: Int, later: (Int) -> Int
-  ) throws(PlanError) -> Int {
+  ) throws(BudgetTooSmall) -> Int {
     let tokenizer = MemoryUse("the tokenizer", tokenizerBytes)
     let needed = ResidentModel.processBytes + tokenizer.bytes
     if needed > budget, tokenizerBytes > 0 {
-      throw .budgetTooSmall(
-        budget: budget, smallest: needed, step: .load, consumer: tokenizer,
+      throw BudgetTooSmall(
+        budget: budget, smallest: needed, step: RunStep.load.rawValue, consumer: tokenizer,
         enough: max(needed, later(needed)))
     }
     return max(0, budget - needed - ResidentModel.names(tensors).bytes)

@@ -14,6 +14,12 @@ package enum RunStep: String, Sendable, CaseIterable {
   case check
 }
 
+/// Buffers of many sizes follow each other, and each would map pages of its own.
+enum KeptBuffers {
+  /// A step keeps this part of its buffers at most.
+  static let part = 8
+}
+
 /// Resident bytes of one consumer.
 package struct MemoryUse: Sendable, Equatable {
   package let name: String
@@ -72,13 +78,15 @@ package struct StepUse: Sendable, Equatable {
   }
 }
 
-/// One step of the life of a layer, at its largest.
-package struct StepPlan: Sendable, Equatable {
-  package let step: RunStep
+/// One step of a run or an evaluation, at its largest.
+package struct StepPlan<Step: Sendable & Equatable>: Sendable, Equatable {
+  package let step: Step
   /// Resident bytes by consumer, largest first.
   package let consumers: [MemoryUse]
   /// What the step's large buffers may take.
   package let bufferBytes: Int
+  /// What stays mapped beside them, of buffers that were given back.
+  package let keptBytes: Int
   /// Floating-point operations over the whole run.
   package let operations: Double
   /// Operations that are float32 in every engine.
@@ -89,10 +97,14 @@ package struct StepPlan: Sendable, Equatable {
   /// - Parameters:
   ///   - always: what is resident in every moment of the step.
   ///   - use: the buffers of any moment may be followed by the pages of any other, since buffers stay.
-  package init(_ step: RunStep, always: [MemoryUse], use: StepUse) {
+  ///   - budget: what all of it may take; with room to spare, buffers are kept for the next of their size.
+  package init(_ step: Step, always: [MemoryUse], use: StepUse, budget: Int = 0) {
     self.step = step
     bufferBytes = sum(use.buffers)
-    consumers = (always + use.buffers + use.others).filter { $0.bytes > 0 }
+    let others = always + use.others
+    keptBytes = max(0, min(bufferBytes / KeptBuffers.part, budget - bufferBytes - sum(others)))
+    let kept = MemoryUse("buffers kept for the next", keptBytes)
+    consumers = (others + use.buffers + [kept]).filter { $0.bytes > 0 }
       .sorted { $0.bytes != $1.bytes ? $0.bytes > $1.bytes : $0.name < $1.name }
     operations = use.arithmetic
     exactOperations = use.arithmetic { $0.kind == .exactProduct || $0.kind == .scores }

@@ -86,11 +86,7 @@ struct QuantizeArguments: ParsableArguments {
       """, valueName: "data"), completion: .file())
   var calibration: String?
 
-  @Option(
-    help: ArgumentHelp(
-      "Peak resident memory of the process, e.g. 512MiB or 8GiB. Default: half of what is free to it.",
-      valueName: "size"), transform: ByteSize.init)
-  var memory: ByteSize?
+  @OptionGroup var machine: MachineArguments
 
   @Option(
     help: ArgumentHelp(
@@ -180,10 +176,6 @@ struct QuantizeArguments: ParsableArguments {
   var loss: SmoothingLoss = .diagonal
 
   @Option(
-    help: ArgumentHelp("Threads to compute with. Default: all cores it may use.", valueName: "n"))
-  var threads: Int?
-
-  @Option(
     help: ArgumentHelp(
       """
       What multiplies activations with weights: auto, bf16 (needs a CPU with AVX512_BF16, and \
@@ -218,17 +210,14 @@ struct QuantizeArguments: ParsableArguments {
     if let expertTokens, expertTokens < 0 {
       throw ValidationError("--expert-tokens is 0 or more")
     }
-    if let threads, threads < 1 || threads > 1024 {
-      throw ValidationError("--threads is 1 to 1024")
-    }
   }
 
   /// - Parameter isWhole: whether the weights must be there.
   func options(output: String, isWhole: Bool = true) throws -> QuantizeOptions {
     var options = QuantizeOptions(
       model: try modelFolder(model, isWhole: isWhole), output: trimmed(output),
-      memory: memoryBudget(memory),
-      threads: threadCount(threads))
+      memory: machine.memoryBytes,
+      threads: machine.threadCount)
     options.data = try data.source(calibration)
     if let recipe {
       var replaced: Set<Recipe.Part> = ignore.isEmpty ? [] : [.ignore]

@@ -51,21 +51,13 @@ struct Evaluate: ParsableCommand {
 
   @OptionGroup var data: DataArguments
 
-  @Option(
-    help: ArgumentHelp(
-      "Peak resident memory of the process, e.g. 512MiB or 8GiB. Default: half of what is free to it.",
-      valueName: "size"), transform: ByteSize.init)
-  var memory: ByteSize?
+  @OptionGroup var machine: MachineArguments
 
   @Option(
     help: ArgumentHelp(
       "Positions to show in context: the farthest from the reference, or the least likely without.",
       valueName: "n"))
   var worst = 10
-
-  @Option(
-    help: ArgumentHelp("Threads to compute with. Default: all cores it may use.", valueName: "n"))
-  var threads: Int?
 
   @Option(
     help: ArgumentHelp(
@@ -79,16 +71,13 @@ struct Evaluate: ParsableCommand {
   func validate() throws {
     if data.sequenceLength < 2 { throw ValidationError("--sequence-length is at least 2") }
     if worst < 0 || worst > 10_000 { throw ValidationError("--worst is 0 to 10000") }
-    if let threads, threads < 1 || threads > 1024 {
-      throw ValidationError("--threads is 1 to 1024")
-    }
   }
 
   func run() throws {
     var options = try EvaluateOptions(
       model: modelFolder(model), reference: reference.map(modelFolder), data: data.source(text),
-      memory: memoryBudget(memory),
-      threads: threadCount(threads),
+      memory: machine.memoryBytes,
+      threads: machine.threadCount,
       scratch: "\(scratch.map(trimmed) ?? temporaryFolder)/sluice-evaluate-\(getpid())")
     options.worst = worst
     options.acceptedKeys = keys.accepted

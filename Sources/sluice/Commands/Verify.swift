@@ -21,7 +21,7 @@ struct Verify: ParsableCommand {
       EXAMPLES
         sluice verify GLM-4.6-W4A16
         sluice verify GLM-4.6-W4A16 --json \\
-            --source GLM-4.6
+            --source GLM-4.6 --memory 4GiB
       """)
 
   @Argument(help: "The output folder of sluice quantize.", completion: .directory)
@@ -36,26 +36,18 @@ struct Verify: ParsableCommand {
 
   @OptionGroup var keys: ConfigKeyArguments
 
-  @Option(
-    help: ArgumentHelp("Threads to compute with. Default: all cores it may use.", valueName: "n"))
-  var threads: Int?
+  @OptionGroup var machine: MachineArguments
 
   @Flag(help: "Print JSON.")
   var json = false
 
-  func validate() throws {
-    if let threads, threads < 1 || threads > 1024 {
-      throw ValidationError("--threads is 1 to 1024")
-    }
-  }
-
   func run() throws {
-    let threads = threadCount(threads)
-    try checkLimits(threads: threads)
+    try checkLimits(threads: machine.threadCount)
     var line = LiveLine()
     let report = try VerifyModel(
       output: trimmed(output), source: source.map(modelFolder), accepting: keys.accepted,
-      threads: threads
+      threads: machine.threadCount, memory: machine.memoryBytes,
+      residentPeak: { ResidentMemory.current().peakBytes }
     ) { progress in
       line.show(share: progress.share, secondsLeft: progress.secondsLeft) {
         [progress.part.text, bytesText(ResidentMemory.current().residentBytes)]
@@ -128,9 +120,10 @@ struct Verify: ParsableCommand {
   }
 }
 
-extension VerifyProgress.Part {
+extension VerifyStep {
   fileprivate var text: String {
     switch self {
+    case .load: "opening"
     case .checksums: "bytes against their checksums"
     case .numbers: "numbers"
     case .source: "weights against the source"

@@ -109,6 +109,15 @@ package enum CompressionFormats {
     "." + $0
   }
 
+  /// Bytes of a Linear's weight, stored in any format.
+  ///
+  /// - Parameter byteCount: of a tensor that is there.
+  package static func storedBytes(
+    of linear: LinearSpec, _ byteCount: (_ tensor: String) -> Int?
+  ) -> Int {
+    weightParts.reduce(0) { $0 + (byteCount(linear.name + $1.suffix) ?? 0) }
+  }
+
   /// What `format` says of an output whose Linears are stored in more than one.
   static let mixed = "mixed-precision"
 

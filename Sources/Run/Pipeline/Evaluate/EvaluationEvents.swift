@@ -83,7 +83,8 @@ struct EvaluationWatch {
   mutating func begin(_ step: EvaluationStep, _ plan: EvaluationPlan) {
     end()
     current = step
-    budget.setLimit(plan.step(step).bufferBytes)
+    let planned = plan.step(step)
+    budget.setLimit(planned.bufferBytes, kept: planned.keptBytes)
     ResidentMemory.returnFreedMemory()
   }
 

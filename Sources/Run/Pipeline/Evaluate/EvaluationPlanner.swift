@@ -132,7 +132,9 @@ struct EvaluationPlanner {
     return ResidentModel.threads(threads, largestWeight: 4 * largest)
   }
 
-  private func plan(_ step: EvaluationStep, _ use: StepUse) -> EvaluationStepPlan {
+  private func plan(
+    _ step: EvaluationStep, _ use: StepUse, budget: Int = 0
+  ) -> StepPlan<EvaluationStep> {
     var uses = always + (step == .load ? [] : [threadUse])
     switch step {
     case .load:
@@ -148,16 +150,17 @@ struct EvaluationPlanner {
     case .text:
       uses.append(MemoryUse("the tokenizer", tokenizerBytes))
     }
-    return EvaluationStepPlan(step, always: uses, use: use)
+    return StepPlan(step, always: uses, use: use, budget: budget)
   }
 
-  private func plans(layerBlocks: Int, headBlocks: Int) -> (
-    plans: [EvaluationStepPlan], operations: Double
+  private func plans(layerBlocks: Int, headBlocks: Int, budget: Int = 0) -> (
+    plans: [StepPlan<EvaluationStep>], operations: Double
   ) {
     let (layers, head) = (layers(layerBlocks), head(headBlocks))
     return (
       [
-        plan(.load, StepUse()), plan(.layers, layers), plan(.head, head), plan(.text, StepUse()),
+        plan(.load, StepUse()), plan(.layers, layers, budget: budget),
+        plan(.head, head, budget: budget), plan(.text, StepUse()),
       ], layers.arithmetic + head.arithmetic
     )
   }
@@ -168,14 +171,14 @@ struct EvaluationPlanner {
   }
 
   /// - Parameter budget: bytes of resident memory, everything included.
-  /// - Throws: `EvaluationBudgetTooSmall` with the smallest budget that would do.
-  func plan(budget: Int) throws(EvaluationBudgetTooSmall) -> EvaluationPlan {
+  /// - Throws: `BudgetTooSmall` with the smallest budget that would do.
+  func plan(budget: Int) throws(BudgetTooSmall) -> EvaluationPlan {
     let smallest = plans(layerBlocks: 1, headBlocks: 1).plans
-    let worst = smallest.max { $0.bytes < $1.bytes } ?? smallest[0]
-    if worst.bytes > budget {
-      throw EvaluationBudgetTooSmall(
-        budget: budget, smallest: worst.bytes, step: worst.step, consumer: worst.consumers[0])
+    let refusal = BudgetTooSmall(smallest, budget: budget) { step in
+      ["lower --sequence-length", "use fewer --threads"]
+        + (step == .text ? ["do without --worst"] : [])
     }
+    if let refusal { throw refusal }
     func most(_ bytes: (Int) -> Int) -> Int {
       var (low, high) = (1, max(1, blocks.count))
       while low < high {
@@ -186,9 +189,11 @@ struct EvaluationPlanner {
     }
     let layerBlocks = most { plan(.layers, layers($0)).bytes }
     let headBlocks = most { plan(.head, head($0)).bytes }
-    let (steps, operations) = plans(layerBlocks: layerBlocks, headBlocks: headBlocks)
+    let (steps, operations) = plans(
+      layerBlocks: layerBlocks, headBlocks: headBlocks, budget: budget)
     return EvaluationPlan(
-      budget: budget, smallestBudget: worst.bytes, steps: steps, layerBlocks: layerBlocks,
+      budget: budget, smallestBudget: smallest.map(\.bytes).max() ?? 0, steps: steps,
+      layerBlocks: layerBlocks,
       headBlocks: headBlocks, tokens: tokens, scratchBytes: scratchBytes, operations: operations)
   }
 

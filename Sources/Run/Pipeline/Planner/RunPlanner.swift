@@ -190,7 +190,9 @@ struct RunPlanner {
     ]
   }
 
-  private func plan(_ step: RunStep, _ use: StepUse) -> StepPlan {
+  private func plan(
+    _ step: RunStep, _ use: StepUse, budget: Int = 0
+  ) -> StepPlan<RunStep> {
     if step == .load {
       let base = always.reduce(0) { $0 + $1.bytes }
       return StepPlan(
@@ -214,14 +216,14 @@ struct RunPlanner {
         share: Double(options.maximumShardBytes) / Double(max(1, outputBytes)),
         largest: largestTensor, all: max(outputBytes, source.totalBytes))
     }
-    return StepPlan(step, always: uses, use: use)
+    return StepPlan(step, always: uses, use: use, budget: budget)
   }
 
   private func steps(
-    _ passes: Passes, _ blocks: [TokenBlock]
-  ) -> (plans: [StepPlan], uses: [RunStep: StepUse]) {
+    _ passes: Passes, _ blocks: [TokenBlock], budget: Int = 0
+  ) -> (plans: [StepPlan<RunStep>], uses: [RunStep: StepUse]) {
     let uses = RunStep.allCases.map { ($0, use($0, passes, blocks, options)) }
-    return (uses.map { plan($0, $1) }, Dictionary(uniqueKeysWithValues: uses))
+    return (uses.map { plan($0, $1, budget: budget) }, Dictionary(uniqueKeysWithValues: uses))
   }
 
   /// Those that decide what memory a step takes.
@@ -237,15 +239,13 @@ struct RunPlanner {
   var smallestBudget: Int { steps(.smallest, largestBlocks).plans.map(\.bytes).max() ?? 0 }
 
   /// - Parameter budget: bytes of resident memory, everything included.
-  /// - Throws: `PlanError` with the smallest budget that would do.
-  func plan(budget: Int) throws(PlanError) -> RunPlan {
+  /// - Throws: `BudgetTooSmall` with the smallest budget that would do.
+  func plan(budget: Int) throws(BudgetTooSmall) -> RunPlan {
     let smallest = steps(.smallest, largestBlocks).plans
-    let worst = smallest.max { $0.bytes < $1.bytes } ?? smallest[0]
-    if worst.bytes > budget {
-      throw .budgetTooSmall(
-        budget: budget, smallest: worst.bytes, step: worst.step, consumer: worst.consumers[0],
-        enough: worst.bytes)
+    let refusal = BudgetTooSmall(smallest, budget: budget) { _ in
+      ["lower --sequence-length", "use fewer --threads"]
     }
+    if let refusal { throw refusal }
     let units = layers.map(\.layer.mlp.units.count).max() ?? 1
     let largestBlocks = largestBlocks
     let passes = PassSearch(
@@ -259,9 +259,10 @@ struct RunPlanner {
         return (use.traffic[.source] ?? 0) + (use.traffic[.scratchRead] ?? 0)
       }, commitsOften: commitsOften
     ).best
-    let (plans, uses) = steps(passes, blocks)
+    let (plans, uses) = steps(passes, blocks, budget: budget)
     return RunPlan(
-      budget: budget, smallestBudget: worst.bytes, steps: plans, passes: passes, engine: engine,
+      budget: budget, smallestBudget: smallest.map(\.bytes).max() ?? 0, steps: plans,
+      passes: passes, engine: engine,
       tokens: tokens, longestSequence: blocks.flatMap { $0.sequences.map(\.count) }.max() ?? 0,
       calibratedLayers: calibratedLayers, sourceBytes: source.totalBytes,
       outputBytes: outputBytes,

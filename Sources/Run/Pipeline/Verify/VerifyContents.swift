@@ -37,7 +37,7 @@ extension VerifyModel {
     _ linears: [LinearSpec], _ schemes: LinearSchemes, _ expected: [TensorExpectation]
   ) -> [Finding] {
     var findings: [Finding] = []
-    meter.part = .numbers
+    begin(.numbers)
     for linear in linears {
       let codec = schemes.stored(linear)?.codec
       findings += (codec?.faults({ survey.model[$0] }, windowBytes: Windows.checkedBytes) ?? [])
@@ -65,9 +65,7 @@ extension VerifyModel {
 
   /// Bytes of a quantized Linear in the output, whether they are all read or not.
   func bytes(of linear: LinearSpec) -> Int {
-    CompressionFormats.weightParts.reduce(0) {
-      $0 + (survey.model[linear.name + $1.suffix]?.byteCount ?? 0)
-    }
+    CompressionFormats.storedBytes(of: linear) { survey.model[$0]?.byteCount }
   }
 
   private func checkFinite(_ tensor: StoredTensor) -> [Finding] {

@@ -5,6 +5,7 @@ internal import CompressedTensors
 internal import JSON
 internal import LinearAlgebra
 internal import Models
+package import Planning
 internal import Safetensors
 internal import SystemIO
 internal import Tensors
@@ -16,11 +17,16 @@ package struct VerifyModel {
   let source: Checkpoint?
   let workers: Workers
   let meter: VerifyMeter
+  package let plan: VerifyPlan
 
+  /// - Parameters:
+  ///   - memory: bytes of resident memory, everything included.
+  ///   - residentPeak: what this process took at most so far, where it does nothing else.
   /// - Throws: where there is nothing to check: no config.json that describes a quantized model, no file of tensors, or
-  ///   a source that is not whole.
+  ///   a source that is not whole; `BudgetTooSmall` with the budget that would do.
   package init(
     output: String, source: String?, accepting accepted: Set<String> = [], threads: Int,
+    memory: Int = .max, residentPeak: () -> Int = { 0 },
     report: @escaping (VerifyProgress) -> Void = { _ in }
   ) throws {
     try UnfinishedOutput.refuse(output)
@@ -30,7 +36,12 @@ package struct VerifyModel {
     self.source = try source.map { try Checkpoint(folder: $0, accepting: accepted) }
     try AcceptedKeyMissing.check(
       accepted, in: [config.config] + (self.source.map { [$0.config] } ?? []), file: config.file)
-    workers = Workers(threads: threads)
+    workers = Workers(threads: threads, memory: MemoryBudget(limit: 0))
+    plan = try VerifyPlanner(
+      output: survey.model, source: self.source.map { CheckpointShapes($0) },
+      linears: config.spec.layers.flatMap(\.linears), threads: threads,
+      loadingBytes: residentPeak()
+    ).plan(budget: memory)
     let bytes = survey.model.totalBytes
     meter = VerifyMeter(
       bytes: bytes * (FileSystem.exists(OutputFolder(path: output).checksums) ? 2 : 1)
@@ -73,7 +84,19 @@ package struct VerifyModel {
         with: source, linears, schemes,
         try CheckpointWeights(survey.model, schemes: schemes), &report)
     }
+    if let unplanned = workers.memory.unplanned { throw unplanned }
     return report
+  }
+
+  /// What the buffers of the last step took at their most.
+  package var peakBuffers: Int { workers.memory.peak }
+
+  /// Buffers of the step that begins may take what its plan says.
+  func begin(_ step: VerifyStep) {
+    let planned = plan.step(step)
+    workers.memory.setLimit(planned.bufferBytes, kept: planned.keptBytes)
+    ResidentMemory.returnFreedMemory()
+    meter.part = step
   }
 
   /// The quantized Linears that can be read: every tensor is there and of the right shape.
@@ -140,7 +163,7 @@ package struct VerifyModel {
       return [Finding(subject: name, problem: "cannot be read")]
     }
     let sums = Checksums(lines: lines)
-    meter.part = .checksums
+    begin(.checksums)
     let share = survey.model.totalBytes / max(1, sums.entries.count)
     let scales = try? SafetensorsFile(path: "\(folder.work)/\(OutputFolder.smoothingFile)")
     let model = survey.model

@@ -1,13 +1,10 @@
 // How far a check of an output is: by the bytes that it reads.
 
+package import Planning
 internal import SystemIO
 
 package struct VerifyProgress: Sendable, Equatable {
-  package enum Part: String, Sendable {
-    case checksums, numbers, source
-  }
-
-  package let part: Part
+  package let part: VerifyStep
   /// The share of all that is read, 0 to 1.
   package let share: Double
   /// As what was read so far lets expect; nil while that is too little.
@@ -16,7 +13,7 @@ package struct VerifyProgress: Sendable, Equatable {
 
 /// Counts bytes.
 final class VerifyMeter {
-  var part = VerifyProgress.Part.checksums
+  var part = VerifyStep.load
   private let all: Int
   private var done = 0
   private let clock = Clock()

@@ -12,7 +12,15 @@ internal import Tensors
 internal import Transformer
 
 extension VerifyModel {
-  private static let tileRows = RoundingEvidence.tileRows
+  static let tileRows = RoundingEvidence.tileRows
+
+  /// What the comparison of some rows of a Linear holds: what they are, and what they should be.
+  static func tileBuffers(columns: Int) -> [TaskBuffer] {
+    [
+      TaskBuffer("rows of the output", floats: tileRows * columns),
+      TaskBuffer("rows of the source", floats: tileRows * columns),
+    ]
+  }
 
   /// - Parameters:
   ///   - linears: quantized ones that can be read.
@@ -21,7 +29,7 @@ extension VerifyModel {
     with source: Checkpoint, _ linears: [LinearSpec], _ schemes: LinearSchemes,
     _ weights: CheckpointWeights, _ report: inout VerifyReport
   ) {
-    meter.part = .source
+    begin(.source)
     let recorded = recordedSmoothings()
     let smoothed = SmoothedWeights(source.weights, recorded.smoothings)
     report.findings += recorded.findings + checkConfig(against: source)
@@ -51,11 +59,14 @@ extension VerifyModel {
     _ found: any CodedWeight, from source: any WeightRows, _ quantizer: WeightQuantizer
   ) -> RoundingEvidence {
     let tiles = ranges(of: source.rows, by: Self.tileRows)
-    let parts = workers.map(tiles.count) { index in
+    let buffers = Self.tileBuffers(columns: source.columns)
+    let memory = workers.memory
+    let parts = workers.map(tiles.count, each: buffers) { index in
       let rows = tiles[index]
       var evidence = RoundingEvidence(quantizer)
       evidence.add(
-        found.matrix(rows), from: source.matrix(rows), firstRow: rows.lowerBound,
+        found.matrix(rows, from: memory),
+        from: source.matrix(rows, from: memory), firstRow: rows.lowerBound,
         scales: found.scales(of: rows), zeroPoints: found.zeroPoints(of: rows))
       return evidence
     }
@@ -187,7 +198,8 @@ extension VerifyModel {
     let rowBytes = weight.columns * tensor.dtype.byteWidth
     return ranges(of: weight.rows, by: Self.tileRows).allSatisfy { rows in
       holds(
-        tensor, weight.matrix(rows).encoded(as: tensor.dtype), at: rows.lowerBound * rowBytes)
+        tensor, weight.matrix(rows, from: workers.memory).encoded(as: tensor.dtype),
+        at: rows.lowerBound * rowBytes)
     }
   }
 
