@@ -36,15 +36,6 @@ import TestSupport
 
   /// The fields of a quantizer in `{}`, and what the refusal holds.
   private static let quantizers = [
-    (
-      "scheme: FP8",
-      "`scheme` is FP8 (not written yet, because of its `input_activations.dynamic`), but only one of "
-        + "W2A16, W3A16, W4A16, W4A16_ASYM, "
-    ),
-    (
-      "scheme: NVFP4",
-      "`scheme` is NVFP4 (not written yet, because of its `input_activations.dynamic`)"
-    ),
     ("scheme: UNQUANTIZED", "`scheme` is UNQUANTIZED (not written yet, because of its `weights`)"),
     ("scheme: W4A17", "`scheme` is W4A17, but only one of"),
     ("scheme: 4", "`scheme` is 4"),
@@ -91,8 +82,8 @@ import TestSupport
       "config_groups: {a: {weights: {group_size: 32}, targets: [Conv2d]}}", "`targets` is [Conv2d]"
     ),
     (
-      "config_groups: {a: {weights: {group_size: 32}, input_activations: {num_bits: 8}}}",
-      "`input_activations` has no `dynamic`"
+      "config_groups: {a: {weights: {group_size: 32}, input_activations: {num_bits: 8, strategy: channel}}}",
+      "`input_activations`"
     ),
     (
       "config_groups: {a: {weights: {group_size: 32}, output_activations: {num_bits: 8}}}",
@@ -155,7 +146,7 @@ import TestSupport
     ("mappings: [{smooth_layer: 'a.*', balance_layers: [b]}]", "write 're:a\\..*$'"),
     ("mappings: [{smooth_layer: a.b, balance_layers: [Linear]}]", "the name of a class"),
     ("mappings: [{smooth_layer: a, balance_layers: [b], hook: c}]", "unknown key `hook`"),
-    ("scheme: NVFP4", "`scheme` is NVFP4"),
+    ("scheme: UNQUANTIZED", "`scheme` is UNQUANTIZED"),
   ])
   func `an AWQModifier's field is refused by key and value`(field: String, part: String) {
     let found = refusal(
@@ -262,9 +253,10 @@ import TestSupport
   }
 
   @Test func `what a flag replaces need not be understood`() throws {
-    let text = "QuantizationModifier: {scheme: FP8, ignore: ['model.layers.0.*', Linear]}"
+    let text = "QuantizationModifier: {scheme: UNQUANTIZED, ignore: ['model.layers.0.*', Linear]}"
     for (replaced, refused) in [
-      ([], "`scheme` is FP8"), ([.scheme], "re:model"), ([.ignore], "`scheme` is FP8"),
+      ([], "`scheme` is UNQUANTIZED"), ([.scheme], "re:model"),
+      ([.ignore], "`scheme` is UNQUANTIZED"),
     ] as [(Set<Recipe.Part>, String)] {
       let error = #expect(throws: RecipeError.self) {
         try Recipe(text: text, file: "r.yaml", replaced: replaced)

@@ -39,5 +39,5 @@ package func durationText(_ seconds: Double) -> String {
   if whole >= 86400 { return "\(whole / 86400) d \(two(whole % 86400 / 3600)) h" }
   if whole >= 3600 { return "\(whole / 3600) h \(two(whole % 3600 / 60)) min" }
   if whole >= 60 { return "\(whole / 60) min \(two(whole % 60)) s" }
-  return seconds < 10 ? "\((seconds * 10).rounded() / 10) s" : "\(whole) s"
+  return seconds < 10 ? "\((max(0, seconds) * 10).rounded() / 10) s" : "\(whole) s"
 }

@@ -28,10 +28,17 @@ package struct ActivationQuantizer: Sendable {
 
   /// Whether activations can be computed as `arguments` say: on their own, or with one stored number.
   package static func isServed(_ arguments: QuantizationArguments) -> Bool {
-    guard NumberFormat(arguments) != nil else { return false }
-    return switch (arguments.dynamic, arguments.strategy) {
-    case (.always, .token), (.always, .group), (.never, .tensor), (.local, .tensorGroup): true
-    default: false
+    NumberFormat(arguments) != nil && strategies(arguments.dynamic).contains(arguments.strategy)
+  }
+
+  /// The numbers that may share a scale which is made at some time.
+  package static func strategies(
+    _ dynamic: QuantizationArguments.Dynamic
+  ) -> [QuantizationArguments.Strategy] {
+    switch dynamic {
+    case .always: [.token, .group]
+    case .never: [.tensor]
+    case .local: [.tensorGroup]
     }
   }
 
@@ -70,15 +77,16 @@ package struct ActivationQuantizer: Sendable {
       for row in parts[index] {
         let from = unsafe x.row(row)
         let to = unsafe result.row(row)
+        // What is no number stays so, and who looks at the results finds it.
+        if unsafe sluice_first_nonfinite(from, x.columns) < x.columns {
+          unsafe to.update(from: from, count: x.columns)
+          continue
+        }
         if scale != nil {
           unsafe sluice_round_within(
             from, x.columns, kernel, scales, fixedZeros, &codes, &errors)
-        } else if unsafe sluice_quantize_row(
-          from, x.columns, kernel, &codes, &scales, &zeros) < x.columns
-        {
-          // What is no number stays so, and who looks at the results finds it.
-          unsafe to.update(from: from, count: x.columns)
-          continue
+        } else {
+          _ = unsafe sluice_quantize_row(from, x.columns, kernel, &codes, &scales, &zeros)
         }
         unsafe sluice_values_of_codes(codes, scales, zeros, x.columns, kernel, to)
       }

@@ -41,7 +41,12 @@ func size(_ bytes: Int) -> String { unbroken(bytesText(bytes)) }
 
 /// "2 h 05 min", "3 min 20 s", "0.4 s".
 func duration(_ seconds: Double) -> String {
-  seconds > 0 && seconds < 0.05 ? unbroken("< 0.1 s") : unbroken(durationText(seconds))
+  if seconds > 0, seconds < 0.05 { return unbroken("< 0.1 s") }
+  let words = durationText(seconds).split(separator: " ")
+  // A line may break between two units.
+  return stride(from: 0, to: words.count, by: 2).map {
+    words[$0..<min($0 + 2, words.count)].joined(separator: thinSpace)
+  }.joined(separator: " ")
 }
 
 /// "3 Linears", "1 Linear".

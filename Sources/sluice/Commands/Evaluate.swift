@@ -13,7 +13,8 @@ struct Evaluate: ParsableCommand {
     abstract: "Measure a checkpoint's likelihood, and its distance to a reference.",
     discussion: """
       Runs the checkpoint, plain or quantized, layer by layer over token sequences, in float32 and \
-      within the memory you name. With --reference: the KL divergence of each next-token \
+      within the memory you name. Activations are quantized where the scheme says so, as an \
+      inference engine does; the reference computes with its weights alone. With --reference: the KL divergence of each next-token \
       distribution from the reference's, which tells more about a quantization than perplexity \
       does, over all positions and by how many tokens a position has seen, and the positions where \
       the two differ most. --pack joins texts and cuts them into full sequences, as perplexities \

@@ -62,9 +62,8 @@ package struct FP8Format: Sendable, Equatable {
     scaling = try keys.blocks("weight_block_size")
     scalePart = FloatQuantized.inversePart
     scalesActivations = false
-    // Every engine quantizes by 128 columns of a token, as the model was trained (arXiv:2412.19437, section 3.3).
-    inputs = QuantizationArguments(
-      bits: 8, type: .float, strategy: .group, groupSize: 128, dynamic: .always)
+    // How activations are rounded is up to the reader: transformers decodes such weights where it has no kernel for them.
+    inputs = nil
     ignore = []
     try keys.finish()
   }

@@ -48,8 +48,12 @@ struct SchemeChecks {
           "dynamic",
           stored == .never ? "true or false" : stored == .local ? "true or \"local\"" : "true")
       }
+      let strategies = ActivationQuantizer.strategies(inputs.dynamic)
+      if !strategies.contains(inputs.strategy) {
+        return problem("strategy", CompressionFormats.alternatives(strategies.map(\.rawValue)))
+      }
       if !ActivationQuantizer.isServed(inputs) {
-        return problem("strategy", "one of its number format and `dynamic`")
+        return problem("num_bits", inputs.type == .int ? "2 to 8" : "4, 6 or 8")
       }
     }
     return outputs()

@@ -157,9 +157,11 @@ package final class EvaluateModel {
     }
     memory.begin(.layers, plan)
     let steps = EvaluationSteps(
-      models: checkpoints.map {
-        EvaluatedModel(
-          folder: $0.folder, spec: $0.spec, weights: $0.weights.noted(in: workers.ledger).served)
+      models: checkpoints.enumerated().map { index, checkpoint in
+        let weights = checkpoint.weights.noted(in: workers.ledger)
+        return EvaluatedModel(
+          folder: checkpoint.folder, spec: checkpoint.spec,
+          weights: index == 0 ? weights.served : weights)
       }, blocks: blocks, layerBlocks: plan.layerBlocks, headBlocks: plan.headBlocks,
       workers: workers, scratch: options.scratch,
       progress: { [progress, workers] in progress.show(done: workers.ledger.arithmetic) })

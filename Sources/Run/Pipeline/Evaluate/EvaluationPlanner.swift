@@ -59,9 +59,10 @@ struct EvaluationPlanner {
     let workers = Workers(
       threads: threads, memory: MemoryBudget(isReal: false), ledger: ledger)
     return EvaluationSteps(
-      models: sources.map {
-        EvaluatedModel(
-          folder: $0.folder, spec: $0.spec, weights: ShapeWeights($0, ledger: ledger).served)
+      models: sources.enumerated().map { index, source in
+        let weights = ShapeWeights(source, ledger: ledger)
+        return EvaluatedModel(
+          folder: source.folder, spec: source.spec, weights: index == 0 ? weights.served : weights)
       }, blocks: blocks, layerBlocks: layerBlocks, headBlocks: headBlocks, workers: workers,
       scratch: "", progress: {})
   }

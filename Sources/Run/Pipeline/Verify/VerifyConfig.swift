@@ -58,7 +58,9 @@ extension VerifyModel {
       mixers.flatMap(\.splitByInputs), mixers.flatMap(\.splitByOutputs)
     )
     let rows = notes(rowParallel.filter { quantized.contains($0.name) }, \.inputs) { linear in
-      schemes.groupSize(of: linear).map { ($0, "") }
+      // A scale for a whole row serves any part of it.
+      let weights = schemes[linear]?.weights
+      return (weights?.groupSize ?? weights?.block?.columns).map { ($0, "") }
     }.map { note in
       Finding(
         subject: note.kind,
