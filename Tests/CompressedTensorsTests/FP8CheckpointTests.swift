@@ -159,6 +159,36 @@ import Transformer
     }
   }
 
+  /// As DeepSeek stores scales that are powers of two.
+  @Test(arguments: [FP8Source.Scaling.blocks, .channel])
+  func scalesMayBePowersOfTwoInATypeOfTheirOwn(scaling: FP8Source.Scaling) throws {
+    try withTemporaryFolder { folder in
+      var plain = try FP8Source(fixture, scaling)
+      var source = plain
+      for tensor in plain.tensors where tensor.name.hasSuffix("." + scaling.scalePart) {
+        let exponents = unsafe tensor.bytes.withUnsafeBytes { bytes in
+          unsafe bytes.bindMemory(to: Float.self).map(\.exponent)
+        }
+        plain[tensor.name] = LooseTensor(
+          tensor.name, tensor.shape,
+          exponents.map { Float(sign: .plus, exponent: $0, significand: 1) },
+          as: .f32)
+        source[tensor.name] = LooseTensor(
+          name: tensor.name, dtype: .f8E8M0, shape: tensor.shape,
+          bytes: exponents.map { UInt8($0 + 127) })
+      }
+      try plain.write(to: folder + "/plain")
+      try source.write(to: folder + "/powers")
+      let (first, second) = try (
+        Checkpoint(folder: folder + "/plain"), Checkpoint(folder: folder + "/powers")
+      )
+      for linear in first.spec.layers.flatMap(\.linears) {
+        let (a, b) = (first.weights.weight(linear), second.weights.weight(linear))
+        #expect(a.matrix(0..<a.rows).values == b.matrix(0..<b.rows).values)
+      }
+    }
+  }
+
   // MARK: Refused
 
   @Test(arguments: FP8Source.Scaling.allCases)
@@ -182,13 +212,13 @@ import Transformer
     let error = try error(scaling) {
       $0[name] = LooseTensor(name, shape, [Float](repeating: 1, count: count), as: .f32)
     }
-    expect(error, name, expected: "BF16, F16 or F32 " + expected, found: "F32 \(shape)")
+    expect(error, name, expected: "BF16, F16, F32 or F8_E8M0 " + expected, found: "F32 \(shape)")
   }
 
   @Test func scalesOfAnotherTypeAreRefused() throws {
     let name = module + ".weight_scale_inv"
     let error = try error { $0[name]?.dtype = .i32 }
-    expect(error, name, expected: "BF16, F16 or F32 [3, 2]", found: "I32 [3, 2]")
+    expect(error, name, expected: "BF16, F16, F32 or F8_E8M0 [3, 2]", found: "I32 [3, 2]")
   }
 
   @Test func aScaleWithoutItsFP8WeightIsRefused() throws {
@@ -298,7 +328,7 @@ import Transformer
     let text = error?.description ?? ""
     #expect(
       text.hasSuffix(
-        "model.safetensors: `\(name)`: expected BF16, F16 or F32 [3, 2], found I32 [3, 2]; "
+        "model.safetensors: `\(name)`: expected BF16, F16, F32 or F8_E8M0 [3, 2], found I32 [3, 2]; "
           + "download the checkpoint again, or start from the unquantized one"))
   }
 }

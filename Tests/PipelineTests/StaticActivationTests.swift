@@ -49,7 +49,9 @@ import TestSupport
         let found = try #require(output[tensor], "\(tensor)").floats[0]
         #expect(abs(Double(found) / scale - 1) < 2e-6, "\(tensor): \(found), expected \(scale)")
       }
-      let stored = output.tensors.count { $0.name.contains(".input_") }
+      let stored = output.tensors.count {
+        $0.name.hasSuffix(".input_scale") || $0.name.hasSuffix(".input_global_scale")
+      }
       #expect(stored == expected.count)
     }
   }

@@ -9,6 +9,7 @@ package enum DType: String, Sendable, CaseIterable {
   case i8 = "I8"
   case f8E5M2 = "F8_E5M2"
   case f8E4M3 = "F8_E4M3"
+  case f8E8M0 = "F8_E8M0"
   case i16 = "I16"
   case u16 = "U16"
   case f16 = "F16"
@@ -23,7 +24,7 @@ package enum DType: String, Sendable, CaseIterable {
   /// Bytes of one element.
   package var byteWidth: Int {
     switch self {
-    case .bool, .u8, .i8, .f8E5M2, .f8E4M3: 1
+    case .bool, .u8, .i8, .f8E5M2, .f8E4M3, .f8E8M0: 1
     case .i16, .u16, .f16, .bf16: 2
     case .i32, .u32, .f32: 4
     case .i64, .u64, .f64: 8
@@ -32,6 +33,9 @@ package enum DType: String, Sendable, CaseIterable {
 
   /// Whether Sluice can read such a tensor as numbers and quantize it.
   package var isWeight: Bool { self == .bf16 || self == .f16 || self == .f32 }
+
+  /// Whether scales may be stored so: in a weight's type, or as powers of two.
+  package var isScale: Bool { isWeight || self == .f8E8M0 }
 
   /// The type that a weight of this type has where it is written without scales of its own: FP8 becomes bf16.
   package var unscaled: DType { self == .f8E4M3 ? .bf16 : self }

@@ -3,7 +3,7 @@
 internal import CKernels
 
 extension DType {
-  /// Reads `count` elements as float32. The type must be a weight type (`isWeight`).
+  /// Reads `count` elements as float32. The type must be one of weights or scales (`isScale`).
   package func decode(
     _ source: UnsafeRawPointer, count: Int, into result: UnsafeMutablePointer<Float>
   ) {
@@ -14,6 +14,9 @@ extension DType {
       unsafe sluice_f16_to_f32(source.assumingMemoryBound(to: UInt16.self), result, count)
     case .f32:
       unsafe UnsafeMutableRawPointer(result).copyMemory(from: source, byteCount: count * 4)
+    case .f8E8M0:
+      unsafe sluice_scales_of_codes(
+        source.assumingMemoryBound(to: UInt8.self), count, Int32(SLUICE_SCALE_E8M0), 1, result)
     default: preconditionFailure("\(rawValue) is no weight type")
     }
   }
@@ -74,6 +77,7 @@ extension DType {
       }
     // One code of each sign is NaN, and none is infinite.
     case .f8E4M3: return unsafe bytes.firstIndex { $0 & 0x7f == 0x7f }
+    case .f8E8M0: return unsafe bytes.firstIndex { $0 == 0xff }
     case .f8E5M2: return unsafe bytes.firstIndex { $0 & 0x7c == 0x7c }
     case .bool, .u8, .i8, .i16, .u16, .i32, .u32, .i64, .u64: return nil
     }

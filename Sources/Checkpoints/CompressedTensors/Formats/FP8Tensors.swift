@@ -54,14 +54,14 @@ extension Checkpoint {
         tensor, expected: "BF16, F16 or F32, as `quantization_config.ignore` has '\(pattern)'")
     }
     let shapes = fp8.scaleShapes(of: tensor.shape)
-    let expected = "BF16, F16 or F32 " + shapes.map { "\($0)" }.joined(separator: " or ")
+    let expected = "BF16, F16, F32 or F8_E8M0 " + shapes.map { "\($0)" }.joined(separator: " or ")
     let name = fp8.scales(of: module)
     guard let scales = model[name] else {
       throw CheckpointError.wrongFP8(
         file: tensor.file.path, tensor: name,
         expected: "\(expected) for the FP8 weight `\(tensor.name)`", found: "no such tensor")
     }
-    if !scales.dtype.isWeight || !shapes.contains(scales.shape) {
+    if !scales.dtype.isScale || !shapes.contains(scales.shape) {
       throw wrong(scales, expected: expected)
     }
   }

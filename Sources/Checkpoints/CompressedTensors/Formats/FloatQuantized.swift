@@ -85,7 +85,7 @@ package struct FP8Weight: WeightRows {
     precondition(
       weight.dtype == .f8E4M3 && weight.shape.count == 2, "\(weight.name) is no FP8 weight")
     precondition(
-      scales.dtype.isWeight && format.scaleShapes(of: weight.shape).contains(scales.shape),
+      scales.dtype.isScale && format.scaleShapes(of: weight.shape).contains(scales.shape),
       "\(scales.name) was not checked when the checkpoint was opened")
     self.weight = weight
     self.scales = scales
