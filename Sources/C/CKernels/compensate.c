@@ -125,7 +125,7 @@ BODY void fit_scales(size_t start, size_t rows, size_t count, const float *restr
                      int is_float) {
     struct numbers numbers = numbers_of(rounding, is_float);
     // A power of two has none nearer than its half and its double.
-    int is_power = is_float && rounding.scale_type == SLUICE_SCALE_E8M0;
+    int is_power = rounding.scale_type == SLUICE_SCALE_E8M0;
     float lowest = is_power ? 0.5f : 0.8f, highest = is_power ? 2 : 1.25f;
     float numerator[STRIP] = {0}, denominator[STRIP] = {0}, delta[STRIP];
     for (size_t j = 0; j < count; j++)

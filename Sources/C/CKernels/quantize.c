@@ -139,12 +139,12 @@ BODY float group_error(const float *restrict w, const float *restrict weight, si
 // Shares of a group's range that are searched, the whole one first: powers of two have its neighbours alone; scales in
 // E4M3 also let the largest weight of E2M1 become 4 instead of 6, where numbers lie closer.
 BODY size_t count_of_shares(struct sluice_rounding rounding, int is_float) {
-    if (is_float && rounding.scale_type == SLUICE_SCALE_E8M0) return 3;
+    if (rounding.scale_type == SLUICE_SCALE_E8M0) return 3;
     return is_float && rounding.scale_type == SLUICE_SCALE_E4M3 ? CLIPS + 1 : CLIPS;
 }
 
 BODY float share_of_range(size_t clip, struct sluice_rounding rounding, int is_float) {
-    if (is_float && rounding.scale_type == SLUICE_SCALE_E8M0) return clip == 0 ? 1 : clip == 1 ? 0.5f : 2;
+    if (rounding.scale_type == SLUICE_SCALE_E8M0) return clip == 0 ? 1 : clip == 1 ? 0.5f : 2;
     return is_float && clip == CLIPS ? 1.5f : 1 - 0.025f * (float)clip;
 }
 

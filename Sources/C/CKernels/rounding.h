@@ -118,7 +118,7 @@ BODY float power_of_two(int32_t code) { return float_of(code > 0 ? (uint32_t)cod
 // The nearest value that a scale can have. Scales in E4M3 stand above a global one, which divides them; while that is not
 // known it is 0, and only the number of bits is kept.
 BODY float round_scale(float value, struct sluice_rounding rounding, int is_float) {
-    if (is_float && rounding.scale_type == SLUICE_SCALE_E8M0)
+    if (rounding.scale_type == SLUICE_SCALE_E8M0)
         return power_of_two((int32_t)((bits_of(value) + 0x400000u) >> 23 & 0xffu));
     if (is_float && rounding.scale_type == SLUICE_SCALE_E4M3) {
         if (rounding.global_scale > 0)
@@ -135,10 +135,11 @@ BODY float least_scale(struct sluice_rounding rounding) {
 }
 
 // A power of two by the exponent of the largest magnitude, which goes up where that is about to be cut off: by 1.75 of it
-// on, and in E2M3 by 1.9375. `offset`: the exponent of the largest number.
-BODY float microscale(float largest, struct sluice_rounding rounding) {
+// on, in E2M3 by 1.9375, in integers by the half above the largest. `offset`: the exponent of the largest number.
+BODY float microscale(float largest, struct sluice_rounding rounding, int is_float) {
     uint32_t up = rounding.numbers == SLUICE_E2M3 ? 0x80000u : 0x200000u;
     int32_t offset = rounding.numbers == SLUICE_E4M3 ? 8 : 2;
+    if (!is_float) up = 0x800000u >> (rounding.bits - 1), offset = rounding.bits - 2;
     return power_of_two((int32_t)((bits_of(largest) + up) >> 23) - offset);
 }
 
@@ -151,11 +152,11 @@ struct group_parameters {
 BODY struct group_parameters parameters_of_range(float smallest, float largest, struct sluice_rounding rounding,
                                                  struct numbers numbers) {
     struct group_parameters result = {0, 0};
+    if (rounding.scale_type == SLUICE_SCALE_E8M0) {
+        result.scale = microscale(largest, rounding, numbers.is_float);
+        return result;
+    }
     if (numbers.is_float) {
-        if (rounding.scale_type == SLUICE_SCALE_E8M0) {
-            result.scale = microscale(largest, rounding);
-            return result;
-        }
         result.scale = round_scale(round_to_type(largest / numbers.high, rounding.weight_type), rounding, 1);
         if (result.scale == 0) result.scale = least_scale(rounding);
         return result;

@@ -103,7 +103,7 @@ package struct QuantizationArguments: Sendable, Hashable {
   ///
   /// - Parameter groupSize: `wholeRows` for a scale for each row.
   package func grouped(by groupSize: Int) -> QuantizationArguments {
-    guard strategy == .group, type == .int else { return self }
+    guard strategy == .group, type == .int, scaleType == nil else { return self }
     var result = self
     if groupSize == Self.wholeRows {
       result.strategy = .channel
