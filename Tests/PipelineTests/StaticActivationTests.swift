@@ -7,6 +7,7 @@ import Pipeline
 import Quantization
 import Safetensors
 import SystemIO
+import Tensors
 import Testing
 import TestSupport
 
@@ -86,6 +87,62 @@ import TestSupport
       #expect(try SmallRun.contents(options.output) == expected)
       let report = try VerifyModel(output: options.output, source: options.model, threads: 2).run()
       #expect(report.findings == [])
+    }
+  }
+
+  private func evaluate(_ output: SpoiledOutput) throws -> Evaluation {
+    try EvaluateModel(
+      EvaluateOptions(
+        model: output.path, reference: nil,
+        data: CalibrationSource(
+          path: SmallRun.calibration, selection: RowSelection(samples: 2, sequenceLength: 16)),
+        memory: 1 << 30, threads: 2, scratch: output.path + "-scratch")
+    ).run()
+  }
+
+  /// Without them a model would be judged as if its activations were other numbers.
+  @Test(arguments: [Float.nan, .infinity, 0, -1])
+  func `an evaluation refuses stored numbers that are none`(number: Float) throws {
+    try withTemporaryFolder { folder in
+      let fp8 = try SchemePreset.written("FP8")
+      let output = try SpoiledOutput(in: folder) { $0.schemes = [fp8] }
+      #expect(try evaluate(output).all.nll?.isFinite == true)
+      let tensor = "model.layers.1.self_attn.o_proj.input_scale"
+      try output.change(tensor) { bytes in
+        bytes = (bytes.count == 4 ? DType.f32 : .bf16).encoded([number])
+      }
+      let error = #expect(throws: ActivationProblem.self) { try evaluate(output) }
+      guard case .wrong(_, tensor, _) = error else {
+        Issue.record("\(String(describing: error))")
+        return
+      }
+    }
+  }
+
+  @Test(arguments: [("num_bits", JSONValue.int(9)), ("strategy", "channel")])
+  func `an evaluation refuses activations that it does not know`(
+    key: String, value: JSONValue
+  ) throws {
+    try withTemporaryFolder { folder in
+      let fp8 = try SchemePreset.written("FP8")
+      let output = try SpoiledOutput(in: folder) { $0.schemes = [fp8] }
+      try output.changeJSON("config.json") { config in
+        var block = config["quantization_config"]?.object ?? JSONObject()
+        var groups = block["config_groups"]?.object ?? JSONObject()
+        let name = groups.entries[0].key
+        var group = groups[name]?.object ?? JSONObject()
+        var inputs = group["input_activations"]?.object ?? JSONObject()
+        inputs[key] = value
+        group["input_activations"] = .object(inputs)
+        groups[name] = .object(group)
+        block["config_groups"] = .object(groups)
+        config["quantization_config"] = .object(block)
+      }
+      let error = #expect(throws: ActivationProblem.self) { try evaluate(output) }
+      guard case .unknown = error else {
+        Issue.record("\(String(describing: error))")
+        return
+      }
     }
   }
 }

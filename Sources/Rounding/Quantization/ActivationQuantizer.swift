@@ -29,6 +29,7 @@ package struct ActivationQuantizer: Sendable {
   /// Whether activations can be computed as `arguments` say: on their own, or with one stored number.
   package static func isServed(_ arguments: QuantizationArguments) -> Bool {
     NumberFormat(arguments) != nil && strategies(arguments.dynamic).contains(arguments.strategy)
+      && (arguments.dynamic != .local || arguments.type == .float)
   }
 
   /// The numbers that may share a scale which is made at some time.

@@ -105,7 +105,7 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
     case .headStays(let recipe):
       "\(recipe) does not ignore `lm_head`; it is not quantized all the same"
     case .activationScalesDropped(let count):
-      "the source has \(counted(count, "scale")) of activations; the output leaves them out, since none are made yet"
+      "the source has \(counted(count, "scale")) of activations; the output leaves them out; where its scheme has such scales, they are found anew"
     case .noReport(let problem):
       "the output is complete, but its report could not be written: \(problem); "
         + "`sluice report` makes it again"

@@ -77,6 +77,26 @@ package struct StoredWeight: WeightRows {
   }
 }
 
+/// Inputs of Linears that cannot be computed as an inference engine computes them.
+package enum ActivationProblem: Error, CustomStringConvertible, Equatable {
+  case unknown(module: String, words: String)
+  case missing(module: String)
+  case wrong(file: String, tensor: String, found: String)
+
+  package var description: String {
+    switch self {
+    case .unknown(let module, let words):
+      "config.json: `\(module)` has `input_activations` of \(words), which no engine is known to compute; take "
+        + "`input_activations` out of `quantization_config` to evaluate the weights alone"
+    case .missing(let module):
+      "`\(module)` has static `input_activations`, and no tensor holds their scale; quantize the model again, or "
+        + "download it again"
+    case .wrong(let file, let tensor, let found):
+      "\(file): `\(tensor)` is \(found), expected one number above 0; quantize the model again, or download the file again"
+    }
+  }
+}
+
 /// All weights of an opened checkpoint.
 package struct CheckpointWeights: SourceWeights {
   /// Tiles of this many bytes are let go of at once.
@@ -226,6 +246,33 @@ package struct CheckpointWeights: SourceWeights {
     if let coded = schemes?.stored(linear) { return coded.codec.activations { pieces[$0] } }
     guard let fp8, find(linear.weight)?.dtype == .f8E4M3 else { return nil }
     return fp8.activations(of: linear.name, columns: linear.inputs) { pieces[$0] }
+  }
+
+  /// What keeps the inputs of some Linears from being computed as an engine computes them: a way to quantize them that is
+  /// not known, or a stored number that is none. nil where nothing does.
+  package func activationProblem(of linears: [LinearSpec]) -> ActivationProblem? {
+    for linear in linears {
+      let scheme = schemes?[linear]?.inputActivations ?? fp8Inputs(linear)
+      guard let scheme else { continue }
+      if !ActivationQuantizer.isServed(scheme) {
+        return .unknown(module: linear.name, words: scheme.words)
+      }
+      if scheme.dynamic == .always { continue }
+      let names = CompressionFormats.activationParts.map { linear.name + $0 }
+      guard let tensor = names.compactMap({ pieces[$0] }).first else {
+        return .missing(module: linear.name)
+      }
+      let value = tensor.byteCount == tensor.dtype.byteWidth ? tensor.firstNumber : .nan
+      if !(value > 0 && value.isFinite) {
+        return .wrong(
+          file: tensor.file.path, tensor: tensor.name, found: "\(tensor.shape) with \(value)")
+      }
+    }
+    return nil
+  }
+
+  private func fp8Inputs(_ linear: LinearSpec) -> QuantizationArguments? {
+    find(linear.weight)?.dtype == .f8E4M3 ? fp8?.inputs : nil
   }
 
   /// nil for a weight that is not quantized as config.json says.

@@ -94,6 +94,9 @@ package final class EvaluateModel {
     }
     let model = try open(options.model)
     let reference = try options.reference.map(open)
+    if let problem = model.weights.activationProblem(of: model.spec.layers.flatMap(\.linears)) {
+      throw problem
+    }
     let vocabulary = model.spec.vocabularySize
     if let reference, reference.spec.vocabularySize != vocabulary {
       throw EvaluationError.otherVocabulary(

@@ -35,8 +35,9 @@ package struct RunInputs: Sendable, Equatable {
     func refuse(
       _ written: [String: String], _ asked: [String: String], _ option: (String) -> String
     ) throws(RunStateError) {
-      // These two first: other options follow from them.
-      let all = ["--no-smoothing", "--rounding"] + Set(written.keys).union(asked.keys).sorted()
+      // These first: other options follow from them.
+      let all =
+        ["--scheme", "--no-smoothing", "--rounding"] + Set(written.keys).union(asked.keys).sorted()
       for key in all where written[key] != asked[key] {
         throw .otherOptions(
           path: path, option: option(key), written: written[key] ?? "(nothing)",
@@ -156,8 +157,8 @@ extension QuantizePlan {
 
   /// Largest first.
   private var groupSizesText: String {
-    Set(options.schemes.compactMap { $0.weights?.groupSize }).sorted(by: >).map { "\($0)" }
-      .joined(separator: ", ")
+    let sizes = Set(options.schemes.compactMap { $0.weights?.groupSize }).sorted(by: >)
+    return sizes.isEmpty ? "none" : sizes.map { "\($0)" }.joined(separator: ", ")
   }
 
   /// Mappings that smooth all there is are as good as none.

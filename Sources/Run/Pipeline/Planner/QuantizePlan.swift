@@ -114,7 +114,8 @@ package struct QuantizePlan: Sendable {
     if !asked.isGroupSizeNamed {
       let size = try OutputPlan.groupSize(
         for: source, schemes: groups, from: schemeOrigin, ignoring: patterns)
-      if let usual = groups.compactMap({ $0.weights?.groupSize }).max(), size != usual {
+      let free = groups.filter { $0.grouped(by: size) != $0 }
+      if let usual = free.compactMap({ $0.weights?.groupSize }).max(), size != usual {
         warnings.append(.smallerGroups(size, instead: usual))
       }
       groups = groups.map { $0.grouped(by: size) }
