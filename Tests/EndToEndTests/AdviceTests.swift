@@ -60,7 +60,7 @@ import TestSupport
       try expectAdvice(["evaluate", bare, "--text", chats])
       try expectAdvice(["inspect", rows, "--model", fixtureModel])
       try expectAdvice(["inspect", chats, "--model", bare])
-      try expectAdvice(["verify", output, "--source", output])
+      try expectAdvice(["verify", output, "--memory", "8MiB"])
       try expectAdvice(["quantize", fixtureModel, "--output", "\(fixtureModel)/out"])
       try write("{\"layer\":1}\n".utf8, to: "\(output)/.sluice/choices.jsonl")
       try expectAdvice(["report", output])

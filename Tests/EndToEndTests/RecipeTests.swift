@@ -69,7 +69,7 @@ import TestSupport
     try withTemporaryFolder { folder in
       for (text, named) in [
         ("SpinQuantModifier: {scheme: W4A16}", ["r.yaml:1: `SpinQuantModifier`"]),
-        ("QuantizationModifier: {scheme: FP8}", ["r.yaml:1: `scheme` is FP8"]),
+        ("QuantizationModifier: {scheme: W4A17}", ["r.yaml:1: `scheme` is W4A17"]),
         (
           "QuantizationModifier: {scheme: W4A16, ignore: [lm_haed]}",
           ["r.yaml: ignore 'lm_haed'", "lm_head"]

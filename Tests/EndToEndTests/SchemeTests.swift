@@ -73,7 +73,7 @@ private let options = [
 
   /// What is asked for, the exit, and what the refusal says.
   private static let refusals: [(schemes: [String], exit: Int32, words: [String])] = [
-    (["FP8"], 64, ["FP8", "not written yet", "input_activations.dynamic", "W4A16, W4A16_ASYM"]),
+    (["UNQUANTIZED"], 64, ["UNQUANTIZED", "not written yet", "`weights`", "W4A16, W4A16_ASYM"]),
     (["experts=W4"], 64, ["no scheme of compressed-tensors"]),
     (["=W4A16"], 64, ["no target"]),
     (["W4A16", "W8A16"], 64, ["given twice", "TARGET=SCHEME"]),

@@ -83,7 +83,7 @@ import TestSupport
     ),
     (
       "config_groups: {a: {weights: {group_size: 32}, input_activations: {num_bits: 8, strategy: channel}}}",
-      "`input_activations`"
+      "`strategy` is channel"
     ),
     (
       "config_groups: {a: {weights: {group_size: 32}, output_activations: {num_bits: 8}}}",

@@ -145,7 +145,10 @@ package struct FP8Source {
       ("observer_kwargs", .object(JSONObject())), ("scale_dtype", nil),
       ("strategy", .string(strategy)), ("symmetric", true), ("type", "float"), ("zp_dtype", nil),
     ])
-    let activations = JSONObject([("dynamic", .bool(!hasInputScales)), ("num_bits", 8)])
+    let activations = JSONObject([
+      ("dynamic", .bool(!hasInputScales)), ("num_bits", 8), ("type", "float"),
+      ("strategy", .string(hasInputScales ? "tensor" : "token")),
+    ])
     let group = JSONObject([
       ("format", "float-quantized"), ("input_activations", .object(activations)),
       ("output_activations", nil), ("targets", ["Linear"]), ("weights", .object(weights)),
