@@ -80,7 +80,9 @@ import TestSupport
   }
 
   @Test(arguments: [1, 2], ["W4A16", "FP8_BLOCK", "NVFP4A16", "W8A8"])
-  func `buffers are those of the plan by name`(threads: Int, scheme: String) throws {
+  func `buffers and mapped weights are those of the plan by name`(
+    threads: Int, scheme: String
+  ) throws {
     try withTemporaryFolder { folder in
       var options = options("glm4-moe-4m", folder + "/out", threads: threads)
       options.schemes = [try SchemePreset.written(scheme)]
@@ -91,11 +93,16 @@ import TestSupport
         let run = try QuantizeModel(plan) { _ in }
         try run.run()
         for step in [RunStep.copy, .attend, .experts, .advance] {
-          let planned = plan.run.uses[step]?.buffers ?? []
-          let used = run.usedBuffers[step] ?? [:]
+          let use = plan.run.uses[step]
+          func named(_ uses: [MemoryUse]?) -> [String: Int] {
+            Dictionary(uniqueKeysWithValues: (uses ?? []).map { ($0.name, $0.bytes) })
+          }
           #expect(
-            Dictionary(uniqueKeysWithValues: planned.map { ($0.name, $0.bytes) }) == used,
-            "\(step) within \(memory)")
+            named(use?.buffers) == run.usedBuffers[step] ?? [:], "\(step) within \(memory)")
+          let pages = run.usedPages[step] ?? [:]
+          #expect(
+            named(use?.others.filter { pages[$0.name] != nil }) == pages, "\(step) within \(memory)"
+          )
         }
       }
     }

@@ -233,6 +233,24 @@ import TestSupport
         == [name])
   }
 
+  @Test func `a packed source that says another shape than it has is refused`() throws {
+    let name = "model.layers.1.self_attn.q_proj.weight_shape"
+    try withTemporaryFolder { folder in
+      let source = try SpoiledOutput(in: folder)
+      try source.change(name) { $0[0] ^= 0x10 }
+      var options = SmallRun.options(folder + "/again")
+      options.model = source.path
+      #expect {
+        try SmallRun.run(options)
+      } throws: { error in
+        guard case QuantizeError.wrongStoredShape(_, name, let problem) = error else {
+          return false
+        }
+        return problem.contains("expected")
+      }
+    }
+  }
+
   // MARK: Tensors
 
   @Test func `an expert that is missing is found, tensor by tensor`() throws {

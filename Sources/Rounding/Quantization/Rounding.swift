@@ -29,10 +29,15 @@ package enum Rounding: Sendable {
   /// Rows that one task rounds: whole words of zero points at any number of bits.
   package var tileRows: Int {
     if case .compensated(let factors) = self {
-      CompensatedTile.largestRows(factors.engine)
+      Self.compensatedRows(factors.engine)
     } else {
       64
     }
+  }
+
+  /// Rows that one task rounds with errors handed on.
+  package static func compensatedRows(_ engine: Engine) -> Int {
+    CompensatedTile.largestRows(engine)
   }
 }
 

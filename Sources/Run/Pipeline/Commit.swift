@@ -98,6 +98,7 @@ final class Commit: StepResults {
 
   /// What buffers took at their most, by step and name.
   var usedBuffers: [RunStep: [String: Int]] { memory.buffers }
+  var usedPages: [RunStep: [String: Int]] { memory.pages }
 
   /// Whether the checksums of the source are known.
   var knowsSource: Bool { !state.source.isEmpty }

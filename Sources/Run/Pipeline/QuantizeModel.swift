@@ -84,6 +84,7 @@ package final class QuantizeModel {
 
   /// What buffers took at their most, by step and name, as the ledger has it.
   package var usedBuffers: [RunStep: [String: Int]] { commit.usedBuffers }
+  package var usedPages: [RunStep: [String: Int]] { commit.usedPages }
 
   /// Does all units that are not done yet; of a finished run, checks that it is whole.
   ///
@@ -174,6 +175,8 @@ package final class QuantizeModel {
     let isLast = layer.index + 1 == plan.spec.layers.count
     try commit.commit(isLast ? .finish : .attend(layer: layer.index + 1, part: 0, block: 0))
     inputs.weights.discard(layer.linears)
+    // Norms and biases of one layer after the other would add up.
+    inputs.weights.releaseAll()
     commit.finishLayer(layer, seconds: started.seconds)
   }
 

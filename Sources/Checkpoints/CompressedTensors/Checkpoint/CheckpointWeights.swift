@@ -334,6 +334,15 @@ package struct CheckpointWeights: SourceWeights {
     }
   }
 
+  /// What is wrong with a tensor that says what shape a weight has; nil for any other tensor.
+  package func shapeFault(_ tensor: StoredTensor) -> StoredFault? {
+    guard tensor.dtype == .i64, !coded.isEmpty, let end = tensor.name.lastIndex(of: ".") else {
+      return nil
+    }
+    let weight = ParameterName.weight(of: String(tensor.name[..<end]))
+    return coded[weight]?.codec.shapeFault(tensor)
+  }
+
   // MARK: Memory
 
   /// Lets the memory of a Linear go that was read to its end, unless these weights are held.
@@ -348,7 +357,7 @@ package struct CheckpointWeights: SourceWeights {
 
   /// Lets the memory of some Linears go; they are read again when they are needed again.
   package func release(_ linears: [LinearSpec]) {
-    for linear in linears { ledger?.unmap(linear.name, as: WeightPages.name) }
+    for linear in linears { ledger?.unmap(linear.name) }
     for parameter in linears.flatMap(parameters) { parameter.extent.release() }
   }
 
@@ -356,7 +365,7 @@ package struct CheckpointWeights: SourceWeights {
 
   /// Lets the memory of a parameter go, and of the scales beside it.
   package func release(_ parameter: StoredParameter) {
-    ledger?.unmap(WeightPages.key(ofTensor: parameter.name), as: WeightPages.name)
+    ledger?.unmap(WeightPages.key(ofTensor: parameter.name))
     parameter.extent.release()
     for piece in parameter.coded?.pieces ?? [] { piece.release() }
     if let fp8, let module = parameter.tensor?.fp8Module {
@@ -366,12 +375,13 @@ package struct CheckpointWeights: SourceWeights {
 
   /// Lets the memory and the page cache of Linears go that will not be needed again, nor what lies between their numbers.
   package func discard(_ linears: [LinearSpec]) {
-    for linear in linears { ledger?.unmap(linear.name, as: WeightPages.name) }
+    for linear in linears { ledger?.unmap(linear.name) }
     for parameter in linears.flatMap(parameters) { parameter.extent.discard() }
   }
 
   /// Lets go of every page that is mapped of the model: also those of norms and biases, and their neighbours.
   package func releaseAll() {
+    ledger?.unmapAll()
     for file in pieces.files {
       if let mapped = file.tensors.first?.file { mapped.release(0..<mapped.byteCount) }
     }

@@ -137,16 +137,16 @@ package struct ShapeWeights: SourceWeights {
   }
 
   package func release(_ linears: [LinearSpec]) {
-    for linear in linears { ledger.unmap(linear.name, as: WeightPages.name) }
+    for linear in linears { ledger.unmap(linear.name) }
   }
 
   package func release(tensor name: String) {
-    ledger.unmap(WeightPages.key(ofTensor: name), as: WeightPages.name)
+    ledger.unmap(WeightPages.key(ofTensor: name))
   }
 
   package func discard(_ linears: [LinearSpec]) { release(linears) }
 
-  package func releaseAll() {}
+  package func releaseAll() { ledger.unmapAll() }
 
   package func embed(
     _ tokens: [Int32], _ name: String, columns: Int, workers: Workers

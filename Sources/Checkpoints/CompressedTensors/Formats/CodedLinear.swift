@@ -220,7 +220,8 @@ struct CodedLinear: WeightCodec {
     return value > 0 && value.isFinite ? nil : StoredFault(tensor.name, "is \(value)")
   }
 
-  private func shapeFault(_ tensor: StoredTensor) -> StoredFault? {
+  func shapeFault(_ tensor: StoredTensor) -> StoredFault? {
+    if tensor.name != shape?.name { return nil }
     let recorded = unsafe tensor.withBytes { bytes in
       (0..<2).map { unsafe bytes.loadUnaligned(fromByteOffset: 8 * $0, as: Int64.self) }
     }

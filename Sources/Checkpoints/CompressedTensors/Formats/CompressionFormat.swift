@@ -55,6 +55,8 @@ package protocol WeightCodec: Sendable {
   ///
   /// - Parameter windowBytes: how much of a tensor may be mapped at a time.
   func faults(_ tensor: (String) -> StoredTensor?, windowBytes: Int) -> [StoredFault]
+  /// What is wrong with a tensor that says what shape the weight has; nil for any other tensor.
+  func shapeFault(_ tensor: StoredTensor) -> StoredFault?
 }
 
 /// Bytes for a tensor by name, from an offset in it on.

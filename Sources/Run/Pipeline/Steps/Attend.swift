@@ -62,6 +62,7 @@ struct Attend {
       if !applied.isEmpty { try Proof(inputs, layer, part).prove(branch) }
       inputs.weights.release(branch.mixer.linears)
     }
+    inputs.weights.release(part.tokens?.mixer.deciding ?? [])
   }
 
   /// Every block of calibration tokens through the branch along the sequence.

@@ -80,7 +80,9 @@ struct Experts {
     try inputs.forEachBlock(from: block) { index in
       let input = try branchInput(block: index, of: states)
       let routed = try routedTokens(block: index)
-      workers.forEach(of: statistics, alike: { alike($0.unit, units[$0.unit]) }) { each in
+      workers.forEach(
+        of: statistics, alike: { alike($0.unit, units[$0.unit]) }, leavesPages: true
+      ) { each in
         let expert = expert(each.unit)
         let seen: SeenTokens =
           if let expert, !routed.isEmpty {
