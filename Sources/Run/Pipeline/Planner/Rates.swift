@@ -133,7 +133,7 @@ package final class Rates {
         / (Double(sizes[0]) * Double(sizes[1]) * Double(sizes[1]))
     case .factor:
       let n = sizes[0]
-      return time { _ = UpperFactor.factor(correlated(n), workers: workers) }
+      return time({ correlated(n) }, { _ = UpperFactor.factor($0, workers: workers) })
         / (Double(n) * Double(n) * Double(n) / 3)
     case .search: return try search(channels: sizes[0], withGram: sizes[2] == 1, points: sizes[1])
     case .round:
@@ -252,19 +252,35 @@ package final class Rates {
 
   // MARK: Numbers
 
-  /// The mean of what comes after a first time, as often as a twentieth of a second allows; the first where it is long.
-  private func time(_ body: () throws -> Void) rethrows -> Double {
-    let first = Clock()
-    try body()
-    if first.seconds > 0.05 { return first.seconds }
-    let clock = Clock()
-    var count = 0.0
+  /// The least of what comes after a first time, as often as a twentieth of a second allows and at least once; the first
+  /// where it is long.
+  ///
+  /// - Parameter prepare: makes what `body` uses up, and does not count.
+  private func time<Input>(
+    _ prepare: () throws -> Input, _ body: (Input) throws -> Void
+  ) rethrows -> Double {
+    func once() throws -> Double {
+      let input = try prepare()
+      let clock = Clock()
+      try body(input)
+      return clock.seconds
+    }
+    let first = try once()
+    if first > Self.longSeconds { return first }
+    var (least, sum) = (Double.infinity, 0.0)
     repeat {
-      try body()
-      count += 1
-    } while clock.seconds < 0.05
-    return clock.seconds / count
+      let seconds = try once()
+      least = min(least, seconds)
+      sum += seconds
+    } while sum < Self.shortSeconds
+    return least
   }
+
+  private func time(_ body: () throws -> Void) rethrows -> Double {
+    try time({}, { _ in try body() })
+  }
+
+  private static let (shortSeconds, longSeconds) = (0.05, 0.5)
 
   /// Like weights and activations: as many signs of both kinds, and no two rows alike.
   private func numbers(_ rows: Int, _ columns: Int) -> Matrix {
