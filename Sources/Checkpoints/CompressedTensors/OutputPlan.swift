@@ -133,7 +133,7 @@ package struct OutputPlan: Sendable {
       tensors.append(Self.unscaled(tensor))
       if let module = spec.passedModule(tensor.name, shape: tensor.shape) { ignore.append(module) }
     }
-    ignore.append("lm_head")
+    ignore.append(spec.names.head)
 
     self.schemes = schemes
     self.fates = fates
@@ -232,6 +232,6 @@ package struct OutputPlan: Sendable {
       source.spec.claims.map(\.name)
       + source.tensors.map(\.name).filter(source.spec.passesThrough)
     let modules = names.map { String($0.prefix(upTo: $0.lastIndex(of: ".") ?? $0.endIndex)) }
-    return (modules + ["lm_head"]).filter { seen.insert($0).inserted }
+    return (modules + [source.spec.names.head]).filter { seen.insert($0).inserted }
   }
 }

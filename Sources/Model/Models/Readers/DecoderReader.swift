@@ -10,11 +10,13 @@ struct DecoderReader {
   let heads: Int
   let epsilon: Float
   private let architecture: String
+  fileprivate let names: ModelNames
   private let vocabulary: Int
   private let tied: Bool
 
   init(_ config: inout ConfigReader) throws(ConfigError) {
     architecture = config.architecture
+    names = config.names
     hidden = try config.int("hidden_size")
     heads = try config.int("num_attention_heads")
     epsilon = Float(try config.positive("rms_norm_eps"))
@@ -33,17 +35,17 @@ struct DecoderReader {
   /// - Parameter predictionLayers: multi-token-prediction layers behind the decoder's own, there or not.
   func model(predictionLayers: Int = 0, _ layer: (LayerNames) -> LayerSpec) -> ModelSpec {
     ModelSpec(
-      architecture: architecture, vocabularySize: vocabulary, hiddenSize: hidden,
-      embedding: ParameterName.weight(of: "model.embed_tokens"),
+      architecture: architecture, names: names, vocabularySize: vocabulary, hiddenSize: hidden,
+      embedding: ParameterName.weight(of: names.model + "embed_tokens"),
       layers: (0..<layerCount).map { layer(LayerNames(self, index: $0)) },
-      finalNorm: NormSpec("model.norm", size: hidden, epsilon: epsilon),
+      finalNorm: NormSpec(names.model + "norm", size: hidden, epsilon: epsilon),
       head: LinearSpec(
-        tied ? "model.embed_tokens" : "lm_head", inputs: hidden, outputs: vocabulary),
-      passedThrough: (0..<predictionLayers).map { ModelSpec.layerPrefix(layerCount + $0) })
+        tied ? names.model + "embed_tokens" : names.head, inputs: hidden, outputs: vocabulary),
+      passedThrough: (0..<predictionLayers).map { names.layer(layerCount + $0) })
   }
 }
 
-/// The tensors of one layer, by their names behind `model.layers.<index>.`.
+/// The tensors of one layer, by their names behind its own, `model.layers.<index>.`.
 struct LayerNames {
   let index: Int
   private let decoder: DecoderReader
@@ -52,7 +54,7 @@ struct LayerNames {
   init(_ decoder: DecoderReader, index: Int) {
     self.decoder = decoder
     self.index = index
-    prefix = ModelSpec.layerPrefix(index)
+    prefix = decoder.names.layer(index)
   }
 
   func name(_ name: String) -> String { prefix + name }
