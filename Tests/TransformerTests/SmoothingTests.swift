@@ -16,6 +16,8 @@ import Transformer
     let units: [[Float]]
     /// Before the sigmoid: with one expert a token and normalized weights, only another choice would show.
     let routerScores: [Float]
+    /// Of what chooses tokens in longer sequences.
+    let indexScores: [[Float]]
   }
 
   /// Both halves of a layer without the residual, which would hide differences.
@@ -24,8 +26,15 @@ import Transformer
   {
     let x = try model.hidden(layer.index)
     let workers = model.workers
+    var indexScores: [[Float]] = []
     let read = layer.attention.read(
-      sequences: model.sequences, weights: weights, workers: workers
+      sequences: model.sequences, weights: weights, workers: workers,
+      tap: { tap, x in
+        for (place, linear) in layer.attention.deciding where place == tap {
+          indexScores.append(
+            Gemm.multiply(x, by: weights.weight(linear), workers: workers).values)
+        }
+      }
     ) { layer.attending.input(x, weights: weights, workers: workers) }
     let input = layer.feeding.input(x, weights: weights, workers: workers)
     let mlp = Matrix(zeros: x.rows, x.columns)
@@ -43,7 +52,7 @@ import Transformer
       },
       routerScores: layer.mlp.router.map {
         Gemm.multiply(input, by: weights.weight($0.linear), workers: workers).values
-      } ?? [])
+      } ?? [], indexScores: indexScores)
   }
 
   private func largestError(_ found: Halves, _ expected: Halves) -> Float {
@@ -51,7 +60,9 @@ import Transformer
       (found.attention, expected.attention), (found.mlp, expected.mlp),
       (found.routerScores, expected.routerScores),
     ]
-    return (parts + zip(found.units, expected.units)).map { relativeError($0, $1) }.max() ?? 0
+    let lists = zip(
+      found.units + found.indexScores, expected.units + expected.indexScores)
+    return (parts + lists).map { relativeError($0, $1) }.max() ?? 0
   }
 
   private func scales(_ smoothing: Smoothing, _ generator: inout SeededGenerator) -> [Float] {
@@ -97,7 +108,7 @@ import Transformer
     for layer in spec.layers {
       let consumers = layer.smoothings.flatMap(\.consumers)
       #expect(Set(consumers.map(\.name)).count == consumers.count, "consumed twice")
-      let linears = layer.linears + layer.mlp.deciding
+      let linears = layer.linears + layer.deciding
       let whole =
         switch layer.attention {
         case .groupedQuery(let spec): spec.heads == spec.keyValueHeads

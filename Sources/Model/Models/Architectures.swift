@@ -44,6 +44,11 @@ package enum Architectures {
       attention: "latent", feedForward: "sigmoid router in groups, shared experts",
       describe: deepseekV3),
     Architecture(
+      name: "DeepseekV32ForCausalLM", models: "DeepSeek-V3.2",
+      attention: "latent, up to 2048 tokens",
+      feedForward: "sigmoid router in groups, shared experts",
+      describe: deepseekV32),
+    Architecture(
       name: "Glm4MoeForCausalLM", models: "GLM-4.5, 4.5-Air, 4.6, 4.7",
       attention: "grouped queries", feedForward: "sigmoid router in groups, shared experts",
       describe: glm4Moe),
@@ -55,6 +60,11 @@ package enum Architectures {
       name: "Glm4vMoeForConditionalGeneration", models: "GLM-4.5V, 4.6V",
       attention: "grouped queries", feedForward: "sigmoid router in groups, shared experts",
       in: .glm4v, describe: glm4vMoe),
+    Architecture(
+      name: "GlmMoeDsaForCausalLM", models: "GLM-5, 5.1, 5.2",
+      attention: "latent, up to 2048 tokens",
+      feedForward: "sigmoid router in groups, shared experts",
+      describe: glmMoeDsa),
     Architecture(
       name: "KimiK25ForConditionalGeneration", models: "Kimi K2.5, K2.6, K2.7",
       attention: "latent", feedForward: "sigmoid router in groups, shared experts",

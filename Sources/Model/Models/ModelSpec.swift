@@ -23,7 +23,8 @@ package struct ModelSpec: Sendable, Equatable {
   package var notes: [ConfigNote] = []
 
   package init(
-    architecture: String, names: ModelNames = .plain, vocabularySize: Int, hiddenSize: Int, embedding: String,
+    architecture: String, names: ModelNames = .plain, vocabularySize: Int, hiddenSize: Int,
+    embedding: String,
     layers: [LayerSpec], finalNorm: NormSpec, head: LinearSpec, passedThrough: [String]
   ) {
     self.architecture = architecture
@@ -36,6 +37,9 @@ package struct ModelSpec: Sendable, Equatable {
     self.head = head
     self.passedThrough = passedThrough
   }
+
+  /// The most tokens that a sequence may have; nil for any number.
+  package var longestSequence: Int? { layers.compactMap(\.longestSequence).min() }
 
   package var tiesEmbeddings: Bool { head.weight == embedding }
 }
@@ -86,8 +90,10 @@ extension Mixer {
     switch self {
     case .sequence(let mixer):
       return mixer.linears.flatMap { $0.claims(quantizable: true) } + mixer.norms.flatMap(\.claims)
+        + deciding.flatMap { $0.claims(quantizable: false) }
+        + (mixer.indexer?.vectors ?? []).map { TensorClaim($0.name, [$0.size]) }
     case .tokens(let mlp):
-      var result = mlp.deciding.flatMap { $0.claims(quantizable: false) }
+      var result = deciding.flatMap { $0.claims(quantizable: false) }
       if let router = mlp.router, let bias = router.correctionBias {
         result.append(TensorClaim(bias, [router.linear.outputs]))
       }
