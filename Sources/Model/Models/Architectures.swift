@@ -32,6 +32,11 @@ package enum Architectures {
       attention: "latent", feedForward: "sigmoid router in groups, shared experts",
       describe: glm4MoeLite),
     Architecture(
+      name: "GptOssForCausalLM", models: "gpt-oss-20b, 120b",
+      attention: "grouped queries, sinks, windows by layer",
+      feedForward: "softmax router, clamped gates",
+      describe: gptOss),
+    Architecture(
       name: "LlamaForCausalLM", models: "Llama 2 to 3.3 and kin",
       attention: "grouped queries", feedForward: "dense",
       describe: llama),
@@ -142,12 +147,19 @@ package enum Architectures {
     for architecture in all {
       var reader = ConfigReader(file: file, object: config, architecture: architecture.name)
       guard let spec = try? architecture.describe(&reader) else { continue }
-      let own = tensors.filter { !spec.passesThrough($0) && !isScale($0) }
+      let own = parameters(of: spec, in: tensors.filter { !spec.passesThrough($0) && !isScale($0) })
       guard kinds(spec.claims.map(\.name)) == kinds(own) else { continue }
       if (try? reader.finish()) != nil { return architecture.name }
       named.append(architecture.name)
     }
     return named.first
+  }
+
+  /// What tensors hold, by the names in a model's description.
+  private static func parameters(of spec: ModelSpec, in tensors: [String]) -> [String] {
+    let known = Set(tensors)
+    let places = (try? spec.places { known.contains($0) ? .unknownShape : nil }) ?? [:]
+    return Array(known.subtracting(places.values.flatMap(\.tensors))) + places.keys
   }
 
   /// Whether a tensor scales a weight in low precision.

@@ -85,6 +85,7 @@ extension Mixer {
     switch self {
     case .sequence(let mixer):
       return mixer.linears.flatMap { $0.claims(quantizable: true) } + mixer.norms.flatMap(\.claims)
+        + mixer.vectors.map { TensorClaim($0.name, [$0.size]) }
     case .tokens(let mlp):
       var result = mlp.deciding.flatMap { $0.claims(quantizable: false) }
       if let router = mlp.router, let bias = router.correctionBias {

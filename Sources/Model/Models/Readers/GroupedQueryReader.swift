@@ -15,6 +15,8 @@ struct GroupedQueryReader {
   var bias = false
   var outputBias = false
   var norms = Norms.none
+  /// Whether every head has a sink.
+  var hasSinks = false
   private let decoder: DecoderReader
   private let keyValueHeads: Int
   private let headDimension: Int
@@ -59,6 +61,7 @@ struct GroupedQueryReader {
         output: names.linear("self_attn.o_proj", own, decoder.hidden, bias: outputBias),
         queryNorm: norm("q_norm", own), keyNorm: norm("k_norm", shared),
         heads: decoder.heads, keyValueHeads: keyValueHeads, headDimension: headDimension,
-        rotary: rotary, window: window))
+        rotary: rotary, window: window,
+        sinks: hasSinks ? names.name("self_attn.sinks") : nil))
   }
 }

@@ -1,6 +1,6 @@
-// Causal grouped-query attention with optional norms of queries and keys and an optional window.
+// Causal grouped-query attention with optional norms of queries and keys, an optional window and optional sinks.
 //
-// Source: Ainslie et al., arXiv:2305.13245; transformers `Glm4MoeAttention`, `Qwen3Attention`, `MistralAttention`.
+// Source: Ainslie et al., arXiv:2305.13245; transformers `Glm4MoeAttention`, `Qwen3Attention`, `MistralAttention`, `GptOssAttention`.
 
 internal import CKernels
 internal import LinearAlgebra
@@ -20,11 +20,13 @@ package struct GroupedQuerySpec: Sendable, Equatable {
   package let rotary: RotarySpec
   /// Tokens that a token sees, itself included; nil for all before it.
   package let window: Int?
+  /// A tensor `[heads]`: one more score of each head's softmax, whose share of the values is nothing.
+  package let sinks: String?
 
   package init(
     query: LinearSpec, key: LinearSpec, value: LinearSpec, output: LinearSpec,
     queryNorm: NormSpec?, keyNorm: NormSpec?, heads: Int, keyValueHeads: Int, headDimension: Int,
-    rotary: RotarySpec, window: Int? = nil
+    rotary: RotarySpec, window: Int? = nil, sinks: String? = nil
   ) {
     self.query = query
     self.key = key
@@ -37,7 +39,10 @@ package struct GroupedQuerySpec: Sendable, Equatable {
     self.headDimension = headDimension
     self.rotary = rotary
     self.window = window
+    self.sinks = sinks
   }
+
+  var vectors: [VectorSpec] { sinks.map { [VectorSpec($0, size: heads)] } ?? [] }
 
   var norms: [NormSpec] { [queryNorm, keyNorm].compactMap(\.self) }
 
@@ -84,6 +89,7 @@ extension GroupedQuerySpec {
       position(q, heads: heads, norm: queryNorm, sequence, table, weights, workers)
       position(k, heads: keyValueHeads, norm: keyNorm, sequence, table, weights, workers)
     }
+    let sinks = sinks.map { weights.vector($0) }
     workers.forEachHead(heads, of: sequences, width: 2 * headDimension, window: window) {
       head, sequence in
       let own = HeadColumns(q, head, width: headDimension)
@@ -91,7 +97,8 @@ extension GroupedQuerySpec {
       CausalHead(
         factors: [(own, HeadColumns(k, shared, width: headDimension))],
         values: HeadColumns(v, shared, width: headDimension), result: own,
-        scale: 1 / Float(headDimension).squareRoot(), window: window
+        scale: 1 / Float(headDimension).squareRoot(), window: window,
+        sink: sinks?[head]
       ).attend(sequence, from: workers.memory)
     }
     return q
