@@ -116,6 +116,12 @@ BODY void sluice_sigmoid_body(float *x, size_t count) {
 }
 VARIANTS(void, sluice_sigmoid, (float *x, size_t count), (x, count))
 
+// tanh(u) is 2 sigmoid(2u) - 1.
+BODY void sluice_soft_cap_body(float *x, float cap, size_t count) {
+    for (size_t i = 0; i < count; i++) x[i] = cap * (2.0f / (1.0f + exponential(-2.0f * (x[i] / cap))) - 1.0f);
+}
+VARIANTS(void, sluice_soft_cap, (float *x, float cap, size_t count), (x, cap, count))
+
 BODY void sluice_softmax_body(float *x, float scale, size_t count) {
     float largest = -INFINITY;
     for (size_t i = 0; i < count; i++) largest = x[i] > largest ? x[i] : largest;

@@ -24,6 +24,11 @@ package enum Architectures {
       attention: "latent", feedForward: "sigmoid router in groups, shared experts",
       describe: deepseekV3),
     Architecture(
+      name: "Gemma3ForCausalLM", models: "Gemma 3 270M, 1B",
+      attention: "grouped queries, norms of heads, windows by layer, norm behind it",
+      feedForward: "dense (GELU), norm behind it",
+      describe: gemma3),
+    Architecture(
       name: "Glm4MoeForCausalLM", models: "GLM-4.5, 4.5-Air, 4.6, 4.7",
       attention: "grouped queries", feedForward: "sigmoid router in groups, shared experts",
       describe: glm4Moe),

@@ -14,6 +14,10 @@ package struct ModelSpec: Sendable, Equatable {
   package let finalNorm: NormSpec
   /// Reads the final norm, `[vocabulary, H]`. Its weight is the embedding's where the two are tied.
   package let head: LinearSpec
+  /// What embeddings are multiplied with.
+  package var embeddingScale: Float = 1
+  /// Logits are cap * tanh(logits / cap).
+  package var logitCap: Float?
   /// Names that begin so belong to multi-token-prediction layers: never quantized, there or not.
   package let passedThrough: [String]
   /// What the owner of its config.json should know.

@@ -50,11 +50,14 @@ package struct NormSpec: Sendable, Equatable {
   package let name: String
   package let size: Int
   package let epsilon: Float
+  /// What is added to its weight: 1 where that is stored as the distance from 1.
+  package let offset: Float
 
-  package init(_ name: String, size: Int, epsilon: Float) {
+  package init(_ name: String, size: Int, epsilon: Float, offset: Float = 0) {
     self.name = name
     self.size = size
     self.epsilon = epsilon
+    self.offset = offset
   }
 
   package var weight: String { ParameterName.weight(of: name) }

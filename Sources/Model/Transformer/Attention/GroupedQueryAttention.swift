@@ -22,11 +22,15 @@ package struct GroupedQuerySpec: Sendable, Equatable {
   package let window: Int?
   /// A tensor `[heads]`: one more score of each head's softmax, whose share of the values is nothing.
   package let sinks: String?
+  /// What scores are multiplied with.
+  package let scale: Float
 
+  /// - Parameter scale: nil for one over the root of the width of a head.
   package init(
     query: LinearSpec, key: LinearSpec, value: LinearSpec, output: LinearSpec,
     queryNorm: NormSpec?, keyNorm: NormSpec?, heads: Int, keyValueHeads: Int, headDimension: Int,
-    rotary: RotarySpec, window: Int? = nil, sinks: String? = nil
+    rotary: RotarySpec, window: Int? = nil, sinks: String? = nil,
+    scale: Float? = nil
   ) {
     self.query = query
     self.key = key
@@ -40,6 +44,7 @@ package struct GroupedQuerySpec: Sendable, Equatable {
     self.rotary = rotary
     self.window = window
     self.sinks = sinks
+    self.scale = scale ?? 1 / Float(headDimension).squareRoot()
   }
 
   var vectors: [VectorSpec] { sinks.map { [VectorSpec($0, size: heads)] } ?? [] }
@@ -97,7 +102,7 @@ extension GroupedQuerySpec {
       CausalHead(
         factors: [(own, HeadColumns(k, shared, width: headDimension))],
         values: HeadColumns(v, shared, width: headDimension), result: own,
-        scale: 1 / Float(headDimension).squareRoot(), window: window,
+        scale: scale, window: window,
         sink: sinks?[head]
       ).attend(sequence, from: workers.memory)
     }
@@ -109,7 +114,7 @@ extension GroupedQuerySpec {
     _ x: Matrix, heads: Int, norm: NormSpec?, _ sequence: Range<Int>, _ table: RotaryTable,
     _ weights: any LayerWeights, _ workers: Workers
   ) {
-    let weight = norm.map { weights.vector($0.weight) }
+    let weight = norm.map { $0.gains(weights) }
     let parts = ranges(of: sequence.count, by: 64)
     workers.ledger.note(Operation(.elements, [sequence.count * heads * headDimension]))
     workers.forEach(parts.count) { index in
