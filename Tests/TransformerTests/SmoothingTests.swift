@@ -117,8 +117,10 @@ import Transformer
       // What reads the states as they are has no producer.
       let plain = layer.branches.filter { $0.preNorm == nil }
         .flatMap { layer.readers(at: $0.tap(.input)) }
+      // What is not linear in up has none, either.
+      let downs = layer.mlp.units.filter { !$0.isLinearInUp }.map(\.down)
       let expected = linears.filter {
-        (whole || $0 != layer.attention.output) && !plain.contains($0)
+        (whole || $0 != layer.attention.output) && !(plain + downs).contains($0)
       }
       #expect(Set(consumers.map(\.name)) == Set(expected.map(\.name)))
       for smoothing in layer.smoothings {

@@ -6,7 +6,7 @@ that reads it, so that the function stays the same.
 import torch
 
 ATTENTION_READERS = ("q_proj", "k_proj", "v_proj", "q_a_proj", "kv_a_proj_with_mqa")
-MLP_READERS = ("gate_proj", "up_proj", "w1", "w3", "gate", "shared_expert_gate")
+MLP_READERS = ("gate_proj", "up_proj", "w1", "w3", "gate", "router", "shared_expert_gate")
 
 
 def readers(producer, state):
@@ -16,7 +16,7 @@ def readers(producer, state):
         names = [f"{block}.self_attn.{name}.weight" for name in ATTENTION_READERS]
     elif leaf == "post_attention_layernorm":
         names = [name for name in state if name.startswith((block + ".mlp.", block + ".block_sparse_moe."))
-                 and name.split(".")[-2] in MLP_READERS and name.endswith(".weight")]
+                 and (name.split(".")[-2] in MLP_READERS and name.endswith(".weight") or name.endswith(".w13_weight"))]
     else:
         read = {"q_a_layernorm": "q_b_proj", "kv_a_layernorm": "kv_b_proj", "v_proj": "o_proj", "kv_b_proj": "o_proj",
                 "up_proj": "down_proj", "w3": "w2"}

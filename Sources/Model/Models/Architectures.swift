@@ -49,6 +49,11 @@ package enum Architectures {
       feedForward: "sigmoid router in groups, shared experts",
       describe: deepseekV32),
     Architecture(
+      name: "Gemma3ForCausalLM", models: "Gemma 3 270M, 1B",
+      attention: "grouped queries, norms of heads, windows by layer, norm behind it",
+      feedForward: "dense (GELU), norm behind it",
+      describe: gemma3),
+    Architecture(
       name: "Glm4MoeForCausalLM", models: "GLM-4.5, 4.5-Air, 4.6, 4.7",
       attention: "grouped queries", feedForward: "sigmoid router in groups, shared experts",
       describe: glm4Moe),
@@ -65,6 +70,11 @@ package enum Architectures {
       attention: "latent, up to 2048 tokens",
       feedForward: "sigmoid router in groups, shared experts",
       describe: glmMoeDsa),
+    Architecture(
+      name: "GptOssForCausalLM", models: "gpt-oss-20b, 120b",
+      attention: "grouped queries, sinks, windows by layer",
+      feedForward: "softmax router, clamped gates",
+      describe: gptOss),
     Architecture(
       name: "KimiK25ForConditionalGeneration", models: "Kimi K2.5, K2.6, K2.7",
       attention: "latent", feedForward: "sigmoid router in groups, shared experts",

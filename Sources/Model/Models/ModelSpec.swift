@@ -15,6 +15,10 @@ package struct ModelSpec: Sendable, Equatable {
   package let finalNorm: NormSpec
   /// Reads the final norm, `[vocabulary, H]`. Its weight is the embedding's where the two are tied.
   package let head: LinearSpec
+  /// What embeddings are multiplied with.
+  package var embeddingScale: Float = 1
+  /// Logits are cap * tanh(logits / cap).
+  package var logitCap: Float?
   /// Names that begin so belong to multi-token-prediction layers: never quantized, there or not.
   package let passedThrough: [String]
   /// What names of tensors beside the text model begin with: copied, whatever they are.
@@ -91,7 +95,7 @@ extension Mixer {
     case .sequence(let mixer):
       return mixer.linears.flatMap { $0.claims(quantizable: true) } + mixer.norms.flatMap(\.claims)
         + deciding.flatMap { $0.claims(quantizable: false) }
-        + (mixer.indexer?.vectors ?? []).map { TensorClaim($0.name, [$0.size]) }
+        + mixer.vectors.map { TensorClaim($0.name, [$0.size]) }
     case .tokens(let mlp):
       var result = deciding.flatMap { $0.claims(quantizable: false) }
       if let router = mlp.router, let bias = router.correctionBias {

@@ -9,16 +9,40 @@ package struct LinearSpec: Sendable, Equatable {
   package let inputs: Int
   package let outputs: Int
   package let hasBias: Bool
+  /// What config.json calls it beside its name, where that is no module of its own: the modules that it stands for.
+  package let standsFor: [String]
 
-  package init(_ name: String, inputs: Int, outputs: Int, hasBias: Bool = false) {
+  package init(
+    _ name: String, inputs: Int, outputs: Int, hasBias: Bool = false, standsFor: [String] = []
+  ) {
     self.name = name
     self.inputs = inputs
     self.outputs = outputs
     self.hasBias = hasBias
+    self.standsFor = standsFor
   }
 
-  package var weight: String { ParameterName.weight(of: name) }
-  package var bias: String { ParameterName.bias(of: name) }
+  package var weight: String { parameter(ParameterName.weight(of: "")) }
+  package var bias: String { parameter(ParameterName.bias(of: "")) }
+
+  /// A parameter by the end that it has behind a module's name, which begins with a dot.
+  package func parameter(_ end: String) -> String {
+    name + (standsFor.isEmpty ? end : "_" + end.dropFirst())
+  }
+
+  /// The names by which config.json may speak of it.
+  package var modules: [String] { [name] + standsFor }
+}
+
+/// A parameter `[size]` that belongs to no Linear and to no norm.
+package struct VectorSpec: Sendable, Equatable {
+  package let name: String
+  package let size: Int
+
+  package init(_ name: String, size: Int) {
+    self.name = name
+    self.size = size
+  }
 }
 
 /// A root-mean-square norm, whose weight is `[size]`.
@@ -26,11 +50,14 @@ package struct NormSpec: Sendable, Equatable {
   package let name: String
   package let size: Int
   package let epsilon: Float
+  /// What is added to its weight: 1 where that is stored as the distance from 1.
+  package let offset: Float
 
-  package init(_ name: String, size: Int, epsilon: Float) {
+  package init(_ name: String, size: Int, epsilon: Float, offset: Float = 0) {
     self.name = name
     self.size = size
     self.epsilon = epsilon
+    self.offset = offset
   }
 
   package var weight: String { ParameterName.weight(of: name) }

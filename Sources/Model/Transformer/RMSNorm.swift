@@ -5,6 +5,12 @@ package import LinearAlgebra
 package import Tensors
 
 extension NormSpec {
+  /// What each channel is multiplied by, `[size]`.
+  package func gains(_ weights: any LayerWeights) -> [Float] {
+    let stored = weights.vector(weight)
+    return offset == 0 ? stored : stored.map { offset + $0 }
+  }
+
   /// x `[T, size]` over its root mean square, times the weight.
   package func apply(to x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
     let result = workers.matrix("normed input", rows: x.rows, columns: x.columns)
@@ -20,7 +26,7 @@ extension NormSpec {
   private func apply(
     to x: Matrix, into result: Matrix, weights: any LayerWeights, workers: Workers
   ) {
-    let weight = weights.vector(self.weight)
+    let weight = gains(weights)
     let parts = ranges(of: x.rows, by: 64)
     workers.ledger.note(Operation(.elements, [x.count]))
     workers.forEach(parts.count) { index in

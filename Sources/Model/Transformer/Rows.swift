@@ -31,8 +31,17 @@ extension Matrix {
     }
   }
 
+  /// self = cap * tanh(self / cap).
+  package func capSoftly(at cap: Float, workers: Workers) {
+    workers.ledger.note(Operation(.elements, [count]))
+    let parts = ranges(of: rows, by: taskRows)
+    workers.forEach(parts.count) { index in
+      unsafe sluice_soft_cap(row(parts[index].lowerBound), cap, parts[index].count * columns)
+    }
+  }
+
   /// self *= factor.
-  func multiply(by factor: Float, workers: Workers) {
+  package func multiply(by factor: Float, workers: Workers) {
     workers.ledger.note(Operation(.elements, [count]))
     let parts = ranges(of: rows, by: taskRows)
     workers.forEach(parts.count) { index in

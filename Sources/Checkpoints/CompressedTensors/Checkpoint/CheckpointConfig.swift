@@ -12,6 +12,8 @@ package enum WeightStorage: Sendable, Equatable {
   /// By the schemes of config.json.
   case compressed(QuantizationConfig)
   case fp8(FP8Format)
+  /// Experts as MXFP4, in blocks with scales beside them.
+  case blocks
 }
 
 package struct CheckpointConfig: Sendable {
@@ -121,6 +123,10 @@ package struct CheckpointConfig: Sendable {
   package func storage() throws(QuantizationConfigError) -> WeightStorage {
     try checkNoOtherTool()
     guard let block = quantizationBlock else { return .plain }
+    if block.object?["quant_method"] == "mxfp4" {
+      try MXFP4Blocks.check(block, file: file)
+      return .blocks
+    }
     if let fp8 = try FP8Format(block, file: file) { return .fp8(fp8) }
     return .compressed(try QuantizationConfig(block, file: file))
   }

@@ -89,8 +89,15 @@ package struct CheckpointShapes: Sendable {
     var places: [String: StoredPlace] = [:]
     var listed: Set<String>?
     if let names = listing.tensors.map({ Set($0) }) {
-      let parameters = spec.parameters(among: names)
+      let forms = StorageForm.all.filter { $0.scales == nil || storage == .blocks }
+      let parameters = spec.parameters(among: names, forms: forms)
       (listed, places) = (parameters.names, parameters.places)
+      for linear in spec.layers.flatMap(\.linears) {
+        guard let place = places[linear.weight], let scales = place.scalesPiece else { continue }
+        coded[linear.weight] =
+          Microscaled.codec(linear, blocks: place.piece, scales: scales).pages
+        places[linear.weight] = nil
+      }
     }
     if let listed {
       let expected = spec.expectations(schemes).map(\.name)
@@ -193,7 +200,7 @@ package struct CheckpointShapes: Sendable {
   package func byteCount(_ linear: LinearSpec) -> Int {
     if let coded = coded[linear.weight] { return coded.bytes }
     return CompressionFormats.weightParts.reduce(0) {
-      $0 + (self[linear.name + $1.suffix]?.byteCount ?? 0)
+      $0 + (self[linear.parameter($1.suffix)]?.byteCount ?? 0)
     }
   }
 

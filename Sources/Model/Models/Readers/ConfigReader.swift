@@ -214,6 +214,11 @@ package struct ConfigReader {
   /// Whether a key is there, be it null.
   package func names(_ name: String) -> Bool { object[name] != nil }
 
+  /// Whether an object has an object by that name.
+  package func hasObject(_ key: String, in name: String) -> Bool {
+    object[name]?.object?[key]?.object != nil
+  }
+
   /// Multi-token-prediction layers behind the decoder's own.
   package mutating func predictionLayers() throws(ConfigError) -> Int {
     try int("num_nextn_predict_layers", "num_mtp_layers", atLeast: 0, default: 0)

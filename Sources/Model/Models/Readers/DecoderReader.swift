@@ -9,12 +9,29 @@ struct DecoderReader {
   let layerCount: Int
   let heads: Int
   let epsilon: Float
+  /// What is added to the weights of norms.
+  let normOffset: Float
+  let activation: Activation
   private let architecture: String
   fileprivate let names: ModelNames
   private let vocabulary: Int
   private let tied: Bool
 
+  /// Gated units with SiLU, and norms whose weights are what they multiply by.
   init(_ config: inout ConfigReader) throws(ConfigError) {
+    try config.require("hidden_act", toBe: "silu")
+    try self.init(&config, activation: .silu, normOffset: 0, isTied: false)
+  }
+
+  /// - Parameters:
+  ///   - activation: what its caller has read.
+  ///   - normOffset: what is added to the weights of norms.
+  ///   - isTied: whether embedding and head are one where nothing is said.
+  init(
+    _ config: inout ConfigReader, activation: Activation, normOffset: Float, isTied: Bool
+  ) throws(ConfigError) {
+    self.activation = activation
+    self.normOffset = normOffset
     architecture = config.architecture
     names = config.names
     hidden = try config.int("hidden_size")
@@ -22,8 +39,7 @@ struct DecoderReader {
     epsilon = Float(try config.positive("rms_norm_eps"))
     vocabulary = try config.int("vocab_size")
     layerCount = try config.int("num_hidden_layers")
-    tied = try config.bool("tie_word_embeddings", default: false)
-    try config.require("hidden_act", toBe: "silu")
+    tied = try config.bool("tie_word_embeddings", default: isTied)
     // Long texts cut into chunks that turn anew.
     config.passOver(
       "dual_chunk_attention_config",
@@ -38,7 +54,8 @@ struct DecoderReader {
       architecture: architecture, names: names, vocabularySize: vocabulary, hiddenSize: hidden,
       embedding: ParameterName.weight(of: names.model + "embed_tokens"),
       layers: (0..<layerCount).map { layer(LayerNames(self, index: $0)) },
-      finalNorm: NormSpec(names.model + "norm", size: hidden, epsilon: epsilon),
+      finalNorm: NormSpec(
+        names.model + "norm", size: hidden, epsilon: epsilon, offset: normOffset),
       head: LinearSpec(
         tied ? names.model + "embed_tokens" : names.head, inputs: hidden, outputs: vocabulary),
       passedThrough: (0..<predictionLayers).map { names.layer(layerCount + $0) })
@@ -60,7 +77,8 @@ struct LayerNames {
   func name(_ name: String) -> String { prefix + name }
 
   func norm(_ name: String, _ size: Int, epsilon: Float? = nil) -> NormSpec {
-    NormSpec(prefix + name, size: size, epsilon: epsilon ?? decoder.epsilon)
+    NormSpec(
+      prefix + name, size: size, epsilon: epsilon ?? decoder.epsilon, offset: decoder.normOffset)
   }
 
   func linear(_ name: String, _ inputs: Int, _ outputs: Int, bias: Bool = false) -> LinearSpec {
@@ -82,6 +100,7 @@ struct LayerNames {
       gate: linear("\(name).\(projections.gate)", hidden, size, bias: bias),
       up: linear("\(name).\(projections.up)", hidden, size, bias: bias),
       down: linear("\(name).\(projections.down)", size, hidden, bias: bias),
+      activation: decoder.activation,
       outputGate: outputGate.map { linear($0, hidden, 1) })
   }
 

@@ -15,10 +15,16 @@ struct GroupedQueryReader {
   var bias = false
   var outputBias = false
   var norms = Norms.none
+  /// Whether every head has a sink.
+  var hasSinks = false
+  /// What scores are multiplied with; nil for one over the root of the width of a head.
+  var scale: Float?
   private let decoder: DecoderReader
   private let keyValueHeads: Int
   private let headDimension: Int
   private let rotary: RotarySpec
+  /// Of a layer with a window, where it has one of its own.
+  private var localRotary: RotarySpec?
 
   /// - Parameters:
   ///   - keyValueHeads: where nothing is said.
@@ -40,6 +46,13 @@ struct GroupedQueryReader {
     self.rotary = try rotary.spec(config, headDimension: headDimension, share: share)
   }
 
+  /// Turns heads in layers with a window in a way of their own.
+  mutating func turnLocally(
+    _ config: ConfigReader, _ rotary: RotaryReader
+  ) throws(ConfigError) {
+    localRotary = try rotary.spec(config, headDimension: headDimension)
+  }
+
   func attention(_ names: LayerNames, window: Int? = nil) -> SequenceMixer {
     let (own, shared) = (decoder.heads * headDimension, keyValueHeads * headDimension)
     func projection(_ name: String, _ outputs: Int) -> LinearSpec {
@@ -59,6 +72,7 @@ struct GroupedQueryReader {
         output: names.linear("self_attn.o_proj", own, decoder.hidden, bias: outputBias),
         queryNorm: norm("q_norm", own), keyNorm: norm("k_norm", shared),
         heads: decoder.heads, keyValueHeads: keyValueHeads, headDimension: headDimension,
-        rotary: rotary, window: window))
+        rotary: window == nil ? rotary : localRotary ?? rotary, window: window,
+        sinks: hasSinks ? names.name("self_attn.sinks") : nil, scale: scale))
   }
 }

@@ -28,7 +28,7 @@ struct RotaryReader {
     var scaling = RotaryScaling.none
     var mscale = 1.0
     if var rope = try config.object("rope_scaling", "rope_parameters") {
-      let kind = try rope.choice("rope_type", "type", of: ScalingReader.kinds, default: "default")
+      (scaling, mscale) = try Self.scaling(&rope, positions: positions, trained: trained)
       let nestedTheta = try rope.positiveIfPresent("rope_theta")
       if let theta, let nestedTheta, theta != nestedTheta {
         throw config.unsupported(
@@ -44,18 +44,64 @@ struct RotaryReader {
         }
         share = nestedShare ?? share
       }
-      var reader = ScalingReader(rope: rope, positions: positions, trained: trained)
-      (scaling, mscale) = try kind(&reader)
-      // vLLM multiplied by it once; 0.33 does not, and transformers never did.
-      reader.rope.passOver(
-        "attn_factor", harmless: 1, because: "transformers and vLLM do not read it")
-      try config.finish(reader.rope)
+      try config.finish(rope)
     }
     guard let theta = theta ?? fallback else { throw config.missing("rope_theta") }
     self.theta = theta
     self.share = share
     self.scaling = scaling
     self.mscale = mscale
+  }
+
+  /// What an object with `rope_type` says.
+  private static func scaling(
+    _ rope: inout ConfigReader, positions: Int?, trained: Int?
+  ) throws(ConfigError) -> (RotaryScaling, mscale: Double) {
+    let kind = try rope.choice("rope_type", "type", of: ScalingReader.kinds, default: "default")
+    var reader = ScalingReader(rope: rope, positions: positions, trained: trained)
+    let result = try kind(&reader)
+    // vLLM multiplied by it once; 0.33 does not, and transformers never did.
+    reader.rope.passOver(
+      "attn_factor", harmless: 1, because: "transformers and vLLM do not read it")
+    rope = reader.rope
+    return result
+  }
+
+  /// Of layers that see all tokens and of those with a window: `rope_parameters` with an object for each, or `rope_theta`
+  /// and `rope_scaling` of the former beside `rope_local_base_freq`.
+  ///
+  /// Source: transformers `Gemma3TextConfig`.
+  static func byLayerType(
+    _ config: inout ConfigReader
+  ) throws(ConfigError) -> (whole: RotaryReader, local: RotaryReader) {
+    let local = try config.positiveIfPresent("rope_local_base_freq")
+    guard config.hasObject("full_attention", in: "rope_parameters") else {
+      return (
+        try RotaryReader(&config, theta: 1_000_000), RotaryReader(theta: local ?? 10_000)
+      )
+    }
+    let positions = try config.intIfPresent("max_position_embeddings")
+    guard var both = try config.object("rope_parameters") else {
+      throw config.missing("rope_parameters")
+    }
+    func reader(_ key: String, _ theta: Double) throws(ConfigError) -> RotaryReader {
+      guard var rope = try both.object(key) else { return RotaryReader(theta: theta) }
+      let theta = try rope.positiveIfPresent("rope_theta") ?? theta
+      let (scaling, _) = try Self.scaling(&rope, positions: positions, trained: nil)
+      try both.finish(rope)
+      return RotaryReader(theta: theta, scaling)
+    }
+    let readers = (
+      try reader("full_attention", 1_000_000), try reader("sliding_attention", local ?? 10_000)
+    )
+    try config.finish(both)
+    return readers
+  }
+
+  private init(theta: Double, _ scaling: RotaryScaling = .none) {
+    self.theta = theta
+    self.scaling = scaling
+    (share, mscale) = (nil, 1)
   }
 
   /// - Parameters:

@@ -54,7 +54,7 @@ struct HeadColumns {
   func row(_ row: Int) -> UnsafeMutablePointer<Float> { unsafe matrix.row(row) + first }
 }
 
-/// softmax(scale * the sum of q kᵀ over `factors`) v.
+/// softmax(scale * the sum of q kᵀ over `factors`) v, the softmax beside a sink where there is one.
 struct CausalHead {
   let factors: [(query: HeadColumns, key: HeadColumns)]
   let values: HeadColumns
@@ -63,6 +63,8 @@ struct CausalHead {
   let scale: Float
   /// Tokens that a token sees, itself included.
   let window: Int?
+  /// One more score of every softmax, whose share of the values is nothing.
+  var sink: Float?
 
   /// - Parameter sequence: rows of all matrices.
   func attend(_ sequence: Range<Int>, from memory: MemoryBudget) {
@@ -83,7 +85,11 @@ struct CausalHead {
         let seen = firstKey(of: row) - keys.lowerBound..<row + 1 - keys.lowerBound
         let weights = unsafe scores.row(row - rows.lowerBound)
         unsafe weights.update(repeating: 0, count: seen.lowerBound)
-        unsafe sluice_softmax(weights + seen.lowerBound, scale, seen.count)
+        if let sink {
+          unsafe sluice_softmax_sink(weights + seen.lowerBound, scale, sink, seen.count)
+        } else {
+          unsafe sluice_softmax(weights + seen.lowerBound, scale, seen.count)
+        }
         unsafe (weights + seen.upperBound).update(
           repeating: 0, count: keys.count - seen.upperBound)
       }

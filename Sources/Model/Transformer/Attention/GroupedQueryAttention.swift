@@ -1,6 +1,6 @@
-// Causal grouped-query attention with optional norms of queries and keys and an optional window.
+// Causal grouped-query attention with optional norms of queries and keys, an optional window and optional sinks.
 //
-// Source: Ainslie et al., arXiv:2305.13245; transformers `Glm4MoeAttention`, `Qwen3Attention`, `MistralAttention`.
+// Source: Ainslie et al., arXiv:2305.13245; transformers `Glm4MoeAttention`, `Qwen3Attention`, `MistralAttention`, `GptOssAttention`.
 
 internal import CKernels
 internal import LinearAlgebra
@@ -20,11 +20,17 @@ package struct GroupedQuerySpec: Sendable, Equatable {
   package let rotary: RotarySpec
   /// Tokens that a token sees, itself included; nil for all before it.
   package let window: Int?
+  /// A tensor `[heads]`: one more score of each head's softmax, whose share of the values is nothing.
+  package let sinks: String?
+  /// What scores are multiplied with.
+  package let scale: Float
 
+  /// - Parameter scale: nil for one over the root of the width of a head.
   package init(
     query: LinearSpec, key: LinearSpec, value: LinearSpec, output: LinearSpec,
     queryNorm: NormSpec?, keyNorm: NormSpec?, heads: Int, keyValueHeads: Int, headDimension: Int,
-    rotary: RotarySpec, window: Int? = nil
+    rotary: RotarySpec, window: Int? = nil, sinks: String? = nil,
+    scale: Float? = nil
   ) {
     self.query = query
     self.key = key
@@ -37,7 +43,11 @@ package struct GroupedQuerySpec: Sendable, Equatable {
     self.headDimension = headDimension
     self.rotary = rotary
     self.window = window
+    self.sinks = sinks
+    self.scale = scale ?? 1 / Float(headDimension).squareRoot()
   }
+
+  var vectors: [VectorSpec] { sinks.map { [VectorSpec($0, size: heads)] } ?? [] }
 
   var norms: [NormSpec] { [queryNorm, keyNorm].compactMap(\.self) }
 
@@ -84,6 +94,7 @@ extension GroupedQuerySpec {
       position(q, heads: heads, norm: queryNorm, sequence, table, weights, workers)
       position(k, heads: keyValueHeads, norm: keyNorm, sequence, table, weights, workers)
     }
+    let sinks = sinks.map { weights.vector($0) }
     workers.forEachHead(heads, of: sequences, width: 2 * headDimension, window: window) {
       head, sequence in
       let own = HeadColumns(q, head, width: headDimension)
@@ -91,7 +102,8 @@ extension GroupedQuerySpec {
       CausalHead(
         factors: [(own, HeadColumns(k, shared, width: headDimension))],
         values: HeadColumns(v, shared, width: headDimension), result: own,
-        scale: 1 / Float(headDimension).squareRoot(), window: window
+        scale: scale, window: window,
+        sink: sinks?[head]
       ).attend(sequence, from: workers.memory)
     }
     return q
@@ -102,7 +114,7 @@ extension GroupedQuerySpec {
     _ x: Matrix, heads: Int, norm: NormSpec?, _ sequence: Range<Int>, _ table: RotaryTable,
     _ weights: any LayerWeights, _ workers: Workers
   ) {
-    let weight = norm.map { weights.vector($0.weight) }
+    let weight = norm.map { $0.gains(weights) }
     let parts = ranges(of: sequence.count, by: 64)
     workers.ledger.note(Operation(.elements, [sequence.count * heads * headDimension]))
     workers.forEach(parts.count) { index in

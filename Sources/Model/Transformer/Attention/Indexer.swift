@@ -30,7 +30,9 @@ package struct IndexerSpec: Sendable, Equatable {
   }
 
   /// Weight and bias of the norm.
-  package var vectors: [(name: String, size: Int)] {
-    [ParameterName.weight(of: keyNorm), ParameterName.bias(of: keyNorm)].map { ($0, key.outputs) }
+  var vectors: [VectorSpec] {
+    [ParameterName.weight(of: keyNorm), ParameterName.bias(of: keyNorm)].map {
+      VectorSpec($0, size: key.outputs)
+    }
   }
 }

@@ -28,6 +28,14 @@ package enum SequenceMixer: Sendable, Equatable {
     }
   }
 
+  /// Vectors that no Linear reads and no norm has.
+  package var vectors: [VectorSpec] {
+    switch self {
+    case .groupedQuery(let spec): spec.vectors
+    case .latent(let spec): spec.indexer?.vectors ?? []
+    }
+  }
+
   package var rotary: RotarySpec {
     switch self {
     case .groupedQuery(let spec): spec.rotary

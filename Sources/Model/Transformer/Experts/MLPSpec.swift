@@ -9,10 +9,13 @@ package enum Activation: Sendable, Equatable {
   case geluTanh
   /// The square of max(x, 0).
   case reluSquared
+  /// Of the pairs of gate and up that a fused projection makes: (up + 1) * gate * sigmoid(alpha * gate), gate at most
+  /// `limit`, up within `limit` of 0.
+  case clampedPairs(alpha: Float, limit: Float)
 }
 
 /// A dense MLP, a shared expert or a routed one: down(activation(gate(x)) * up(x)), or down(activation(up(x))) without a
-/// gate; times sigmoid(outputGate(x)) where there is one.
+/// gate, where `up` may be both in one; times sigmoid(outputGate(x)) where there is one.
 package struct UnitSpec: Sendable, Equatable {
   package let gate: LinearSpec?
   package let up: LinearSpec
@@ -41,6 +44,7 @@ package struct UnitSpec: Sendable, Equatable {
   package var isLinearInUp: Bool {
     switch activation {
     case .silu, .gelu, .geluTanh, .reluSquared: gate != nil
+    case .clampedPairs: false
     }
   }
 }
