@@ -33,9 +33,10 @@ import Transformer
       let mean = head.reduce(0) { $0 + $1 * $1 } / Double(head.count)
       head = zip(head, weight).map { $0 * Double($1) / (mean + Double(norm.epsilon)).squareRoot() }
     }
-    let half = attention.rotary.dimensions / 2
+    let rotary = attention.rotary!
+    let half = rotary.dimensions / 2
     for i in 0..<half {
-      let angle = Double(position) / pow(attention.rotary.theta, Double(i) / Double(half))
+      let angle = Double(position) / pow(rotary.theta, Double(i) / Double(half))
       let (a, b) = (head[i], head[i + half])
       head[i] = a * cos(angle) - b * sin(angle)
       head[i + half] = b * cos(angle) + a * sin(angle)

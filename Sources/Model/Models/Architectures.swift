@@ -36,18 +36,43 @@ package struct Architecture: Sendable {
 package enum Architectures {
   package static let all = [
     Architecture(
+      name: "AfmoeForCausalLM", models: "Trinity Nano, Mini, Large",
+      attention: "grouped queries, norms of heads, gates, windows by layer, norm behind it",
+      feedForward: "sigmoid router, shared experts, norm behind it",
+      describe: afmoe),
+    Architecture(
       name: "DeepseekV2ForCausalLM", models: "DeepSeek-V2, V2.5, Coder-V2",
       attention: "latent", feedForward: "softmax router in groups, shared experts",
       describe: deepseekV2),
-    Architecture(
-      name: "DeepseekV3ForCausalLM", models: "DeepSeek-V3, R1, Kimi K2, Moonlight",
-      attention: "latent", feedForward: "sigmoid router in groups, shared experts",
-      describe: deepseekV3),
     Architecture(
       name: "DeepseekV32ForCausalLM", models: "DeepSeek-V3.2",
       attention: "latent, up to 2048 tokens",
       feedForward: "sigmoid router in groups, shared experts",
       describe: deepseekV32),
+    Architecture(
+      name: "DeepseekV3ForCausalLM", models: "DeepSeek-V3, R1, Kimi K2, Moonlight",
+      attention: "latent", feedForward: "sigmoid router in groups, shared experts",
+      describe: deepseekV3),
+    Architecture(
+      name: "Dots1ForCausalLM", models: "dots.llm1",
+      attention: "grouped queries, norms of heads, windows by layer",
+      feedForward: "sigmoid router in groups, shared experts",
+      describe: dots1),
+    Architecture(
+      name: "Ernie4_5_MoeForCausalLM", models: "ERNIE 4.5 21B-A3B, 300B-A47B",
+      attention: "grouped queries",
+      feedForward: "softmax router, shared experts",
+      describe: ernie45Moe),
+    Architecture(
+      name: "Exaone4ForCausalLM", models: "EXAONE 4.0 1.2B, 32B",
+      attention: "grouped queries, norms of heads, windows by layer, norm behind it",
+      feedForward: "dense, norm behind it",
+      describe: exaone4),
+    Architecture(
+      name: "ExaoneMoeForCausalLM", models: "K-EXAONE 236B-A23B",
+      attention: "grouped queries, norms of heads, windows by layer",
+      feedForward: "sigmoid router in groups, shared experts",
+      describe: exaoneMoe),
     Architecture(
       name: "Gemma3ForCausalLM", models: "Gemma 3 270M, 1B",
       attention: "grouped queries, norms of heads, windows by layer, norm behind it",
@@ -76,6 +101,16 @@ package enum Architectures {
       feedForward: "softmax router, clamped gates",
       describe: gptOss),
     Architecture(
+      name: "GraniteForCausalLM", models: "Granite 3.0 to 3.3",
+      attention: "grouped queries",
+      feedForward: "dense",
+      describe: granite),
+    Architecture(
+      name: "HYV3ForCausalLM", models: "Hy3",
+      attention: "grouped queries, norms of heads",
+      feedForward: "sigmoid router, shared experts",
+      describe: hyV3),
+    Architecture(
       name: "KimiK25ForConditionalGeneration", models: "Kimi K2.5, K2.6, K2.7",
       attention: "latent", feedForward: "sigmoid router in groups, shared experts",
       in: .kimiK25, describe: deepseekV3),
@@ -83,6 +118,11 @@ package enum Architectures {
       name: "LlamaForCausalLM", models: "Llama 2 to 3.3 and kin",
       attention: "grouped queries", feedForward: "dense",
       describe: llama),
+    Architecture(
+      name: "MiniMaxM2ForCausalLM", models: "MiniMax-M2, M2.1, M2.5, M2.7",
+      attention: "grouped queries, norms of all heads",
+      feedForward: "sigmoid router",
+      describe: miniMaxM2),
     Architecture(
       name: "Mistral3ForConditionalGeneration", models: "Mistral Small 3.1, 3.2, Magistral",
       attention: "grouped queries, window", feedForward: "dense",
@@ -100,6 +140,11 @@ package enum Architectures {
       attention: "grouped queries, norms of all heads, norm behind it",
       feedForward: "dense, norm behind it",
       describe: olmo2),
+    Architecture(
+      name: "Olmo3ForCausalLM", models: "OLMo 3 7B, 32B",
+      attention: "grouped queries, norms of all heads, windows by layer, norm behind it",
+      feedForward: "dense, norm behind it",
+      describe: olmo3),
     Architecture(
       name: "OlmoeForCausalLM", models: "OLMoE-1B-7B",
       attention: "grouped queries, norms of all heads", feedForward: "softmax router",
@@ -133,6 +178,21 @@ package enum Architectures {
       name: "Qwen3VLMoeForConditionalGeneration", models: "Qwen3-VL-30B-A3B, 235B-A22B",
       attention: "grouped queries, norms of heads, window", feedForward: "softmax router",
       in: .qwen3VL("qwen3_vl_moe_text"), describe: qwen3VLMoe),
+    Architecture(
+      name: "SeedOssForCausalLM", models: "Seed-OSS 36B",
+      attention: "grouped queries",
+      feedForward: "dense",
+      describe: seedOss),
+    Architecture(
+      name: "SmolLM3ForCausalLM", models: "SmolLM3 3B",
+      attention: "grouped queries, turned in some layers",
+      feedForward: "dense",
+      describe: smolLM3),
+    Architecture(
+      name: "SolarOpenForCausalLM", models: "Solar Open 100B",
+      attention: "grouped queries",
+      feedForward: "sigmoid router in groups, shared experts",
+      describe: solarOpen),
   ]
 
   package static var known: [String] { all.map(\.name) }

@@ -17,6 +17,8 @@ package struct ModelSpec: Sendable, Equatable {
   package let head: LinearSpec
   /// What embeddings are multiplied with.
   package var embeddingScale: Float = 1
+  /// What logits are multiplied with.
+  package var logitScale: Float = 1
   /// Logits are cap * tanh(logits / cap).
   package var logitCap: Float?
   /// Names that begin so belong to multi-token-prediction layers: never quantized, there or not.
@@ -99,7 +101,8 @@ extension Mixer {
     case .tokens(let mlp):
       var result = deciding.flatMap { $0.claims(quantizable: false) }
       if let router = mlp.router, let bias = router.correctionBias {
-        result.append(TensorClaim(bias, [router.linear.outputs]))
+        let shape = (router.correctionIsRow ? [1] : []) + [router.linear.outputs]
+        result.append(TensorClaim(bias, shape))
       }
       for linear in mlp.units.flatMap(\.linears) { result += linear.claims(quantizable: true) }
       return result

@@ -50,6 +50,18 @@ extension Matrix {
     }
   }
 
+  /// self *= sigmoid(gates), which are used up.
+  func multiply(bySigmoidOf gates: Matrix, workers: Workers) {
+    workers.ledger.note(Operation(.elements, [count]))
+    let parts = ranges(of: rows, by: taskRows)
+    workers.forEach(parts.count) { index in
+      let size = parts[index].count * columns
+      let (own, gate) = unsafe (row(parts[index].lowerBound), gates.row(parts[index].lowerBound))
+      unsafe sluice_sigmoid(gate, size)
+      unsafe sluice_multiply(own, gate, own, size)
+    }
+  }
+
   /// Row i times factors[i, 0].
   func multiply(byRows factors: Matrix, workers: Workers) {
     let parts = ranges(of: rows, by: taskRows)

@@ -128,6 +128,12 @@ package struct ConfigReader {
   package mutating func int(
     _ names: String..., atLeast minimum: Int = 1, default fallback: Int? = nil
   ) throws(ConfigError) -> Int {
+    try int(names, atLeast: minimum, default: fallback)
+  }
+
+  mutating func int(
+    _ names: [String], atLeast minimum: Int = 1, default fallback: Int? = nil
+  ) throws(ConfigError) -> Int {
     try read(names, "a whole number of at least \(minimum)", default: fallback) {
       $0.int.flatMap { $0 >= minimum && $0 <= Self.largest ? $0 : nil }
     }
@@ -210,6 +216,8 @@ package struct ConfigReader {
     }
     return kinds.compactMap { values[$0] }
   }
+
+  func isText(_ name: String) -> Bool { object[name]?.string != nil }
 
   /// Whether a key is there, be it null.
   package func names(_ name: String) -> Bool { object[name] != nil }

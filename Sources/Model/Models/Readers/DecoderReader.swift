@@ -18,9 +18,11 @@ struct DecoderReader {
   private let tied: Bool
 
   /// Gated units with SiLU, and norms whose weights are what they multiply by.
-  init(_ config: inout ConfigReader) throws(ConfigError) {
+  ///
+  /// - Parameter isTied: whether embedding and head are one where nothing is said.
+  init(_ config: inout ConfigReader, isTied: Bool = false) throws(ConfigError) {
     try config.require("hidden_act", toBe: "silu")
-    try self.init(&config, activation: .silu, normOffset: 0, isTied: false)
+    try self.init(&config, activation: .silu, normOffset: 0, isTied: isTied)
   }
 
   /// - Parameters:
@@ -111,6 +113,22 @@ struct LayerNames {
       branches: [
         Branch(preNorm: norm("input_layernorm", decoder.hidden), .sequence(attention)),
         Branch(preNorm: norm("post_attention_layernorm", decoder.hidden), .tokens(mlp)),
+      ])
+  }
+}
+
+extension LayerNames {
+  /// A layer whose norms stand behind the mixers, which read the states as they are.
+  func postNormLayer(_ attention: SequenceMixer, _ mlp: MLPSpec) -> LayerSpec {
+    LayerSpec(
+      index: index,
+      branches: [
+        Branch(
+          preNorm: nil, .sequence(attention),
+          postNorm: norm("post_attention_layernorm", decoder.hidden)),
+        Branch(
+          preNorm: nil, .tokens(mlp),
+          postNorm: norm("post_feedforward_layernorm", decoder.hidden)),
       ])
   }
 }

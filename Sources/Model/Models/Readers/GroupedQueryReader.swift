@@ -17,6 +17,10 @@ struct GroupedQueryReader {
   var norms = Norms.none
   /// Whether every head has a sink.
   var hasSinks = false
+  /// Whether heads of a layer without a window do not turn.
+  var turnsLocallyOnly = false
+  /// Whether what the output projection reads is gated, by `gate_proj`.
+  var isGated = false
   /// What scores are multiplied with; nil for one over the root of the width of a head.
   var scale: Float?
   private let decoder: DecoderReader
@@ -33,7 +37,8 @@ struct GroupedQueryReader {
   ///   - share: of a head that is rotated where nothing is said.
   init(
     _ config: inout ConfigReader, _ decoder: DecoderReader, keyValueHeads assumed: Int? = nil,
-    headDimension fallback: Int? = nil, _ rotary: RotaryReader, share: Double = 1
+    headDimension fallback: Int? = nil, _ rotary: RotaryReader, share: Double = 1,
+    order: RotarySpec.Order = .halves
   ) throws(ConfigError) {
     self.decoder = decoder
     keyValueHeads = try config.int("num_key_value_heads", default: assumed)
@@ -43,8 +48,11 @@ struct GroupedQueryReader {
         found: "\(keyValueHeads)")
     }
     headDimension = try config.int("head_dim", default: fallback ?? decoder.hidden / decoder.heads)
-    self.rotary = try rotary.spec(config, headDimension: headDimension, share: share)
+    self.rotary = try rotary.spec(
+      config, headDimension: headDimension, share: share, order: order)
   }
+
+  var rotatedDimensions: Int { rotary.dimensions }
 
   /// Turns heads in layers with a window in a way of their own.
   mutating func turnLocally(
@@ -53,7 +61,10 @@ struct GroupedQueryReader {
     localRotary = try rotary.spec(config, headDimension: headDimension)
   }
 
-  func attention(_ names: LayerNames, window: Int? = nil) -> SequenceMixer {
+  /// - Parameter turns: whether heads turn.
+  func attention(
+    _ names: LayerNames, window: Int? = nil, turns: Bool = true
+  ) -> SequenceMixer {
     let (own, shared) = (decoder.heads * headDimension, keyValueHeads * headDimension)
     func projection(_ name: String, _ outputs: Int) -> LinearSpec {
       names.linear("self_attn.\(name)", decoder.hidden, outputs, bias: bias)
@@ -72,7 +83,10 @@ struct GroupedQueryReader {
         output: names.linear("self_attn.o_proj", own, decoder.hidden, bias: outputBias),
         queryNorm: norm("q_norm", own), keyNorm: norm("k_norm", shared),
         heads: decoder.heads, keyValueHeads: keyValueHeads, headDimension: headDimension,
-        rotary: window == nil ? rotary : localRotary ?? rotary, window: window,
-        sinks: hasSinks ? names.name("self_attn.sinks") : nil, scale: scale))
+        rotary: turns && (window != nil || !turnsLocallyOnly)
+          ? window == nil ? rotary : localRotary ?? rotary : nil,
+        window: window,
+        sinks: hasSinks ? names.name("self_attn.sinks") : nil, scale: scale,
+        gate: isGated ? names.linear("self_attn.gate_proj", decoder.hidden, own) : nil))
   }
 }

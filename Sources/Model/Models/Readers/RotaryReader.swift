@@ -70,15 +70,21 @@ struct RotaryReader {
   /// Of layers that see all tokens and of those with a window: `rope_parameters` with an object for each, or `rope_theta`
   /// and `rope_scaling` of the former beside `rope_local_base_freq`.
   ///
-  /// Source: transformers `Gemma3TextConfig`.
+  /// Source: transformers `Gemma3TextConfig`, `Olmo3Config`.
+  ///
+  /// - Parameters:
+  ///   - theta: of layers that see all tokens, where nothing is said.
+  ///   - local: of layers with a window, where nothing is said; nil for that of the others.
   static func byLayerType(
-    _ config: inout ConfigReader
+    _ config: inout ConfigReader, theta: Double = 1_000_000, local localTheta: Double? = 10_000
   ) throws(ConfigError) -> (whole: RotaryReader, local: RotaryReader) {
-    let local = try config.positiveIfPresent("rope_local_base_freq")
+    let local =
+      try localTheta.map { fallback throws(ConfigError) in
+        try config.positiveIfPresent("rope_local_base_freq") ?? fallback
+      }
     guard config.hasObject("full_attention", in: "rope_parameters") else {
-      return (
-        try RotaryReader(&config, theta: 1_000_000), RotaryReader(theta: local ?? 10_000)
-      )
+      let whole = try RotaryReader(&config, theta: theta)
+      return (whole, RotaryReader(theta: local ?? whole.theta))
     }
     let positions = try config.intIfPresent("max_position_embeddings")
     guard var both = try config.object("rope_parameters") else {
@@ -92,7 +98,7 @@ struct RotaryReader {
       return RotaryReader(theta: theta, scaling)
     }
     let readers = (
-      try reader("full_attention", 1_000_000), try reader("sliding_attention", local ?? 10_000)
+      try reader("full_attention", theta), try reader("sliding_attention", local ?? theta)
     )
     try config.finish(both)
     return readers

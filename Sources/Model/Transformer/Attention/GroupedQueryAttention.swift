@@ -17,20 +17,23 @@ package struct GroupedQuerySpec: Sendable, Equatable {
   package let heads: Int
   package let keyValueHeads: Int
   package let headDimension: Int
-  package let rotary: RotarySpec
+  /// nil where heads do not turn: then positions are seen by what comes before alone.
+  package let rotary: RotarySpec?
   /// Tokens that a token sees, itself included; nil for all before it.
   package let window: Int?
   /// A tensor `[heads]`: one more score of each head's softmax, whose share of the values is nothing.
   package let sinks: String?
   /// What scores are multiplied with.
   package let scale: Float
+  /// Of the mixer's input, `[heads * headDimension]`: what the output projection reads is multiplied by its sigmoid.
+  package let gate: LinearSpec?
 
   /// - Parameter scale: nil for one over the root of the width of a head.
   package init(
     query: LinearSpec, key: LinearSpec, value: LinearSpec, output: LinearSpec,
     queryNorm: NormSpec?, keyNorm: NormSpec?, heads: Int, keyValueHeads: Int, headDimension: Int,
-    rotary: RotarySpec, window: Int? = nil, sinks: String? = nil,
-    scale: Float? = nil
+    rotary: RotarySpec?, window: Int? = nil, sinks: String? = nil,
+    scale: Float? = nil, gate: LinearSpec? = nil
   ) {
     self.query = query
     self.key = key
@@ -44,6 +47,7 @@ package struct GroupedQuerySpec: Sendable, Equatable {
     self.rotary = rotary
     self.window = window
     self.sinks = sinks
+    self.gate = gate
     self.scale = scale ?? 1 / Float(headDimension).squareRoot()
   }
 
@@ -52,7 +56,7 @@ package struct GroupedQuerySpec: Sendable, Equatable {
   var norms: [NormSpec] { [queryNorm, keyNorm].compactMap(\.self) }
 
   var parts: [(place: Tap.Place, readers: [LinearSpec])] {
-    [(.input, [query, key, value]), (.output, [output])]
+    [(.input, [query, key, value] + (gate.map { [$0] } ?? [])), (.output, [output])]
   }
 
   /// With fewer key-value heads than heads, one value channel feeds several inputs of the output projection.
@@ -64,11 +68,12 @@ package struct GroupedQuerySpec: Sendable, Equatable {
   }
 }
 
-/// Queries `[T, heads * headDimension]`, keys and values `[T, keyValueHeads * headDimension]`.
+/// Queries and gates `[T, heads * headDimension]`, keys and values `[T, keyValueHeads * headDimension]`.
 struct QueriesKeysValues {
   let queries: Matrix
   let keys: Matrix
   let values: Matrix
+  let gates: Matrix?
 }
 
 extension GroupedQuerySpec {
@@ -77,7 +82,10 @@ extension GroupedQuerySpec {
     QueriesKeysValues(
       queries: weights.apply(query, to: x, workers: workers, into: "queries"),
       keys: weights.apply(key, to: x, workers: workers, into: "keys and values"),
-      values: weights.apply(value, to: x, workers: workers, into: "keys and values"))
+      values: weights.apply(value, to: x, workers: workers, into: "keys and values"),
+      gates: gate.map {
+        weights.apply($0, to: x, workers: workers, into: "gates of attention")
+      })
   }
 
   /// What the output projection reads, `[T, heads * headDimension]`; it takes the place of the queries.
@@ -90,9 +98,14 @@ extension GroupedQuerySpec {
     weights: any LayerWeights, workers: Workers
   ) -> Matrix {
     let (q, k, v) = (projections.queries, projections.keys, projections.values)
-    RotaryTables.with(rotary, sequences: sequences, workers: workers) { sequence, table in
-      position(q, heads: heads, norm: queryNorm, sequence, table, weights, workers)
-      position(k, heads: keyValueHeads, norm: keyNorm, sequence, table, weights, workers)
+    func position(_ sequence: Range<Int>, _ table: RotaryTable?) {
+      self.position(q, heads: heads, norm: queryNorm, sequence, table, weights, workers)
+      self.position(k, heads: keyValueHeads, norm: keyNorm, sequence, table, weights, workers)
+    }
+    if let rotary {
+      RotaryTables.with(rotary, sequences: sequences, workers: workers) { position($0, $1) }
+    } else {
+      for sequence in sequences { position(sequence, nil) }
     }
     let sinks = sinks.map { weights.vector($0) }
     workers.forEachHead(heads, of: sequences, width: 2 * headDimension, window: window) {
@@ -106,12 +119,15 @@ extension GroupedQuerySpec {
         sink: sinks?[head]
       ).attend(sequence, from: workers.memory)
     }
+    if let gates = projections.gates { q.multiply(bySigmoidOf: gates, workers: workers) }
     return q
   }
 
   /// Norms and rotates every head of every token of a sequence, in place.
+  ///
+  /// - Parameter table: nil where heads do not turn.
   private func position(
-    _ x: Matrix, heads: Int, norm: NormSpec?, _ sequence: Range<Int>, _ table: RotaryTable,
+    _ x: Matrix, heads: Int, norm: NormSpec?, _ sequence: Range<Int>, _ table: RotaryTable?,
     _ weights: any LayerWeights, _ workers: Workers
   ) {
     let weight = norm.map { $0.gains(weights) }
@@ -125,7 +141,7 @@ extension GroupedQuerySpec {
           unsafe sluice_rms_norm(row, weight, norm.epsilon, normed, norm.size, row)
         }
         for head in 0..<heads {
-          unsafe table.rotate(row + head * headDimension, position: offset)
+          unsafe table?.rotate(row + head * headDimension, position: offset)
         }
       }
     }

@@ -36,13 +36,6 @@ package enum SequenceMixer: Sendable, Equatable {
     }
   }
 
-  package var rotary: RotarySpec {
-    switch self {
-    case .groupedQuery(let spec): spec.rotary
-    case .latent(let spec): spec.rotary
-    }
-  }
-
   /// Every activation that Linears read, and who reads it, in the order of the forward pass.
   package var parts: [(place: Tap.Place, readers: [LinearSpec])] {
     switch self {

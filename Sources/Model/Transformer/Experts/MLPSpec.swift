@@ -69,6 +69,8 @@ package struct RouterSpec: Sendable, Equatable {
   package let scoring: Scoring
   /// A tensor `[E]`, added to the scores for choosing only.
   package let correctionBias: String?
+  /// Whether it is stored as a matrix of one row.
+  package let correctionIsRow: Bool
   package let expertsPerToken: Int
   package let groups: Int
   package let chosenGroups: Int
@@ -78,13 +80,15 @@ package struct RouterSpec: Sendable, Equatable {
   package let scalingFactor: Float
 
   package init(
-    linear: LinearSpec, scoring: Scoring, correctionBias: String? = nil, expertsPerToken: Int,
+    linear: LinearSpec, scoring: Scoring, correctionBias: String? = nil,
+    correctionIsRow: Bool = false, expertsPerToken: Int,
     groups: Int = 1, chosenGroups: Int = 1, groupScore: GroupScore = .sumOfTwoBest,
     normalizes: Bool, scalingFactor: Float = 1
   ) {
     self.linear = linear
     self.scoring = scoring
     self.correctionBias = correctionBias
+    self.correctionIsRow = correctionIsRow
     self.expertsPerToken = expertsPerToken
     self.groups = groups
     self.chosenGroups = chosenGroups

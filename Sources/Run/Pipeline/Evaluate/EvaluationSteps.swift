@@ -160,6 +160,8 @@ struct EvaluationSteps {
             let (states, tile) = each
             let result = Gemm.multiply(
               slice(states[block], rows), by: tile, workers: workers, into: "logits")
+            let scale = models[index].spec.logitScale
+            if scale != 1 { result.multiply(by: scale, workers: workers) }
             if let cap = models[index].spec.logitCap {
               result.capSoftly(at: cap, workers: workers)
             }
