@@ -81,6 +81,7 @@ extension LayerPart {
 extension Branch<Mixer> {
   fileprivate var claims: [TensorClaim] {
     (preNorm?.claims ?? []) + mixer.claims + (postNorm?.claims ?? [])
+      + (statesScale.map { [TensorClaim($0, [1])] } ?? [])
   }
 }
 
@@ -92,9 +93,7 @@ extension Mixer {
         + mixer.vectors.map { TensorClaim($0.name, [$0.size]) }
     case .tokens(let mlp):
       var result = mlp.deciding.flatMap { $0.claims(quantizable: false) }
-      if let router = mlp.router, let bias = router.correctionBias {
-        result.append(TensorClaim(bias, [router.linear.outputs]))
-      }
+      result += mlp.vectors.map { TensorClaim($0.name, [$0.size]) } + mlp.norms.flatMap(\.claims)
       for linear in mlp.units.flatMap(\.linears) { result += linear.claims(quantizable: true) }
       return result
     }

@@ -9,6 +9,7 @@ internal import Tensors
 package struct GroupedQuerySpec: Sendable, Equatable {
   package let query: LinearSpec
   package let key: LinearSpec
+  /// Of values; the Linear of keys where one makes both.
   package let value: LinearSpec
   package let output: LinearSpec
   /// Norms of queries and keys before rotation: of each head, or of all heads together, as their sizes say.
@@ -24,13 +25,15 @@ package struct GroupedQuerySpec: Sendable, Equatable {
   package let sinks: String?
   /// What scores are multiplied with.
   package let scale: Float
+  /// Set where every head's value is normed without a weight: the epsilon.
+  package let valueEpsilon: Float?
 
   /// - Parameter scale: nil for one over the root of the width of a head.
   package init(
     query: LinearSpec, key: LinearSpec, value: LinearSpec, output: LinearSpec,
     queryNorm: NormSpec?, keyNorm: NormSpec?, heads: Int, keyValueHeads: Int, headDimension: Int,
     rotary: RotarySpec, window: Int? = nil, sinks: String? = nil,
-    scale: Float? = nil
+    scale: Float? = nil, valueEpsilon: Float? = nil
   ) {
     self.query = query
     self.key = key
@@ -44,6 +47,7 @@ package struct GroupedQuerySpec: Sendable, Equatable {
     self.rotary = rotary
     self.window = window
     self.sinks = sinks
+    self.valueEpsilon = valueEpsilon
     self.scale = scale ?? 1 / Float(headDimension).squareRoot()
   }
 
@@ -52,12 +56,15 @@ package struct GroupedQuerySpec: Sendable, Equatable {
   var norms: [NormSpec] { [queryNorm, keyNorm].compactMap(\.self) }
 
   var parts: [(place: Tap.Place, readers: [LinearSpec])] {
-    [(.input, [query, key, value]), (.output, [output])]
+    [(.input, projections), (.output, [output])]
   }
+
+  /// What reads the mixer's input, and inference engines load as one.
+  var projections: [LinearSpec] { [query, key] + (value == key ? [] : [value]) }
 
   /// With fewer key-value heads than heads, one value channel feeds several inputs of the output projection.
   func smoothings(of branch: Int) -> [Smoothing] {
-    if keyValueHeads != heads { return [] }
+    if keyValueHeads != heads || value == key || valueEpsilon != nil { return [] }
     return [
       Smoothing(tap: Tap(branch, .output), producer: .linear(value), consumers: [output])
     ]
@@ -74,10 +81,13 @@ struct QueriesKeysValues {
 extension GroupedQuerySpec {
   /// - Parameter x: `[T, H]`, what the mixer reads.
   func project(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> QueriesKeysValues {
-    QueriesKeysValues(
-      queries: weights.apply(query, to: x, workers: workers, into: "queries"),
-      keys: weights.apply(key, to: x, workers: workers, into: "keys and values"),
-      values: weights.apply(value, to: x, workers: workers, into: "keys and values"))
+    let queries = weights.apply(query, to: x, workers: workers, into: "queries")
+    let keys = weights.apply(key, to: x, workers: workers, into: "keys and values")
+    return QueriesKeysValues(
+      queries: queries, keys: keys,
+      values: value == key
+        ? keys.columns(0..<keys.columns, into: "keys and values", workers: workers)
+        : weights.apply(value, to: x, workers: workers, into: "keys and values"))
   }
 
   /// What the output projection reads, `[T, heads * headDimension]`; it takes the place of the queries.
@@ -90,6 +100,10 @@ extension GroupedQuerySpec {
     weights: any LayerWeights, workers: Workers
   ) -> Matrix {
     let (q, k, v) = (projections.queries, projections.keys, projections.values)
+    if let valueEpsilon {
+      RMSNorm.apply(
+        in: v, size: headDimension, gains: nil, epsilon: valueEpsilon, workers: workers)
+    }
     RotaryTables.with(rotary, sequences: sequences, workers: workers) { sequence, table in
       position(q, heads: heads, norm: queryNorm, sequence, table, weights, workers)
       position(k, heads: keyValueHeads, norm: keyNorm, sequence, table, weights, workers)
