@@ -146,7 +146,7 @@ package struct OutputPlan: Sendable {
       tensors.append(Self.unscaled(tensor))
       if let module = spec.passedModule(tensor.name, shape: tensor.shape) { ignore.append(module) }
     }
-    ignore.append("lm_head")
+    ignore.append(spec.names.head)
 
     self.schemes = schemes
     self.fates = fates
@@ -246,6 +246,6 @@ package struct OutputPlan: Sendable {
     }
     let own = source.spec.claims.flatMap { $0.linear?.modules ?? [module($0.name)] }
     let passed = source.tensors.map(\.name).filter(source.spec.passesThrough).map(module)
-    return (own + passed + ["lm_head"]).filter { seen.insert($0).inserted }
+    return (own + passed + [source.spec.names.head]).filter { seen.insert($0).inserted }
   }
 }

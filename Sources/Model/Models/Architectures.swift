@@ -10,7 +10,27 @@ package struct Architecture: Sendable {
   package let models: String
   package let attention: String
   package let feedForward: String
-  let describe: @Sendable (inout ConfigReader) throws(ConfigError) -> ModelSpec
+  /// Set for a class around the text model that is described.
+  let wrapper: Wrapper?
+  private let text: @Sendable (inout ConfigReader) throws(ConfigError) -> ModelSpec
+
+  init(
+    name: String, models: String, attention: String, feedForward: String,
+    in wrapper: Wrapper? = nil,
+    describe: @escaping @Sendable (inout ConfigReader) throws(ConfigError) -> ModelSpec
+  ) {
+    self.name = name
+    self.models = models
+    self.attention = attention
+    self.feedForward = feedForward
+    self.wrapper = wrapper
+    text = describe
+  }
+
+  func describe(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
+    guard let wrapper else { return try text(&config) }
+    return try wrapper.describe(&config, as: text)
+  }
 }
 
 package enum Architectures {
@@ -37,14 +57,26 @@ package enum Architectures {
       attention: "latent", feedForward: "sigmoid router in groups, shared experts",
       describe: glm4MoeLite),
     Architecture(
+      name: "Glm4vMoeForConditionalGeneration", models: "GLM-4.5V, 4.6V",
+      attention: "grouped queries", feedForward: "sigmoid router in groups, shared experts",
+      in: .glm4v, describe: glm4vMoe),
+    Architecture(
       name: "GptOssForCausalLM", models: "gpt-oss-20b, 120b",
       attention: "grouped queries, sinks, windows by layer",
       feedForward: "softmax router, clamped gates",
       describe: gptOss),
     Architecture(
+      name: "KimiK25ForConditionalGeneration", models: "Kimi K2.5, K2.6, K2.7",
+      attention: "latent", feedForward: "sigmoid router in groups, shared experts",
+      in: .kimiK25, describe: deepseekV3),
+    Architecture(
       name: "LlamaForCausalLM", models: "Llama 2 to 3.3 and kin",
       attention: "grouped queries", feedForward: "dense",
       describe: llama),
+    Architecture(
+      name: "Mistral3ForConditionalGeneration", models: "Mistral Small 3.1, 3.2, Magistral",
+      attention: "grouped queries, window", feedForward: "dense",
+      in: .mistral3, describe: mistral),
     Architecture(
       name: "MistralForCausalLM", models: "Mistral 7B, Nemo, Small, Large",
       attention: "grouped queries, window", feedForward: "dense",
@@ -79,6 +111,18 @@ package enum Architectures {
       name: "Qwen3MoeForCausalLM", models: "Qwen3-30B-A3B, 235B-A22B, Coder",
       attention: "grouped queries, norms of heads, window", feedForward: "softmax router",
       describe: qwen3Moe),
+    Architecture(
+      name: "Qwen3OmniMoeForConditionalGeneration", models: "Qwen3-Omni-30B-A3B",
+      attention: "grouped queries, norms of heads, window", feedForward: "softmax router",
+      in: .qwen3Omni, describe: qwen3OmniMoe),
+    Architecture(
+      name: "Qwen3VLForConditionalGeneration", models: "Qwen3-VL 2B to 32B",
+      attention: "grouped queries, norms of heads, windows by layer", feedForward: "dense",
+      in: .qwen3VL("qwen3_vl_text"), describe: qwen3),
+    Architecture(
+      name: "Qwen3VLMoeForConditionalGeneration", models: "Qwen3-VL-30B-A3B, 235B-A22B",
+      attention: "grouped queries, norms of heads, window", feedForward: "softmax router",
+      in: .qwen3VL("qwen3_vl_moe_text"), describe: qwen3VLMoe),
   ]
 
   package static var known: [String] { all.map(\.name) }
@@ -99,20 +143,33 @@ package enum Architectures {
         file: file, found: config["architectures"]?.serialized() ?? "(no `architectures`)",
         known: known, nearest: nil)
     }
-    var object = config
-    for key in ignoring { object[key] = nil }
-    try checkCounts(config, file: file, tensors: tensors)
+    for path in Set(all.map { $0.wrapper?.path ?? [] }) {
+      guard let text = config[path]?.object else { continue }
+      let prefix = path.map { $0 + "." }.joined()
+      try checkCounts(text, prefix: prefix, file: file, tensors: tensors)
+    }
     guard let architecture = all.first(where: { $0.name == name }) else {
       throw .unknownArchitecture(
         file: file, found: name, known: known,
-        nearest: nearest(to: tensors(), config: object, file: file))
+        nearest: nearest(to: tensors(), config: config, file: file, ignoring: ignoring))
     }
     var reader = ConfigReader(
-      file: file, object: object, architecture: name, accepting: accepting)
+      file: file, object: config, architecture: name, accepting: accepting, ignoring: ignoring)
     var spec = try architecture.describe(&reader)
     try reader.finish()
     spec.notes = reader.notes
     return spec
+  }
+
+  /// The keys of a config.json that lead to its text model's; none where it is that of a text model.
+  package static func textPath(of config: JSONObject) -> [String] {
+    let name = config["architectures"]?.array?.first?.string
+    return all.first { $0.name == name }?.wrapper?.path ?? []
+  }
+
+  /// What a config.json says of its text model.
+  package static func text(of config: JSONObject) -> JSONObject {
+    config[textPath(of: config)]?.object ?? config
   }
 
   /// Counts of layers, and of experts over all layers, that are believed: several times those of the largest models.
@@ -120,7 +177,7 @@ package enum Architectures {
 
   /// Refuses more layers or experts than there are tensors, before lists of them are made.
   private static func checkCounts(
-    _ config: JSONObject, file: String, tensors: () -> [String]
+    _ config: JSONObject, prefix: String, file: String, tensors: () -> [String]
   ) throws(ConfigError) {
     // Prediction layers have the experts of the others.
     let predicting = ["num_nextn_predict_layers", "num_mtp_layers"]
@@ -137,7 +194,7 @@ package enum Architectures {
         let present = tensors().count
         if overflows || total > present {
           throw .tooMany(
-            file: file, key: key, count: count, layers: min(layers, max(1, counts[0])),
+            file: file, key: prefix + key, count: count, layers: min(layers, max(1, counts[0])),
             tensors: present)
         }
       }
@@ -146,25 +203,22 @@ package enum Architectures {
 
   /// The architecture whose tensors under this config.json are, kind by kind, those of the checkpoint; one that knows
   /// every key of it before one that does not.
-  private static func nearest(to tensors: [String], config: JSONObject, file: String) -> String? {
+  private static func nearest(
+    to tensors: [String], config: JSONObject, file: String, ignoring: [String]
+  ) -> String? {
     if tensors.isEmpty { return nil }
     var named: [String] = []
     for architecture in all {
-      var reader = ConfigReader(file: file, object: config, architecture: architecture.name)
+      var reader = ConfigReader(
+        file: file, object: config, architecture: architecture.name, ignoring: ignoring)
       guard let spec = try? architecture.describe(&reader) else { continue }
-      let own = parameters(of: spec, in: tensors.filter { !spec.passesThrough($0) && !isScale($0) })
+      let own = spec.parameters(among: Set(tensors)).names
+        .filter { !spec.passesThrough($0) && !isScale($0) }
       guard kinds(spec.claims.map(\.name)) == kinds(own) else { continue }
       if (try? reader.finish()) != nil { return architecture.name }
       named.append(architecture.name)
     }
     return named.first
-  }
-
-  /// What tensors hold, by the names in a model's description.
-  private static func parameters(of spec: ModelSpec, in tensors: [String]) -> [String] {
-    let known = Set(tensors)
-    let places = (try? spec.places { known.contains($0) ? .unknownShape : nil }) ?? [:]
-    return Array(known.subtracting(places.values.flatMap(\.tensors))) + places.keys
   }
 
   /// Whether a tensor scales a weight in low precision.
@@ -173,7 +227,7 @@ package enum Architectures {
   }
 
   /// Names without the numbers of layers and experts.
-  private static func kinds(_ names: [String]) -> Set<String> {
+  private static func kinds(_ names: some Sequence<String>) -> Set<String> {
     Set(
       names.map { name in
         name.split(separator: ".").map { Int($0) == nil ? String($0) : "*" }.joined(separator: ".")

@@ -6,6 +6,7 @@ package import Transformer
 package struct ModelSpec: Sendable, Equatable {
   /// The class in transformers.
   package let architecture: String
+  package let names: ModelNames
   package let vocabularySize: Int
   package let hiddenSize: Int
   /// The tensor `[vocabulary, H]`.
@@ -20,14 +21,17 @@ package struct ModelSpec: Sendable, Equatable {
   package var logitCap: Float?
   /// Names that begin so belong to multi-token-prediction layers: never quantized, there or not.
   package let passedThrough: [String]
+  /// What names of tensors beside the text model begin with: copied, whatever they are.
+  package var beside: [String] = []
   /// What the owner of its config.json should know.
   package var notes: [ConfigNote] = []
 
   package init(
-    architecture: String, vocabularySize: Int, hiddenSize: Int, embedding: String,
+    architecture: String, names: ModelNames = .plain, vocabularySize: Int, hiddenSize: Int, embedding: String,
     layers: [LayerSpec], finalNorm: NormSpec, head: LinearSpec, passedThrough: [String]
   ) {
     self.architecture = architecture
+    self.names = names
     self.vocabularySize = vocabularySize
     self.hiddenSize = hiddenSize
     self.embedding = embedding
@@ -36,9 +40,6 @@ package struct ModelSpec: Sendable, Equatable {
     self.head = head
     self.passedThrough = passedThrough
   }
-
-  /// What the names of a layer's tensors begin with.
-  package static func layerPrefix(_ index: Int) -> String { "model.layers.\(index)." }
 
   package var tiesEmbeddings: Bool { head.weight == embedding }
 }
@@ -109,7 +110,8 @@ extension ModelSpec {
   }
 
   package func passesThrough(_ tensor: String) -> Bool {
-    passedThrough.contains { tensor.hasPrefix($0) } || Self.isRotation(tensor)
+    passedThrough.contains { tensor.hasPrefix($0) } || beside.contains { tensor.hasPrefix($0) }
+      || Self.isRotation(tensor)
   }
 
   /// The module of a passed-through tensor that may be a Linear's weight: to be listed as not quantized.

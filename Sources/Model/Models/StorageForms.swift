@@ -114,16 +114,26 @@ extension ModelSpec {
     return passedThrough.map { prefix in
       last.linears.map { linear in
         LinearSpec(
-          Self.predictionName(prefix, linear.name, after: last), inputs: linear.inputs,
+          predictionName(prefix, linear.name, after: last), inputs: linear.inputs,
           outputs: linear.outputs, hasBias: linear.hasBias)
       }
     }
   }
 
   /// What a part of the last layer is called in a prediction layer.
-  package static func predictionName(
+  package func predictionName(
     _ prefix: String, _ name: String, after last: LayerSpec
-  ) -> String { prefix + name.dropFirst(layerPrefix(last.index).count) }
+  ) -> String { prefix + name.dropFirst(names.layer(last.index).count) }
+
+  /// The names that a model has for what lies in some tensors: of those that hold several Linears, the Linears' own.
+  package func parameters(
+    among tensors: Set<String>, forms: [StorageForm] = StorageForm.all
+  ) -> (names: Set<String>, places: [String: StoredPlace]) {
+    // Without shapes there is nothing to refuse.
+    let places =
+      (try? places(forms: forms) { tensors.contains($0) ? .unknownShape : nil }) ?? [:]
+    return (tensors.subtracting(places.values.flatMap(\.tensors)).union(places.keys), places)
+  }
 }
 
 /// Linears of one module by the last parts of their names; of a list of experts, of each of them.

@@ -226,7 +226,7 @@ package struct Checkpoint: Sendable {
     }
     guard let first = missing.first else { return }
     // Another beginning, or none: `layers.0.…`, `language_model.model.layers.0.…`.
-    let prefix = "model."
+    let prefix = spec.names.model
     if first.hasPrefix(prefix) {
       let end = first.dropFirst(prefix.count)
       if let tensor = found.first(where: { $0 == end || $0.hasSuffix("." + end) }) {

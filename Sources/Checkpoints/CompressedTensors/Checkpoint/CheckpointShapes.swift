@@ -90,10 +90,8 @@ package struct CheckpointShapes: Sendable {
     var listed: Set<String>?
     if let names = listing.tensors.map({ Set($0) }) {
       let forms = StorageForm.all.filter { $0.scales == nil || storage == .blocks }
-      // Without shapes there is nothing to refuse.
-      places = (try? spec.places(forms: forms) { names.contains($0) ? .unknownShape : nil }) ?? [:]
-      let shared = Set(places.values.flatMap(\.tensors))
-      listed = names.subtracting(shared).union(places.keys)
+      let parameters = spec.parameters(among: names, forms: forms)
+      (listed, places) = (parameters.names, parameters.places)
       for linear in spec.layers.flatMap(\.linears) {
         guard let place = places[linear.weight], let scales = place.scalesPiece else { continue }
         coded[linear.weight] =
@@ -256,7 +254,7 @@ package struct CheckpointShapes: Sendable {
 
 extension ModelSpec {
   /// The name that a head has where it is stored although the embedding stands for it; nil where it is not tied.
-  var redundantHead: String? { tiesEmbeddings ? ParameterName.weight(of: "lm_head") : nil }
+  var redundantHead: String? { tiesEmbeddings ? ParameterName.weight(of: names.head) : nil }
 
   /// The tensors of prediction layers, as far as they are like those that were published: a whole layer, its own
   /// embedding and head, and what joins them.
@@ -270,7 +268,7 @@ extension ModelSpec {
       }
       return last.claims.map { claim in
         TensorClaim(
-          Self.predictionName(prefix, claim.name, after: last), claim.shape, linear: claim.linear)
+          predictionName(prefix, claim.name, after: last), claim.shape, linear: claim.linear)
       } + [
         weight("eh_proj", [hiddenSize, 2 * hiddenSize]), weight("enorm", [hiddenSize]),
         weight("hnorm", [hiddenSize]), weight("shared_head.norm", [hiddenSize]),

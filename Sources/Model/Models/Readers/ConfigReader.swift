@@ -64,23 +64,29 @@ package enum ConfigNote: Sendable, Equatable, CustomStringConvertible {
 package struct ConfigReader {
   private let file: String
   private let prefix: String
-  private let object: JSONObject
+  private var object: JSONObject
   /// The class in transformers.
   let architecture: String
+  /// What the names of tensors begin with.
+  var names = ModelNames.plain
   /// Unknown keys that the user takes to change nothing, with the names of the objects that they are in.
   private let accepted: Set<String>
-  private var asked: Set<String> = []
+  private var asked: Set<String>
+  /// Keys of this object and of nested ones that others read.
+  private let readElsewhere: Set<String>
   package private(set) var notes: [ConfigNote] = []
 
   package init(
     file: String, object: JSONObject, architecture: String, accepting accepted: Set<String> = [],
-    prefix: String = ""
+    prefix: String = "", ignoring: [String] = []
   ) {
     self.file = file
     self.object = object
     self.architecture = architecture
     self.accepted = accepted
     self.prefix = prefix
+    readElsewhere = Set(ignoring)
+    asked = readElsewhere
   }
 
   /// The value of the first name that is there and not null; all other names must agree with it.
@@ -221,6 +227,14 @@ package struct ConfigReader {
   /// Keys that do not touch the forward pass of this architecture.
   package mutating func ignore(_ names: String...) { asked.formUnion(names) }
 
+  mutating func ignore(_ names: Set<String>) { asked.formUnion(names) }
+
+  /// Gives a value to a nested object, in the place of what it says there.
+  mutating func hand(_ name: String, to nested: inout ConfigReader) {
+    asked.insert(name)
+    if let value = object[name], value != .null { nested.object[name] = value }
+  }
+
   package mutating func bool(
     _ names: String..., default fallback: Bool? = nil
   ) throws(ConfigError) -> Bool {
@@ -246,7 +260,7 @@ package struct ConfigReader {
     }
     return ConfigReader(
       file: file, object: object, architecture: architecture, accepting: accepted,
-      prefix: prefix + found.name + ".")
+      prefix: prefix + found.name + ".", ignoring: Array(readElsewhere))
   }
 
   package func missing(_ key: String) -> ConfigError { .missing(file: file, key: prefix + key) }

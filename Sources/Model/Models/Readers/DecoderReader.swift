@@ -13,6 +13,7 @@ struct DecoderReader {
   let normOffset: Float
   let activation: Activation
   private let architecture: String
+  fileprivate let names: ModelNames
   private let vocabulary: Int
   private let tied: Bool
 
@@ -32,6 +33,7 @@ struct DecoderReader {
     self.activation = activation
     self.normOffset = normOffset
     architecture = config.architecture
+    names = config.names
     hidden = try config.int("hidden_size")
     heads = try config.int("num_attention_heads")
     epsilon = Float(try config.positive("rms_norm_eps"))
@@ -49,17 +51,18 @@ struct DecoderReader {
   /// - Parameter predictionLayers: multi-token-prediction layers behind the decoder's own, there or not.
   func model(predictionLayers: Int = 0, _ layer: (LayerNames) -> LayerSpec) -> ModelSpec {
     ModelSpec(
-      architecture: architecture, vocabularySize: vocabulary, hiddenSize: hidden,
-      embedding: ParameterName.weight(of: "model.embed_tokens"),
+      architecture: architecture, names: names, vocabularySize: vocabulary, hiddenSize: hidden,
+      embedding: ParameterName.weight(of: names.model + "embed_tokens"),
       layers: (0..<layerCount).map { layer(LayerNames(self, index: $0)) },
-      finalNorm: NormSpec("model.norm", size: hidden, epsilon: epsilon, offset: normOffset),
+      finalNorm: NormSpec(
+        names.model + "norm", size: hidden, epsilon: epsilon, offset: normOffset),
       head: LinearSpec(
-        tied ? "model.embed_tokens" : "lm_head", inputs: hidden, outputs: vocabulary),
-      passedThrough: (0..<predictionLayers).map { ModelSpec.layerPrefix(layerCount + $0) })
+        tied ? names.model + "embed_tokens" : names.head, inputs: hidden, outputs: vocabulary),
+      passedThrough: (0..<predictionLayers).map { names.layer(layerCount + $0) })
   }
 }
 
-/// The tensors of one layer, by their names behind `model.layers.<index>.`.
+/// The tensors of one layer, by their names behind its own, `model.layers.<index>.`.
 struct LayerNames {
   let index: Int
   private let decoder: DecoderReader
@@ -68,7 +71,7 @@ struct LayerNames {
   init(_ decoder: DecoderReader, index: Int) {
     self.decoder = decoder
     self.index = index
-    prefix = ModelSpec.layerPrefix(index)
+    prefix = decoder.names.layer(index)
   }
 
   func name(_ name: String) -> String { prefix + name }
