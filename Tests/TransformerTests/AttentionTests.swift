@@ -86,7 +86,7 @@ import Transformer
       query: attention.query, key: attention.key, value: attention.value,
       output: attention.output, queryNorm: attention.queryNorm, keyNorm: attention.keyNorm,
       heads: attention.heads, keyValueHeads: attention.keyValueHeads,
-      headDimension: attention.headDimension, rotary: attention.rotary, window: window,
+      headDimension: attention.headDimension, rotary: attention.rotary, reach: Reach(window: window),
       sinks: hasSinks ? "sinks" : nil)
     return SequenceMixer.groupedQuery(spec).read(
       sequences: sequences, weights: weights, workers: Workers(threads: threads)

@@ -1,8 +1,9 @@
-// Causal grouped-query attention with optional norms of queries and keys, an optional window and optional sinks.
+// Causal grouped-query attention with optional norms of queries and keys, a reach and optional sinks.
 //
 // Source: Ainslie et al., arXiv:2305.13245; transformers `Glm4MoeAttention`, `Qwen3Attention`, `MistralAttention`, `GptOssAttention`.
 
 internal import CKernels
+internal import Glibc
 internal import LinearAlgebra
 internal import Tensors
 
@@ -19,21 +20,40 @@ package struct GroupedQuerySpec: Sendable, Equatable {
   package let keyValueHeads: Int
   package let headDimension: Int
   package let rotary: RotarySpec
-  /// Tokens that a token sees, itself included; nil for all before it.
-  package let window: Int?
+  package let reach: Reach
   /// A tensor `[heads]`: one more score of each head's softmax, whose share of the values is nothing.
   package let sinks: String?
   /// What scores are multiplied with.
   package let scale: Float
   /// Set where every head's value is normed without a weight: the epsilon.
   package let valueEpsilon: Float?
+  /// Set where every head's query and key are normed without a weight: the epsilon.
+  package let queryKeyEpsilon: Float?
+  /// What makes queries sharper farther from the beginning.
+  package let sharpening: Sharpening?
+
+  /// Queries times 1 + strength * ln(1 + floor((position + 1) / period)).
+  package struct Sharpening: Sendable, Equatable {
+    package let strength: Float
+    package let period: Float
+
+    package init(strength: Float, period: Float) {
+      self.strength = strength
+      self.period = period
+    }
+
+    func factor(position: Int) -> Float {
+      1 + strength * log1p(floor((Float(position) + 1) / period))
+    }
+  }
 
   /// - Parameter scale: nil for one over the root of the width of a head.
   package init(
     query: LinearSpec, key: LinearSpec, value: LinearSpec, output: LinearSpec,
     queryNorm: NormSpec?, keyNorm: NormSpec?, heads: Int, keyValueHeads: Int, headDimension: Int,
-    rotary: RotarySpec, window: Int? = nil, sinks: String? = nil,
-    scale: Float? = nil, valueEpsilon: Float? = nil
+    rotary: RotarySpec, reach: Reach = .whole, sinks: String? = nil,
+    scale: Float? = nil, valueEpsilon: Float? = nil, queryKeyEpsilon: Float? = nil,
+    sharpening: Sharpening? = nil
   ) {
     self.query = query
     self.key = key
@@ -45,7 +65,9 @@ package struct GroupedQuerySpec: Sendable, Equatable {
     self.keyValueHeads = keyValueHeads
     self.headDimension = headDimension
     self.rotary = rotary
-    self.window = window
+    self.reach = reach
+    self.queryKeyEpsilon = queryKeyEpsilon
+    self.sharpening = sharpening
     self.sinks = sinks
     self.valueEpsilon = valueEpsilon
     self.scale = scale ?? 1 / Float(headDimension).squareRoot()
@@ -100,6 +122,16 @@ extension GroupedQuerySpec {
     weights: any LayerWeights, workers: Workers
   ) -> Matrix {
     let (q, k, v) = (projections.queries, projections.keys, projections.values)
+    if let queryKeyEpsilon {
+      // Before they turn is as good as after it: no number has a weight of its own.
+      for x in [q, k] {
+        RMSNorm.apply(
+          in: x, size: headDimension, gains: nil, epsilon: queryKeyEpsilon, workers: workers)
+      }
+    }
+    if let sharpening {
+      for sequence in sequences { sharpen(q, sequence, sharpening, workers) }
+    }
     if let valueEpsilon {
       RMSNorm.apply(
         in: v, size: headDimension, gains: nil, epsilon: valueEpsilon, workers: workers)
@@ -109,18 +141,31 @@ extension GroupedQuerySpec {
       position(k, heads: keyValueHeads, norm: keyNorm, sequence, table, weights, workers)
     }
     let sinks = sinks.map { weights.vector($0) }
-    workers.forEachHead(heads, of: sequences, width: 2 * headDimension, window: window) {
+    workers.forEachHead(heads, of: sequences, width: 2 * headDimension, reach: reach) {
       head, sequence in
       let own = HeadColumns(q, head, width: headDimension)
       let shared = head / (heads / keyValueHeads)
       CausalHead(
         factors: [(own, HeadColumns(k, shared, width: headDimension))],
         values: HeadColumns(v, shared, width: headDimension), result: own,
-        scale: scale, window: window,
+        scale: scale, reach: reach,
         sink: sinks?[head]
       ).attend(sequence, from: workers.memory)
     }
     return q
+  }
+
+  private func sharpen(
+    _ q: Matrix, _ sequence: Range<Int>, _ sharpening: Sharpening, _ workers: Workers
+  ) {
+    let parts = ranges(of: sequence.count, by: 64)
+    workers.ledger.note(Operation(.elements, [sequence.count * q.columns]))
+    workers.forEach(parts.count) { index in
+      for offset in parts[index] {
+        let row = unsafe q.row(sequence.lowerBound + offset)
+        unsafe sluice_scale(row, sharpening.factor(position: offset), row, q.columns)
+      }
+    }
   }
 
   /// Norms and rotates every head of every token of a sequence, in place.

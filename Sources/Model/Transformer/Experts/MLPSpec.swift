@@ -80,12 +80,14 @@ package struct RouterSpec: Sendable, Equatable {
   package let norm: RouterNorm?
   /// A tensor `[E]` that the weights of chosen experts are multiplied by at last.
   package let expertScales: String?
+  /// Whether an expert's weight scales what it reads, and not what it gives.
+  package let scalesInputs: Bool
 
   package init(
     linear: LinearSpec, scoring: Scoring, correctionBias: String? = nil, expertsPerToken: Int,
     groups: Int = 1, chosenGroups: Int = 1, groupScore: GroupScore = .sumOfTwoBest,
     normalizes: Bool, scalingFactor: Float = 1, norm: RouterNorm? = nil,
-    expertScales: String? = nil
+    expertScales: String? = nil, scalesInputs: Bool = false
   ) {
     self.linear = linear
     self.scoring = scoring
@@ -98,6 +100,7 @@ package struct RouterSpec: Sendable, Equatable {
     self.scalingFactor = scalingFactor
     self.norm = norm
     self.expertScales = expertScales
+    self.scalesInputs = scalesInputs
   }
 
   /// Vectors that no Linear reads.

@@ -83,8 +83,11 @@ extension MLPSpec {
       func add(_ chosen: ArraySlice<(token: Int, weight: Float)>, _ unit: UnitSpec, block: Int) {
         let gathered = inputs[block].gathered(
           chosen.map(\.token), into: "tokens of an expert", workers: workers)
+        let scalesInputs = router?.scalesInputs ?? false
+        if scalesInputs { gathered.multiply(byRows: chosen.map(\.weight), workers: workers) }
         let output = unit.apply(to: gathered, weights: weights, workers: workers)
-        results[block].add(output, to: chosen.map { ($0.token, $0.weight) }, workers: workers)
+        results[block].add(
+          output, to: chosen.map { ($0.token, scalesInputs ? 1 : $0.weight) }, workers: workers)
       }
       if !workers.computes {
         return noteRouted(routings, finished, { add($0, $1, block: $2) }, workers)

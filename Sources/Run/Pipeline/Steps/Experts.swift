@@ -94,6 +94,11 @@ struct Experts {
           ($0, mlp.input(input, at: $0, weights: inputs.weights, workers: workers))
         })
       let routed = try routedTokens(block: index)
+      // What the router would scale a token by for an expert, whether it chose that expert or not.
+      let scores = mlp.router.flatMap { router in
+        router.scalesInputs
+          ? router.scores(input, weights: inputs.weights, workers: workers) : nil
+      }
       workers.forEach(of: statistics, alike: { alike($0.unit, units[$0.unit]) }) { each in
         let expert = expert(each.unit)
         let seen: SeenTokens =
@@ -103,8 +108,9 @@ struct Experts {
             .all
           }
         each.sums.add(
-          seen, of: read[mlp.inputPlace(of: each.unit)] ?? input, through: units[each.unit],
-          weights: weights, workers: workers)
+          seen, of: read[mlp.inputPlace(of: each.unit)] ?? input,
+          scaledBy: expert.flatMap { expert in scores.map { $0.column(expert, workers) } },
+          through: units[each.unit], weights: weights, workers: workers)
         weights.letGoOfScattered(units[each.unit].readers)
       }
       tokens.pass(routed, count: input.rows)
@@ -207,6 +213,13 @@ struct Experts {
   /// A function of its own, so that the states are gone before the units run.
   private func branchInput(block: Int, of states: HiddenStates) throws -> Matrix {
     branch.input(try states.read(block), weights: inputs.weights, workers: workers)
+  }
+}
+
+extension Matrix {
+  /// Empty where only shapes are known.
+  fileprivate func column(_ column: Int, _ workers: Workers) -> [Float] {
+    workers.computes ? (0..<rows).map { unsafe row($0)[column] } : []
   }
 }
 
