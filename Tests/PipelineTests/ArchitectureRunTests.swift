@@ -12,6 +12,7 @@ import SystemIO
 import Tensors
 import Testing
 import TestSupport
+import Transformer
 
 private let cases = fixtures(in: "forward")
 

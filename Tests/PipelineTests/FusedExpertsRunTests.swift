@@ -4,6 +4,7 @@
 import Calibration
 import CompressedTensors
 import JSON
+import LinearAlgebra
 import Models
 import Pipeline
 import Planning
@@ -13,6 +14,7 @@ import SystemIO
 import Tensors
 import Testing
 import TestSupport
+import Transformer
 
 @Suite struct FusedExpertsRunTests {
   private static let sources = ["gpt-oss-no-bias-yarn", "gpt-oss-mxfp4"]
@@ -122,7 +124,7 @@ import TestSupport
           output[prefix + end]?.floats == source.weights.vector(prefix + end), "\(end)")
       }
       // vLLM asks config.json for the modules that transformers would have.
-      let config = try #require(CheckpointConfig(folder: options.output).quantization())
+      let config = try #require(try CheckpointConfig(folder: options.output).quantization())
       let schemes = try config.schemes(
         of: ["gate_proj", "up_proj", "down_proj"].map {
           LinearSpec(prefix + $0, inputs: 32, outputs: 32)

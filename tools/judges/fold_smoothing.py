@@ -14,8 +14,10 @@ def readers(producer, state):
     block, _, leaf = producer.rpartition(".")
     if leaf == "input_layernorm":
         names = [f"{block}.self_attn.{name}.weight" for name in ATTENTION_READERS]
+    elif leaf == "pre_feedforward_layernorm_2":
+        names = [name for name in state if name.startswith(block + ".experts.") and name.split(".")[-2] in MLP_READERS]
     elif leaf in ("post_attention_layernorm", "pre_feedforward_layernorm"):
-        names = [name for name in state if name.startswith((block + ".mlp.", block + ".block_sparse_moe."))
+        names = [name for name in state if name.startswith((block + ".mlp.", block + ".block_sparse_moe.", block + ".feed_forward."))
                  and (name.split(".")[-2] in MLP_READERS and name.endswith(".weight") or name.endswith(".w13_weight"))]
     else:
         read = {"q_a_layernorm": "q_b_proj", "kv_a_layernorm": "kv_b_proj", "v_proj": "o_proj", "kv_b_proj": "o_proj",
