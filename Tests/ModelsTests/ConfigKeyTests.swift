@@ -9,15 +9,18 @@ import TestSupport
 @Suite struct ConfigKeyTests {
   /// One published configuration of each architecture.
   static let published = [
-    "deepseek-v2-lite", "deepseek-v3-kimi-k2", "published-qk-norm", "glm4-moe-lite-published",
-    "llama-plain", "mistral-head-dim-yarn", "mixtral-published", "olmo2-published",
+    "deepseek-v2-lite", "deepseek-v3-kimi-k2", "deepseek-v32-yarn-groups", "glm-moe-dsa-listed",
+    "published-qk-norm", "glm4-moe-lite-published",
+    "glm4v-moe-half", "kimi-k25-yarn", "llama-plain", "mistral3-head-dim", "mistral-head-dim-yarn",
+    "mixtral-published", "olmo2-published",
     "olmoe-published", "qwen2-tied", "qwen2-moe-published", "qwen3-tied", "qwen3-moe-published",
+    "qwen3-omni-thinker", "qwen3-vl-moe-fused", "qwen3-vl-tied",
   ]
 
   private func config(_ name: String, _ edits: [(String, JSONValue)]) throws -> JSONObject {
     var config = try #require(
       JSONValue.parse(FileSystem.readFile(fixturePath("forward/\(name)/config.json"))).object)
-    for (key, value) in edits { config[key] = value }
+    for (key, value) in edits { config.text[key] = value }
     return config
   }
 

@@ -16,6 +16,8 @@ import Transformer
     let units: [[Float]]
     /// Before the sigmoid: with one expert a token and normalized weights, only another choice would show.
     let routerScores: [Float]
+    /// Of what chooses tokens in longer sequences.
+    let indexScores: [[Float]]
   }
 
   /// Both halves of a layer without the residual, which would hide differences.
@@ -24,8 +26,15 @@ import Transformer
   {
     let x = try model.hidden(layer.index)
     let workers = model.workers
+    var indexScores: [[Float]] = []
     let read = layer.attention.read(
-      sequences: model.sequences, weights: weights, workers: workers
+      sequences: model.sequences, weights: weights, workers: workers,
+      tap: { tap, x in
+        for (place, linear) in layer.attention.deciding where place == tap {
+          indexScores.append(
+            Gemm.multiply(x, by: weights.weight(linear), workers: workers).values)
+        }
+      }
     ) { layer.attending.input(x, weights: weights, workers: workers) }
     let input = layer.feeding.input(x, weights: weights, workers: workers)
     let mlp = Matrix(zeros: x.rows, x.columns)
@@ -47,7 +56,7 @@ import Transformer
         router.norm == nil
           ? Gemm.multiply(input, by: weights.weight(router.linear), workers: workers).values
           : router.scores(input, weights: weights, workers: workers).values
-      } ?? [])
+      } ?? [], indexScores: indexScores)
   }
 
   private func largestError(_ found: Halves, _ expected: Halves) -> Float {
@@ -55,7 +64,9 @@ import Transformer
       (found.attention, expected.attention), (found.mlp, expected.mlp),
       (found.routerScores, expected.routerScores),
     ]
-    return (parts + zip(found.units, expected.units)).map { relativeError($0, $1) }.max() ?? 0
+    let lists = zip(
+      found.units + found.indexScores, expected.units + expected.indexScores)
+    return (parts + lists).map { relativeError($0, $1) }.max() ?? 0
   }
 
   private func scales(_ smoothing: Smoothing, _ generator: inout SeededGenerator) -> [Float] {
@@ -102,7 +113,8 @@ import Transformer
       let consumers = layer.smoothings.flatMap(\.consumers)
       #expect(Set(consumers.map(\.name)).count == consumers.count, "consumed twice")
       // A router with a norm of its own reads what no smoothing touches.
-      let linears = layer.linears + (layer.mlp.router?.norm == nil ? layer.mlp.deciding : [])
+      let apart = layer.mlp.router?.norm == nil ? [] : layer.mlp.deciding
+      let linears = layer.linears + layer.deciding.filter { !apart.contains($0) }
       let whole =
         switch layer.attention {
         case .groupedQuery(let spec): spec.heads == spec.keyValueHeads

@@ -44,6 +44,11 @@ package enum Architectures {
       attention: "latent", feedForward: "sigmoid router in groups, shared experts",
       describe: deepseekV3),
     Architecture(
+      name: "DeepseekV32ForCausalLM", models: "DeepSeek-V3.2",
+      attention: "latent, up to 2048 tokens",
+      feedForward: "sigmoid router in groups, shared experts",
+      describe: deepseekV32),
+    Architecture(
       name: "Gemma3ForCausalLM", models: "Gemma 3 270M, 1B",
       attention: "grouped queries, norms of heads, windows by layer, norm behind it",
       feedForward: "dense (GELU), norm behind it",
@@ -66,6 +71,11 @@ package enum Architectures {
       name: "Glm4vMoeForConditionalGeneration", models: "GLM-4.5V, 4.6V",
       attention: "grouped queries", feedForward: "sigmoid router in groups, shared experts",
       in: .glm4v, describe: glm4vMoe),
+    Architecture(
+      name: "GlmMoeDsaForCausalLM", models: "GLM-5, 5.1, 5.2",
+      attention: "latent, up to 2048 tokens",
+      feedForward: "sigmoid router in groups, shared experts",
+      describe: glmMoeDsa),
     Architecture(
       name: "GptOssForCausalLM", models: "gpt-oss-20b, 120b",
       attention: "grouped queries, sinks, windows by layer",

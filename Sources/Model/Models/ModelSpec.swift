@@ -27,7 +27,8 @@ package struct ModelSpec: Sendable, Equatable {
   package var notes: [ConfigNote] = []
 
   package init(
-    architecture: String, names: ModelNames = .plain, vocabularySize: Int, hiddenSize: Int, embedding: String,
+    architecture: String, names: ModelNames = .plain, vocabularySize: Int, hiddenSize: Int,
+    embedding: String,
     layers: [LayerSpec], finalNorm: NormSpec, head: LinearSpec, passedThrough: [String]
   ) {
     self.architecture = architecture
@@ -40,6 +41,9 @@ package struct ModelSpec: Sendable, Equatable {
     self.head = head
     self.passedThrough = passedThrough
   }
+
+  /// The most tokens that a sequence may have; nil for any number.
+  package var longestSequence: Int? { layers.compactMap(\.longestSequence).min() }
 
   package var tiesEmbeddings: Bool { head.weight == embedding }
 }
@@ -92,8 +96,10 @@ extension Mixer {
     case .sequence(let mixer):
       return mixer.linears.flatMap { $0.claims(quantizable: true) } + mixer.norms.flatMap(\.claims)
         + mixer.vectors.map { TensorClaim($0.name, [$0.size]) }
+        + deciding.flatMap { $0.claims(quantizable: false) }
+        + (mixer.indexer?.vectors ?? []).map { TensorClaim($0.name, [$0.size]) }
     case .tokens(let mlp):
-      var result = mlp.deciding.flatMap { $0.claims(quantizable: false) }
+      var result = deciding.flatMap { $0.claims(quantizable: false) }
       result += mlp.vectors.map { TensorClaim($0.name, [$0.size]) } + mlp.norms.flatMap(\.claims)
       for linear in mlp.units.flatMap(\.linears) { result += linear.claims(quantizable: true) }
       return result

@@ -178,8 +178,13 @@ package struct LayerSpec: Sendable, Equatable {
   /// Routed experts.
   package var experts: [UnitSpec] { mlps.flatMap(\.routed) }
 
-  /// Linears that decide on weights of units.
-  package var deciding: [LinearSpec] { mlps.flatMap(\.deciding) }
+  /// Linears that decide on weights of units, or on what is attended to.
+  package var deciding: [LinearSpec] { branches.flatMap(\.mixer.deciding) }
+
+  /// The most tokens of a sequence that are all attended to; nil where any number is.
+  package var longestSequence: Int? {
+    parts.compactMap { $0.sequence?.mixer.indexer?.chosen }.min()
+  }
 
   /// A text that layers share whose Linears have equal sizes.
   package var shape: String {

@@ -20,8 +20,17 @@ extension Mixer {
   /// Everything that reads the mixer's input, be it quantized or not.
   var inputReaders: [LinearSpec] {
     switch self {
-    case .sequence(let mixer): mixer.parts[0].readers
+    case .sequence(let mixer):
+      mixer.parts[0].readers + mixer.deciding.filter { $0.place == .input }.map(\.linear)
     case .tokens(let mlp): mlp.inputReaders
+    }
+  }
+
+  /// Linears that decide, on weights of units or on what is attended to: never quantized.
+  package var deciding: [LinearSpec] {
+    switch self {
+    case .sequence(let mixer): mixer.deciding.map(\.linear)
+    case .tokens(let mlp): mlp.deciding
     }
   }
 

@@ -51,6 +51,17 @@ package enum SequenceMixer: Sendable, Equatable {
     }
   }
 
+  /// What chooses the tokens that are attended to.
+  package var indexer: IndexerSpec? {
+    switch self {
+    case .groupedQuery: nil
+    case .latent(let spec): spec.indexer
+    }
+  }
+
+  /// Linears that decide on what is attended to, and what they read: never quantized.
+  package var deciding: [(place: Tap.Place, linear: LinearSpec)] { indexer?.readers ?? [] }
+
   /// Smoothings within the mixer, each with every consumer.
   func smoothings(of branch: Int) -> [Smoothing] {
     switch self {

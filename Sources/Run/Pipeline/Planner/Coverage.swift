@@ -98,6 +98,7 @@ package struct Coverage: Sendable, Equatable {
     ) {
       names.append("gates of shared experts")
     }
+    if spec.layers.contains(where: { $0.longestSequence != nil }) { names.append("indexers") }
     names += ["norms", "embeddings", "lm_head"]
     var left = [Left(names.joined(separator: ", "))]
     let others =

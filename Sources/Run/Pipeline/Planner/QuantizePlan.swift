@@ -191,6 +191,7 @@ package struct QuantizePlan: Sendable {
       blocks = []
       data = nil
     }
+    try spec.checkLength(TokenBlock.longest(of: blocks))
     warnings += RunWarning.longSequence(TokenBlock.longest(of: blocks), for: config)
     let fates = output.fates
     for group in spec.layers.flatMap(\.fusedGroups) {
