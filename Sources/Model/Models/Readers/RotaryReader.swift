@@ -209,9 +209,9 @@ private struct ScalingReader {
     let (low, high) = (
       try rope.positive("low_freq_factor"), try rope.positive("high_freq_factor")
     )
-    if high <= low {
+    if high < low {
       throw rope.unsupported(
-        "high_freq_factor", expected: "a number above `low_freq_factor`, \(low),", found: "\(high)")
+        "high_freq_factor", expected: "at least `low_freq_factor`, \(low),", found: "\(high)")
     }
     let scaling = Llama3Scaling(
       factor: try rope.positive("factor"), low: low, high: high, positions: try originalPositions())

@@ -97,7 +97,8 @@ package struct Llama3Scaling: Sendable, Equatable {
   fileprivate func scaled(_ frequency: Double) -> Double {
     let turns = Double(positions) * frequency / (2 * .pi)
     if turns > high { return frequency }
-    if turns < low { return frequency / factor }
+    // Where both are one number, nothing lies between them, as in Llama 4.
+    if turns < low || low == high { return frequency / factor }
     let share = (turns - low) / (high - low)
     return (1 - share) * frequency / factor + share * frequency
   }
