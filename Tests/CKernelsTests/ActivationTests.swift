@@ -56,6 +56,21 @@ import TestSupport
     }
   }
 
+  @Test func `a soft cap bends numbers towards it`() {
+    let x = (-4000...4000).map { Float($0) / 16 }
+    for cap: Float in [1, 30, 50] {
+      forEachInstructionSet { name in
+        let result = KernelMemory(x, offset: 1)
+        unsafe sluice_soft_cap(result.start, cap, x.count)
+        for (value, x) in zip(result.values, x) {
+          let expected = Double(cap) * tanh(Double(x) / Double(cap))
+          #expect(abs(Double(value) - expected) < 4e-7 * Double(cap), "\(name) \(x)")
+        }
+        #expect(result.guardsStand)
+      }
+    }
+  }
+
   /// Far below the scores, among them, and far above.
   @Test(arguments: [-200, -3, 0.5, 9, 200] as [Float])
   func `a sink takes its share of a softmax at every length`(sink: Float) {

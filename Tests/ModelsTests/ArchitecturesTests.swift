@@ -151,7 +151,7 @@ private let cases = fixtures(in: "forward")
     for (key, value) in edits { config[key] = value }
     return try describe(config).layers.map { layer in
       guard case .groupedQuery(let spec) = layer.attention else { return -1 }
-      return spec.window
+      return if case .window(let size) = spec.reach { size } else { nil }
     }
   }
 

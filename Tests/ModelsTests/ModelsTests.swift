@@ -109,7 +109,7 @@ import Transformer
     let attention = try groupedQuery(layer)
     #expect(!attention.query.hasBias && attention.queryNorm == nil)
     #expect(layer.mlp.router?.normalizes == true && layer.mlp.router?.scalingFactor == 1)
-    #expect(attention.rotary?.dimensions == 8 && spec.passedThrough.isEmpty)
+    #expect(attention.rotary.dimensions == 8 && spec.passedThrough.isEmpty)
     #expect(!spec.tiesEmbeddings)
   }
 

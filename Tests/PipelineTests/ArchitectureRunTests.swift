@@ -12,6 +12,7 @@ import SystemIO
 import Tensors
 import Testing
 import TestSupport
+import Transformer
 
 private let cases = fixtures(in: "forward")
 
@@ -112,7 +113,7 @@ private struct GrownModel {
       var options = options(model, folder + "/out")
       // vLLM loads no zero points of fused experts, and nothing writes them.
       let isFused = try Checkpoint(folder: model).spec.layers.flatMap(\.linears)
-        .contains { !$0.standsFor.isEmpty }
+        .contains(where: \.isFused)
       options.schemes = [
         IntegerScheme(isFused ? .w4a16 : .w4a16Asymmetric, groupSize: 32).scheme
       ]

@@ -1,9 +1,10 @@
-// Runs from gpt-oss's experts, which are one tensor for a layer, plain and in MXFP4, against runs from the same numbers in a
-// tensor for each Linear.
+// Runs from experts that are one tensor for a layer, as gpt-oss, Llama 4 and Gemma 4 were published, plain and in MXFP4,
+// against runs from the same numbers in a tensor for each Linear.
 
 import Calibration
 import CompressedTensors
 import JSON
+import LinearAlgebra
 import Models
 import Pipeline
 import Planning
@@ -13,9 +14,12 @@ import SystemIO
 import Tensors
 import Testing
 import TestSupport
+import Transformer
 
 @Suite struct FusedExpertsRunTests {
   private static let sources = ["gpt-oss-no-bias-yarn", "gpt-oss-mxfp4"]
+  /// Their experts are too narrow for a group of 32, and stay.
+  private static let others = ["llama4-published", "gemma4-published"]
 
   private func options(_ model: String, _ output: String) throws -> QuantizeOptions {
     let ids = model + "-ids.jsonl"
@@ -64,7 +68,7 @@ import TestSupport
   }
 
   /// Also within the smallest budget, on another number of threads, and within the plan.
-  @Test(arguments: sources)
+  @Test(arguments: sources + others)
   func `an output is that of a tensor for each Linear, to the byte`(name: String) throws {
     try withTemporaryFolder { folder in
       let model = folder + "/model"
@@ -89,7 +93,9 @@ import TestSupport
       #expect(try weights(options.output) == expected)
       let report = try VerifyModel(output: options.output, source: model, threads: 2).run()
       #expect(report.findings == [])
-      #expect(report.quantizedLinears == plan.spec.layers.flatMap(\.linears).count)
+      if Self.sources.contains(name) {
+        #expect(report.quantizedLinears == plan.spec.layers.flatMap(\.linears).count)
+      }
     }
   }
 
@@ -122,7 +128,7 @@ import TestSupport
           output[prefix + end]?.floats == source.weights.vector(prefix + end), "\(end)")
       }
       // vLLM asks config.json for the modules that transformers would have.
-      let config = try #require(CheckpointConfig(folder: options.output).quantization())
+      let config = try #require(try CheckpointConfig(folder: options.output).quantization())
       let schemes = try config.schemes(
         of: ["gate_proj", "up_proj", "down_proj"].map {
           LinearSpec(prefix + $0, inputs: 32, outputs: 32)

@@ -47,11 +47,15 @@ import Transformer
         read, by: weights.weight(layer.attention.output), workers: workers
       ).values,
       mlp: mlp.values,
-      units: layer.mlp.units.map {
-        $0.apply(to: input, weights: weights, workers: workers).values
+      units: layer.mlp.units.enumerated().map { index, unit in
+        let read = layer.mlp.input(
+          input, at: layer.mlp.inputPlace(of: index), weights: weights, workers: workers)
+        return unit.apply(to: read, weights: weights, workers: workers).values
       },
-      routerScores: layer.mlp.router.map {
-        Gemm.multiply(input, by: weights.weight($0.linear), workers: workers).values
+      routerScores: layer.mlp.router.map { router in
+        router.norm == nil
+          ? Gemm.multiply(input, by: weights.weight(router.linear), workers: workers).values
+          : router.scores(input, weights: weights, workers: workers).values
       } ?? [], indexScores: indexScores)
   }
 
@@ -108,14 +112,19 @@ import Transformer
     for layer in spec.layers {
       let consumers = layer.smoothings.flatMap(\.consumers)
       #expect(Set(consumers.map(\.name)).count == consumers.count, "consumed twice")
-      let linears = layer.linears + layer.deciding
+      // A router with a norm of its own reads what no smoothing touches.
+      let apart = layer.mlp.router?.norm == nil ? [] : layer.mlp.deciding
+      let linears = layer.linears + layer.deciding.filter { !apart.contains($0) }
       let whole =
         switch layer.attention {
         case .groupedQuery(let spec): spec.heads == spec.keyValueHeads
         case .latent: false
         }
       // What reads the states as they are has no producer.
-      let plain = layer.branches.filter { $0.preNorm == nil }
+      let plain = layer.branches.filter { branch in
+        if case .tokens(let mlp) = branch.mixer, mlp.strands != nil { return false }
+        return branch.preNorm == nil
+      }
         .flatMap { layer.readers(at: $0.tap(.input)) }
       // What is not linear in up has none, either.
       let downs = layer.mlp.units.filter { !$0.isLinearInUp }.map(\.down)

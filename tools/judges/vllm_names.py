@@ -37,6 +37,9 @@ class Loader:
         # An own list replaces that of an imported class.
         own = [fused(ast.walk(tree)) for tree in self.trees]
         self.required, self.optional = next((lists for lists in own if any(lists)), ({}, {}))
+        for whole, parts in self.required.items():
+            for part in parts:
+                self.stacked.setdefault("." + part, "." + whole)
         self.experts = expert_names(nodes) or {"gate_proj": "w13_", "up_proj": "w13_", "down_proj": "w2_"}
         self.skips_prediction_layers = any(
             name in ("skip_spec_layers", "get_spec_layer_idx_from_weight_name") for name in map(called, nodes))
@@ -146,7 +149,7 @@ def amiss(loader, config, names):
         module, _, kind = name.rpartition(".")
         kinds.setdefault(module, set()).add(kind)
     lines += [line for name in sorted(inside) for line in [finding(loader, kinds, name)] if line]
-    return lines + incomplete(loader, kinds)
+    return lines + incomplete(loader, kinds, config)
 
 
 def layer_of(name):
@@ -184,11 +187,19 @@ def placed(loader, kinds, module):
     return module
 
 
-def incomplete(loader, kinds):
+def is_doubled(config, block):
+    """Whether vLLM loads the keys' Linear of a layer for values, too: Gemma 4's layers that see all tokens."""
+    layer = layer_of(block + ".")
+    return bool(config.get("attention_k_eq_v")) and layer >= 0 and config["layer_types"][layer] == "full_attention"
+
+
+def incomplete(loader, kinds, config):
     """Fused Linears of which a part is missing or otherwise quantized, and mixtures whose experts differ."""
     lines = []
     for whole, parts in (loader.required | loader.optional).items():
         for block in sorted({module.rpartition(".")[0] for module in kinds if module.rpartition(".")[2] in parts}):
+            if whole == "qkv_proj" and is_doubled(config, block):
+                parts = [part for part in parts if part != "v_proj"]
             present = [part for part in parts if f"{block}.{part}" in kinds]
             if len(present) < len(parts) and whole in loader.required:
                 lines.append(f"{block}: {whole} takes {', '.join(parts)}, and there is only {', '.join(present)}")

@@ -97,7 +97,7 @@ package struct OutputPlan: Sendable {
       throw OutputPlanError.indivisible(
         module: first.name, inputs: first.inputs, groupSize: wanted.groupSize(of: first) ?? 0)
     }
-    for linear in linears where !linear.standsFor.isEmpty {
+    for linear in linears where linear.isFused {
       let scheme = schemes[linear]
       if scheme.map(CompressionFormats.loadsFused) != true {
         throw OutputPlanError.loadedOtherwise(
@@ -133,7 +133,7 @@ package struct OutputPlan: Sendable {
         fates[claim.name] =
           rescaled.contains(claim.name) ? .rescaled : Self.untouched(stored, source)
         tensors.append(Self.unscaled(stored))
-        if let module = claim.linear?.name { ignore.append(module) }
+        ignore += claim.linear?.modules ?? []
       }
     }
     ignore += spec.layers.flatMap(\.deciding).map(\.name)

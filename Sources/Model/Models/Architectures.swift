@@ -79,6 +79,12 @@ package enum Architectures {
       feedForward: "dense (GELU), norm behind it",
       describe: gemma3),
     Architecture(
+      name: "Gemma4ForCausalLM", models: "text models of Gemma 4",
+      attention: gemma4Attention, feedForward: gemma4FeedForward, describe: gemma4),
+    Architecture(
+      name: "Gemma4ForConditionalGeneration", models: "Gemma 4 26B-A4B, 31B",
+      attention: gemma4Attention, feedForward: gemma4FeedForward, in: .gemma4, describe: gemma4),
+    Architecture(
       name: "Glm4MoeForCausalLM", models: "GLM-4.5, 4.5-Air, 4.6, 4.7",
       attention: "grouped queries", feedForward: "sigmoid router in groups, shared experts",
       describe: glm4Moe),
@@ -114,6 +120,12 @@ package enum Architectures {
       name: "KimiK25ForConditionalGeneration", models: "Kimi K2.5, K2.6, K2.7",
       attention: "latent", feedForward: "sigmoid router in groups, shared experts",
       in: .kimiK25, describe: deepseekV3),
+    Architecture(
+      name: "Llama4ForCausalLM", models: "text models of Llama 4",
+      attention: llama4Attention, feedForward: llama4FeedForward, describe: llama4),
+    Architecture(
+      name: "Llama4ForConditionalGeneration", models: "Llama 4 Scout, Maverick",
+      attention: llama4Attention, feedForward: llama4FeedForward, in: .llama4, describe: llama4),
     Architecture(
       name: "LlamaForCausalLM", models: "Llama 2 to 3.3 and kin",
       attention: "grouped queries", feedForward: "dense",
@@ -194,6 +206,15 @@ package enum Architectures {
       feedForward: "sigmoid router in groups, shared experts",
       describe: solarOpen),
   ]
+
+  private static let gemma4Attention =
+    "grouped queries, norms of heads, windows by layer, values that are keys, norm behind it"
+  private static let gemma4FeedForward = "dense (GELU), softmax router beside it, norms behind them"
+
+  private static let llama4Attention =
+    "grouped queries, chunks by layer, layers without positions, norms without weights"
+  private static let llama4FeedForward =
+    "sigmoid router that scales what experts read, shared expert"
 
   package static var known: [String] { all.map(\.name) }
 

@@ -88,6 +88,7 @@ extension LayerPart {
 extension Branch<Mixer> {
   fileprivate var claims: [TensorClaim] {
     (preNorm?.claims ?? []) + mixer.claims + (postNorm?.claims ?? [])
+      + (statesScale.map { [TensorClaim($0, [1])] } ?? [])
   }
 }
 
@@ -96,14 +97,11 @@ extension Mixer {
     switch self {
     case .sequence(let mixer):
       return mixer.linears.flatMap { $0.claims(quantizable: true) } + mixer.norms.flatMap(\.claims)
+        + mixer.vectors.map { TensorClaim($0.name, $0.shape) }
         + deciding.flatMap { $0.claims(quantizable: false) }
-        + mixer.vectors.map { TensorClaim($0.name, [$0.size]) }
     case .tokens(let mlp):
       var result = deciding.flatMap { $0.claims(quantizable: false) }
-      if let router = mlp.router, let bias = router.correctionBias {
-        let shape = (router.correctionIsRow ? [1] : []) + [router.linear.outputs]
-        result.append(TensorClaim(bias, shape))
-      }
+      result += mlp.vectors.map { TensorClaim($0.name, $0.shape) } + mlp.norms.flatMap(\.claims)
       for linear in mlp.units.flatMap(\.linears) { result += linear.claims(quantizable: true) }
       return result
     }

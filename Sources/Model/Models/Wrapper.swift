@@ -112,6 +112,23 @@ extension Wrapper {
       "seconds_per_chunk", "spatial_merge_size", "talker_config", "user_token_id", "vision_config",
     ])
 
+  /// Source: config.json of meta-llama/Llama-4-Scout-17B-16E-Instruct; names as transformers 5.17,
+  /// `Llama4ForConditionalGeneration`, has them.
+  static let llama4 = Wrapper(
+    texts: ["llama4_text"],
+    names: ModelNames(model: "language_model.model.", head: "language_model.lm_head"),
+    beside: ["vision_model.", "multi_modal_projector."],
+    keys: ["boi_token_index", "eoi_token_index", "image_token_index", "vision_config"])
+
+  /// Source: config.json of google/gemma-4-26B-A4B; names as transformers 5.17, `Gemma4Model`, has them.
+  static let gemma4 = Wrapper(
+    texts: ["gemma4_text"],
+    names: ModelNames(model: "model.language_model.", head: "lm_head"),
+    beside: [
+      "model.vision_tower.", "model.embed_vision.", "model.audio_tower.", "model.embed_audio.",
+    ],
+    keys: ["audio_config", "eoa_token_index", "vision_config", "vision_soft_tokens_per_image"])
+
   /// Source: config.json and names of zai-org/GLM-4.5V; transformers 5.17, `Glm4vMoeModel`.
   static let glm4v = Wrapper(
     texts: ["glm4v_moe_text"],

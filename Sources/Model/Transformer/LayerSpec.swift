@@ -9,17 +9,21 @@ package struct LinearSpec: Sendable, Equatable {
   package let inputs: Int
   package let outputs: Int
   package let hasBias: Bool
-  /// What config.json calls it beside its name, where that is no module of its own: the modules that it stands for.
+  /// Other modules by whose names config.json may speak of it, too: those that its readers have in its place.
   package let standsFor: [String]
+  /// Whether it is several modules in one, and its parameters have names with a dash below instead of a dot.
+  package let isFused: Bool
 
   package init(
-    _ name: String, inputs: Int, outputs: Int, hasBias: Bool = false, standsFor: [String] = []
+    _ name: String, inputs: Int, outputs: Int, hasBias: Bool = false, standsFor: [String] = [],
+    isFused: Bool = false
   ) {
     self.name = name
     self.inputs = inputs
     self.outputs = outputs
     self.hasBias = hasBias
     self.standsFor = standsFor
+    self.isFused = isFused
   }
 
   package var weight: String { parameter(ParameterName.weight(of: "")) }
@@ -27,7 +31,7 @@ package struct LinearSpec: Sendable, Equatable {
 
   /// A parameter by the end that it has behind a module's name, which begins with a dot.
   package func parameter(_ end: String) -> String {
-    name + (standsFor.isEmpty ? end : "_" + end.dropFirst())
+    name + (isFused ? "_" + end.dropFirst() : end)
   }
 
   /// The names by which config.json may speak of it.
@@ -38,11 +42,16 @@ package struct LinearSpec: Sendable, Equatable {
 package struct VectorSpec: Sendable, Equatable {
   package let name: String
   package let size: Int
+  /// Whether it is stored as a matrix of one row.
+  package let isRow: Bool
 
-  package init(_ name: String, size: Int) {
+  package init(_ name: String, size: Int, isRow: Bool = false) {
     self.name = name
     self.size = size
+    self.isRow = isRow
   }
+
+  package var shape: [Int] { (isRow ? [1] : []) + [size] }
 }
 
 /// A root-mean-square norm, whose weight is `[size]`.
@@ -63,7 +72,7 @@ package struct NormSpec: Sendable, Equatable {
   package var weight: String { ParameterName.weight(of: name) }
 }
 
-/// x += scale * postNorm(mixer(preNorm(x))), without the norms that are nil.
+/// x += scale * postNorm(mixer(preNorm(x))), without the norms that are nil; then x *= statesScale, where there is one.
 package struct Branch<Kind: Sendable & Equatable>: Sendable, Equatable {
   /// Among the branches of its layer.
   package private(set) var number = 0
@@ -71,14 +80,18 @@ package struct Branch<Kind: Sendable & Equatable>: Sendable, Equatable {
   package let mixer: Kind
   package let postNorm: NormSpec?
   package let scale: Float
+  /// A tensor `[1]`.
+  package let statesScale: String?
 
   package init(
-    preNorm: NormSpec?, _ mixer: Kind, postNorm: NormSpec? = nil, scale: Float = 1
+    preNorm: NormSpec?, _ mixer: Kind, postNorm: NormSpec? = nil, scale: Float = 1,
+    statesScale: String? = nil
   ) {
     self.preNorm = preNorm
     self.mixer = mixer
     self.postNorm = postNorm
     self.scale = scale
+    self.statesScale = statesScale
   }
 
   func numbered(_ number: Int) -> Self {
@@ -89,7 +102,9 @@ package struct Branch<Kind: Sendable & Equatable>: Sendable, Equatable {
 
   /// This branch as one of another kind.
   func map<Other>(_ mixer: Other) -> Branch<Other> {
-    Branch<Other>(preNorm: preNorm, mixer, postNorm: postNorm, scale: scale).numbered(number)
+    Branch<Other>(
+      preNorm: preNorm, mixer, postNorm: postNorm, scale: scale, statesScale: statesScale
+    ).numbered(number)
   }
 
   package func tap(_ place: Tap.Place) -> Tap { Tap(number, place) }

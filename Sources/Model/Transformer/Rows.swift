@@ -72,6 +72,16 @@ extension Matrix {
     }
   }
 
+  /// Row i times factors[i].
+  package func multiply(byRows factors: [Float], workers: Workers) {
+    let parts = ranges(of: rows, by: taskRows)
+    workers.forEach(parts.count) { index in
+      for place in parts[index] {
+        unsafe sluice_scale(row(place), factors[place], row(place), columns)
+      }
+    }
+  }
+
   /// Some columns of every row, copied.
   func columns(_ range: Range<Int>, into name: String, workers: Workers) -> Matrix {
     let result = workers.matrix(name, rows: rows, columns: range.count)

@@ -226,7 +226,11 @@ final class Commit: StepResults {
       let part = plan.spec.layers[layer].parts[part]
       needed.insert(StateFiles.name(.readByTokens(of: part), part))
       needed.insert(StateFiles.name(.routing, part))
-      if case .experts = state.position { needed.insert(StateFiles.inputName(part)) }
+      if case .experts = state.position {
+        for place in part.tokens?.mixer.inputPlaces ?? [] {
+          needed.insert(StateFiles.inputName(part, at: place))
+        }
+      }
     }
     for file in try FileSystem.list(scratch) where !needed.contains(file) {
       try FileSystem.remove("\(scratch)/\(file)")

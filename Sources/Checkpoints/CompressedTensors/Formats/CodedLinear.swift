@@ -74,7 +74,7 @@ struct CodedLinear: WeightCodec {
       : nil
     globalScale = names.globalScale.map { tensor($0, .f32, [1]) }
     // What loads the parts of a fused Linear takes no shape.
-    shape = linear.standsFor.isEmpty ? names.shape.map { tensor($0, .i64, [2]) } : nil
+    shape = linear.isFused ? nil : names.shape.map { tensor($0, .i64, [2]) }
     let inputType = globalScale == nil ? dtype : .f32
     let isStored = activations.map { $0.dynamic != .always } ?? false
     inputScale = isStored ? names.inputScale.map { tensor($0, inputType, [1]) } : nil

@@ -227,6 +227,16 @@ package struct ConfigReader {
     object[name]?.object?[key]?.object != nil
   }
 
+  /// Whether a key has a list.
+  package func hasList(_ name: String) -> Bool { object[name]?.array != nil }
+
+  /// True or false, or a number that is false where it is 0.
+  package mutating func flag(
+    _ name: String, default fallback: Bool
+  ) throws(ConfigError) -> Bool {
+    try read([name], "true or false", default: fallback) { $0.bool ?? $0.int.map { $0 != 0 } }
+  }
+
   /// Multi-token-prediction layers behind the decoder's own.
   package mutating func predictionLayers() throws(ConfigError) -> Int {
     try int("num_nextn_predict_layers", "num_mtp_layers", atLeast: 0, default: 0)

@@ -137,13 +137,13 @@ extension ConfigReader {
   /// Refuses a choice of experts that cannot be made.
   func checkChoice(
     of perToken: Int, from experts: Int, groups: Int = 1, chosenGroups: Int = 1,
-    atLeastInGroup least: Int = 1
+    atLeastInGroup least: Int = 1, key: String = "num_experts_per_tok"
   ) throws(ConfigError) {
     guard experts % groups == 0, experts / groups >= least, chosenGroups <= groups,
       perToken <= chosenGroups * (experts / groups)
     else {
       throw unsupported(
-        "num_experts_per_tok",
+        key,
         expected: groups == 1
           ? "a choice of \(experts) experts"
           : "a choice that \(chosenGroups) of \(groups) groups of \(experts) experts allow",

@@ -166,6 +166,7 @@ private struct ScalingReader {
     "yarn": { reader throws(ConfigError) in try reader.yarn() },
     "llama3": { reader throws(ConfigError) in try reader.llama3() },
     "longrope": { reader throws(ConfigError) in try reader.longrope() },
+    "proportional": { reader throws(ConfigError) in try reader.proportional() },
   ]
 
   /// Written by some, read by nobody.
@@ -214,13 +215,22 @@ private struct ScalingReader {
     let (low, high) = (
       try rope.positive("low_freq_factor"), try rope.positive("high_freq_factor")
     )
-    if high <= low {
+    if high < low {
       throw rope.unsupported(
-        "high_freq_factor", expected: "a number above `low_freq_factor`, \(low),", found: "\(high)")
+        "high_freq_factor", expected: "at least `low_freq_factor`, \(low),", found: "\(high)")
     }
     let scaling = Llama3Scaling(
       factor: try rope.positive("factor"), low: low, high: high, positions: try originalPositions())
     return (.llama3(scaling), 1)
+  }
+
+  private mutating func proportional() throws(ConfigError) -> (RotaryScaling, Double) {
+    let share = try rope.positiveIfPresent("partial_rotary_factor") ?? 1
+    if share > 1 {
+      throw rope.unsupported("partial_rotary_factor", expected: "at most 1", found: "\(share)")
+    }
+    let factor = try rope.positiveIfPresent("factor") ?? 1
+    return (.proportional(share: share, factor: factor), 1)
   }
 
   private mutating func longrope() throws(ConfigError) -> (RotaryScaling, Double) {

@@ -168,7 +168,7 @@ extension LatentSpec {
           ),
         ],
         values: HeadColumns(kv, first: pair + plainDimension, count: valueDimension),
-        result: HeadColumns(result, head, width: valueDimension), scale: scale, window: nil
+        result: HeadColumns(result, head, width: valueDimension), scale: scale, reach: .whole
       ).attend(sequence, from: workers.memory)
     }
     return result

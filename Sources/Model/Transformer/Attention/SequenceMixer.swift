@@ -66,7 +66,7 @@ package enum SequenceMixer: Sendable, Equatable {
   /// Linears that inference engines load as one.
   var fusedGroups: [[LinearSpec]] {
     switch self {
-    case .groupedQuery(let spec): [[spec.query, spec.key, spec.value]]
+    case .groupedQuery(let spec): [spec.projections]
     case .latent(let spec): [spec.parts[0].readers]
     }
   }
@@ -74,7 +74,7 @@ package enum SequenceMixer: Sendable, Equatable {
   /// Linears whose outputs inference engines split over devices, by heads.
   package var splitByHeads: [LinearSpec] {
     switch self {
-    case .groupedQuery(let spec): [spec.query, spec.key, spec.value]
+    case .groupedQuery(let spec): spec.projections
     case .latent(let spec): [spec.queryUp, spec.keyValueUp]
     }
   }

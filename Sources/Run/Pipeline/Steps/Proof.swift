@@ -75,16 +75,21 @@ struct Proof {
   ///
   /// - Parameter x: `tokensRead`.
   func prove(
-    _ unit: UnitSpec, of branch: Branch<MLPSpec>, _ smoothed: SmoothedWeights,
+    _ index: Int, of branch: Branch<MLPSpec>, _ smoothed: SmoothedWeights,
     against weights: any LayerWeights, on x: Matrix
   ) throws {
+    let (mlp, unit) = (branch.mixer, branch.mixer.unit(index))
+    let place = mlp.inputPlace(of: index)
     func output(_ weights: any LayerWeights) -> Matrix {
-      let input = branch.input(x, weights: weights, workers: exact)
+      let input = mlp.input(
+        branch.input(x, weights: weights, workers: exact), at: place, weights: weights,
+        workers: exact)
       return unit.apply(to: input, weights: weights, workers: exact)
     }
     let difference = relativeDifference(output(weights), output(smoothed), exact)
     if !(difference <= proofTolerance) {
-      let producers = [branch.preNorm?.name, unit.up.name].compactMap(\.self)
+      let norm = mlp.strand(at: place)?.before ?? branch.preNorm
+      let producers = [norm?.name, unit.up.name].compactMap(\.self)
       throw FunctionChanged(
         layer: layer.index, smoothing: producers.joined(separator: "` or `"),
         place: "`\(unit.down.name)`", difference: difference)

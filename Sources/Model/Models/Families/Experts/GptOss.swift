@@ -40,10 +40,11 @@ func gptOss(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
             gate: nil,
             up: LinearSpec(
               module + "w13", inputs: decoder.hidden, outputs: 2 * size, hasBias: true,
-              standsFor: [module + "gate_proj", module + "up_proj"]),
+              standsFor: [module + "gate_proj", module + "up_proj"], isFused: true),
             down: LinearSpec(
               module + "w2", inputs: size, outputs: decoder.hidden, hasBias: true,
-              standsFor: [module + "down_proj"]),
+              standsFor: [module + "down_proj"],
+              isFused: true),
             activation: .clampedPairs(alpha: 1.702, limit: 7))
         }))
   }
