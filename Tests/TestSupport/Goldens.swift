@@ -56,6 +56,9 @@ extension Checkpoint {
     for (row, token) in tokens.enumerated() {
       unsafe table.decode(Int(token)..<Int(token) + 1, into: result.row(row))
     }
+    if spec.embeddingScale != 1 {
+      result.multiply(by: spec.embeddingScale, workers: Workers(threads: 1))
+    }
     return result
   }
 }

@@ -3,6 +3,7 @@
 `judge(FOLDER, ...)` takes vllm/model_executor of a source tree or an unpacked wheel. From the syntax of the architecture's
 file and of the model files that it imports it takes
 
+    streamed    parameters of one expert at a time, where gate and up are one Linear (gpt-oss)
     modules     every attribute that a class assigns: each part of a tensor's name must be one, after renaming
     renamings   orig_to_new_substr, orig_to_new_stacked, and the rows of stacked_params_mapping and its like
     fused       the lists of packed_modules_mapping: all parts of a fused Linear must be there, and must all be quantized
@@ -19,7 +20,7 @@ from functools import cache
 from pathlib import Path
 
 SCHEMES = "layers/quantization/compressed_tensors/"
-PARAMETERS = {"weight", "bias", "e_score_correction_bias"}
+PARAMETERS = {"weight", "bias", "e_score_correction_bias", "sinks"}
 
 
 class Loader:
@@ -30,10 +31,15 @@ class Loader:
         nodes = [node for tree in self.trees for node in ast.walk(tree)]
         self.modules = {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
         self.renamed = dict(pair for node in nodes for pair in keyword_strings(node, "orig_to_new_substr"))
+        self.ends = dict(pair for node in nodes for pair in keyword_strings(node, "orig_to_new_suffix"))
         self.stacked = stacked(nodes)
+        self.streamed = streamed(nodes)
         # An own list replaces that of an imported class.
         own = [fused(ast.walk(tree)) for tree in self.trees]
         self.required, self.optional = next((lists for lists in own if any(lists)), ({}, {}))
+        for whole, parts in self.required.items():
+            for part in parts:
+                self.stacked.setdefault("." + part, "." + whole)
         self.experts = expert_names(nodes) or {"gate_proj": "w13_", "up_proj": "w13_", "down_proj": "w2_"}
         self.skips_prediction_layers = any(
             name in ("skip_spec_layers", "get_spec_layer_idx_from_weight_name") for name in map(called, nodes))
@@ -95,6 +101,13 @@ def stacked(nodes):
     return found
 
 
+def streamed(nodes):
+    """The ends of names behind an expert's number, where a table says to which part of all experts each belongs."""
+    tables = [literal(node.value) for node in nodes
+              if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "").endswith("_SUFFIX_TO_SHARD")]
+    return set().union(*tables)
+
+
 def fused(nodes):
     """Fused name -> its parts: those that always are, and those that are set under a condition."""
     required, optional = {}, {}
@@ -136,7 +149,7 @@ def amiss(loader, config, names):
         module, _, kind = name.rpartition(".")
         kinds.setdefault(module, set()).add(kind)
     lines += [line for name in sorted(inside) for line in [finding(loader, kinds, name)] if line]
-    return lines + incomplete(loader, kinds)
+    return lines + incomplete(loader, kinds, config)
 
 
 def layer_of(name):
@@ -147,7 +160,13 @@ def layer_of(name):
 def finding(loader, kinds, name):
     for part, whole in loader.renamed.items():
         name = name.replace(part, whole, 1)
+    for part, whole in loader.ends.items():
+        if name.endswith(part):
+            name = name.removesuffix(part) + whole
+            break
     module, _, kind = name.rpartition(".")
+    if loader.streamed and re.fullmatch(r".*\.experts\.\d+", module):
+        return None if kind in loader.streamed else f"{name}: no parameter {kind} of one expert"
     expert = re.fullmatch(r"(.*\.experts)\.\d+\.(\w+)", module)
     if expert:
         if expert[2] not in loader.experts:
@@ -168,11 +187,19 @@ def placed(loader, kinds, module):
     return module
 
 
-def incomplete(loader, kinds):
+def is_doubled(config, block):
+    """Whether vLLM loads the keys' Linear of a layer for values, too: Gemma 4's layers that see all tokens."""
+    layer = layer_of(block + ".")
+    return bool(config.get("attention_k_eq_v")) and layer >= 0 and config["layer_types"][layer] == "full_attention"
+
+
+def incomplete(loader, kinds, config):
     """Fused Linears of which a part is missing or otherwise quantized, and mixtures whose experts differ."""
     lines = []
     for whole, parts in (loader.required | loader.optional).items():
         for block in sorted({module.rpartition(".")[0] for module in kinds if module.rpartition(".")[2] in parts}):
+            if whole == "qkv_proj" and is_doubled(config, block):
+                parts = [part for part in parts if part != "v_proj"]
             present = [part for part in parts if f"{block}.{part}" in kinds]
             if len(present) < len(parts) and whole in loader.required:
                 lines.append(f"{block}: {whole} takes {', '.join(parts)}, and there is only {', '.join(present)}")
@@ -180,7 +207,7 @@ def incomplete(loader, kinds):
                 lines.append(f"{block}: the parts of {whole} are not quantized alike")
     mixtures = {}
     for module in kinds:
-        expert = re.fullmatch(r"(.*\.experts)\.\d+\.\w+", module)
+        expert = re.fullmatch(r"(.*\.experts)\.\d+(\.\w+)?", module)
         if expert:
             mixtures.setdefault(expert[1], set()).add(frozenset(kinds[module]))
     return lines + [f"{block}: experts are not quantized alike" for block, found in mixtures.items() if len(found) > 1]
@@ -199,9 +226,9 @@ def judge(folder, config, names):
 
 def spoiled(names):
     """The names with one of every kind wrong: a module, a parameter, a missing part, a Linear left unquantized."""
-    packed = sorted(name for name in names if name.endswith(".weight_packed"))
+    packed = sorted(name for name in names if name.endswith("weight_packed"))
     yield [name.replace("self_attn.", "attention.") for name in names]
     yield [name.replace("weight_scale", "weight_scales") for name in names]
-    module = next(name for name in packed if ".up_proj." in name or ".w3." in name).removesuffix("weight_packed")
+    module = next(name for name in packed if re.search(r"\.(up_proj|w3)\.|\.w13_", name)).removesuffix("weight_packed")
     yield [name for name in names if not name.startswith(module)] + [module + "weight"]
-    yield [re.sub(r"\.(down_proj|w2)\.", ".projection.", name) for name in names]
+    yield [re.sub(r"\.(down_proj|w2)([._])", r".projection\2", name) for name in names]

@@ -10,12 +10,18 @@ package import Transformer
 package enum OutputPlanError: Error, CustomStringConvertible, Equatable {
   case indivisible(module: String, inputs: Int, groupSize: Int)
   case nothingToQuantize
+  /// Parts of a fused Linear under names that vLLM takes for one kind of scheme alone.
+  case loadedOtherwise(module: String, scheme: String)
 
   package var description: String {
     switch self {
     case .indivisible(let module, let inputs, let groupSize):
       "no Linear has input features that are a multiple of --group-size \(groupSize): `\(module)` has \(inputs); "
         + "choose another --group-size, or --ignore the module"
+    case .loadedOtherwise(let module, let scheme):
+      "`\(module)` would be \(scheme), but vLLM loads experts that are stored so as integers of 2 to 8 bits alone, "
+        + "symmetric, and all of them; take such a --scheme and --group-size for the experts, and leave them out of "
+        + "--ignore"
     case .nothingToQuantize:
       "the --ignore patterns leave nothing to quantize; leave some Linears out of them"
     }
@@ -91,6 +97,13 @@ package struct OutputPlan: Sendable {
       throw OutputPlanError.indivisible(
         module: first.name, inputs: first.inputs, groupSize: wanted.groupSize(of: first) ?? 0)
     }
+    for linear in linears where linear.isFused {
+      let scheme = schemes[linear]
+      if scheme.map(CompressionFormats.loadsFused) != true {
+        throw OutputPlanError.loadedOtherwise(
+          module: linear.name, scheme: scheme?.words ?? "left as it is")
+      }
+    }
     let smoothings = spec.layers.map { layer in
       layer.smoothings.filter { smoothing in
         smooths && producers?.contains(smoothing.producerName) != false
@@ -120,7 +133,7 @@ package struct OutputPlan: Sendable {
         fates[claim.name] =
           rescaled.contains(claim.name) ? .rescaled : Self.untouched(stored, source)
         tensors.append(Self.unscaled(stored))
-        if let module = claim.linear?.name { ignore.append(module) }
+        ignore += claim.linear?.modules ?? []
       }
     }
     ignore += spec.layers.flatMap(\.deciding).map(\.name)
@@ -133,7 +146,7 @@ package struct OutputPlan: Sendable {
       tensors.append(Self.unscaled(tensor))
       if let module = spec.passedModule(tensor.name, shape: tensor.shape) { ignore.append(module) }
     }
-    ignore.append("lm_head")
+    ignore.append(spec.names.head)
 
     self.schemes = schemes
     self.fates = fates
@@ -228,10 +241,11 @@ package struct OutputPlan: Sendable {
   /// what ignore patterns are matched against.
   package static func modules(of source: CheckpointShapes) -> [String] {
     var seen: Set<String> = []
-    let names =
-      source.spec.claims.map(\.name)
-      + source.tensors.map(\.name).filter(source.spec.passesThrough)
-    let modules = names.map { String($0.prefix(upTo: $0.lastIndex(of: ".") ?? $0.endIndex)) }
-    return (modules + ["lm_head"]).filter { seen.insert($0).inserted }
+    func module(_ tensor: String) -> String {
+      String(tensor.prefix(upTo: tensor.lastIndex(of: ".") ?? tensor.endIndex))
+    }
+    let own = source.spec.claims.flatMap { $0.linear?.modules ?? [module($0.name)] }
+    let passed = source.tensors.map(\.name).filter(source.spec.passesThrough).map(module)
+    return (own + passed + [source.spec.names.head]).filter { seen.insert($0).inserted }
   }
 }

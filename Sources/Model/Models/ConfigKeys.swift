@@ -128,6 +128,9 @@ enum ConfigKeys {
 
     inside of rope_scaling, read by neither transformers nor vLLM:
     finetuned
+
+    how positions in images are spread over a head, where a text has one for each token:
+    mrope_interleaved mrope_section
     """)
 
   /// The words of the lines that are no headings.
@@ -174,7 +177,7 @@ enum ConfigKeys {
     add(
       """
       alibi use_alibi use_dynamic_ntk use_logn_attn interleaved_rope rope_interleave rope_interleaved
-      rotary_interleaved rotary_emb_interleaved use_interleaved_rope mrope_interleaved
+      rotary_interleaved rotary_emb_interleaved use_interleaved_rope
       """, HarmlessValues([false]))
     add("is_neox_style rope_is_neox_style rotary use_rope use_rotary", HarmlessValues([true]))
     add(

@@ -31,13 +31,34 @@ extension Matrix {
     }
   }
 
+  /// self = cap * tanh(self / cap).
+  package func capSoftly(at cap: Float, workers: Workers) {
+    workers.ledger.note(Operation(.elements, [count]))
+    let parts = ranges(of: rows, by: taskRows)
+    workers.forEach(parts.count) { index in
+      unsafe sluice_soft_cap(row(parts[index].lowerBound), cap, parts[index].count * columns)
+    }
+  }
+
   /// self *= factor.
-  func multiply(by factor: Float, workers: Workers) {
+  package func multiply(by factor: Float, workers: Workers) {
     workers.ledger.note(Operation(.elements, [count]))
     let parts = ranges(of: rows, by: taskRows)
     workers.forEach(parts.count) { index in
       let first = unsafe row(parts[index].lowerBound)
       unsafe sluice_scale(first, factor, first, parts[index].count * columns)
+    }
+  }
+
+  /// self *= sigmoid(gates), which are used up.
+  func multiply(bySigmoidOf gates: Matrix, workers: Workers) {
+    workers.ledger.note(Operation(.elements, [count]))
+    let parts = ranges(of: rows, by: taskRows)
+    workers.forEach(parts.count) { index in
+      let size = parts[index].count * columns
+      let (own, gate) = unsafe (row(parts[index].lowerBound), gates.row(parts[index].lowerBound))
+      unsafe sluice_sigmoid(gate, size)
+      unsafe sluice_multiply(own, gate, own, size)
     }
   }
 
@@ -47,6 +68,16 @@ extension Matrix {
     workers.forEach(parts.count) { index in
       for place in parts[index] {
         unsafe sluice_scale(row(place), factors.row(place)[0], row(place), columns)
+      }
+    }
+  }
+
+  /// Row i times factors[i].
+  package func multiply(byRows factors: [Float], workers: Workers) {
+    let parts = ranges(of: rows, by: taskRows)
+    workers.forEach(parts.count) { index in
+      for place in parts[index] {
+        unsafe sluice_scale(row(place), factors[place], row(place), columns)
       }
     }
   }

@@ -113,7 +113,7 @@ package final class QuantizeModel {
     let layers = plan.spec.layers
     var layerClock = Clock()
     // Of the part whose units are in work.
-    var input: (part: [Int], rounding: ChosenRounding?) = ([], nil)
+    var input: (part: [Int], rounding: [Tap.Place: ChosenRounding]) = ([], [:])
     while commit.position != .done {
       try commit.stopIfAsked()
       switch commit.position {
@@ -136,7 +136,7 @@ package final class QuantizeModel {
       case .experts(let layer, let index, let unit, let end, let block):
         commit.begin(.experts)
         let part = layers[layer].parts[index]
-        if input.part != [layer, index] { input = ([layer, index], nil) }
+        if input.part != [layer, index] { input = ([layer, index], [:]) }
         let count = part.units.count
         // A group of its own size where the last commit was between groups; else what that one began, as far as it
         // fits the memory of this run.
@@ -146,7 +146,7 @@ package final class QuantizeModel {
           try Experts(inputs: inputs, layer: layers[layer], part: part, branch: branch).run(
             unit..<end, from: block, input: &input.rounding)
         }
-        if end == count { input = ([], nil) }
+        if end == count { input = ([], [:]) }
         try commit.commit(
           end == count
             ? .advance(layer: layer, part: index, block: 0)

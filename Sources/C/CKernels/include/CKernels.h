@@ -53,10 +53,16 @@ void sluice_gelu(float *x, size_t count);
 void sluice_gelu_tanh(float *x, size_t count);
 // x[i] = max(x[i], 0)^2.
 void sluice_relu_squared(float *x, size_t count);
+// result[i] = (up + 1) * gate * sigmoid(alpha * gate) of x[2i], gate, at most `limit`, and x[2i + 1], up, within `limit` of 0.
+void sluice_clamped_pairs(const float *x, float alpha, float limit, float *result, size_t count);
 // x[i] = 1 / (1 + exp(-x[i])).
 void sluice_sigmoid(float *x, size_t count);
+// x[i] = cap * tanh(x[i] / cap).
+void sluice_soft_cap(float *x, float cap, size_t count);
 // x = softmax(scale * x) in place.
 void sluice_softmax(float *x, float scale, size_t count);
+// x = softmax(scale * x) in place, beside one more score, `sink`, as it is, whose share nobody gets.
+void sluice_softmax_sink(float *x, float scale, float sink, size_t count);
 // Rotates pairs (x[i], x[i + half]) by the angle whose cosine and sine are given, i < half.
 void sluice_rotate_half(float *x, const float *cosine, const float *sine, size_t half);
 // Rotates neighbours: x[2i] with x[2i + 1].

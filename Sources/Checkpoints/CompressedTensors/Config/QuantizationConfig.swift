@@ -141,8 +141,10 @@ extension QuantizationConfig {
   package func schemes(of linears: [LinearSpec], file: String) throws -> LinearSchemes {
     let ignored = try IgnoredModules(ignore, file: file)
     var names: Set<String> = []
-    for linear in linears where try ignored.pattern(matching: linear.name) != nil {
-      names.insert(linear.name)
+    for linear in linears {
+      for module in linear.modules where try ignored.pattern(matching: module) != nil {
+        names.insert(module)
+      }
     }
     return try LinearSchemes(
       reading: groups, of: linears, ignoring: names,

@@ -116,7 +116,7 @@ package enum CompressionFormats {
   package static func storedBytes(
     of linear: LinearSpec, _ byteCount: (_ tensor: String) -> Int?
   ) -> Int {
-    weightParts.reduce(0) { $0 + (byteCount(linear.name + $1.suffix) ?? 0) }
+    weightParts.reduce(0) { $0 + (byteCount(linear.parameter($1.suffix)) ?? 0) }
   }
 
   /// Scales of activations that are made before a model is saved: no part of any weight.

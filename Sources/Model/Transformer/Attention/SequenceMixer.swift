@@ -28,10 +28,11 @@ package enum SequenceMixer: Sendable, Equatable {
     }
   }
 
-  package var rotary: RotarySpec {
+  /// Vectors that no Linear reads and no norm has.
+  package var vectors: [VectorSpec] {
     switch self {
-    case .groupedQuery(let spec): spec.rotary
-    case .latent(let spec): spec.rotary
+    case .groupedQuery(let spec): spec.vectors
+    case .latent(let spec): spec.indexer?.vectors ?? []
     }
   }
 
@@ -42,6 +43,17 @@ package enum SequenceMixer: Sendable, Equatable {
     case .latent(let spec): spec.parts
     }
   }
+
+  /// What chooses the tokens that are attended to.
+  package var indexer: IndexerSpec? {
+    switch self {
+    case .groupedQuery: nil
+    case .latent(let spec): spec.indexer
+    }
+  }
+
+  /// Linears that decide on what is attended to, and what they read: never quantized.
+  package var deciding: [(place: Tap.Place, linear: LinearSpec)] { indexer?.readers ?? [] }
 
   /// Smoothings within the mixer, each with every consumer.
   func smoothings(of branch: Int) -> [Smoothing] {
@@ -54,7 +66,7 @@ package enum SequenceMixer: Sendable, Equatable {
   /// Linears that inference engines load as one.
   var fusedGroups: [[LinearSpec]] {
     switch self {
-    case .groupedQuery(let spec): [[spec.query, spec.key, spec.value]]
+    case .groupedQuery(let spec): [spec.projections]
     case .latent(let spec): [spec.parts[0].readers]
     }
   }
@@ -62,7 +74,7 @@ package enum SequenceMixer: Sendable, Equatable {
   /// Linears whose outputs inference engines split over devices, by heads.
   package var splitByHeads: [LinearSpec] {
     switch self {
-    case .groupedQuery(let spec): [spec.query, spec.key, spec.value]
+    case .groupedQuery(let spec): spec.projections
     case .latent(let spec): [spec.queryUp, spec.keyValueUp]
     }
   }

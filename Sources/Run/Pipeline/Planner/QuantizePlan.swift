@@ -45,9 +45,6 @@ package struct QuantizePlan: Sendable {
 
   private var source: CheckpointShapes { shapes ?? CheckpointShapes(checkpoint) }
 
-  /// A Linear that llm-compressor quantizes unless it is ignored, and Sluice never does.
-  private static let head = "lm_head"
-
   /// - Parameter residentPeak: what this process took at most so far, where it does nothing else.
   package init(_ options: QuantizeOptions, residentPeak: () -> Int = { 0 }) throws {
     try self.init(
@@ -129,10 +126,12 @@ package struct QuantizePlan: Sendable {
     output = try OutputPlan(
       source, schemes: groups, from: schemeOrigin, ignoring: patterns,
       smooths: options.smooths, method: options.rounding, producers: mappings?.producers)
+    // llm-compressor quantizes it unless it is ignored, and Sluice never does.
+    let head = source.spec.names.head
     recipe = Recipe(
       schemes: output.schemes.schemes,
       ignore: patterns.map(\.recipeText)
-        + (try patterns.contains { try $0.matches(Self.head) } ? [] : [Self.head])
+        + (try patterns.contains { try $0.matches(head) } ? [] : [head])
         + output.undivided.map(\.name),
       smooths: options.smooths, rounding: options.rounding,
       damping: options.rounding == .compensated ? options.damping : nil,
@@ -157,7 +156,7 @@ package struct QuantizePlan: Sendable {
     }
     let unused = source.activationScales
     if unused > 0 { warnings.append(.activationScalesDropped(count: unused)) }
-    if options.ignoreIsFromRecipe, try !patterns.contains(where: { try $0.matches(Self.head) }) {
+    if options.ignoreIsFromRecipe, try !patterns.contains(where: { try $0.matches(head) }) {
       warnings.append(.headStays(recipe: options.recipe ?? ""))
     }
     let engine = try Self.engine(options.engine, for: source, opened)
@@ -192,6 +191,7 @@ package struct QuantizePlan: Sendable {
       blocks = []
       data = nil
     }
+    try spec.checkLength(TokenBlock.longest(of: blocks))
     warnings += RunWarning.longSequence(TokenBlock.longest(of: blocks), for: config)
     let fates = output.fates
     for group in spec.layers.flatMap(\.fusedGroups) {

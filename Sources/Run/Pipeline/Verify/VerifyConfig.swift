@@ -13,12 +13,13 @@ extension VerifyModel {
     let spec = config.spec
     var findings: [Finding] = []
     let passed = survey.model.tensors.compactMap { spec.passedModule($0.name, shape: $0.shape) }
-    let plain = spec.layers.flatMap(\.deciding).map(\.name) + passed + ["lm_head"]
+    let plain = spec.layers.flatMap(\.deciding).map(\.name) + passed + [spec.names.head]
     for module in plain where !ignored.contains(module) {
       findings.append(Finding(subject: module, problem: "not quantized, but not in `ignore`"))
     }
     let modules = Set((spec.claims.map(\.name) + survey.model.tensors.map(\.name)).map(module))
-    for name in quantization.ignore where !modules.contains(name) && name != "lm_head" {
+      .union(spec.layers.flatMap(\.linears).flatMap(\.standsFor))
+    for name in quantization.ignore where !modules.contains(name) && name != spec.names.head {
       findings.append(
         Finding(subject: name, problem: "in `ignore`, but there is no such module"))
     }
