@@ -1,9 +1,11 @@
 // What the reference computed, and the way from token ids to the input of layer 0.
 
 package import CompressedTensors
+internal import LinearAlgebra
 internal import Models
 package import Safetensors
 package import Tensors
+internal import Transformer
 
 extension SafetensorsFile {
   /// The numbers of a tensor of a weight type.

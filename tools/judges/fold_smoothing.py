@@ -5,7 +5,7 @@ that reads it, so that the function stays the same.
 """
 import torch
 
-ATTENTION_READERS = ("q_proj", "k_proj", "v_proj", "q_a_proj", "kv_a_proj_with_mqa")
+ATTENTION_READERS = ("q_proj", "k_proj", "v_proj", "q_a_proj", "kv_a_proj_with_mqa", "gate_proj", "indexer.wk", "indexer.weights_proj")
 MLP_READERS = ("gate_proj", "up_proj", "w1", "w3", "gate", "router", "shared_expert_gate")
 
 
@@ -16,11 +16,13 @@ def readers(producer, state):
         names = [f"{block}.self_attn.{name}.weight" for name in ATTENTION_READERS]
     elif leaf == "pre_feedforward_layernorm_2":
         names = [name for name in state if name.startswith(block + ".experts.") and name.split(".")[-2] in MLP_READERS]
-    elif leaf in ("post_attention_layernorm", "pre_feedforward_layernorm"):
+    elif leaf == "q_a_layernorm":
+        names = [f"{block}.q_b_proj.weight", f"{block}.indexer.wq_b.weight"]
+    elif leaf in ("post_attention_layernorm", "pre_feedforward_layernorm", "pre_mlp_layernorm"):
         names = [name for name in state if name.startswith((block + ".mlp.", block + ".block_sparse_moe.", block + ".feed_forward."))
                  and (name.split(".")[-2] in MLP_READERS and name.endswith(".weight") or name.endswith(".w13_weight"))]
     else:
-        read = {"q_a_layernorm": "q_b_proj", "kv_a_layernorm": "kv_b_proj", "v_proj": "o_proj", "kv_b_proj": "o_proj",
+        read = {"kv_a_layernorm": "kv_b_proj", "v_proj": "o_proj", "kv_b_proj": "o_proj",
                 "up_proj": "down_proj", "w3": "w2"}
         if leaf not in read:
             raise ValueError(f"smoothing of {producer}: what reads it is not known here")

@@ -19,17 +19,20 @@ import re
 from functools import cache
 from pathlib import Path
 
+import more_families as more
+
 SCHEMES = "layers/quantization/compressed_tensors/"
-PARAMETERS = {"weight", "bias", "e_score_correction_bias", "sinks"}
+PARAMETERS = {"weight", "bias", "e_score_correction_bias", "expert_bias", "sinks"}
 
 
 class Loader:
     """What the sources say about one architecture."""
 
-    def __init__(self, folder, architecture):
-        self.trees = model_sources(folder, architecture)
+    def __init__(self, folder, architecture, text=None):
+        self.trees = model_sources(folder, architecture) + (model_sources(folder, text) if text else [])
         nodes = [node for tree in self.trees for node in ast.walk(tree)]
         self.modules = {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+        self.beginnings = dict(pair for node in nodes for pair in keyword_strings(node, "orig_to_new_prefix"))
         self.renamed = dict(pair for node in nodes for pair in keyword_strings(node, "orig_to_new_substr"))
         self.ends = dict(pair for node in nodes for pair in keyword_strings(node, "orig_to_new_suffix"))
         self.stacked = stacked(nodes)
@@ -60,6 +63,10 @@ def model_sources(folder, architecture):
     if architecture not in entries:
         raise ValueError(f"vLLM's registry has no {architecture}")
     waiting, found = [entries[architecture].elts[0].value], {}
+    if waiting[0].startswith("vllm."):  # a folder of its own, beside model_executor
+        package = folder.parent.joinpath(*waiting.pop().split(".")[1:])
+        found = {str(path): parsed(path) for path in sorted(package.rglob("*.py"))}
+        waiting = ["deepseek_v2"]
     while waiting:
         name = waiting.pop()
         path = folder / "models" / f"{name}.py"
@@ -141,7 +148,9 @@ def registered(path):
 
 
 def amiss(loader, config, names):
-    """What is wrong with these names, one line each."""
+    """What is wrong with these names, one line each; what lies beside a text model is not looked at."""
+    names = text_names(loader, config, names)
+    config = more.text_of(config)
     inside = {name for name in names if layer_of(name) < config["num_hidden_layers"]}
     lines = [] if loader.skips_prediction_layers or len(inside) == len(names) else ["prediction layers are not skipped"]
     kinds = {}
@@ -152,8 +161,21 @@ def amiss(loader, config, names):
     return lines + incomplete(loader, kinds, config)
 
 
+def text_names(loader, config, names):
+    """The names of a text model, as the wrapper around it renames them."""
+    wrapper = more.WRAPPERS.get(config["architectures"][0])
+    if not wrapper:
+        return list(names)
+    found = []
+    for name in names:
+        if name.startswith((wrapper["model"], wrapper["head"] + ".")):
+            begin = next((begin for begin in loader.beginnings if name.startswith(begin)), "")
+            found.append((loader.beginnings[begin] if begin else "") + name.removeprefix(begin))
+    return found
+
+
 def layer_of(name):
-    found = re.match(r"model\.layers\.(\d+)\.", name)
+    found = re.match(r"(?:.*\.)?model\.layers\.(\d+)\.", name)
     return int(found[1]) if found else -1
 
 
@@ -215,7 +237,8 @@ def incomplete(loader, kinds, config):
 
 def judge(folder, config, names):
     """Raises ValueError with what is wrong, or where a name that is certainly wrong would pass."""
-    loader = Loader(Path(folder), config["architectures"][0])
+    wrapper = more.WRAPPERS.get(config["architectures"][0], {})
+    loader = Loader(Path(folder), config["architectures"][0], wrapper.get("text"))
     lines = amiss(loader, config, names)
     if lines:
         raise ValueError(f"vLLM: {lines[0]}" + (f" and {len(lines) - 1} more" if len(lines) > 1 else ""))

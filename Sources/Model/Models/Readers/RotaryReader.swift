@@ -60,6 +60,8 @@ struct RotaryReader {
     let kind = try rope.choice("rope_type", "type", of: ScalingReader.kinds, default: "default")
     var reader = ScalingReader(rope: rope, positions: positions, trained: trained)
     let result = try kind(&reader)
+    // Qwen3-Omni's word for `mrope_interleaved`.
+    if reader.rope.names("mrope_section") { reader.rope.ignore("interleaved") }
     // vLLM multiplied by it once; 0.33 does not, and transformers never did.
     reader.rope.passOver(
       "attn_factor", harmless: 1, because: "transformers and vLLM do not read it")

@@ -19,6 +19,7 @@ struct SharedExpertsReader {
   /// Keys of config.json, and names of modules and tensors in a layer.
   struct Spelling {
     var experts = ["n_routed_experts", "num_local_experts", "num_experts"]
+    var expertSize = ["moe_intermediate_size"]
     var shared = "n_shared_experts"
     var perToken = "num_experts_per_tok"
     var scalingFactor = "routed_scaling_factor"
@@ -68,7 +69,7 @@ struct SharedExpertsReader {
     // Some name it where every layer has experts.
     config.ignore("intermediate_size")
     denseSize = isSparse.contains(false) ? try config.int("intermediate_size") : 0
-    expertSize = try config.int("moe_intermediate_size")
+    expertSize = try config.int(spelling.expertSize)
     experts = try config.int(spelling.experts)
     shared = try config.int(spelling.shared)
     perToken = try config.int(spelling.perToken)

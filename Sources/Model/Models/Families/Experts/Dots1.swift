@@ -15,6 +15,7 @@ func dots1(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let limit = try config.int("max_window_layers", atLeast: 0, default: 62)
   let windows = try WindowReader(&config, layers: decoder.layerCount) { $0 >= limit }.windows
   try config.require("scoring_func", toBe: "noaux_tc")
+  try config.require("topk_method", toBe: "noaux_tc")
   let experts = try SharedExpertsReader(
     &config, layers: decoder.layerCount,
     SharedExpertsReader.Choice(

@@ -24,6 +24,15 @@ func miniMaxM2(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   try config.require("qk_norm_type", toBe: "per_layer")
   try config.require("use_routing_bias", toBe: true)
   try config.require("scoring_func", toBe: "sigmoid")
+  // Kinds of attention and scales of residuals that the models before it had.
+  if try config.ints("attn_type_list").contains(where: { $0 != 1 }) {
+    throw config.unsupported(
+      "attn_type_list", expected: "1 for every layer", found: "another kind of attention")
+  }
+  for key in ["full_attention", "linear_attention", "mlp"] {
+    try config.require("layernorm_\(key)_beta", toBe: 1)
+  }
+  config.ignore("mlp_intermediate_size", "shared_moe_mode")
   // Prediction layers, which no published checkpoint has.
   config.ignore("use_mtp", "mtp_transformer_layers")
   let predictionLayers = try config.int("num_mtp_modules", atLeast: 0, default: 0)
