@@ -158,8 +158,8 @@ package struct RoundingEvidence: Sendable {
     if !(step > Self.smallestStep) { return }
     // Conditions are such that a NaN does not pass, here and below.
     let isFitting =
-      scale >= scaleRatios.lowerBound * step - Self.stepSlack
-      && scale <= scaleRatios.upperBound * step + Self.stepSlack
+      abs(scale) >= scaleRatios.lowerBound * step - Self.stepSlack
+      && abs(scale) <= scaleRatios.upperBound * step + Self.stepSlack
     if !isFitting { badScales.add(place) }
     if let zeroPoint {
       let expected = numbers.zeroPoint(lowest: sums.lowest, scale: step)
