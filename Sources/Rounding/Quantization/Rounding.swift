@@ -145,6 +145,7 @@ extension WeightQuantizer {
         unsafe result.clip(row, values.row(row), weighted: moments, by: kernel)
       }
     case .compensated(let factors):
+      let kernel = self.kernel(globalScale: whole.globalScale, signed: true)
       let tile = CompensatedTile(values, by: kernel, refining: self, from: budget)
       tile.round(under: factors, sharing: shared, into: &result)
     }

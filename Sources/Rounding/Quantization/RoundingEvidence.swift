@@ -103,8 +103,8 @@ package struct RoundingEvidence: Sendable {
 
   private func isFitting(_ scale: Double, _ step: Double) -> Bool {
     // Such that a NaN does not pass, here and below.
-    scale >= scaleRatios.lowerBound * step - Self.stepSlack
-      && scale <= scaleRatios.upperBound * step + Self.stepSlack
+    abs(scale) >= scaleRatios.lowerBound * step - Self.stepSlack
+      && abs(scale) <= scaleRatios.upperBound * step + Self.stepSlack
   }
 
   private var loneGroups: [GroupPlace] {

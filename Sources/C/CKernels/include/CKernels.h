@@ -103,7 +103,7 @@ struct sluice_rounding {
     int32_t numbers;      // SLUICE_INTEGERS or floats
     int32_t bits;         // of integers, 2 to 8
     int32_t group;        // columns that share a scale; the last group of a row may be shorter
-    int32_t symmetric;    // 0: with zero points, integers only
+    int32_t symmetric;    // 0: with zero points, integers only; 2: where ranges are searched, also with negative scales
     int32_t scale_type;   // SLUICE_SCALE_*: the type that scales are stored in, and rounded to before use
     int32_t weight_type;  // SLUICE_SCALE_F32, _BF16 or _F16: what the range of a group of floats is computed in
     float global_scale;   // of scales in E4M3; 0 where it is not known yet, and only their bits of fraction count

@@ -54,7 +54,8 @@ struct CodedLinear: WeightCodec {
     outputs = linear.outputs
     inputs = linear.inputs
     self.layout = layout
-    let quantizer = WeightQuantizer(arguments, columns: inputs, dtype: dtype)
+    let quantizer = WeightQuantizer(
+      arguments, columns: inputs, dtype: dtype, signsScales: scheme.signsScales)
     self.quantizer = quantizer
     let groups = quantizer.groups(of: inputs)
     self.groups = groups
@@ -211,7 +212,9 @@ struct CodedLinear: WeightCodec {
   }
 
   private func scaleFault(_ tensor: StoredTensor, windowBytes: Int) -> StoredFault? {
-    scaleLayout.bad(tensor, windowBytes: windowBytes).map { count, place, text in
+    scaleLayout.bad(
+      tensor, signed: quantizer.signsScales, windowBytes: windowBytes
+    ).map { count, place, text in
       StoredFault(
         tensor.name, "element \(place) is \(text)\(count > 1 ? ", \(count) in all" : "")")
     }
