@@ -9,6 +9,7 @@ import Pipeline
 import Quantization
 import Testing
 import TestSupport
+import Transformer
 
 @Suite struct SparseAttentionTests {
   private func options(_ model: String, _ output: String) -> QuantizeOptions {
