@@ -7,6 +7,7 @@ import JSON
 import Models
 import Pipeline
 import Quantization
+import Tensors
 import Testing
 import TestSupport
 import Transformer
