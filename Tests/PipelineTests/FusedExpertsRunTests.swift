@@ -120,7 +120,8 @@ import Transformer
       let prefix = "model.layers.0.mlp.experts.1."
       #expect(
         output.tensors.map(\.name).filter { $0.hasPrefix(prefix) }.sorted()
-          == ["w13_bias", "w13_weight_packed", "w13_weight_scale", "w2_bias", "w2_weight_packed",
+          == [
+            "w13_bias", "w13_weight_packed", "w13_weight_scale", "w2_bias", "w2_weight_packed",
             "w2_weight_scale",
           ].map { prefix + $0 })
       for end in ["w13_bias", "w2_bias"] {
@@ -168,7 +169,8 @@ import Transformer
 
   // MARK: Blocks that cannot be read
 
-  @Test func `blocks without their scales, of another type or of another size are refused`() throws {
+  @Test func `blocks without their scales, of another type or of another size are refused`() throws
+  {
     let experts = "model.layers.0.mlp.experts."
     for (name, change): (String, (LooseTensor) -> LooseTensor?) in [
       (experts + "gate_up_proj_scales", { _ in nil }),

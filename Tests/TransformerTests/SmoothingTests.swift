@@ -126,7 +126,7 @@ import Transformer
         if case .tokens(let mlp) = branch.mixer, mlp.strands != nil { return false }
         return branch.preNorm == nil
       }
-        .flatMap { layer.readers(at: $0.tap(.input)) }
+      .flatMap { layer.readers(at: $0.tap(.input)) }
       // What is not linear in up has none, either.
       let downs = layer.mlp.units.filter { !$0.isLinearInUp }.map(\.down)
       let expected = linears.filter {

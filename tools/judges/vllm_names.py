@@ -87,7 +87,8 @@ def literal(node):
 def keyword_strings(node, keyword):
     """The entries of a dictionary that is passed as `keyword` and is all literals."""
     if isinstance(node, ast.keyword) and node.arg == keyword:
-        return [(part, whole) for part, whole in (literal(node.value) or {}).items()]
+        # None for what another class loads.
+        return [(part, whole) for part, whole in (literal(node.value) or {}).items() if whole is not None]
     return []
 
 

@@ -225,9 +225,10 @@ package struct MLPSpec: Sendable, Equatable {
           consumers: units(at: place).flatMap(\.readers))
       }
     }
-    return (inputs ?? []) + units.enumerated().filter(\.element.isLinearInUp).map { index, unit in
-      Smoothing(
-        tap: Tap(branch, .hidden(index)), producer: .linear(unit.up), consumers: [unit.down])
-    }
+    return (inputs ?? [])
+      + units.enumerated().filter(\.element.isLinearInUp).map { index, unit in
+        Smoothing(
+          tap: Tap(branch, .hidden(index)), producer: .linear(unit.up), consumers: [unit.down])
+      }
   }
 }
