@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 
 SCHEMES = "layers/quantization/compressed_tensors/"
-PARAMETERS = {"weight", "bias", "e_score_correction_bias", "sinks"}
+PARAMETERS = {"weight", "bias", "e_score_correction_bias"}
 
 
 class Loader:
@@ -30,6 +30,9 @@ class Loader:
         self.trees = model_sources(folder, architecture)
         nodes = [node for tree in self.trees for node in ast.walk(tree)]
         self.modules = {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+        # A tensor of its own among them: `sinks`, `layer_scalar`.
+        self.vectors = self.modules | {literal(node.args[0]) for node in nodes
+                                       if called(node) in ("register_buffer", "register_parameter") and node.args}
         self.renamed = dict(pair for node in nodes for pair in keyword_strings(node, "orig_to_new_substr"))
         self.ends = dict(pair for node in nodes for pair in keyword_strings(node, "orig_to_new_suffix"))
         self.stacked = stacked(nodes)
@@ -174,7 +177,7 @@ def finding(loader, kinds, name):
             return f"{name}: no projection of experts, which are {sorted(loader.experts)}"
         module, known = expert[1], loader.experts[expert[2]] + kind in loader.mixture or kind == "weight"
     else:
-        module, known = placed(loader, kinds, module), kind in PARAMETERS | loader.linear
+        module, known = placed(loader, kinds, module), kind in PARAMETERS | loader.linear | loader.vectors
     unknown = [part for part in module.split(".") if not part.isdigit() and part not in loader.modules]
     return f"{name}: no module {unknown[0]}" if unknown else None if known else f"{name}: no parameter {kind}"
 
