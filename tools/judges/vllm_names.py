@@ -132,9 +132,10 @@ def expert_names(nodes):
         if isinstance(node, ast.keyword) and node.arg == "ckpt_names" and literal(node.value):
             gate, down, up = literal(node.value)
             return {gate: "w13_", up: "w13_", down: "w2_"}
-    found = {node.arg: literal(node.value) for node in nodes
-             if isinstance(node, ast.keyword) and (node.arg or "").startswith("ckpt_")}
-    return {name: "w2_" if "down" in key else "w13_" for key, name in found.items() if isinstance(name, str)}
+    # A file may have two tables, one of them for experts in one tensor.
+    found = [(node.arg, literal(node.value)) for node in nodes
+             if isinstance(node, ast.keyword) and (node.arg or "").startswith("ckpt_")]
+    return {name: "w2_" if "down" in key else "w13_" for key, name in found if isinstance(name, str)}
 
 
 def registered(path):
