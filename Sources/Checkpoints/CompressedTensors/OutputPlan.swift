@@ -10,12 +10,17 @@ package import Transformer
 package enum OutputPlanError: Error, CustomStringConvertible, Equatable {
   case indivisible(module: String, inputs: Int, groupSize: Int)
   case nothingToQuantize
+  /// Attention that keeps no keys and values.
+  case noCache(origin: String, module: String)
 
   package var description: String {
     switch self {
     case .indivisible(let module, let inputs, let groupSize):
       "no Linear has input features that are a multiple of --group-size \(groupSize): `\(module)` has \(inputs); "
         + "choose another --group-size, or --ignore the module"
+    case .noCache(let origin, let module):
+      "\(origin): the attention of `\(module)` keeps a latent and one rotated key for all heads, for which the scales "
+        + "have no settled meaning: vLLM takes `k_scale` for both, llm-compressor measures one for each; leave it out"
     case .nothingToQuantize:
       "the --ignore patterns leave nothing to quantize; leave some Linears out of them"
     }
@@ -44,7 +49,8 @@ package struct OutputPlan: Sendable {
   /// The smoothings to search for, by layer: those with a quantized consumer.
   package let smoothings: [[Smoothing]]
   package private(set) var method: RoundingMethod
-  /// The activations that calibration must see, by layer: for a smoothing, or for the rounding of what reads them.
+  /// The activations that calibration must see, by layer: for a smoothing, for the rounding of what reads them, or for a
+  /// scale in the file.
   package private(set) var taps: [[Tap]]
   /// Every output tensor, in the order of the forward pass.
   package let tensors: [TensorSpec]
@@ -65,11 +71,12 @@ package struct OutputPlan: Sendable {
   ///   - smooths: whether scales are searched for; without, every quantized weight is rounded as it is.
   ///   - method: how quantized weights are rounded.
   ///   - producers: whose outputs are smoothed, by name; nil for all that the model's description knows.
+  ///   - cache: of keys and values, and where that stands, for errors; nil where they are kept as they are.
   package init(
     _ source: CheckpointShapes, schemes groups: [QuantizationScheme],
     from origin: String = "--scheme",
     ignoring patterns: [IgnorePattern], smooths: Bool, method: RoundingMethod = .nearest,
-    producers: Set<String>? = nil
+    producers: Set<String>? = nil, cache: (scheme: CacheScheme, origin: String)? = nil
   ) throws {
     let spec = source.spec
     let ignored = try IgnorePattern.matching(patterns, of: Self.modules(of: source))
@@ -86,7 +93,11 @@ package struct OutputPlan: Sendable {
     undividedSizes = Dictionary(
       undivided.compactMap { linear in wanted.groupSize(of: linear).map { (linear.name, $0) } },
       uniquingKeysWith: { first, _ in first })
-    let schemes = wanted.leaving(Set(undivided.map(\.name)))
+    var schemes = wanted.leaving(Set(undivided.map(\.name)))
+    if let cache, let module = spec.moduleWithoutCache {
+      throw OutputPlanError.noCache(origin: cache.origin, module: module)
+    }
+    schemes.cache = cache?.scheme
     if schemes.isEmpty {
       throw OutputPlanError.indivisible(
         module: first.name, inputs: first.inputs, groupSize: wanted.groupSize(of: first) ?? 0)
@@ -109,6 +120,10 @@ package struct OutputPlan: Sendable {
     var fates: [String: Fate] = [:]
     var tensors: [TensorSpec] = []
     var ignore: [String] = []
+    // By what comes last of them.
+    let caches = Dictionary(
+      spec.layers.flatMap(\.caches).map { ($0.cache.value.weight, $0.cache) },
+      uniquingKeysWith: { first, _ in first })
     for claim in spec.claims {
       let stored = source.tensor(claim.name)
       if let quantized = claim.linear.flatMap({
@@ -121,6 +136,11 @@ package struct OutputPlan: Sendable {
           rescaled.contains(claim.name) ? .rescaled : Self.untouched(stored, source)
         tensors.append(Self.unscaled(stored))
         if let module = claim.linear?.name { ignore.append(module) }
+      }
+      if let cache = caches[claim.name], let scheme = schemes.cache {
+        tensors += KeyValueCache.Part.allCases.map {
+          scheme.tensor($0, of: cache, dtype: stored.dtype.unscaled)
+        }
       }
     }
     ignore += spec.layers.flatMap(\.deciding).map(\.name)
@@ -197,7 +217,8 @@ package struct OutputPlan: Sendable {
   ) -> [[Tap]] {
     zip(spec.layers, smoothings).map { layer, smoothings in
       let smoothed = Set(smoothings.map(\.tap))
-      return layer.taps.filter { tap in
+      let cached = schemes.cache == nil ? [] : layer.cacheTaps
+      return cached + layer.taps.filter { tap in
         smoothed.contains(tap)
           || layer.readers(at: tap).contains { linear in
             schemes[linear] != nil
@@ -207,9 +228,11 @@ package struct OutputPlan: Sendable {
     }
   }
 
-  /// Whether what reads an activation has a scale for it in the file.
-  package func storesInputScales(at tap: Tap, of layer: LayerSpec) -> Bool {
-    layer.readers(at: tap).contains(where: schemes.storesInputScale)
+  /// Whether the largest magnitudes of an activation are needed: what reads it has a scale for it in the file, or its
+  /// cache has.
+  package func storesScales(at tap: Tap, of layer: LayerSpec) -> Bool {
+    if case .cached = tap.place { return true }
+    return layer.readers(at: tap).contains(where: schemes.storesInputScale)
   }
 
   private static func untouched(_ tensor: TensorSpec, _ source: CheckpointShapes) -> Fate {

@@ -36,11 +36,14 @@ package struct Recipe: Sendable, Equatable {
   package var gridPoints: Int
   /// What to smooth; nil for all that is known of the architecture.
   package var mappings: [RecipeMapping]?
+  /// Of keys and values; nil where they are kept as they are.
+  package var cache: CacheScheme?
 
   package init(
     schemes: [QuantizationScheme], ignore: [String] = [], smooths: Bool = true,
     rounding: RoundingMethod = .nearest, damping: Double? = nil,
-    duoScaling: DuoScaling = .on, gridPoints: Int = 20, mappings: [RecipeMapping]? = nil
+    duoScaling: DuoScaling = .on, gridPoints: Int = 20, mappings: [RecipeMapping]? = nil,
+    cache: CacheScheme? = nil
   ) {
     self.schemes = schemes
     self.ignore = ignore
@@ -50,6 +53,7 @@ package struct Recipe: Sendable, Equatable {
     self.duoScaling = duoScaling
     self.gridPoints = gridPoints
     self.mappings = mappings
+    self.cache = cache
   }
 
   /// Parts of a recipe that a flag may stand in for.
@@ -113,6 +117,9 @@ package struct Recipe: Sendable, Equatable {
       for (index, scheme) in schemes.enumerated() {
         lines += ["        group_\(index):"] + yaml(scheme).map { "          " + $0 }
       }
+    }
+    if let cache {
+      lines += ["      kv_cache_scheme:"] + yaml(cache.arguments).map { "        " + $0 }
     }
     return lines.joined(separator: "\n") + "\n"
   }

@@ -104,6 +104,15 @@ extension ModelSpec {
       + (tiesEmbeddings ? [] : [TensorClaim(head.weight, [vocabularySize, hiddenSize])])
   }
 
+  /// The first attention that keeps no keys and values; nil where all do.
+  package var moduleWithoutCache: String? {
+    for case .sequence(let mixer) in layers.flatMap(\.branches).map(\.mixer)
+    where mixer.cache == nil {
+      return mixer.output.name.split(separator: ".").dropLast().joined(separator: ".")
+    }
+    return nil
+  }
+
   package func passesThrough(_ tensor: String) -> Bool {
     passedThrough.contains { tensor.hasPrefix($0) } || Self.isRotation(tensor)
   }

@@ -305,7 +305,10 @@ final class Commit: StepResults {
       .reduce(0) { $0 + $1.byteCount / $1.dtype.byteWidth }
     var config = plan.checkpoint.config
     config["quantization_config"] =
-      QuantizationConfig(groups: plan.output.schemes.schemes, ignore: plan.output.ignore).json
+      QuantizationConfig(
+        groups: plan.output.schemes.schemes, ignore: plan.output.ignore,
+        cache: plan.output.schemes.cache
+      ).json
     func text(_ json: JSONValue) -> [UInt8] { Array((json.serialized(indent: 2) + "\n").utf8) }
     return [
       (OutputFolder.recipe, Array(plan.recipe.yaml().utf8)),

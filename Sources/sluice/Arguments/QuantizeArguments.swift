@@ -25,6 +25,7 @@ extension Choice {
 extension SmoothingLoss: Choice {}
 extension RoundingMethod: Choice {}
 extension ExpertWeighting: Choice {}
+extension CacheScheme: Choice {}
 
 enum EngineChoice: String, Choice {
   case auto, bf16, f32
@@ -113,6 +114,16 @@ struct QuantizeArguments: ParsableArguments {
       where 128 divides the inputs of few Linears. Those that it does not divide stay as they are.
       """, valueName: "n"))
   var groupSize: GroupSizeArgument?
+
+  @Option(
+    name: .customLong("kv-cache"),
+    help: ArgumentHelp(
+      """
+      Find scales for keys and values, so that an engine keeps them in 8-bit floats: fp8 (a scale for \
+      each layer) or fp8_head (for each head). Needs calibration data. Default: they stay as they \
+      are, or as the recipe says.
+      """, valueName: "scheme"))
+  var cache: CacheScheme?
 
   @Option(
     help: ArgumentHelp(
@@ -229,6 +240,10 @@ struct QuantizeArguments: ParsableArguments {
     options.isGroupSizeNamed = groupSize != nil || recipe != nil
     if let groupSize { options.schemes = options.schemes.map { $0.grouped(by: groupSize.size) } }
     options.acceptedKeys = keys.accepted
+    if let cache {
+      options.cache = cache
+      options.cacheIsFromRecipe = false
+    }
     if !ignore.isEmpty {
       options.ignore = ignore
       options.ignoreIsFromRecipe = false

@@ -120,7 +120,8 @@ package struct Checkpoint: Sendable {
   /// Whether no output has a tensor: one that belongs to the way in which this checkpoint stores a weight, the scales of
   /// FP8 weights and of their activations, or a head that is the embedding once more.
   package func isLeftOut(_ tensor: String) -> Bool {
-    fp8?.module(scaledBy: tensor) != nil || tensor == redundantHead
+    fp8.map { $0.module(scaledBy: tensor) != nil || $0.isActivationScale(tensor) } == true
+      || tensor == redundantHead
   }
 
   /// What its owner should know.
@@ -167,7 +168,7 @@ package struct Checkpoint: Sendable {
 
   /// Tensors of Linears that are quantized as the schemes of config.json say.
   var quantizedTensors: Set<String> {
-    Set(spec.expectations(schemes).filter { $0.linear != nil }.map(\.name))
+    Set(spec.expectations(schemes).filter { $0.module != nil }.map(\.name))
   }
 
   /// - Parameter weights: by the names of what is stored.

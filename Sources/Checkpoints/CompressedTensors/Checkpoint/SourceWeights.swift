@@ -104,6 +104,13 @@ package struct ShapeWeights: SourceWeights {
     return activations.rounded(x, workers: workers)
   }
 
+  package func keep(
+    _ x: Matrix, as part: KeyValueCache.Part, in cache: KeyValueCache, workers: Workers
+  ) {
+    guard isServed, let quantizer = source.cached(part, in: cache) else { return }
+    quantizer.round(x, into: x, workers: workers)
+  }
+
   package func weight(_ linear: LinearSpec) -> any WeightRows {
     ShapeRows(
       rows: linear.outputs, columns: linear.inputs, isBF16: source.isBF16(linear),

@@ -1,4 +1,4 @@
-// Which scheme each Linear of a model has: the groups of a configuration, resolved.
+// Which scheme each Linear of a model has, and its cache: a configuration, resolved.
 
 package import Quantization
 package import Tensors
@@ -31,6 +31,8 @@ package struct LinearSchemes: Sendable, Equatable {
   /// The schemes that some Linear has, in the order in which config.json lists them.
   package private(set) var schemes: [QuantizationScheme]
   private var places: [String: Int]
+  /// Of keys and values; nil where they are kept as they are.
+  package var cache: CacheScheme?
 
   /// As compressed-tensors reads groups: a name before `re:`, that before the class; of several in one rank the first by
   /// the alphabet.
@@ -133,9 +135,10 @@ package struct LinearSchemes: Sendable, Equatable {
     self[linear]?.inputActivations.map { $0.dynamic != .always } ?? false
   }
 
-  /// Whether some Linear has a scale for what it reads.
-  package var storeInputScales: Bool {
-    schemes.contains { $0.inputActivations.map { $0.dynamic != .always } ?? false }
+  /// Whether the file has scales of activations: of what some Linear reads, or of keys and values.
+  package var storeScales: Bool {
+    cache != nil
+      || schemes.contains { $0.inputActivations.map { $0.dynamic != .always } ?? false }
   }
 
   /// Columns of a Linear that share a scale; nil where it is not quantized.

@@ -31,10 +31,13 @@ package struct QuantizationConfig: Sendable, Equatable {
   package let groups: [QuantizationScheme]
   /// Exact module names, in model order; in others' files also `re:EXPRESSION`.
   package let ignore: [String]
+  /// Of keys and values; nil where they are kept as they are.
+  package let cache: CacheScheme?
 
-  package init(groups: [QuantizationScheme], ignore: [String]) {
+  package init(groups: [QuantizationScheme], ignore: [String], cache: CacheScheme? = nil) {
     self.groups = groups
     self.ignore = ignore
+    self.cache = cache
   }
 
   /// The version of compressed-tensors that stores this so.
@@ -53,7 +56,7 @@ package struct QuantizationConfig: Sendable, Equatable {
       "format": .string(format),
       "global_compression_ratio": nil,
       "ignore": .array(ignore.map { .string($0) }),
-      "kv_cache_scheme": nil,
+      "kv_cache_scheme": cache?.arguments.json ?? nil,
       "quant_method": "compressed-tensors",
       "quantization_status": "compressed",
       "sparsity_config": .object(JSONObject()),
@@ -82,13 +85,13 @@ package struct QuantizationConfig: Sendable, Equatable {
     try keys.require("quantization_status", oneOf: ["compressed"])
     // What would change the numbers or bring tensors of its own must be absent, null or empty.
     let empty = JSONValue.object(JSONObject())
-    try keys.require("kv_cache_scheme", oneOf: [nil])
     try keys.require("transform_config", oneOf: [nil, empty])
     if keys["sparsity_config"].object?["format"] != "dense" {
       try keys.require("sparsity_config", oneOf: [nil, empty])
     }
     keys.pass("version", "global_compression_ratio", "moe_sparsity_config")
     ignore = try keys.names("ignore")
+    cache = try Self.cache(keys["kv_cache_scheme"], file: file)
 
     guard let entries = keys["config_groups"].object?.entries, !entries.isEmpty,
       entries.allSatisfy({ $0.value.object != nil })
@@ -103,6 +106,17 @@ package struct QuantizationConfig: Sendable, Equatable {
     }
     self.groups = groups
     try keys.finish()
+  }
+
+  private static func cache(
+    _ node: JSONValue, file: String
+  ) throws(QuantizationConfigError) -> CacheScheme? {
+    if node == .null { return nil }
+    do {
+      return try CacheScheme(node)
+    } catch {
+      throw QuantizationConfigError(problem: error.within("kv_cache_scheme"), of: node, file: file)
+    }
   }
 
   private static func group(
@@ -144,9 +158,11 @@ extension QuantizationConfig {
     for linear in linears where try ignored.pattern(matching: linear.name) != nil {
       names.insert(linear.name)
     }
-    return try LinearSchemes(
+    var schemes = try LinearSchemes(
       reading: groups, of: linears, ignoring: names,
       origin: file + ": `quantization_config.config_groups`")
+    schemes.cache = cache
+    return schemes
   }
 }
 
@@ -169,6 +185,13 @@ extension QuantizationArguments {
 }
 
 extension QuantizationConfigError {
+  /// - Parameter node: what stands under the first key of the problem's path.
+  fileprivate init(problem: ArgumentProblem, of node: JSONValue, file: String) {
+    self.init(
+      file: file, key: problem.path.joined(separator: "."), expected: problem.expected ?? "null",
+      found: node.node(at: problem.path.dropFirst())?.serialized() ?? "missing")
+  }
+
   fileprivate init(problem: ArgumentProblem, in node: JSONValue, file: String) {
     let problem = problem.spelled(in: node)
     // A field of weights is told by itself; what else a group holds, by the group.

@@ -126,9 +126,12 @@ package struct QuantizePlan: Sendable {
     let mappings = try options.mappings.map {
       try ResolvedMappings($0, of: source.spec, file: options.recipe ?? "mappings")
     }
+    let cacheOrigin =
+      asked.cacheIsFromRecipe ? "\(asked.recipe ?? ""): kv_cache_scheme" : "--kv-cache"
     output = try OutputPlan(
       source, schemes: groups, from: schemeOrigin, ignoring: patterns,
-      smooths: options.smooths, method: options.rounding, producers: mappings?.producers)
+      smooths: options.smooths, method: options.rounding, producers: mappings?.producers,
+      cache: options.cache.map { ($0, cacheOrigin) })
     recipe = Recipe(
       schemes: output.schemes.schemes,
       ignore: patterns.map(\.recipeText)
@@ -136,7 +139,8 @@ package struct QuantizePlan: Sendable {
         + output.undivided.map(\.name),
       smooths: options.smooths, rounding: options.rounding,
       damping: options.rounding == .compensated ? options.damping : nil,
-      duoScaling: options.duoScaling, gridPoints: options.gridPoints, mappings: options.mappings)
+      duoScaling: options.duoScaling, gridPoints: options.gridPoints, mappings: options.mappings,
+      cache: options.cache)
     coverage = Coverage(source, output, patterns: patterns)
     let modules = OutputPlan.modules(of: source)
     warnings += patterns.flatMap { $0.openNumbers(among: modules) }.map(RunWarning.openNumber)
@@ -166,7 +170,7 @@ package struct QuantizePlan: Sendable {
       RunPlanner(
         source, planned, options, blocks: blocks, engine: engine, loadingBytes: loadingBytes)
     }
-    if options.calibrates || planned.schemes.storeInputScales {
+    if options.calibrates || planned.schemes.storeScales {
       do {
         let data = try options.data.load(
           model: options.model, vocabularySize: source.spec.vocabularySize,
@@ -213,7 +217,7 @@ package struct QuantizePlan: Sendable {
   }
 
   /// Whether the run looks at calibration data.
-  var calibrates: Bool { options.calibrates || output.schemes.storeInputScales }
+  var calibrates: Bool { options.calibrates || output.schemes.storeScales }
 
   /// The plan of the same run with other options for its data, its experts or its rounding: the model as it was opened,
   /// and the first of the sequences that were read.

@@ -68,7 +68,7 @@ package struct VerifyModel {
       report.findings += checkTotals() + checkSums(expected: [], &report)
       return report
     }
-    let expected = config.spec.expectations(schemes)
+    let expected = config.spec.expectationsOfOutput(schemes)
     let linears = soundLinears(expected, schemes)
     report.quantizedLinears = linears.count
     report.findings += checkConfig(quantization, schemes) + checkTensors(expected) + checkTotals()
@@ -105,7 +105,7 @@ package struct VerifyModel {
   ) -> [LinearSpec] {
     let unsound = Set(
       expected.filter { want in !(survey.model[want.name].map(want.fits) ?? false) }
-        .compactMap(\.linear))
+        .compactMap(\.module))
     return config.spec.layers.flatMap(\.linears).filter {
       schemes[$0] != nil && !unsound.contains($0.name)
     }
