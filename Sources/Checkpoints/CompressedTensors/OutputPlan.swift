@@ -218,13 +218,14 @@ package struct OutputPlan: Sendable {
     zip(spec.layers, smoothings).map { layer, smoothings in
       let smoothed = Set(smoothings.map(\.tap))
       let cached = schemes.cache == nil ? [] : layer.cacheTaps
-      return cached + layer.taps.filter { tap in
-        smoothed.contains(tap)
-          || layer.readers(at: tap).contains { linear in
-            schemes[linear] != nil
-              && (method.needsStatistics || schemes.storesInputScale(of: linear))
-          }
-      }
+      return cached
+        + layer.taps.filter { tap in
+          smoothed.contains(tap)
+            || layer.readers(at: tap).contains { linear in
+              schemes[linear] != nil
+                && (method.needsStatistics || schemes.storesInputScale(of: linear))
+            }
+        }
     }
   }
 

@@ -34,6 +34,8 @@ package struct QuantizeOptions: Sendable {
   package var gridPoints = 20
   /// What is smoothed; nil for all that the model's description knows.
   package var mappings: [RecipeMapping]?
+  /// What a recipe says of SmoothQuant, where that is what smooths.
+  package var smoothQuant: SmoothQuant?
   /// The file that `mappings` are from, and `ignore` and `rounding` where they say so.
   package var recipe: String?
   package var ignoreIsFromRecipe = false
@@ -72,6 +74,7 @@ package struct QuantizeOptions: Sendable {
     cache = recipe.cache
     cacheIsFromRecipe = true
     smooths = recipe.smooths
+    smoothQuant = recipe.smoothQuant
     rounding = recipe.rounding
     roundingIsFromRecipe = true
     if let damping = recipe.damping { self.damping = damping }

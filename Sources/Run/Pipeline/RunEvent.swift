@@ -76,6 +76,8 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
   case openNumber(OpenNumber)
   case longSequence(tokens: Int, positions: Int)
   case roundingOfRecipe(file: String)
+  /// What is done otherwise than a SmoothQuantModifier says.
+  case smoothQuant(file: String, strength: Double, seesActivations: Bool)
   /// What its config.json and its files let know.
   case source(note: String)
   case smallerGroups(Int, instead: Int)
@@ -116,6 +118,13 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
     case .roundingOfRecipe(let file):
       "\(file) rounds to nearest; --rounding compensated, the default without a recipe, has about half of its error "
         + "(KL 0.0014 instead of 0.0032 on a model of 16 million parameters)"
+    case .smoothQuant(let file, let strength, let seesActivations):
+      "\(file): the `smoothing_strength` \(strength) of SmoothQuantModifier is not taken; a search finds the exponent of "
+        + "each smoothing, "
+        + (seesActivations
+          ? "by what rounding does to weights and, where they become integers, to activations"
+          : "by what rounding does to weights alone, since this scheme leaves activations as they are")
+        + ", and every reader is compensated"
     case .source(let note): note
     case .smallerGroups(let size, let usual):
       "groups of \(size), since most weights have inputs that are no multiple of \(usual); --group-size names another "

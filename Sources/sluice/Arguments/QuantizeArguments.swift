@@ -92,8 +92,9 @@ struct QuantizeArguments: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
-      An llm-compressor recipe, YAML or JSON: scheme, ignore, and AWQ's mappings, duo_scaling and \
-      n_grid. --scheme, --group-size, --ignore and --no-smoothing replace what it says.
+      An llm-compressor recipe, YAML or JSON: scheme, ignore, kv_cache_scheme, and AWQ's mappings, \
+      duo_scaling and n_grid. --scheme, --group-size, --ignore, --kv-cache and --no-smoothing \
+      replace what it says.
       """, valueName: "file"), completion: .file(extensions: ["yaml", "yml", "json"]))
   var recipe: String?
 
@@ -233,6 +234,7 @@ struct QuantizeArguments: ParsableArguments {
     if let recipe {
       var replaced: Set<Recipe.Part> = ignore.isEmpty ? [] : [.ignore]
       if !scheme.isEmpty { replaced.insert(.scheme) }
+      if cache != nil { replaced.insert(.cache) }
       options.follow(try Recipe(path: recipe, replaced: replaced), file: recipe)
     }
     if !scheme.isEmpty { options.schemes = schemes(instead: options.schemes) }

@@ -56,7 +56,7 @@ package struct QuantizationConfig: Sendable, Equatable {
       "format": .string(format),
       "global_compression_ratio": nil,
       "ignore": .array(ignore.map { .string($0) }),
-      "kv_cache_scheme": cache?.arguments.json ?? nil,
+      "kv_cache_scheme": cache?.arguments.json(ofActivations: true) ?? nil,
       "quant_method": "compressed-tensors",
       "quantization_status": "compressed",
       "sparsity_config": .object(JSONObject()),
@@ -170,17 +170,20 @@ extension QuantizationScheme {
   fileprivate func json(format: String) -> JSONValue {
     [
       "format": .string(format),
-      "input_activations": inputActivations?.json ?? nil,
-      "output_activations": outputActivations?.json ?? nil,
+      "input_activations": inputActivations?.json(ofActivations: true) ?? nil,
+      "output_activations": outputActivations?.json(ofActivations: true) ?? nil,
       "targets": .array(targets.map { .string($0) }),
-      "weights": weights?.json ?? nil,
+      "weights": weights?.json(ofActivations: false) ?? nil,
     ]
   }
 }
 
 extension QuantizationArguments {
-  fileprivate var json: JSONValue {
-    .object(JSONObject(fields.sorted { $0.key < $1.key }.map { ($0.key, JSONValue($0.value)) }))
+  fileprivate func json(ofActivations: Bool) -> JSONValue {
+    .object(
+      JSONObject(
+        fields(ofActivations: ofActivations).sorted { $0.key < $1.key }
+          .map { ($0.key, JSONValue($0.value)) }))
   }
 }
 

@@ -33,7 +33,11 @@ extension LayerSpec {
   /// Keys and values that are kept, by branch; nothing of attention that keeps something else.
   package var caches: [(branch: Int, cache: KeyValueCache)] {
     branches.compactMap { branch in
-      if case .sequence(let mixer) = branch.mixer { mixer.cache.map { (branch.number, $0) } } else { nil }
+      if case .sequence(let mixer) = branch.mixer {
+        mixer.cache.map { (branch.number, $0) }
+      } else {
+        nil
+      }
     }
   }
 

@@ -13,12 +13,8 @@ package enum CacheScheme: String, Sendable, CaseIterable {
   /// In compressed-tensors' words.
   package var arguments: QuantizationArguments {
     QuantizationArguments(
-      bits: 8, type: .float, strategy: self == .fp8 ? .tensor : .attentionHead,
-      observer: Self.observer)
+      bits: 8, type: .float, strategy: self == .fp8 ? .tensor : .attentionHead)
   }
-
-  /// What the largest magnitude over all tokens is called.
-  package static let observer = "static_minmax"
 
   /// - Parameter heads: of keys or of values.
   package func scaleShape(heads: Int) -> [Int] { self == .fp8 ? [1] : [heads, 1, 1] }

@@ -80,6 +80,7 @@ package struct Coverage: Sendable, Equatable {
     quantized = [
       whole.isEmpty ? nil : layersText(whole),
       parts.isEmpty ? nil : "parts of " + layersText(parts),
+      output.schemes.cache == nil ? nil : "keys and values",
     ].compactMap { $0 }.joined(separator: ", ")
     self.linears = linears
     left =

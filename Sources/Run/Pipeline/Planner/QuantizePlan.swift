@@ -126,13 +126,20 @@ package struct QuantizePlan: Sendable {
     let mappings = try options.mappings.map {
       try ResolvedMappings($0, of: source.spec, file: options.recipe ?? "mappings")
     }
+    let file = options.recipe ?? ""
+    let unsmoothed = try spec.unsmoothed(ignoring: options.smoothQuant?.ignore ?? [], file: file)
+    let producers =
+      mappings == nil && unsmoothed.isEmpty
+      ? nil
+      : (mappings?.producers ?? Set(spec.layers.flatMap(\.smoothings).map(\.producerName)))
+        .subtracting(unsmoothed)
     let cacheOrigin =
       asked.cacheIsFromRecipe ? "\(asked.recipe ?? ""): kv_cache_scheme" : "--kv-cache"
     output = try OutputPlan(
       source, schemes: groups, from: schemeOrigin, ignoring: patterns,
-      smooths: options.smooths, method: options.rounding, producers: mappings?.producers,
+      smooths: options.smooths, method: options.rounding, producers: producers,
       cache: options.cache.map { ($0, cacheOrigin) })
-    recipe = Recipe(
+    var recipe = Recipe(
       schemes: output.schemes.schemes,
       ignore: patterns.map(\.recipeText)
         + (try patterns.contains { try $0.matches(Self.head) } ? [] : [Self.head])
@@ -141,6 +148,8 @@ package struct QuantizePlan: Sendable {
       damping: options.rounding == .compensated ? options.damping : nil,
       duoScaling: options.duoScaling, gridPoints: options.gridPoints, mappings: options.mappings,
       cache: options.cache)
+    recipe.smoothQuant = options.smoothQuant
+    self.recipe = recipe
     coverage = Coverage(source, output, patterns: patterns)
     let modules = OutputPlan.modules(of: source)
     warnings += patterns.flatMap { $0.openNumbers(among: modules) }.map(RunWarning.openNumber)
@@ -155,6 +164,12 @@ package struct QuantizePlan: Sendable {
     }
     if options.rounding == .nearest, options.roundingIsFromRecipe {
       warnings.append(.roundingOfRecipe(file: options.recipe ?? ""))
+    }
+    if options.smooths, let smoothQuant = options.smoothQuant {
+      warnings.append(
+        .smoothQuant(
+          file: file, strength: smoothQuant.strength,
+          seesActivations: chosen.schemes.contains { $0.inputActivations != nil }))
     }
     if options.smooths, let mappings {
       warnings += mappings.notes.map { .mapping($0) } + mappings.openNumbers.map { .openNumber($0) }

@@ -338,8 +338,10 @@ struct RunPlanner {
     let attention =
       layers.flatMap { layer, _ in
         layer.parts.map { part in
-          output.taps[layer.index].filter { Attend.sees($0, part) && !layer.readers(at: $0).isEmpty }
-            .reduce(0) { $0 + stored(layer.channels(at: $1)) }
+          output.taps[layer.index].filter {
+            Attend.sees($0, part) && !layer.readers(at: $0).isEmpty
+          }
+          .reduce(0) { $0 + stored(layer.channels(at: $1)) }
         }
       }.max() ?? 0
     let isCut = tokens > Self.uncutTokens

@@ -27,7 +27,8 @@ extension StepInputs {
     let scale = applied.first { $0.smoothing.producer == .linear(cache.producer(of: part)) }?.scale
     let each = cache.width / scheme.scales(heads: cache.heads)
     let largest = statistics.largest(inEach: each, smoothedBy: scale)
-    let tensor = scheme.tensor(part, of: cache, dtype: weights.dtype(of: cache.value.weight).unscaled)
+    let tensor = scheme.tensor(
+      part, of: cache, dtype: weights.dtype(of: cache.value.weight).unscaled)
     workers.ledger.note(.output, bytes: tensor.byteCount)
     if !workers.computes { return }
     let scales = largest.map {
