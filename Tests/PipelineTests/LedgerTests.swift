@@ -100,6 +100,19 @@ import TestSupport
     try checkBuffers(threads: 2, scheme: "W4A16") { $0.cache = .fp8 }
   }
 
+  @Test(arguments: [1, 2])
+  func `buffers and operations of a run that rounds the head are those of the plan`(
+    threads: Int
+  ) throws {
+    let change = { (options: inout QuantizeOptions) in
+      for end in ["lm_head", "model.embed_tokens"] {
+        options.schemes.append(IntegerScheme(.w8a16, groupSize: 128).targeting(end))
+      }
+    }
+    try checkBuffers(threads: threads, scheme: "W4A16", change)
+    try checkOperations(threads: threads, .compensated, scheme: "W4A16", change)
+  }
+
   private func checkBuffers(
     threads: Int, scheme: String, _ change: (inout QuantizeOptions) -> Void = { _ in }
   ) throws {

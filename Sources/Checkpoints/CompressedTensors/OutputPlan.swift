@@ -12,6 +12,8 @@ package enum OutputPlanError: Error, CustomStringConvertible, Equatable {
   case nothingToQuantize
   /// Attention that keeps no keys and values.
   case noCache(origin: String, module: String)
+  /// An embedding or a head that a scheme does not fit.
+  case end(origin: String, module: String, scheme: String, reason: String)
 
   package var description: String {
     switch self {
@@ -21,6 +23,8 @@ package enum OutputPlanError: Error, CustomStringConvertible, Equatable {
     case .noCache(let origin, let module):
       "\(origin): the attention of `\(module)` keeps a latent and one rotated key for all heads, for which the scales "
         + "have no settled meaning: vLLM takes `k_scale` for both, llm-compressor measures one for each; leave it out"
+    case .end(let origin, let module, let scheme, let reason):
+      "\(origin): `\(module)` cannot become \(scheme): \(reason)"
     case .nothingToQuantize:
       "the --ignore patterns leave nothing to quantize; leave some Linears out of them"
     }
@@ -61,6 +65,9 @@ package struct OutputPlan: Sendable {
   package let undividedSizes: [String: Int]
   /// The expanded ignore list of config.json: every Linear, router and head that stays as it is.
   package let ignore: [String]
+  /// The embedding and the head, where they are quantized: by their own weights alone, since no calibration looks at what
+  /// they read.
+  package let ends: [LinearSpec]
   /// `<producer>.smoothing_scale` F32 `[channels]`: what each smoothing chose, kept beside the output.
   package let smoothingTensors: [TensorSpec]
 
@@ -82,8 +89,10 @@ package struct OutputPlan: Sendable {
     let ignored = try IgnorePattern.matching(patterns, of: Self.modules(of: source))
     let linears = spec.layers.flatMap(\.linears)
     let wanted = try LinearSchemes(
-      writing: groups, of: linears, ignoring: ignored, origin: origin)
-    guard let first = linears.first(where: { wanted[$0] != nil }) else {
+      writing: groups, of: linears, and: spec.ends, ignoring: ignored, origin: origin)
+    ends = spec.ends.filter { wanted[$0] != nil }
+    for end in ends { try Self.check(end, of: spec, wanted, origin) }
+    guard let first = (linears + ends).first(where: { wanted[$0] != nil }) else {
       throw OutputPlanError.nothingToQuantize
     }
     for layer in spec.layers {
@@ -135,7 +144,12 @@ package struct OutputPlan: Sendable {
         fates[claim.name] =
           rescaled.contains(claim.name) ? .rescaled : Self.untouched(stored, source)
         tensors.append(Self.unscaled(stored))
-        if let module = claim.linear?.name { ignore.append(module) }
+        if let linear = claim.linear,
+          !spec.ends.contains(linear)
+            || linear == spec.embeddingTable && schemes.strays.contains(linear.name)
+        {
+          ignore.append(linear.name)
+        }
       }
       if let cache = caches[claim.name], let scheme = schemes.cache {
         tensors += KeyValueCache.Part.allCases.map {
@@ -153,7 +167,7 @@ package struct OutputPlan: Sendable {
       tensors.append(Self.unscaled(tensor))
       if let module = spec.passedModule(tensor.name, shape: tensor.shape) { ignore.append(module) }
     }
-    ignore.append("lm_head")
+    if !ends.contains(spec.head) { ignore.append(ModelSpec.headName) }
 
     self.schemes = schemes
     self.fates = fates
@@ -164,6 +178,39 @@ package struct OutputPlan: Sendable {
     self.ignore = ignore
     smoothingTensors = smoothings.joined().map {
       TensorSpec(name: Self.scaleTensor($0), dtype: .f32, shape: [$0.channels])
+    }
+  }
+
+  /// Refuses what nobody loads, or what calibration does not find.
+  ///
+  /// Source: vLLM 0.33 `compressed_tensors.py`, `get_quant_method`.
+  private static func check(
+    _ end: LinearSpec, of spec: ModelSpec, _ schemes: LinearSchemes, _ origin: String
+  ) throws {
+    guard let scheme = schemes[end] else { return }
+    func refusal(_ reason: String) -> OutputPlanError {
+      .end(origin: origin, module: end.name, scheme: scheme.words, reason: reason)
+    }
+    if spec.tiesEmbeddings {
+      throw refusal(
+        "config.json ties the head to the embedding, and a quantized tensor would have to serve as both; leave it out"
+      )
+    }
+    if !schemes.divides(end) {
+      throw refusal(
+        "its \(end.inputs) input features are no multiple of \(schemes.groupSize(of: end) ?? 0); choose another "
+          + "--group-size")
+    }
+    if end != spec.head {
+      if scheme.weights?.type == .int, scheme.inputActivations == nil { return }
+      throw refusal(
+        "vLLM loads an embedding as integers beside unquantized activations alone, such as W4A16 or W8A16"
+      )
+    }
+    if schemes.storesInputScale(of: end) {
+      throw refusal(
+        "its activations have a scale in the file, and calibration ends before the head; take W8A16 or FP8_DYNAMIC"
+      )
     }
   }
 
@@ -195,7 +242,7 @@ package struct OutputPlan: Sendable {
       linears.reduce(0) { $0 + Double($1.inputs) * Double($1.outputs) }
     }
     let schemes = try LinearSchemes(
-      writing: groups, of: linears, ignoring: ignored, origin: origin)
+      writing: groups, of: linears, and: source.spec.ends, ignoring: ignored, origin: origin)
     let all = weights(linears.filter { schemes[$0] != nil })
     let sizes = CompressionFormats.usualGroupSizes.sorted(by: >)
     return sizes.first { size in
@@ -256,6 +303,6 @@ package struct OutputPlan: Sendable {
       source.spec.claims.map(\.name)
       + source.tensors.map(\.name).filter(source.spec.passesThrough)
     let modules = names.map { String($0.prefix(upTo: $0.lastIndex(of: ".") ?? $0.endIndex)) }
-    return (modules + ["lm_head"]).filter { seen.insert($0).inserted }
+    return (modules + [ModelSpec.headName]).filter { seen.insert($0).inserted }
   }
 }

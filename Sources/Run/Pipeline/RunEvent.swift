@@ -71,6 +71,8 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
   case expertsStay(layers: [Int])
   case mapping(MappingNote)
   case headStays(recipe: String)
+  /// An embedding or a head whose codes are not compensated.
+  case endsClipped([String])
   case activationScalesDropped(count: Int)
   case noReport(problem: String)
   case openNumber(OpenNumber)
@@ -105,7 +107,12 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
         + "them random weights"
     case .mapping(let note): note.description
     case .headStays(let recipe):
-      "\(recipe) does not ignore `lm_head`; it is not quantized all the same"
+      "\(recipe) does not ignore `lm_head`; it is not quantized all the same, but where a target spells it "
+        + "(`lm_head` in a recipe, --scheme lm_head=W8A16)"
+    case .endsClipped(let modules):
+      modules.map { "`\($0)`" }.joined(separator: " and ")
+        + ": rounded within clipped ranges, without compensation, since calibration does not see what "
+        + (modules.count == 1 ? "it reads" : "they read")
     case .activationScalesDropped(let count):
       "the source has \(counted(count, "scale")) of activations; the output leaves them out; where its scheme has such scales, they are found anew"
     case .noReport(let problem):

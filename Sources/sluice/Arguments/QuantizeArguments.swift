@@ -102,8 +102,8 @@ struct QuantizeArguments: ParsableArguments {
     help: ArgumentHelp(
       """
       What weights become: \(CompressionFormats.presets.map(\.name).joined(separator: ", ")), or TARGET=SCHEME for \
-      some (repeatable), where TARGET is attention, dense, shared, experts, or a pattern as of \
-      --ignore. Default: \(SchemePreset.usual).
+      some (repeatable), where TARGET is attention, dense, shared, experts, lm_head, embed_tokens, or \
+      a pattern as of --ignore. Default: \(SchemePreset.usual).
       """, valueName: "scheme"), transform: SchemeArgument.init)
   var scheme: [SchemeArgument] = []
 
@@ -130,8 +130,8 @@ struct QuantizeArguments: ParsableArguments {
     help: ArgumentHelp(
       """
       Modules to leave unquantized (repeatable): an exact name, a glob ('model.layers.0.*' is \
-      layer 0 only), or re:EXPRESSION matched at the start of the name. Routers, embeddings and \
-      lm_head always stay.
+      layer 0 only), or re:EXPRESSION matched at the start of the name. Routers always stay; embeddings \
+      and lm_head do where no --scheme names them.
       """, valueName: "pattern"))
   var ignore: [String] = []
 

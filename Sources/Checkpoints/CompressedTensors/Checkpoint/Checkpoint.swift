@@ -103,14 +103,16 @@ package struct Checkpoint: Sendable {
     spec = opened.spec
     let storage = try opened.storage()
     quantization = if case .compressed(let config) = storage { config } else { nil }
-    schemes = try quantization?.schemes(
-      of: opened.spec.layers.flatMap(\.linears), file: opened.file)
+    let model = try ShardedModel(folder: folder, room: room)
+    self.model = model
+    schemes = try quantization?.schemes(of: opened.spec, file: opened.file) {
+      model[$0]?.dtype.isWeight == true
+    }
     fp8 = if case .fp8(let format) = storage { format } else { nil }
-    model = try ShardedModel(folder: folder, room: room)
     let stored = try CheckpointWeights(
       model, schemes: schemes, fp8: fp8,
       places: quantization == nil ? Self.places(of: spec, in: model, forms) : [:])
-    weights = stored.decoding(spec.layers.flatMap(\.linears), dtype: opened.dtype)
+    weights = stored.decoding(spec.quantizable, dtype: opened.dtype)
     try checkFP8IsDescribed()
     redundantHead = try sameHead()
     try checkTensors(stored)

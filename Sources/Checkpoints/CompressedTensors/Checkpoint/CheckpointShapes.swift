@@ -58,8 +58,10 @@ package struct CheckpointShapes: Sendable {
     let fp8: FP8Format? = if case .fp8(let format) = storage { format } else { nil }
     let quantization: QuantizationConfig? =
       if case .compressed(let config) = storage { config } else { nil }
-    let schemes = try quantization?.schemes(
-      of: spec.layers.flatMap(\.linears), file: config.file)
+    let schemes = try quantization?.schemes(of: spec, file: config.file) { name in
+      // A plain head, where the index has it; what is quantized has scales.
+      listing.tensors.map { $0.contains(name) && !$0.contains(name + "_scale") } ?? false
+    }
     let linears = Set(spec.layers.flatMap(\.linears).map(\.weight))
     let corrections = Set(spec.layers.flatMap(\.routers).compactMap(\.correctionBias))
     var tensors: [TensorSpec] = []
@@ -76,7 +78,7 @@ package struct CheckpointShapes: Sendable {
           name: fp8.scales(of: module), dtype: .f32, shape: fp8.scaleShapes(of: shape)[0]))
     }
     var coded: [String: (bytes: Int, rowBytes: Int)] = [:]
-    for linear in spec.layers.flatMap(\.linears) {
+    for linear in spec.quantizable {
       guard let codec = schemes?.stored(linear)?.codec else { continue }
       coded[linear.weight] = codec.pages
       add(linear.weight, [linear.outputs, linear.inputs], as: config.dtype, isLinear: true)
@@ -196,6 +198,9 @@ package struct CheckpointShapes: Sendable {
     }
   }
 
+  /// The pages of a weight that is stored as codes; nil for another.
+  func codedPages(_ weight: String) -> (bytes: Int, rowBytes: Int)? { coded[weight] }
+
   /// Whether a weight is stored as codes that a scheme describes.
   package func isCoded(_ weight: String) -> Bool { coded[weight] != nil }
 
@@ -257,7 +262,7 @@ package struct CheckpointShapes: Sendable {
 
 extension ModelSpec {
   /// The name that a head has where it is stored although the embedding stands for it; nil where it is not tied.
-  var redundantHead: String? { tiesEmbeddings ? ParameterName.weight(of: "lm_head") : nil }
+  var redundantHead: String? { tiesEmbeddings ? ParameterName.weight(of: Self.headName) : nil }
 
   /// The tensors of prediction layers, as far as they are like those that were published: a whole layer, its own
   /// embedding and head, and what joins them.

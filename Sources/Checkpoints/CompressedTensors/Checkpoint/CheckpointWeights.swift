@@ -349,6 +349,7 @@ package struct CheckpointWeights: SourceWeights {
   package func embed(
     _ tokens: [Int32], _ name: String, columns: Int, workers: Workers
   ) throws -> Matrix {
+    if let coded = coded[name] { return embed(tokens, coded, workers) }
     let tensor = tensor(name)
     let result = workers.matrix("hidden states of a block", rows: tokens.count, columns: columns)
     let bytes = columns * tensor.dtype.byteWidth
@@ -357,6 +358,22 @@ package struct CheckpointWeights: SourceWeights {
     for (index, token) in tokens.enumerated() {
       try unsafe tensor.read(bytes: Int(token) * bytes..<(Int(token) + 1) * bytes, into: row.bytes)
       unsafe tensor.dtype.decode(row.bytes.baseAddress!, count: columns, into: result.row(index))
+    }
+    return result
+  }
+
+  /// Of an embedding that is stored as codes.
+  private func embed(_ tokens: [Int32], _ table: CodedParameter, _ workers: Workers) -> Matrix {
+    let rows = table.rows
+    let result = workers.matrix(
+      "hidden states of a block", rows: tokens.count, columns: rows.columns)
+    workers.ledger.note(.source, bytes: tokens.count * table.rowBytes)
+    EmbeddingRows.noteMapping(of: table.bytes, rowBytes: table.rowBytes, workers.ledger)
+    for (index, token) in tokens.enumerated() {
+      unsafe rows.decode(Int(token)..<Int(token) + 1, into: result.row(index))
+      if (index + 1) % EmbeddingRows.together == 0 || index + 1 == tokens.count {
+        for piece in table.pieces { piece.release() }
+      }
     }
     return result
   }

@@ -33,22 +33,31 @@ package struct LinearSchemes: Sendable, Equatable {
   private var places: [String: Int]
   /// Of keys and values; nil where they are kept as they are.
   package var cache: CacheScheme?
+  /// What readers of the groups would quantize, and is not: an expression is wider than it looks.
+  package private(set) var strays: Set<String> = []
 
   /// As compressed-tensors reads groups: a name before `re:`, that before the class; of several in one rank the first by
   /// the alphabet.
   ///
   /// Source: compressed-tensors 0.19 `match_targets`, `_scheme_from_targets`.
   ///
-  /// - Parameter origin: where the groups stand, for errors.
+  /// - Parameters:
+  ///   - embedding: what is no Linear, and is meant by its name or an expression; nil for none.
+  ///   - origin: where the groups stand, for errors.
   package init(
-    reading groups: [QuantizationScheme], of linears: [LinearSpec], ignoring ignored: Set<String>,
-    origin: String
+    reading groups: [QuantizationScheme], of linears: [LinearSpec],
+    and embedding: LinearSpec? = nil, ignoring ignored: Set<String>, origin: String
   ) throws {
     let targets = try Targets(groups, origin: origin)
     schemes = groups
     places = [:]
     for linear in linears where !ignored.contains(linear.name) {
       if let first = try targets.matches(linear.name).first { places[linear.name] = first.group }
+    }
+    if let embedding, !ignored.contains(embedding.name),
+      let first = try targets.matches(embedding.name).first(where: { $0.rank != .class })
+    {
+      places[embedding.name] = first.group
     }
     dropUnused()
   }
@@ -57,9 +66,11 @@ package struct LinearSchemes: Sendable, Equatable {
   /// the file, so groups with names come first, and what would still be read in two ways is refused.
   ///
   /// Source: vLLM 0.33 `compressed_tensors/utils.py`, `find_matched_target`.
+  ///
+  /// - Parameter ends: what only a target means that spells its name.
   package init(
-    writing asked: [QuantizationScheme], of linears: [LinearSpec], ignoring ignored: Set<String>,
-    origin: String
+    writing asked: [QuantizationScheme], of linears: [LinearSpec], and ends: [LinearSpec] = [],
+    ignoring ignored: Set<String>, origin: String
   ) throws {
     func hasNames(_ scheme: QuantizationScheme) -> Bool {
       scheme.targets.contains { Target.Rank($0) == .name }
@@ -77,8 +88,14 @@ package struct LinearSchemes: Sendable, Equatable {
     schemes = groups
     places = [:]
     var used: Set<Target> = []
-    for linear in linears {
-      let matches = try targets.matches(linear.name)
+    let known = Set(ends.map(\.name))
+    for linear in linears + ends {
+      var matches = try targets.matches(linear.name)
+      if known.contains(linear.name) {
+        let all = matches.filter { $0.rank != .class }
+        matches = all.filter { $0.spells(linear.name) }
+        if matches.isEmpty, !all.isEmpty { strays.insert(linear.name) }
+      }
       used.formUnion(matches)
       guard let first = matches.first, !ignored.contains(linear.name) else { continue }
       // What other readers may take: any of one rank, and the first in the file that is no class.
@@ -206,6 +223,11 @@ private struct Target: Hashable {
   /// Among all targets of a configuration.
   let place: Int
   let rank: Rank
+
+  /// Whether it has the last part of a module's name in it.
+  func spells(_ module: String) -> Bool {
+    rank == .name || text.contains(module.split(separator: ".").last ?? "")
+  }
 
   /// What is alike counts once.
   static func == (a: Target, b: Target) -> Bool { a.place == b.place }

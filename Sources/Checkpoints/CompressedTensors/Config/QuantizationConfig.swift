@@ -1,8 +1,9 @@
 // The `quantization_config` block of config.json, written and read.
 
 package import JSON
+package import Models
 package import Quantization
-package import Transformer
+internal import Transformer
 
 /// A source or output whose `quantization_config` Sluice cannot read.
 package struct QuantizationConfigError: Error, CustomStringConvertible, Equatable {
@@ -149,17 +150,24 @@ package struct QuantizationConfig: Sendable, Equatable {
 }
 
 extension QuantizationConfig {
-  /// The scheme of each Linear of a model.
+  /// The scheme of each Linear of a model, and of its embedding.
   ///
-  /// - Parameter file: config.json, for errors.
-  package func schemes(of linears: [LinearSpec], file: String) throws -> LinearSchemes {
+  /// - Parameters:
+  ///   - file: config.json, for errors.
+  ///   - isPlain: whether a tensor is there as it is where nothing is quantized: a head that many files forget to ignore.
+  package func schemes(
+    of spec: ModelSpec, file: String, isPlain: (_ tensor: String) -> Bool = { _ in false }
+  ) throws -> LinearSchemes {
     let ignored = try IgnoredModules(ignore, file: file)
-    var names: Set<String> = []
-    for linear in linears where try ignored.pattern(matching: linear.name) != nil {
+    var names = Set(spec.ends.filter { isPlain($0.weight) }.map(\.name))
+    let linears = spec.layers.flatMap(\.linears) + (spec.tiesEmbeddings ? [] : [spec.head])
+    let embedding = spec.tiesEmbeddings ? nil : spec.embeddingTable
+    for linear in linears + (embedding.map { [$0] } ?? [])
+    where try ignored.pattern(matching: linear.name) != nil {
       names.insert(linear.name)
     }
     var schemes = try LinearSchemes(
-      reading: groups, of: linears, ignoring: names,
+      reading: groups, of: linears, and: embedding, ignoring: names,
       origin: file + ": `quantization_config.config_groups`")
     schemes.cache = cache
     return schemes

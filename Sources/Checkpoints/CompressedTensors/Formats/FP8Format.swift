@@ -78,9 +78,9 @@ package struct FP8Format: Sendable, Equatable {
     guard config.groups.count == 1, let weights = config.groups[0].weights else {
       throw keys.refusal("config_groups", "one group")
     }
-    if config.groups[0].targets != [QuantizationScheme.linear] {
+    if !config.groups[0].targets.contains(QuantizationScheme.linear) {
       throw QuantizationConfigError(
-        file: keys.file, key: "config_groups.targets", expected: "[\"Linear\"]",
+        file: keys.file, key: "config_groups.targets", expected: "\"Linear\" among them",
         found: "\(config.groups[0].targets)")
     }
     scaling =

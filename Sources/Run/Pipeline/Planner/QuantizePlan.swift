@@ -45,8 +45,8 @@ package struct QuantizePlan: Sendable {
 
   private var source: CheckpointShapes { shapes ?? CheckpointShapes(checkpoint) }
 
-  /// A Linear that llm-compressor quantizes unless it is ignored, and Sluice never does.
-  private static let head = "lm_head"
+  /// A Linear that llm-compressor quantizes unless it is ignored, and Sluice where a target names it.
+  private static let head = ModelSpec.headName
 
   /// - Parameter residentPeak: what this process took at most so far, where it does nothing else.
   package init(_ options: QuantizeOptions, residentPeak: () -> Int = { 0 }) throws {
@@ -139,10 +139,12 @@ package struct QuantizePlan: Sendable {
       source, schemes: groups, from: schemeOrigin, ignoring: patterns,
       smooths: options.smooths, method: options.rounding, producers: producers,
       cache: options.cache.map { ($0, cacheOrigin) })
+    let ignoresHead = try patterns.contains { try $0.matches(Self.head) }
+    let quantizesHead = output.ends.contains(spec.head)
     var recipe = Recipe(
       schemes: output.schemes.schemes,
       ignore: patterns.map(\.recipeText)
-        + (try patterns.contains { try $0.matches(Self.head) } ? [] : [Self.head])
+        + (ignoresHead || quantizesHead ? [] : [Self.head])
         + output.undivided.map(\.name),
       smooths: options.smooths, rounding: options.rounding,
       damping: options.rounding == .compensated ? options.damping : nil,
@@ -162,6 +164,9 @@ package struct QuantizePlan: Sendable {
         .notLoaded(scheme: scheme.name, reason: $0)
       }
     }
+    if !output.ends.isEmpty, options.rounding == .compensated {
+      warnings.append(.endsClipped(output.ends.map(\.name)))
+    }
     if options.rounding == .nearest, options.roundingIsFromRecipe {
       warnings.append(.roundingOfRecipe(file: options.recipe ?? ""))
     }
@@ -176,7 +181,7 @@ package struct QuantizePlan: Sendable {
     }
     let unused = source.activationScales
     if unused > 0 { warnings.append(.activationScalesDropped(count: unused)) }
-    if options.ignoreIsFromRecipe, try !patterns.contains(where: { try $0.matches(Self.head) }) {
+    if options.ignoreIsFromRecipe, !ignoresHead, !quantizesHead {
       warnings.append(.headStays(recipe: options.recipe ?? ""))
     }
     let engine = try Self.engine(options.engine, for: source, opened)

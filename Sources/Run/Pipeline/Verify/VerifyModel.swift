@@ -39,7 +39,7 @@ package struct VerifyModel {
     workers = Workers(threads: threads, memory: MemoryBudget(limit: 0))
     plan = try VerifyPlanner(
       output: survey.model, source: self.source.map { CheckpointShapes($0) },
-      linears: config.spec.layers.flatMap(\.linears), threads: threads,
+      linears: config.spec.quantizable, threads: threads,
       loadingBytes: residentPeak()
     ).plan(budget: memory)
     let bytes = survey.model.totalBytes
@@ -57,7 +57,9 @@ package struct VerifyModel {
     do {
       guard let read = try config.quantization() else { throw NotQuantized(folder: config.folder) }
       quantization = read
-      schemes = try read.schemes(of: config.spec.layers.flatMap(\.linears), file: config.file)
+      schemes = try read.schemes(of: config.spec, file: config.file) { [survey] in
+        survey.model[$0]?.dtype.isWeight == true
+      }
     } catch let error as QuantizationConfigError {
       report.findings.append(
         Finding(
@@ -106,7 +108,7 @@ package struct VerifyModel {
     let unsound = Set(
       expected.filter { want in !(survey.model[want.name].map(want.fits) ?? false) }
         .compactMap(\.module))
-    return config.spec.layers.flatMap(\.linears).filter {
+    return config.spec.quantizable.filter {
       schemes[$0] != nil && !unsound.contains($0.name)
     }
   }
