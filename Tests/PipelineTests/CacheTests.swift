@@ -63,7 +63,7 @@ import Transformer
       }
       for (tensor, expected) in numbers {
         let values = try #require(found[tensor]?.floats)
-        let expected = try #require(expected.array?.compactMap(\.double))
+        let expected = expected.array?.compactMap(\.double) ?? []
         #expect(values.count == expected.count)
         for (one, other) in zip(values, expected) {
           #expect(abs(Double(one) / other - 1) < 1e-6, "\(tensor): \(one), expected \(other)")

@@ -3,7 +3,7 @@
 package import JSON
 package import Models
 package import Quantization
-internal import Transformer
+package import Transformer
 
 /// A source or output whose `quantization_config` Sluice cannot read.
 package struct QuantizationConfigError: Error, CustomStringConvertible, Equatable {
@@ -156,12 +156,21 @@ extension QuantizationConfig {
   ///   - file: config.json, for errors.
   ///   - isPlain: whether a tensor is there as it is where nothing is quantized: a head that many files forget to ignore.
   package func schemes(
-    of spec: ModelSpec, file: String, isPlain: (_ tensor: String) -> Bool = { _ in false }
+    of spec: ModelSpec, file: String, isPlain: (_ tensor: String) -> Bool
+  ) throws -> LinearSchemes {
+    let linears = spec.layers.flatMap(\.linears)
+    let ends = spec.tiesEmbeddings ? [] : spec.ends.filter { !isPlain($0.weight) }
+    return try schemes(
+      of: linears + ends.filter { $0 == spec.head },
+      and: ends.first { $0 == spec.embeddingTable }, file: file)
+  }
+
+  /// - Parameter embedding: what is no Linear, and is meant by its name or an expression; nil for none.
+  package func schemes(
+    of linears: [LinearSpec], and embedding: LinearSpec? = nil, file: String
   ) throws -> LinearSchemes {
     let ignored = try IgnoredModules(ignore, file: file)
-    var names = Set(spec.ends.filter { isPlain($0.weight) }.map(\.name))
-    let linears = spec.layers.flatMap(\.linears) + (spec.tiesEmbeddings ? [] : [spec.head])
-    let embedding = spec.tiesEmbeddings ? nil : spec.embeddingTable
+    var names: Set<String> = []
     for linear in linears + (embedding.map { [$0] } ?? [])
     where try ignored.pattern(matching: linear.name) != nil {
       names.insert(linear.name)
