@@ -292,7 +292,7 @@ import Transformer
       first.rounding = .nearest
       try SmallRun.run(first)
       for cache in [nil, CacheScheme.fp8OfHeads] {
-        var second = try options("\(folder)/\(cache?.rawValue ?? "")", cache, scheme: "W8A16")
+        var second = try options("\(folder)/\(cache?.rawValue ?? "none")", cache, scheme: "W8A16")
         second.model = first.output
         let plan = try QuantizePlan(second)
         #expect(plan.warnings.contains(.activationScalesDropped(count: 4)))
