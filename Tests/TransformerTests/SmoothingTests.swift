@@ -118,7 +118,7 @@ import Transformer
       let whole =
         switch layer.attention {
         case .groupedQuery(let spec): spec.heads == spec.keyValueHeads
-        case .latent: false
+        case .latent, .deltaNet: false
         }
       // What reads the states as they are has no producer.
       let plain = layer.branches.filter { branch in
