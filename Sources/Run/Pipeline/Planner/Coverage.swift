@@ -99,8 +99,9 @@ package struct Coverage: Sendable, Equatable {
       names.append("gates of shared experts")
     }
     if spec.layers.contains(where: { $0.longestSequence != nil }) { names.append("indexers") }
-    if spec.layers.contains(where: { $0.longestSequence == nil && !$0.decidingAlongSequence.isEmpty })
-    {
+    if spec.layers.contains(where: {
+      $0.longestSequence == nil && !$0.decidingAlongSequence.isEmpty
+    }) {
       names.append("steps of delta nets")
     }
     names += ["norms", "embeddings", "lm_head"]
