@@ -22,7 +22,8 @@ from pathlib import Path
 import more_families as more
 
 SCHEMES = "layers/quantization/compressed_tensors/"
-PARAMETERS = {"weight", "bias", "e_score_correction_bias", "expert_bias", "sinks"}
+PARAMETERS = {"weight", "bias", "e_score_correction_bias", "expert_bias", "sinks", "A_log", "dt_bias"}
+MIXERS = "vllm.model_executor.layers.mamba."
 
 
 class Loader:
@@ -56,7 +57,7 @@ def parsed(path):
 
 
 def model_sources(folder, architecture):
-    """The file that the registry names, and the model files it imports."""
+    """The file that the registry names, the model files it imports, and the mixers along the sequence that these import."""
     registry = parsed(folder / "models/registry.py")
     entries = {key.value: value for node in ast.walk(registry) if isinstance(node, ast.Dict)
                for key, value in zip(node.keys, node.values) if isinstance(key, ast.Constant)}
@@ -77,6 +78,8 @@ def model_sources(folder, architecture):
             module = getattr(node, "module", None) or ""
             if isinstance(node, ast.ImportFrom) and (node.level == 1 or module.startswith("vllm.model_executor.models")):
                 waiting.append(module.split(".")[-1])
+            elif isinstance(node, ast.ImportFrom) and module.startswith(MIXERS):
+                found[module] = parsed(folder.joinpath(*module.split(".")[2:]).with_suffix(".py"))
     return list(found.values())
 
 
