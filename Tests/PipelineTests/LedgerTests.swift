@@ -49,13 +49,26 @@ import TestSupport
     try checkOperations(threads: 2, .compensated, scheme: scheme)
   }
 
+  @Test(arguments: ["qwen3-next-published", "qwen35-moe-fused"])
+  func `a run with delta nets does the operations of its plan`(name: String) throws {
+    try checkOperations(threads: 2, .compensated, scheme: SchemePreset.usual, grown: name)
+  }
+
+  /// - Parameter grown: a forward case whose sizes grow; nil for the usual model.
   private func checkOperations(
-    threads: Int, _ rounding: RoundingMethod, scheme: String
+    threads: Int, _ rounding: RoundingMethod, scheme: String, grown: String? = nil
   ) throws {
     try withTemporaryFolder { folder in
       var options = options("glm4-moe-4m", folder + "/out", threads: threads)
       options.rounding = rounding
       options.schemes = [try SchemePreset.written(scheme)]
+      if let grown {
+        options.model = folder + "/model"
+        try GrownModel(grown, dtype: .bf16, in: options.model)
+        options.data.path = options.model + "/ids.jsonl"
+        options.data.selection.samples = 7
+        options.schemes = [IntegerScheme(.w4a16, groupSize: 32).scheme]
+      }
       let plan = try QuantizePlan(options)
       let run = try QuantizeModel(plan) { _ in }
       try run.run()

@@ -5,7 +5,8 @@ file and of the model files that it imports it takes
 
     streamed    parameters of one expert at a time, where gate and up are one Linear (gpt-oss)
     modules     every attribute that a class assigns: each part of a tensor's name must be one, after renaming
-    renamings   orig_to_new_substr, orig_to_new_stacked, and the rows of stacked_params_mapping and its like
+    renamings   orig_to_new_substr, orig_to_new_stacked, and the rows of stacked_params_mapping and its like; what
+                orig_to_new_prefix passes over is not looked at
     fused       the lists of packed_modules_mapping: all parts of a fused Linear must be there, and must all be quantized
                 alike; a list that is set under a condition (q_lora_rank, dense layers) may also be absent as a whole
     experts     the names in ckpt_names or ckpt_*_proj_name
@@ -139,7 +140,7 @@ def expert_names(nodes):
             gate, down, up = literal(node.value)
             return {gate: "w13_", up: "w13_", down: "w2_"}
     found = {node.arg: literal(node.value) for node in nodes
-             if isinstance(node, ast.keyword) and (node.arg or "").startswith("ckpt_")}
+             if isinstance(node, ast.keyword) and re.fullmatch(r"ckpt_\w+_name", node.arg or "")}
     return {name: "w2_" if "down" in key else "w13_" for key, name in found.items() if isinstance(name, str)}
 
 
@@ -168,7 +169,8 @@ def text_names(loader, config, names):
     """The names of a text model, as the wrapper around it renames them."""
     wrapper = more.WRAPPERS.get(config["architectures"][0])
     if not wrapper:
-        return list(names)
+        passed_over = tuple(begin for begin, end in loader.beginnings.items() if end is None)
+        return [name for name in names if not name.startswith(passed_over)]
     found = []
     for name in names:
         if name.startswith((wrapper["model"], wrapper["head"] + ".")):
