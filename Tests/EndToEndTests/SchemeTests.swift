@@ -51,6 +51,40 @@ private let options = [
     }
   }
 
+  @Test func `the head, the embedding, and keys and values have schemes on the command line`()
+    throws
+  {
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      try quantize(
+        to: output,
+        options + [
+          "--scheme", "lm_head=W8A16", "--scheme", "embed_tokens=w4a16", "--kv-cache", "fp8_head",
+        ])
+      let verify = try Program.run(["verify", output, "--source", fixtureModel])
+      #expect(verify.end == .exit(0), "\(verify)")
+      let config = String(
+        decoding: try FileSystem.readFile("\(output)/config.json"), as: UTF8.self)
+      #expect(config.contains("\"lm_head\"") && config.contains("model.embed_tokens"))
+      #expect(config.contains("\"strategy\": \"attn_head\""))
+      let recipe = String(
+        decoding: try FileSystem.readFile("\(output)/recipe.yaml"), as: UTF8.self)
+      #expect(recipe.contains("kv_cache_scheme:") && recipe.contains("strategy: attn_head"))
+      let evaluation = try Program.run(
+        ["evaluate", output, "--text", fixtureCalibration, "--samples", "2", "--json"])
+      #expect(evaluation.end == .exit(0), "\(evaluation)")
+    }
+  }
+
+  @Test(arguments: ["quantize", "plan"])
+  func `another word for keys and values is refused`(command: String) throws {
+    let found = try Program.run([command, fixtureModel, "-o", "/nowhere", "--kv-cache", "int8"])
+    #expect(found.end == .exit(64))
+    #expect(
+      found.stderr.contains("'int8' is invalid for '--kv-cache <scheme>'")
+        && found.stderr.contains("'fp8' and 'fp8_head'"), "\(found)")
+  }
+
   @Test(arguments: ["1", "3"]) func `threads change nothing`(threads: String) throws {
     try withTemporaryFolder { folder in
       try quantize(to: "\(folder)/out", options + ["--threads", threads])

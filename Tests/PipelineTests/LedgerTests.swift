@@ -51,24 +51,36 @@ import TestSupport
 
   @Test(arguments: ["qwen3-next-published", "qwen35-moe-fused"])
   func `a run with delta nets does the operations of its plan`(name: String) throws {
-    try checkOperations(threads: 2, .compensated, scheme: SchemePreset.usual, grown: name)
+    try withTemporaryFolder { model in
+      try GrownModel(name, dtype: .bf16, in: model)
+      try checkOperations(threads: 2, .compensated, scheme: SchemePreset.usual) {
+        $0.model = model
+        $0.data.path = model + "/ids.jsonl"
+        $0.data.selection.samples = 7
+        $0.schemes = [IntegerScheme(.w4a16, groupSize: 32).scheme]
+      }
+    }
   }
 
-  /// - Parameter grown: a forward case whose sizes grow; nil for the usual model.
+  @Test(arguments: [RoundingMethod.compensated, .nearest])
+  func `a run that looks at keys and values does the operations of its plan`(
+    rounding: RoundingMethod
+  ) throws {
+    try checkOperations(threads: 2, rounding, scheme: "W4A16") {
+      $0.cache = .fp8OfHeads
+      $0.smooths = rounding != .nearest
+    }
+  }
+
   private func checkOperations(
-    threads: Int, _ rounding: RoundingMethod, scheme: String, grown: String? = nil
+    threads: Int, _ rounding: RoundingMethod, scheme: String,
+    _ change: (inout QuantizeOptions) -> Void = { _ in }
   ) throws {
     try withTemporaryFolder { folder in
       var options = options("glm4-moe-4m", folder + "/out", threads: threads)
       options.rounding = rounding
       options.schemes = [try SchemePreset.written(scheme)]
-      if let grown {
-        options.model = folder + "/model"
-        try GrownModel(grown, dtype: .bf16, in: options.model)
-        options.data.path = options.model + "/ids.jsonl"
-        options.data.selection.samples = 7
-        options.schemes = [IntegerScheme(.w4a16, groupSize: 32).scheme]
-      }
+      change(&options)
       let plan = try QuantizePlan(options)
       let run = try QuantizeModel(plan) { _ in }
       try run.run()
@@ -96,9 +108,33 @@ import TestSupport
   func `buffers and mapped weights are those of the plan by name`(
     threads: Int, scheme: String
   ) throws {
+    try checkBuffers(threads: threads, scheme: scheme)
+  }
+
+  @Test func `buffers of a run that looks at keys and values are those of the plan`() throws {
+    try checkBuffers(threads: 2, scheme: "W4A16") { $0.cache = .fp8 }
+  }
+
+  @Test(arguments: [1, 2])
+  func `buffers and operations of a run that rounds the head are those of the plan`(
+    threads: Int
+  ) throws {
+    let change = { (options: inout QuantizeOptions) in
+      for end in ["lm_head", "model.embed_tokens"] {
+        options.schemes.append(IntegerScheme(.w8a16, groupSize: 128).targeting(end))
+      }
+    }
+    try checkBuffers(threads: threads, scheme: "W4A16", change)
+    try checkOperations(threads: threads, .compensated, scheme: "W4A16", change)
+  }
+
+  private func checkBuffers(
+    threads: Int, scheme: String, _ change: (inout QuantizeOptions) -> Void = { _ in }
+  ) throws {
     try withTemporaryFolder { folder in
       var options = options("glm4-moe-4m", folder + "/out", threads: threads)
       options.schemes = [try SchemePreset.written(scheme)]
+      change(&options)
       for memory in [try QuantizePlan(options).run.smallestBudget, 1 << 30] {
         options.memory = memory
         options.restarts = true

@@ -144,6 +144,64 @@ import TestSupport
     }
   }
 
+  /// What activations become counts in the search, and only then.
+  @Test(arguments: ["W8A8", "W4A16"])
+  func `SmoothQuant is the search for smoothing scales, and a warning says so`(scheme: String)
+    throws
+  {
+    try withTemporaryFolder { folder in
+      var options = SmallRun.options("\(folder)/awq")
+      let recipe = Recipe(
+        schemes: [try SchemePreset.written(scheme).grouped(by: 32)], ignore: ["lm_head"],
+        rounding: .compensated, damping: options.damping)
+      options.follow(recipe, file: "awq.yaml")
+      try SmallRun.run(options)
+      var other = recipe
+      other.smoothQuant = SmoothQuant(strength: 0.8)
+      var smoothQuant = SmallRun.options("\(folder)/smooth")
+      smoothQuant.follow(other, file: "r.yaml")
+      var warnings: [RunWarning] = []
+      try SmallRun.run(smoothQuant) {
+        if case .warning(let warning) = $0 { warnings.append(warning) }
+      }
+      #expect(
+        warnings.contains(
+          .smoothQuant(file: "r.yaml", strength: 0.8, seesActivations: scheme == "W8A8")))
+      var (first, second) = (
+        try SmallRun.contents(options.output), try SmallRun.contents(smoothQuant.output)
+      )
+      for name in ["recipe.yaml", ".sluice/files.txt"] {
+        #expect(first.removeValue(forKey: name) != second.removeValue(forKey: name))
+      }
+      #expect(first == second)
+      #expect(
+        try Recipe(path: smoothQuant.output + "/recipe.yaml").smoothQuant == other.smoothQuant)
+    }
+  }
+
+  @Test func `what SmoothQuant ignores whole is not smoothed`() throws {
+    try withTemporaryFolder { folder in
+      func producers(_ ignore: [String]) throws -> Set<String> {
+        var options = SmallRun.options("\(folder)/\(ignore.count)")
+        options.smoothQuant = SmoothQuant(ignore: ignore)
+        try SmallRun.run(options)
+        return Set(try choices(options.output).compactMap { $0["smoothing"]?.string })
+      }
+      let all = try producers([])
+      // A producer without its readers stays.
+      let norms = try producers(["re:.*input_layernorm$"])
+      #expect(norms == all)
+      let attention = try producers(["re:.*input_layernorm$", "re:.*self_attn.[qkv]_proj$"])
+      #expect(attention == all.filter { !$0.hasSuffix("input_layernorm") })
+      #expect(attention.count < all.count)
+    }
+    var options = SmallRun.options("/nowhere")
+    options.recipe = "r.yaml"
+    options.smoothQuant = SmoothQuant(ignore: ["model.layers.9"])
+    let error = #expect(throws: IgnorePatternError.self) { try QuantizePlan(options) }
+    #expect(error?.description.hasPrefix("r.yaml: ignore 'model.layers.9' matches no") == true)
+  }
+
   @Test func `a recipe that does not ignore lm_head is followed with a warning`() throws {
     var options = SmallRun.options("/nowhere")
     options.follow(Recipe(schemes: options.schemes), file: "r.yaml")
@@ -151,7 +209,8 @@ import TestSupport
     #expect(plan.warnings.contains(.headStays(recipe: "r.yaml")))
     #expect(
       RunWarning.headStays(recipe: "r.yaml").description
-        == "r.yaml does not ignore `lm_head`; it is not quantized all the same")
+        == "r.yaml does not ignore `lm_head`; it is not quantized all the same, but where a target spells it "
+        + "(`lm_head` in a recipe, --scheme lm_head=W8A16)")
     options.ignore = ["lm_head"]
     #expect(try QuantizePlan(options).warnings == [.roundingOfRecipe(file: "r.yaml")])
   }

@@ -7,8 +7,10 @@ import JSON
 import Models
 import Pipeline
 import Quantization
+import Tensors
 import Testing
 import TestSupport
+import Transformer
 
 @Suite struct SparseAttentionTests {
   private func options(_ model: String, _ output: String) -> QuantizeOptions {

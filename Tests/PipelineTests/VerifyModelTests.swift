@@ -191,7 +191,7 @@ import TestSupport
 
   // MARK: Numbers
 
-  @Test(arguments: [0, Float.nan, .infinity, -1])
+  @Test(arguments: [0, Float.nan, .infinity])
   func `a scale that is no scale is found`(value: Float) throws {
     let name = expert + ".weight_scale"
     let found = try subjects(source: false, checksums: false) { output in
@@ -200,6 +200,22 @@ import TestSupport
       }
     }
     #expect(found == [name])
+  }
+
+  /// Scales of few bits may have either sign where activations stay as they are.
+  @Test(arguments: [("W4A16", false), ("W8A16", true), ("W4A8", true)])
+  func `a scale below zero is a fault where nothing writes one`(
+    scheme: String, isFault: Bool
+  ) throws {
+    try withTemporaryFolder { folder in
+      let output = try SpoiledOutput(in: folder) {
+        $0.schemes = [(try? SchemePreset.written(scheme).grouped(by: 32)) ?? $0.schemes[0]]
+      }
+      try output.forgetChecksums()
+      try output.change(expert + ".weight_scale") { $0[3] |= 0x80 }
+      let found = try output.verify(source: false).findings.map(\.subject)
+      #expect(found == (isFault ? [expert + ".weight_scale"] : []))
+    }
   }
 
   /// By a power of two, of a single group.

@@ -1,5 +1,6 @@
 // Runs of text models within wrappers: what lies beside is copied, and config.json says so where vLLM reads it.
 
+import Calibration
 import CompressedTensors
 import JSON
 import Models
@@ -7,6 +8,7 @@ import Pipeline
 import Quantization
 import Safetensors
 import SystemIO
+import Tensors
 import Testing
 import TestSupport
 

@@ -73,7 +73,7 @@ import TestSupport
     let largest = statistics.largest(smoothedBy: nil)
     for (name, arguments) in Self.cases where arguments.dynamic != .always {
       let stored = try stored(name)
-      let found = ActivationQuantizer.stored(arguments, largest: largest)
+      let found = ActivationQuantizer.stored(arguments, largest: largest, as: .f32)
       #expect(abs(found / stored - 1) < 1e-6, "\(name)")
     }
     // Smoothed, and gone on from.
@@ -83,6 +83,26 @@ import TestSupport
     let again = ActivationStatistics(channels: x.columns, withGram: false, withLargest: true)
     again.restore(sums: statistics.sums)
     #expect(again.largest(smoothedBy: scale) == smoothed)
+  }
+
+  /// What the peer stores then: torch.finfo(dtype).eps.
+  @Test(arguments: [(DType.f32, Float(0x1p-23)), (.bf16, 0x1p-7), (.f16, 0x1p-10)])
+  func `a scale that would be 0 in its type is the step above 1`(dtype: DType, step: Float) {
+    let arguments = QuantizationArguments(bits: 8, type: .float, strategy: .tensor)
+    #expect(ActivationQuantizer.stored(arguments, largest: 0, as: dtype) == step)
+    // Not 0 before it is rounded to half the range of float16.
+    let tiny = ActivationQuantizer.stored(arguments, largest: 1e-6, as: dtype)
+    #expect(dtype == .f16 ? tiny == step : tiny > 0 && tiny < 1e-8)
+  }
+
+  /// Each head with its own scale, in place.
+  @Test func `keys and values are rounded under the scales of their heads`() {
+    let values: [Float] = [1, -2, 3, 500, 0.1, 7, -0.3, 448]
+    let x = Matrix(rows: 1, columns: 8, values: values)
+    ActivationQuantizer(.fp8OfHeads, columns: 8, stored: [1, 0.5])
+      .round(x, into: x, workers: Workers(threads: 1))
+    // E4M3 of 0.2 is 0.203125, of -0.6 is -0.625; 500 and 896 are cut to 448.
+    #expect(x.values == [1, -2, 3, 448, 0.1015625, 7, -0.3125, 224])
   }
 
   @Test func `a NaN in an activation stays one`() throws {

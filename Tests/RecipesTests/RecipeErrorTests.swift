@@ -17,7 +17,7 @@ import TestSupport
   }
 
   @Test(arguments: [
-    "SmoothQuantModifier", "SpinQuantModifier", "QuIPModifier",
+    "smoothquantmodifier", "SpinQuantModifier", "QuIPModifier",
     "AutoRoundModifier", "SparseGPTModifier", "awqmodifier",
   ])
   func `an unknown modifier is refused by name and line`(name: String) {
@@ -29,8 +29,9 @@ import TestSupport
       """
     #expect(
       refusal(staged)
-        == "recipe.yaml:4: `\(name)` is not supported, only AWQModifier, QuantizationModifier "
-        + "and GPTQModifier are; leave it out, or use llm-compressor for this recipe")
+        == "recipe.yaml:4: `\(name)` is not supported, only AWQModifier, SmoothQuantModifier, "
+        + "QuantizationModifier and GPTQModifier are; leave it out, or use llm-compressor for this recipe"
+    )
     #expect(refusal("- \(name): {}").hasPrefix("recipe.yaml:1: `\(name)`"))
   }
 
@@ -52,12 +53,59 @@ import TestSupport
     ("scheme: {W4A16: [Linear]}, targets: ['re:.*mlp.*']", "`targets` is"),
     ("config_groups: {a: {weights: {group_size: 32}}}, targets: ['re:.*mlp.*']", "`targets` is"),
     ("scheme: W4A16, targts: [Linear]", "unknown key `targts`; known here: scheme, config_groups"),
-    ("scheme: W4A16, kv_cache_scheme: {num_bits: 8}", "`kv_cache_scheme` is {num_bits: 8}"),
+    ("scheme: W4A16, kv_cache_scheme: fp8", "`kv_cache_scheme` is fp8, but only a mapping"),
+    ("scheme: W4A16, kv_cache_scheme: {num_bits: 8}", "`kv_cache_scheme` has no `type`"),
+    ("scheme: W4A16, kv_cache_scheme: {type: int}", "`type` is int, but only float"),
+    ("scheme: W4A16, kv_cache_scheme: {type: float, num_bits: 4}", "`num_bits` is 4, but only 8"),
+    (
+      "scheme: W4A16, kv_cache_scheme: {type: float, strategy: channel}",
+      "`strategy` is channel, but only tensor or attn_head"
+    ),
+    (
+      "scheme: W4A16, kv_cache_scheme: {type: float, symmetric: false}",
+      "`symmetric` is false, but only true"
+    ),
+    (
+      "scheme: W4A16, kv_cache_scheme: {type: float, dynamic: true}",
+      "`dynamic` is true, but only false"
+    ),
+    (
+      "scheme: W4A16, kv_cache_scheme: {type: float, scale_dtype: torch.float32}",
+      "`scale_dtype` is torch.float32, but only null"
+    ),
+    (
+      "scheme: W4A16, kv_cache_scheme: {type: float, observer: mse}",
+      "`observer` is mse, but only static_minmax, minmax"
+    ),
+    (
+      "scheme: W4A16, kv_cache_scheme: {type: float, observer_kwargs: {averaging_constant: 0.1}}",
+      "`observer_kwargs` is {averaging_constant: 0.1}, but only {}"
+    ),
+    ("scheme: W4A16, kv_cache_scheme: {type: float, bits: 8}", "unknown key `bits`"),
     ("scheme: W4A16, weight_observer: mse", "`weight_observer` is mse"),
-    ("scheme: W4A16, input_observer: minmax", "`input_observer` is minmax"),
+    (
+      "scheme: W4A16, input_observer: mse",
+      "`input_observer` is mse, but only static_minmax, minmax"
+    ),
+    (
+      "scheme: W4A16, input_observer: memoryless_minmax",
+      "`input_observer` is memoryless_minmax, but only static_minmax, minmax"
+    ),
     ("scheme: W4A16, output_observer: minmax", "`output_observer` is minmax"),
     ("scheme: W4A16, observer: {weights: imatrix_mse}", "`weights` is imatrix_mse"),
-    ("scheme: W4A16, observer: {input: minmax}", "unknown key `input`; known here: weights"),
+    ("scheme: W4A16, observer: {input: mse}", "`input` is mse, but only static_minmax, minmax"),
+    (
+      "scheme: W4A16, observer: {output: minmax}",
+      "unknown key `output`; known here: weights, input"
+    ),
+    (
+      "config_groups: {a: {weights: {type: float, num_bits: 8, strategy: tensor}, input_activations: {type: float, num_bits: 8, observer: imatrix_mse}}}",
+      "`observer` is imatrix_mse, but only static_minmax, minmax"
+    ),
+    (
+      "config_groups: {a: {weights: {type: float, num_bits: 8, strategy: tensor}, input_activations: {type: float, num_bits: 8, observer_kwargs: {averaging_constant: 0.1}}}}",
+      "`observer_kwargs` is {averaging_constant: 0.1}, but only {}"
+    ),
     ("scheme: W4A16, bypass_divisibility_checks: true", "`bypass_divisibility_checks` is true"),
     ("scheme: W4A16, start: 0", "`start` is 0, but only null"),
     ("scheme: W4A16, actorder: static", "unknown key `actorder`"),
@@ -163,6 +211,51 @@ import TestSupport
   func `a GPTQModifier's field is refused by key and value`(field: String, part: String) {
     let found = refusal("GPTQModifier:\n  {scheme: W4A16, \(field)}\n")
     #expect(found.hasPrefix("recipe.yaml:2: ") && found.contains(part), "\(found)")
+  }
+
+  @Test(arguments: [
+    ("smoothing_strength: 1.5", "`smoothing_strength` is 1.5, but only 0 to 1"),
+    ("smoothing_strength: hard", "`smoothing_strength` is hard"),
+    ("mappings: []", "`mappings` is []"),
+    ("mappings: [[[a.b]]]", "`mappings` is [[a.b]], but only lists of readers and a producer"),
+    ("mappings: [[[], a.b]]", "`mappings` is [[], a.b]"),
+    ("mappings: [['re:.*q', 'a.*']]", "write 're:a\\..*$'"),
+    ("mappings: [{smooth_layer: a, balance_layers: [b]}]", "`mappings` is {smooth_layer: a"),
+    ("ignore: {a: b}", "`ignore` is {a: b}"), ("ignore: [Linear]", "the name of a class"),
+    ("algorithm: log_equalization", "`algorithm` is log_equalization, but only smoothquant"),
+    ("num_calibration_steps: 8", "`num_calibration_steps` is 8, but only null"),
+    ("calibration_function: f", "`calibration_function` is f"),
+    ("scheme: W8A8", "unknown key `scheme`; known here: smoothing_strength, mappings, ignore"),
+    ("start: 0", "`start` is 0, but only null"),
+  ])
+  func `a SmoothQuantModifier's field is refused by key and value`(field: String, part: String) {
+    let found = refusal(
+      "SmoothQuantModifier:\n  {\(field)}\nQuantizationModifier: {scheme: W8A8}\n")
+    #expect(found.hasPrefix("recipe.yaml:2: ") && found.contains(part), "\(found)")
+  }
+
+  @Test func `SmoothQuant needs a quantizer after it, and no other smoother`() {
+    #expect(
+      refusal("SmoothQuantModifier: {}").hasPrefix(
+        "recipe.yaml:1: SmoothQuantModifier only smooths; add a GPTQModifier"))
+    #expect(
+      refusal("QuantizationModifier: {scheme: W8A8}\nSmoothQuantModifier: {}")
+        == "recipe.yaml:2: SmoothQuantModifier comes after QuantizationModifier; put it first")
+    #expect(
+      refusal("- AWQModifier: {scheme: W8A8}\n- SmoothQuantModifier: {}")
+        == "recipe.yaml:2: SmoothQuantModifier after the AWQModifier in line 1, and both smooth; leave "
+        + "one of them out")
+  }
+
+  @Test func `two schemes of keys and values are refused`() {
+    #expect(
+      refusal(
+        """
+        AWQModifier: {kv_cache_scheme: {type: float}}
+        QuantizationModifier: {scheme: W4A16, kv_cache_scheme: {type: float, strategy: attn_head}}
+        """)
+        == "recipe.yaml:2: `kv_cache_scheme` is 8 bits float, a scale for each head here and 8 bits float, a "
+        + "scale for each layer before; a recipe has one for all Linears")
   }
 
   @Test func `one quantizer is enough`() {

@@ -248,6 +248,72 @@ private let w4a16 = IntegerScheme(.w4a16, groupSize: 128).scheme
     #expect(full.rounding == .compensated && full.damping == 0.001 && full.smooths)
   }
 
+  @Test(arguments: ["QuantizationModifier", "GPTQModifier", "AWQModifier"])
+  func `keys and values have a scheme in any modifier that quantizes`(modifier: String) throws {
+    for (strategy, scheme) in [("tensor", CacheScheme.fp8), ("attn_head", .fp8OfHeads)] {
+      let found = try recipe(
+        """
+        \(modifier):
+          scheme: W4A16
+          kv_cache_scheme: {num_bits: 8, type: float, strategy: \(strategy), symmetric: true,
+            dynamic: false, observer: minmax, observer_kwargs: {}}
+        """)
+      #expect(found.cache == scheme && found.schemes == [w4a16])
+      #expect(try recipe(found.yaml()) == found)
+    }
+    #expect(try recipe("\(modifier): {scheme: W4A16, kv_cache_scheme: null}").cache == nil)
+    let replaced = try Recipe(
+      text: "\(modifier): {scheme: W4A16, kv_cache_scheme: {num_bits: 4}}", file: "r",
+      replaced: [.cache])
+    #expect(replaced.cache == nil)
+  }
+
+  @Test(arguments: [
+    "input_observer: static_minmax", "input_observer: minmax", "observer: {input: minmax}",
+    "observer: {weights: minmax, input: static_minmax}",
+  ])
+  func `observers of all tokens are those of static activations`(field: String) throws {
+    let found = try recipe("QuantizationModifier: {scheme: FP8, \(field)}")
+    #expect(try found == recipe("QuantizationModifier: {scheme: FP8}"))
+  }
+
+  @Test func `static activations are written with the observer of all tokens`() throws {
+    let scheme = try SchemePreset.written("FP8").targeting(["re:a"])
+    let dynamic = try SchemePreset.written("FP8_DYNAMIC").targeting(["re:b"])
+    let written = Recipe(schemes: [scheme, dynamic], smooths: false)
+    #expect(try recipe(written.yaml()) == written)
+    #expect(written.yaml().components(of: "observer: static_minmax") == 1)
+    #expect(written.yaml().components(of: "observer: memoryless_minmax") == 2)
+  }
+
+  @Test func `a SmoothQuantModifier smooths, with its mappings and what it ignores`() throws {
+    let plain = try recipe("SmoothQuantModifier:\nQuantizationModifier: {scheme: W8A8}")
+    #expect(plain.smooths && plain.smoothQuant == SmoothQuant() && plain.mappings == nil)
+    #expect(plain.duoScaling == .on && plain.gridPoints == 20)
+    let full = try recipe(
+      """
+      - SmoothQuantModifier:
+          smoothing_strength: 0.8
+          algorithm: smoothquant
+          mappings:
+          - [['re:.*q_proj', 're:.*k_proj'], 're:.*input_layernorm']
+          - ['re:.*down_proj', 're:.*up_proj']
+          ignore: [a.b, 're:.*c$']
+          num_calibration_steps: null
+      - GPTQModifier: {scheme: W8A8, ignore: [lm_head]}
+      """)
+    #expect(full.smoothQuant == SmoothQuant(strength: 0.8, ignore: ["a.b", "re:.*c$"]))
+    #expect(full.rounding == .compensated && full.ignore == ["lm_head"])
+    #expect(
+      full.mappings == [
+        RecipeMapping(
+          smoothLayer: "re:.*input_layernorm", balanceLayers: ["re:.*q_proj", "re:.*k_proj"]),
+        RecipeMapping(smoothLayer: "re:.*up_proj", balanceLayers: ["re:.*down_proj"]),
+      ])
+    for found in [plain, full] { #expect(try recipe(found.yaml()) == found) }
+    #expect(!plain.yaml().contains("AWQModifier"))
+  }
+
   @Test func `the scheme may stand on both modifiers when it is the same`() throws {
     let found = try recipe(
       "AWQModifier: {scheme: W4A16, ignore: [lm_head]}\nQuantizationModifier: {scheme: W4A16}")
@@ -338,4 +404,9 @@ private let w4a16 = IntegerScheme(.w4a16, groupSize: 128).scheme
 
         """)
   }
+}
+
+extension String {
+  /// How often a text stands in it.
+  fileprivate func components(of text: String) -> Int { split(separator: text).count - 1 }
 }

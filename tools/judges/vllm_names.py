@@ -23,7 +23,7 @@ from pathlib import Path
 import more_families as more
 
 SCHEMES = "layers/quantization/compressed_tensors/"
-PARAMETERS = {"weight", "bias", "e_score_correction_bias", "expert_bias", "sinks", "A_log", "dt_bias"}
+PARAMETERS = {"weight", "bias", "e_score_correction_bias", "expert_bias"}
 MIXERS = "vllm.model_executor.layers.mamba."
 
 
@@ -35,6 +35,9 @@ class Loader:
         nodes = [node for tree in self.trees for node in ast.walk(tree)]
         self.modules = {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
         self.beginnings = dict(pair for node in nodes for pair in keyword_strings(node, "orig_to_new_prefix"))
+        # A tensor of its own among them: `sinks`, `layer_scalar`.
+        self.vectors = self.modules | {literal(node.args[0]) for node in nodes
+                                       if called(node) in ("register_buffer", "register_parameter") and node.args}
         self.renamed = dict(pair for node in nodes for pair in keyword_strings(node, "orig_to_new_substr"))
         self.ends = dict(pair for node in nodes for pair in keyword_strings(node, "orig_to_new_suffix"))
         self.stacked = stacked(nodes)
@@ -98,7 +101,8 @@ def literal(node):
 def keyword_strings(node, keyword):
     """The entries of a dictionary that is passed as `keyword` and is all literals."""
     if isinstance(node, ast.keyword) and node.arg == keyword:
-        return [(part, whole) for part, whole in (literal(node.value) or {}).items()]
+        # None for what another class loads.
+        return [(part, whole) for part, whole in (literal(node.value) or {}).items() if whole is not None]
     return []
 
 
@@ -139,9 +143,10 @@ def expert_names(nodes):
         if isinstance(node, ast.keyword) and node.arg == "ckpt_names" and literal(node.value):
             gate, down, up = literal(node.value)
             return {gate: "w13_", up: "w13_", down: "w2_"}
-    found = {node.arg: literal(node.value) for node in nodes
-             if isinstance(node, ast.keyword) and re.fullmatch(r"ckpt_\w+_name", node.arg or "")}
-    return {name: "w2_" if "down" in key else "w13_" for key, name in found.items() if isinstance(name, str)}
+    # A file may have two tables, one of them for experts in one tensor.
+    found = [(node.arg, literal(node.value)) for node in nodes
+             if isinstance(node, ast.keyword) and re.fullmatch(r"ckpt_\w+_name", node.arg or "")]
+    return {name: "w2_" if "down" in key else "w13_" for key, name in found if isinstance(name, str)}
 
 
 def registered(path):
@@ -200,7 +205,7 @@ def finding(loader, kinds, name):
             return f"{name}: no projection of experts, which are {sorted(loader.experts)}"
         module, known = expert[1], loader.experts[expert[2]] + kind in loader.mixture or kind == "weight"
     else:
-        module, known = placed(loader, kinds, module), kind in PARAMETERS | loader.linear
+        module, known = placed(loader, kinds, module), kind in PARAMETERS | loader.linear | loader.vectors
     unknown = [part for part in module.split(".") if not part.isdigit() and part not in loader.modules]
     return f"{name}: no module {unknown[0]}" if unknown else None if known else f"{name}: no parameter {kind}"
 

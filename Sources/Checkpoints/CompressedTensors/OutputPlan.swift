@@ -12,6 +12,10 @@ package enum OutputPlanError: Error, CustomStringConvertible, Equatable {
   case nothingToQuantize
   /// Parts of a fused Linear under names that vLLM takes for one kind of scheme alone.
   case loadedOtherwise(module: String, scheme: String)
+  /// Attention that keeps no keys and values.
+  case noCache(origin: String, module: String)
+  /// An embedding or a head that a scheme does not fit.
+  case end(origin: String, module: String, scheme: String, reason: String)
 
   package var description: String {
     switch self {
@@ -22,6 +26,11 @@ package enum OutputPlanError: Error, CustomStringConvertible, Equatable {
       "`\(module)` would be \(scheme), but vLLM loads experts that are stored so as integers of 2 to 8 bits alone, "
         + "symmetric, and all of them; take such a --scheme and --group-size for the experts, and leave them out of "
         + "--ignore"
+    case .noCache(let origin, let module):
+      "\(origin): the attention of `\(module)` keeps a latent and one rotated key for all heads, for which the scales "
+        + "have no settled meaning: vLLM takes `k_scale` for both, llm-compressor measures one for each; leave it out"
+    case .end(let origin, let module, let scheme, let reason):
+      "\(origin): `\(module)` cannot become \(scheme): \(reason)"
     case .nothingToQuantize:
       "the --ignore patterns leave nothing to quantize; leave some Linears out of them"
     }
@@ -50,7 +59,8 @@ package struct OutputPlan: Sendable {
   /// The smoothings to search for, by layer: those with a quantized consumer.
   package let smoothings: [[Smoothing]]
   package private(set) var method: RoundingMethod
-  /// The activations that calibration must see, by layer: for a smoothing, or for the rounding of what reads them.
+  /// The activations that calibration must see, by layer: for a smoothing, for the rounding of what reads them, or for a
+  /// scale in the file.
   package private(set) var taps: [[Tap]]
   /// Every output tensor, in the order of the forward pass.
   package let tensors: [TensorSpec]
@@ -61,6 +71,9 @@ package struct OutputPlan: Sendable {
   package let undividedSizes: [String: Int]
   /// The expanded ignore list of config.json: every Linear, router and head that stays as it is.
   package let ignore: [String]
+  /// The embedding and the head, where they are quantized: by their own weights alone, since no calibration looks at what
+  /// they read.
+  package let ends: [LinearSpec]
   /// `<producer>.smoothing_scale` F32 `[channels]`: what each smoothing chose, kept beside the output.
   package let smoothingTensors: [TensorSpec]
 
@@ -71,18 +84,21 @@ package struct OutputPlan: Sendable {
   ///   - smooths: whether scales are searched for; without, every quantized weight is rounded as it is.
   ///   - method: how quantized weights are rounded.
   ///   - producers: whose outputs are smoothed, by name; nil for all that the model's description knows.
+  ///   - cache: of keys and values, and where that stands, for errors; nil where they are kept as they are.
   package init(
     _ source: CheckpointShapes, schemes groups: [QuantizationScheme],
     from origin: String = "--scheme",
     ignoring patterns: [IgnorePattern], smooths: Bool, method: RoundingMethod = .nearest,
-    producers: Set<String>? = nil
+    producers: Set<String>? = nil, cache: (scheme: CacheScheme, origin: String)? = nil
   ) throws {
     let spec = source.spec
     let ignored = try IgnorePattern.matching(patterns, of: Self.modules(of: source))
     let linears = spec.layers.flatMap(\.linears)
     let wanted = try LinearSchemes(
-      writing: groups, of: linears, ignoring: ignored, origin: origin)
-    guard let first = linears.first(where: { wanted[$0] != nil }) else {
+      writing: groups, of: linears, and: spec.ends, ignoring: ignored, origin: origin)
+    ends = spec.ends.filter { wanted[$0] != nil }
+    for end in ends { try Self.check(end, of: spec, wanted, origin) }
+    guard let first = (linears + ends).first(where: { wanted[$0] != nil }) else {
       throw OutputPlanError.nothingToQuantize
     }
     for layer in spec.layers {
@@ -92,7 +108,11 @@ package struct OutputPlan: Sendable {
     undividedSizes = Dictionary(
       undivided.compactMap { linear in wanted.groupSize(of: linear).map { (linear.name, $0) } },
       uniquingKeysWith: { first, _ in first })
-    let schemes = wanted.leaving(Set(undivided.map(\.name)))
+    var schemes = wanted.leaving(Set(undivided.map(\.name)))
+    if let cache, let module = spec.moduleWithoutCache {
+      throw OutputPlanError.noCache(origin: cache.origin, module: module)
+    }
+    schemes.cache = cache?.scheme
     if schemes.isEmpty {
       throw OutputPlanError.indivisible(
         module: first.name, inputs: first.inputs, groupSize: wanted.groupSize(of: first) ?? 0)
@@ -122,6 +142,10 @@ package struct OutputPlan: Sendable {
     var fates: [String: Fate] = [:]
     var tensors: [TensorSpec] = []
     var ignore: [String] = []
+    // By what comes last of them.
+    let caches = Dictionary(
+      spec.layers.flatMap(\.caches).map { ($0.cache.value.weight, $0.cache) },
+      uniquingKeysWith: { first, _ in first })
     for claim in spec.claims {
       let stored = source.tensor(claim.name)
       if let quantized = claim.linear.flatMap({
@@ -133,7 +157,17 @@ package struct OutputPlan: Sendable {
         fates[claim.name] =
           rescaled.contains(claim.name) ? .rescaled : Self.untouched(stored, source)
         tensors.append(Self.unscaled(stored))
-        ignore += claim.linear?.modules ?? []
+        if let linear = claim.linear,
+          !spec.ends.contains(linear)
+            || linear == spec.embeddingTable && schemes.strays.contains(linear.name)
+        {
+          ignore += linear.modules
+        }
+      }
+      if let cache = caches[claim.name], let scheme = schemes.cache {
+        tensors += KeyValueCache.Part.allCases.map {
+          scheme.tensor($0, of: cache, dtype: stored.dtype.unscaled)
+        }
       }
     }
     ignore += spec.layers.flatMap(\.deciding).map(\.name)
@@ -146,7 +180,7 @@ package struct OutputPlan: Sendable {
       tensors.append(Self.unscaled(tensor))
       if let module = spec.passedModule(tensor.name, shape: tensor.shape) { ignore.append(module) }
     }
-    ignore.append(spec.names.head)
+    if !ends.contains(spec.head) { ignore.append(spec.headName) }
 
     self.schemes = schemes
     self.fates = fates
@@ -157,6 +191,39 @@ package struct OutputPlan: Sendable {
     self.ignore = ignore
     smoothingTensors = smoothings.joined().map {
       TensorSpec(name: Self.scaleTensor($0), dtype: .f32, shape: [$0.channels])
+    }
+  }
+
+  /// Refuses what nobody loads, or what calibration does not find.
+  ///
+  /// Source: vLLM 0.33 `compressed_tensors.py`, `get_quant_method`.
+  private static func check(
+    _ end: LinearSpec, of spec: ModelSpec, _ schemes: LinearSchemes, _ origin: String
+  ) throws {
+    guard let scheme = schemes[end] else { return }
+    func refusal(_ reason: String) -> OutputPlanError {
+      .end(origin: origin, module: end.name, scheme: scheme.words, reason: reason)
+    }
+    if spec.tiesEmbeddings {
+      throw refusal(
+        "config.json ties the head to the embedding, and a quantized tensor would have to serve as both; leave it out"
+      )
+    }
+    if !schemes.divides(end) {
+      throw refusal(
+        "its \(end.inputs) input features are no multiple of \(schemes.groupSize(of: end) ?? 0); choose another "
+          + "--group-size")
+    }
+    if end != spec.head {
+      if scheme.weights?.type == .int, scheme.inputActivations == nil { return }
+      throw refusal(
+        "vLLM loads an embedding as integers beside unquantized activations alone, such as W4A16 or W8A16"
+      )
+    }
+    if schemes.storesInputScale(of: end) {
+      throw refusal(
+        "its activations have a scale in the file, and calibration ends before the head; take W8A16 or FP8_DYNAMIC"
+      )
     }
   }
 
@@ -188,7 +255,7 @@ package struct OutputPlan: Sendable {
       linears.reduce(0) { $0 + Double($1.inputs) * Double($1.outputs) }
     }
     let schemes = try LinearSchemes(
-      writing: groups, of: linears, ignoring: ignored, origin: origin)
+      writing: groups, of: linears, and: source.spec.ends, ignoring: ignored, origin: origin)
     let all = weights(linears.filter { schemes[$0] != nil })
     let sizes = CompressionFormats.usualGroupSizes.sorted(by: >)
     return sizes.first { size in
@@ -210,19 +277,23 @@ package struct OutputPlan: Sendable {
   ) -> [[Tap]] {
     zip(spec.layers, smoothings).map { layer, smoothings in
       let smoothed = Set(smoothings.map(\.tap))
-      return layer.taps.filter { tap in
-        smoothed.contains(tap)
-          || layer.readers(at: tap).contains { linear in
-            schemes[linear] != nil
-              && (method.needsStatistics || schemes.storesInputScale(of: linear))
-          }
-      }
+      let cached = schemes.cache == nil ? [] : layer.cacheTaps
+      return cached
+        + layer.taps.filter { tap in
+          smoothed.contains(tap)
+            || layer.readers(at: tap).contains { linear in
+              schemes[linear] != nil
+                && (method.needsStatistics || schemes.storesInputScale(of: linear))
+            }
+        }
     }
   }
 
-  /// Whether what reads an activation has a scale for it in the file.
-  package func storesInputScales(at tap: Tap, of layer: LayerSpec) -> Bool {
-    layer.readers(at: tap).contains(where: schemes.storesInputScale)
+  /// Whether the largest magnitudes of an activation are needed: what reads it has a scale for it in the file, or its
+  /// cache has.
+  package func storesScales(at tap: Tap, of layer: LayerSpec) -> Bool {
+    if case .cached = tap.place { return true }
+    return layer.readers(at: tap).contains(where: schemes.storesInputScale)
   }
 
   private static func untouched(_ tensor: TensorSpec, _ source: CheckpointShapes) -> Fate {

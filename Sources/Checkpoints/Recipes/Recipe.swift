@@ -16,18 +16,33 @@ package struct RecipeMapping: Sendable, Equatable {
   }
 }
 
+/// What a SmoothQuantModifier says beside its mappings.
+package struct SmoothQuant: Sendable, Equatable {
+  /// Kept for the recipe that is written: the search finds an exponent for each smoothing.
+  package var strength: Double
+  /// A smoothing is left out where its producer and all its readers are among these.
+  package var ignore: [String]
+
+  package init(strength: Double = 0.5, ignore: [String] = []) {
+    self.strength = strength
+    self.ignore = ignore
+  }
+}
+
 /// The part of llm-compressor's recipes that Sluice does: AWQ, and schemes that a format writes, by nearest rounding or
 /// GPTQ.
 ///
-/// Source: llm-compressor 0.14 `recipe.py`, `AWQModifier`, `GPTQModifier`, `QuantizationMixin`; compressed-tensors 0.19
+/// Source: llm-compressor 0.14 `recipe.py`, `AWQModifier`, `SmoothQuantModifier`, `GPTQModifier`, `QuantizationMixin`; compressed-tensors 0.19
 /// `QuantizationArgs`.
 package struct Recipe: Sendable, Equatable {
   /// Each with its targets: `config_groups`, in the order of the file.
   package var schemes: [QuantizationScheme]
   /// Exact names and `re:EXPRESSION`, never globs.
   package var ignore: [String]
-  /// Whether there is an AWQModifier.
+  /// Whether there is an AWQModifier or a SmoothQuantModifier.
   package var smooths: Bool
+  /// Set for a SmoothQuantModifier.
+  package var smoothQuant: SmoothQuant?
   /// Compensated with a GPTQModifier, to nearest with a QuantizationModifier.
   package var rounding: RoundingMethod
   /// A GPTQModifier's share of the diagonal; nil without one.
@@ -36,11 +51,14 @@ package struct Recipe: Sendable, Equatable {
   package var gridPoints: Int
   /// What to smooth; nil for all that is known of the architecture.
   package var mappings: [RecipeMapping]?
+  /// Of keys and values; nil where they are kept as they are.
+  package var cache: CacheScheme?
 
   package init(
     schemes: [QuantizationScheme], ignore: [String] = [], smooths: Bool = true,
     rounding: RoundingMethod = .nearest, damping: Double? = nil,
-    duoScaling: DuoScaling = .on, gridPoints: Int = 20, mappings: [RecipeMapping]? = nil
+    duoScaling: DuoScaling = .on, gridPoints: Int = 20, mappings: [RecipeMapping]? = nil,
+    cache: CacheScheme? = nil
   ) {
     self.schemes = schemes
     self.ignore = ignore
@@ -50,10 +68,11 @@ package struct Recipe: Sendable, Equatable {
     self.duoScaling = duoScaling
     self.gridPoints = gridPoints
     self.mappings = mappings
+    self.cache = cache
   }
 
   /// Parts of a recipe that a flag may stand in for.
-  package enum Part: Sendable { case scheme, ignore }
+  package enum Part: Sendable { case scheme, ignore, cache }
 
   /// Reads a recipe, YAML or JSON. What it asks for is here, or refused by name; nothing is passed over.
   ///
@@ -81,7 +100,20 @@ package struct Recipe: Sendable, Equatable {
   /// The staged form, which llm-compressor and `init(path:)` read.
   package func yaml() -> String {
     var lines = ["default_stage:", "  default_modifiers:"]
-    if smooths {
+    if smooths, let smoothQuant {
+      lines += [
+        "    SmoothQuantModifier:", "      smoothing_strength: \(smoothQuant.strength)",
+      ]
+      if let mappings {
+        lines.append("      mappings:")
+        for mapping in mappings {
+          lines.append("      - [\(quoted(mapping.balanceLayers)), \(quoted(mapping.smoothLayer))]")
+        }
+      }
+      if !smoothQuant.ignore.isEmpty {
+        lines.append("      ignore: \(quoted(smoothQuant.ignore))")
+      }
+    } else if smooths {
       lines += [
         "    AWQModifier:", "      duo_scaling: \(duoScaling.rawValue)",
         "      n_grid: \(gridPoints)",
@@ -114,6 +146,11 @@ package struct Recipe: Sendable, Equatable {
         lines += ["        group_\(index):"] + yaml(scheme).map { "          " + $0 }
       }
     }
+    if let cache {
+      lines +=
+        ["      kv_cache_scheme:"]
+        + yaml(cache.arguments, ofActivations: true).map { "        " + $0 }
+    }
     return lines.joined(separator: "\n") + "\n"
   }
 
@@ -127,14 +164,15 @@ package struct Recipe: Sendable, Equatable {
       ("output_activations", scheme.outputActivations),
     ] {
       guard let arguments else { continue }
-      lines += ["\(key):"] + yaml(arguments).map { "  " + $0 }
+      lines +=
+        ["\(key):"] + yaml(arguments, ofActivations: key != "weights").map { "  " + $0 }
     }
     if let format = scheme.format { lines.append("format: \(format)") }
     return lines
   }
 
-  private func yaml(_ arguments: QuantizationArguments) -> [String] {
-    arguments.askedFields.map { "\($0.key): \(yaml($0.value))" }
+  private func yaml(_ arguments: QuantizationArguments, ofActivations: Bool) -> [String] {
+    arguments.askedFields(ofActivations: ofActivations).map { "\($0.key): \(yaml($0.value))" }
   }
 
   private func yaml(_ value: ArgumentValue) -> String {

@@ -15,9 +15,9 @@ package enum RecipeError: Error, CustomStringConvertible, Equatable {
   case missing(file: String, line: Int, modifier: String, key: String)
   /// Two values that cannot both hold.
   case conflict(file: String, line: Int, key: String, first: String, second: String)
-  case secondSmoother(file: String, line: Int, first: Int)
-  case noQuantizer(file: String, line: Int)
-  case quantizerFirst(file: String, line: Int, name: String)
+  case secondSmoother(file: String, line: Int, name: String, before: String, first: Int)
+  case noQuantizer(file: String, line: Int, smoother: String)
+  case quantizerFirst(file: String, line: Int, smoother: String, name: String)
 
   package var description: String {
     switch self {
@@ -25,9 +25,9 @@ package enum RecipeError: Error, CustomStringConvertible, Equatable {
     case .invalidYAML(let file, let line, let problem):
       (line > 0 ? "\(file):\(line)" : file) + ": neither YAML nor JSON (\(problem))"
     case .noModifiers(let file):
-      "\(file): no modifiers; a recipe has an AWQModifier and a QuantizationModifier or GPTQModifier, or one of the latter alone"
+      "\(file): no modifiers; a recipe has an AWQModifier or SmoothQuantModifier and a QuantizationModifier or GPTQModifier, or one of the latter alone"
     case .unknownModifier(let file, let line, let name):
-      "\(file):\(line): `\(name)` is not supported, only AWQModifier, QuantizationModifier and GPTQModifier are; "
+      "\(file):\(line): `\(name)` is not supported, only AWQModifier, SmoothQuantModifier, QuantizationModifier and GPTQModifier are; "
         + "leave it out, or use llm-compressor for this recipe"
     case .unknownKey(let file, let line, let key, let known):
       "\(file):\(line): unknown key `\(key)`; known here: \(known.joined(separator: ", "))"
@@ -40,12 +40,15 @@ package enum RecipeError: Error, CustomStringConvertible, Equatable {
       "\(file):\(line): \(modifier) has no `\(key)`"
     case .conflict(let file, let line, let key, let first, let second):
       "\(file):\(line): `\(key)` is \(second) here and \(first) before; a recipe has one for all Linears"
-    case .secondSmoother(let file, let line, let first):
-      "\(file):\(line): a second AWQModifier, after the one in line \(first); leave one of them out"
-    case .noQuantizer(let file, let line):
-      "\(file):\(line): AWQModifier only smooths; add a GPTQModifier or QuantizationModifier with `scheme: W4A16` after it"
-    case .quantizerFirst(let file, let line, let name):
-      "\(file):\(line): AWQModifier comes after \(name); put it first"
+    case .secondSmoother(let file, let line, let name, let before, let first):
+      (name == before
+        ? "\(file):\(line): a second \(name), after the one in line \(first)"
+        : "\(file):\(line): \(name) after the \(before) in line \(first), and both smooth")
+        + "; leave one of them out"
+    case .noQuantizer(let file, let line, let smoother):
+      "\(file):\(line): \(smoother) only smooths; add a GPTQModifier or QuantizationModifier with `scheme: W4A16` after it"
+    case .quantizerFirst(let file, let line, let smoother, let name):
+      "\(file):\(line): \(smoother) comes after \(name); put it first"
     }
   }
 }

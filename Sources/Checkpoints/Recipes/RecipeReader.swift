@@ -12,8 +12,9 @@ struct RecipeReader {
   private var duoScaling = DuoScaling.on
   private var gridPoints = 20
   private var mappings: [RecipeMapping]?
-  /// Lines of the modifiers.
-  private var smoother: Int?
+  private var smoothQuant: SmoothQuant?
+  private var cache: CacheScheme?
+  private var smoother: (line: Int, name: String)?
   private var quantizer: (line: Int, name: String)?
   private var damping: Double?
   private let replaced: Set<Recipe.Part>
@@ -24,12 +25,16 @@ struct RecipeReader {
   }
 
   func recipe() throws(RecipeError) -> Recipe {
-    if let smoother, schemes == nil { throw .noQuantizer(file: file, line: smoother) }
+    if let smoother, schemes == nil {
+      throw .noQuantizer(file: file, line: smoother.line, smoother: smoother.name)
+    }
     guard let schemes else { throw .noModifiers(file: file) }
-    return Recipe(
+    var recipe = Recipe(
       schemes: schemes, ignore: ignore ?? [], smooths: smoother != nil,
       rounding: damping == nil ? .nearest : .compensated, damping: damping,
-      duoScaling: duoScaling, gridPoints: gridPoints, mappings: mappings)
+      duoScaling: duoScaling, gridPoints: gridPoints, mappings: mappings, cache: cache)
+    recipe.smoothQuant = smoothQuant
+    return recipe
   }
 
   // MARK: Stages, groups, modifiers
@@ -53,6 +58,7 @@ struct RecipeReader {
       }
       switch entry.key {
       case "AWQModifier": try readSmoother(entry)
+      case "SmoothQuantModifier": try readSmoothQuant(entry)
       case "QuantizationModifier", "GPTQModifier": try readQuantizer(entry)
       // What the peer stores and never uses.
       case "args" where isTop && (entry.value.isNull || entry.value.map?.isEmpty == true): break
@@ -61,14 +67,74 @@ struct RecipeReader {
     }
   }
 
-  private mutating func readSmoother(_ modifier: RecipeNode.Entry) throws(RecipeError) {
+  /// There is one, before any quantizer.
+  private mutating func beginSmoother(_ modifier: RecipeNode.Entry) throws(RecipeError) {
     if let smoother {
-      throw .secondSmoother(file: file, line: modifier.line, first: smoother)
+      throw .secondSmoother(
+        file: file, line: modifier.line, name: modifier.key, before: smoother.name,
+        first: smoother.line)
     }
     if let quantizer {
-      throw .quantizerFirst(file: file, line: modifier.line, name: quantizer.name)
+      throw .quantizerFirst(
+        file: file, line: modifier.line, smoother: modifier.key, name: quantizer.name)
     }
-    smoother = modifier.line
+    smoother = (modifier.line, modifier.key)
+  }
+
+  /// Source: llm-compressor 0.14 `SmoothQuantModifier`.
+  private static let smoothQuantKeys = ["smoothing_strength", "mappings", "ignore", "algorithm"]
+
+  private mutating func readSmoothQuant(_ modifier: RecipeNode.Entry) throws(RecipeError) {
+    try beginSmoother(modifier)
+    var found = SmoothQuant()
+    for field in try fields(modifier) {
+      let value = field.value
+      switch field.key {
+      case "smoothing_strength":
+        guard let strength = value.double, (0...1).contains(strength) else {
+          throw unsupported(field.key, "0 to 1", value)
+        }
+        found.strength = strength
+      case "mappings": mappings = try smoothQuantMappings(field)
+      case "ignore":
+        if value.isNull { break }
+        guard let list = value.list ?? (value.string.map { _ in [value] }) else {
+          throw unsupported(field.key, "a list of names", value)
+        }
+        for element in list { found.ignore.append(try pattern(element, field.key)) }
+      case "algorithm": try require(field, oneOf: ["smoothquant"], orNull: true)
+      case "num_calibration_steps", "calibration_function":
+        if !value.isNull { throw unsupported(field.key, "null", value) }
+      default: try readBookkeeping(field, known: Self.smoothQuantKeys)
+      }
+    }
+    smoothQuant = found
+  }
+
+  /// `[[readers], producer]`, as SmoothQuant has it.
+  private func smoothQuantMappings(
+    _ field: RecipeNode.Entry
+  ) throws(RecipeError) -> [RecipeMapping]? {
+    if field.value.isNull { return nil }
+    guard let list = field.value.list, !list.isEmpty else {
+      throw unsupported("mappings", "null or a list that is not empty", field.value)
+    }
+    var result: [RecipeMapping] = []
+    for element in list {
+      guard let parts = element.list, parts.count == 2,
+        let readers = parts[0].list ?? parts[0].string.map({ _ in [parts[0]] }), !readers.isEmpty
+      else { throw unsupported("mappings", "lists of readers and a producer", element) }
+      var balanceLayers: [String] = []
+      for reader in readers { balanceLayers.append(try pattern(reader, "mappings")) }
+      result.append(
+        RecipeMapping(
+          smoothLayer: try pattern(parts[1], "mappings"), balanceLayers: balanceLayers))
+    }
+    return result
+  }
+
+  private mutating func readSmoother(_ modifier: RecipeNode.Entry) throws(RecipeError) {
+    try beginSmoother(modifier)
     var sizes: RecipeNode?
     let entries = try fields(modifier)
     for field in entries {
@@ -174,24 +240,57 @@ struct RecipeReader {
     case "ignore":
       if !value.isNull, !replaced.contains(.ignore) { try addIgnored(value) }
     case "weight_observer": try requireObserver(field)
+    case "input_observer": try requireObserver(field, of: Self.activationObservers)
     case "observer":
       if value.isNull { return }
-      for entry in try map(value, field.key, "a mapping with the key `weights`") {
-        if entry.key != "weights" {
-          throw .unknownKey(file: file, line: entry.line, key: entry.key, known: ["weights"])
+      for entry in try map(value, field.key, "a mapping with the keys `weights` and `input`") {
+        switch entry.key {
+        case "weights": try requireObserver(entry)
+        case "input": try requireObserver(entry, of: Self.activationObservers)
+        default:
+          throw .unknownKey(
+            file: file, line: entry.line, key: entry.key, known: ["weights", "input"])
         }
-        try requireObserver(entry)
       }
+    case "kv_cache_scheme":
+      if !value.isNull, !replaced.contains(.cache) { try addCache(field) }
     case "bypass_divisibility_checks":
       if value.bool != false { throw unsupported(field.key, "false", value) }
-    // What the peer writes about the modifier itself.
+    case "output_observer":
+      if !value.isNull { throw unsupported(field.key, "null", value) }
+    default: try readBookkeeping(field, known: known)
+    }
+  }
+
+  /// What the peer writes about any modifier itself.
+  private func readBookkeeping(
+    _ field: RecipeNode.Entry, known: [String]
+  ) throws(RecipeError) {
+    let value = field.value
+    switch field.key {
     case "requires_calibration_data":
       if value.bool == nil { throw unsupported(field.key, "true or false", value) }
-    case "kv_cache_scheme", "input_observer", "output_observer", "index", "group", "start", "end",
-      "update":
+    case "index", "group", "start", "end", "update":
       if !value.isNull { throw unsupported(field.key, "null", value) }
     default: throw .unknownKey(file: file, line: field.line, key: field.key, known: known)
     }
+  }
+
+  // MARK: Keys and values
+
+  private mutating func addCache(_ field: RecipeNode.Entry) throws(RecipeError) {
+    let new: CacheScheme
+    do {
+      new = try CacheScheme(field.value)
+    } catch {
+      throw refusal(error, in: field.value, of: field)
+    }
+    try checkObserver(in: field.value, of: Self.activationObservers)
+    if let cache, cache != new {
+      throw .conflict(
+        file: file, line: field.line, key: field.key, first: cache.words, second: new.words)
+    }
+    cache = new
   }
 
   // MARK: Schemes
@@ -277,19 +376,19 @@ struct RecipeReader {
       throw refusal(error, in: node, of: entry)
     }
     // What rounding does here is said by the modifiers, and ranges are those of all weights.
-    for field in node.node(at: ["weights"])?.map ?? [] {
-      switch field.key {
-      case "observer": try requireObserver(field)
-      case "observer_kwargs":
-        if field.value.map?.isEmpty != true, !field.value.isNull {
-          throw unsupported(field.key, "{}", field.value)
-        }
-      case "actorder":
+    if let weights = node.node(at: ["weights"]) {
+      try checkObserver(in: weights, of: Self.weightObservers)
+      for field in weights.map ?? [] where field.key == "actorder" {
         if field.value.bool != false, !field.value.isNull {
           throw unsupported(field.key, "false", field.value)
         }
-      default: break
       }
+    }
+    if let inputs = node.node(at: ["input_activations"]) {
+      // Those that an engine scales as it goes are not observed.
+      let isObserved = scheme.inputActivations?.dynamic != .always
+      try checkObserver(
+        in: inputs, of: isObserved ? Self.activationObservers : Self.weightObservers)
     }
     if let problem = CompressionFormats.problem(writing: scheme) {
       throw refusal(problem, in: node, of: entry)
@@ -337,8 +436,27 @@ struct RecipeReader {
   }
 
   /// Observers that are the same without data: the smallest and largest weight of a group.
-  private func requireObserver(_ field: RecipeNode.Entry) throws(RecipeError) {
-    try require(field, oneOf: ["minmax", "memoryless_minmax", "static_minmax"], orNull: true)
+  private static let weightObservers = ["minmax", "memoryless_minmax", "static_minmax"]
+  /// Those that look at all tokens; the largest magnitude stands for both.
+  private static let activationObservers = ["static_minmax", "minmax"]
+
+  private func requireObserver(
+    _ field: RecipeNode.Entry, of known: [String] = weightObservers
+  ) throws(RecipeError) {
+    try require(field, oneOf: known, orNull: true)
+  }
+
+  private func checkObserver(in node: RecipeNode, of known: [String]) throws(RecipeError) {
+    for field in node.map ?? [] {
+      switch field.key {
+      case "observer": try requireObserver(field, of: known)
+      case "observer_kwargs":
+        if field.value.map?.isEmpty != true, !field.value.isNull {
+          throw unsupported(field.key, "{}", field.value)
+        }
+      default: break
+      }
+    }
   }
 
   // MARK: Names

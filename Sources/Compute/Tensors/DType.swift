@@ -37,6 +37,15 @@ package enum DType: String, Sendable, CaseIterable {
   /// Whether scales may be stored so: in a weight's type, or as powers of two.
   package var isScale: Bool { isWeight || self == .f8E8M0 }
 
+  /// The step from 1 to the next number of a weight type.
+  package var epsilon: Float {
+    switch self {
+    case .bf16: 0x1p-7
+    case .f16: 0x1p-10
+    default: .ulpOfOne
+    }
+  }
+
   /// The type that a weight of this type has where it is written without scales of its own: FP8 becomes bf16.
   package var unscaled: DType { self == .f8E4M3 ? .bf16 : self }
 }

@@ -48,6 +48,29 @@ package struct ModelSpec: Sendable, Equatable {
   package var longestSequence: Int? { layers.compactMap(\.longestSequence).min() }
 
   package var tiesEmbeddings: Bool { head.weight == embedding }
+
+  /// The embedding as a Linear `[vocabulary, H]`, of which a token reads a row.
+  package var embeddingTable: LinearSpec {
+    LinearSpec(
+      ParameterName.module(ofWeight: embedding) ?? embedding, inputs: hiddenSize,
+      outputs: vocabularySize)
+  }
+
+  /// What is quantized where a target names it, and stays otherwise: the embedding, and the head. Where the two are tied,
+  /// the head has a name and no weight of its own.
+  package var ends: [LinearSpec] {
+    [
+      embeddingTable,
+      tiesEmbeddings
+        ? LinearSpec(headName, inputs: hiddenSize, outputs: vocabularySize) : head,
+    ]
+  }
+
+  /// As transformers calls it, also where it shares the embedding's weight.
+  package var headName: String { names.head }
+
+  /// Everything that may be quantized.
+  package var quantizable: [LinearSpec] { layers.flatMap(\.linears) + ends }
 }
 
 /// A tensor that a model needs: its name, its shape, and the Linear whose weight it is.
@@ -111,9 +134,18 @@ extension Mixer {
 extension ModelSpec {
   /// Every tensor of the model but the passed-through ones, in the order of the forward pass.
   package var claims: [TensorClaim] {
-    [TensorClaim(embedding, [vocabularySize, hiddenSize])] + layers.flatMap(\.claims)
+    embeddingTable.claims(quantizable: true) + layers.flatMap(\.claims)
       + [TensorClaim(finalNorm.weight, [finalNorm.size])]
-      + (tiesEmbeddings ? [] : [TensorClaim(head.weight, [vocabularySize, hiddenSize])])
+      + (tiesEmbeddings ? [] : head.claims(quantizable: true))
+  }
+
+  /// The first attention that keeps no keys and values; nil where all do.
+  package var moduleWithoutCache: String? {
+    for case .sequence(let mixer) in layers.flatMap(\.branches).map(\.mixer)
+    where mixer.cache == nil {
+      return mixer.output.name.split(separator: ".").dropLast().joined(separator: ".")
+    }
+    return nil
   }
 
   package func passesThrough(_ tensor: String) -> Bool {

@@ -213,6 +213,14 @@ package struct LayerSpec: Sendable, Equatable {
     branches.flatMap { branch in branch.mixer.places.map { branch.tap($0) } }
   }
 
+  /// Columns of the activation at a tap.
+  package func channels(at tap: Tap) -> Int {
+    if case .cached = tap.place {
+      return caches.first { $0.branch == tap.branch }?.cache.width ?? 0
+    }
+    return readers(at: tap)[0].inputs
+  }
+
   /// The Linears of `linears` that read the activation at a tap.
   package func readers(at tap: Tap) -> [LinearSpec] {
     branches[tap.branch].mixer.readers(at: tap.place)

@@ -11,10 +11,17 @@ package protocol LayerWeights: Sendable {
   func weight(_ linear: LinearSpec) -> any WeightRows
   /// What a Linear takes for its input `[T, in]`: the input itself, or what its scheme makes of it.
   func read(_ x: Matrix, by linear: LinearSpec, workers: Workers) -> Matrix
+  /// Makes of keys or values `[T, width]`, in their place, what their cache gives back: themselves, or what its scheme
+  /// makes of them.
+  func keep(_ x: Matrix, as part: KeyValueCache.Part, in cache: KeyValueCache, workers: Workers)
 }
 
 extension LayerWeights {
   package func read(_ x: Matrix, by linear: LinearSpec, workers: Workers) -> Matrix { x }
+
+  package func keep(
+    _ x: Matrix, as part: KeyValueCache.Part, in cache: KeyValueCache, workers: Workers
+  ) {}
 
   func bias(_ linear: LinearSpec) -> [Float]? { linear.hasBias ? vector(linear.bias) : nil }
 

@@ -15,6 +15,8 @@ package struct Tap: Hashable, Sendable {
     case output
     /// What the down projection of unit `i` reads, `[T, F]`.
     case hidden(Int)
+    /// Keys, after their rotation, or values, as a cache keeps them; no Linear reads them.
+    case cached(KeyValueCache.Part)
   }
 
   package let branch: Int

@@ -10,8 +10,8 @@ package import Tensors
 /// Source: compressed-tensors 0.20 `forward.py` (`fake_quantize`, `compute_dynamic_scales_and_zp`).
 package struct ActivationQuantizer: Sendable {
   private let quantizer: WeightQuantizer
-  /// The scale of every number; nil where each row or group finds its own.
-  private let scale: Float?
+  /// Those of a row's groups, which every row shares; nil where each row or group finds its own.
+  private let scales: [Float]?
   /// Of scales of two levels.
   private let globalScale: Float
 
@@ -22,8 +22,20 @@ package struct ActivationQuantizer: Sendable {
   package init(_ arguments: QuantizationArguments, columns: Int, stored: Float) {
     quantizer = WeightQuantizer(arguments, columns: columns, dtype: .f32)
     let isWhole = arguments.dynamic == .never && !quantizer.needsLargest
-    scale = isWhole ? stored : nil
+    scales = isWhole ? [stored] : nil
     globalScale = quantizer.needsLargest ? stored : 1
+  }
+
+  /// For keys or values of a cache.
+  ///
+  /// - Parameters:
+  ///   - columns: of all heads.
+  ///   - stored: the scales that the file has for them.
+  package init(_ scheme: CacheScheme, columns: Int, stored: [Float]) {
+    precondition(columns % stored.count == 0, "\(stored.count) scales for \(columns) columns")
+    quantizer = WeightQuantizer(.e4m3, groupSize: columns / stored.count, scaleType: .f32)
+    scales = stored
+    globalScale = 1
   }
 
   /// Whether activations can be computed as `arguments` say: on their own, or with one stored number.
@@ -47,7 +59,11 @@ package struct ActivationQuantizer: Sendable {
   /// divides scales.
   ///
   /// Source: compressed-tensors 0.20 `calculate_qparams`, `generate_gparam`.
-  package static func stored(_ arguments: QuantizationArguments, largest: Float) -> Float {
+  ///
+  /// - Parameter dtype: that it is stored in; a scale that would be 0 there is the step between 1 and the next number.
+  package static func stored(
+    _ arguments: QuantizationArguments, largest: Float, as dtype: DType
+  ) -> Float {
     guard let numbers = NumberFormat(arguments) else {
       preconditionFailure("nothing is rounded to \(arguments.words)")
     }
@@ -55,7 +71,8 @@ package struct ActivationQuantizer: Sendable {
       return WholeWeight.globalScale(largest: largest)
     }
     let scale = Float(numbers.scale(lowest: Double(-largest), highest: Double(largest)))
-    return scale > 0 ? scale : Float.ulpOfOne
+    let stored = dtype.rounded([scale])[0]
+    return stored > 0 ? stored : dtype.epsilon
   }
 
   /// Rows of one task.
@@ -64,26 +81,33 @@ package struct ActivationQuantizer: Sendable {
   /// What a product takes for `x` `[T, columns]`.
   package func rounded(_ x: Matrix, workers: Workers) -> Matrix {
     let result = workers.matrix("quantized activations", rows: x.rows, columns: x.columns)
+    round(x, into: result, workers: workers)
+    return result
+  }
+
+  /// - Parameter result: may be x itself.
+  package func round(_ x: Matrix, into result: Matrix, workers: Workers) {
     workers.ledger.note(Operation(.elements, [x.count]))
     let parts = ranges(of: x.rows, by: Self.taskRows)
     let kernel = quantizer.kernel(globalScale: globalScale)
     let groups = quantizer.groups(of: x.columns)
+    let fixed = scales
     workers.forEach(parts.count) { index in
       var codes = [Int8](repeating: 0, count: x.columns)
       var (scales, zeros) = (
-        [Float](repeating: scale ?? 0, count: groups), [Int8](repeating: 0, count: groups)
+        fixed ?? [Float](repeating: 0, count: groups), [Int8](repeating: 0, count: groups)
       )
-      let fixedZeros = [Float](repeating: 0, count: scale == nil ? 0 : groups)
-      var errors = [Float](repeating: 0, count: scale == nil ? 0 : x.columns)
+      let fixedZeros = [Float](repeating: 0, count: fixed == nil ? 0 : groups)
+      var errors = [Float](repeating: 0, count: fixed == nil ? 0 : x.columns)
       for row in parts[index] {
         let from = unsafe x.row(row)
         let to = unsafe result.row(row)
         // What is no number stays so, and who looks at the results finds it.
         if unsafe sluice_first_nonfinite(from, x.columns) < x.columns {
-          unsafe to.update(from: from, count: x.columns)
+          if unsafe from != to { unsafe to.update(from: from, count: x.columns) }
           continue
         }
-        if scale != nil {
+        if fixed != nil {
           unsafe sluice_round_within(
             from, x.columns, kernel, scales, fixedZeros, &codes, &errors)
         } else {
@@ -92,6 +116,5 @@ package struct ActivationQuantizer: Sendable {
         unsafe sluice_values_of_codes(codes, scales, zeros, x.columns, kernel, to)
       }
     }
-    return result
   }
 }

@@ -151,7 +151,15 @@ package final class ActivationStatistics {
   ///
   /// - Parameter scale: the smoothing scale of the activation, `[C]`; nil for none.
   package func largest(smoothedBy scale: [Float]?) -> Float {
-    (scale.map { zip(largest, $0).map { $0 / $1 } } ?? largest).max() ?? 0
+    largest(inEach: max(1, largest.count), smoothedBy: scale).first ?? 0
+  }
+
+  /// The largest magnitude of x / `scale` in each of the groups of `count` channels, where it is kept.
+  package func largest(inEach count: Int, smoothedBy scale: [Float]?) -> [Float] {
+    let smoothed = scale.map { zip(largest, $0).map { $0 / $1 } } ?? largest
+    return stride(from: 0, to: smoothed.count, by: count).map { start in
+      smoothed[start..<min(start + count, smoothed.count)].max() ?? 0
+    }
   }
 
   /// xᵀ x / T of each of `gramRanges`; empty where they were not asked for. Ends accumulation.

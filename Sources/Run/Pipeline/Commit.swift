@@ -311,7 +311,8 @@ final class Commit: StepResults {
     let config = CheckpointConfig.config(
       plan.checkpoint.config,
       quantized: QuantizationConfig(
-        groups: plan.output.schemes.schemes, ignore: plan.output.ignore
+        groups: plan.output.schemes.schemes, ignore: plan.output.ignore,
+        cache: plan.output.schemes.cache
       ).json)
     func text(_ json: JSONValue) -> [UInt8] { Array((json.serialized(indent: 2) + "\n").utf8) }
     return [

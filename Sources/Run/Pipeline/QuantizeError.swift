@@ -23,6 +23,9 @@ package enum QuantizeError: Error, CustomStringConvertible, Equatable {
   /// The number is one, and what becomes of it is none.
   case overflow(file: String, tensor: String, row: Int, column: Int, dtype: DType)
   case infiniteScale(file: String, tensor: String, row: Int, columns: Range<Int>, dtype: DType)
+  /// - part: what is kept: keys or values.
+  case infiniteCacheScale(
+    layer: Int, module: String, part: String, largest: Float, dtype: DType)
   case missingInstructions(engine: Engine)
   /// - place: the file, or the folder where the file is not there yet.
   case engineRounds(place: String, tensor: String, dtype: DType)
@@ -44,6 +47,9 @@ package enum QuantizeError: Error, CustomStringConvertible, Equatable {
       "\(file): `\(tensor)` has numbers in row \(row), columns \(columns.lowerBound) to \(columns.upperBound - 1), "
         + "whose range goes beyond \(dtype.rawValue), so that their scale would be infinite; use --scheme W4A16, or "
         + "--ignore the module"
+    case .infiniteCacheScale(let layer, let module, let part, let largest, let dtype):
+      "layer \(layer): the \(part) of `\(module)` go up to \(largest), whose scale goes beyond \(dtype.rawValue); "
+        + "leave --kv-cache out, or look at why they are that large"
     case .missingInstructions(let engine):
       "--engine \(engine.rawValue): this CPU has \(CPU.instructionSet), not AVX512_BF16; use --engine f32"
     case .engineRounds(let place, let tensor, let dtype):

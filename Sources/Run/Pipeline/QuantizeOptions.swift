@@ -18,6 +18,8 @@ package struct QuantizeOptions: Sendable {
   /// Whether the group size of `schemes` is one that somebody asked for; else it may become smaller, so that groups divide
   /// the inputs of Linears.
   package var isGroupSizeNamed = true
+  /// Of keys and values; nil where they are kept as they are.
+  package var cache: CacheScheme?
   package var ignore: [String] = []
   package var smooths = true
   package var rounding = RoundingMethod.compensated
@@ -32,9 +34,12 @@ package struct QuantizeOptions: Sendable {
   package var gridPoints = 20
   /// What is smoothed; nil for all that the model's description knows.
   package var mappings: [RecipeMapping]?
+  /// What a recipe says of SmoothQuant, where that is what smooths.
+  package var smoothQuant: SmoothQuant?
   /// The file that `mappings` are from, and `ignore` and `rounding` where they say so.
   package var recipe: String?
   package var ignoreIsFromRecipe = false
+  package var cacheIsFromRecipe = false
   package var roundingIsFromRecipe = false
   package var loss = SmoothingLoss.diagonal
   package var memory: Int
@@ -66,7 +71,10 @@ package struct QuantizeOptions: Sendable {
     isGroupSizeNamed = true
     ignore = recipe.ignore
     ignoreIsFromRecipe = true
+    cache = recipe.cache
+    cacheIsFromRecipe = true
     smooths = recipe.smooths
+    smoothQuant = recipe.smoothQuant
     rounding = recipe.rounding
     roundingIsFromRecipe = true
     if let damping = recipe.damping { self.damping = damping }

@@ -72,11 +72,15 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
   case expertsStay(layers: [Int])
   case mapping(MappingNote)
   case headStays(recipe: String)
+  /// An embedding or a head whose codes are not compensated.
+  case endsClipped([String])
   case activationScalesDropped(count: Int)
   case noReport(problem: String)
   case openNumber(OpenNumber)
   case longSequence(tokens: Int, positions: Int)
   case roundingOfRecipe(file: String)
+  /// What is done otherwise than a SmoothQuantModifier says.
+  case smoothQuant(file: String, strength: Double, seesActivations: Bool)
   /// What its config.json and its files let know.
   case source(note: String)
   case smallerGroups(Int, instead: Int)
@@ -104,7 +108,12 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
         + "them random weights"
     case .mapping(let note): note.description
     case .headStays(let recipe):
-      "\(recipe) does not ignore `lm_head`; it is not quantized all the same"
+      "\(recipe) does not ignore `lm_head`; it is not quantized all the same, but where a target spells it "
+        + "(`lm_head` in a recipe, --scheme lm_head=W8A16)"
+    case .endsClipped(let modules):
+      modules.map { "`\($0)`" }.joined(separator: " and ")
+        + ": rounded within clipped ranges, without compensation, since calibration does not see what "
+        + (modules.count == 1 ? "it reads" : "they read")
     case .activationScalesDropped(let count):
       "the source has \(counted(count, "scale")) of activations; the output leaves them out; where its scheme has such scales, they are found anew"
     case .noReport(let problem):
@@ -117,6 +126,13 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
     case .roundingOfRecipe(let file):
       "\(file) rounds to nearest; --rounding compensated, the default without a recipe, has about half of its error "
         + "(KL 0.0014 instead of 0.0032 on a model of 16 million parameters)"
+    case .smoothQuant(let file, let strength, let seesActivations):
+      "\(file): the `smoothing_strength` \(strength) of SmoothQuantModifier is not taken; a search finds the exponent of "
+        + "each smoothing, "
+        + (seesActivations
+          ? "by what rounding does to weights and, where they become integers, to activations"
+          : "by what rounding does to weights alone, since this scheme leaves activations as they are")
+        + ", and every reader is compensated"
     case .source(let note): note
     case .smallerGroups(let size, let usual):
       "groups of \(size), since most weights have inputs that are no multiple of \(usual); --group-size names another "

@@ -25,6 +25,7 @@ extension Choice {
 extension SmoothingLoss: Choice {}
 extension RoundingMethod: Choice {}
 extension ExpertWeighting: Choice {}
+extension CacheScheme: Choice {}
 
 enum EngineChoice: String, Choice {
   case auto, bf16, f32
@@ -91,8 +92,9 @@ struct QuantizeArguments: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
-      An llm-compressor recipe, YAML or JSON: scheme, ignore, and AWQ's mappings, duo_scaling and \
-      n_grid. --scheme, --group-size, --ignore and --no-smoothing replace what it says.
+      An llm-compressor recipe, YAML or JSON: scheme, ignore, kv_cache_scheme, and AWQ's mappings, \
+      duo_scaling and n_grid. --scheme, --group-size, --ignore, --kv-cache and --no-smoothing \
+      replace what it says.
       """, valueName: "file"), completion: .file(extensions: ["yaml", "yml", "json"]))
   var recipe: String?
 
@@ -100,8 +102,8 @@ struct QuantizeArguments: ParsableArguments {
     help: ArgumentHelp(
       """
       What weights become: \(CompressionFormats.presets.map(\.name).joined(separator: ", ")), or TARGET=SCHEME for \
-      some (repeatable), where TARGET is attention, dense, shared, experts, or a pattern as of \
-      --ignore. Default: \(SchemePreset.usual).
+      some (repeatable), where TARGET is attention, dense, shared, experts, lm_head, embed_tokens, or \
+      a pattern as of --ignore. Default: \(SchemePreset.usual).
       """, valueName: "scheme"), transform: SchemeArgument.init)
   var scheme: [SchemeArgument] = []
 
@@ -115,11 +117,21 @@ struct QuantizeArguments: ParsableArguments {
   var groupSize: GroupSizeArgument?
 
   @Option(
+    name: .customLong("kv-cache"),
+    help: ArgumentHelp(
+      """
+      Find scales for keys and values, so that an engine keeps them in 8-bit floats: fp8 (a scale for \
+      each layer) or fp8_head (for each head). Needs calibration data. Default: they stay as they \
+      are, or as the recipe says.
+      """, valueName: "scheme"))
+  var cache: CacheScheme?
+
+  @Option(
     help: ArgumentHelp(
       """
       Modules to leave unquantized (repeatable): an exact name, a glob ('model.layers.0.*' is \
-      layer 0 only), or re:EXPRESSION matched at the start of the name. Routers, embeddings and \
-      lm_head always stay.
+      layer 0 only), or re:EXPRESSION matched at the start of the name. Routers always stay; embeddings \
+      and lm_head do where no --scheme names them.
       """, valueName: "pattern"))
   var ignore: [String] = []
 
@@ -222,6 +234,7 @@ struct QuantizeArguments: ParsableArguments {
     if let recipe {
       var replaced: Set<Recipe.Part> = ignore.isEmpty ? [] : [.ignore]
       if !scheme.isEmpty { replaced.insert(.scheme) }
+      if cache != nil { replaced.insert(.cache) }
       options.follow(try Recipe(path: recipe, replaced: replaced), file: recipe)
     }
     if !scheme.isEmpty { options.schemes = schemes(instead: options.schemes) }
@@ -229,6 +242,10 @@ struct QuantizeArguments: ParsableArguments {
     options.isGroupSizeNamed = groupSize != nil || recipe != nil
     if let groupSize { options.schemes = try grouped(options.schemes, by: groupSize.size) }
     options.acceptedKeys = keys.accepted
+    if let cache {
+      options.cache = cache
+      options.cacheIsFromRecipe = false
+    }
     if !ignore.isEmpty {
       options.ignore = ignore
       options.ignoreIsFromRecipe = false

@@ -103,17 +103,18 @@ package struct Checkpoint: Sendable {
     spec = opened.spec
     let storage = try opened.storage()
     quantization = if case .compressed(let config) = storage { config } else { nil }
-    schemes = try quantization?.schemes(
-      of: opened.spec.layers.flatMap(\.linears), file: opened.file)
+    let model = try ShardedModel(folder: folder, room: room)
+    self.model = model
+    schemes = try quantization?.schemes(of: opened.spec, file: opened.file) {
+      model[$0]?.dtype.isWeight == true
+    }
     fp8 = if case .fp8(let format) = storage { format } else { nil }
-    model = try ShardedModel(folder: folder, room: room)
-    let linears = spec.layers.flatMap(\.linears)
     let known = forms.filter { $0.scales == nil || storage == .blocks }
     let stored = try CheckpointWeights(
       model, schemes: schemes, fp8: fp8,
       places: quantization == nil ? Self.places(of: spec, in: model, known) : [:]
-    ).decodingBlocks(linears, dtype: opened.dtype)
-    weights = stored.decoding(linears, dtype: opened.dtype)
+    ).decodingBlocks(spec.layers.flatMap(\.linears), dtype: opened.dtype)
+    weights = stored.decoding(spec.quantizable, dtype: opened.dtype)
     try checkFP8IsDescribed()
     redundantHead = try sameHead()
     try checkTensors(stored)
@@ -123,7 +124,8 @@ package struct Checkpoint: Sendable {
   /// Whether no output has a tensor: one that belongs to the way in which this checkpoint stores a weight, the scales of
   /// FP8 weights and of their activations, or a head that is the embedding once more.
   package func isLeftOut(_ tensor: String) -> Bool {
-    fp8?.module(scaledBy: tensor) != nil || tensor == redundantHead
+    fp8.map { $0.module(scaledBy: tensor) != nil || $0.isActivationScale(tensor) } == true
+      || tensor == redundantHead
   }
 
   /// What its owner should know.
@@ -176,7 +178,7 @@ package struct Checkpoint: Sendable {
 
   /// Tensors of Linears that are quantized as the schemes of config.json say.
   var quantizedTensors: Set<String> {
-    Set(spec.expectations(schemes).filter { $0.linear != nil }.map(\.name))
+    Set(spec.expectations(schemes).filter { $0.module != nil }.map(\.name))
   }
 
   /// - Parameter weights: by the names of what is stored.

@@ -58,8 +58,10 @@ package struct CheckpointShapes: Sendable {
     let fp8: FP8Format? = if case .fp8(let format) = storage { format } else { nil }
     let quantization: QuantizationConfig? =
       if case .compressed(let config) = storage { config } else { nil }
-    let schemes = try quantization?.schemes(
-      of: spec.layers.flatMap(\.linears), file: config.file)
+    let schemes = try quantization?.schemes(of: spec, file: config.file) { name in
+      // A plain head, where the index has it; what is quantized has scales.
+      listing.tensors.map { $0.contains(name) && !$0.contains(name + "_scale") } ?? false
+    }
     let linears = Set(spec.layers.flatMap(\.linears).map(\.weight))
     let corrections = Set(spec.layers.flatMap(\.routers).compactMap(\.correctionBias))
     var tensors: [TensorSpec] = []
@@ -76,12 +78,12 @@ package struct CheckpointShapes: Sendable {
           name: fp8.scales(of: module), dtype: .f32, shape: fp8.scaleShapes(of: shape)[0]))
     }
     var coded: [String: (bytes: Int, rowBytes: Int)] = [:]
-    for linear in spec.layers.flatMap(\.linears) {
+    for linear in spec.quantizable {
       guard let codec = schemes?.stored(linear)?.codec else { continue }
       coded[linear.weight] = codec.pages
       add(linear.weight, [linear.outputs, linear.inputs], as: config.dtype, isLinear: true)
     }
-    for each in spec.expectations(schemes) where each.linear == nil {
+    for each in spec.expectations(schemes) where each.module == nil {
       let type: DType? = corrections.contains(each.name) ? .f32 : each.dtype
       add(each.name, each.shape, as: type, isLinear: linears.contains(each.name))
     }
@@ -106,7 +108,8 @@ package struct CheckpointShapes: Sendable {
         missing: expected.filter { !listed.contains($0) })
       let unknown = listed.filter {
         !known.contains($0) && !spec.passesThrough($0) && $0 != spec.redundantHead
-          && fp8?.module(scaledBy: $0) == nil && !Self.isActivationScale($0, coded)
+          && fp8?.module(scaledBy: $0) == nil && fp8?.isActivationScale($0) != true
+          && !Self.isActivationScale($0, coded, schemes)
       }
       if !unknown.isEmpty {
         throw CheckpointError.unclaimed(
@@ -122,7 +125,7 @@ package struct CheckpointShapes: Sendable {
       folder: config.folder, spec: spec, fp8: fp8, schemes: schemes,
       redundantHead: head, tensors: tensors, coded: coded,
       activationScales: listed?.count {
-        Self.isActivationScale($0, coded) || fp8?.isActivationScale($0) == true
+        Self.isActivationScale($0, coded, schemes) || fp8?.isActivationScale($0) == true
       } ?? 0, places: places,
       notes: [Self.note(listing)] + spec.notes.map(\.description))
   }
@@ -168,6 +171,11 @@ package struct CheckpointShapes: Sendable {
     return fp8.activations(of: linear.name, columns: linear.inputs) { _ in nil }
   }
 
+  /// What becomes of keys or values, with other stored numbers; nil where they are kept as they are.
+  func cached(_ part: KeyValueCache.Part, in cache: KeyValueCache) -> ActivationQuantizer? {
+    (schemes?.cache ?? fp8?.cache)?.quantizer(part, of: cache) { _ in nil }
+  }
+
   package subscript(name: String) -> TensorSpec? { positions[name].map { tensors[$0] } }
 
   /// A tensor that the model's description claims.
@@ -181,17 +189,22 @@ package struct CheckpointShapes: Sendable {
   /// Whether no output has a tensor: one that belongs to the way in which weights are stored here, or a head that is the
   /// embedding once more.
   package func isLeftOut(_ tensor: String) -> Bool {
-    fp8?.module(scaledBy: tensor) != nil || tensor == redundantHead
+    fp8.map { $0.module(scaledBy: tensor) != nil || $0.isActivationScale(tensor) } == true
+      || tensor == redundantHead
   }
 
   private static func isActivationScale(
-    _ name: String, _ coded: [String: (bytes: Int, rowBytes: Int)]
+    _ name: String, _ coded: [String: (bytes: Int, rowBytes: Int)], _ schemes: LinearSchemes?
   ) -> Bool {
-    CompressionFormats.activationParts.contains { part in
+    if schemes?.cache != nil, CacheScheme.isScale(name) { return true }
+    return CompressionFormats.activationParts.contains { part in
       name.hasSuffix(part)
         && coded[ParameterName.weight(of: String(name.dropLast(part.count)))] != nil
     }
   }
+
+  /// The pages of a weight that is stored as codes; nil for another.
+  func codedPages(_ weight: String) -> (bytes: Int, rowBytes: Int)? { coded[weight] }
 
   /// Whether a weight is stored as codes that a scheme describes.
   package func isCoded(_ weight: String) -> Bool { coded[weight] != nil }

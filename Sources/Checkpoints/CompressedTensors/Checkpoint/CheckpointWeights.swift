@@ -77,11 +77,16 @@ package struct StoredWeight: WeightRows {
   }
 }
 
-/// Inputs of Linears that cannot be computed as an inference engine computes them.
+/// Inputs of Linears, or keys and values, that cannot be computed as an inference engine computes them.
 package enum ActivationProblem: Error, CustomStringConvertible, Equatable {
   case unknown(module: String, words: String)
   case missing(module: String)
   case wrong(file: String, tensor: String, found: String)
+  /// Scales of a cache.
+  case missingCache(tensor: String)
+  case wrongCache(file: String, tensor: String, problem: String)
+  /// Attention that keeps no keys and values.
+  case otherCache(module: String)
 
   package var description: String {
     switch self {
@@ -93,6 +98,15 @@ package enum ActivationProblem: Error, CustomStringConvertible, Equatable {
         + "download it again"
     case .wrong(let file, let tensor, let found):
       "\(file): `\(tensor)` is \(found), expected one number above 0; quantize the model again, or download the file again"
+    case .missingCache(let tensor):
+      "config.json has a `kv_cache_scheme`, and there is no tensor `\(tensor)`; quantize the model again with "
+        + "--kv-cache, or download it again"
+    case .wrongCache(let file, let tensor, let problem):
+      "\(file): `\(tensor)` \(problem), expected numbers above 0; quantize the model again, or download the file "
+        + "again"
+    case .otherCache(let module):
+      "config.json has a `kv_cache_scheme`, but the attention of `\(module)` keeps no keys and values; take it out of "
+        + "`quantization_config` to evaluate the weights alone"
     }
   }
 }
@@ -216,9 +230,10 @@ package struct CheckpointWeights: SourceWeights {
       : pieces.tensors.count - Set(places.values.map(\.piece)).count + places.count
   }
 
-  /// Whether a tensor is the scale of activations that a quantized Linear reads.
+  /// Whether a tensor is the scale of activations that a quantized Linear reads, or of keys and values.
   package func isActivationScale(_ name: String) -> Bool {
-    CompressionFormats.activationParts.contains { part in
+    if schemes?.cache != nil, CacheScheme.isScale(name) { return true }
+    return CompressionFormats.activationParts.contains { part in
       name.hasSuffix(part)
         && coded[ParameterName.weight(of: String(name.dropLast(part.count)))] != nil
     }
@@ -258,16 +273,26 @@ package struct CheckpointWeights: SourceWeights {
     return activations.rounded(x, workers: workers)
   }
 
+  package func keep(
+    _ x: Matrix, as part: KeyValueCache.Part, in cache: KeyValueCache, workers: Workers
+  ) {
+    guard isServed, let scheme = cacheScheme else { return }
+    scheme.quantizer(part, of: cache) { pieces[$0] }.round(x, into: x, workers: workers)
+  }
+
+  private var cacheScheme: CacheScheme? { schemes?.cache ?? fp8?.cache }
+
   private func activations(_ linear: LinearSpec) -> ActivationQuantizer? {
     if let coded = schemes?.stored(linear) { return coded.codec.activations { pieces[$0] } }
     guard let fp8, find(linear.weight)?.dtype == .f8E4M3 else { return nil }
     return fp8.activations(of: linear.name, columns: linear.inputs) { pieces[$0] }
   }
 
-  /// What keeps the inputs of some Linears from being computed as an engine computes them: a way to quantize them that is
-  /// not known, or a stored number that is none. nil where nothing does.
-  package func activationProblem(of linears: [LinearSpec]) -> ActivationProblem? {
-    for linear in linears {
+  /// What keeps the inputs of Linears, or keys and values, from being computed as an engine computes them: a way to
+  /// quantize them that is not known, or a stored number that is none. nil where nothing does.
+  package func activationProblem(of spec: ModelSpec) -> ActivationProblem? {
+    if let problem = cacheScheme.flatMap({ cacheProblem($0, spec) }) { return problem }
+    for linear in spec.layers.flatMap(\.linears) {
       let scheme = schemes?[linear]?.inputActivations ?? fp8Inputs(linear)
       guard let scheme else { continue }
       if !ActivationQuantizer.isServed(scheme) {
@@ -282,6 +307,20 @@ package struct CheckpointWeights: SourceWeights {
       if !(value > 0 && value.isFinite) {
         return .wrong(
           file: tensor.file.path, tensor: tensor.name, found: "\(tensor.shape) with \(value)")
+      }
+    }
+    return nil
+  }
+
+  private func cacheProblem(_ scheme: CacheScheme, _ spec: ModelSpec) -> ActivationProblem? {
+    if let module = spec.moduleWithoutCache { return .otherCache(module: module) }
+    for cache in spec.layers.flatMap(\.caches).map(\.cache) {
+      for part in KeyValueCache.Part.allCases {
+        let name = CacheScheme.tensorName(part, of: cache)
+        guard let tensor = pieces[name] else { return .missingCache(tensor: name) }
+        if let problem = scheme.fault(tensor, heads: cache.heads) {
+          return .wrongCache(file: tensor.file.path, tensor: name, problem: problem)
+        }
       }
     }
     return nil
@@ -326,6 +365,7 @@ package struct CheckpointWeights: SourceWeights {
   package func embed(
     _ tokens: [Int32], _ name: String, columns: Int, workers: Workers
   ) throws -> Matrix {
+    if let coded = coded[name] { return embed(tokens, coded, workers) }
     let tensor = tensor(name)
     let result = workers.matrix("hidden states of a block", rows: tokens.count, columns: columns)
     let bytes = columns * tensor.dtype.byteWidth
@@ -334,6 +374,22 @@ package struct CheckpointWeights: SourceWeights {
     for (index, token) in tokens.enumerated() {
       try unsafe tensor.read(bytes: Int(token) * bytes..<(Int(token) + 1) * bytes, into: row.bytes)
       unsafe tensor.dtype.decode(row.bytes.baseAddress!, count: columns, into: result.row(index))
+    }
+    return result
+  }
+
+  /// Of an embedding that is stored as codes.
+  private func embed(_ tokens: [Int32], _ table: CodedParameter, _ workers: Workers) -> Matrix {
+    let rows = table.rows
+    let result = workers.matrix(
+      "hidden states of a block", rows: tokens.count, columns: rows.columns)
+    workers.ledger.note(.source, bytes: tokens.count * table.rowBytes)
+    EmbeddingRows.noteMapping(of: table.bytes, rowBytes: table.rowBytes, workers.ledger)
+    for (index, token) in tokens.enumerated() {
+      unsafe rows.decode(Int(token)..<Int(token) + 1, into: result.row(index))
+      if (index + 1) % EmbeddingRows.together == 0 || index + 1 == tokens.count {
+        for piece in table.pieces { piece.release() }
+      }
     }
     return result
   }

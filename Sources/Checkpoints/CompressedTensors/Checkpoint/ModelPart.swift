@@ -64,6 +64,10 @@ extension IgnorePattern {
       if targets.isEmpty { throw SchemeTargetError.matchesNothing(origin: origin, target: text) }
       return targets
     }
+    // As `lm_head`, by the last part of its name.
+    if let end = spec.ends.first(where: { $0.name.split(separator: ".").last == text[...] }) {
+      return [end.name]
+    }
     return [try IgnorePattern(text, origin: origin).recipeText]
   }
 }

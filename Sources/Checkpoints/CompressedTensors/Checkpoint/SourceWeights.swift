@@ -82,6 +82,21 @@ struct WeightPages: Sendable {
   }
 }
 
+/// Rows here and there of a mapped embedding.
+enum EmbeddingRows {
+  /// Rows after which their pages are let go of.
+  static let together = 32
+  /// What the kernel maps around a row of codes, and around its scales.
+  private static let around = 2 * (64 << 10)
+
+  /// Writes down the most that is mapped at a time.
+  static func noteMapping(of bytes: Int, rowBytes: Int, _ ledger: Ledger) {
+    let most = min(bytes, together * (rowBytes + around))
+    ledger.take(WeightPages.name, most, from: .mapped)
+    ledger.giveBack(WeightPages.name, most, to: .mapped)
+  }
+}
+
 /// The weights of shapes alone: what is done with them is written down, and nothing is computed.
 package struct ShapeWeights: SourceWeights {
   private let source: CheckpointShapes
@@ -112,6 +127,13 @@ package struct ShapeWeights: SourceWeights {
   package func read(_ x: Matrix, by linear: LinearSpec, workers: Workers) -> Matrix {
     guard isServed, let activations = source.activations(linear) else { return x }
     return activations.rounded(x, workers: workers)
+  }
+
+  package func keep(
+    _ x: Matrix, as part: KeyValueCache.Part, in cache: KeyValueCache, workers: Workers
+  ) {
+    guard isServed, let quantizer = source.cached(part, in: cache) else { return }
+    quantizer.round(x, into: x, workers: workers)
   }
 
   package func weight(_ linear: LinearSpec) -> any WeightRows {
@@ -161,8 +183,13 @@ package struct ShapeWeights: SourceWeights {
   package func embed(
     _ tokens: [Int32], _ name: String, columns: Int, workers: Workers
   ) throws -> Matrix {
-    workers.ledger.note(
-      .source, bytes: tokens.count * columns * source.tensor(name).dtype.byteWidth)
+    if let pages = source.codedPages(name) {
+      workers.ledger.note(.source, bytes: tokens.count * pages.rowBytes)
+      EmbeddingRows.noteMapping(of: pages.bytes, rowBytes: pages.rowBytes, workers.ledger)
+    } else {
+      workers.ledger.note(
+        .source, bytes: tokens.count * columns * source.tensor(name).dtype.byteWidth)
+    }
     return workers.matrix("hidden states of a block", rows: tokens.count, columns: columns)
   }
 }

@@ -1,4 +1,4 @@
-// Which scheme each Linear of a model has: the groups of a configuration, resolved.
+// Which scheme each Linear of a model has, and its cache: a configuration, resolved.
 
 package import Quantization
 package import Tensors
@@ -31,22 +31,33 @@ package struct LinearSchemes: Sendable, Equatable {
   /// The schemes that some Linear has, in the order in which config.json lists them.
   package private(set) var schemes: [QuantizationScheme]
   private var places: [String: Int]
+  /// Of keys and values; nil where they are kept as they are.
+  package var cache: CacheScheme?
+  /// What readers of the groups would quantize, and is not: an expression is wider than it looks.
+  package private(set) var strays: Set<String> = []
 
   /// As compressed-tensors reads groups: a name before `re:`, that before the class; of several in one rank the first by
   /// the alphabet.
   ///
   /// Source: compressed-tensors 0.19 `match_targets`, `_scheme_from_targets`.
   ///
-  /// - Parameter origin: where the groups stand, for errors.
+  /// - Parameters:
+  ///   - embedding: what is no Linear, and is meant by its name or an expression; nil for none.
+  ///   - origin: where the groups stand, for errors.
   package init(
-    reading groups: [QuantizationScheme], of linears: [LinearSpec], ignoring ignored: Set<String>,
-    origin: String
+    reading groups: [QuantizationScheme], of linears: [LinearSpec],
+    and embedding: LinearSpec? = nil, ignoring ignored: Set<String>, origin: String
   ) throws {
     let targets = try Targets(groups, origin: origin)
     schemes = groups
     places = [:]
     for linear in linears where ignored.isDisjoint(with: linear.modules) {
       if let first = try targets.matches(linear).first { places[linear.name] = first.group }
+    }
+    if let embedding, !ignored.contains(embedding.name),
+      let first = try targets.matches(embedding).first(where: { $0.rank != .class })
+    {
+      places[embedding.name] = first.group
     }
     dropUnused()
   }
@@ -55,9 +66,11 @@ package struct LinearSchemes: Sendable, Equatable {
   /// the file, so groups with names come first, and what would still be read in two ways is refused.
   ///
   /// Source: vLLM 0.33 `compressed_tensors/utils.py`, `find_matched_target`.
+  ///
+  /// - Parameter ends: what only a target means that spells its name.
   package init(
-    writing asked: [QuantizationScheme], of linears: [LinearSpec], ignoring ignored: Set<String>,
-    origin: String
+    writing asked: [QuantizationScheme], of linears: [LinearSpec], and ends: [LinearSpec] = [],
+    ignoring ignored: Set<String>, origin: String
   ) throws {
     func hasNames(_ scheme: QuantizationScheme) -> Bool {
       scheme.targets.contains { Target.Rank($0) == .name }
@@ -75,8 +88,14 @@ package struct LinearSchemes: Sendable, Equatable {
     schemes = groups
     places = [:]
     var used: Set<Target> = []
-    for linear in linears {
-      let matches = try targets.matches(linear)
+    let known = Set(ends.map(\.name))
+    for linear in linears + ends {
+      var matches = try targets.matches(linear)
+      if known.contains(linear.name) {
+        let all = matches.filter { $0.rank != .class }
+        matches = all.filter { $0.spells(linear.name) }
+        if matches.isEmpty, !all.isEmpty { strays.insert(linear.name) }
+      }
       used.formUnion(matches)
       guard let first = matches.first, ignored.isDisjoint(with: linear.modules) else { continue }
       // What other readers may take: any of one rank, and the first in the file that is no class.
@@ -133,9 +152,10 @@ package struct LinearSchemes: Sendable, Equatable {
     self[linear]?.inputActivations.map { $0.dynamic != .always } ?? false
   }
 
-  /// Whether some Linear has a scale for what it reads.
-  package var storeInputScales: Bool {
-    schemes.contains { $0.inputActivations.map { $0.dynamic != .always } ?? false }
+  /// Whether the file has scales of activations: of what some Linear reads, or of keys and values.
+  package var storeScales: Bool {
+    cache != nil
+      || schemes.contains { $0.inputActivations.map { $0.dynamic != .always } ?? false }
   }
 
   /// Columns of a Linear that share a scale; nil where it is not quantized.
@@ -203,6 +223,11 @@ private struct Target: Hashable {
   /// Among all targets of a configuration.
   let place: Int
   let rank: Rank
+
+  /// Whether it has the last part of a module's name in it.
+  func spells(_ module: String) -> Bool {
+    rank == .name || text.contains(module.split(separator: ".").last ?? "")
+  }
 
   /// What is alike counts once.
   static func == (a: Target, b: Target) -> Bool { a.place == b.place }

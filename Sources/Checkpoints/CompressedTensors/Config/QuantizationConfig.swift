@@ -1,6 +1,7 @@
 // The `quantization_config` block of config.json, written and read.
 
 package import JSON
+package import Models
 package import Quantization
 package import Transformer
 
@@ -31,10 +32,13 @@ package struct QuantizationConfig: Sendable, Equatable {
   package let groups: [QuantizationScheme]
   /// Exact module names, in model order; in others' files also `re:EXPRESSION`.
   package let ignore: [String]
+  /// Of keys and values; nil where they are kept as they are.
+  package let cache: CacheScheme?
 
-  package init(groups: [QuantizationScheme], ignore: [String]) {
+  package init(groups: [QuantizationScheme], ignore: [String], cache: CacheScheme? = nil) {
     self.groups = groups
     self.ignore = ignore
+    self.cache = cache
   }
 
   /// The version of compressed-tensors that stores this so.
@@ -53,7 +57,7 @@ package struct QuantizationConfig: Sendable, Equatable {
       "format": .string(format),
       "global_compression_ratio": nil,
       "ignore": .array(ignore.map { .string($0) }),
-      "kv_cache_scheme": nil,
+      "kv_cache_scheme": cache?.arguments.json(ofActivations: true) ?? nil,
       "quant_method": "compressed-tensors",
       "quantization_status": "compressed",
       "sparsity_config": .object(JSONObject()),
@@ -82,13 +86,13 @@ package struct QuantizationConfig: Sendable, Equatable {
     try keys.require("quantization_status", oneOf: ["compressed"])
     // What would change the numbers or bring tensors of its own must be absent, null or empty.
     let empty = JSONValue.object(JSONObject())
-    try keys.require("kv_cache_scheme", oneOf: [nil])
     try keys.require("transform_config", oneOf: [nil, empty])
     if keys["sparsity_config"].object?["format"] != "dense" {
       try keys.require("sparsity_config", oneOf: [nil, empty])
     }
     keys.pass("version", "global_compression_ratio", "moe_sparsity_config")
     ignore = try keys.names("ignore")
+    cache = try Self.cache(keys["kv_cache_scheme"], file: file)
 
     guard let entries = keys["config_groups"].object?.entries, !entries.isEmpty,
       entries.allSatisfy({ $0.value.object != nil })
@@ -103,6 +107,17 @@ package struct QuantizationConfig: Sendable, Equatable {
     }
     self.groups = groups
     try keys.finish()
+  }
+
+  private static func cache(
+    _ node: JSONValue, file: String
+  ) throws(QuantizationConfigError) -> CacheScheme? {
+    if node == .null { return nil }
+    do {
+      return try CacheScheme(node)
+    } catch {
+      throw QuantizationConfigError(problem: error.within("kv_cache_scheme"), of: node, file: file)
+    }
   }
 
   private static func group(
@@ -135,20 +150,37 @@ package struct QuantizationConfig: Sendable, Equatable {
 }
 
 extension QuantizationConfig {
-  /// The scheme of each Linear of a model.
+  /// The scheme of each Linear of a model, and of its embedding.
   ///
-  /// - Parameter file: config.json, for errors.
-  package func schemes(of linears: [LinearSpec], file: String) throws -> LinearSchemes {
+  /// - Parameters:
+  ///   - file: config.json, for errors.
+  ///   - isPlain: whether a tensor is there as it is where nothing is quantized: a head that many files forget to ignore.
+  package func schemes(
+    of spec: ModelSpec, file: String, isPlain: (_ tensor: String) -> Bool
+  ) throws -> LinearSchemes {
+    let linears = spec.layers.flatMap(\.linears)
+    let ends = spec.tiesEmbeddings ? [] : spec.ends.filter { !isPlain($0.weight) }
+    return try schemes(
+      of: linears + ends.filter { $0 == spec.head },
+      and: ends.first { $0 == spec.embeddingTable }, file: file)
+  }
+
+  /// - Parameter embedding: what is no Linear, and is meant by its name or an expression; nil for none.
+  package func schemes(
+    of linears: [LinearSpec], and embedding: LinearSpec? = nil, file: String
+  ) throws -> LinearSchemes {
     let ignored = try IgnoredModules(ignore, file: file)
     var names: Set<String> = []
-    for linear in linears {
+    for linear in linears + (embedding.map { [$0] } ?? []) {
       for module in linear.modules where try ignored.pattern(matching: module) != nil {
         names.insert(module)
       }
     }
-    return try LinearSchemes(
-      reading: groups, of: linears, ignoring: names,
+    var schemes = try LinearSchemes(
+      reading: groups, of: linears, and: embedding, ignoring: names,
       origin: file + ": `quantization_config.config_groups`")
+    schemes.cache = cache
+    return schemes
   }
 }
 
@@ -156,21 +188,31 @@ extension QuantizationScheme {
   fileprivate func json(format: String) -> JSONValue {
     [
       "format": .string(format),
-      "input_activations": inputActivations?.json ?? nil,
-      "output_activations": outputActivations?.json ?? nil,
+      "input_activations": inputActivations?.json(ofActivations: true) ?? nil,
+      "output_activations": outputActivations?.json(ofActivations: true) ?? nil,
       "targets": .array(targets.map { .string($0) }),
-      "weights": weights?.json ?? nil,
+      "weights": weights?.json(ofActivations: false) ?? nil,
     ]
   }
 }
 
 extension QuantizationArguments {
-  fileprivate var json: JSONValue {
-    .object(JSONObject(fields.sorted { $0.key < $1.key }.map { ($0.key, JSONValue($0.value)) }))
+  fileprivate func json(ofActivations: Bool) -> JSONValue {
+    .object(
+      JSONObject(
+        fields(ofActivations: ofActivations).sorted { $0.key < $1.key }
+          .map { ($0.key, JSONValue($0.value)) }))
   }
 }
 
 extension QuantizationConfigError {
+  /// - Parameter node: what stands under the first key of the problem's path.
+  fileprivate init(problem: ArgumentProblem, of node: JSONValue, file: String) {
+    self.init(
+      file: file, key: problem.path.joined(separator: "."), expected: problem.expected ?? "null",
+      found: node.node(at: problem.path.dropFirst())?.serialized() ?? "missing")
+  }
+
   fileprivate init(problem: ArgumentProblem, in node: JSONValue, file: String) {
     let problem = problem.spelled(in: node)
     // A field of weights is told by itself; what else a group holds, by the group.

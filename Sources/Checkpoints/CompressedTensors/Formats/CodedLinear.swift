@@ -139,7 +139,8 @@ struct CodedLinear: WeightCodec {
       }
     }
     if let inputScale, let activations {
-      let scale = ActivationQuantizer.stored(activations, largest: whole.largestInput)
+      let scale = ActivationQuantizer.stored(
+        activations, largest: whole.largestInput, as: inputScale.dtype)
       try unsafe inputScale.dtype.encoded([scale]).withUnsafeBytes {
         try unsafe write($0, inputScale.name, 0)
       }

@@ -26,6 +26,8 @@ package struct FP8Format: Sendable, Equatable {
   package let scalesActivations: Bool
   /// What an engine makes of a Linear's input; nil where it takes it as it is.
   let inputs: QuantizationArguments?
+  /// Of keys and values; nil where they are kept as they are.
+  let cache: CacheScheme?
   /// Modules that are not FP8: names, and expressions behind `re:`.
   package let ignore: [String]
 
@@ -64,6 +66,7 @@ package struct FP8Format: Sendable, Equatable {
     scalesActivations = false
     // How activations are rounded is up to the reader: transformers decodes such weights where it has no kernel for them.
     inputs = nil
+    cache = nil
     ignore = []
     try keys.finish()
   }
@@ -75,9 +78,9 @@ package struct FP8Format: Sendable, Equatable {
     guard config.groups.count == 1, let weights = config.groups[0].weights else {
       throw keys.refusal("config_groups", "one group")
     }
-    if config.groups[0].targets != [QuantizationScheme.linear] {
+    if !config.groups[0].targets.contains(QuantizationScheme.linear) {
       throw QuantizationConfigError(
-        file: keys.file, key: "config_groups.targets", expected: "[\"Linear\"]",
+        file: keys.file, key: "config_groups.targets", expected: "\"Linear\" among them",
         found: "\(config.groups[0].targets)")
     }
     scaling =
@@ -89,6 +92,7 @@ package struct FP8Format: Sendable, Equatable {
     scalePart = FloatQuantized.scalePart
     scalesActivations = true
     inputs = config.groups[0].inputActivations
+    cache = config.cache
     ignore = config.ignore
   }
 
@@ -121,8 +125,10 @@ package struct FP8Format: Sendable, Equatable {
     }
   }
 
+  /// Whether a tensor scales what Linears read, or keys and values.
   package func isActivationScale(_ tensor: String) -> Bool {
     scalesActivations && tensor.hasSuffix("." + FloatQuantized.inputPart)
+      || cache != nil && CacheScheme.isScale(tensor)
   }
 
   /// What an engine makes of the input of a module `[T, columns]`; nil where it takes it as it is.

@@ -146,7 +146,7 @@ extension GroupedQuerySpec {
   ///   - sequences: the rows of each sequence; positions count from the start of each.
   func attend(
     _ projections: consuming QueriesKeysValues, sequences: [Range<Int>],
-    weights: any LayerWeights, workers: Workers
+    weights: any LayerWeights, workers: Workers, tap: (Tap.Place, Matrix) -> Void
   ) -> Matrix {
     let (q, k, v) = (projections.queries, projections.keys, projections.values)
     if let queryKeyEpsilon {
@@ -166,6 +166,10 @@ extension GroupedQuerySpec {
     RotaryTables.with(rotary, sequences: sequences, workers: workers) { sequence, table in
       position(q, heads: heads, norm: queryNorm, sequence, table, weights, workers)
       position(k, heads: keyValueHeads, norm: keyNorm, sequence, table, weights, workers)
+    }
+    for (part, kept) in [(KeyValueCache.Part.keys, k), (.values, v)] {
+      tap(.cached(part), kept)
+      weights.keep(kept, as: part, in: cache, workers: workers)
     }
     let sinks = sinks.map { weights.vector($0) }
     workers.forEachHead(heads, of: sequences, width: 2 * headDimension, reach: reach) {

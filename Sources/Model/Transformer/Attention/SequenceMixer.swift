@@ -31,6 +31,15 @@ package enum SequenceMixer: Sendable, Equatable {
     }
   }
 
+  /// Keys and values that an inference engine keeps of every token; nil where it keeps something else.
+  package var cache: KeyValueCache? {
+    switch self {
+    case .groupedQuery(let spec): spec.cache
+    // A latent and one rotated key for all heads; a state that stands for all tokens.
+    case .latent, .deltaNet: nil
+    }
+  }
+
   /// Vectors that no Linear reads and no norm has.
   package var vectors: [VectorSpec] {
     switch self {
@@ -114,7 +123,7 @@ extension SequenceMixer {
       case .groupedQuery(let spec):
         spec.attend(
           project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
-          weights: weights, workers: workers)
+          weights: weights, workers: workers, tap: tap)
       case .latent(let spec):
         spec.attend(
           project { spec.project($0, weights: weights, workers: workers, tap: tap) },

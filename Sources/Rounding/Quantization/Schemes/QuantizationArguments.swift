@@ -207,7 +207,12 @@ extension QuantizationArguments {
 
 extension QuantizationArguments {
   /// Every field and its value, as compressed-tensors stores them beside a model.
-  package var fields: [(key: String, value: ArgumentValue)] {
+  ///
+  /// - Parameter ofActivations: or of keys and values; of weights otherwise.
+  package func fields(ofActivations: Bool) -> [(key: String, value: ArgumentValue)] {
+    // Over all tokens, where calibration finds scales. The peer's own default looks at the last batch alone.
+    let usual: String? =
+      ofActivations ? dynamic == .always ? nil : "static_minmax" : "memoryless_minmax"
     let dynamic: ArgumentValue =
       switch dynamic {
       case .never: .bool(false)
@@ -224,14 +229,14 @@ extension QuantizationArguments {
         "zp_dtype",
         isSymmetric ? .null : .text((zeroPointType ?? Self.usualZeroPointType(type)).rawValue)
       ),
-      ("observer", .text(observer ?? "memoryless_minmax")), ("observer_kwargs", .empty),
+      ("observer", (observer ?? usual).map { .text($0) } ?? .null), ("observer_kwargs", .empty),
       ("actorder", isOrdered ? .text("weight") : .null),
     ]
   }
 
   /// The fields that a recipe needs: those that are set and do not follow from others.
-  package var askedFields: [(key: String, value: ArgumentValue)] {
-    fields.filter { key, value in
+  package func askedFields(ofActivations: Bool) -> [(key: String, value: ArgumentValue)] {
+    fields(ofActivations: ofActivations).filter { key, value in
       value != .null && value != .empty && (key != "zp_dtype" || zeroPointType != nil)
     }
   }

@@ -94,9 +94,7 @@ package final class EvaluateModel {
     }
     let model = try open(options.model)
     let reference = try options.reference.map(open)
-    if let problem = model.weights.activationProblem(of: model.spec.layers.flatMap(\.linears)) {
-      throw problem
-    }
+    if let problem = model.weights.activationProblem(of: model.spec) { throw problem }
     let vocabulary = model.spec.vocabularySize
     if let reference, reference.spec.vocabularySize != vocabulary {
       throw EvaluationError.otherVocabulary(

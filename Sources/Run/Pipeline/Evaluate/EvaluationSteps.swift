@@ -112,7 +112,11 @@ struct EvaluationSteps {
     var sequence = 0
     let passes = ranges(of: blocks.count, by: headBlocks)
     try workers.forEach(of: passes, alike: { $0.map { blocks[$0].sequences } }) { pass in
-      let held = try states.map { reader in try pass.map { try reader.read($0) } }
+      let held = try zip(states, models).map { reader, model in
+        try pass.map { block in
+          model.weights.read(try reader.read(block), by: model.spec.head, workers: workers)
+        }
+      }
       let tallies = tally(held, blocks[pass])
       if !workers.computes { return }
       for (block, tallies) in zip(blocks[pass], tallies) {

@@ -67,9 +67,11 @@ extension Commit {
     switch state.position {
     case .copy:
       if next == .copy { return }
+      let ends = Set(plan.output.ends.map(\.weight))
       try check(
         plan.checkpoint.weights.names.filter {
           plan.output.fates[$0] == .copied || plan.output.fates[$0] == .decoded
+            || ends.contains($0)
         })
     case .attend(let layer, let part, _):
       let spec = plan.spec.layers[layer].parts[part]

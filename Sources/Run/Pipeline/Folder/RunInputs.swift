@@ -112,6 +112,10 @@ extension QuantizePlan {
       "duo_scaling": options.duoScaling.rawValue,
       "n_grid": "\(options.gridPoints)", "mappings": mappingsText,
     ]
+    if options.smooths, let smoothQuant = options.smoothQuant {
+      inputs.options["smoothing_strength"] = "\(smoothQuant.strength)"
+    }
+    if let cache = options.cache { inputs.options["--kv-cache"] = cache.rawValue }
     let accepted = spec.notes.compactMap { note -> String? in
       if case .accepted(let key, _) = note { key } else { nil }
     }

@@ -77,20 +77,22 @@ package struct Coverage: Sendable, Equatable {
         }
       }
     }
-    quantized = [
+    let texts = [
       whole.isEmpty ? nil : layersText(whole),
       parts.isEmpty ? nil : "parts of " + layersText(parts),
-    ].compactMap { $0 }.joined(separator: ", ")
-    self.linears = linears
+      output.schemes.cache == nil ? nil : "keys and values",
+    ]
+    quantized = (texts.compactMap { $0 } + output.ends.map(\.name)).joined(separator: ", ")
+    self.linears = linears + output.ends.count
     left =
       found.map { item in
         let layers = layersText(item.layers)
         return Left(item.what.isEmpty ? layers : "\(item.what) of \(layers)", why: item.why)
-      } + Self.always(source)
+      } + Self.rest(source, output)
   }
 
-  /// What no run quantizes.
-  private static func always(_ source: CheckpointShapes) -> [Left] {
+  /// What runs do not quantize, but where a target names it.
+  private static func rest(_ source: CheckpointShapes, _ output: OutputPlan) -> [Left] {
     let spec = source.spec
     var names: [String] = []
     if spec.layers.contains(where: { !$0.routers.isEmpty }) { names.append("routers") }
@@ -104,7 +106,9 @@ package struct Coverage: Sendable, Equatable {
     }) {
       names.append("steps of delta nets")
     }
-    names += ["norms", "embeddings", "lm_head"]
+    names.append("norms")
+    if !output.ends.contains(spec.embeddingTable) { names.append("embeddings") }
+    if !output.ends.contains(spec.head) { names.append(spec.headName) }
     var left = [Left(names.joined(separator: ", "))]
     let others =
       spec.passedThrough.map { ($0, "multi-token prediction") }

@@ -123,19 +123,34 @@ package struct QuantizePlan: Sendable {
     let mappings = try options.mappings.map {
       try ResolvedMappings($0, of: source.spec, file: options.recipe ?? "mappings")
     }
+    let file = options.recipe ?? ""
+    let unsmoothed = try spec.unsmoothed(ignoring: options.smoothQuant?.ignore ?? [], file: file)
+    let producers =
+      mappings == nil && unsmoothed.isEmpty
+      ? nil
+      : (mappings?.producers ?? Set(spec.layers.flatMap(\.smoothings).map(\.producerName)))
+        .subtracting(unsmoothed)
+    let cacheOrigin =
+      asked.cacheIsFromRecipe ? "\(asked.recipe ?? ""): kv_cache_scheme" : "--kv-cache"
     output = try OutputPlan(
       source, schemes: groups, from: schemeOrigin, ignoring: patterns,
-      smooths: options.smooths, method: options.rounding, producers: mappings?.producers)
-    // llm-compressor quantizes it unless it is ignored, and Sluice never does.
-    let head = source.spec.names.head
-    recipe = Recipe(
+      smooths: options.smooths, method: options.rounding, producers: producers,
+      cache: options.cache.map { ($0, cacheOrigin) })
+    // llm-compressor quantizes it unless it is ignored, and Sluice where a target names it.
+    let head = source.spec.headName
+    let ignoresHead = try patterns.contains { try $0.matches(head) }
+    let quantizesHead = output.ends.contains(spec.head)
+    var recipe = Recipe(
       schemes: output.schemes.schemes,
       ignore: patterns.map(\.recipeText)
-        + (try patterns.contains { try $0.matches(head) } ? [] : [head])
+        + (ignoresHead || quantizesHead ? [] : [head])
         + output.undivided.map(\.name),
       smooths: options.smooths, rounding: options.rounding,
       damping: options.rounding == .compensated ? options.damping : nil,
-      duoScaling: options.duoScaling, gridPoints: options.gridPoints, mappings: options.mappings)
+      duoScaling: options.duoScaling, gridPoints: options.gridPoints, mappings: options.mappings,
+      cache: options.cache)
+    recipe.smoothQuant = options.smoothQuant
+    self.recipe = recipe
     coverage = Coverage(source, output, patterns: patterns)
     let modules = OutputPlan.modules(of: source)
     warnings += patterns.flatMap { $0.openNumbers(among: modules) }.map(RunWarning.openNumber)
@@ -148,15 +163,24 @@ package struct QuantizePlan: Sendable {
         .notLoaded(scheme: scheme.name, reason: $0)
       }
     }
+    if !output.ends.isEmpty, options.rounding == .compensated {
+      warnings.append(.endsClipped(output.ends.map(\.name)))
+    }
     if options.rounding == .nearest, options.roundingIsFromRecipe {
       warnings.append(.roundingOfRecipe(file: options.recipe ?? ""))
+    }
+    if options.smooths, let smoothQuant = options.smoothQuant {
+      warnings.append(
+        .smoothQuant(
+          file: file, strength: smoothQuant.strength,
+          seesActivations: chosen.schemes.contains { $0.inputActivations != nil }))
     }
     if options.smooths, let mappings {
       warnings += mappings.notes.map { .mapping($0) } + mappings.openNumbers.map { .openNumber($0) }
     }
     let unused = source.activationScales
     if unused > 0 { warnings.append(.activationScalesDropped(count: unused)) }
-    if options.ignoreIsFromRecipe, try !patterns.contains(where: { try $0.matches(head) }) {
+    if options.ignoreIsFromRecipe, !ignoresHead, !quantizesHead {
       warnings.append(.headStays(recipe: options.recipe ?? ""))
     }
     let engine = try Self.engine(options.engine, for: source, opened)
@@ -165,7 +189,7 @@ package struct QuantizePlan: Sendable {
       RunPlanner(
         source, planned, options, blocks: blocks, engine: engine, loadingBytes: loadingBytes)
     }
-    if options.calibrates || planned.schemes.storeInputScales {
+    if options.calibrates || planned.schemes.storeScales {
       do {
         let data = try options.data.load(
           model: options.model, vocabularySize: source.spec.vocabularySize,
@@ -213,7 +237,7 @@ package struct QuantizePlan: Sendable {
   }
 
   /// Whether the run looks at calibration data.
-  var calibrates: Bool { options.calibrates || output.schemes.storeInputScales }
+  var calibrates: Bool { options.calibrates || output.schemes.storeScales }
 
   /// The plan of the same run with other options for its data, its experts or its rounding: the model as it was opened,
   /// and the first of the sequences that were read.

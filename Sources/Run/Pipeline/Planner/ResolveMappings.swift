@@ -136,6 +136,28 @@ package struct ResolvedMappings: Sendable, Equatable {
   }
 }
 
+extension ModelSpec {
+  /// Producers that are not smoothed, as a SmoothQuantModifier reads its `ignore`: they and all their readers are meant.
+  ///
+  /// - Parameter file: the recipe, for errors.
+  func unsmoothed(ignoring patterns: [String], file: String) throws -> Set<String> {
+    if patterns.isEmpty { return [] }
+    let modules = Modules(self)
+    var ignored: Set<String> = []
+    for pattern in patterns {
+      ignored.formUnion(try modules.matching(pattern, "\(file): ignore"))
+    }
+    let linears = Set(layers.flatMap(\.linears).map(\.name))
+    return Set(
+      layers.flatMap(\.smoothings).filter { smoothing in
+        ignored.contains(smoothing.producerName)
+          && smoothing.consumers.map(\.name).allSatisfy {
+            ignored.contains($0) || !linears.contains($0)
+          }
+      }.map(\.producerName))
+  }
+}
+
 /// The modules of a model's layers that patterns may name.
 private struct Modules {
   /// In the order of work.

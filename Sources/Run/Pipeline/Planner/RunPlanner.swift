@@ -49,8 +49,10 @@ struct RunPlanner {
     self.engine = engine
     self.loadingBytes = loadingBytes
     layers = Self.distinct(source, output)
+    let ends = Set(output.ends.map(\.weight))
     copied = source.tensors.filter {
       output.fates[$0.name] == .copied || output.fates[$0.name] == .decoded
+        || ends.contains($0.name)
     }
     outputBytes = output.tensors.reduce(0) { $0 + $1.byteCount }
     largestTensor =
@@ -210,12 +212,14 @@ struct RunPlanner {
           ResidentModel.namesBeingPrepared(source.tensors.count),
         ], use: use)
     }
-    let largest = layers.flatMap(\.layer.linears).map { $0.inputs * $0.outputs * 4 }.max() ?? 0
+    let largest =
+      (layers.flatMap(\.layer.linears) + output.ends).map { $0.inputs * $0.outputs * 4 }.max() ?? 0
     var uses =
       always + [ResidentModel.threads(options.threads, largestWeight: largest)]
     switch step {
-    case .load, .copy: break
-    case .attend, .experts, .advance:
+    case .load: break
+    case .copy where output.ends.isEmpty: break
+    case .copy, .attend, .experts, .advance:
       let mapped = use.others.first { $0.name == "mapped weights" }?.bytes ?? 0
       uses.append(ResidentModel.pagesAround(others: source.totalBytes - mapped))
     case .check:
@@ -342,8 +346,10 @@ struct RunPlanner {
     let attention =
       layers.flatMap { layer, _ in
         layer.parts.map { part in
-          output.taps[layer.index].filter { Attend.sees($0, part) }
-            .reduce(0) { $0 + stored(layer.readers(at: $1)[0].inputs) }
+          output.taps[layer.index].filter {
+            Attend.sees($0, part) && !layer.readers(at: $0).isEmpty
+          }
+          .reduce(0) { $0 + stored(layer.channels(at: $1)) }
         }
       }.max() ?? 0
     let isCut = tokens > Self.uncutTokens

@@ -7,6 +7,11 @@ package struct SequenceTooLong: Error, CustomStringConvertible, Equatable {
   package let tokens: Int
   package let longest: Int
 
+  package init(tokens: Int, longest: Int) {
+    self.tokens = tokens
+    self.longest = longest
+  }
+
   package var description: String {
     "a sequence has \(tokens) tokens: with more than \(longest) the model chooses which of them it attends to, which "
       + "is not computed yet; give --sequence-length \(longest) or less"

@@ -60,6 +60,12 @@ struct Attend {
       }
       inputs.results.noteMemory()
     }
+    for (tap, statistics) in zip(taps, statistics) {
+      guard case .cached(let kept) = tap.place, let cache = part.sequence?.mixer.cache else {
+        continue
+      }
+      try inputs.writeScales(of: kept, in: cache, statistics, under: applied, of: layer)
+    }
     try writeTensors(SmoothedWeights(weights, applied), applied, taps, statistics)
     inputs.results.noteMemory()
     if let branch = part.sequence {

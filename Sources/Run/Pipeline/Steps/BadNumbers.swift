@@ -11,9 +11,15 @@ internal import Tensors
 internal import Transformer
 
 extension StepInputs {
-  /// What made an activation NaN or infinite.
   func nonFiniteActivation(
     _ channel: Int, read reader: LinearSpec, of layer: LayerSpec
+  ) -> QuantizeError {
+    nonFiniteActivation(channel, in: "the input of `\(reader.name)`", of: layer)
+  }
+
+  /// What made an activation NaN or infinite.
+  func nonFiniteActivation(
+    _ channel: Int, in activation: String, of layer: LayerSpec
   ) -> QuantizeError {
     // Stored numbers were looked at when the run began; with its scale, one of FP8 may be none.
     if let checkpoint, checkpoint.fp8 != nil,
@@ -24,7 +30,7 @@ extension StepInputs {
     }
     let near = layers[max(0, layer.index - 1)...layer.index]
     return .nonFiniteActivation(
-      layer: layer.index, tap: "the input of `\(reader.name)`", channel: channel,
+      layer: layer.index, tap: activation, channel: channel,
       largest: checkpoint?.weights.largest(in: near.flatMap(\.claims)).map { place, value in
         "\(value) at [\(place.row), \(place.column)] of `\(place.tensor.name)` in \(place.tensor.file.path)"
       })

@@ -1,9 +1,11 @@
-// The first unit of a run: tensors that no layer's work changes, and the embeddings of the calibration tokens.
+// The first unit of a run: tensors that no layer's work changes, an embedding and a head that are quantized, and the
+// embeddings of the calibration tokens.
 
 internal import Calibration
 internal import CompressedTensors
 internal import Models
 internal import Planning
+internal import Quantization
 internal import Safetensors
 internal import LinearAlgebra
 internal import ScratchStore
@@ -18,7 +20,8 @@ struct Copy {
 
   private var workers: Workers { inputs.workers }
 
-  /// Copies every unchanged tensor to its place, and writes FP8 that stays unquantized as bf16.
+  /// Copies every unchanged tensor to its place, writes FP8 that stays unquantized as bf16, and rounds what is quantized
+  /// and belongs to no layer.
   ///
   /// - Parameter finished: called after every tensor.
   func copyTensors(finished: () -> Void) throws {
@@ -26,6 +29,11 @@ struct Copy {
       switch inputs.output.fates[tensor.name] {
       case .copied: try copy(tensor)
       case .decoded: try rewrite(tensor.name)
+      case .packed:
+        guard let end = inputs.output.ends.first(where: { $0.weight == tensor.name }) else {
+          continue
+        }
+        try round(end)
       default: continue
       }
       finished()
@@ -55,6 +63,15 @@ struct Copy {
       }
       stored.release(bytes: window)
     }
+  }
+
+  /// An embedding or a head, by its own weights alone: within ranges that are best for them where others are compensated.
+  private func round(_ end: LinearSpec) throws {
+    let rounding: Rounding =
+      inputs.output.method == .nearest
+      ? .nearest : .clip([Float](repeating: 1, count: end.inputs))
+    _ = try inputs.pack(end, inputs.weights.weight(end), by: ChosenRounding(rounding: rounding))
+    inputs.weights.release([end])
   }
 
   /// What is FP8, or does not lie in one piece: number by number.

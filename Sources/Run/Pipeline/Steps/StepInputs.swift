@@ -60,14 +60,15 @@ struct StepInputs {
 
   /// Empty statistics of an activation.
   func newStatistics(_ tap: Tap, of layer: LayerSpec) -> ActivationStatistics {
-    ActivationStatistics(
-      channels: layer.readers(at: tap)[0].inputs, withGram: options.gathersGrams,
-      withLargest: output.storesInputScales(at: tap, of: layer), workers: workers)
+    let isRead = !layer.readers(at: tap).isEmpty
+    return ActivationStatistics(
+      channels: layer.channels(at: tap), withGram: isRead && options.gathersGrams,
+      withLargest: output.storesScales(at: tap, of: layer), workers: workers)
   }
 
   /// Whether what reads an activation is rounded by its statistics, or has a scale that comes of them.
   func needsStatistics(at tap: Tap, of layer: LayerSpec) -> Bool {
-    output.method.needsStatistics || output.storesInputScales(at: tap, of: layer)
+    output.method.needsStatistics || output.storesScales(at: tap, of: layer)
   }
 }
 

@@ -32,20 +32,9 @@ extension StepInputs {
     switch output.fates[name] {
     case .packed:
       guard let linear else { preconditionFailure("\(name) is packed and no Linear") }
-      let quantized = quantized(linear)
-      do {
-        let writer = writer
-        let errors = try unsafe quantized.round(
-          weights.weight(linear), by: rounding.rounding, largest: largest[linear.name],
-          largestInput: rounding.largestInput,
-          workers: workers
-        ) { bytes, tensor, offset in try unsafe writer?.write(bytes, to: tensor, at: offset) }
-        try results.note(linear, rounding, errors, layer: layer.index)
-      } catch let error as NonFiniteWeight {
-        throw nonFinite(error, linear)
-      } catch let error as NonFiniteOutput {
-        throw infiniteScale(error, name, groupSize: quantized.quantizer.groupSize)
-      }
+      let errors = try pack(
+        linear, weights.weight(linear), by: rounding, largest: largest[linear.name])
+      try results.note(linear, rounding, errors, layer: layer.index)
     case .rescaled:
       if self.weights.rank(of: name) == 2 {
         let plain = self.weights.rows(ofTensor: name)
@@ -66,6 +55,29 @@ extension StepInputs {
       }
       try results.note(rescaled: name, layer: layer.index)
     case .copied, .decoded, .dropped, nil: break
+    }
+  }
+
+  /// Rounds a Linear and writes its tensors.
+  ///
+  /// - Parameters:
+  ///   - weight: of the Linear, smoothed.
+  ///   - largest: of all weights that are loaded as one with it; nil for this alone.
+  func pack(
+    _ linear: LinearSpec, _ weight: any WeightRows, by rounding: ChosenRounding,
+    largest: Float? = nil
+  ) throws -> RoundingErrors {
+    let quantized = quantized(linear)
+    let writer = writer
+    do {
+      return try unsafe quantized.round(
+        weight, by: rounding.rounding, largest: largest, largestInput: rounding.largestInput,
+        workers: workers
+      ) { bytes, tensor, offset in try unsafe writer?.write(bytes, to: tensor, at: offset) }
+    } catch let error as NonFiniteWeight {
+      throw nonFinite(error, linear)
+    } catch let error as NonFiniteOutput {
+      throw infiniteScale(error, linear.weight, groupSize: quantized.quantizer.groupSize)
     }
   }
 

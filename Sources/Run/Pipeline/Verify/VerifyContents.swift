@@ -4,6 +4,7 @@ internal import CompressedTensors
 internal import LinearAlgebra
 internal import Models
 internal import Planning
+internal import Quantization
 internal import Safetensors
 internal import SystemIO
 internal import Tensors
@@ -44,7 +45,8 @@ extension VerifyModel {
         .map { Finding(subject: $0.tensor, problem: $0.problem) }
       meter.add(bytes: bytes(of: linear))
     }
-    for want in expected where want.linear == nil {
+    if let scheme = schemes.cache { findings += checkCaches(scheme, expected) }
+    for want in expected where want.module == nil {
       guard let tensor = survey.model[want.name], want.fits(tensor) else { continue }
       findings += checkFinite(tensor)
       meter.add(bytes: tensor.byteCount)
@@ -58,6 +60,26 @@ extension VerifyModel {
             subject: tensor.name,
             problem: "is FP8, and nothing in config.json says how it is scaled"
           ))
+      }
+    }
+    return findings
+  }
+
+  /// Scales of keys and values, where their type and shape are right.
+  private func checkCaches(
+    _ scheme: CacheScheme, _ expected: [TensorExpectation]
+  ) -> [Finding] {
+    let sound = Set(
+      expected.filter { want in survey.model[want.name].map(want.fits) == true }.map(\.name))
+    var findings: [Finding] = []
+    for cache in config.spec.layers.flatMap(\.caches).map(\.cache) {
+      for part in KeyValueCache.Part.allCases {
+        let name = CacheScheme.tensorName(part, of: cache)
+        guard sound.contains(name), let tensor = survey.model[name] else { continue }
+        meter.add(bytes: tensor.byteCount)
+        if let problem = scheme.fault(tensor, heads: cache.heads) {
+          findings.append(Finding(subject: name, problem: problem))
+        }
       }
     }
     return findings

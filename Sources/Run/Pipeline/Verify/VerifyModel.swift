@@ -39,7 +39,7 @@ package struct VerifyModel {
     workers = Workers(threads: threads, memory: MemoryBudget(limit: 0))
     plan = try VerifyPlanner(
       output: survey.model, source: self.source.map { CheckpointShapes($0) },
-      linears: config.spec.layers.flatMap(\.linears), threads: threads,
+      linears: config.spec.quantizable, threads: threads,
       loadingBytes: residentPeak()
     ).plan(budget: memory)
     let bytes = survey.model.totalBytes
@@ -57,7 +57,9 @@ package struct VerifyModel {
     do {
       guard let read = try config.quantization() else { throw NotQuantized(folder: config.folder) }
       quantization = read
-      schemes = try read.schemes(of: config.spec.layers.flatMap(\.linears), file: config.file)
+      schemes = try read.schemes(of: config.spec, file: config.file) { [survey] in
+        survey.model[$0]?.dtype.isWeight == true
+      }
     } catch let error as QuantizationConfigError {
       report.findings.append(
         Finding(
@@ -68,7 +70,7 @@ package struct VerifyModel {
       report.findings += checkTotals() + checkSums(expected: [], &report)
       return report
     }
-    let expected = config.spec.expectations(schemes)
+    let expected = config.spec.expectationsOfOutput(schemes)
     let linears = soundLinears(expected, schemes)
     report.quantizedLinears = linears.count
     report.findings += checkConfig(quantization, schemes) + checkTensors(expected) + checkTotals()
@@ -105,8 +107,8 @@ package struct VerifyModel {
   ) -> [LinearSpec] {
     let unsound = Set(
       expected.filter { want in !(survey.model[want.name].map(want.fits) ?? false) }
-        .compactMap(\.linear))
-    return config.spec.layers.flatMap(\.linears).filter {
+        .compactMap(\.module))
+    return config.spec.quantizable.filter {
       schemes[$0] != nil && !unsound.contains($0.name)
     }
   }

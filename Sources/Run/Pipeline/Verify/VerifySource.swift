@@ -116,7 +116,7 @@ extension VerifyModel {
     let producers = config.spec.layers.flatMap(\.linears)
     let specs = Dictionary((consumers + producers).map { ($0.weight, $0) }) { first, _ in first }
     let quantized = Set(
-      config.spec.expectations(schemes).filter { $0.linear != nil }.map(\.name))
+      config.spec.expectationsOfOutput(schemes).filter { $0.module != nil }.map(\.name))
     for tensor in survey.model.tensors where !quantized.contains(tensor.name) {
       guard let original = source.weights.find(tensor.name) else {
         if config.spec.passesThrough(tensor.name) {

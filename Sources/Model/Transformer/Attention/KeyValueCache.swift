@@ -1,0 +1,48 @@
+// What an inference engine keeps of every token for those after it: keys, after their rotation, and values.
+
+/// Keys and values of grouped-query attention, each `[T, heads * headDimension]`.
+package struct KeyValueCache: Sendable, Equatable {
+  package enum Part: String, Sendable, CaseIterable {
+    case keys
+    case values
+  }
+
+  /// The attention that they belong to.
+  package let module: String
+  package let key: LinearSpec
+  package let value: LinearSpec
+  /// Of keys and values, not of queries.
+  package let heads: Int
+
+  /// What makes them.
+  package func producer(of part: Part) -> LinearSpec { part == .keys ? key : value }
+
+  /// Numbers of a token, the same for keys and values.
+  package var width: Int { key.outputs }
+}
+
+extension GroupedQuerySpec {
+  var cache: KeyValueCache {
+    KeyValueCache(
+      module: String(key.name.prefix(upTo: key.name.lastIndex(of: ".") ?? key.name.startIndex)),
+      key: key, value: value, heads: keyValueHeads)
+  }
+}
+
+extension LayerSpec {
+  /// Keys and values that are kept, by branch; nothing of attention that keeps something else.
+  package var caches: [(branch: Int, cache: KeyValueCache)] {
+    branches.compactMap { branch in
+      if case .sequence(let mixer) = branch.mixer {
+        mixer.cache.map { (branch.number, $0) }
+      } else {
+        nil
+      }
+    }
+  }
+
+  /// Where keys and values can be seen.
+  package var cacheTaps: [Tap] {
+    caches.flatMap { each in KeyValueCache.Part.allCases.map { Tap(each.branch, .cached($0)) } }
+  }
+}
