@@ -139,6 +139,55 @@ private let cases = fixtures(in: "forward")
     #expect(Set(try describe(config).claims.map { $0.name.filter { !$0.isNumber } }) == kinds)
   }
 
+  // MARK: Delta nets
+
+  @Test func `layers are delta nets as the list says, or all but every fourth`() throws {
+    var config = try config("qwen3-next-published")
+    func deltaNets() throws -> [Bool] {
+      try describe(config).layers.map { layer in
+        guard case .deltaNet = layer.attention else { return false }
+        return true
+      }
+    }
+    #expect(try deltaNets() == [true, false, true])
+    config["layer_types"] = ["full_attention", "full_attention", "linear_attention"]
+    #expect(try deltaNets() == [false, false, true])
+    config["layer_types"] = nil
+    config["full_attention_interval"] = nil
+    config["num_hidden_layers"] = 5
+    #expect(try deltaNets() == [true, true, true, false, true])
+  }
+
+  @Test func `values that no whole number of key heads share are refused`() throws {
+    var config = try config("qwen3-next-published")
+    config["linear_num_value_heads"] = 5
+    #expect(
+      throws: ConfigError.unsupported(
+        file: "config.json", key: "linear_num_value_heads", expected: "a multiple of 2 key heads",
+        found: "5")
+    ) { try describe(config) }
+  }
+
+  /// They stand beside the model: no name of theirs begins like those of its layers.
+  @Test func `prediction layers beside a model are counted and passed through`() throws {
+    for (name, key) in [
+      ("qwen3-next-published", "num_nextn_predict_layers"),
+      ("qwen35-moe-fused", "mtp_num_hidden_layers"),
+    ] {
+      var config = try config(name)
+      config[key] = 2
+      let spec = try describe(config)
+      #expect(spec.passedThrough == ["mtp.layers.0.", "mtp.layers.1."])
+      #expect(spec.passesThrough("mtp.fc.weight"))
+      config[key] = .number(JSONNumber(1 << 20))
+      let error = #expect(throws: ConfigError.self) { try describe(config) }
+      guard case .tooMany(_, key, _, _, _)? = error else {
+        Issue.record("\(String(describing: error))")
+        continue
+      }
+    }
+  }
+
   // MARK: Windows
 
   private func windows(_ edits: [(String, JSONValue)]) throws -> [Int?] {

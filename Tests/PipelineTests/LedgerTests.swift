@@ -49,6 +49,19 @@ import TestSupport
     try checkOperations(threads: 2, .compensated, scheme: scheme)
   }
 
+  @Test(arguments: ["qwen3-next-published", "qwen35-moe-fused"])
+  func `a run with delta nets does the operations of its plan`(name: String) throws {
+    try withTemporaryFolder { model in
+      try GrownModel(name, dtype: .bf16, in: model)
+      try checkOperations(threads: 2, .compensated, scheme: SchemePreset.usual) {
+        $0.model = model
+        $0.data.path = model + "/ids.jsonl"
+        $0.data.selection.samples = 7
+        $0.schemes = [IntegerScheme(.w4a16, groupSize: 32).scheme]
+      }
+    }
+  }
+
   @Test(arguments: [RoundingMethod.compensated, .nearest])
   func `a run that looks at keys and values does the operations of its plan`(
     rounding: RoundingMethod

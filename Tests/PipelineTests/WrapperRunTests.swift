@@ -14,7 +14,7 @@ import TestSupport
 
 private let wrappers = [
   "glm4v-moe-half", "kimi-k25-yarn", "mistral3-head-dim", "qwen3-omni-thinker",
-  "qwen3-vl-moe-fused", "qwen3-vl-tied",
+  "qwen3-vl-moe-fused", "qwen3-vl-tied", "qwen35-moe-images",
 ]
 
 @Suite struct WrapperRunTests {

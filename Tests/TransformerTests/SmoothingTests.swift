@@ -119,7 +119,7 @@ import Transformer
         switch layer.attention {
         case .groupedQuery(let spec):
           spec.heads == spec.keyValueHeads && spec.value != spec.key && spec.valueEpsilon == nil
-        case .latent: false
+        case .latent, .deltaNet: false
         }
       // What reads the states as they are has no producer.
       let plain = layer.branches.filter { branch in

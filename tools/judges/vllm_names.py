@@ -5,7 +5,8 @@ file and of the model files that it imports it takes
 
     streamed    parameters of one expert at a time, where gate and up are one Linear (gpt-oss)
     modules     every attribute that a class assigns: each part of a tensor's name must be one, after renaming
-    renamings   orig_to_new_substr, orig_to_new_stacked, and the rows of stacked_params_mapping and its like
+    renamings   orig_to_new_substr, orig_to_new_stacked, and the rows of stacked_params_mapping and its like; what
+                orig_to_new_prefix passes over is not looked at
     fused       the lists of packed_modules_mapping: all parts of a fused Linear must be there, and must all be quantized
                 alike; a list that is set under a condition (q_lora_rank, dense layers) may also be absent as a whole
     experts     the names in ckpt_names or ckpt_*_proj_name
@@ -23,6 +24,7 @@ import more_families as more
 
 SCHEMES = "layers/quantization/compressed_tensors/"
 PARAMETERS = {"weight", "bias", "e_score_correction_bias", "expert_bias"}
+MIXERS = "vllm.model_executor.layers.mamba."
 
 
 class Loader:
@@ -59,7 +61,7 @@ def parsed(path):
 
 
 def model_sources(folder, architecture):
-    """The file that the registry names, and the model files it imports."""
+    """The file that the registry names, the model files it imports, and the mixers along the sequence that these import."""
     registry = parsed(folder / "models/registry.py")
     entries = {key.value: value for node in ast.walk(registry) if isinstance(node, ast.Dict)
                for key, value in zip(node.keys, node.values) if isinstance(key, ast.Constant)}
@@ -80,6 +82,8 @@ def model_sources(folder, architecture):
             module = getattr(node, "module", None) or ""
             if isinstance(node, ast.ImportFrom) and (node.level == 1 or module.startswith("vllm.model_executor.models")):
                 waiting.append(module.split(".")[-1])
+            elif isinstance(node, ast.ImportFrom) and module.startswith(MIXERS):
+                found[module] = parsed(folder.joinpath(*module.split(".")[2:]).with_suffix(".py"))
     return list(found.values())
 
 
@@ -141,7 +145,7 @@ def expert_names(nodes):
             return {gate: "w13_", up: "w13_", down: "w2_"}
     # A file may have two tables, one of them for experts in one tensor.
     found = [(node.arg, literal(node.value)) for node in nodes
-             if isinstance(node, ast.keyword) and (node.arg or "").startswith("ckpt_")]
+             if isinstance(node, ast.keyword) and re.fullmatch(r"ckpt_\w+_name", node.arg or "")]
     return {name: "w2_" if "down" in key else "w13_" for key, name in found if isinstance(name, str)}
 
 
@@ -170,7 +174,8 @@ def text_names(loader, config, names):
     """The names of a text model, as the wrapper around it renames them."""
     wrapper = more.WRAPPERS.get(config["architectures"][0])
     if not wrapper:
-        return list(names)
+        passed_over = tuple(begin for begin, end in loader.beginnings.items() if end is None)
+        return [name for name in names if not name.startswith(passed_over)]
     found = []
     for name in names:
         if name.startswith((wrapper["model"], wrapper["head"] + ".")):

@@ -179,6 +179,10 @@ package enum Architectures {
       attention: "grouped queries, norms of heads, window", feedForward: "softmax router",
       describe: qwen3Moe),
     Architecture(
+      name: "Qwen3NextForCausalLM", models: "Qwen3-Next-80B-A3B, Qwen3-Coder-Next",
+      attention: deltaNetAttention, feedForward: "softmax router, gated shared expert",
+      describe: qwen3Next),
+    Architecture(
       name: "Qwen3OmniMoeForConditionalGeneration", models: "Qwen3-Omni-30B-A3B",
       attention: "grouped queries, norms of heads, window", feedForward: "softmax router",
       in: .qwen3Omni, describe: qwen3OmniMoe),
@@ -190,6 +194,15 @@ package enum Architectures {
       name: "Qwen3VLMoeForConditionalGeneration", models: "Qwen3-VL-30B-A3B, 235B-A22B",
       attention: "grouped queries, norms of heads, window", feedForward: "softmax router",
       in: .qwen3VL("qwen3_vl_moe_text"), describe: qwen3VLMoe),
+    Architecture(
+      name: "Qwen3_5MoeForCausalLM", models: "text models of Qwen3.5, Qwen3.6",
+      attention: deltaNetAttention, feedForward: "softmax router, gated shared expert",
+      describe: qwen35Moe),
+    Architecture(
+      name: "Qwen3_5MoeForConditionalGeneration",
+      models: "Qwen3.5-35B-A3B, 122B-A10B, 397B-A17B, Qwen3.6-35B-A3B",
+      attention: deltaNetAttention, feedForward: "softmax router, gated shared expert",
+      in: .qwen3VL("qwen3_5_moe_text"), describe: qwen35Moe),
     Architecture(
       name: "SeedOssForCausalLM", models: "Seed-OSS 36B",
       attention: "grouped queries",
@@ -206,6 +219,9 @@ package enum Architectures {
       feedForward: "sigmoid router in groups, shared experts",
       describe: solarOpen),
   ]
+
+  private static let deltaNetAttention =
+    "gated delta nets; by layer grouped queries, norms of heads, gates"
 
   private static let gemma4Attention =
     "grouped queries, norms of heads, windows by layer, values that are keys, norm behind it"
@@ -271,9 +287,9 @@ package enum Architectures {
     _ config: JSONObject, prefix: String, file: String, tensors: () -> [String]
   ) throws(ConfigError) {
     // Prediction layers have the experts of the others.
-    let predicting = ["num_nextn_predict_layers", "num_mtp_layers"]
+    let predicting = ["num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers"]
     let counts = (["num_hidden_layers"] + predicting).map { config[$0]?.size ?? 0 }
-    let all = max(1, counts[0] + max(counts[1], counts[2]))
+    let all = max(1, counts[0] + (counts.dropFirst().max() ?? 0))
     for (keys, layers, believed) in [
       (["num_hidden_layers"] + predicting, 1, believed.layers),
       (["n_routed_experts", "num_local_experts", "num_experts"], all, believed.experts),

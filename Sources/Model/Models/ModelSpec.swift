@@ -22,7 +22,7 @@ package struct ModelSpec: Sendable, Equatable {
   /// Logits are cap * tanh(logits / cap).
   package var logitCap: Float?
   /// Names that begin so belong to multi-token-prediction layers: never quantized, there or not.
-  package let passedThrough: [String]
+  package var passedThrough: [String]
   /// What names of tensors beside the text model begin with: copied, whatever they are.
   package var beside: [String] = []
   /// What the owner of its config.json should know.

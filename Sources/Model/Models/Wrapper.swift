@@ -50,7 +50,7 @@ struct Wrapper: Sendable {
     as text: (inout ConfigReader) throws(ConfigError) -> ModelSpec
   ) throws(ConfigError) -> ModelSpec {
     var spec = try describe(&config, path[...], as: text)
-    spec.beside = beside
+    spec.beside += beside
     return spec
   }
 

@@ -38,20 +38,20 @@ package struct LinearSpec: Sendable, Equatable {
   package var modules: [String] { [name] + standsFor }
 }
 
-/// A parameter `[size]` that belongs to no Linear and to no norm.
+/// A parameter that belongs to no Linear and to no norm.
 package struct VectorSpec: Sendable, Equatable {
   package let name: String
-  package let size: Int
-  /// Whether it is stored as a matrix of one row.
-  package let isRow: Bool
+  package let shape: [Int]
 
-  package init(_ name: String, size: Int, isRow: Bool = false) {
+  package init(_ name: String, shape: [Int]) {
     self.name = name
-    self.size = size
-    self.isRow = isRow
+    self.shape = shape
   }
 
-  package var shape: [Int] { (isRow ? [1] : []) + [size] }
+  /// - Parameter isRow: whether it is stored as a matrix of one row.
+  package init(_ name: String, size: Int, isRow: Bool = false) {
+    self.init(name, shape: (isRow ? [1] : []) + [size])
+  }
 }
 
 /// A root-mean-square norm, whose weight is `[size]`.
@@ -185,6 +185,11 @@ package struct LayerSpec: Sendable, Equatable {
 
   /// Linears that decide on weights of units, or on what is attended to.
   package var deciding: [LinearSpec] { branches.flatMap(\.mixer.deciding) }
+
+  /// Those of them in mixers along the sequence.
+  package var decidingAlongSequence: [LinearSpec] {
+    parts.compactMap(\.sequence?.mixer).flatMap { $0.deciding.map(\.linear) }
+  }
 
   /// The most tokens of a sequence that are all attended to; nil where any number is.
   package var longestSequence: Int? {

@@ -84,11 +84,28 @@ extension Matrix {
 
   /// Some columns of every row, copied.
   func columns(_ range: Range<Int>, into name: String, workers: Workers) -> Matrix {
-    let result = workers.matrix(name, rows: rows, columns: range.count)
-    let parts = ranges(of: rows, by: taskRows)
+    columns([range], ofEach: columns, into: name, workers: workers)
+  }
+
+  /// Some of every `width` columns of every row, copied: the first range of all of them, then the next.
+  func columns(
+    _ ranges: [Range<Int>], ofEach width: Int, into name: String, workers: Workers
+  ) -> Matrix {
+    let groups = columns / width
+    let result = workers.matrix(
+      name, rows: rows, columns: groups * ranges.reduce(0) { $0 + $1.count })
+    workers.ledger.note(Operation(.elements, [result.count]))
+    let parts = LinearAlgebra.ranges(of: rows, by: taskRows)
     workers.forEach(parts.count) { index in
       for place in parts[index] {
-        unsafe result.row(place).update(from: row(place) + range.lowerBound, count: range.count)
+        let from = unsafe row(place)
+        var to = unsafe result.row(place)
+        for range in ranges {
+          for group in 0..<groups {
+            unsafe to.update(from: from + group * width + range.lowerBound, count: range.count)
+            unsafe to += range.count
+          }
+        }
       }
     }
     return result

@@ -74,6 +74,16 @@ void sluice_multiply(const float *x, const float *factor, float *result, size_t 
 // result[i] = x[i] * factor. `result` may be `x`.
 void sluice_scale(const float *x, float factor, float *result, size_t count);
 
+// ---- recurrence.c
+
+// x[t][c] = sum over back < taps of weight[taps - 1 - back][c] * x[t - back][c], as if there were zeros before the first row,
+// in place. `stride` between rows of both.
+void sluice_causal_convolution(float *x, const float *weight, size_t taps, size_t rows, size_t cols, size_t stride);
+// One token of the gated delta rule: state [keys][values] *= decay, then state += key^T change, where change [values] =
+// strength * (value - key state); then value = query state.
+void sluice_delta_step(float *state, const float *query, const float *key, float *value, float decay, float strength,
+                       size_t keys, size_t values, float *change);
+
 // ---- reduce.c
 
 // absolute_sum[c] += sum over rows of weight[r] |x[r, c]|; square_sum[c] += sum over rows of weight[r] x[r, c]^2.

@@ -279,10 +279,13 @@ extension ModelSpec {
       func weight(_ module: String, _ shape: [Int]) -> TensorClaim {
         TensorClaim(ParameterName.weight(of: prefix + module), shape)
       }
-      return last.claims.map { claim in
+      let layer = last.claims.map { claim in
         TensorClaim(
           predictionName(prefix, claim.name, after: last), claim.shape, linear: claim.linear)
-      } + [
+      }
+      // Beside the model, they have its embedding and head.
+      if !prefix.hasPrefix(names.model) { return layer }
+      return layer + [
         weight("eh_proj", [hiddenSize, 2 * hiddenSize]), weight("enorm", [hiddenSize]),
         weight("hnorm", [hiddenSize]), weight("shared_head.norm", [hiddenSize]),
         weight("shared_head.head", [vocabularySize, hiddenSize]),

@@ -25,6 +25,12 @@ struct DecoderReader {
     try self.init(&config, activation: .silu, normOffset: 0, isTied: isTied)
   }
 
+  /// Gated units with SiLU, and norms whose weights are stored as their distance from 1.
+  init(offsetNorms config: inout ConfigReader) throws(ConfigError) {
+    try config.require("hidden_act", toBe: "silu")
+    try self.init(&config, activation: .silu, normOffset: 1, isTied: false)
+  }
+
   /// - Parameters:
   ///   - activation: what its caller has read.
   ///   - normOffset: what is added to the weights of norms.

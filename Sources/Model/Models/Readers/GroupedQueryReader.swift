@@ -21,6 +21,8 @@ struct GroupedQueryReader {
   var turnsLocallyOnly = false
   /// Whether what the output projection reads is gated, by `gate_proj`.
   var isGated = false
+  /// Whether the projection of queries makes such gates, too.
+  var queryMakesGates = false
   /// What scores are multiplied with; nil for one over the root of the width of a head.
   var scale: Float?
   /// Whether the projection of keys makes values, too.
@@ -99,7 +101,7 @@ struct GroupedQueryReader {
     }
     return .groupedQuery(
       GroupedQuerySpec(
-        query: projection("q_proj", own), key: key,
+        query: projection("q_proj", queryMakesGates ? 2 * own : own), key: key,
         value: valuesAreKeys ? key : projection("v_proj", shared),
         output: names.linear("self_attn.o_proj", own, decoder.hidden, bias: outputBias),
         queryNorm: norm("q_norm", own), keyNorm: norm("k_norm", shared),
@@ -111,6 +113,7 @@ struct GroupedQueryReader {
         sinks: hasSinks ? names.name("self_attn.sinks") : nil, scale: scale,
         valueEpsilon: valueEpsilon, queryKeyEpsilon: turns ? queryKeyEpsilon : nil,
         sharpening: turns ? nil : sharpening,
-        gate: isGated ? names.linear("self_attn.gate_proj", decoder.hidden, own) : nil))
+        gate: isGated ? names.linear("self_attn.gate_proj", decoder.hidden, own) : nil,
+        queryMakesGates: queryMakesGates))
   }
 }

@@ -27,6 +27,8 @@ package struct GroupedQuerySpec: Sendable, Equatable {
   package let scale: Float
   /// Of the mixer's input, `[heads * headDimension]`: what the output projection reads is multiplied by its sigmoid.
   package let gate: LinearSpec?
+  /// Whether the projection of queries makes such gates, too: each head's query, then its gate.
+  package let queryMakesGates: Bool
   /// Set where every head's value is normed without a weight: the epsilon.
   package let valueEpsilon: Float?
   /// Set where every head's query and key are normed without a weight: the epsilon.
@@ -55,7 +57,7 @@ package struct GroupedQuerySpec: Sendable, Equatable {
     queryNorm: NormSpec?, keyNorm: NormSpec?, heads: Int, keyValueHeads: Int, headDimension: Int,
     rotary: RotarySpec, reach: Reach = .whole, sinks: String? = nil,
     scale: Float? = nil, valueEpsilon: Float? = nil, queryKeyEpsilon: Float? = nil,
-    sharpening: Sharpening? = nil, gate: LinearSpec? = nil
+    sharpening: Sharpening? = nil, gate: LinearSpec? = nil, queryMakesGates: Bool = false
   ) {
     self.query = query
     self.key = key
@@ -72,6 +74,7 @@ package struct GroupedQuerySpec: Sendable, Equatable {
     self.sharpening = sharpening
     self.sinks = sinks
     self.gate = gate
+    self.queryMakesGates = queryMakesGates
     self.valueEpsilon = valueEpsilon
     self.scale = scale ?? 1 / Float(headDimension).squareRoot()
   }
@@ -107,16 +110,33 @@ struct QueriesKeysValues {
 extension GroupedQuerySpec {
   /// - Parameter x: `[T, H]`, what the mixer reads.
   func project(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> QueriesKeysValues {
-    let queries = weights.apply(query, to: x, workers: workers, into: "queries")
+    let (queries, gates) = makeQueries(x, weights: weights, workers: workers)
     let keys = weights.apply(key, to: x, workers: workers, into: "keys and values")
     return QueriesKeysValues(
       queries: queries, keys: keys,
       values: value == key
         ? keys.columns(0..<keys.columns, into: "keys and values", workers: workers)
         : weights.apply(value, to: x, workers: workers, into: "keys and values"),
-      gates: gate.map {
+      gates: gates)
+  }
+
+  private func makeQueries(
+    _ x: Matrix, weights: any LayerWeights, workers: Workers
+  ) -> (queries: Matrix, gates: Matrix?) {
+    let made = weights.apply(query, to: x, workers: workers, into: "queries")
+    guard queryMakesGates else {
+      let gates = gate.map {
         weights.apply($0, to: x, workers: workers, into: "gates of attention")
-      })
+      }
+      return (made, gates)
+    }
+    func part(_ range: Range<Int>, _ name: String) -> Matrix {
+      made.columns([range], ofEach: 2 * headDimension, into: name, workers: workers)
+    }
+    return (
+      part(0..<headDimension, "queries"),
+      part(headDimension..<2 * headDimension, "gates of attention")
+    )
   }
 
   /// What the output projection reads, `[T, heads * headDimension]`; it takes the place of the queries.
