@@ -15,10 +15,12 @@ import TestSupport
         var expected = x.map(Double.init)
         for row in 0..<rows {
           for column in 0..<columns {
-            expected[row * stride + column] = (0..<min(taps, row + 1)).reduce(0) { sum, back in
-              sum + Double(weight[(taps - 1 - back) * stride + column])
-                * Double(x[(row - back) * stride + column])
+            var sum = 0.0
+            for back in 0..<min(taps, row + 1) {
+              let share = Double(weight[(taps - 1 - back) * stride + column])
+              sum += share * Double(x[(row - back) * stride + column])
             }
+            expected[row * stride + column] = sum
           }
         }
         forEachInstructionSet { name in
