@@ -56,6 +56,62 @@ import TestSupport
     }
   }
 
+  @Test func `a soft cap bends numbers towards it`() {
+    let x = (-4000...4000).map { Float($0) / 16 }
+    for cap: Float in [1, 30, 50] {
+      forEachInstructionSet { name in
+        let result = KernelMemory(x, offset: 1)
+        unsafe sluice_soft_cap(result.start, cap, x.count)
+        for (value, x) in zip(result.values, x) {
+          let expected = Double(cap) * tanh(Double(x) / Double(cap))
+          #expect(abs(Double(value) - expected) < 4e-7 * Double(cap), "\(name) \(x)")
+        }
+        #expect(result.guardsStand)
+      }
+    }
+  }
+
+  /// Far below the scores, among them, and far above.
+  @Test(arguments: [-200, -3, 0.5, 9, 200] as [Float])
+  func `a sink takes its share of a softmax at every length`(sink: Float) {
+    var generator = SeededGenerator(seed: 5)
+    for (count, offset) in lengthsAndOffsets {
+      let x = generator.floats(count).map { 20 * $0 }
+      let all = softmax(x.map { 0.5 * $0 } + [sink], scale: 1)
+      forEachInstructionSet { name in
+        let result = KernelMemory(x, offset: offset)
+        unsafe sluice_softmax_sink(result.start, 0.5, sink, count)
+        #expect(
+          zip(result.values, all).allSatisfy {
+            $1 < 1e-30 ? $0 < 1e-30 : isClose($0, $1, relative: 6e-6)
+          }, "\(name) \(count)")
+        #expect(result.guardsStand)
+      }
+    }
+  }
+
+  /// Within the limits and beyond them, on both sides.
+  @Test func `pairs of gate and up are clamped and multiplied`() {
+    var generator = SeededGenerator(seed: 6)
+    for (count, offset) in lengthsAndOffsets {
+      let pairs = generator.floats(2 * count).map { 12 * $0 }
+      let expected = (0..<count).map { index -> Double in
+        let gate = min(Double(pairs[2 * index]), 7)
+        let up = max(-7, min(Double(pairs[2 * index + 1]), 7))
+        return (up + 1) * gate * sigmoid(1.702 * gate)
+      }
+      forEachInstructionSet { name in
+        let from = KernelMemory(pairs, offset: offset)
+        let result = KernelMemory([Float](repeating: 0, count: count), offset: offset)
+        unsafe sluice_clamped_pairs(from.start, 1.702, 7, result.start, count)
+        #expect(
+          zip(result.values, expected).allSatisfy { abs(Double($0) - $1) <= 3e-6 * (1 + abs($1)) },
+          "\(name) \(count)")
+        #expect(from.values == pairs && result.guardsStand)
+      }
+    }
+  }
+
   @Test func theExponentialIsExactToSixDigitsOverItsRange() {
     // With 0 the largest and a scale of 1 the exponents are exact: what is left is the error of exp and of a short sum.
     let rows = (0..<10_000).map { row in [0] + (0..<7).map { Float(-8 * row - $0) / 1024 } }

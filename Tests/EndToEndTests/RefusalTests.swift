@@ -356,6 +356,7 @@ func expectRefusal(
   @Test(arguments: [
     ["quantize"], ["quantize", fixtureModel], ["qantize", fixtureModel],
     ["quantize", fixtureModel, "--output", "out", "--group-size", "48"],
+    ["quantize", fixtureModel, "--output", "out", "--scheme", "FP8", "--group-size", "64"],
     ["quantize", fixtureModel, "--output", "out", "--memory", "much"],
     ["quantize", fixtureModel, "--output", "out", "--scheme", "W2"],
     ["quantize", fixtureModel, "--output", "out", "--smoothing"],

@@ -42,41 +42,50 @@ private let cases = fixtures(in: "forward")
     let claims = spec.claims.map { "\($0.name) \($0.shape)" }
     #expect(Set(claims).count == claims.count)
     let stored = try tensors(name).filter {
-      !spec.passesThrough($0.name) && !$0.name.hasSuffix("_scale")
+      !spec.passesThrough($0.name) && !$0.name.hasSuffix(".weight_scale")
         && !$0.name.hasSuffix("_scale_inv")
     }
-    #expect(claims.sorted() == stored.map { "\($0.name) \($0.shape)" }.sorted())
+    let shapes = Dictionary(uniqueKeysWithValues: stored.map { ($0.name, $0.shape) })
+    let places = try spec.places { shapes[$0].map { .shape($0) } }
+    let shared = Set(places.values.flatMap(\.tensors))
+    let found =
+      shapes.filter { !shared.contains($0.key) }.map { "\($0.key) \($0.value)" }
+      + places.map { "\($0.key) \($0.value.shape)" }
+    #expect(claims.sorted() == found.sorted())
   }
 
   @Test(arguments: cases)
   func aKeyThatTheDescriptionDoesNotKnowIsRefusedWithItsValue(name: String) throws {
     var config = try config(name)
-    config["attention_sinks"] = 4
+    config.text["attention_sinks"] = 4
     #expect(
       throws: ConfigError.unknownKeys(
         file: "config.json", architecture: architecture(config),
-        entries: ["`attention_sinks` = 4"])
+        entries: ["`\(config.textPrefix)attention_sinks` = 4"])
     ) { try describe(config) }
   }
 
   @Test(arguments: cases)
   func anotherActivationIsRefused(name: String) throws {
     var config = try config(name)
-    config["hidden_act"] = "gelu"
+    let key = config.text["hidden_activation"] == nil ? "hidden_act" : "hidden_activation"
+    let own = try #require(config.text[key])
+    config.text[key] = "gelu"
     #expect(
       throws: ConfigError.unsupported(
-        file: "config.json", key: "hidden_act", expected: "\"silu\"", found: "\"gelu\"")
+        file: "config.json", key: config.textPrefix + key, expected: own.serialized(),
+        found: "\"gelu\"")
     ) { try describe(config) }
   }
 
   @Test(arguments: cases)
   func anUnknownRotationIsRefused(name: String) throws {
     var config = try config(name)
-    let key = config["rope_parameters"] == nil ? "rope_scaling" : "rope_parameters"
-    config[key] = .object(JSONObject([("rope_type", "spiral"), ("rope_theta", 10_000)]))
-    config["rope_theta"] = nil
+    let key = config.text["rope_parameters"] == nil ? "rope_scaling" : "rope_parameters"
+    config.text[key] = .object(JSONObject([("rope_type", "spiral"), ("rope_theta", 10_000)]))
+    config.text["rope_theta"] = nil
     let error = #expect(throws: ConfigError.self) { try describe(config) }
-    guard case .unsupported(_, "\(key).rope_type", _, "spiral") = error else {
+    guard case .unsupported(_, "\(config.textPrefix)\(key).rope_type", _, "spiral") = error else {
       Issue.record("\(String(describing: error))")
       return
     }
@@ -92,14 +101,15 @@ private let cases = fixtures(in: "forward")
     for key in [
       "num_hidden_layers", "n_routed_experts", "num_experts", "num_local_experts",
       "num_nextn_predict_layers",
-    ] where config[key] != nil {
+    ] where config.text[key] != nil {
       var spoiled = config
-      spoiled[key] = .number(JSONNumber(count))
+      spoiled.text[key] = .number(JSONNumber(count))
       let layers =
         key.hasPrefix("num_hidden") || key.hasPrefix("num_next")
-        ? 1 : try #require(config["num_hidden_layers"]?.int)
+        ? 1 : try #require(config.text["num_hidden_layers"]?.int)
       let error = ConfigError.tooMany(
-        file: "config.json", key: key, count: count, layers: layers, tensors: names.count)
+        file: "config.json", key: config.textPrefix + key, count: count, layers: layers,
+        tensors: names.count)
       #expect(throws: error) { try describe(spoiled, tensors: names) }
       // Without any weights, too.
       #expect(throws: ConfigError.self) { try describe(spoiled) }
@@ -129,6 +139,55 @@ private let cases = fixtures(in: "forward")
     #expect(Set(try describe(config).claims.map { $0.name.filter { !$0.isNumber } }) == kinds)
   }
 
+  // MARK: Delta nets
+
+  @Test func `layers are delta nets as the list says, or all but every fourth`() throws {
+    var config = try config("qwen3-next-published")
+    func deltaNets() throws -> [Bool] {
+      try describe(config).layers.map { layer in
+        guard case .deltaNet = layer.attention else { return false }
+        return true
+      }
+    }
+    #expect(try deltaNets() == [true, false, true])
+    config["layer_types"] = ["full_attention", "full_attention", "linear_attention"]
+    #expect(try deltaNets() == [false, false, true])
+    config["layer_types"] = nil
+    config["full_attention_interval"] = nil
+    config["num_hidden_layers"] = 5
+    #expect(try deltaNets() == [true, true, true, false, true])
+  }
+
+  @Test func `values that no whole number of key heads share are refused`() throws {
+    var config = try config("qwen3-next-published")
+    config["linear_num_value_heads"] = 5
+    #expect(
+      throws: ConfigError.unsupported(
+        file: "config.json", key: "linear_num_value_heads", expected: "a multiple of 2 key heads",
+        found: "5")
+    ) { try describe(config) }
+  }
+
+  /// They stand beside the model: no name of theirs begins like those of its layers.
+  @Test func `prediction layers beside a model are counted and passed through`() throws {
+    for (name, key) in [
+      ("qwen3-next-published", "num_nextn_predict_layers"),
+      ("qwen35-moe-fused", "mtp_num_hidden_layers"),
+    ] {
+      var config = try config(name)
+      config[key] = 2
+      let spec = try describe(config)
+      #expect(spec.passedThrough == ["mtp.layers.0.", "mtp.layers.1."])
+      #expect(spec.passesThrough("mtp.fc.weight"))
+      config[key] = .number(JSONNumber(1 << 20))
+      let error = #expect(throws: ConfigError.self) { try describe(config) }
+      guard case .tooMany(_, key, _, _, _)? = error else {
+        Issue.record("\(String(describing: error))")
+        continue
+      }
+    }
+  }
+
   // MARK: Windows
 
   private func windows(_ edits: [(String, JSONValue)]) throws -> [Int?] {
@@ -141,7 +200,7 @@ private let cases = fixtures(in: "forward")
     for (key, value) in edits { config[key] = value }
     return try describe(config).layers.map { layer in
       guard case .groupedQuery(let spec) = layer.attention else { return -1 }
-      return spec.window
+      return if case .window(let size) = spec.reach { size } else { nil }
     }
   }
 

@@ -49,6 +49,19 @@ import TestSupport
     try checkOperations(threads: 2, .compensated, scheme: scheme)
   }
 
+  @Test(arguments: ["qwen3-next-published", "qwen35-moe-fused"])
+  func `a run with delta nets does the operations of its plan`(name: String) throws {
+    try withTemporaryFolder { model in
+      try GrownModel(name, dtype: .bf16, in: model)
+      try checkOperations(threads: 2, .compensated, scheme: SchemePreset.usual) {
+        $0.model = model
+        $0.data.path = model + "/ids.jsonl"
+        $0.data.selection.samples = 7
+        $0.schemes = [IntegerScheme(.w4a16, groupSize: 32).scheme]
+      }
+    }
+  }
+
   @Test(arguments: [RoundingMethod.compensated, .nearest])
   func `a run that looks at keys and values does the operations of its plan`(
     rounding: RoundingMethod
@@ -92,7 +105,9 @@ import TestSupport
   }
 
   @Test(arguments: [1, 2], ["W4A16", "FP8_BLOCK", "NVFP4A16", "W8A8"])
-  func `buffers are those of the plan by name`(threads: Int, scheme: String) throws {
+  func `buffers and mapped weights are those of the plan by name`(
+    threads: Int, scheme: String
+  ) throws {
     try checkBuffers(threads: threads, scheme: scheme)
   }
 
@@ -127,11 +142,16 @@ import TestSupport
         let run = try QuantizeModel(plan) { _ in }
         try run.run()
         for step in [RunStep.copy, .attend, .experts, .advance] {
-          let planned = plan.run.uses[step]?.buffers ?? []
-          let used = run.usedBuffers[step] ?? [:]
+          let use = plan.run.uses[step]
+          func named(_ uses: [MemoryUse]?) -> [String: Int] {
+            Dictionary(uniqueKeysWithValues: (uses ?? []).map { ($0.name, $0.bytes) })
+          }
           #expect(
-            Dictionary(uniqueKeysWithValues: planned.map { ($0.name, $0.bytes) }) == used,
-            "\(step) within \(memory)")
+            named(use?.buffers) == run.usedBuffers[step] ?? [:], "\(step) within \(memory)")
+          let pages = run.usedPages[step] ?? [:]
+          #expect(
+            named(use?.others.filter { pages[$0.name] != nil }) == pages, "\(step) within \(memory)"
+          )
         }
       }
     }

@@ -1,5 +1,6 @@
 // Verify passes what a run wrote, and finds every fault that is planted in it.
 
+import CompressedTensors
 import JSON
 import Pipeline
 import Planning
@@ -191,7 +192,7 @@ import TestSupport
 
   // MARK: Numbers
 
-  @Test(arguments: [0, Float.nan, .infinity, -1])
+  @Test(arguments: [0, Float.nan, .infinity])
   func `a scale that is no scale is found`(value: Float) throws {
     let name = expert + ".weight_scale"
     let found = try subjects(source: false, checksums: false) { output in
@@ -200,6 +201,22 @@ import TestSupport
       }
     }
     #expect(found == [name])
+  }
+
+  /// Scales of few bits may have either sign where activations stay as they are.
+  @Test(arguments: [("W4A16", false), ("W8A16", true), ("W4A8", true)])
+  func `a scale below zero is a fault where nothing writes one`(
+    scheme: String, isFault: Bool
+  ) throws {
+    try withTemporaryFolder { folder in
+      let output = try SpoiledOutput(in: folder) {
+        $0.schemes = [(try? SchemePreset.written(scheme).grouped(by: 32)) ?? $0.schemes[0]]
+      }
+      try output.forgetChecksums()
+      try output.change(expert + ".weight_scale") { $0[3] |= 0x80 }
+      let found = try output.verify(source: false).findings.map(\.subject)
+      #expect(found == (isFault ? [expert + ".weight_scale"] : []))
+    }
   }
 
   /// By a power of two, of a single group.
@@ -231,6 +248,24 @@ import TestSupport
     #expect(
       try subjects(source: false, checksums: false) { try $0.change(name) { $0[0] ^= 0x10 } }
         == [name])
+  }
+
+  @Test func `a packed source that says another shape than it has is refused`() throws {
+    let name = "model.layers.1.self_attn.q_proj.weight_shape"
+    try withTemporaryFolder { folder in
+      let source = try SpoiledOutput(in: folder)
+      try source.change(name) { $0[0] ^= 0x10 }
+      var options = SmallRun.options(folder + "/again")
+      options.model = source.path
+      #expect {
+        try SmallRun.run(options)
+      } throws: { error in
+        guard case QuantizeError.wrongStoredShape(_, name, let problem) = error else {
+          return false
+        }
+        return problem.contains("expected")
+      }
+    }
   }
 
   // MARK: Tensors

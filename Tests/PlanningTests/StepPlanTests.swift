@@ -57,8 +57,8 @@ import Testing
     #expect(ledger.map("w", 10, as: "mapped weights"))
     #expect(!ledger.map("w", 10, as: "mapped weights"))
     #expect(ledger.balance(of: .mapped).bytes == 10)
-    ledger.unmap("w", as: "mapped weights")
-    ledger.unmap("w", as: "mapped weights")
+    ledger.unmap("w")
+    ledger.unmap("w")
     #expect(ledger.balance(of: .mapped).bytes == 0)
     #expect(ledger.balance(of: .mapped).atPeak == ["mapped weights": 10])
   }

@@ -63,6 +63,51 @@ import TestSupport
         workers: Workers(threads: 2, engine: engine)))
   }
 
+  // MARK: Signs of scales
+
+  /// Where every group has its largest weight above zero, the one code more below zero would stay without use.
+  @Test(arguments: [2, 3, 4, 6, 8])
+  func `scales are negative where that fits better, and nowhere else`(bits: Int) throws {
+    let (rows, channels, group) = (48, 128, 32)
+    var generator = SeededGenerator(seed: 211)
+    let weight = generator.matrix(rows, channels)
+    for row in 0..<rows {
+      for start in stride(from: 0, to: channels, by: group) {
+        unsafe weight.row(row)[start + row % group] = 6
+      }
+    }
+    let arguments = QuantizationArguments.integers(bits: bits, groupSize: group)
+    func error(signed: Bool) throws -> (rows: QuantizedRows, error: Double) {
+      // Rounding uses Gram matrices up.
+      let statistics = statistics(channels, tokens: 400, seed: 212)
+      let gram = try #require(statistics.grams().first).prefix(channels)
+      let quantizer = WeightQuantizer(
+        arguments, columns: channels, dtype: .bf16, signsScales: signed)
+      let found = try quantizer.round(
+        weight, rows: 0..<rows, by: rounding(statistics, group: group))
+      return (found, self.error(dequantized(found, group: group), weight, gram))
+    }
+    let (plain, signed) = (try error(signed: false), try error(signed: true))
+    #expect(plain.rows.scales.allSatisfy { $0 > 0 })
+    #expect(signed.rows.scales.allSatisfy { $0 != 0 && $0.isFinite })
+    if bits <= 6 {
+      #expect(signed.rows.scales.contains { $0 < 0 })
+      #expect(signed.error < plain.error, "\(signed.error / plain.error)")
+    } else {
+      #expect(signed.rows.scales == plain.rows.scales && signed.rows.codes == plain.rows.codes)
+    }
+  }
+
+  /// Zero points do what signs would, floats have none to spare, and served activations are multiplied by kernels of
+  /// their own.
+  @Test(arguments: ["W4A16_ASYM", "W4A8", "W4AFP8", "NVFP4A16", "MXFP4A16", "FP8_BLOCK", "W8A16"])
+  func `scales stay above zero where no engine is known to take others`(scheme: String) throws {
+    let scheme = try #require(SchemePreset.named(scheme)?.scheme)
+    let quantizer = WeightQuantizer(
+      try #require(scheme.weights), columns: 256, dtype: .bf16, signsScales: scheme.signsScales)
+    #expect(!quantizer.signsScales)
+  }
+
   // MARK: The peer
 
   /// One block of the kernel, within the peer's ranges, and without refinement.

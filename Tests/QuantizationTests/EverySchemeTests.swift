@@ -119,6 +119,28 @@ import TestSupport
     #expect(other.faults != [])
   }
 
+  /// Also one that all rows share, or those of a block.
+  @Test(arguments: all)
+  func `a scale that is three times too large is told from clipping`(
+    arguments: QuantizationArguments
+  ) throws {
+    let (rows, columns) = (64, 512)
+    var generator = SeededGenerator(seed: 104)
+    let weight = generator.matrix(rows, columns)
+    let quantizer = WeightQuantizer(arguments, columns: columns, dtype: .bf16)
+    guard case .plain = quantizer.scales else { return }
+    let whole = try quantizer.whole(weight, workers: workers)
+    let found = try quantizer.round(weight, rows: 0..<rows, knowing: whole)
+    var evidence = RoundingEvidence(quantizer)
+    let stands = values(found, quantizer).map { 3 * $0 }
+    evidence.add(
+      Matrix(rows: rows, columns: columns, values: stands), from: weight, firstRow: 0,
+      scales: found.scales.map { 3 * $0 },
+      zeroPoints: quantizer.numbers.hasZeroPoints ? found.zeroPoints : nil)
+    let isTold = evidence.faults.contains { if case .scales = $0 { true } else { false } }
+    #expect(isTold, "\(evidence.faults)")
+  }
+
   /// One pass finds the same whatever the tiles and threads.
   @Test func `the largest weight is that of all rows, also over several weights`() throws {
     let quantizer = WeightQuantizer(

@@ -1,9 +1,11 @@
 // What the reference computed, and the way from token ids to the input of layer 0.
 
 package import CompressedTensors
+internal import LinearAlgebra
 internal import Models
 package import Safetensors
 package import Tensors
+internal import Transformer
 
 extension SafetensorsFile {
   /// The numbers of a tensor of a weight type.
@@ -55,6 +57,9 @@ extension Checkpoint {
     let result = Matrix(rows: tokens.count, columns: spec.hiddenSize)
     for (row, token) in tokens.enumerated() {
       unsafe table.decode(Int(token)..<Int(token) + 1, into: result.row(row))
+    }
+    for place in 0..<(spec.embeddingScale == 1 ? 0 : result.count) {
+      unsafe result.base[place] *= spec.embeddingScale
     }
     return result
   }

@@ -21,7 +21,8 @@ import Transformer
       output: LinearSpec("o", inputs: heads * dimension, outputs: hidden),
       queryNorm: norms[0], keyNorm: norms[1], heads: heads, keyValueHeads: keyValueHeads,
       headDimension: dimension, rotary: RotarySpec(dimensions: 8, theta: 500))
-    weights = RandomWeights([attention.query, attention.key, attention.value], norms: norms)
+    weights = RandomWeights(
+      [attention.query, attention.key, attention.value], norms: norms, vectors: ["sinks": heads])
   }
 
   /// Norms and rotates one head at one position.
@@ -42,7 +43,9 @@ import Transformer
     return head
   }
 
-  private func naive(_ x: [[Double]], window: Int? = nil) -> [[Double]] {
+  private func naive(
+    _ x: [[Double]], reach: Reach = .whole, hasSinks: Bool = false
+  ) -> [[Double]] {
     let d = attention.headDimension
     func heads(_ linear: LinearSpec) -> [[[Double]]] {
       naiveLinear(x, linear, weights).map { row in
@@ -59,13 +62,20 @@ import Transformer
     return x.indices.map { token in
       (0..<attention.heads).flatMap { head -> [Double] in
         let shared = head * attention.keyValueHeads / attention.heads
-        let seen = max(0, token + 1 - (window ?? token + 1))...token
+        let first =
+          switch reach {
+          case .whole: 0
+          case .window(let size): max(0, token + 1 - size)
+          case .chunk(let size): token - token % size
+          }
+        let seen = first...token
         let weights = seen.map { earlier in
           exp(
             zip(queries[token][head], keys[earlier][shared]).reduce(0) { $0 + $1.0 * $1.1 }
               / Double(d).squareRoot())
         }
-        let sum = weights.reduce(0, +)
+        let sink = hasSinks ? exp(Double(self.weights.vector("sinks")[head])) : 0
+        let sum = weights.reduce(sink, +)
         return (0..<d).map { channel in
           zip(seen, weights).reduce(0) { $0 + $1.1 * values[$1.0][shared][channel] } / sum
         }
@@ -75,13 +85,15 @@ import Transformer
 
   /// What the output projection reads.
   private func read(
-    _ x: Matrix, _ sequences: [Range<Int>], threads: Int, window: Int? = nil
+    _ x: Matrix, _ sequences: [Range<Int>], threads: Int, reach: Reach = .whole,
+    hasSinks: Bool = false
   ) -> Matrix {
     let spec = GroupedQuerySpec(
       query: attention.query, key: attention.key, value: attention.value,
       output: attention.output, queryNorm: attention.queryNorm, keyNorm: attention.keyNorm,
       heads: attention.heads, keyValueHeads: attention.keyValueHeads,
-      headDimension: attention.headDimension, rotary: attention.rotary, window: window)
+      headDimension: attention.headDimension, rotary: attention.rotary, reach: reach,
+      sinks: hasSinks ? "sinks" : nil)
     return SequenceMixer.groupedQuery(spec).read(
       sequences: sequences, weights: weights, workers: Workers(threads: threads)
     ) { x }
@@ -105,15 +117,35 @@ import Transformer
   }
 
   @Test(arguments: [1, 5, 127, 128, 129, 200, 1000])
-  func aWindowHidesWhatLiesBeforeIt(window: Int) {
+  func `a window or a chunk hides what lies before it`(window: Int) {
     var generator = SeededGenerator(seed: 24)
     let x = generator.matrix(300, 24)
     let sequences = [0..<40, 40..<300]
     let all = rows(x)
-    let expected = sequences.flatMap { naive(Array(all[$0]), window: window) }.joined()
-    let outputs = [1, 7].map { read(x, sequences, threads: $0, window: window).values }
-    #expect(relativeError(outputs[0], expected.map { Float($0) }) < 1e-5)
+    for reach in [Reach.window(window), .chunk(window)] {
+      let expected = sequences.flatMap { naive(Array(all[$0]), reach: reach) }.joined()
+      let outputs = [1, 7].map { read(x, sequences, threads: $0, reach: reach).values }
+      #expect(relativeError(outputs[0], expected.map { Float($0) }) < 1e-5, "\(reach)")
+      #expect(outputs[0].map(\.bitPattern) == outputs[1].map(\.bitPattern))
+    }
+  }
+
+  @Test(arguments: [nil, 5, 129])
+  func `a sink takes a share of every token's attention`(window: Int?) {
+    var generator = SeededGenerator(seed: 25)
+    let x = generator.matrix(300, 24)
+    let sequences = [0..<40, 40..<300]
+    let all = rows(x)
+    let expected = sequences.flatMap {
+      naive(Array(all[$0]), reach: Reach(window: window), hasSinks: true)
+    }.joined().map { Float($0) }
+    let outputs = [1, 7].map {
+      read(x, sequences, threads: $0, reach: Reach(window: window), hasSinks: true).values
+    }
+    #expect(relativeError(outputs[0], expected) < 1e-5)
     #expect(outputs[0].map(\.bitPattern) == outputs[1].map(\.bitPattern))
+    let plain = read(x, sequences, threads: 1, reach: Reach(window: window)).values
+    #expect(relativeError(outputs[0], plain) > 0.1)
   }
 
   @Test func laterTokensDoNotChangeEarlierOnes() {

@@ -1,5 +1,6 @@
 // Residual branches of every form against their definition, and what follows from a layer's list of them.
 
+import Glibc
 import LinearAlgebra
 import Tensors
 import Testing
@@ -187,6 +188,27 @@ import Transformer
         output(SmoothedWeights(weights, [AppliedSmoothing(moved, scale: scale)])), output(weights))
       #expect(gated ? error < 1e-5 : error > 1e-3)
     }
+  }
+
+  @Test func `of pairs that a fused projection makes, up and down are never smoothed`() {
+    let up = LinearSpec("1.up", inputs: Self.hidden, outputs: 12)
+    let down = LinearSpec("down", inputs: 6, outputs: Self.hidden)
+    let weights = RandomWeights([up, down])
+    let unit = UnitSpec(
+      gate: nil, up: up, down: down, activation: .clampedPairs(alpha: 1.5, limit: 0.75))
+    let layer = LayerSpec(
+      index: 0, branches: [Branch(preNorm: before, .tokens(MLPSpec(dense: unit)))])
+    #expect(layer.smoothings.map(\.producerName) == ["before"])
+    var generator = SeededGenerator(seed: 65)
+    let x = generator.matrix(5, Self.hidden)
+    let expected = naiveLinear(rows(x), up, weights).flatMap { row in
+      stride(from: 0, to: row.count, by: 2).map { index -> Float in
+        let gate = min(row[index], 0.75)
+        return Float((max(-0.75, min(row[index + 1], 0.75)) + 1) * gate / (1 + exp(-1.5 * gate)))
+      }
+    }
+    let found = unit.hidden(x, weights: weights, workers: workers)
+    #expect(found.columns == 6 && relativeError(found.values, expected) < 1e-5)
   }
 
   @Test func `a unit applies its activation to the gate, or to up without one`() {

@@ -62,6 +62,8 @@ struct ForwardCase {
       to: x, weights: model.checkpoint.weights, workers: model.workers)
     let logits = Gemm.multiply(
       normed, by: model.checkpoint.weights.weight(spec.head), workers: model.workers)
+    if spec.logitScale != 1 { logits.multiply(by: spec.logitScale, workers: model.workers) }
+    if let cap = spec.logitCap { logits.capSoftly(at: cap, workers: model.workers) }
     let expected = try model.golden.floats("log_probabilities")
     #expect(logits.count == expected.count)
     for row in 0..<logits.rows {

@@ -16,6 +16,8 @@ import Transformer
     let units: [[Float]]
     /// Before the sigmoid: with one expert a token and normalized weights, only another choice would show.
     let routerScores: [Float]
+    /// Of what chooses tokens in longer sequences.
+    let indexScores: [[Float]]
   }
 
   /// Both halves of a layer without the residual, which would hide differences.
@@ -24,8 +26,15 @@ import Transformer
   {
     let x = try model.hidden(layer.index)
     let workers = model.workers
+    var indexScores: [[Float]] = []
     let read = layer.attention.read(
-      sequences: model.sequences, weights: weights, workers: workers
+      sequences: model.sequences, weights: weights, workers: workers,
+      tap: { tap, x in
+        for (place, linear) in layer.attention.deciding where place == tap {
+          indexScores.append(
+            Gemm.multiply(x, by: weights.weight(linear), workers: workers).values)
+        }
+      }
     ) { layer.attending.input(x, weights: weights, workers: workers) }
     let input = layer.feeding.input(x, weights: weights, workers: workers)
     let mlp = Matrix(zeros: x.rows, x.columns)
@@ -38,12 +47,16 @@ import Transformer
         read, by: weights.weight(layer.attention.output), workers: workers
       ).values,
       mlp: mlp.values,
-      units: layer.mlp.units.map {
-        $0.apply(to: input, weights: weights, workers: workers).values
+      units: layer.mlp.units.enumerated().map { index, unit in
+        let read = layer.mlp.input(
+          input, at: layer.mlp.inputPlace(of: index), weights: weights, workers: workers)
+        return unit.apply(to: read, weights: weights, workers: workers).values
       },
-      routerScores: layer.mlp.router.map {
-        Gemm.multiply(input, by: weights.weight($0.linear), workers: workers).values
-      } ?? [])
+      routerScores: layer.mlp.router.map { router in
+        router.norm == nil
+          ? Gemm.multiply(input, by: weights.weight(router.linear), workers: workers).values
+          : router.scores(input, weights: weights, workers: workers).values
+      } ?? [], indexScores: indexScores)
   }
 
   private func largestError(_ found: Halves, _ expected: Halves) -> Float {
@@ -51,7 +64,9 @@ import Transformer
       (found.attention, expected.attention), (found.mlp, expected.mlp),
       (found.routerScores, expected.routerScores),
     ]
-    return (parts + zip(found.units, expected.units)).map { relativeError($0, $1) }.max() ?? 0
+    let lists = zip(
+      found.units + found.indexScores, expected.units + expected.indexScores)
+    return (parts + lists).map { relativeError($0, $1) }.max() ?? 0
   }
 
   private func scales(_ smoothing: Smoothing, _ generator: inout SeededGenerator) -> [Float] {
@@ -97,17 +112,25 @@ import Transformer
     for layer in spec.layers {
       let consumers = layer.smoothings.flatMap(\.consumers)
       #expect(Set(consumers.map(\.name)).count == consumers.count, "consumed twice")
-      let linears = layer.linears + layer.mlp.deciding
+      // A router with a norm of its own reads what no smoothing touches.
+      let apart = layer.mlp.router?.norm == nil ? [] : layer.mlp.deciding
+      let linears = layer.linears + layer.deciding.filter { !apart.contains($0) }
       let whole =
         switch layer.attention {
-        case .groupedQuery(let spec): spec.heads == spec.keyValueHeads
-        case .latent: false
+        case .groupedQuery(let spec):
+          spec.heads == spec.keyValueHeads && spec.value != spec.key && spec.valueEpsilon == nil
+        case .latent, .deltaNet: false
         }
       // What reads the states as they are has no producer.
-      let plain = layer.branches.filter { $0.preNorm == nil }
-        .flatMap { layer.readers(at: $0.tap(.input)) }
+      let plain = layer.branches.filter { branch in
+        if case .tokens(let mlp) = branch.mixer, mlp.strands != nil { return false }
+        return branch.preNorm == nil
+      }
+      .flatMap { layer.readers(at: $0.tap(.input)) }
+      // What is not linear in up has none, either.
+      let downs = layer.mlp.units.filter { !$0.isLinearInUp }.map(\.down)
       let expected = linears.filter {
-        (whole || $0 != layer.attention.output) && !plain.contains($0)
+        (whole || $0 != layer.attention.output) && !(plain + downs).contains($0)
       }
       #expect(Set(consumers.map(\.name)) == Set(expected.map(\.name)))
       for smoothing in layer.smoothings {

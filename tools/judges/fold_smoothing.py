@@ -5,8 +5,8 @@ that reads it, so that the function stays the same.
 """
 import torch
 
-ATTENTION_READERS = ("q_proj", "k_proj", "v_proj", "q_a_proj", "kv_a_proj_with_mqa")
-MLP_READERS = ("gate_proj", "up_proj", "w1", "w3", "gate", "shared_expert_gate")
+ATTENTION_READERS = ("q_proj", "k_proj", "v_proj", "q_a_proj", "kv_a_proj_with_mqa", "gate_proj", "indexer.wk", "indexer.weights_proj")
+MLP_READERS = ("gate_proj", "up_proj", "w1", "w3", "gate", "router", "shared_expert_gate")
 
 
 def readers(producer, state):
@@ -14,11 +14,15 @@ def readers(producer, state):
     block, _, leaf = producer.rpartition(".")
     if leaf == "input_layernorm":
         names = [f"{block}.self_attn.{name}.weight" for name in ATTENTION_READERS]
-    elif leaf == "post_attention_layernorm":
-        names = [name for name in state if name.startswith((block + ".mlp.", block + ".block_sparse_moe."))
-                 and name.split(".")[-2] in MLP_READERS and name.endswith(".weight")]
+    elif leaf == "pre_feedforward_layernorm_2":
+        names = [name for name in state if name.startswith(block + ".experts.") and name.split(".")[-2] in MLP_READERS]
+    elif leaf == "q_a_layernorm":
+        names = [f"{block}.q_b_proj.weight", f"{block}.indexer.wq_b.weight"]
+    elif leaf in ("post_attention_layernorm", "pre_feedforward_layernorm", "pre_mlp_layernorm"):
+        names = [name for name in state if name.startswith((block + ".mlp.", block + ".block_sparse_moe.", block + ".feed_forward."))
+                 and (name.split(".")[-2] in MLP_READERS and name.endswith(".weight") or name.endswith(".w13_weight"))]
     else:
-        read = {"q_a_layernorm": "q_b_proj", "kv_a_layernorm": "kv_b_proj", "v_proj": "o_proj", "kv_b_proj": "o_proj",
+        read = {"kv_a_layernorm": "kv_b_proj", "v_proj": "o_proj", "kv_b_proj": "o_proj",
                 "up_proj": "down_proj", "w3": "w2"}
         if leaf not in read:
             raise ValueError(f"smoothing of {producer}: what reads it is not known here")
@@ -50,6 +54,8 @@ def folded(state, scales, config):
         for name in (producer + ".weight", producer + ".bias"):
             if name in result:
                 given = result[name].clone()
-                given[rows] = given[rows] / divisor.view(-1, *[1] * (given.dim() - 1))
+                # Gemma 3 stores the weights of norms as their distance from 1.
+                one = float(config["model_type"] == "gemma3_text" and given.dim() == 1 and "norm" in name)
+                given[rows] = (given[rows] + one) / divisor.view(-1, *[1] * (given.dim() - 1)) - one
                 result[name] = given
     return result

@@ -3,8 +3,10 @@
 `judge(FOLDER, ...)` takes vllm/model_executor of a source tree or an unpacked wheel. From the syntax of the architecture's
 file and of the model files that it imports it takes
 
+    streamed    parameters of one expert at a time, where gate and up are one Linear (gpt-oss)
     modules     every attribute that a class assigns: each part of a tensor's name must be one, after renaming
-    renamings   orig_to_new_substr, orig_to_new_stacked, and the rows of stacked_params_mapping and its like
+    renamings   orig_to_new_substr, orig_to_new_stacked, and the rows of stacked_params_mapping and its like; what
+                orig_to_new_prefix passes over is not looked at
     fused       the lists of packed_modules_mapping: all parts of a fused Linear must be there, and must all be quantized
                 alike; a list that is set under a condition (q_lora_rank, dense layers) may also be absent as a whole
     experts     the names in ckpt_names or ckpt_*_proj_name
@@ -18,22 +20,34 @@ import re
 from functools import cache
 from pathlib import Path
 
+import more_families as more
+
 SCHEMES = "layers/quantization/compressed_tensors/"
-PARAMETERS = {"weight", "bias", "e_score_correction_bias"}
+PARAMETERS = {"weight", "bias", "e_score_correction_bias", "expert_bias"}
+MIXERS = "vllm.model_executor.layers.mamba."
 
 
 class Loader:
     """What the sources say about one architecture."""
 
-    def __init__(self, folder, architecture):
-        self.trees = model_sources(folder, architecture)
+    def __init__(self, folder, architecture, text=None):
+        self.trees = model_sources(folder, architecture) + (model_sources(folder, text) if text else [])
         nodes = [node for tree in self.trees for node in ast.walk(tree)]
         self.modules = {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+        self.beginnings = dict(pair for node in nodes for pair in keyword_strings(node, "orig_to_new_prefix"))
+        # A tensor of its own among them: `sinks`, `layer_scalar`.
+        self.vectors = self.modules | {literal(node.args[0]) for node in nodes
+                                       if called(node) in ("register_buffer", "register_parameter") and node.args}
         self.renamed = dict(pair for node in nodes for pair in keyword_strings(node, "orig_to_new_substr"))
+        self.ends = dict(pair for node in nodes for pair in keyword_strings(node, "orig_to_new_suffix"))
         self.stacked = stacked(nodes)
+        self.streamed = streamed(nodes)
         # An own list replaces that of an imported class.
         own = [fused(ast.walk(tree)) for tree in self.trees]
         self.required, self.optional = next((lists for lists in own if any(lists)), ({}, {}))
+        for whole, parts in self.required.items():
+            for part in parts:
+                self.stacked["." + part] = "." + whole
         self.experts = expert_names(nodes) or {"gate_proj": "w13_", "up_proj": "w13_", "down_proj": "w2_"}
         self.skips_prediction_layers = any(
             name in ("skip_spec_layers", "get_spec_layer_idx_from_weight_name") for name in map(called, nodes))
@@ -47,13 +61,17 @@ def parsed(path):
 
 
 def model_sources(folder, architecture):
-    """The file that the registry names, and the model files it imports."""
+    """The file that the registry names, the model files it imports, and the mixers along the sequence that these import."""
     registry = parsed(folder / "models/registry.py")
     entries = {key.value: value for node in ast.walk(registry) if isinstance(node, ast.Dict)
                for key, value in zip(node.keys, node.values) if isinstance(key, ast.Constant)}
     if architecture not in entries:
         raise ValueError(f"vLLM's registry has no {architecture}")
     waiting, found = [entries[architecture].elts[0].value], {}
+    if waiting[0].startswith("vllm."):  # a folder of its own, beside model_executor
+        package = folder.parent.joinpath(*waiting.pop().split(".")[1:])
+        found = {str(path): parsed(path) for path in sorted(package.rglob("*.py"))}
+        waiting = ["deepseek_v2"]
     while waiting:
         name = waiting.pop()
         path = folder / "models" / f"{name}.py"
@@ -64,6 +82,8 @@ def model_sources(folder, architecture):
             module = getattr(node, "module", None) or ""
             if isinstance(node, ast.ImportFrom) and (node.level == 1 or module.startswith("vllm.model_executor.models")):
                 waiting.append(module.split(".")[-1])
+            elif isinstance(node, ast.ImportFrom) and module.startswith(MIXERS):
+                found[module] = parsed(folder.joinpath(*module.split(".")[2:]).with_suffix(".py"))
     return list(found.values())
 
 
@@ -81,7 +101,8 @@ def literal(node):
 def keyword_strings(node, keyword):
     """The entries of a dictionary that is passed as `keyword` and is all literals."""
     if isinstance(node, ast.keyword) and node.arg == keyword:
-        return [(part, whole) for part, whole in (literal(node.value) or {}).items()]
+        # None for what another class loads.
+        return [(part, whole) for part, whole in (literal(node.value) or {}).items() if whole is not None]
     return []
 
 
@@ -93,6 +114,13 @@ def stacked(nodes):
         if row and len(row) == 3 and all(isinstance(word, str) for word in row[:2]) and isinstance(row[2], (int, str)):
             found.setdefault("." + row[1].strip("."), "." + row[0].strip("."))
     return found
+
+
+def streamed(nodes):
+    """The ends of names behind an expert's number, where a table says to which part of all experts each belongs."""
+    tables = [literal(node.value) for node in nodes
+              if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "").endswith("_SUFFIX_TO_SHARD")]
+    return set().union(*tables)
 
 
 def fused(nodes):
@@ -115,9 +143,10 @@ def expert_names(nodes):
         if isinstance(node, ast.keyword) and node.arg == "ckpt_names" and literal(node.value):
             gate, down, up = literal(node.value)
             return {gate: "w13_", up: "w13_", down: "w2_"}
-    found = {node.arg: literal(node.value) for node in nodes
-             if isinstance(node, ast.keyword) and (node.arg or "").startswith("ckpt_")}
-    return {name: "w2_" if "down" in key else "w13_" for key, name in found.items() if isinstance(name, str)}
+    # A file may have two tables, one of them for experts in one tensor.
+    found = [(node.arg, literal(node.value)) for node in nodes
+             if isinstance(node, ast.keyword) and re.fullmatch(r"ckpt_\w+_name", node.arg or "")]
+    return {name: "w2_" if "down" in key else "w13_" for key, name in found if isinstance(name, str)}
 
 
 def registered(path):
@@ -128,7 +157,9 @@ def registered(path):
 
 
 def amiss(loader, config, names):
-    """What is wrong with these names, one line each."""
+    """What is wrong with these names, one line each; what lies beside a text model is not looked at."""
+    names = text_names(loader, config, names)
+    config = more.text_of(config)
     inside = {name for name in names if layer_of(name) < config["num_hidden_layers"]}
     lines = [] if loader.skips_prediction_layers or len(inside) == len(names) else ["prediction layers are not skipped"]
     kinds = {}
@@ -136,25 +167,45 @@ def amiss(loader, config, names):
         module, _, kind = name.rpartition(".")
         kinds.setdefault(module, set()).add(kind)
     lines += [line for name in sorted(inside) for line in [finding(loader, kinds, name)] if line]
-    return lines + incomplete(loader, kinds)
+    return lines + incomplete(loader, kinds, config)
+
+
+def text_names(loader, config, names):
+    """The names of a text model, as the wrapper around it renames them."""
+    wrapper = more.WRAPPERS.get(config["architectures"][0])
+    if not wrapper:
+        passed_over = tuple(begin for begin, end in loader.beginnings.items() if end is None)
+        return [name for name in names if not name.startswith(passed_over)]
+    found = []
+    for name in names:
+        if name.startswith((wrapper["model"], wrapper["head"] + ".")):
+            begin = next((begin for begin in loader.beginnings if name.startswith(begin)), "")
+            found.append((loader.beginnings[begin] if begin else "") + name.removeprefix(begin))
+    return found
 
 
 def layer_of(name):
-    found = re.match(r"model\.layers\.(\d+)\.", name)
+    found = re.match(r"(?:.*\.)?model\.layers\.(\d+)\.", name)
     return int(found[1]) if found else -1
 
 
 def finding(loader, kinds, name):
     for part, whole in loader.renamed.items():
         name = name.replace(part, whole, 1)
+    for part, whole in loader.ends.items():
+        if name.endswith(part):
+            name = name.removesuffix(part) + whole
+            break
     module, _, kind = name.rpartition(".")
+    if loader.streamed and re.fullmatch(r".*\.experts\.\d+", module):
+        return None if kind in loader.streamed else f"{name}: no parameter {kind} of one expert"
     expert = re.fullmatch(r"(.*\.experts)\.\d+\.(\w+)", module)
     if expert:
         if expert[2] not in loader.experts:
             return f"{name}: no projection of experts, which are {sorted(loader.experts)}"
         module, known = expert[1], loader.experts[expert[2]] + kind in loader.mixture or kind == "weight"
     else:
-        module, known = placed(loader, kinds, module), kind in PARAMETERS | loader.linear
+        module, known = placed(loader, kinds, module), kind in PARAMETERS | loader.linear | loader.vectors
     unknown = [part for part in module.split(".") if not part.isdigit() and part not in loader.modules]
     return f"{name}: no module {unknown[0]}" if unknown else None if known else f"{name}: no parameter {kind}"
 
@@ -168,11 +219,19 @@ def placed(loader, kinds, module):
     return module
 
 
-def incomplete(loader, kinds):
+def is_doubled(config, block):
+    """Whether vLLM loads the keys' Linear of a layer for values, too: Gemma 4's layers that see all tokens."""
+    layer = layer_of(block + ".")
+    return bool(config.get("attention_k_eq_v")) and layer >= 0 and config["layer_types"][layer] == "full_attention"
+
+
+def incomplete(loader, kinds, config):
     """Fused Linears of which a part is missing or otherwise quantized, and mixtures whose experts differ."""
     lines = []
     for whole, parts in (loader.required | loader.optional).items():
         for block in sorted({module.rpartition(".")[0] for module in kinds if module.rpartition(".")[2] in parts}):
+            if whole == "qkv_proj" and is_doubled(config, block):
+                parts = [part for part in parts if part != "v_proj"]
             present = [part for part in parts if f"{block}.{part}" in kinds]
             if len(present) < len(parts) and whole in loader.required:
                 lines.append(f"{block}: {whole} takes {', '.join(parts)}, and there is only {', '.join(present)}")
@@ -180,7 +239,7 @@ def incomplete(loader, kinds):
                 lines.append(f"{block}: the parts of {whole} are not quantized alike")
     mixtures = {}
     for module in kinds:
-        expert = re.fullmatch(r"(.*\.experts)\.\d+\.\w+", module)
+        expert = re.fullmatch(r"(.*\.experts)\.\d+(\.\w+)?", module)
         if expert:
             mixtures.setdefault(expert[1], set()).add(frozenset(kinds[module]))
     return lines + [f"{block}: experts are not quantized alike" for block, found in mixtures.items() if len(found) > 1]
@@ -188,7 +247,8 @@ def incomplete(loader, kinds):
 
 def judge(folder, config, names):
     """Raises ValueError with what is wrong, or where a name that is certainly wrong would pass."""
-    loader = Loader(Path(folder), config["architectures"][0])
+    wrapper = more.WRAPPERS.get(config["architectures"][0], {})
+    loader = Loader(Path(folder), config["architectures"][0], wrapper.get("text"))
     lines = amiss(loader, config, names)
     if lines:
         raise ValueError(f"vLLM: {lines[0]}" + (f" and {len(lines) - 1} more" if len(lines) > 1 else ""))
@@ -199,9 +259,9 @@ def judge(folder, config, names):
 
 def spoiled(names):
     """The names with one of every kind wrong: a module, a parameter, a missing part, a Linear left unquantized."""
-    packed = sorted(name for name in names if name.endswith(".weight_packed"))
+    packed = sorted(name for name in names if name.endswith("weight_packed"))
     yield [name.replace("self_attn.", "attention.") for name in names]
     yield [name.replace("weight_scale", "weight_scales") for name in names]
-    module = next(name for name in packed if ".up_proj." in name or ".w3." in name).removesuffix("weight_packed")
+    module = next(name for name in packed if re.search(r"\.(up_proj|w3)\.|\.w13_", name)).removesuffix("weight_packed")
     yield [name for name in names if not name.startswith(module)] + [module + "weight"]
-    yield [re.sub(r"\.(down_proj|w2)\.", ".projection.", name) for name in names]
+    yield [re.sub(r"\.(down_proj|w2)([._])", r".projection\2", name) for name in names]

@@ -99,10 +99,28 @@ BODY void sluice_relu_squared_body(float *x, size_t count) {
 }
 VARIANTS(void, sluice_relu_squared, (float *x, size_t count), (x, count))
 
+BODY void sluice_clamped_pairs_body(const float *restrict x, float alpha, float limit, float *restrict result,
+                                    size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        float gate = x[2 * i], up = x[2 * i + 1];
+        gate = gate > limit ? limit : gate;
+        up = up > limit ? limit : up < -limit ? -limit : up;
+        result[i] = (up + 1.0f) * (gate / (1.0f + exponential(-alpha * gate)));
+    }
+}
+VARIANTS(void, sluice_clamped_pairs, (const float *x, float alpha, float limit, float *result, size_t count),
+         (x, alpha, limit, result, count))
+
 BODY void sluice_sigmoid_body(float *x, size_t count) {
     for (size_t i = 0; i < count; i++) x[i] = 1.0f / (1.0f + exponential(-x[i]));
 }
 VARIANTS(void, sluice_sigmoid, (float *x, size_t count), (x, count))
+
+// tanh(u) is 2 sigmoid(2u) - 1.
+BODY void sluice_soft_cap_body(float *x, float cap, size_t count) {
+    for (size_t i = 0; i < count; i++) x[i] = cap * (2.0f / (1.0f + exponential(-2.0f * (x[i] / cap))) - 1.0f);
+}
+VARIANTS(void, sluice_soft_cap, (float *x, float cap, size_t count), (x, cap, count))
 
 BODY void sluice_softmax_body(float *x, float scale, size_t count) {
     float largest = -INFINITY;
@@ -122,6 +140,26 @@ BODY void sluice_softmax_body(float *x, float scale, size_t count) {
     for (c = 0; c < count; c++) x[c] *= factor;
 }
 VARIANTS(void, sluice_softmax, (float *x, float scale, size_t count), (x, scale, count))
+
+BODY void sluice_softmax_sink_body(float *x, float scale, float sink, size_t count) {
+    float largest = -INFINITY;
+    for (size_t i = 0; i < count; i++) largest = x[i] > largest ? x[i] : largest;
+    float top = largest * scale, below = top > sink ? 0.0f : top - sink;
+    float lanes[LANES] = {0};
+    size_t c = 0;
+    for (; c + LANES <= count; c += LANES)
+        for (int i = 0; i < LANES; i++) {
+            x[c + i] = exponential((x[c + i] - largest) * scale + below);
+            lanes[i] += x[c + i];
+        }
+    for (; c < count; c++) {
+        x[c] = exponential((x[c] - largest) * scale + below);
+        lanes[c % LANES] += x[c];
+    }
+    float factor = 1.0f / (sum_lanes(lanes) + exponential(sink - (top > sink ? top : sink)));
+    for (c = 0; c < count; c++) x[c] *= factor;
+}
+VARIANTS(void, sluice_softmax_sink, (float *x, float scale, float sink, size_t count), (x, scale, sink, count))
 
 BODY void sluice_rotate_half_body(float *restrict x, const float *restrict cosine, const float *restrict sine,
                                   size_t half) {

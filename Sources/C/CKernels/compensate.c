@@ -2,6 +2,8 @@
 //
 // A tile is held by columns: element [c][r] is column c of row r, so that what one column does to all later ones is
 // vector arithmetic over rows. The rows of a tile are padded to whole strips.
+#include <math.h>
+
 #include "rounding.h"
 
 enum { STRIP = SLUICE_TILE_STRIP };
@@ -142,9 +144,9 @@ BODY void fit_scales(size_t start, size_t rows, size_t count, const float *restr
             denominator[r] += products[j * STRIP + r] * steps[j * STRIP + r];
         }
     for (size_t r = 0; r < STRIP; r++) {
-        float old = scale[start + r];
-        float best = round_scale(clamped(old + numerator[r] / denominator[r], lowest * old, highest * old), rounding, is_float);
-        float step = best > 0 && best <= 3.0e38f && denominator[r] > 0 ? best - old : 0;
+        float old = scale[start + r], down = old < 0 ? highest : lowest, up = old < 0 ? lowest : highest;
+        float best = round_scale(clamped(old + numerator[r] / denominator[r], down * old, up * old), rounding, is_float);
+        float step = best * old > 0 && fabsf(best) <= 3.0e38f && denominator[r] > 0 ? best - old : 0;
         float gain = step * (step * denominator[r] - 2 * numerator[r]);
         // Rounding to the scale's type may lose more than the fit gains.
         step = gain < 0 ? step : 0;

@@ -152,17 +152,20 @@ BODY void clipped_ranges(const float *restrict w, const float *restrict weight, 
                          float *restrict scales, float *restrict zero_points, int is_float) {
     struct numbers numbers = numbers_of(rounding, is_float);
     size_t group = (size_t)rounding.group, clips = count_of_shares(rounding, is_float);
+    size_t candidates = rounding.symmetric == 2 ? 2 * clips : clips;
     for (size_t start = 0; start < cols; start += group) {
         float smallest, largest, least = 0;
         size_t count = group_end(start, rounding, cols) - start;
         range_of_group(w + start, count, rounding, &smallest, &largest);
         struct group_parameters best = {0, 0};
-        for (size_t clip = 0; clip < clips; clip++) {
-            float share = share_of_range(clip, rounding, is_float);
+        for (size_t candidate = 0; candidate < candidates; candidate++) {
+            float share = share_of_range(candidate % clips, rounding, is_float);
             struct group_parameters p = parameters_of_range(smallest * share, largest * share, rounding, numbers);
+            // There is one code more below zero: with a negative scale it serves the positive side.
+            if (candidate >= clips) p.scale = -p.scale;
             float error = group_error(w + start, weight + start, count, p, numbers);
             // The whole range wins ties.
-            if (clip == 0 || error < least) {
+            if (candidate == 0 || error < least) {
                 least = error;
                 best = p;
             }

@@ -10,6 +10,8 @@ package import Transformer
 package enum OutputPlanError: Error, CustomStringConvertible, Equatable {
   case indivisible(module: String, inputs: Int, groupSize: Int)
   case nothingToQuantize
+  /// Parts of a fused Linear under names that vLLM takes for one kind of scheme alone.
+  case loadedOtherwise(module: String, scheme: String)
   /// Attention that keeps no keys and values.
   case noCache(origin: String, module: String)
   /// An embedding or a head that a scheme does not fit.
@@ -20,6 +22,10 @@ package enum OutputPlanError: Error, CustomStringConvertible, Equatable {
     case .indivisible(let module, let inputs, let groupSize):
       "no Linear has input features that are a multiple of --group-size \(groupSize): `\(module)` has \(inputs); "
         + "choose another --group-size, or --ignore the module"
+    case .loadedOtherwise(let module, let scheme):
+      "`\(module)` would be \(scheme), but vLLM loads experts that are stored so as integers of 2 to 8 bits alone, "
+        + "symmetric, and all of them; take such a --scheme and --group-size for the experts, and leave them out of "
+        + "--ignore"
     case .noCache(let origin, let module):
       "\(origin): the attention of `\(module)` keeps a latent and one rotated key for all heads, for which the scales "
         + "have no settled meaning: vLLM takes `k_scale` for both, llm-compressor measures one for each; leave it out"
@@ -111,6 +117,13 @@ package struct OutputPlan: Sendable {
       throw OutputPlanError.indivisible(
         module: first.name, inputs: first.inputs, groupSize: wanted.groupSize(of: first) ?? 0)
     }
+    for linear in linears where linear.isFused {
+      let scheme = schemes[linear]
+      if scheme.map(CompressionFormats.loadsFused) != true {
+        throw OutputPlanError.loadedOtherwise(
+          module: linear.name, scheme: scheme?.words ?? "left as it is")
+      }
+    }
     let smoothings = spec.layers.map { layer in
       layer.smoothings.filter { smoothing in
         smooths && producers?.contains(smoothing.producerName) != false
@@ -148,7 +161,7 @@ package struct OutputPlan: Sendable {
           !spec.ends.contains(linear)
             || linear == spec.embeddingTable && schemes.strays.contains(linear.name)
         {
-          ignore.append(linear.name)
+          ignore += linear.modules
         }
       }
       if let cache = caches[claim.name], let scheme = schemes.cache {
@@ -167,7 +180,7 @@ package struct OutputPlan: Sendable {
       tensors.append(Self.unscaled(tensor))
       if let module = spec.passedModule(tensor.name, shape: tensor.shape) { ignore.append(module) }
     }
-    if !ends.contains(spec.head) { ignore.append(ModelSpec.headName) }
+    if !ends.contains(spec.head) { ignore.append(spec.headName) }
 
     self.schemes = schemes
     self.fates = fates
@@ -299,10 +312,11 @@ package struct OutputPlan: Sendable {
   /// what ignore patterns are matched against.
   package static func modules(of source: CheckpointShapes) -> [String] {
     var seen: Set<String> = []
-    let names =
-      source.spec.claims.map(\.name)
-      + source.tensors.map(\.name).filter(source.spec.passesThrough)
-    let modules = names.map { String($0.prefix(upTo: $0.lastIndex(of: ".") ?? $0.endIndex)) }
-    return (modules + [ModelSpec.headName]).filter { seen.insert($0).inserted }
+    func module(_ tensor: String) -> String {
+      String(tensor.prefix(upTo: tensor.lastIndex(of: ".") ?? tensor.endIndex))
+    }
+    let own = source.spec.claims.flatMap { $0.linear?.modules ?? [module($0.name)] }
+    let passed = source.tensors.map(\.name).filter(source.spec.passesThrough).map(module)
+    return (own + passed + [source.spec.names.head]).filter { seen.insert($0).inserted }
   }
 }

@@ -17,7 +17,8 @@ package struct QuantizedLinear: Sendable {
     guard let weights = scheme.weights else {
       preconditionFailure("\(linear.name) is not quantized")
     }
-    quantizer = WeightQuantizer(weights, columns: linear.inputs, dtype: dtype)
+    quantizer = WeightQuantizer(
+      weights, columns: linear.inputs, dtype: dtype, signsScales: scheme.signsScales)
     codec = CompressionFormats.codec(linear, scheme, dtype: dtype)
     rows = linear.outputs
   }

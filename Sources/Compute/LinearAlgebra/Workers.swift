@@ -117,8 +117,11 @@ package struct Workers: Sendable {
 
   /// Calls `body` for every item, in order. Where only shapes are known, for one of those that follow each other and
   /// have the same key, which is counted as often as there are.
+  ///
+  /// - Parameter leavesPages: whether every item may leave pages of its own mapped.
   package func forEach<Item, Key: Equatable, Failure: Error>(
-    of items: [Item], alike key: (Item) -> Key, _ body: (Item) throws(Failure) -> Void
+    of items: [Item], alike key: (Item) -> Key, leavesPages: Bool = false,
+    _ body: (Item) throws(Failure) -> Void
   ) throws(Failure) {
     if computes {
       for item in items { try body(item) }
@@ -129,8 +132,13 @@ package struct Workers: Sendable {
       let shape = key(items[start])
       var end = start + 1
       while end < items.count, key(items[end]) == shape { end += 1 }
-      let item = items[start]
-      try ledger.repeated(Double(end - start)) { () throws(Failure) in try body(item) }
+      if leavesPages {
+        try ledger.repeated(leavingPages: end - start) { (place) throws(Failure) in
+          try body(items[start + place])
+        }
+      } else {
+        try ledger.repeated(Double(end - start)) { () throws(Failure) in try body(items[start]) }
+      }
       start = end
     }
   }

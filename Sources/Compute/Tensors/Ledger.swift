@@ -101,7 +101,7 @@ package final class Ledger: Sendable {
     var operations: [Operation: Double] = [:]
     var arithmetic = 0.0
     var traffic: [Traffic: Double] = [:]
-    var mappings: [String: Int] = [:]
+    var mappings: [String: (name: String, bytes: Int)] = [:]
     var times = 1.0
   }
 
@@ -126,16 +126,56 @@ package final class Ledger: Sendable {
   package func map(_ key: String, _ bytes: Int, as name: String) -> Bool {
     state.withLock { state in
       if state.mappings[key] != nil { return false }
-      state.mappings[key] = bytes
+      state.mappings[key] = (name, bytes)
       state.pools[.mapped, default: Balance()].add(name, bytes)
       return true
     }
   }
 
-  package func unmap(_ key: String, as name: String) {
+  package func unmap(_ key: String) {
     state.withLock { state in
-      guard let bytes = state.mappings.removeValue(forKey: key) else { return }
-      state.pools[.mapped, default: Balance()].add(name, -bytes)
+      guard let pages = state.mappings.removeValue(forKey: key) else { return }
+      state.pools[.mapped, default: Balance()].add(pages.name, -pages.bytes)
+    }
+  }
+
+  package func unmapAll() {
+    state.withLock { state in
+      for pages in state.mappings.values {
+        state.pools[.mapped, default: Balance()].add(pages.name, -pages.bytes)
+      }
+      state.mappings = [:]
+    }
+  }
+
+  /// Counts what the items of a loop leave mapped, where only the first of them and the last are run: the first stands for
+  /// all but the last.
+  ///
+  /// - Parameters:
+  ///   - count: of items, which are alike.
+  ///   - body: takes an item's place, and is called for the last only where the first leaves something mapped.
+  package func repeated<Failure: Error>(
+    leavingPages count: Int, _ body: (Int) throws(Failure) -> Void
+  ) throws(Failure) {
+    let before = state.withLock { $0.mappings }
+    try repeated(Double(count)) { () throws(Failure) in try body(0) }
+    if count == 1 { return }
+    let first = state.withLock { state in
+      let new = state.mappings.filter { before[$0.key] == nil }
+      for (key, pages) in new {
+        state.mappings[key]?.bytes *= count - 1
+        state.pools[.mapped, default: Balance()].add(pages.name, (count - 2) * pages.bytes)
+      }
+      return new.keys.sorted()
+    }
+    if first.isEmpty { return }
+    // What is held beside the pages of all others: its operations are counted already.
+    try repeated(0) { () throws(Failure) in try body(count - 1) }
+    state.withLock { state in
+      for (key, pages) in state.mappings where before[key] == nil && !first.contains(key) {
+        state.mappings[key] = nil
+        state.mappings[first[0]]?.bytes += pages.bytes
+      }
     }
   }
 

@@ -10,19 +10,80 @@ package struct Architecture: Sendable {
   package let models: String
   package let attention: String
   package let feedForward: String
-  let describe: @Sendable (inout ConfigReader) throws(ConfigError) -> ModelSpec
+  /// Set for a class around the text model that is described.
+  let wrapper: Wrapper?
+  private let text: @Sendable (inout ConfigReader) throws(ConfigError) -> ModelSpec
+
+  init(
+    name: String, models: String, attention: String, feedForward: String,
+    in wrapper: Wrapper? = nil,
+    describe: @escaping @Sendable (inout ConfigReader) throws(ConfigError) -> ModelSpec
+  ) {
+    self.name = name
+    self.models = models
+    self.attention = attention
+    self.feedForward = feedForward
+    self.wrapper = wrapper
+    text = describe
+  }
+
+  func describe(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
+    guard let wrapper else { return try text(&config) }
+    return try wrapper.describe(&config, as: text)
+  }
 }
 
 package enum Architectures {
   package static let all = [
     Architecture(
+      name: "AfmoeForCausalLM", models: "Trinity Nano, Mini, Large",
+      attention: "grouped queries, norms of heads, gates, windows by layer, norm behind it",
+      feedForward: "sigmoid router, shared experts, norm behind it",
+      describe: afmoe),
+    Architecture(
       name: "DeepseekV2ForCausalLM", models: "DeepSeek-V2, V2.5, Coder-V2",
       attention: "latent", feedForward: "softmax router in groups, shared experts",
       describe: deepseekV2),
     Architecture(
+      name: "DeepseekV32ForCausalLM", models: "DeepSeek-V3.2",
+      attention: "latent, up to 2048 tokens",
+      feedForward: "sigmoid router in groups, shared experts",
+      describe: deepseekV32),
+    Architecture(
       name: "DeepseekV3ForCausalLM", models: "DeepSeek-V3, R1, Kimi K2, Moonlight",
       attention: "latent", feedForward: "sigmoid router in groups, shared experts",
       describe: deepseekV3),
+    Architecture(
+      name: "Dots1ForCausalLM", models: "dots.llm1",
+      attention: "grouped queries, norms of heads, windows by layer",
+      feedForward: "sigmoid router in groups, shared experts",
+      describe: dots1),
+    Architecture(
+      name: "Ernie4_5_MoeForCausalLM", models: "ERNIE 4.5 21B-A3B, 300B-A47B",
+      attention: "grouped queries",
+      feedForward: "softmax router, shared experts",
+      describe: ernie45Moe),
+    Architecture(
+      name: "Exaone4ForCausalLM", models: "EXAONE 4.0 1.2B, 32B",
+      attention: "grouped queries, norms of heads, windows by layer, norm behind it",
+      feedForward: "dense, norm behind it",
+      describe: exaone4),
+    Architecture(
+      name: "ExaoneMoeForCausalLM", models: "K-EXAONE 236B-A23B",
+      attention: "grouped queries, norms of heads, windows by layer",
+      feedForward: "sigmoid router in groups, shared experts",
+      describe: exaoneMoe),
+    Architecture(
+      name: "Gemma3ForCausalLM", models: "Gemma 3 270M, 1B",
+      attention: "grouped queries, norms of heads, windows by layer, norm behind it",
+      feedForward: "dense (GELU), norm behind it",
+      describe: gemma3),
+    Architecture(
+      name: "Gemma4ForCausalLM", models: "text models of Gemma 4",
+      attention: gemma4Attention, feedForward: gemma4FeedForward, describe: gemma4),
+    Architecture(
+      name: "Gemma4ForConditionalGeneration", models: "Gemma 4 26B-A4B, 31B",
+      attention: gemma4Attention, feedForward: gemma4FeedForward, in: .gemma4, describe: gemma4),
     Architecture(
       name: "Glm4MoeForCausalLM", models: "GLM-4.5, 4.5-Air, 4.6, 4.7",
       attention: "grouped queries", feedForward: "sigmoid router in groups, shared experts",
@@ -32,9 +93,52 @@ package enum Architectures {
       attention: "latent", feedForward: "sigmoid router in groups, shared experts",
       describe: glm4MoeLite),
     Architecture(
+      name: "Glm4vMoeForConditionalGeneration", models: "GLM-4.5V, 4.6V",
+      attention: "grouped queries", feedForward: "sigmoid router in groups, shared experts",
+      in: .glm4v, describe: glm4vMoe),
+    Architecture(
+      name: "GlmMoeDsaForCausalLM", models: "GLM-5, 5.1, 5.2",
+      attention: "latent, up to 2048 tokens",
+      feedForward: "sigmoid router in groups, shared experts",
+      describe: glmMoeDsa),
+    Architecture(
+      name: "GptOssForCausalLM", models: "gpt-oss-20b, 120b",
+      attention: "grouped queries, sinks, windows by layer",
+      feedForward: "softmax router, clamped gates",
+      describe: gptOss),
+    Architecture(
+      name: "GraniteForCausalLM", models: "Granite 3.0 to 3.3",
+      attention: "grouped queries",
+      feedForward: "dense",
+      describe: granite),
+    Architecture(
+      name: "HYV3ForCausalLM", models: "Hy3",
+      attention: "grouped queries, norms of heads",
+      feedForward: "sigmoid router, shared experts",
+      describe: hyV3),
+    Architecture(
+      name: "KimiK25ForConditionalGeneration", models: "Kimi K2.5, K2.6, K2.7",
+      attention: "latent", feedForward: "sigmoid router in groups, shared experts",
+      in: .kimiK25, describe: deepseekV3),
+    Architecture(
+      name: "Llama4ForCausalLM", models: "text models of Llama 4",
+      attention: llama4Attention, feedForward: llama4FeedForward, describe: llama4),
+    Architecture(
+      name: "Llama4ForConditionalGeneration", models: "Llama 4 Scout, Maverick",
+      attention: llama4Attention, feedForward: llama4FeedForward, in: .llama4, describe: llama4),
+    Architecture(
       name: "LlamaForCausalLM", models: "Llama 2 to 3.3 and kin",
       attention: "grouped queries", feedForward: "dense",
       describe: llama),
+    Architecture(
+      name: "MiniMaxM2ForCausalLM", models: "MiniMax-M2, M2.1, M2.5, M2.7",
+      attention: "grouped queries, norms of all heads",
+      feedForward: "sigmoid router",
+      describe: miniMaxM2),
+    Architecture(
+      name: "Mistral3ForConditionalGeneration", models: "Mistral Small 3.1, 3.2, Magistral",
+      attention: "grouped queries, window", feedForward: "dense",
+      in: .mistral3, describe: mistral),
     Architecture(
       name: "MistralForCausalLM", models: "Mistral 7B, Nemo, Small, Large",
       attention: "grouped queries, window", feedForward: "dense",
@@ -48,6 +152,11 @@ package enum Architectures {
       attention: "grouped queries, norms of all heads, norm behind it",
       feedForward: "dense, norm behind it",
       describe: olmo2),
+    Architecture(
+      name: "Olmo3ForCausalLM", models: "OLMo 3 7B, 32B",
+      attention: "grouped queries, norms of all heads, windows by layer, norm behind it",
+      feedForward: "dense, norm behind it",
+      describe: olmo3),
     Architecture(
       name: "OlmoeForCausalLM", models: "OLMoE-1B-7B",
       attention: "grouped queries, norms of all heads", feedForward: "softmax router",
@@ -69,7 +178,59 @@ package enum Architectures {
       name: "Qwen3MoeForCausalLM", models: "Qwen3-30B-A3B, 235B-A22B, Coder",
       attention: "grouped queries, norms of heads, window", feedForward: "softmax router",
       describe: qwen3Moe),
+    Architecture(
+      name: "Qwen3NextForCausalLM", models: "Qwen3-Next-80B-A3B, Qwen3-Coder-Next",
+      attention: deltaNetAttention, feedForward: "softmax router, gated shared expert",
+      describe: qwen3Next),
+    Architecture(
+      name: "Qwen3OmniMoeForConditionalGeneration", models: "Qwen3-Omni-30B-A3B",
+      attention: "grouped queries, norms of heads, window", feedForward: "softmax router",
+      in: .qwen3Omni, describe: qwen3OmniMoe),
+    Architecture(
+      name: "Qwen3VLForConditionalGeneration", models: "Qwen3-VL 2B to 32B",
+      attention: "grouped queries, norms of heads, windows by layer", feedForward: "dense",
+      in: .qwen3VL("qwen3_vl_text"), describe: qwen3),
+    Architecture(
+      name: "Qwen3VLMoeForConditionalGeneration", models: "Qwen3-VL-30B-A3B, 235B-A22B",
+      attention: "grouped queries, norms of heads, window", feedForward: "softmax router",
+      in: .qwen3VL("qwen3_vl_moe_text"), describe: qwen3VLMoe),
+    Architecture(
+      name: "Qwen3_5MoeForCausalLM", models: "text models of Qwen3.5, Qwen3.6",
+      attention: deltaNetAttention, feedForward: "softmax router, gated shared expert",
+      describe: qwen35Moe),
+    Architecture(
+      name: "Qwen3_5MoeForConditionalGeneration",
+      models: "Qwen3.5-35B-A3B, 122B-A10B, 397B-A17B, Qwen3.6-35B-A3B",
+      attention: deltaNetAttention, feedForward: "softmax router, gated shared expert",
+      in: .qwen3VL("qwen3_5_moe_text"), describe: qwen35Moe),
+    Architecture(
+      name: "SeedOssForCausalLM", models: "Seed-OSS 36B",
+      attention: "grouped queries",
+      feedForward: "dense",
+      describe: seedOss),
+    Architecture(
+      name: "SmolLM3ForCausalLM", models: "SmolLM3 3B",
+      attention: "grouped queries, turned in some layers",
+      feedForward: "dense",
+      describe: smolLM3),
+    Architecture(
+      name: "SolarOpenForCausalLM", models: "Solar Open 100B",
+      attention: "grouped queries",
+      feedForward: "sigmoid router in groups, shared experts",
+      describe: solarOpen),
   ]
+
+  private static let deltaNetAttention =
+    "gated delta nets; by layer grouped queries, norms of heads, gates"
+
+  private static let gemma4Attention =
+    "grouped queries, norms of heads, windows by layer, values that are keys, norm behind it"
+  private static let gemma4FeedForward = "dense (GELU), softmax router beside it, norms behind them"
+
+  private static let llama4Attention =
+    "grouped queries, chunks by layer, layers without positions, norms without weights"
+  private static let llama4FeedForward =
+    "sigmoid router that scales what experts read, shared expert"
 
   package static var known: [String] { all.map(\.name) }
 
@@ -89,20 +250,33 @@ package enum Architectures {
         file: file, found: config["architectures"]?.serialized() ?? "(no `architectures`)",
         known: known, nearest: nil)
     }
-    var object = config
-    for key in ignoring { object[key] = nil }
-    try checkCounts(config, file: file, tensors: tensors)
+    for path in Set(all.map { $0.wrapper?.path ?? [] }) {
+      guard let text = config[path]?.object else { continue }
+      let prefix = path.map { $0 + "." }.joined()
+      try checkCounts(text, prefix: prefix, file: file, tensors: tensors)
+    }
     guard let architecture = all.first(where: { $0.name == name }) else {
       throw .unknownArchitecture(
         file: file, found: name, known: known,
-        nearest: nearest(to: tensors(), config: object, file: file))
+        nearest: nearest(to: tensors(), config: config, file: file, ignoring: ignoring))
     }
     var reader = ConfigReader(
-      file: file, object: object, architecture: name, accepting: accepting)
+      file: file, object: config, architecture: name, accepting: accepting, ignoring: ignoring)
     var spec = try architecture.describe(&reader)
     try reader.finish()
     spec.notes = reader.notes
     return spec
+  }
+
+  /// The keys of a config.json that lead to its text model's; none where it is that of a text model.
+  package static func textPath(of config: JSONObject) -> [String] {
+    let name = config["architectures"]?.array?.first?.string
+    return all.first { $0.name == name }?.wrapper?.path ?? []
+  }
+
+  /// What a config.json says of its text model.
+  package static func text(of config: JSONObject) -> JSONObject {
+    config[textPath(of: config)]?.object ?? config
   }
 
   /// Counts of layers, and of experts over all layers, that are believed: several times those of the largest models.
@@ -110,12 +284,12 @@ package enum Architectures {
 
   /// Refuses more layers or experts than there are tensors, before lists of them are made.
   private static func checkCounts(
-    _ config: JSONObject, file: String, tensors: () -> [String]
+    _ config: JSONObject, prefix: String, file: String, tensors: () -> [String]
   ) throws(ConfigError) {
     // Prediction layers have the experts of the others.
-    let predicting = ["num_nextn_predict_layers", "num_mtp_layers"]
+    let predicting = ["num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers"]
     let counts = (["num_hidden_layers"] + predicting).map { config[$0]?.size ?? 0 }
-    let all = max(1, counts[0] + max(counts[1], counts[2]))
+    let all = max(1, counts[0] + (counts.dropFirst().max() ?? 0))
     for (keys, layers, believed) in [
       (["num_hidden_layers"] + predicting, 1, believed.layers),
       (["n_routed_experts", "num_local_experts", "num_experts"], all, believed.experts),
@@ -127,7 +301,7 @@ package enum Architectures {
         let present = tensors().count
         if overflows || total > present {
           throw .tooMany(
-            file: file, key: key, count: count, layers: min(layers, max(1, counts[0])),
+            file: file, key: prefix + key, count: count, layers: min(layers, max(1, counts[0])),
             tensors: present)
         }
       }
@@ -136,13 +310,17 @@ package enum Architectures {
 
   /// The architecture whose tensors under this config.json are, kind by kind, those of the checkpoint; one that knows
   /// every key of it before one that does not.
-  private static func nearest(to tensors: [String], config: JSONObject, file: String) -> String? {
+  private static func nearest(
+    to tensors: [String], config: JSONObject, file: String, ignoring: [String]
+  ) -> String? {
     if tensors.isEmpty { return nil }
     var named: [String] = []
     for architecture in all {
-      var reader = ConfigReader(file: file, object: config, architecture: architecture.name)
+      var reader = ConfigReader(
+        file: file, object: config, architecture: architecture.name, ignoring: ignoring)
       guard let spec = try? architecture.describe(&reader) else { continue }
-      let own = tensors.filter { !spec.passesThrough($0) && !isScale($0) }
+      let own = spec.parameters(among: Set(tensors)).names
+        .filter { !spec.passesThrough($0) && !isScale($0) }
       guard kinds(spec.claims.map(\.name)) == kinds(own) else { continue }
       if (try? reader.finish()) != nil { return architecture.name }
       named.append(architecture.name)
@@ -152,11 +330,11 @@ package enum Architectures {
 
   /// Whether a tensor scales a weight in low precision.
   private static func isScale(_ tensor: String) -> Bool {
-    ["_scale", "_scale_inv"].contains { tensor.hasSuffix($0) }
+    [".weight_scale", ".weight_scale_inv"].contains { tensor.hasSuffix($0) }
   }
 
   /// Names without the numbers of layers and experts.
-  private static func kinds(_ names: [String]) -> Set<String> {
+  private static func kinds(_ names: some Sequence<String>) -> Set<String> {
     Set(
       names.map { name in
         name.split(separator: ".").map { Int($0) == nil ? String($0) : "*" }.joined(separator: ".")

@@ -119,7 +119,8 @@ enum ConfigKeys {
     attention_softmax_in_fp32 attn_implementation bf16 device device_map ep_size experts_implementation
     expert_parallel_size flash_attention flash_attn flash_attn_version fp16 fp32 fp32_residual_connection
     fused_bias_fc fused_dropout_add_ln fused_mlp fused_rms_norm fused_rotary_emb fused_swiglu fuse_attention_ffn
-    fuse_attention_qkv fuse_cross_entropy fuse_norm fuse_swiglu head_dtype low_cpu_mem_usage max_window_layers
+    fuse_attention_qkv fuse_cross_entropy fuse_norm fuse_swiglu head_dtype low_cpu_mem_usage mamba_ssm_dtype
+    max_window_layers
     model_parallel moe_router_dtype num_redundant_experts onnx pipeline_parallel_size pp_size residual_in_fp32
     router_dtype sequence_parallel softmax_in_fp32 tensor_parallel tensor_parallel_degree tensor_parallel_output
     tensor_parallel_size tp_size upcast_attention use_flash_attention use_flash_attention_2 use_flash_attn
@@ -128,6 +129,9 @@ enum ConfigKeys {
 
     inside of rope_scaling, read by neither transformers nor vLLM:
     finetuned
+
+    how positions in images are spread over a head, where a text has one for each token:
+    mrope_interleaved mrope_section
     """)
 
   /// The words of the lines that are no headings.
@@ -174,7 +178,7 @@ enum ConfigKeys {
     add(
       """
       alibi use_alibi use_dynamic_ntk use_logn_attn interleaved_rope rope_interleave rope_interleaved
-      rotary_interleaved rotary_emb_interleaved use_interleaved_rope mrope_interleaved
+      rotary_interleaved rotary_emb_interleaved use_interleaved_rope
       """, HarmlessValues([false]))
     add("is_neox_style rope_is_neox_style rotary use_rope use_rotary", HarmlessValues([true]))
     add(

@@ -6,6 +6,7 @@ package import Transformer
 package struct ModelSpec: Sendable, Equatable {
   /// The class in transformers.
   package let architecture: String
+  package let names: ModelNames
   package let vocabularySize: Int
   package let hiddenSize: Int
   /// The tensor `[vocabulary, H]`.
@@ -14,16 +15,26 @@ package struct ModelSpec: Sendable, Equatable {
   package let finalNorm: NormSpec
   /// Reads the final norm, `[vocabulary, H]`. Its weight is the embedding's where the two are tied.
   package let head: LinearSpec
+  /// What embeddings are multiplied with.
+  package var embeddingScale: Float = 1
+  /// What logits are multiplied with.
+  package var logitScale: Float = 1
+  /// Logits are cap * tanh(logits / cap).
+  package var logitCap: Float?
   /// Names that begin so belong to multi-token-prediction layers: never quantized, there or not.
-  package let passedThrough: [String]
+  package var passedThrough: [String]
+  /// What names of tensors beside the text model begin with: copied, whatever they are.
+  package var beside: [String] = []
   /// What the owner of its config.json should know.
   package var notes: [ConfigNote] = []
 
   package init(
-    architecture: String, vocabularySize: Int, hiddenSize: Int, embedding: String,
+    architecture: String, names: ModelNames = .plain, vocabularySize: Int, hiddenSize: Int,
+    embedding: String,
     layers: [LayerSpec], finalNorm: NormSpec, head: LinearSpec, passedThrough: [String]
   ) {
     self.architecture = architecture
+    self.names = names
     self.vocabularySize = vocabularySize
     self.hiddenSize = hiddenSize
     self.embedding = embedding
@@ -33,8 +44,8 @@ package struct ModelSpec: Sendable, Equatable {
     self.passedThrough = passedThrough
   }
 
-  /// What the names of a layer's tensors begin with.
-  package static func layerPrefix(_ index: Int) -> String { "model.layers.\(index)." }
+  /// The most tokens that a sequence may have; nil for any number.
+  package var longestSequence: Int? { layers.compactMap(\.longestSequence).min() }
 
   package var tiesEmbeddings: Bool { head.weight == embedding }
 
@@ -51,12 +62,12 @@ package struct ModelSpec: Sendable, Equatable {
     [
       embeddingTable,
       tiesEmbeddings
-        ? LinearSpec(Self.headName, inputs: hiddenSize, outputs: vocabularySize) : head,
+        ? LinearSpec(headName, inputs: hiddenSize, outputs: vocabularySize) : head,
     ]
   }
 
   /// As transformers calls it, also where it shares the embedding's weight.
-  package static let headName = "lm_head"
+  package var headName: String { names.head }
 
   /// Everything that may be quantized.
   package var quantizable: [LinearSpec] { layers.flatMap(\.linears) + ends }
@@ -100,6 +111,7 @@ extension LayerPart {
 extension Branch<Mixer> {
   fileprivate var claims: [TensorClaim] {
     (preNorm?.claims ?? []) + mixer.claims + (postNorm?.claims ?? [])
+      + (statesScale.map { [TensorClaim($0, [1])] } ?? [])
   }
 }
 
@@ -108,11 +120,11 @@ extension Mixer {
     switch self {
     case .sequence(let mixer):
       return mixer.linears.flatMap { $0.claims(quantizable: true) } + mixer.norms.flatMap(\.claims)
+        + mixer.vectors.map { TensorClaim($0.name, $0.shape) }
+        + deciding.flatMap { $0.claims(quantizable: false) }
     case .tokens(let mlp):
-      var result = mlp.deciding.flatMap { $0.claims(quantizable: false) }
-      if let router = mlp.router, let bias = router.correctionBias {
-        result.append(TensorClaim(bias, [router.linear.outputs]))
-      }
+      var result = deciding.flatMap { $0.claims(quantizable: false) }
+      result += mlp.vectors.map { TensorClaim($0.name, $0.shape) } + mlp.norms.flatMap(\.claims)
       for linear in mlp.units.flatMap(\.linears) { result += linear.claims(quantizable: true) }
       return result
     }
@@ -137,7 +149,8 @@ extension ModelSpec {
   }
 
   package func passesThrough(_ tensor: String) -> Bool {
-    passedThrough.contains { tensor.hasPrefix($0) } || Self.isRotation(tensor)
+    passedThrough.contains { tensor.hasPrefix($0) } || beside.contains { tensor.hasPrefix($0) }
+      || Self.isRotation(tensor)
   }
 
   /// The module of a passed-through tensor that may be a Linear's weight: to be listed as not quantized.

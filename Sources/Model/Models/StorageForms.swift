@@ -21,6 +21,9 @@ package struct StorageForm: Sendable {
   let weight: String
   /// The end of the name of the tensor with their biases.
   let bias: String
+  /// Set where the weights are MXFP4: the end of the name of the tensor with their scales, U8 `[E, R, C / 32]`. The codes
+  /// are U8 `[E, R, C / 32, 16]` then, the first of two in the low half of a byte.
+  package let scales: String?
   /// Whether it holds these Linears of all experts of a layer: weights `[E, R, C]` or `[E, C, R]`, biases `[E, R]`.
   /// Otherwise weights are `[R, C]`, biases `[R]`.
   let isOfExperts: Bool
@@ -29,19 +32,20 @@ package struct StorageForm: Sendable {
   let architectures: Set<String>?
 
   package init(
-    _ linears: String..., weight: String, bias: String, isOfExperts: Bool,
+    _ linears: String..., weight: String, bias: String, scales: String? = nil, isOfExperts: Bool,
     order: Order = .oneAfterTheOther, architectures: Set<String>? = nil
   ) {
     self.linears = linears
     self.weight = weight
     self.bias = bias
+    self.scales = scales
     self.isOfExperts = isOfExperts
     self.order = order
     self.architectures = architectures
   }
 
   /// Source: transformers 5.17, `Phi3Attention`, `Phi3MLP`, `Qwen3MoeExperts`, `Glm4MoeExperts`, `MixtralExperts`
-  /// (`[E, R, C]`), `Llama4TextExperts` (`[E, C, R]`).
+  /// (`[E, R, C]`), `Llama4TextExperts`, `GptOssExperts` (`[E, C, R]`); its `integrations/mxfp4.py`.
   package static let all = [
     StorageForm(
       "q_proj", "k_proj", "v_proj", weight: "qkv_proj.weight", bias: "qkv_proj.bias",
@@ -55,6 +59,13 @@ package struct StorageForm: Sendable {
     StorageForm(
       "w1", "w3", weight: "gate_up_proj", bias: "gate_up_proj_bias", isOfExperts: true),
     StorageForm("w2", weight: "down_proj", bias: "down_proj_bias", isOfExperts: true),
+    StorageForm("w13", weight: "gate_up_proj", bias: "gate_up_proj_bias", isOfExperts: true),
+    StorageForm(
+      "w13", weight: "gate_up_proj_blocks", bias: "gate_up_proj_bias",
+      scales: "gate_up_proj_scales", isOfExperts: true),
+    StorageForm(
+      "w2", weight: "down_proj_blocks", bias: "down_proj_bias", scales: "down_proj_scales",
+      isOfExperts: true),
   ]
 }
 
@@ -103,16 +114,26 @@ extension ModelSpec {
     return passedThrough.map { prefix in
       last.linears.map { linear in
         LinearSpec(
-          Self.predictionName(prefix, linear.name, after: last), inputs: linear.inputs,
+          predictionName(prefix, linear.name, after: last), inputs: linear.inputs,
           outputs: linear.outputs, hasBias: linear.hasBias)
       }
     }
   }
 
   /// What a part of the last layer is called in a prediction layer.
-  package static func predictionName(
+  package func predictionName(
     _ prefix: String, _ name: String, after last: LayerSpec
-  ) -> String { prefix + name.dropFirst(layerPrefix(last.index).count) }
+  ) -> String { prefix + name.dropFirst(names.layer(last.index).count) }
+
+  /// The names that a model has for what lies in some tensors: of those that hold several Linears, the Linears' own.
+  package func parameters(
+    among tensors: Set<String>, forms: [StorageForm] = StorageForm.all
+  ) -> (names: Set<String>, places: [String: StoredPlace]) {
+    // Without shapes there is nothing to refuse.
+    let places =
+      (try? places(forms: forms) { tensors.contains($0) ? .unknownShape : nil }) ?? [:]
+    return (tensors.subtracting(places.values.flatMap(\.tensors)).union(places.keys), places)
+  }
 }
 
 /// Linears of one module by the last parts of their names; of a list of experts, of each of them.
@@ -172,6 +193,7 @@ private struct Module {
       try fused.map { each throws(StorageError) in try each.readings() }
         .filter { $0.count == 1 }.joined())
     for each in fused {
+      try each.checkScales(among: tensors)
       each.addWeights(try each.reading(beside: readings), to: &places)
       try each.addBiases(among: tensors, to: &places)
     }
@@ -203,8 +225,14 @@ private struct FusedWeight {
   private var rows: Int { linears[0].reduce(0) { $0 + $1.outputs } }
   private var columns: Int { linears[0][0].inputs }
 
+  /// Columns of a block of MXFP4.
+  private static let block = 32
+
   private func shape(_ reading: Reading) -> [Int] {
-    (form.isOfExperts ? [linears.count] : [])
+    if form.scales != nil {
+      return [linears.count, rows, columns / Self.block, Self.block / 2]
+    }
+    return (form.isOfExperts ? [linears.count] : [])
       + (reading == .rows ? [rows, columns] : [columns, rows])
   }
 
@@ -212,7 +240,7 @@ private struct FusedWeight {
   func readings() throws(StorageError) -> [Reading] {
     // Linears are turned round in lists of experts alone. Before its shape is known, it is taken to be as most are.
     guard case .shape(let found) = listed else { return [.rows] }
-    let known: [Reading] = form.isOfExperts ? [.rows, .columns] : [.rows]
+    let known: [Reading] = form.isOfExperts && form.scales == nil ? [.rows, .columns] : [.rows]
     let fitting = known.filter { shape($0) == found }
     if fitting.isEmpty {
       throw .wrongShape(tensor: tensor, expected: known.map(shape))
@@ -234,13 +262,25 @@ private struct FusedWeight {
       ])
   }
 
+  /// Where weights are codes: that their scales are there, for all of them.
+  func checkScales(among tensors: (String) -> TensorListing?) throws(StorageError) {
+    guard let scales = form.scales else { return }
+    let expected = [linears.count, rows, columns / Self.block]
+    if let listed = tensors("\(module).\(scales)"), columns % Self.block == 0,
+      listed == .unknownShape || listed == .shape(expected)
+    {
+      return
+    }
+    throw .wrongShape(tensor: "\(module).\(scales)", expected: [expected])
+  }
+
   func addWeights(_ reading: Reading, to places: inout [String: StoredPlace]) {
     forEachLinear { linear, index, before, step in
       places[linear.weight] = StoredPlace(
         tensor: tensor, index: index, shape: [linear.outputs, linear.inputs],
         start: reading == .rows ? before * columns : before,
         rowStride: reading == .rows ? step * columns : step,
-        columnStride: reading == .rows ? 1 : rows)
+        columnStride: reading == .rows ? 1 : rows, scales: form.scales.map { "\(module).\($0)" })
     }
   }
 

@@ -16,9 +16,12 @@ package struct StoredPlace: Sendable, Hashable {
   package let rowStride: Int
   /// From a number to the one in the next column.
   package let columnStride: Int
+  /// Set for a weight that is stored as codes in blocks of 32: the tensor with their scales, which has the same experts.
+  package let scales: String?
 
   package init(
-    tensor: String, index: Int?, shape: [Int], start: Int, rowStride: Int, columnStride: Int
+    tensor: String, index: Int?, shape: [Int], start: Int, rowStride: Int, columnStride: Int,
+    scales: String? = nil
   ) {
     self.tensor = tensor
     self.index = index
@@ -26,10 +29,19 @@ package struct StoredPlace: Sendable, Hashable {
     self.start = start
     self.rowStride = rowStride
     self.columnStride = columnStride
+    self.scales = scales
   }
 
   /// The tensor, or the slice of it for one expert.
   package var piece: String { index.map { Self.piece($0, of: tensor) } ?? tensor }
+
+  /// The tensor with the scales, or the slice of it for one expert.
+  package var scalesPiece: String? {
+    scales.map { scales in index.map { Self.piece($0, of: scales) } ?? scales }
+  }
+
+  /// Everything that it is read from.
+  package var tensors: [String] { [tensor] + (scales.map { [$0] } ?? []) }
 
   /// What the slice of a tensor for one expert is called.
   package static func piece(_ index: Int, of tensor: String) -> String { "\(tensor)[\(index)]" }

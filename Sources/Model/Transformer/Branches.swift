@@ -14,6 +14,13 @@ extension Branch {
     postNorm?.apply(in: mixed, weights: weights, workers: workers)
     if scale != 1 { mixed.multiply(by: scale, workers: workers) }
   }
+
+  /// x *= statesScale.
+  fileprivate func scaleStates(_ x: Matrix, weights: any LayerWeights, workers: Workers) {
+    guard let statesScale else { return }
+    // Of shapes there are no numbers.
+    x.multiply(by: weights.vector(statesScale).first ?? 1, workers: workers)
+  }
 }
 
 extension Branch<SequenceMixer> {
@@ -32,6 +39,7 @@ extension Branch<SequenceMixer> {
       mixer.output, to: read, workers: workers, into: "hidden states of a block")
     finish(result, weights: weights, workers: workers)
     result.add(x, workers: workers)
+    scaleStates(result, weights: weights, workers: workers)
     return result
   }
 }
@@ -46,7 +54,9 @@ extension Branch<MLPSpec> {
   ) {
     let inputs = blocks.map { input($0, weights: weights, workers: workers) }
     // Units add to the states at once where these are read no more and the sum stays as it is.
-    let isAtOnce = preNorm != nil && postNorm == nil && scale == 1
+    let isAtOnce =
+      preNorm != nil && postNorm == nil && scale == 1 && statesScale == nil
+      && mixer.strands == nil
     let results = isAtOnce ? blocks : blocks.map { workers.zeros("outputs of a branch", like: $0) }
     mixer.add(
       to: results, reading: inputs,
@@ -56,6 +66,7 @@ extension Branch<MLPSpec> {
     for (block, result) in zip(blocks, results) {
       finish(result, weights: weights, workers: workers)
       block.add(result, workers: workers)
+      scaleStates(block, weights: weights, workers: workers)
     }
   }
 }

@@ -9,16 +9,49 @@ package struct LinearSpec: Sendable, Equatable {
   package let inputs: Int
   package let outputs: Int
   package let hasBias: Bool
+  /// Other modules by whose names config.json may speak of it, too: those that its readers have in its place.
+  package let standsFor: [String]
+  /// Whether it is several modules in one, and its parameters have names with a dash below instead of a dot.
+  package let isFused: Bool
 
-  package init(_ name: String, inputs: Int, outputs: Int, hasBias: Bool = false) {
+  package init(
+    _ name: String, inputs: Int, outputs: Int, hasBias: Bool = false, standsFor: [String] = [],
+    isFused: Bool = false
+  ) {
     self.name = name
     self.inputs = inputs
     self.outputs = outputs
     self.hasBias = hasBias
+    self.standsFor = standsFor
+    self.isFused = isFused
   }
 
-  package var weight: String { ParameterName.weight(of: name) }
-  package var bias: String { ParameterName.bias(of: name) }
+  package var weight: String { parameter(ParameterName.weight(of: "")) }
+  package var bias: String { parameter(ParameterName.bias(of: "")) }
+
+  /// A parameter by the end that it has behind a module's name, which begins with a dot.
+  package func parameter(_ end: String) -> String {
+    name + (isFused ? "_" + end.dropFirst() : end)
+  }
+
+  /// The names by which config.json may speak of it.
+  package var modules: [String] { [name] + standsFor }
+}
+
+/// A parameter that belongs to no Linear and to no norm.
+package struct VectorSpec: Sendable, Equatable {
+  package let name: String
+  package let shape: [Int]
+
+  package init(_ name: String, shape: [Int]) {
+    self.name = name
+    self.shape = shape
+  }
+
+  /// - Parameter isRow: whether it is stored as a matrix of one row.
+  package init(_ name: String, size: Int, isRow: Bool = false) {
+    self.init(name, shape: (isRow ? [1] : []) + [size])
+  }
 }
 
 /// A root-mean-square norm, whose weight is `[size]`.
@@ -26,17 +59,20 @@ package struct NormSpec: Sendable, Equatable {
   package let name: String
   package let size: Int
   package let epsilon: Float
+  /// What is added to its weight: 1 where that is stored as the distance from 1.
+  package let offset: Float
 
-  package init(_ name: String, size: Int, epsilon: Float) {
+  package init(_ name: String, size: Int, epsilon: Float, offset: Float = 0) {
     self.name = name
     self.size = size
     self.epsilon = epsilon
+    self.offset = offset
   }
 
   package var weight: String { ParameterName.weight(of: name) }
 }
 
-/// x += scale * postNorm(mixer(preNorm(x))), without the norms that are nil.
+/// x += scale * postNorm(mixer(preNorm(x))), without the norms that are nil; then x *= statesScale, where there is one.
 package struct Branch<Kind: Sendable & Equatable>: Sendable, Equatable {
   /// Among the branches of its layer.
   package private(set) var number = 0
@@ -44,14 +80,18 @@ package struct Branch<Kind: Sendable & Equatable>: Sendable, Equatable {
   package let mixer: Kind
   package let postNorm: NormSpec?
   package let scale: Float
+  /// A tensor `[1]`.
+  package let statesScale: String?
 
   package init(
-    preNorm: NormSpec?, _ mixer: Kind, postNorm: NormSpec? = nil, scale: Float = 1
+    preNorm: NormSpec?, _ mixer: Kind, postNorm: NormSpec? = nil, scale: Float = 1,
+    statesScale: String? = nil
   ) {
     self.preNorm = preNorm
     self.mixer = mixer
     self.postNorm = postNorm
     self.scale = scale
+    self.statesScale = statesScale
   }
 
   func numbered(_ number: Int) -> Self {
@@ -62,7 +102,9 @@ package struct Branch<Kind: Sendable & Equatable>: Sendable, Equatable {
 
   /// This branch as one of another kind.
   func map<Other>(_ mixer: Other) -> Branch<Other> {
-    Branch<Other>(preNorm: preNorm, mixer, postNorm: postNorm, scale: scale).numbered(number)
+    Branch<Other>(
+      preNorm: preNorm, mixer, postNorm: postNorm, scale: scale, statesScale: statesScale
+    ).numbered(number)
   }
 
   package func tap(_ place: Tap.Place) -> Tap { Tap(number, place) }
@@ -141,8 +183,18 @@ package struct LayerSpec: Sendable, Equatable {
   /// Routed experts.
   package var experts: [UnitSpec] { mlps.flatMap(\.routed) }
 
-  /// Linears that decide on weights of units.
-  package var deciding: [LinearSpec] { mlps.flatMap(\.deciding) }
+  /// Linears that decide on weights of units, or on what is attended to.
+  package var deciding: [LinearSpec] { branches.flatMap(\.mixer.deciding) }
+
+  /// Those of them in mixers along the sequence.
+  package var decidingAlongSequence: [LinearSpec] {
+    parts.compactMap(\.sequence?.mixer).flatMap { $0.deciding.map(\.linear) }
+  }
+
+  /// The most tokens of a sequence that are all attended to; nil where any number is.
+  package var longestSequence: Int? {
+    parts.compactMap { $0.sequence?.mixer.indexer?.chosen }.min()
+  }
 
   /// A text that layers share whose Linears have equal sizes.
   package var shape: String {

@@ -25,7 +25,7 @@ extension LayerWeights {
 
   func bias(_ linear: LinearSpec) -> [Float]? { linear.hasBias ? vector(linear.bias) : nil }
 
-  func apply(
+  package func apply(
     _ linear: LinearSpec, to x: Matrix, workers: Workers, into name: String
   ) -> Matrix {
     Gemm.multiply(

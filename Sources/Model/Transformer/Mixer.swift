@@ -20,8 +20,17 @@ extension Mixer {
   /// Everything that reads the mixer's input, be it quantized or not.
   var inputReaders: [LinearSpec] {
     switch self {
-    case .sequence(let mixer): mixer.parts[0].readers
-    case .tokens(let mlp): mlp.deciding + mlp.units.flatMap(\.readers)
+    case .sequence(let mixer):
+      mixer.parts[0].readers + mixer.deciding.filter { $0.place == .input }.map(\.linear)
+    case .tokens(let mlp): mlp.inputReaders
+    }
+  }
+
+  /// Linears that decide, on weights of units or on what is attended to: never quantized.
+  package var deciding: [LinearSpec] {
+    switch self {
+    case .sequence(let mixer): mixer.deciding.map(\.linear)
+    case .tokens(let mlp): mlp.deciding
     }
   }
 
@@ -29,7 +38,7 @@ extension Mixer {
   var places: [Tap.Place] {
     switch self {
     case .sequence(let mixer): mixer.parts.map(\.place)
-    case .tokens(let mlp): [.input] + mlp.units.indices.map { .hidden($0) }
+    case .tokens(let mlp): mlp.inputPlaces + mlp.units.indices.map { .hidden($0) }
     }
   }
 
@@ -40,7 +49,7 @@ extension Mixer {
       if case .hidden(let unit) = place {
         [mlp.unit(unit).down]
       } else {
-        mlp.units.flatMap(\.readers)
+        mlp.units(at: place).flatMap(\.readers)
       }
     }
   }
@@ -65,6 +74,7 @@ extension Mixer {
     case .sequence(let mixer): "\(mixer.linears.map { [$0.inputs, $0.outputs] })"
     case .tokens(let mlp):
       "\(mlp.units.map(\.up.outputs)) \(mlp.alwaysOn.count) \(mlp.units.count { $0.gate == nil })"
+        + (mlp.strands == nil ? "" : " strands")
     }
   }
 

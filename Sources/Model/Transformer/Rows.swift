@@ -31,13 +31,34 @@ extension Matrix {
     }
   }
 
+  /// self = cap * tanh(self / cap).
+  package func capSoftly(at cap: Float, workers: Workers) {
+    workers.ledger.note(Operation(.elements, [count]))
+    let parts = ranges(of: rows, by: taskRows)
+    workers.forEach(parts.count) { index in
+      unsafe sluice_soft_cap(row(parts[index].lowerBound), cap, parts[index].count * columns)
+    }
+  }
+
   /// self *= factor.
-  func multiply(by factor: Float, workers: Workers) {
+  package func multiply(by factor: Float, workers: Workers) {
     workers.ledger.note(Operation(.elements, [count]))
     let parts = ranges(of: rows, by: taskRows)
     workers.forEach(parts.count) { index in
       let first = unsafe row(parts[index].lowerBound)
       unsafe sluice_scale(first, factor, first, parts[index].count * columns)
+    }
+  }
+
+  /// self *= sigmoid(gates), which are used up.
+  func multiply(bySigmoidOf gates: Matrix, workers: Workers) {
+    workers.ledger.note(Operation(.elements, [count]))
+    let parts = ranges(of: rows, by: taskRows)
+    workers.forEach(parts.count) { index in
+      let size = parts[index].count * columns
+      let (own, gate) = unsafe (row(parts[index].lowerBound), gates.row(parts[index].lowerBound))
+      unsafe sluice_sigmoid(gate, size)
+      unsafe sluice_multiply(own, gate, own, size)
     }
   }
 
@@ -51,13 +72,40 @@ extension Matrix {
     }
   }
 
-  /// Some columns of every row, copied.
-  func columns(_ range: Range<Int>, into name: String, workers: Workers) -> Matrix {
-    let result = workers.matrix(name, rows: rows, columns: range.count)
+  /// Row i times factors[i].
+  package func multiply(byRows factors: [Float], workers: Workers) {
     let parts = ranges(of: rows, by: taskRows)
     workers.forEach(parts.count) { index in
       for place in parts[index] {
-        unsafe result.row(place).update(from: row(place) + range.lowerBound, count: range.count)
+        unsafe sluice_scale(row(place), factors[place], row(place), columns)
+      }
+    }
+  }
+
+  /// Some columns of every row, copied.
+  func columns(_ range: Range<Int>, into name: String, workers: Workers) -> Matrix {
+    columns([range], ofEach: columns, into: name, workers: workers)
+  }
+
+  /// Some of every `width` columns of every row, copied: the first range of all of them, then the next.
+  func columns(
+    _ ranges: [Range<Int>], ofEach width: Int, into name: String, workers: Workers
+  ) -> Matrix {
+    let groups = columns / width
+    let result = workers.matrix(
+      name, rows: rows, columns: groups * ranges.reduce(0) { $0 + $1.count })
+    workers.ledger.note(Operation(.elements, [result.count]))
+    let parts = LinearAlgebra.ranges(of: rows, by: taskRows)
+    workers.forEach(parts.count) { index in
+      for place in parts[index] {
+        let from = unsafe row(place)
+        var to = unsafe result.row(place)
+        for range in ranges {
+          for group in 0..<groups {
+            unsafe to.update(from: from + group * width + range.lowerBound, count: range.count)
+            unsafe to += range.count
+          }
+        }
       }
     }
     return result

@@ -52,12 +52,16 @@ package struct SmoothedWeights: LayerWeights {
   private var columnScales: [String: [Float]] = [:]
   private var rowDivisors: [String: [Float]] = [:]
   private var vectorDivisors: [String: [Float]] = [:]
+  /// What is added to a vector before it is divided, and taken away again.
+  private var vectorOffsets: [String: Float] = [:]
 
   package init(_ base: any LayerWeights, _ applied: [AppliedSmoothing]) {
     self.base = base
     for each in applied {
       switch each.smoothing.producer {
-      case .norm(let norm): vectorDivisors[norm.weight] = each.scale
+      case .norm(let norm):
+        vectorDivisors[norm.weight] = each.scale
+        if norm.offset != 0 { vectorOffsets[norm.weight] = norm.offset }
       case .linear(let linear):
         rowDivisors[linear.name] = each.scale
         vectorDivisors[linear.bias] = each.scale
@@ -70,7 +74,8 @@ package struct SmoothedWeights: LayerWeights {
     let values = base.vector(tensor)
     // Empty where only shapes are known.
     guard let divisor = vectorDivisors[tensor] else { return values }
-    return zip(values, divisor).map { $0 / $1 }
+    guard let offset = vectorOffsets[tensor] else { return zip(values, divisor).map { $0 / $1 } }
+    return zip(values, divisor).map { (offset + $0) / $1 - offset }
   }
 
   package func weight(_ linear: LinearSpec) -> any WeightRows {

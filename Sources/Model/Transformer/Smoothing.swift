@@ -5,6 +5,8 @@ package struct Tap: Hashable, Sendable {
   package enum Place: Hashable, Sendable {
     /// What a mixer reads, `[T, H]`.
     case input
+    /// What routed experts read where they have a strand of their own, `[T, H]`.
+    case routedInput
     /// The normed latent that queries are made of, `[T, rank]`.
     case queryLatent
     /// The normed latent that keys and values are made of, `[T, rank]`.

@@ -29,10 +29,15 @@ package enum Rounding: Sendable {
   /// Rows that one task rounds: whole words of zero points at any number of bits.
   package var tileRows: Int {
     if case .compensated(let factors) = self {
-      CompensatedTile.largestRows(factors.engine)
+      Self.compensatedRows(factors.engine)
     } else {
       64
     }
+  }
+
+  /// Rows that one task rounds with errors handed on.
+  package static func compensatedRows(_ engine: Engine) -> Int {
+    CompensatedTile.largestRows(engine)
   }
 }
 
@@ -140,6 +145,7 @@ extension WeightQuantizer {
         unsafe result.clip(row, values.row(row), weighted: moments, by: kernel)
       }
     case .compensated(let factors):
+      let kernel = self.kernel(globalScale: whole.globalScale, signed: true)
       let tile = CompensatedTile(values, by: kernel, refining: self, from: budget)
       tile.round(under: factors, sharing: shared, into: &result)
     }

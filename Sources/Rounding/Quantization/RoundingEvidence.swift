@@ -39,6 +39,8 @@ package struct RoundingEvidence: Sendable {
 
   private let numbers: NumberFormat
   private let groupSize: Int
+  /// Rows that share a scale.
+  private let rowsTogether: Int
   /// What a scale may be over the step of the source's whole range.
   private let scaleRatios: ClosedRange<Double>
   private var difference = 0.0
@@ -47,6 +49,8 @@ package struct RoundingEvidence: Sendable {
   package private(set) var worstGroup = 0.0
   private var badScales = GroupCount()
   private var badZeroPoints = GroupCount()
+  /// Scales that rows share, by their places.
+  private var shared: [SharedPlace: SharedScale] = [:]
   private var lostTiles: [Range<Int>] = []
   /// Errors of the groups that can be told of, in the largest steps of their rows.
   private var errors: [Float] = []
@@ -57,9 +61,8 @@ package struct RoundingEvidence: Sendable {
   package init(_ quantizer: WeightQuantizer) {
     numbers = quantizer.numbers
     groupSize = quantizer.groupSize
-    let ratios = quantizer.scales.fittingRatios
-    // One that others share is as large as their largest step.
-    scaleRatios = ratios.lowerBound...(quantizer.sharesScales ? .infinity : ratios.upperBound)
+    rowsTogether = quantizer.rowsTogether
+    scaleRatios = quantizer.scales.fittingRatios
   }
 
   package mutating func add(_ other: RoundingEvidence) {
@@ -68,6 +71,7 @@ package struct RoundingEvidence: Sendable {
     worstGroup = max(worstGroup, other.worstGroup)
     badScales.add(other.badScales)
     badZeroPoints.add(other.badZeroPoints)
+    shared.merge(other.shared) { $0.joined(with: $1) }
     lostTiles += other.lostTiles
     errors += other.errors
     farGroups += other.farGroups
@@ -82,7 +86,12 @@ package struct RoundingEvidence: Sendable {
   /// What is wrong with the groups that were added.
   package var faults: [RoundingFault] {
     var faults: [RoundingFault] = []
-    if let first = badScales.first { faults.append(.scales(badScales.count, first: first)) }
+    var scales = badScales
+    for (place, scale) in shared.sorted(by: { $0.key < $1.key })
+    where !isFitting(scale.scale, scale.largestStep) {
+      scales.add(GroupPlace(row: place.rows * rowsTogether, group: place.group))
+    }
+    if let first = scales.first { faults.append(.scales(scales.count, first: first)) }
     if let first = badZeroPoints.first {
       faults.append(.zeroPoints(badZeroPoints.count, first: first))
     }
@@ -90,6 +99,12 @@ package struct RoundingEvidence: Sendable {
     let lone = loneGroups
     if let first = lone.first { faults.append(.farGroups(lone.count, first: first)) }
     return faults
+  }
+
+  private func isFitting(_ scale: Double, _ step: Double) -> Bool {
+    // Such that a NaN does not pass, here and below.
+    abs(scale) >= scaleRatios.lowerBound * step - Self.stepSlack
+      && abs(scale) <= scaleRatios.upperBound * step + Self.stepSlack
   }
 
   private var loneGroups: [GroupPlace] {
@@ -156,11 +171,15 @@ package struct RoundingEvidence: Sendable {
     }
     let step = step(of: sums)
     if !(step > Self.smallestStep) { return }
-    // Conditions are such that a NaN does not pass, here and below.
-    let isFitting =
-      scale >= scaleRatios.lowerBound * step - Self.stepSlack
-      && scale <= scaleRatios.upperBound * step + Self.stepSlack
-    if !isFitting { badScales.add(place) }
+    if rowsTogether > 1 {
+      // As large as the largest step of all rows that share it.
+      let own = SharedScale(scale: scale, largestStep: step)
+      shared.merge([SharedPlace(rows: place.row / rowsTogether, group: place.group): own]) {
+        $0.joined(with: $1)
+      }
+    } else if !isFitting(scale, step) {
+      badScales.add(place)
+    }
     if let zeroPoint {
       let expected = numbers.zeroPoint(lowest: sums.lowest, scale: step)
       if abs(zeroPoint - expected) > Self.zeroPointSlack { badZeroPoints.add(place) }
@@ -219,6 +238,24 @@ package enum RoundingFault: Sendable, Equatable, CustomStringConvertible {
         count, "a group is no rounding of the source's", "groups are no rounding of the source's",
         first)
     }
+  }
+}
+
+/// Rows that share scales, and one of these.
+private struct SharedPlace: Sendable, Hashable, Comparable {
+  let rows: Int
+  let group: Int
+
+  static func < (a: SharedPlace, b: SharedPlace) -> Bool { (a.rows, a.group) < (b.rows, b.group) }
+}
+
+/// A scale that rows share, and the largest step of the source's groups that it is for.
+private struct SharedScale: Sendable {
+  let scale: Double
+  let largestStep: Double
+
+  func joined(with other: SharedScale) -> SharedScale {
+    SharedScale(scale: scale, largestStep: max(largestStep, other.largestStep))
   }
 }
 

@@ -98,6 +98,7 @@ final class Commit: StepResults {
 
   /// What buffers took at their most, by step and name.
   var usedBuffers: [RunStep: [String: Int]] { memory.buffers }
+  var usedPages: [RunStep: [String: Int]] { memory.pages }
 
   /// Whether the checksums of the source are known.
   var knowsSource: Bool { !state.source.isEmpty }
@@ -226,7 +227,11 @@ final class Commit: StepResults {
       let part = plan.spec.layers[layer].parts[part]
       needed.insert(StateFiles.name(.readByTokens(of: part), part))
       needed.insert(StateFiles.name(.routing, part))
-      if case .experts = state.position { needed.insert(StateFiles.inputName(part)) }
+      if case .experts = state.position {
+        for place in part.tokens?.mixer.inputPlaces ?? [] {
+          needed.insert(StateFiles.inputName(part, at: place))
+        }
+      }
     }
     for file in try FileSystem.list(scratch) where !needed.contains(file) {
       try FileSystem.remove("\(scratch)/\(file)")
@@ -303,12 +308,12 @@ final class Commit: StepResults {
     let buffers = Set(plan.spec.layers.flatMap(\.routers).compactMap(\.correctionBias))
     let parameters = plan.output.tensors.filter { !buffers.contains($0.name) }
       .reduce(0) { $0 + $1.byteCount / $1.dtype.byteWidth }
-    var config = plan.checkpoint.config
-    config["quantization_config"] =
-      QuantizationConfig(
+    let config = CheckpointConfig.config(
+      plan.checkpoint.config,
+      quantized: QuantizationConfig(
         groups: plan.output.schemes.schemes, ignore: plan.output.ignore,
         cache: plan.output.schemes.cache
-      ).json
+      ).json)
     func text(_ json: JSONValue) -> [UInt8] { Array((json.serialized(indent: 2) + "\n").utf8) }
     return [
       (OutputFolder.recipe, Array(plan.recipe.yaml().utf8)),

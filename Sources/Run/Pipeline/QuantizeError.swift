@@ -17,6 +17,8 @@ internal import Transformer
 /// What stops a run.
 package enum QuantizeError: Error, CustomStringConvertible, Equatable {
   case nonFiniteWeight(file: String, tensor: String, row: Int, column: Int)
+  /// A packed weight has another shape than its own file says.
+  case wrongStoredShape(file: String, tensor: String, problem: String)
   case nonFiniteActivation(layer: Int, tap: String, channel: Int, largest: String?)
   /// The number is one, and what becomes of it is none.
   case overflow(file: String, tensor: String, row: Int, column: Int, dtype: DType)
@@ -32,6 +34,8 @@ package enum QuantizeError: Error, CustomStringConvertible, Equatable {
     switch self {
     case .nonFiniteWeight(let file, let tensor, let row, let column):
       "\(file): `\(tensor)` holds NaN or infinity at [\(row), \(column)]; download the file again"
+    case .wrongStoredShape(let file, let tensor, let problem):
+      "\(file): `\(tensor)` \(problem); download the file again"
     case .nonFiniteActivation(let layer, let tap, let channel, let largest):
       "layer \(layer): \(tap) is NaN or infinite in channel \(channel)"
         + (largest.map { ", and the largest weight near it is \($0)" } ?? "")

@@ -84,6 +84,7 @@ package final class QuantizeModel {
 
   /// What buffers took at their most, by step and name, as the ledger has it.
   package var usedBuffers: [RunStep: [String: Int]] { commit.usedBuffers }
+  package var usedPages: [RunStep: [String: Int]] { commit.usedPages }
 
   /// Does all units that are not done yet; of a finished run, checks that it is whole.
   ///
@@ -112,7 +113,7 @@ package final class QuantizeModel {
     let layers = plan.spec.layers
     var layerClock = Clock()
     // Of the part whose units are in work.
-    var input: (part: [Int], rounding: ChosenRounding?) = ([], nil)
+    var input: (part: [Int], rounding: [Tap.Place: ChosenRounding]) = ([], [:])
     while commit.position != .done {
       try commit.stopIfAsked()
       switch commit.position {
@@ -135,7 +136,7 @@ package final class QuantizeModel {
       case .experts(let layer, let index, let unit, let end, let block):
         commit.begin(.experts)
         let part = layers[layer].parts[index]
-        if input.part != [layer, index] { input = ([layer, index], nil) }
+        if input.part != [layer, index] { input = ([layer, index], [:]) }
         let count = part.units.count
         // A group of its own size where the last commit was between groups; else what that one began, as far as it
         // fits the memory of this run.
@@ -145,7 +146,7 @@ package final class QuantizeModel {
           try Experts(inputs: inputs, layer: layers[layer], part: part, branch: branch).run(
             unit..<end, from: block, input: &input.rounding)
         }
-        if end == count { input = ([], nil) }
+        if end == count { input = ([], [:]) }
         try commit.commit(
           end == count
             ? .advance(layer: layer, part: index, block: 0)
@@ -174,6 +175,8 @@ package final class QuantizeModel {
     let isLast = layer.index + 1 == plan.spec.layers.count
     try commit.commit(isLast ? .finish : .attend(layer: layer.index + 1, part: 0, block: 0))
     inputs.weights.discard(layer.linears)
+    // Norms and biases of one layer after the other would add up.
+    inputs.weights.releaseAll()
     commit.finishLayer(layer, seconds: started.seconds)
   }
 

@@ -3,6 +3,7 @@
 internal import Calibration
 package import CompressedTensors
 internal import JSON
+internal import Models
 package import Planning
 internal import Transformer
 internal import Quantization
@@ -154,7 +155,8 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
 extension RunWarning {
   /// Where a sequence has more tokens than the model has positions.
   static func longSequence(_ tokens: Int, for config: JSONObject) -> [RunWarning] {
-    guard let positions = config["max_position_embeddings"]?.int, positions > 0,
+    guard let positions = Architectures.text(of: config)["max_position_embeddings"]?.int,
+      positions > 0,
       tokens > positions
     else { return [] }
     return [.longSequence(tokens: tokens, positions: positions)]

@@ -43,8 +43,9 @@ struct StepWatch {
   private var current = RunStep.load
   private var clock = Clock()
 
-  /// What buffers took at their most, by name, as the ledger has it.
+  /// What buffers and mapped weights took at their most, by name, as the ledger has it.
   private(set) var buffers: [RunStep: [String: Int]] = [:]
+  private(set) var pages: [RunStep: [String: Int]] = [:]
   private let ledger: Ledger
 
   init(_ workers: Workers) {
@@ -81,10 +82,12 @@ struct StepWatch {
   var peakBytes: Int { steps.values.map(\.bytes).max() ?? 0 }
 
   private mutating func takePeak() {
-    let peak = ledger.takePeak(of: .buffers).atPeak
-    if peak.values.reduce(0, +) > (buffers[current] ?? [:]).values.reduce(0, +) {
-      buffers[current] = peak
-    }
+    buffers[current] = larger(ledger.takePeak(of: .buffers), buffers[current])
+    pages[current] = larger(ledger.takePeak(of: .mapped), pages[current])
+  }
+
+  private func larger(_ balance: Ledger.Balance, _ known: [String: Int]?) -> [String: Int]? {
+    balance.peak > (known ?? [:]).values.reduce(0, +) ? balance.atPeak : known
   }
 
   private mutating func endStep() {

@@ -240,7 +240,7 @@ struct QuantizeArguments: ParsableArguments {
     if !scheme.isEmpty { options.schemes = schemes(instead: options.schemes) }
     if !scheme.isEmpty { options.schemesAreFromRecipe = false }
     options.isGroupSizeNamed = groupSize != nil || recipe != nil
-    if let groupSize { options.schemes = options.schemes.map { $0.grouped(by: groupSize.size) } }
+    if let groupSize { options.schemes = try grouped(options.schemes, by: groupSize.size) }
     options.acceptedKeys = keys.accepted
     if let cache {
       options.cache = cache
@@ -271,6 +271,19 @@ struct QuantizeArguments: ParsableArguments {
 }
 
 extension QuantizeArguments {
+  private func grouped(
+    _ schemes: [QuantizationScheme], by size: Int
+  ) throws -> [QuantizationScheme] {
+    // No scheme of groups has this size.
+    guard schemes.contains(where: { $0.grouped(by: 1) != $0 }) else {
+      let names = schemes.map(\.name).joined(separator: ", ")
+      throw ValidationError(
+        "--group-size changes nothing of \(names): how many weights share a scale belongs to the scheme; leave it out"
+      )
+    }
+    return schemes.map { $0.grouped(by: size) }
+  }
+
   /// What `--scheme` says, in groups of the size that a recipe has.
   private func schemes(instead of: [QuantizationScheme]) -> [QuantizationScheme] {
     let usual = SchemePreset.named(SchemePreset.usual)?.scheme

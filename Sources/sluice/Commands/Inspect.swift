@@ -158,6 +158,7 @@ struct Inspect: ParsableCommand {
             groups.joined(separator: "; ")
               + "; \(counted(quantization.ignore.count, "module")) left as they are")
         ))
+    case .blocks: facts.append(("quantization", .string("experts as MXFP4, in blocks of 32")))
     case .fp8(let format):
       let weights = stored.count { $0.dtype == .f8E4M3 }
       facts.append(("quantization", .string("\(format.text); \(counted(weights, "weight"))")))

@@ -53,10 +53,16 @@ void sluice_gelu(float *x, size_t count);
 void sluice_gelu_tanh(float *x, size_t count);
 // x[i] = max(x[i], 0)^2.
 void sluice_relu_squared(float *x, size_t count);
+// result[i] = (up + 1) * gate * sigmoid(alpha * gate) of x[2i], gate, at most `limit`, and x[2i + 1], up, within `limit` of 0.
+void sluice_clamped_pairs(const float *x, float alpha, float limit, float *result, size_t count);
 // x[i] = 1 / (1 + exp(-x[i])).
 void sluice_sigmoid(float *x, size_t count);
+// x[i] = cap * tanh(x[i] / cap).
+void sluice_soft_cap(float *x, float cap, size_t count);
 // x = softmax(scale * x) in place.
 void sluice_softmax(float *x, float scale, size_t count);
+// x = softmax(scale * x) in place, beside one more score, `sink`, as it is, whose share nobody gets.
+void sluice_softmax_sink(float *x, float scale, float sink, size_t count);
 // Rotates pairs (x[i], x[i + half]) by the angle whose cosine and sine are given, i < half.
 void sluice_rotate_half(float *x, const float *cosine, const float *sine, size_t half);
 // Rotates neighbours: x[2i] with x[2i + 1].
@@ -67,6 +73,16 @@ void sluice_add_scaled(const float *x, float factor, float *result, size_t count
 void sluice_multiply(const float *x, const float *factor, float *result, size_t count);
 // result[i] = x[i] * factor. `result` may be `x`.
 void sluice_scale(const float *x, float factor, float *result, size_t count);
+
+// ---- recurrence.c
+
+// x[t][c] = sum over back < taps of weight[taps - 1 - back][c] * x[t - back][c], as if there were zeros before the first row,
+// in place. `stride` between rows of both.
+void sluice_causal_convolution(float *x, const float *weight, size_t taps, size_t rows, size_t cols, size_t stride);
+// One token of the gated delta rule: state [keys][values] *= decay, then state += key^T change, where change [values] =
+// strength * (value - key state); then value = query state.
+void sluice_delta_step(float *state, const float *query, const float *key, float *value, float decay, float strength,
+                       size_t keys, size_t values, float *change);
 
 // ---- reduce.c
 
@@ -97,7 +113,7 @@ struct sluice_rounding {
     int32_t numbers;      // SLUICE_INTEGERS or floats
     int32_t bits;         // of integers, 2 to 8
     int32_t group;        // columns that share a scale; the last group of a row may be shorter
-    int32_t symmetric;    // 0: with zero points, integers only
+    int32_t symmetric;    // 0: with zero points, integers only; 2: where ranges are searched, also with negative scales
     int32_t scale_type;   // SLUICE_SCALE_*: the type that scales are stored in, and rounded to before use
     int32_t weight_type;  // SLUICE_SCALE_F32, _BF16 or _F16: what the range of a group of floats is computed in
     float global_scale;   // of scales in E4M3; 0 where it is not known yet, and only their bits of fraction count

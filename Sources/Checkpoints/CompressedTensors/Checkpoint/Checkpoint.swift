@@ -109,9 +109,11 @@ package struct Checkpoint: Sendable {
       model[$0]?.dtype.isWeight == true
     }
     fp8 = if case .fp8(let format) = storage { format } else { nil }
+    let known = forms.filter { $0.scales == nil || storage == .blocks }
     let stored = try CheckpointWeights(
       model, schemes: schemes, fp8: fp8,
-      places: quantization == nil ? Self.places(of: spec, in: model, forms) : [:])
+      places: quantization == nil ? Self.places(of: spec, in: model, known) : [:]
+    ).decodingBlocks(spec.layers.flatMap(\.linears), dtype: opened.dtype)
     weights = stored.decoding(spec.quantizable, dtype: opened.dtype)
     try checkFP8IsDescribed()
     redundantHead = try sameHead()
@@ -156,8 +158,14 @@ package struct Checkpoint: Sendable {
         throw .ambiguousShape(file: file, tensor: tensor, found: found, readings: readings)
       }
     }
-    for tensor in Set(places.values.map(\.tensor)).sorted().compactMap({ model[$0] })
-    where !tensor.dtype.isWeight {
+    let blocks = places.values.filter { $0.scales != nil }.flatMap(\.tensors)
+    for tensor in Set(blocks).sorted().compactMap({ model[$0] }) where tensor.dtype != .u8 {
+      throw .wrongShare(
+        file: tensor.file.path, tensor: tensor.name, expected: "U8, as MXFP4 is stored",
+        found: tensor.text)
+    }
+    let plain = places.values.filter { $0.scales == nil }.map(\.tensor)
+    for tensor in Set(plain).sorted().compactMap({ model[$0] }) where !tensor.dtype.isWeight {
       let reason =
         tensor.dtype == .f8E4M3
         ? ", since nothing says where the scales of FP8 weights lie that share a tensor" : ""
@@ -220,7 +228,7 @@ package struct Checkpoint: Sendable {
     }
     guard let first = missing.first else { return }
     // Another beginning, or none: `layers.0.…`, `language_model.model.layers.0.…`.
-    let prefix = "model."
+    let prefix = spec.names.model
     if first.hasPrefix(prefix) {
       let end = first.dropFirst(prefix.count)
       if let tensor = found.first(where: { $0 == end || $0.hasSuffix("." + end) }) {

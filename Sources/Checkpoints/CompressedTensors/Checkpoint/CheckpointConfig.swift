@@ -12,6 +12,8 @@ package enum WeightStorage: Sendable, Equatable {
   /// By the schemes of config.json.
   case compressed(QuantizationConfig)
   case fp8(FP8Format)
+  /// Experts as MXFP4, in blocks with scales beside them.
+  case blocks
 }
 
 package struct CheckpointConfig: Sendable {
@@ -47,7 +49,7 @@ package struct CheckpointConfig: Sendable {
     self.folder = folder
     self.config = config
     spec = try Architectures.describe(
-      config: config, file: file, ignoring: ["quantization_config"], accepting: accepted
+      config: config, file: file, ignoring: [Self.quantizationKey], accepting: accepted
     ) { Self.tensorNames(folder, room: room) }
     try checkSizes()
   }
@@ -87,7 +89,9 @@ package struct CheckpointConfig: Sendable {
 
   /// The type that weights are said to have; bfloat16 where nothing is said.
   var dtype: DType {
-    let name = [config["dtype"], config["torch_dtype"]].compactMap { $0?.string }.first
+    let text = Architectures.text(of: config)
+    let names = ["dtype", "torch_dtype"].flatMap { [config[$0], text[$0]] }
+    let name = names.compactMap { $0?.string }.first
     return switch name {
     case "float32": .f32
     case "float16": .f16
@@ -96,12 +100,33 @@ package struct CheckpointConfig: Sendable {
   }
 
   /// Whether the checkpoint calls itself quantized.
-  package var isQuantized: Bool { ![nil, .null].contains(config["quantization_config"]) }
+  package var isQuantized: Bool { quantizationBlock != nil }
+
+  private static let quantizationKey = "quantization_config"
+
+  /// What says how weights are stored: vLLM looks for it in the whole file, then in what describes the text model.
+  private var quantizationBlock: JSONValue? {
+    let blocks = [config, Architectures.text(of: config)].map { $0[Self.quantizationKey] }
+    return blocks.compactMap(\.self).first { $0 != .null }
+  }
+
+  /// A config.json with another `quantization_config`, which is the only one in it; nil for none.
+  package static func config(_ config: JSONObject, quantized block: JSONValue?) -> JSONObject {
+    var result = config
+    let inner = Architectures.textPath(of: config) + [quantizationKey]
+    if inner.count > 1 { result[inner] = nil }
+    result[quantizationKey] = block
+    return result
+  }
 
   /// How the weights of a source are stored.
   package func storage() throws(QuantizationConfigError) -> WeightStorage {
     try checkNoOtherTool()
-    guard let block = config["quantization_config"], block != .null else { return .plain }
+    guard let block = quantizationBlock else { return .plain }
+    if block.object?["quant_method"] == "mxfp4" {
+      try MXFP4Blocks.check(block, file: file)
+      return .blocks
+    }
     if let fp8 = try FP8Format(block, file: file) { return .fp8(fp8) }
     return .compressed(try QuantizationConfig(block, file: file))
   }
@@ -121,7 +146,7 @@ package struct CheckpointConfig: Sendable {
 
   /// What the `quantization_config` of an output says; nil where there is none.
   package func quantization() throws(QuantizationConfigError) -> QuantizationConfig? {
-    guard let block = config["quantization_config"], block != .null else { return nil }
+    guard let block = quantizationBlock else { return nil }
     return try QuantizationConfig(block, file: file)
   }
 }

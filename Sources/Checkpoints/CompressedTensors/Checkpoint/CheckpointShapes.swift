@@ -91,10 +91,15 @@ package struct CheckpointShapes: Sendable {
     var places: [String: StoredPlace] = [:]
     var listed: Set<String>?
     if let names = listing.tensors.map({ Set($0) }) {
-      // Without shapes there is nothing to refuse.
-      places = (try? spec.places { names.contains($0) ? .unknownShape : nil }) ?? [:]
-      let shared = Set(places.values.map(\.tensor))
-      listed = names.subtracting(shared).union(places.keys)
+      let forms = StorageForm.all.filter { $0.scales == nil || storage == .blocks }
+      let parameters = spec.parameters(among: names, forms: forms)
+      (listed, places) = (parameters.names, parameters.places)
+      for linear in spec.layers.flatMap(\.linears) {
+        guard let place = places[linear.weight], let scales = place.scalesPiece else { continue }
+        coded[linear.weight] =
+          Microscaled.codec(linear, blocks: place.piece, scales: scales).pages
+        places[linear.weight] = nil
+      }
     }
     if let listed {
       let expected = spec.expectations(schemes).map(\.name)
@@ -208,7 +213,7 @@ package struct CheckpointShapes: Sendable {
   package func byteCount(_ linear: LinearSpec) -> Int {
     if let coded = coded[linear.weight] { return coded.bytes }
     return CompressionFormats.weightParts.reduce(0) {
-      $0 + (self[linear.name + $1.suffix]?.byteCount ?? 0)
+      $0 + (self[linear.parameter($1.suffix)]?.byteCount ?? 0)
     }
   }
 
@@ -262,7 +267,7 @@ package struct CheckpointShapes: Sendable {
 
 extension ModelSpec {
   /// The name that a head has where it is stored although the embedding stands for it; nil where it is not tied.
-  var redundantHead: String? { tiesEmbeddings ? ParameterName.weight(of: Self.headName) : nil }
+  var redundantHead: String? { tiesEmbeddings ? ParameterName.weight(of: names.head) : nil }
 
   /// The tensors of prediction layers, as far as they are like those that were published: a whole layer, its own
   /// embedding and head, and what joins them.
@@ -274,10 +279,13 @@ extension ModelSpec {
       func weight(_ module: String, _ shape: [Int]) -> TensorClaim {
         TensorClaim(ParameterName.weight(of: prefix + module), shape)
       }
-      return last.claims.map { claim in
+      let layer = last.claims.map { claim in
         TensorClaim(
-          Self.predictionName(prefix, claim.name, after: last), claim.shape, linear: claim.linear)
-      } + [
+          predictionName(prefix, claim.name, after: last), claim.shape, linear: claim.linear)
+      }
+      // Beside the model, they have its embedding and head.
+      if !prefix.hasPrefix(names.model) { return layer }
+      return layer + [
         weight("eh_proj", [hiddenSize, 2 * hiddenSize]), weight("enorm", [hiddenSize]),
         weight("hnorm", [hiddenSize]), weight("shared_head.norm", [hiddenSize]),
         weight("shared_head.head", [vocabularySize, hiddenSize]),

@@ -118,8 +118,10 @@ package struct CheckpointWeights: SourceWeights {
 
   /// Every stored tensor; those that hold Linears of all experts of a layer in slices, one for each.
   package let pieces: ShardedModel
-  /// Parameters that are no tensors of their own names.
+  /// Parameters that are no tensors of their own names, but those that are stored as codes.
   package let places: [String: StoredPlace]
+  /// Weights that are stored as codes in blocks.
+  private let blocks: [String: StoredPlace]
   private let schemes: LinearSchemes?
   private let fp8: FP8Format?
   /// Weights that are stored as codes, by the names that they have in the model.
@@ -140,8 +142,9 @@ package struct CheckpointWeights: SourceWeights {
     places: [String: StoredPlace] = [:]
   ) throws(SafetensorsError) {
     pieces = try model.cut(
-      Set(places.values.filter { $0.index != nil }.map(\.tensor)), called: StoredPlace.piece)
-    self.places = places
+      Set(places.values.filter { $0.index != nil }.flatMap(\.tensors)), called: StoredPlace.piece)
+    self.places = places.filter { $0.value.scales == nil }
+    blocks = places.filter { $0.value.scales != nil }
     self.schemes = schemes
     self.fp8 = fp8
   }
@@ -159,6 +162,22 @@ package struct CheckpointWeights: SourceWeights {
       result.coded[linear.weight] = CodedParameter(
         codec: codec, shape: [linear.outputs, linear.inputs], dtype: scales?.dtype ?? dtype,
         pieces: pieces)
+    }
+    return result
+  }
+
+  /// These weights, those that are stored in blocks under the names that they have in the model.
+  ///
+  /// - Parameter dtype: of weights whose scales have no such type.
+  func decodingBlocks(_ linears: [LinearSpec], dtype: DType) -> CheckpointWeights {
+    if blocks.isEmpty { return self }
+    var result = self
+    for linear in linears {
+      guard let place = blocks[linear.weight], let scales = place.scalesPiece else { continue }
+      let codec = Microscaled.codec(linear, blocks: place.piece, scales: scales)
+      result.coded[linear.weight] = CodedParameter(
+        codec: codec, shape: [linear.outputs, linear.inputs], dtype: dtype,
+        pieces: codec.tensors.compactMap { pieces[$0.name] })
     }
     return result
   }
@@ -196,15 +215,12 @@ package struct CheckpointWeights: SourceWeights {
 
   /// The names of all parameters, sorted: what the tensors would be called if each were one by itself.
   package var names: [String] {
-    if !coded.isEmpty {
-      let stored = Set(coded.values.flatMap(\.pieces).map(\.name))
-      return
-        (pieces.tensors.map(\.name).filter { !stored.contains($0) && !isActivationScale($0) }
-        + coded.keys).sorted()
+    if places.isEmpty, coded.isEmpty { return pieces.tensors.map(\.name) }
+    let shared = Set(places.values.map(\.piece)).union(coded.values.flatMap(\.pieces).map(\.name))
+    let alone = pieces.tensors.map(\.name).filter { name in
+      !shared.contains(name) && (coded.isEmpty || !isActivationScale(name))
     }
-    if places.isEmpty { return pieces.tensors.map(\.name) }
-    let shared = Set(places.values.map(\.piece))
-    return (pieces.tensors.map(\.name).filter { !shared.contains($0) } + places.keys).sorted()
+    return (alone + places.keys + coded.keys).sorted()
   }
 
   /// How many parameters there are.
@@ -283,7 +299,7 @@ package struct CheckpointWeights: SourceWeights {
         return .unknown(module: linear.name, words: scheme.words)
       }
       if scheme.dynamic == .always { continue }
-      let names = CompressionFormats.activationParts.map { linear.name + $0 }
+      let names = CompressionFormats.activationParts.map { linear.parameter($0) }
       guard let tensor = names.compactMap({ pieces[$0] }).first else {
         return .missing(module: linear.name)
       }
@@ -390,6 +406,15 @@ package struct CheckpointWeights: SourceWeights {
     }
   }
 
+  /// What is wrong with a tensor that says what shape a weight has; nil for any other tensor.
+  package func shapeFault(_ tensor: StoredTensor) -> StoredFault? {
+    guard tensor.dtype == .i64, !coded.isEmpty, let end = tensor.name.lastIndex(of: ".") else {
+      return nil
+    }
+    let weight = ParameterName.weight(of: String(tensor.name[..<end]))
+    return coded[weight]?.codec.shapeFault(tensor)
+  }
+
   // MARK: Memory
 
   /// Lets the memory of a Linear go that was read to its end, unless these weights are held.
@@ -404,7 +429,7 @@ package struct CheckpointWeights: SourceWeights {
 
   /// Lets the memory of some Linears go; they are read again when they are needed again.
   package func release(_ linears: [LinearSpec]) {
-    for linear in linears { ledger?.unmap(linear.name, as: WeightPages.name) }
+    for linear in linears { ledger?.unmap(linear.name) }
     for parameter in linears.flatMap(parameters) { parameter.extent.release() }
   }
 
@@ -412,7 +437,7 @@ package struct CheckpointWeights: SourceWeights {
 
   /// Lets the memory of a parameter go, and of the scales beside it.
   package func release(_ parameter: StoredParameter) {
-    ledger?.unmap(WeightPages.key(ofTensor: parameter.name), as: WeightPages.name)
+    ledger?.unmap(WeightPages.key(ofTensor: parameter.name))
     parameter.extent.release()
     for piece in parameter.coded?.pieces ?? [] { piece.release() }
     if let fp8, let module = parameter.tensor?.fp8Module {
@@ -422,12 +447,13 @@ package struct CheckpointWeights: SourceWeights {
 
   /// Lets the memory and the page cache of Linears go that will not be needed again, nor what lies between their numbers.
   package func discard(_ linears: [LinearSpec]) {
-    for linear in linears { ledger?.unmap(linear.name, as: WeightPages.name) }
+    for linear in linears { ledger?.unmap(linear.name) }
     for parameter in linears.flatMap(parameters) { parameter.extent.discard() }
   }
 
   /// Lets go of every page that is mapped of the model: also those of norms and biases, and their neighbours.
   package func releaseAll() {
+    ledger?.unmapAll()
     for file in pieces.files {
       if let mapped = file.tensors.first?.file { mapped.release(0..<mapped.byteCount) }
     }
@@ -435,8 +461,11 @@ package struct CheckpointWeights: SourceWeights {
 
   /// What a product with a Linear's weight reads.
   package func parameters(_ linear: LinearSpec) -> [StoredParameter] {
-    CompressionFormats.weightParts.compactMap { part in
-      let name = linear.name + part.suffix
+    if blocks[linear.weight] != nil, let coded = coded[linear.weight] {
+      return coded.pieces.map { StoredParameter($0) }
+    }
+    return CompressionFormats.weightParts.compactMap { part in
+      let name = linear.parameter(part.suffix)
       return coded.isEmpty ? find(name) : pieces[name].map { StoredParameter($0) }
     }
   }

@@ -34,11 +34,11 @@ package enum ModelPart: String, Sendable, CaseIterable {
   /// Expressions that match the Linears of this part and no others; names where there are no such. Numbers of layers and
   /// experts are left open in them.
   package func targets(of spec: ModelSpec) throws -> [String] {
-    let names = spec.layers.flatMap(linears).map(\.name)
+    let names = spec.layers.flatMap(linears).flatMap(\.modules)
     let meant = Set(names)
     var seen: Set<String> = []
     let expressions = names.map(Self.expression).filter { seen.insert($0).inserted }
-    let others = spec.layers.flatMap(\.linears).map(\.name).filter { !meant.contains($0) }
+    let others = spec.layers.flatMap(\.linears).flatMap(\.modules).filter { !meant.contains($0) }
     // Names of one form match the same expressions.
     let forms = Set(others.map(Self.expression))
     return forms.isDisjoint(with: seen) ? expressions : names

@@ -1,7 +1,7 @@
 // What the steps of a run ask of the weights of its source: those of files that are there, or of shapes alone.
 
 package import LinearAlgebra
-internal import Models
+package import Models
 internal import Quantization
 internal import Safetensors
 package import Tensors
@@ -36,6 +36,16 @@ package protocol SourceWeights: LayerWeights {
   func embed(
     _ tokens: [Int32], _ name: String, columns: Int, workers: Workers
   ) throws -> Matrix
+}
+
+extension SourceWeights {
+  /// What the first layer of a model reads, `[tokens, H]`.
+  package func embed(_ tokens: [Int32], of spec: ModelSpec, workers: Workers) throws -> Matrix {
+    let result = try embed(
+      tokens, spec.embedding, columns: spec.hiddenSize, workers: workers)
+    if spec.embeddingScale != 1 { result.multiply(by: spec.embeddingScale, workers: workers) }
+    return result
+  }
 }
 
 /// The pages of a Linear's weight, for the ledger.
@@ -159,16 +169,16 @@ package struct ShapeWeights: SourceWeights {
   }
 
   package func release(_ linears: [LinearSpec]) {
-    for linear in linears { ledger.unmap(linear.name, as: WeightPages.name) }
+    for linear in linears { ledger.unmap(linear.name) }
   }
 
   package func release(tensor name: String) {
-    ledger.unmap(WeightPages.key(ofTensor: name), as: WeightPages.name)
+    ledger.unmap(WeightPages.key(ofTensor: name))
   }
 
   package func discard(_ linears: [LinearSpec]) { release(linears) }
 
-  package func releaseAll() {}
+  package func releaseAll() { ledger.unmapAll() }
 
   package func embed(
     _ tokens: [Int32], _ name: String, columns: Int, workers: Workers

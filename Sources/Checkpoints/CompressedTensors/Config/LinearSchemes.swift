@@ -51,11 +51,11 @@ package struct LinearSchemes: Sendable, Equatable {
     let targets = try Targets(groups, origin: origin)
     schemes = groups
     places = [:]
-    for linear in linears where !ignored.contains(linear.name) {
-      if let first = try targets.matches(linear.name).first { places[linear.name] = first.group }
+    for linear in linears where ignored.isDisjoint(with: linear.modules) {
+      if let first = try targets.matches(linear).first { places[linear.name] = first.group }
     }
     if let embedding, !ignored.contains(embedding.name),
-      let first = try targets.matches(embedding.name).first(where: { $0.rank != .class })
+      let first = try targets.matches(embedding).first(where: { $0.rank != .class })
     {
       places[embedding.name] = first.group
     }
@@ -90,14 +90,14 @@ package struct LinearSchemes: Sendable, Equatable {
     var used: Set<Target> = []
     let known = Set(ends.map(\.name))
     for linear in linears + ends {
-      var matches = try targets.matches(linear.name)
+      var matches = try targets.matches(linear)
       if known.contains(linear.name) {
         let all = matches.filter { $0.rank != .class }
         matches = all.filter { $0.spells(linear.name) }
         if matches.isEmpty, !all.isEmpty { strays.insert(linear.name) }
       }
       used.formUnion(matches)
-      guard let first = matches.first, !ignored.contains(linear.name) else { continue }
+      guard let first = matches.first, ignored.isDisjoint(with: linear.modules) else { continue }
       // What other readers may take: any of one rank, and the first in the file that is no class.
       let inFile = matches.filter { $0.rank != .class }.min { $0.place < $1.place }
       let others = matches.filter { $0.rank == first.rank } + (inFile.map { [$0] } ?? [])
@@ -261,9 +261,12 @@ private struct Targets {
   }
 
   /// The targets that mean a Linear, in the order of compressed-tensors.
-  func matches(_ module: String) throws -> [Target] {
-    var result = names[module] ?? []
-    for (target, pattern) in expressions where try pattern.matches(module) { result.append(target) }
+  func matches(_ linear: LinearSpec) throws -> [Target] {
+    let modules = linear.modules
+    var result = modules.flatMap { names[$0] ?? [] }
+    for (target, pattern) in expressions where try modules.contains(where: pattern.matches) {
+      result.append(target)
+    }
     return result + classes
   }
 }

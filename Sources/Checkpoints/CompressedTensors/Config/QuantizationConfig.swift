@@ -171,9 +171,10 @@ extension QuantizationConfig {
   ) throws -> LinearSchemes {
     let ignored = try IgnoredModules(ignore, file: file)
     var names: Set<String> = []
-    for linear in linears + (embedding.map { [$0] } ?? [])
-    where try ignored.pattern(matching: linear.name) != nil {
-      names.insert(linear.name)
+    for linear in linears + (embedding.map { [$0] } ?? []) {
+      for module in linear.modules where try ignored.pattern(matching: module) != nil {
+        names.insert(module)
+      }
     }
     var schemes = try LinearSchemes(
       reading: groups, of: linears, and: embedding, ignoring: names,

@@ -43,9 +43,10 @@ struct CodedLinear: WeightCodec {
   /// - Parameters:
   ///   - scheme: one with weights.
   ///   - dtype: of the weight.
+  ///   - areWhole: whether `names` are whole names.
   init(
     _ linear: LinearSpec, _ scheme: QuantizationScheme, dtype: DType, layout: CodeLayout,
-    names: Names
+    names: Names, areWhole: Bool = false
   ) {
     guard let arguments = scheme.weights else { preconditionFailure("\(linear.name) has no codes") }
     activations = scheme.inputActivations
@@ -53,12 +54,13 @@ struct CodedLinear: WeightCodec {
     outputs = linear.outputs
     inputs = linear.inputs
     self.layout = layout
-    let quantizer = WeightQuantizer(arguments, columns: inputs, dtype: dtype)
+    let quantizer = WeightQuantizer(
+      arguments, columns: inputs, dtype: dtype, signsScales: scheme.signsScales)
     self.quantizer = quantizer
     let groups = quantizer.groups(of: inputs)
     self.groups = groups
     func tensor(_ end: String, _ dtype: DType, _ shape: [Int]) -> TensorSpec {
-      TensorSpec(name: linear.name + end, dtype: dtype, shape: shape)
+      TensorSpec(name: areWhole ? end : linear.parameter(end), dtype: dtype, shape: shape)
     }
     codes = tensor(names.codes, layout.dtype, [linear.outputs, layout.elements(inputs)])
     let blocks = quantizer.sharesScales ? (outputs - 1) / quantizer.rowsTogether + 1 : outputs
@@ -72,7 +74,8 @@ struct CodedLinear: WeightCodec {
       }
       : nil
     globalScale = names.globalScale.map { tensor($0, .f32, [1]) }
-    shape = names.shape.map { tensor($0, .i64, [2]) }
+    // What loads the parts of a fused Linear takes no shape.
+    shape = linear.isFused ? nil : names.shape.map { tensor($0, .i64, [2]) }
     let inputType = globalScale == nil ? dtype : .f32
     let isStored = activations.map { $0.dynamic != .always } ?? false
     inputScale = isStored ? names.inputScale.map { tensor($0, inputType, [1]) } : nil
@@ -210,7 +213,9 @@ struct CodedLinear: WeightCodec {
   }
 
   private func scaleFault(_ tensor: StoredTensor, windowBytes: Int) -> StoredFault? {
-    scaleLayout.bad(tensor, windowBytes: windowBytes).map { count, place, text in
+    scaleLayout.bad(
+      tensor, signed: quantizer.signsScales, windowBytes: windowBytes
+    ).map { count, place, text in
       StoredFault(
         tensor.name, "element \(place) is \(text)\(count > 1 ? ", \(count) in all" : "")")
     }
@@ -221,7 +226,8 @@ struct CodedLinear: WeightCodec {
     return value > 0 && value.isFinite ? nil : StoredFault(tensor.name, "is \(value)")
   }
 
-  private func shapeFault(_ tensor: StoredTensor) -> StoredFault? {
+  func shapeFault(_ tensor: StoredTensor) -> StoredFault? {
+    if tensor.name != shape?.name { return nil }
     let recorded = unsafe tensor.withBytes { bytes in
       (0..<2).map { unsafe bytes.loadUnaligned(fromByteOffset: 8 * $0, as: Int64.self) }
     }

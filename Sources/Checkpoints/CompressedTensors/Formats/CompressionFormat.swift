@@ -55,6 +55,8 @@ package protocol WeightCodec: Sendable {
   ///
   /// - Parameter windowBytes: how much of a tensor may be mapped at a time.
   func faults(_ tensor: (String) -> StoredTensor?, windowBytes: Int) -> [StoredFault]
+  /// What is wrong with a tensor that says what shape the weight has; nil for any other tensor.
+  func shapeFault(_ tensor: StoredTensor) -> StoredFault?
 }
 
 /// Bytes for a tensor by name, from an offset in it on.
@@ -114,7 +116,7 @@ package enum CompressionFormats {
   package static func storedBytes(
     of linear: LinearSpec, _ byteCount: (_ tensor: String) -> Int?
   ) -> Int {
-    weightParts.reduce(0) { $0 + (byteCount(linear.name + $1.suffix) ?? 0) }
+    weightParts.reduce(0) { $0 + (byteCount(linear.parameter($1.suffix)) ?? 0) }
   }
 
   /// Scales of activations that are made before a model is saved: no part of any weight.

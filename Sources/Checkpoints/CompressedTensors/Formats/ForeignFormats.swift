@@ -6,7 +6,7 @@ enum ForeignFormats {
   /// By the `quant_method` of config.json.
   private static let methods = [
     "modelopt": "ModelOpt's", "modelopt_fp4": "ModelOpt's", "awq": "AutoAWQ's", "gptq": "GPTQ's",
-    "bitsandbytes": "bitsandbytes'", "mxfp4": "MXFP4", "quark": "Quark's", "hqq": "HQQ's",
+    "bitsandbytes": "bitsandbytes'", "quark": "Quark's", "hqq": "HQQ's",
     "torchao": "torchao's", "auto-round": "AutoRound's", "fbgemm_fp8": "FBGEMM's FP8",
     "exl2": "EXL2", "exl3": "EXL3",
   ]

@@ -3,6 +3,16 @@
 package import Quantization
 
 extension CompressionFormats {
+  /// Whether vLLM loads Linears of experts under a scheme where gate and up are one, and stand for themselves in the file.
+  ///
+  /// Source: vLLM 0.33 `gpt_oss.py`, whose `GptOssRoutedExperts` takes packed integers as they are and turns all else
+  /// round; what it takes has no zero points.
+  static func loadsFused(_ scheme: QuantizationScheme) -> Bool {
+    guard let weights = scheme.weights else { return false }
+    return name(of: scheme) == PackQuantized.formatName && weights.isSymmetric
+      && scheme.inputActivations == nil
+  }
+
   /// Why vLLM does not load Linears of a scheme; nil where it does.
   ///
   /// Source: vLLM 0.33 `compressed_tensors.py` and its schemes; `compressed_tensors_moe.py` for experts.

@@ -73,4 +73,20 @@ package struct Microscaled: WrittenFormat {
   ) -> any WeightCodec {
     CodedLinear(linear, scheme, dtype: dtype, layout: layout, names: tensors)
   }
+
+  private static let blocks: QuantizationScheme = {
+    guard let preset = SchemePreset.named("MXFP4A16") else { preconditionFailure("no MXFP4A16") }
+    return preset.scheme
+  }()
+
+  /// A weight as gpt-oss was published: blocks `[out, in / 32, 16]` and scales `[out, in / 32]`, in tensors of other names.
+  ///
+  /// - Parameters:
+  ///   - blocks: the tensor with the codes.
+  ///   - scales: the one with the scales.
+  static func codec(_ linear: LinearSpec, blocks: String, scales: String) -> any WeightCodec {
+    CodedLinear(
+      linear, Self.blocks, dtype: .bf16, layout: .packedBytes(bits: 4),
+      names: CodedLinear.Names(codes: blocks, scales: scales), areWhole: true)
+  }
 }

@@ -51,14 +51,16 @@ struct ScaleLayout: Sendable {
     }
   }
 
-  /// The first scale that is none, and how many there are: not above zero, or not finite.
-  func bad(_ tensor: StoredTensor, windowBytes: Int) -> (count: Int, place: Int, text: String)? {
+  /// The first scale that is none, and how many there are: zero, not finite, or below zero where it may not be.
+  func bad(
+    _ tensor: StoredTensor, signed: Bool, windowBytes: Int
+  ) -> (count: Int, place: Int, text: String)? {
     var bad: (count: Int, place: Int, text: String)?
     let width = tensor.dtype.byteWidth
     for part in ranges(of: tensor.byteCount / width, by: max(1, windowBytes / width)) {
       // What a global scale divides is told by itself.
       for (index, value) in decoded(tensor, part, globalScale: 1).enumerated()
-      where !(value > 0 && value.isFinite) {
+      where !((signed ? abs(value) : value) > 0 && value.isFinite) {
         bad = (
           (bad?.count ?? 0) + 1, bad?.place ?? part.lowerBound + index, bad?.text ?? "\(value)"
         )

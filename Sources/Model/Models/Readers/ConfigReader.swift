@@ -64,23 +64,29 @@ package enum ConfigNote: Sendable, Equatable, CustomStringConvertible {
 package struct ConfigReader {
   private let file: String
   private let prefix: String
-  private let object: JSONObject
+  private var object: JSONObject
   /// The class in transformers.
   let architecture: String
+  /// What the names of tensors begin with.
+  var names = ModelNames.plain
   /// Unknown keys that the user takes to change nothing, with the names of the objects that they are in.
   private let accepted: Set<String>
-  private var asked: Set<String> = []
+  private var asked: Set<String>
+  /// Keys of this object and of nested ones that others read.
+  private let readElsewhere: Set<String>
   package private(set) var notes: [ConfigNote] = []
 
   package init(
     file: String, object: JSONObject, architecture: String, accepting accepted: Set<String> = [],
-    prefix: String = ""
+    prefix: String = "", ignoring: [String] = []
   ) {
     self.file = file
     self.object = object
     self.architecture = architecture
     self.accepted = accepted
     self.prefix = prefix
+    readElsewhere = Set(ignoring)
+    asked = readElsewhere
   }
 
   /// The value of the first name that is there and not null; all other names must agree with it.
@@ -121,6 +127,12 @@ package struct ConfigReader {
   /// A whole number of at least `minimum`. Further names are spellings of the same key.
   package mutating func int(
     _ names: String..., atLeast minimum: Int = 1, default fallback: Int? = nil
+  ) throws(ConfigError) -> Int {
+    try int(names, atLeast: minimum, default: fallback)
+  }
+
+  mutating func int(
+    _ names: [String], atLeast minimum: Int = 1, default fallback: Int? = nil
   ) throws(ConfigError) -> Int {
     try read(names, "a whole number of at least \(minimum)", default: fallback) {
       $0.int.flatMap { $0 >= minimum && $0 <= Self.largest ? $0 : nil }
@@ -205,8 +217,25 @@ package struct ConfigReader {
     return kinds.compactMap { values[$0] }
   }
 
+  func isText(_ name: String) -> Bool { object[name]?.string != nil }
+
   /// Whether a key is there, be it null.
   package func names(_ name: String) -> Bool { object[name] != nil }
+
+  /// Whether an object has an object by that name.
+  package func hasObject(_ key: String, in name: String) -> Bool {
+    object[name]?.object?[key]?.object != nil
+  }
+
+  /// Whether a key has a list.
+  package func hasList(_ name: String) -> Bool { object[name]?.array != nil }
+
+  /// True or false, or a number that is false where it is 0.
+  package mutating func flag(
+    _ name: String, default fallback: Bool
+  ) throws(ConfigError) -> Bool {
+    try read([name], "true or false", default: fallback) { $0.bool ?? $0.int.map { $0 != 0 } }
+  }
 
   /// Multi-token-prediction layers behind the decoder's own.
   package mutating func predictionLayers() throws(ConfigError) -> Int {
@@ -215,6 +244,14 @@ package struct ConfigReader {
 
   /// Keys that do not touch the forward pass of this architecture.
   package mutating func ignore(_ names: String...) { asked.formUnion(names) }
+
+  mutating func ignore(_ names: Set<String>) { asked.formUnion(names) }
+
+  /// Gives a value to a nested object, in the place of what it says there.
+  mutating func hand(_ name: String, to nested: inout ConfigReader) {
+    asked.insert(name)
+    if let value = object[name], value != .null { nested.object[name] = value }
+  }
 
   package mutating func bool(
     _ names: String..., default fallback: Bool? = nil
@@ -241,7 +278,7 @@ package struct ConfigReader {
     }
     return ConfigReader(
       file: file, object: object, architecture: architecture, accepting: accepted,
-      prefix: prefix + found.name + ".")
+      prefix: prefix + found.name + ".", ignoring: Array(readElsewhere))
   }
 
   package func missing(_ key: String) -> ConfigError { .missing(file: file, key: prefix + key) }

@@ -9,19 +9,45 @@ struct DecoderReader {
   let layerCount: Int
   let heads: Int
   let epsilon: Float
+  /// What is added to the weights of norms.
+  let normOffset: Float
+  let activation: Activation
   private let architecture: String
+  fileprivate let names: ModelNames
   private let vocabulary: Int
   private let tied: Bool
 
-  init(_ config: inout ConfigReader) throws(ConfigError) {
+  /// Gated units with SiLU, and norms whose weights are what they multiply by.
+  ///
+  /// - Parameter isTied: whether embedding and head are one where nothing is said.
+  init(_ config: inout ConfigReader, isTied: Bool = false) throws(ConfigError) {
+    try config.require("hidden_act", toBe: "silu")
+    try self.init(&config, activation: .silu, normOffset: 0, isTied: isTied)
+  }
+
+  /// Gated units with SiLU, and norms whose weights are stored as their distance from 1.
+  init(offsetNorms config: inout ConfigReader) throws(ConfigError) {
+    try config.require("hidden_act", toBe: "silu")
+    try self.init(&config, activation: .silu, normOffset: 1, isTied: false)
+  }
+
+  /// - Parameters:
+  ///   - activation: what its caller has read.
+  ///   - normOffset: what is added to the weights of norms.
+  ///   - isTied: whether embedding and head are one where nothing is said.
+  init(
+    _ config: inout ConfigReader, activation: Activation, normOffset: Float, isTied: Bool
+  ) throws(ConfigError) {
+    self.activation = activation
+    self.normOffset = normOffset
     architecture = config.architecture
+    names = config.names
     hidden = try config.int("hidden_size")
     heads = try config.int("num_attention_heads")
     epsilon = Float(try config.positive("rms_norm_eps"))
     vocabulary = try config.int("vocab_size")
     layerCount = try config.int("num_hidden_layers")
-    tied = try config.bool("tie_word_embeddings", default: false)
-    try config.require("hidden_act", toBe: "silu")
+    tied = try config.bool("tie_word_embeddings", default: isTied)
     // Long texts cut into chunks that turn anew.
     config.passOver(
       "dual_chunk_attention_config",
@@ -33,17 +59,18 @@ struct DecoderReader {
   /// - Parameter predictionLayers: multi-token-prediction layers behind the decoder's own, there or not.
   func model(predictionLayers: Int = 0, _ layer: (LayerNames) -> LayerSpec) -> ModelSpec {
     ModelSpec(
-      architecture: architecture, vocabularySize: vocabulary, hiddenSize: hidden,
-      embedding: ParameterName.weight(of: "model.embed_tokens"),
+      architecture: architecture, names: names, vocabularySize: vocabulary, hiddenSize: hidden,
+      embedding: ParameterName.weight(of: names.model + "embed_tokens"),
       layers: (0..<layerCount).map { layer(LayerNames(self, index: $0)) },
-      finalNorm: NormSpec("model.norm", size: hidden, epsilon: epsilon),
+      finalNorm: NormSpec(
+        names.model + "norm", size: hidden, epsilon: epsilon, offset: normOffset),
       head: LinearSpec(
-        tied ? "model.embed_tokens" : "lm_head", inputs: hidden, outputs: vocabulary),
-      passedThrough: (0..<predictionLayers).map { ModelSpec.layerPrefix(layerCount + $0) })
+        tied ? names.model + "embed_tokens" : names.head, inputs: hidden, outputs: vocabulary),
+      passedThrough: (0..<predictionLayers).map { names.layer(layerCount + $0) })
   }
 }
 
-/// The tensors of one layer, by their names behind `model.layers.<index>.`.
+/// The tensors of one layer, by their names behind its own, `model.layers.<index>.`.
 struct LayerNames {
   let index: Int
   private let decoder: DecoderReader
@@ -52,13 +79,14 @@ struct LayerNames {
   init(_ decoder: DecoderReader, index: Int) {
     self.decoder = decoder
     self.index = index
-    prefix = ModelSpec.layerPrefix(index)
+    prefix = decoder.names.layer(index)
   }
 
   func name(_ name: String) -> String { prefix + name }
 
   func norm(_ name: String, _ size: Int, epsilon: Float? = nil) -> NormSpec {
-    NormSpec(prefix + name, size: size, epsilon: epsilon ?? decoder.epsilon)
+    NormSpec(
+      prefix + name, size: size, epsilon: epsilon ?? decoder.epsilon, offset: decoder.normOffset)
   }
 
   func linear(_ name: String, _ inputs: Int, _ outputs: Int, bias: Bool = false) -> LinearSpec {
@@ -80,6 +108,7 @@ struct LayerNames {
       gate: linear("\(name).\(projections.gate)", hidden, size, bias: bias),
       up: linear("\(name).\(projections.up)", hidden, size, bias: bias),
       down: linear("\(name).\(projections.down)", size, hidden, bias: bias),
+      activation: decoder.activation,
       outputGate: outputGate.map { linear($0, hidden, 1) })
   }
 
@@ -94,17 +123,33 @@ struct LayerNames {
   }
 }
 
+extension LayerNames {
+  /// A layer whose norms stand behind the mixers, which read the states as they are.
+  func postNormLayer(_ attention: SequenceMixer, _ mlp: MLPSpec) -> LayerSpec {
+    LayerSpec(
+      index: index,
+      branches: [
+        Branch(
+          preNorm: nil, .sequence(attention),
+          postNorm: norm("post_attention_layernorm", decoder.hidden)),
+        Branch(
+          preNorm: nil, .tokens(mlp),
+          postNorm: norm("post_feedforward_layernorm", decoder.hidden)),
+      ])
+  }
+}
+
 extension ConfigReader {
   /// Refuses a choice of experts that cannot be made.
   func checkChoice(
     of perToken: Int, from experts: Int, groups: Int = 1, chosenGroups: Int = 1,
-    atLeastInGroup least: Int = 1
+    atLeastInGroup least: Int = 1, key: String = "num_experts_per_tok"
   ) throws(ConfigError) {
     guard experts % groups == 0, experts / groups >= least, chosenGroups <= groups,
       perToken <= chosenGroups * (experts / groups)
     else {
       throw unsupported(
-        "num_experts_per_tok",
+        key,
         expected: groups == 1
           ? "a choice of \(experts) experts"
           : "a choice that \(chosenGroups) of \(groups) groups of \(experts) experts allow",

@@ -12,16 +12,19 @@ struct LatentReader {
   private let bias: Bool
   private let rotary: RotarySpec
   private let scale: Float
+  private var indexer: (heads: Int, width: Int, chosen: Int)?
 
   /// transformers norms latents with this, whatever `rms_norm_eps` says.
   private static let epsilon: Float = 1e-6
 
   /// Source: transformers `DeepseekV2Attention`, `DeepseekV3Attention`.
   ///
-  /// - Parameter interleaves: whether neighbours turn together, where nothing is said; nil where they do and no key says
-  ///   so.
+  /// - Parameters:
+  ///   - interleaves: whether neighbours turn together, where nothing is said; nil where they do and no key says so.
+  ///   - isSparse: whether indexers choose what is attended to.
   init(
-    _ config: inout ConfigReader, _ decoder: DecoderReader, interleaves: Bool?
+    _ config: inout ConfigReader, _ decoder: DecoderReader, interleaves: Bool?,
+    isSparse: Bool = false
   ) throws(ConfigError) {
     self.decoder = decoder
     queryRank = try config.intIfPresent("q_lora_rank")
@@ -55,12 +58,22 @@ struct LatentReader {
       try config.require(key, toBe: .number(JSONNumber(value)))
     }
     try require("num_key_value_heads", decoder.heads)
-    // What transformers 5 writes beside them.
-    try require("head_dim", rotated)
+    // What transformers 5 writes beside them; where heads are sparse, it reads over another value.
+    if isSparse {
+      config.ignore("head_dim", "indexer_rope_interleave")
+      indexer = (
+        try config.int("index_n_heads"), try config.int("index_head_dim"),
+        try config.int("index_topk")
+      )
+      if queryRank == nil { throw config.missing("q_lora_rank") }
+    } else {
+      try require("head_dim", rotated)
+    }
     try require("qk_head_dim", plain + rotated)
   }
 
-  func attention(_ names: LayerNames) -> SequenceMixer {
+  /// - Parameter indexes: whether the layer has an indexer, and not the choice of the layer before it.
+  func attention(_ names: LayerNames, indexes: Bool = true) -> SequenceMixer {
     let hidden = decoder.hidden
     let queries = decoder.heads * (plain + rotary.dimensions)
     let query: LatentSpec.Query =
@@ -81,6 +94,18 @@ struct LatentReader {
         keyValueUp: names.linear("self_attn.kv_b_proj", rank, decoder.heads * (plain + value)),
         output: names.linear("self_attn.o_proj", decoder.heads * value, hidden, bias: bias),
         heads: decoder.heads, plainDimension: plain, valueDimension: value, rotary: rotary,
-        scale: scale))
+        scale: scale, indexer: indexes ? indexer(names) : nil))
+  }
+
+  private func indexer(_ names: LayerNames) -> IndexerSpec? {
+    guard let indexer, let queryRank else { return nil }
+    func linear(_ name: String, _ inputs: Int, _ outputs: Int) -> LinearSpec {
+      names.linear("self_attn.indexer.\(name)", inputs, outputs)
+    }
+    return IndexerSpec(
+      query: linear("wq_b", queryRank, indexer.heads * indexer.width),
+      key: linear("wk", decoder.hidden, indexer.width),
+      weights: linear("weights_proj", decoder.hidden, indexer.heads),
+      keyNorm: names.name("self_attn.indexer.k_norm"), chosen: indexer.chosen)
   }
 }

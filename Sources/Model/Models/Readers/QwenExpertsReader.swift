@@ -12,14 +12,20 @@ struct QwenExpertsReader {
   private let dense: Set<Int>
 
   /// Source: transformers `Qwen3MoeDecoderLayer`, `Qwen3MoeTopKRouter`.
-  init(_ config: inout ConfigReader) throws(ConfigError) {
-    denseSize = try config.int("intermediate_size")
+  ///
+  /// - Parameters:
+  ///   - fallback: whether the chosen weights are divided by their sum, where nothing is said.
+  ///   - hasDense: whether the architecture knows dense layers.
+  init(
+    _ config: inout ConfigReader, normalizes fallback: Bool = false, hasDense: Bool = true
+  ) throws(ConfigError) {
+    denseSize = hasDense ? try config.int("intermediate_size") : 0
     expertSize = try config.int("moe_intermediate_size")
     experts = try config.int("num_experts", "num_local_experts")
     perToken = try config.int("num_experts_per_tok")
-    normalizes = try config.bool("norm_topk_prob", default: false)
-    step = try config.int("decoder_sparse_step", default: 1)
-    dense = Set(try config.ints("mlp_only_layers"))
+    normalizes = try config.bool("norm_topk_prob", default: fallback)
+    step = hasDense ? try config.int("decoder_sparse_step", default: 1) : 1
+    dense = hasDense ? Set(try config.ints("mlp_only_layers")) : []
     try config.checkChoice(of: perToken, from: experts)
   }
 

@@ -28,7 +28,7 @@ struct RotaryReader {
     var scaling = RotaryScaling.none
     var mscale = 1.0
     if var rope = try config.object("rope_scaling", "rope_parameters") {
-      let kind = try rope.choice("rope_type", "type", of: ScalingReader.kinds, default: "default")
+      (scaling, mscale) = try Self.scaling(&rope, positions: positions, trained: trained)
       let nestedTheta = try rope.positiveIfPresent("rope_theta")
       if let theta, let nestedTheta, theta != nestedTheta {
         throw config.unsupported(
@@ -44,18 +44,72 @@ struct RotaryReader {
         }
         share = nestedShare ?? share
       }
-      var reader = ScalingReader(rope: rope, positions: positions, trained: trained)
-      (scaling, mscale) = try kind(&reader)
-      // vLLM multiplied by it once; 0.33 does not, and transformers never did.
-      reader.rope.passOver(
-        "attn_factor", harmless: 1, because: "transformers and vLLM do not read it")
-      try config.finish(reader.rope)
+      try config.finish(rope)
     }
     guard let theta = theta ?? fallback else { throw config.missing("rope_theta") }
     self.theta = theta
     self.share = share
     self.scaling = scaling
     self.mscale = mscale
+  }
+
+  /// What an object with `rope_type` says.
+  private static func scaling(
+    _ rope: inout ConfigReader, positions: Int?, trained: Int?
+  ) throws(ConfigError) -> (RotaryScaling, mscale: Double) {
+    let kind = try rope.choice("rope_type", "type", of: ScalingReader.kinds, default: "default")
+    var reader = ScalingReader(rope: rope, positions: positions, trained: trained)
+    let result = try kind(&reader)
+    // Qwen3-Omni's word for `mrope_interleaved`.
+    if reader.rope.names("mrope_section") { reader.rope.ignore("interleaved") }
+    // vLLM multiplied by it once; 0.33 does not, and transformers never did.
+    reader.rope.passOver(
+      "attn_factor", harmless: 1, because: "transformers and vLLM do not read it")
+    rope = reader.rope
+    return result
+  }
+
+  /// Of layers that see all tokens and of those with a window: `rope_parameters` with an object for each, or `rope_theta`
+  /// and `rope_scaling` of the former beside `rope_local_base_freq`.
+  ///
+  /// Source: transformers `Gemma3TextConfig`, `Olmo3Config`.
+  ///
+  /// - Parameters:
+  ///   - theta: of layers that see all tokens, where nothing is said.
+  ///   - local: of layers with a window, where nothing is said; nil for that of the others.
+  static func byLayerType(
+    _ config: inout ConfigReader, theta: Double = 1_000_000, local localTheta: Double? = 10_000
+  ) throws(ConfigError) -> (whole: RotaryReader, local: RotaryReader) {
+    let local =
+      try localTheta.map { fallback throws(ConfigError) in
+        try config.positiveIfPresent("rope_local_base_freq") ?? fallback
+      }
+    guard config.hasObject("full_attention", in: "rope_parameters") else {
+      let whole = try RotaryReader(&config, theta: theta)
+      return (whole, RotaryReader(theta: local ?? whole.theta))
+    }
+    let positions = try config.intIfPresent("max_position_embeddings")
+    guard var both = try config.object("rope_parameters") else {
+      throw config.missing("rope_parameters")
+    }
+    func reader(_ key: String, _ theta: Double) throws(ConfigError) -> RotaryReader {
+      guard var rope = try both.object(key) else { return RotaryReader(theta: theta) }
+      let theta = try rope.positiveIfPresent("rope_theta") ?? theta
+      let (scaling, _) = try Self.scaling(&rope, positions: positions, trained: nil)
+      try both.finish(rope)
+      return RotaryReader(theta: theta, scaling)
+    }
+    let readers = (
+      try reader("full_attention", theta), try reader("sliding_attention", local ?? theta)
+    )
+    try config.finish(both)
+    return readers
+  }
+
+  private init(theta: Double, _ scaling: RotaryScaling = .none) {
+    self.theta = theta
+    self.scaling = scaling
+    (share, mscale) = (nil, 1)
   }
 
   /// - Parameters:
@@ -114,6 +168,7 @@ private struct ScalingReader {
     "yarn": { reader throws(ConfigError) in try reader.yarn() },
     "llama3": { reader throws(ConfigError) in try reader.llama3() },
     "longrope": { reader throws(ConfigError) in try reader.longrope() },
+    "proportional": { reader throws(ConfigError) in try reader.proportional() },
   ]
 
   /// Written by some, read by nobody.
@@ -162,13 +217,22 @@ private struct ScalingReader {
     let (low, high) = (
       try rope.positive("low_freq_factor"), try rope.positive("high_freq_factor")
     )
-    if high <= low {
+    if high < low {
       throw rope.unsupported(
-        "high_freq_factor", expected: "a number above `low_freq_factor`, \(low),", found: "\(high)")
+        "high_freq_factor", expected: "at least `low_freq_factor`, \(low),", found: "\(high)")
     }
     let scaling = Llama3Scaling(
       factor: try rope.positive("factor"), low: low, high: high, positions: try originalPositions())
     return (.llama3(scaling), 1)
+  }
+
+  private mutating func proportional() throws(ConfigError) -> (RotaryScaling, Double) {
+    let share = try rope.positiveIfPresent("partial_rotary_factor") ?? 1
+    if share > 1 {
+      throw rope.unsupported("partial_rotary_factor", expected: "at most 1", found: "\(share)")
+    }
+    let factor = try rope.positiveIfPresent("factor") ?? 1
+    return (.proportional(share: share, factor: factor), 1)
   }
 
   private mutating func longrope() throws(ConfigError) -> (RotaryScaling, Double) {

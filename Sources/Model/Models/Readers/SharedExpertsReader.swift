@@ -14,6 +14,22 @@ struct SharedExpertsReader {
   private let chosenGroups: Int
   private let scalingFactor: Float
   private let choice: Choice
+  private let spelling: Spelling
+
+  /// Keys of config.json, and names of modules and tensors in a layer.
+  struct Spelling {
+    var experts = ["n_routed_experts", "num_local_experts", "num_experts"]
+    var expertSize = ["moe_intermediate_size"]
+    var shared = "n_shared_experts"
+    var perToken = "num_experts_per_tok"
+    var scalingFactor = "routed_scaling_factor"
+    var firstSparse = "first_k_dense_replace"
+
+    var router = "mlp.gate"
+    var correction = "mlp.gate.e_score_correction_bias"
+    var correctionIsRow = false
+    var sharedUnit = "mlp.shared_experts"
+  }
 
   /// How experts are chosen.
   struct Choice {
@@ -36,22 +52,32 @@ struct SharedExpertsReader {
   ///   - firstSparse: layers before it are dense, where nothing is said.
   ///   - isGrouped: whether groups are looked at.
   ///   - isListed: whether the architecture knows `mlp_layer_types`.
+  ///   - sparse: which layers have experts, where its caller has read it.
   init(
     _ config: inout ConfigReader, layers: Int, _ choice: Choice, firstSparse fallback: Int? = nil,
-    isGrouped: Bool = true, isListed: Bool = false
+    isGrouped: Bool = true, isListed: Bool = false, sparse: [Bool]? = nil,
+    spelling: Spelling = Spelling()
   ) throws(ConfigError) {
     self.choice = choice
-    isSparse = try Self.sparseLayers(&config, count: layers, fallback, isListed: isListed)
-    denseSize = try config.int("intermediate_size")
-    expertSize = try config.int("moe_intermediate_size")
-    experts = try config.int("n_routed_experts", "num_local_experts", "num_experts")
-    shared = try config.int("n_shared_experts")
-    perToken = try config.int("num_experts_per_tok")
+    self.spelling = spelling
+    if let sparse {
+      isSparse = sparse
+    } else {
+      isSparse = try Self.sparseLayers(
+        &config, count: layers, fallback, key: spelling.firstSparse, isListed: isListed)
+    }
+    // Some name it where every layer has experts.
+    config.ignore("intermediate_size")
+    denseSize = isSparse.contains(false) ? try config.int("intermediate_size") : 0
+    expertSize = try config.int(spelling.expertSize)
+    experts = try config.int(spelling.experts)
+    shared = try config.int(spelling.shared)
+    perToken = try config.int(spelling.perToken)
     let groups = try config.int("n_group", default: 1)
     let chosenGroups = try config.int("topk_group", default: 1)
     self.groups = isGrouped ? groups : 1
     self.chosenGroups = isGrouped ? chosenGroups : 1
-    scalingFactor = Float(try config.positive("routed_scaling_factor", default: 1))
+    scalingFactor = Float(try config.positive(spelling.scalingFactor, default: 1))
     try config.checkChoice(
       of: perToken, from: experts, groups: self.groups, chosenGroups: self.chosenGroups,
       atLeastInGroup: choice.groupScore == .best ? 1 : 2)
@@ -59,19 +85,19 @@ struct SharedExpertsReader {
 
   /// By `mlp_layer_types` where it is there, else from `first_k_dense_replace` on; where both are, they must agree.
   private static func sparseLayers(
-    _ config: inout ConfigReader, count: Int, _ fallback: Int?, isListed: Bool
+    _ config: inout ConfigReader, count: Int, _ fallback: Int?, key: String, isListed: Bool
   ) throws(ConfigError) -> [Bool] {
     let listed =
       isListed
       ? try config.choices(
         "mlp_layer_types", count: count, of: ["dense": false, "sparse": true]) : nil
-    let first = try config.intIfPresent("first_k_dense_replace", atLeast: 0)
+    let first = try config.intIfPresent(key, atLeast: 0)
     if let listed, first == nil { return listed }
-    guard let first = first ?? fallback else { throw config.missing("first_k_dense_replace") }
+    guard let first = first ?? fallback else { throw config.missing(key) }
     let counted = (0..<count).map { $0 >= first }
     if let listed, listed != counted {
       throw config.unsupported(
-        "mlp_layer_types", expected: "\(first) dense layers as `first_k_dense_replace` says",
+        "mlp_layer_types", expected: "\(first) dense layers as `\(key)` says",
         found: "another order")
     }
     return counted
@@ -81,13 +107,13 @@ struct SharedExpertsReader {
     if !isSparse[names.index] { return MLPSpec(dense: names.mlp("mlp", denseSize)) }
     return MLPSpec(
       router: RouterSpec(
-        linear: names.linear("mlp.gate", hidden, experts), scoring: choice.scoring,
-        correctionBias: choice.hasCorrection
-          ? names.name("mlp.gate.e_score_correction_bias") : nil,
+        linear: names.linear(spelling.router, hidden, experts), scoring: choice.scoring,
+        correctionBias: choice.hasCorrection ? names.name(spelling.correction) : nil,
+        correctionIsRow: spelling.correctionIsRow,
         expertsPerToken: perToken, groups: groups, chosenGroups: chosenGroups,
         groupScore: choice.groupScore, normalizes: choice.normalizes,
         scalingFactor: scalingFactor),
-      alwaysOn: [names.mlp("mlp.shared_experts", expertSize * shared)],
+      alwaysOn: [names.mlp(spelling.sharedUnit, expertSize * shared)],
       routed: (0..<experts).map { names.mlp("mlp.experts.\($0)", expertSize) })
   }
 }

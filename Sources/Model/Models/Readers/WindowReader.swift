@@ -1,10 +1,26 @@
-// Sliding windows as Qwen's models spell them.
+// How many tokens each layer sees, as config.json spells it.
 
-/// How many tokens each layer sees, as Qwen's models spell it.
+/// How many tokens each layer sees.
 struct WindowReader {
   /// By layer; nil for all.
   let windows: [Int?]
 
+  /// A window of the layers that `layer_types` names, or that a rule names where it is not there.
+  ///
+  /// Source: transformers `GptOssConfig`.
+  init(
+    _ config: inout ConfigReader, layers: Int, assuming slides: (_ layer: Int) -> Bool
+  ) throws(ConfigError) {
+    let window = try config.intIfPresent("sliding_window")
+    let listed = try config.choices(
+      "layer_types", count: layers, of: ["full_attention": false, "sliding_attention": true])
+    let slide = listed ?? (0..<layers).map(slides)
+    if window == nil, slide.contains(true) { throw config.missing("sliding_window") }
+    windows = slide.map { $0 ? window : nil }
+  }
+
+  /// As Qwen's models spell it: with a key that says whether windows are used at all.
+  ///
   /// Source: transformers `Qwen2Config`, `Qwen2MoeConfig`.
   ///
   /// - Parameter slides: whether a layer slides where `layer_types` is not there; with `max_window_layers`.

@@ -4,6 +4,36 @@ internal import CKernels
 package import LinearAlgebra
 package import Tensors
 
+/// How far back a token sees.
+package enum Reach: Sendable, Equatable {
+  /// To the beginning of its sequence.
+  case whole
+  /// As many tokens as this, itself included.
+  case window(Int)
+  /// To the beginning of its chunk, of as many tokens as this.
+  case chunk(Int)
+
+  /// - Parameter window: of `window`; nil for `whole`.
+  package init(window: Int?) { self = window.map { .window($0) } ?? .whole }
+
+  /// The first token that a token sees.
+  package func firstKey(of token: Int) -> Int {
+    switch self {
+    case .whole: 0
+    case .window(let size): max(0, token + 1 - size)
+    case .chunk(let size): token / size * size
+    }
+  }
+
+  /// Tokens that one sees at most, of a sequence.
+  func most(of count: Int) -> Int {
+    switch self {
+    case .whole: count
+    case .window(let size), .chunk(let size): size
+    }
+  }
+}
+
 package enum CausalAttention {
   /// Queries of one task: rows of the score matrix that are held at a time.
   package static let queryRows = 128
@@ -12,11 +42,11 @@ package enum CausalAttention {
   ///
   /// - Parameters:
   ///   - width: floats of a head's key and of its value together.
-  ///   - window: tokens that a token sees, itself included; nil for all before it.
-  package static func arithmetic(tokens: Int, width: Int, window: Int? = nil) -> Double {
+  ///   - reach: how far back a token sees.
+  package static func arithmetic(tokens: Int, width: Int, reach: Reach = .whole) -> Double {
     // Keys that the queries of a block see together, all of them.
     let pairs = ranges(of: tokens, by: queryRows).reduce(0) {
-      $0 + $1.count * ($1.upperBound - max(0, $1.lowerBound + 1 - (window ?? tokens)))
+      $0 + $1.count * ($1.upperBound - reach.firstKey(of: $1.lowerBound))
     }
     return 2 * Double(width) * Double(pairs)
   }
@@ -28,7 +58,7 @@ package enum CausalAttention {
       let own = HeadColumns(x, head, width: width)
       CausalHead(
         factors: [(own, own)], values: own, result: own, scale: 1 / Float(width).squareRoot(),
-        window: nil
+        reach: .whole
       ).attend(sequence, from: workers.memory)
     }
   }
@@ -54,15 +84,16 @@ struct HeadColumns {
   func row(_ row: Int) -> UnsafeMutablePointer<Float> { unsafe matrix.row(row) + first }
 }
 
-/// softmax(scale * the sum of q kᵀ over `factors`) v.
+/// softmax(scale * the sum of q kᵀ over `factors`) v, the softmax beside a sink where there is one.
 struct CausalHead {
   let factors: [(query: HeadColumns, key: HeadColumns)]
   let values: HeadColumns
   /// May be the columns of the queries, which nobody else reads.
   let result: HeadColumns
   let scale: Float
-  /// Tokens that a token sees, itself included.
-  let window: Int?
+  let reach: Reach
+  /// One more score of every softmax, whose share of the values is nothing.
+  var sink: Float?
 
   /// - Parameter sequence: rows of all matrices.
   func attend(_ sequence: Range<Int>, from memory: MemoryBudget) {
@@ -71,7 +102,7 @@ struct CausalHead {
       "attention scores", rows: min(CausalAttention.queryRows, sequence.count),
       columns: sequence.count, from: memory)
     for rows in ranges(of: sequence.count, by: CausalAttention.queryRows) {
-      let keys = firstKey(of: rows.lowerBound)..<rows.upperBound
+      let keys = reach.firstKey(of: rows.lowerBound)..<rows.upperBound
       for (index, factor) in factors.enumerated() {
         unsafe Gemm.product(
           transposeB: true, rows: rows.count, columns: keys.count, inner: factor.query.count,
@@ -80,10 +111,14 @@ struct CausalHead {
           add: index > 0, c: scores.base, cStride: scores.columns)
       }
       for row in rows {
-        let seen = firstKey(of: row) - keys.lowerBound..<row + 1 - keys.lowerBound
+        let seen = reach.firstKey(of: row) - keys.lowerBound..<row + 1 - keys.lowerBound
         let weights = unsafe scores.row(row - rows.lowerBound)
         unsafe weights.update(repeating: 0, count: seen.lowerBound)
-        unsafe sluice_softmax(weights + seen.lowerBound, scale, seen.count)
+        if let sink {
+          unsafe sluice_softmax_sink(weights + seen.lowerBound, scale, sink, seen.count)
+        } else {
+          unsafe sluice_softmax(weights + seen.lowerBound, scale, seen.count)
+        }
         unsafe (weights + seen.upperBound).update(
           repeating: 0, count: keys.count - seen.upperBound)
       }
@@ -94,9 +129,6 @@ struct CausalHead {
         c: result.row(start + rows.lowerBound), cStride: result.matrix.columns)
     }
   }
-
-  /// The first token that a token sees.
-  private func firstKey(of token: Int) -> Int { window.map { max(0, token + 1 - $0) } ?? 0 }
 }
 
 extension Workers {
@@ -104,17 +136,17 @@ extension Workers {
   ///
   /// - Parameters:
   ///   - width: floats of a head's key and of its value together.
-  ///   - window: tokens that a token sees, itself included; nil for all before it.
+  ///   - reach: how far back a token sees.
   func forEachHead(
-    _ heads: Int, of sequences: [Range<Int>], width: Int, window: Int? = nil,
+    _ heads: Int, of sequences: [Range<Int>], width: Int, reach: Reach = .whole,
     _ body: @Sendable (_ head: Int, _ sequence: Range<Int>) -> Void
   ) {
     for sequence in sequences {
       let count = sequence.count
       ledger.note(
         Operation(
-          .scores, [count, width, window ?? count],
-          arithmetic: CausalAttention.arithmetic(tokens: count, width: width, window: window)),
+          .scores, [count, width, reach.most(of: count)],
+          arithmetic: CausalAttention.arithmetic(tokens: count, width: width, reach: reach)),
         times: Double(heads))
     }
     let longest = sequences.map(\.count).max() ?? 0

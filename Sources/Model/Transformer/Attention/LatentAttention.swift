@@ -29,11 +29,13 @@ package struct LatentSpec: Sendable, Equatable {
   package let rotary: RotarySpec
   /// What scores are multiplied with.
   package let scale: Float
+  /// What chooses the tokens that are attended to where there are more than it may choose; none in most models.
+  package let indexer: IndexerSpec?
 
   package init(
     query: Query, keyValueDown: LinearSpec, keyValueNorm: NormSpec, keyValueUp: LinearSpec,
     output: LinearSpec, heads: Int, plainDimension: Int, valueDimension: Int, rotary: RotarySpec,
-    scale: Float
+    scale: Float, indexer: IndexerSpec? = nil
   ) {
     self.query = query
     self.keyValueDown = keyValueDown
@@ -45,6 +47,7 @@ package struct LatentSpec: Sendable, Equatable {
     self.valueDimension = valueDimension
     self.rotary = rotary
     self.scale = scale
+    self.indexer = indexer
   }
 
   var headDimension: Int { plainDimension + rotary.dimensions }
@@ -85,7 +88,9 @@ package struct LatentSpec: Sendable, Equatable {
       tap: Tap(branch, .keyValueLatent), producer: .norm(keyValueNorm), consumers: [keyValueUp])
     guard case .latent(_, let norm, let up) = query else { return [latent] }
     return [
-      Smoothing(tap: Tap(branch, .queryLatent), producer: .norm(norm), consumers: [up]), latent,
+      Smoothing(
+        tap: Tap(branch, .queryLatent), producer: .norm(norm),
+        consumers: [up] + (indexer.map { [$0.query] } ?? [])), latent,
     ]
   }
 }
@@ -163,7 +168,7 @@ extension LatentSpec {
           ),
         ],
         values: HeadColumns(kv, first: pair + plainDimension, count: valueDimension),
-        result: HeadColumns(result, head, width: valueDimension), scale: scale, window: nil
+        result: HeadColumns(result, head, width: valueDimension), scale: scale, reach: .whole
       ).attend(sequence, from: workers.memory)
     }
     return result

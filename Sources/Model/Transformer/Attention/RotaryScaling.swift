@@ -13,11 +13,13 @@ package enum RotaryScaling: Sendable, Equatable {
   case yarn(YarnScaling)
   case llama3(Llama3Scaling)
   case longrope(LongropeScaling)
+  /// All frequencies over `factor`, and none beyond a share of the dimensions: those do not turn.
+  case proportional(share: Double, factor: Double)
 
   /// What cosines and sines are multiplied with.
   var attentionFactor: Double {
     switch self {
-    case .none, .linear, .dynamic, .llama3: 1
+    case .none, .linear, .dynamic, .llama3, .proportional: 1
     case .yarn(let yarn): yarn.attentionFactor
     case .longrope(let longrope): longrope.attentionFactor
     }
@@ -27,7 +29,7 @@ package enum RotaryScaling: Sendable, Equatable {
   var followsLength: Bool {
     switch self {
     case .dynamic, .longrope: true
-    case .none, .linear, .yarn, .llama3: false
+    case .none, .linear, .yarn, .llama3, .proportional: false
     }
   }
 }
@@ -95,7 +97,8 @@ package struct Llama3Scaling: Sendable, Equatable {
   fileprivate func scaled(_ frequency: Double) -> Double {
     let turns = Double(positions) * frequency / (2 * .pi)
     if turns > high { return frequency }
-    if turns < low { return frequency / factor }
+    // Where both are one number, nothing lies between them, as in Llama 4.
+    if turns < low || low == high { return frequency / factor }
     let share = (turns - low) / (high - low)
     return (1 - share) * frequency / factor + share * frequency
   }
@@ -139,6 +142,9 @@ extension RotarySpec {
         return frequency / yarn.factor * share + frequency * (1 - share)
       }
     case .llama3(let llama): return plain(theta).map(llama.scaled)
+    case .proportional(let share, let factor):
+      let turning = Int(share * size / 2)
+      return plain(theta).enumerated().map { $0 < turning ? $1 / factor : 0 }
     case .longrope(let longrope):
       let factors = length > longrope.positions ? longrope.long : longrope.short
       return zip(plain(theta), factors).map { $0 / $1 }

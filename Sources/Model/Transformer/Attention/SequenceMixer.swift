@@ -8,6 +8,7 @@ package import Tensors
 package enum SequenceMixer: Sendable, Equatable {
   case groupedQuery(GroupedQuerySpec)
   case latent(LatentSpec)
+  case deltaNet(DeltaNetSpec)
 
   /// In the order of the forward pass.
   package var linears: [LinearSpec] { parts.flatMap(\.readers) }
@@ -17,6 +18,7 @@ package enum SequenceMixer: Sendable, Equatable {
     switch self {
     case .groupedQuery(let spec): spec.output
     case .latent(let spec): spec.output
+    case .deltaNet(let spec): spec.output
     }
   }
 
@@ -25,6 +27,7 @@ package enum SequenceMixer: Sendable, Equatable {
     switch self {
     case .groupedQuery(let spec): spec.norms
     case .latent(let spec): spec.norms
+    case .deltaNet(let spec): [spec.norm]
     }
   }
 
@@ -32,15 +35,17 @@ package enum SequenceMixer: Sendable, Equatable {
   package var cache: KeyValueCache? {
     switch self {
     case .groupedQuery(let spec): spec.cache
-    // A latent and one rotated key for all heads.
-    case .latent: nil
+    // A latent and one rotated key for all heads; a state that stands for all tokens.
+    case .latent, .deltaNet: nil
     }
   }
 
-  package var rotary: RotarySpec {
+  /// Vectors that no Linear reads and no norm has.
+  package var vectors: [VectorSpec] {
     switch self {
-    case .groupedQuery(let spec): spec.rotary
-    case .latent(let spec): spec.rotary
+    case .groupedQuery(let spec): spec.vectors
+    case .latent(let spec): spec.indexer?.vectors ?? []
+    case .deltaNet(let spec): spec.vectors
     }
   }
 
@@ -49,6 +54,23 @@ package enum SequenceMixer: Sendable, Equatable {
     switch self {
     case .groupedQuery(let spec): spec.parts
     case .latent(let spec): spec.parts
+    case .deltaNet(let spec): spec.parts
+    }
+  }
+
+  /// What chooses the tokens that are attended to.
+  package var indexer: IndexerSpec? {
+    switch self {
+    case .groupedQuery, .deltaNet: nil
+    case .latent(let spec): spec.indexer
+    }
+  }
+
+  /// Linears that decide on what is attended to, or on what is remembered, and what they read: never quantized.
+  package var deciding: [(place: Tap.Place, linear: LinearSpec)] {
+    switch self {
+    case .groupedQuery, .latent: indexer?.readers ?? []
+    case .deltaNet(let spec): spec.deciding.map { (.input, $0) }
     }
   }
 
@@ -57,22 +79,26 @@ package enum SequenceMixer: Sendable, Equatable {
     switch self {
     case .groupedQuery(let spec): spec.smoothings(of: branch)
     case .latent(let spec): spec.smoothings(of: branch)
+    // What the output projection reads is no multiple of what any Linear or norm makes, channel by channel.
+    case .deltaNet: []
     }
   }
 
   /// Linears that inference engines load as one.
   var fusedGroups: [[LinearSpec]] {
     switch self {
-    case .groupedQuery(let spec): [[spec.query, spec.key, spec.value]]
+    case .groupedQuery(let spec): [spec.projections]
     case .latent(let spec): [spec.parts[0].readers]
+    case .deltaNet(let spec): [spec.projections]
     }
   }
 
   /// Linears whose outputs inference engines split over devices, by heads.
   package var splitByHeads: [LinearSpec] {
     switch self {
-    case .groupedQuery(let spec): [spec.query, spec.key, spec.value]
+    case .groupedQuery(let spec): spec.projections
     case .latent(let spec): [spec.queryUp, spec.keyValueUp]
+    case .deltaNet(let spec): spec.projections
     }
   }
 }
@@ -102,6 +128,10 @@ extension SequenceMixer {
         spec.attend(
           project { spec.project($0, weights: weights, workers: workers, tap: tap) },
           sequences: sequences, workers: workers)
+      case .deltaNet(let spec):
+        spec.remember(
+          project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
+          weights: weights, workers: workers)
       }
     tap(.output, read)
     return read

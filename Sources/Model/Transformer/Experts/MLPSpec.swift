@@ -9,10 +9,13 @@ package enum Activation: Sendable, Equatable {
   case geluTanh
   /// The square of max(x, 0).
   case reluSquared
+  /// Of the pairs of gate and up that a fused projection makes: (up + 1) * gate * sigmoid(alpha * gate), gate at most
+  /// `limit`, up within `limit` of 0.
+  case clampedPairs(alpha: Float, limit: Float)
 }
 
 /// A dense MLP, a shared expert or a routed one: down(activation(gate(x)) * up(x)), or down(activation(up(x))) without a
-/// gate; times sigmoid(outputGate(x)) where there is one.
+/// gate, where `up` may be both in one; times sigmoid(outputGate(x)) where there is one.
 package struct UnitSpec: Sendable, Equatable {
   package let gate: LinearSpec?
   package let up: LinearSpec
@@ -41,6 +44,7 @@ package struct UnitSpec: Sendable, Equatable {
   package var isLinearInUp: Bool {
     switch activation {
     case .silu, .gelu, .geluTanh, .reluSquared: gate != nil
+    case .clampedPairs: false
     }
   }
 }
@@ -65,6 +69,8 @@ package struct RouterSpec: Sendable, Equatable {
   package let scoring: Scoring
   /// A tensor `[E]`, added to the scores for choosing only.
   package let correctionBias: String?
+  /// Whether it is stored as a matrix of one row.
+  package let correctionIsRow: Bool
   package let expertsPerToken: Int
   package let groups: Int
   package let chosenGroups: Int
@@ -72,41 +78,118 @@ package struct RouterSpec: Sendable, Equatable {
   /// Whether the K weights are divided by their sum.
   package let normalizes: Bool
   package let scalingFactor: Float
+  /// A norm of its own before it; it reads what the mixer reads then.
+  package let norm: RouterNorm?
+  /// A tensor `[E]` that the weights of chosen experts are multiplied by at last.
+  package let expertScales: String?
+  /// Whether an expert's weight scales what it reads, and not what it gives.
+  package let scalesInputs: Bool
 
   package init(
-    linear: LinearSpec, scoring: Scoring, correctionBias: String? = nil, expertsPerToken: Int,
+    linear: LinearSpec, scoring: Scoring, correctionBias: String? = nil,
+    correctionIsRow: Bool = false, expertsPerToken: Int,
     groups: Int = 1, chosenGroups: Int = 1, groupScore: GroupScore = .sumOfTwoBest,
-    normalizes: Bool, scalingFactor: Float = 1
+    normalizes: Bool, scalingFactor: Float = 1, norm: RouterNorm? = nil,
+    expertScales: String? = nil, scalesInputs: Bool = false
   ) {
     self.linear = linear
     self.scoring = scoring
     self.correctionBias = correctionBias
+    self.correctionIsRow = correctionIsRow
     self.expertsPerToken = expertsPerToken
     self.groups = groups
     self.chosenGroups = chosenGroups
     self.groupScore = groupScore
     self.normalizes = normalizes
     self.scalingFactor = scalingFactor
+    self.norm = norm
+    self.expertScales = expertScales
+    self.scalesInputs = scalesInputs
+  }
+
+  /// Vectors that no Linear reads.
+  var vectors: [VectorSpec] {
+    [
+      correctionBias.map { VectorSpec($0, size: linear.outputs, isRow: correctionIsRow) },
+      norm.map { VectorSpec($0.gains, size: linear.inputs) },
+      expertScales.map { VectorSpec($0, size: linear.outputs) },
+    ].compactMap(\.self)
   }
 }
 
-/// A mixer on each token by itself, as a list of units that all read the same input.
+/// A root-mean-square norm whose gains are a tensor `[H]` times a factor.
+package struct RouterNorm: Sendable, Equatable {
+  package let gains: String
+  package let factor: Float
+  package let epsilon: Float
+
+  package init(gains: String, factor: Float, epsilon: Float) {
+    self.gains = gains
+    self.factor = factor
+    self.epsilon = epsilon
+  }
+}
+
+/// Norms around some units of a mixer: behind(sum of units(before(x))).
+package struct Strand: Sendable, Equatable {
+  package let before: NormSpec
+  package let behind: NormSpec
+
+  package init(before: NormSpec, behind: NormSpec) {
+    self.before = before
+    self.behind = behind
+  }
+}
+
+/// A mixer on each token by itself, as a list of units that all read the same input, or one in two strands.
 ///
 /// The dense MLP of a layer, or shared experts, are *always-on* units; routed experts are weighted by the router.
 package struct MLPSpec: Sendable, Equatable {
+  /// Always-on units and routed ones with norms of their own, side by side; the two are added.
+  package struct Strands: Sendable, Equatable {
+    package let alwaysOn: Strand
+    package let routed: Strand
+
+    package init(alwaysOn: Strand, routed: Strand) {
+      self.alwaysOn = alwaysOn
+      self.routed = routed
+    }
+  }
+
   package let router: RouterSpec?
   package let alwaysOn: [UnitSpec]
   package let routed: [UnitSpec]
+  package let strands: Strands?
 
   package init(dense: UnitSpec) {
     self.init(router: nil, alwaysOn: [dense], routed: [])
   }
 
-  package init(router: RouterSpec?, alwaysOn: [UnitSpec], routed: [UnitSpec]) {
+  package init(
+    router: RouterSpec?, alwaysOn: [UnitSpec], routed: [UnitSpec], strands: Strands? = nil
+  ) {
     precondition((router == nil) == routed.isEmpty, "routed experts come with a router")
+    precondition(strands == nil || router?.norm != nil, "a router beside strands has its own norm")
     self.router = router
     self.alwaysOn = alwaysOn
     self.routed = routed
+    self.strands = strands
+  }
+
+  /// Norms within the mixer.
+  package var norms: [NormSpec] {
+    strands.map { [$0.alwaysOn.before, $0.alwaysOn.behind, $0.routed.before, $0.routed.behind] }
+      ?? []
+  }
+
+  package var vectors: [VectorSpec] { router?.vectors ?? [] }
+
+  /// What units read: the mixer's input, or that of each strand.
+  package var inputPlaces: [Tap.Place] { strands == nil ? [.input] : [.input, .routedInput] }
+
+  /// Which of `inputPlaces` a unit reads.
+  package func inputPlace(of unit: Int) -> Tap.Place {
+    strands != nil && unit >= alwaysOn.count ? .routedInput : .input
   }
 
   /// All units: the always-on ones, then the routed ones. The order of work and of progress.
@@ -122,11 +205,34 @@ package struct MLPSpec: Sendable, Equatable {
     (router.map { [$0.linear] } ?? []) + alwaysOn.compactMap(\.outputGate)
   }
 
-  /// Smoothings of what each down projection reads.
+  /// The strand of one of `inputPlaces`; nil where there are none.
+  package func strand(at place: Tap.Place) -> Strand? {
+    strands.map { place == .routedInput ? $0.routed : $0.alwaysOn }
+  }
+
+  /// The units that read at one of `inputPlaces`.
+  func units(at place: Tap.Place) -> [UnitSpec] {
+    strands == nil ? units : place == .routedInput ? routed : alwaysOn
+  }
+
+  /// Everything that reads the mixer's input as it is, be it quantized or not.
+  var inputReaders: [LinearSpec] {
+    strands == nil ? deciding + units.flatMap(\.readers) : []
+  }
+
+  /// Smoothings of what strands read, and of what each down projection reads.
   func smoothings(of branch: Int) -> [Smoothing] {
-    units.enumerated().filter(\.element.isLinearInUp).map { index, unit in
-      Smoothing(
-        tap: Tap(branch, .hidden(index)), producer: .linear(unit.up), consumers: [unit.down])
+    let inputs = strands.map { strands in
+      [(Tap.Place.input, strands.alwaysOn), (.routedInput, strands.routed)].map { place, strand in
+        Smoothing(
+          tap: Tap(branch, place), producer: .norm(strand.before),
+          consumers: units(at: place).flatMap(\.readers))
+      }
     }
+    return (inputs ?? [])
+      + units.enumerated().filter(\.element.isLinearInUp).map { index, unit in
+        Smoothing(
+          tap: Tap(branch, .hidden(index)), producer: .linear(unit.up), consumers: [unit.down])
+      }
   }
 }

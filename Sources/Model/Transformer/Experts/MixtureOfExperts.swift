@@ -20,6 +20,49 @@ extension MLPSpec {
     to results: [Matrix], reading inputs: [Matrix], routings: [Routing],
     weights: any LayerWeights, workers: Workers, finished: (UnitSpec) -> Void = { _ in }
   ) {
+    guard let strands else {
+      addAlwaysOn(
+        to: results, reading: inputs, weights: weights, workers: workers, finished: finished)
+      return addRouted(
+        to: results, reading: inputs, routings: routings, weights: weights, workers: workers,
+        finished: finished)
+    }
+    func add(_ strand: Strand, _ units: (_ sums: [Matrix], _ inputs: [Matrix]) -> Void) {
+      let sums = inputs.map { workers.zeros("outputs of a strand", like: $0) }
+      units(sums, inputs.map { strand.before.apply(to: $0, weights: weights, workers: workers) })
+      for (sum, result) in zip(sums, results) {
+        strand.behind.apply(in: sum, weights: weights, workers: workers)
+        result.add(sum, workers: workers)
+      }
+    }
+    add(strands.alwaysOn) {
+      addAlwaysOn(to: $0, reading: $1, weights: weights, workers: workers, finished: finished)
+    }
+    add(strands.routed) {
+      addRouted(
+        to: $0, reading: $1, routings: routings, weights: weights, workers: workers,
+        finished: finished)
+    }
+  }
+
+  /// What units read of the mixer's input, at each of `inputPlaces`.
+  package func inputs(
+    _ x: Matrix, weights: any LayerWeights, workers: Workers
+  ) -> [(place: Tap.Place, input: Matrix)] {
+    inputPlaces.map { ($0, input(x, at: $0, weights: weights, workers: workers)) }
+  }
+
+  /// What units read of the mixer's input at one of `inputPlaces`.
+  package func input(
+    _ x: Matrix, at place: Tap.Place, weights: any LayerWeights, workers: Workers
+  ) -> Matrix {
+    strand(at: place)?.before.apply(to: x, weights: weights, workers: workers) ?? x
+  }
+
+  private func addAlwaysOn(
+    to results: [Matrix], reading inputs: [Matrix], weights: any LayerWeights, workers: Workers,
+    finished: (UnitSpec) -> Void
+  ) {
     for unit in alwaysOn {
       for (x, result) in zip(inputs, results) {
         let output = unit.apply(to: x, weights: weights, workers: workers)
@@ -27,6 +70,12 @@ extension MLPSpec {
       }
       finished(unit)
     }
+  }
+
+  private func addRouted(
+    to results: [Matrix], reading inputs: [Matrix], routings: [Routing],
+    weights: any LayerWeights, workers: Workers, finished: (UnitSpec) -> Void
+  ) {
     // Each token's experts and weights, and the same by expert.
     let choices = routings.reduce(0) { $0 + $1.tokens * $1.expertsPerToken }
     workers.holding("routing", bytes: choices * 48) {
@@ -34,8 +83,11 @@ extension MLPSpec {
       func add(_ chosen: ArraySlice<(token: Int, weight: Float)>, _ unit: UnitSpec, block: Int) {
         let gathered = inputs[block].gathered(
           chosen.map(\.token), into: "tokens of an expert", workers: workers)
+        let scalesInputs = router?.scalesInputs ?? false
+        if scalesInputs { gathered.multiply(byRows: chosen.map(\.weight), workers: workers) }
         let output = unit.apply(to: gathered, weights: weights, workers: workers)
-        results[block].add(output, to: chosen.map { ($0.token, $0.weight) }, workers: workers)
+        results[block].add(
+          output, to: chosen.map { ($0.token, scalesInputs ? 1 : $0.weight) }, workers: workers)
       }
       if !workers.computes {
         return noteRouted(routings, finished, { add($0, $1, block: $2) }, workers)

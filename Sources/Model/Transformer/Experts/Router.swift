@@ -63,7 +63,9 @@ package struct Routing: Sendable, Equatable {
 extension RouterSpec {
   /// Scores of every expert, `[T, E]`, all in float32: a token's experts hang on their last digits.
   package func scores(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
-    let result = weights.apply(linear, to: x, workers: workers.exact, into: "router scores")
+    let result = weights.apply(
+      linear, to: input(x, weights: weights, workers: workers), workers: workers.exact,
+      into: "router scores")
     workers.compute {
       switch scoring {
       case .sigmoid: unsafe sluice_sigmoid(result.base, result.count)
@@ -74,14 +76,25 @@ extension RouterSpec {
     return result
   }
 
+  private func input(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
+    guard let norm else { return x }
+    let result = workers.matrix("normed input", rows: x.rows, columns: x.columns)
+    RMSNorm.apply(
+      to: x, into: result, size: x.columns,
+      gains: weights.vector(norm.gains).map { norm.factor * $0 }, epsilon: norm.epsilon,
+      workers: workers)
+    return result
+  }
+
   /// Ties go to the lower index.
   package func route(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> Routing {
     let scores = scores(x, weights: weights, workers: workers)
     let correction = correctionBias.map { weights.vector($0) }
+    let scales = expertScales.map { weights.vector($0) }
     let chosen = workers.map(x.rows) { row in
       choose(
         unsafe Array(UnsafeBufferPointer(start: scores.row(row), count: linear.outputs)),
-        correction: correction)
+        correction: correction, scales: scales)
     }
     return Routing(
       expertsPerToken: expertsPerToken, tokens: x.rows, experts: chosen.flatMap(\.experts),
@@ -89,7 +102,7 @@ extension RouterSpec {
   }
 
   private func choose(
-    _ scores: [Float], correction: [Float]?
+    _ scores: [Float], correction: [Float]?, scales: [Float]?
   ) -> (experts: [Int], weights: [Float]) {
     var choice = correction.map { zip(scores, $0).map { $0 + $1 } } ?? scores
     if chosenGroups < groups {
@@ -109,6 +122,7 @@ extension RouterSpec {
       let sum = weights.reduce(0, +) + 1e-20
       weights = weights.map { $0 / sum }
     }
+    if let scales { weights = zip(experts, weights).map { scales[$0] * $1 } }
     return (experts, weights.map { $0 * scalingFactor })
   }
 }

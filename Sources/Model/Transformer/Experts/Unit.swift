@@ -1,7 +1,7 @@
 // One unit of a mixer on tokens: its projections and what it applies between them.
 //
 // Source: Shazeer, arXiv:2002.05202 (gated linear units); Hendrycks and Gimpel, arXiv:1606.08415 (GELU); So et al.,
-// arXiv:2109.08668 (squared ReLU).
+// arXiv:2109.08668 (squared ReLU); transformers `GptOssExperts` (clamped pairs).
 
 internal import CKernels
 package import LinearAlgebra
@@ -15,6 +15,7 @@ extension Activation {
     case .gelu: unsafe sluice_gelu(x, count)
     case .geluTanh: unsafe sluice_gelu_tanh(x, count)
     case .reluSquared: unsafe sluice_relu_squared(x, count)
+    case .clampedPairs: preconditionFailure("pairs become half as many numbers")
     }
   }
 
@@ -36,6 +37,9 @@ extension UnitSpec {
       weights.apply($0, to: x, workers: workers, into: "activations of an expert")
     }
     let result = weights.apply(up, to: x, workers: workers, into: "activations of an expert")
+    if case .clampedPairs(let alpha, let limit) = activation {
+      return clamped(result, alpha: alpha, limit: limit, workers: workers)
+    }
     let parts = ranges(of: result.count, by: 1 << 16)
     workers.ledger.note(Operation(.elements, [result.count]))
     workers.forEach(parts.count) { index in
@@ -46,6 +50,20 @@ extension UnitSpec {
       } else {
         unsafe activation.apply(in: up, count: part.count)
       }
+    }
+    return result
+  }
+
+  /// Half as many columns as `pairs` has.
+  private func clamped(_ pairs: Matrix, alpha: Float, limit: Float, workers: Workers) -> Matrix {
+    let result = workers.matrix(
+      "activations of an expert", rows: pairs.rows, columns: pairs.columns / 2)
+    let parts = ranges(of: result.count, by: 1 << 16)
+    workers.ledger.note(Operation(.elements, [result.count]))
+    workers.forEach(parts.count) { index in
+      let part = parts[index]
+      unsafe sluice_clamped_pairs(
+        pairs.base + 2 * part.lowerBound, alpha, limit, result.base + part.lowerBound, part.count)
     }
     return result
   }

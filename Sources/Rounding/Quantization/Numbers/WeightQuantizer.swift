@@ -14,6 +14,9 @@ package struct WeightQuantizer: Sendable, Hashable {
   package let scales: ScaleFormat
   /// The type of the weight, in which ranges are computed.
   package let weightType: DType
+  /// Whether scales may be negative, so that the one code more below zero serves the longer side of a group: integers
+  /// with few codes, whose scales are only multiplied.
+  package let signsScales: Bool
   /// Whether a row is one group, however long it is.
   private let spansRows: Bool
 
@@ -24,6 +27,7 @@ package struct WeightQuantizer: Sendable, Hashable {
     rowsTogether = 1
     scales = .plain(scaleType)
     weightType = scaleType
+    signsScales = false
     spansRows = false
   }
 
@@ -31,7 +35,10 @@ package struct WeightQuantizer: Sendable, Hashable {
   ///   - arguments: of weights that a format writes.
   ///   - columns: of the weight.
   ///   - dtype: the type of the weight, which its scales share where nothing else is said.
-  package init(_ arguments: QuantizationArguments, columns: Int, dtype: DType) {
+  ///   - signsScales: whether whoever multiplies with the weight takes negative scales.
+  package init(
+    _ arguments: QuantizationArguments, columns: Int, dtype: DType, signsScales: Bool = false
+  ) {
     guard let numbers = NumberFormat(arguments) else {
       preconditionFailure("nothing is rounded to \(arguments.words)")
     }
@@ -45,6 +52,9 @@ package struct WeightQuantizer: Sendable, Hashable {
       }
     scales = ScaleFormat(arguments, dtype: dtype)
     weightType = dtype
+    self.signsScales =
+      signsScales && arguments.type == .int && arguments.isSymmetric
+      && arguments.bits <= Self.mostSignedBits && scales == .plain(dtype) && rowsTogether == 1
     spansRows = arguments.strategy == .tensor || arguments.strategy == .channel
   }
 
@@ -71,13 +81,17 @@ package struct WeightQuantizer: Sendable, Hashable {
   var fitsScales: Bool { !sharesScales && groupSize <= Self.largestGroup }
 
   private static let (part, largestGroup) = (128, 256)
+  /// With more, one code is too little to tell.
+  private static let mostSignedBits = 6
 
   // MARK: Kernels
 
   /// As the kernels take it.
   ///
-  /// - Parameter globalScale: of scales of two levels; nil where it is not known yet.
-  func kernel(globalScale: Float? = nil) -> sluice_rounding {
+  /// - Parameters:
+  ///   - globalScale: of scales of two levels; nil where it is not known yet.
+  ///   - signed: whether scales are searched among both signs, where they may be negative.
+  func kernel(globalScale: Float? = nil, signed: Bool = false) -> sluice_rounding {
     func type(_ dtype: DType) -> Int32 {
       switch dtype {
       case .bf16: Int32(SLUICE_SCALE_BF16)
@@ -100,7 +114,7 @@ package struct WeightQuantizer: Sendable, Hashable {
     }
     return sluice_rounding(
       numbers: Int32(kind), bits: Int32(bits), group: Int32(groupSize),
-      symmetric: numbers.hasZeroPoints ? 0 : 1, scale_type: scaleType,
+      symmetric: numbers.hasZeroPoints ? 0 : signed && signsScales ? 2 : 1, scale_type: scaleType,
       weight_type: type(weightType), global_scale: globalScale ?? 0)
   }
 

@@ -41,6 +41,10 @@ package struct QuantizationScheme: Sendable, Hashable {
     return result
   }
 
+  /// Whether scales of weights may be negative: where activations stay as they are, engines decode weights and multiply
+  /// by the scale, whatever its sign (transformers' and vLLM's Marlin, Machete, Exllama and CPU kernels for WnA16).
+  package var signsScales: Bool { inputActivations == nil }
+
   /// Whether two schemes make the same of a Linear, whatever they target.
   package func isSame(as other: QuantizationScheme) -> Bool {
     targeting([]) == other.targeting([])

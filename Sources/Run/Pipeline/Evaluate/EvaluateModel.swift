@@ -127,6 +127,9 @@ package final class EvaluateModel {
     self.checkpoints = checkpoints
     self.data = DataSummary(data, of: options.data)
     blocks = TokenBlock.cut(data.sequences)
+    for checkpoint in checkpoints {
+      try checkpoint.spec.checkLength(TokenBlock.longest(of: blocks))
+    }
     plan = try planner(blocks, loadingBytes: residentPeak()).plan(budget: options.memory)
     workers = Workers(threads: options.threads, memory: MemoryBudget(limit: 0))
     memory = EvaluationWatch(workers.memory)

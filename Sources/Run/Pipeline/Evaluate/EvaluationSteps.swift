@@ -56,8 +56,7 @@ struct EvaluationSteps {
     let embedded = try writer(index, layer: 0)
     try workers.forEach(of: blocks, alike: \.count) { block in
       try embedded.append(
-        weights.embed(block.tokens, spec.embedding, columns: spec.hiddenSize, workers: workers),
-        workers: workers)
+        weights.embed(block.tokens, of: spec, workers: workers), workers: workers)
     }
   }
 
@@ -161,9 +160,16 @@ struct EvaluationSteps {
       let tiles = zip(models, heads).map { SomeRows($0.weights.weight($1), rows: tokens) }
       for block in tallies.indices {
         for rows in ranges(of: tallies[block].count, by: HeadTiles.positions) {
-          let logits = zip(states, tiles).map { states, tile in
-            Gemm.multiply(
+          let logits = zip(states, tiles).enumerated().map { index, each in
+            let (states, tile) = each
+            let result = Gemm.multiply(
               slice(states[block], rows), by: tile, workers: workers, into: "logits")
+            let scale = models[index].spec.logitScale
+            if scale != 1 { result.multiply(by: scale, workers: workers) }
+            if let cap = models[index].spec.logitCap {
+              result.capSoftly(at: cap, workers: workers)
+            }
+            return result
           }
           add(logits, of: tokens, to: &tallies[block], rows, next: following[block])
         }

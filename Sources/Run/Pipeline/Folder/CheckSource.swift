@@ -17,7 +17,8 @@ extension Commit {
 
   /// Takes the checksum of every piece.
   ///
-  /// - Throws: `QuantizeError.nonFiniteWeight` at the first NaN or infinity; `Interrupted`.
+  /// - Throws: `QuantizeError` at the first NaN or infinity, and at a shape that a packed weight cannot have;
+  ///   `Interrupted`.
   func readSource() throws {
     tell(.checking(.source(bytes: plan.run.sourceBytes)))
     try forEachPart { tensors in
@@ -35,6 +36,10 @@ extension Commit {
           let columns = tensor.shape.count < 2 ? max(1, bad + 1) : tensor.shape.last ?? 1
           throw QuantizeError.nonFiniteWeight(
             file: tensor.file.path, tensor: tensor.name, row: bad / columns, column: bad % columns)
+        }
+        if let fault = plan.checkpoint.weights.shapeFault(tensor) {
+          throw QuantizeError.wrongStoredShape(
+            file: tensor.file.path, tensor: fault.tensor, problem: fault.problem)
         }
         try keep(result.checksum, of: tensor)
       }

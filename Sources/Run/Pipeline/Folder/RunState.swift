@@ -140,7 +140,7 @@ package struct RunState: Sendable, Equatable {
     position = .copy
   }
 
-  private static let format = 7
+  private static let format = 8
 
   /// Makes this state the truth, durably. All that it speaks of must be durable already.
   package func commit(to path: String) throws {

@@ -44,7 +44,7 @@ package struct Coverage: Sendable, Equatable {
     var found: [(what: String, why: String, layers: [Int])] = []
     for layer in spec.layers {
       // `model`, `layers` and the number.
-      let outer = ModelSpec.layerPrefix(layer.index).split(separator: ".").count
+      let outer = spec.names.layer(layer.index).split(separator: ".").count
       let names = layer.linears.map { linear in
         linear.name.split(separator: ".").dropFirst(outer).map(String.init)
       }
@@ -100,13 +100,22 @@ package struct Coverage: Sendable, Equatable {
     ) {
       names.append("gates of shared experts")
     }
+    if spec.layers.contains(where: { $0.longestSequence != nil }) { names.append("indexers") }
+    if spec.layers.contains(where: {
+      $0.longestSequence == nil && !$0.decidingAlongSequence.isEmpty
+    }) {
+      names.append("steps of delta nets")
+    }
     names.append("norms")
     if !output.ends.contains(spec.embeddingTable) { names.append("embeddings") }
-    if !output.ends.contains(spec.head) { names.append(ModelSpec.headName) }
+    if !output.ends.contains(spec.head) { names.append(spec.headName) }
     var left = [Left(names.joined(separator: ", "))]
-    for prefix in spec.passedThrough
+    let others =
+      spec.passedThrough.map { ($0, "multi-token prediction") }
+      + spec.beside.map { ($0, "beside the text model") }
+    for (prefix, why) in others
     where source.tensors.contains(where: { $0.name.hasPrefix(prefix) }) {
-      left.append(Left(String(prefix.dropLast()), why: "multi-token prediction"))
+      left.append(Left(String(prefix.dropLast()), why: why))
     }
     return left
   }

@@ -45,9 +45,6 @@ package struct QuantizePlan: Sendable {
 
   private var source: CheckpointShapes { shapes ?? CheckpointShapes(checkpoint) }
 
-  /// A Linear that llm-compressor quantizes unless it is ignored, and Sluice where a target names it.
-  private static let head = ModelSpec.headName
-
   /// - Parameter residentPeak: what this process took at most so far, where it does nothing else.
   package init(_ options: QuantizeOptions, residentPeak: () -> Int = { 0 }) throws {
     try self.init(
@@ -139,12 +136,14 @@ package struct QuantizePlan: Sendable {
       source, schemes: groups, from: schemeOrigin, ignoring: patterns,
       smooths: options.smooths, method: options.rounding, producers: producers,
       cache: options.cache.map { ($0, cacheOrigin) })
-    let ignoresHead = try patterns.contains { try $0.matches(Self.head) }
+    // llm-compressor quantizes it unless it is ignored, and Sluice where a target names it.
+    let head = source.spec.headName
+    let ignoresHead = try patterns.contains { try $0.matches(head) }
     let quantizesHead = output.ends.contains(spec.head)
     var recipe = Recipe(
       schemes: output.schemes.schemes,
       ignore: patterns.map(\.recipeText)
-        + (ignoresHead || quantizesHead ? [] : [Self.head])
+        + (ignoresHead || quantizesHead ? [] : [head])
         + output.undivided.map(\.name),
       smooths: options.smooths, rounding: options.rounding,
       damping: options.rounding == .compensated ? options.damping : nil,
@@ -216,6 +215,7 @@ package struct QuantizePlan: Sendable {
       blocks = []
       data = nil
     }
+    try spec.checkLength(TokenBlock.longest(of: blocks))
     warnings += RunWarning.longSequence(TokenBlock.longest(of: blocks), for: config)
     let fates = output.fates
     for group in spec.layers.flatMap(\.fusedGroups) {

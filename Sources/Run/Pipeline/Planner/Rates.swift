@@ -43,7 +43,19 @@ package final class Rates {
     if units == 0 { return 0 }
     let sizes = sizeClass(operation)
     if known[sizes] == nil { known[sizes] = try measure(sizes) }
-    return (known[sizes] ?? 0) * units * times
+    return (known[sizes] ?? 0) * units * times * unevenness(operation)
+  }
+
+  /// The time of a loop over tiles of rows over that of one whose threads all end at once: a weight of a few large tiles
+  /// leaves threads with nothing to do.
+  private func unevenness(_ operation: Operation) -> Double {
+    guard operation.kind == .compensate, operation.sizes[0] > 0 else { return 1 }
+    var rows = [Int](repeating: 0, count: workers.threads)
+    for tile in ranges(of: operation.sizes[0], by: Rounding.compensatedRows(workers.engine)) {
+      let free = rows.indices.min { rows[$0] < rows[$1] } ?? 0
+      rows[free] += tile.count
+    }
+    return Double((rows.max() ?? 0) * workers.threads) / Double(operation.sizes[0])
   }
 
   private static func units(_ operation: Operation) -> Double {
@@ -62,11 +74,11 @@ package final class Rates {
     static let channels = 2048
   }
 
-  /// The next power of two, between two bounds.
+  /// The next power of two times the lower of two bounds, or the upper one.
   private func rounded(_ count: Int, _ bounds: ClosedRange<Int>) -> Int {
     var result = bounds.lowerBound
     while result < min(count, bounds.upperBound) { result *= 2 }
-    return result
+    return min(result, bounds.upperBound)
   }
 
   private func sizeClass(_ operation: Operation) -> SizeClass {
@@ -84,7 +96,10 @@ package final class Rates {
       case .search: [min(sizes[1], Most.channels), sizes[2], sizes[3] > 0 ? 1 : 0]
       case .round: [min(sizes[1], Most.channels)]
       case .compensate:
-        [rounded(sizes[0], 128...Most.columns), min(sizes[1], Most.channels)]
+        [
+          rounded(sizes[0], 128...Rounding.compensatedRows(workers.engine)),
+          min(sizes[1], Most.channels),
+        ]
       case .elements: []
       case .strips: [sizes[1]]
       }
@@ -118,7 +133,7 @@ package final class Rates {
         / (Double(sizes[0]) * Double(sizes[1]) * Double(sizes[1]))
     case .factor:
       let n = sizes[0]
-      return time { _ = UpperFactor.factor(correlated(n), workers: workers) }
+      return time({ correlated(n) }, { _ = UpperFactor.factor($0, workers: workers) })
         / (Double(n) * Double(n) * Double(n) / 3)
     case .search: return try search(channels: sizes[0], withGram: sizes[2] == 1, points: sizes[1])
     case .round:
@@ -128,7 +143,8 @@ package final class Rates {
         ? .clip([Float](repeating: 1, count: columns)) : .nearest
       return try round(numbers(rows, columns), by: rounding) / Double(rows * columns)
     case .compensate:
-      let (rows, columns) = (sizes[0], fitting(sizes[1]))
+      // A tile for each thread.
+      let (rows, columns) = (sizes[0] * workers.threads, fitting(sizes[1]))
       let factor = try GramFactor(
         correlated(columns), channels: 0..<columns, refining: [quantizer(columns).refinedColumns],
         damping: options.damping, workers: workers)
@@ -236,19 +252,35 @@ package final class Rates {
 
   // MARK: Numbers
 
-  /// The mean of what comes after a first time, as often as a twentieth of a second allows; the first where it is long.
-  private func time(_ body: () throws -> Void) rethrows -> Double {
-    let first = Clock()
-    try body()
-    if first.seconds > 0.05 { return first.seconds }
-    let clock = Clock()
-    var count = 0.0
+  /// The least of what comes after a first time, as often as a twentieth of a second allows and at least once; the first
+  /// where it is long.
+  ///
+  /// - Parameter prepare: makes what `body` uses up, and does not count.
+  private func time<Input>(
+    _ prepare: () throws -> Input, _ body: (Input) throws -> Void
+  ) rethrows -> Double {
+    func once() throws -> Double {
+      let input = try prepare()
+      let clock = Clock()
+      try body(input)
+      return clock.seconds
+    }
+    let first = try once()
+    if first > Self.longSeconds { return first }
+    var (least, sum) = (Double.infinity, 0.0)
     repeat {
-      try body()
-      count += 1
-    } while clock.seconds < 0.05
-    return clock.seconds / count
+      let seconds = try once()
+      least = min(least, seconds)
+      sum += seconds
+    } while sum < Self.shortSeconds
+    return least
   }
+
+  private func time(_ body: () throws -> Void) rethrows -> Double {
+    try time({}, { _ in try body() })
+  }
+
+  private static let (shortSeconds, longSeconds) = (0.05, 0.5)
 
   /// Like weights and activations: as many signs of both kinds, and no two rows alike.
   private func numbers(_ rows: Int, _ columns: Int) -> Matrix {

@@ -178,10 +178,14 @@ struct RunPlanner {
   private func experts(_ step: Experts, unitsPerGroup: Int) throws {
     let groups = ranges(of: step.branch.mixer.units.count, by: unitsPerGroup)
     let always = step.branch.mixer.alwaysOn.count
-    var input: ChosenRounding?
-    // The first one makes the rounding of the input, and those after it find it made.
-    if let first = groups.first { try step.run(first, from: 0, input: &input) }
-    let kind = { (group: Range<Int>) in [group.count, group.count { $0 < always }] }
+    var input: [Tap.Place: ChosenRounding] = [:]
+    // The first one makes the rounding of its input, and those after it find it made.
+    if let group = groups.first { try step.run(group, from: 0, input: &input) }
+    // So does the first one of the routed units where these have an input of their own.
+    let first = step.branch.mixer.strands == nil ? -1 : always
+    let kind = { (group: Range<Int>) in
+      [group.count, group.count { $0 < always }, group.contains(first) ? 1 : 0]
+    }
     try step.inputs.workers.forEach(of: Array(groups.dropFirst()), alike: kind) { group in
       try step.run(group, from: 0, input: &input)
     }

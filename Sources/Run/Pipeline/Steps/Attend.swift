@@ -22,12 +22,14 @@ struct Attend {
 
   private var workers: Workers { inputs.workers }
 
-  /// What the branch on tokens reads.
-  private var tokensInput: Tap? { part.tokens?.tap(.input) }
+  /// What the units of the branch on tokens read.
+  private static func tokensInputs(_ part: LayerPart) -> [Tap] {
+    part.tokens.map { branch in branch.mixer.inputPlaces.map(branch.tap) } ?? []
+  }
 
   /// Whether a part's first half has the statistics of an activation.
   static func sees(_ tap: Tap, _ part: LayerPart) -> Bool {
-    tap.branch == part.sequence?.number || tap == part.tokens?.tap(.input)
+    tap.branch == part.sequence?.number || tokensInputs(part).contains(tap)
   }
 
   /// Reads the part's hidden states, writes the ones behind its branch along the sequence, and writes every tensor of the
@@ -43,12 +45,14 @@ struct Attend {
     }
 
     var applied: [AppliedSmoothing] = []
+    let tokensInputs = Self.tokensInputs(part)
     for (tap, statistics) in zip(taps, statistics) {
+      let isOfUnits = tokensInputs.contains(tap)
       // What reads the input of units is read once more for itself, unit by unit, and too much to stay mapped.
-      let weights = tap == tokensInput ? inputs.weights : weights
+      let weights = isOfUnits ? inputs.weights : weights
       // Search and rounding use Gram matrices up.
-      if tap == tokensInput, inputs.needsStatistics(at: tap, of: layer) {
-        try inputs.states.saveInput(statistics, of: part)
+      if isOfUnits, inputs.needsStatistics(at: tap, of: layer) {
+        try inputs.states.saveInput(statistics, of: part, at: tap.place)
       }
       if let smoothing = inputs.output.smoothings[layer.index].first(where: { $0.tap == tap }) {
         applied.append(
@@ -68,6 +72,7 @@ struct Attend {
       if !applied.isEmpty { try Proof(inputs, layer, part).prove(branch) }
       inputs.weights.release(branch.mixer.linears)
     }
+    inputs.weights.release(part.tokens?.mixer.deciding ?? [])
   }
 
   /// Every block of calibration tokens through the branch along the sequence.
@@ -95,7 +100,9 @@ struct Attend {
       if let branch = part.tokens {
         inputs.states.round(mixed)
         let input = branch.input(mixed, weights: weights, workers: workers)
-        gather(branch.tap(.input), input)
+        for (place, read) in branch.mixer.inputs(input, weights: weights, workers: workers) {
+          gather(branch.tap(place), read)
+        }
         for routing in branch.mixer.route([input], weights: weights, workers: workers) {
           try routings?.file.append(routing.matrix(workers: workers), workers: workers)
         }
@@ -108,7 +115,7 @@ struct Attend {
       }
     }
     for writer in writers { try inputs.states.finish(writer) }
-    try noteRouting(warns: tokensInput.map(taps.contains) ?? false)
+    try noteRouting(warns: Self.tokensInputs(part).contains(where: taps.contains))
   }
 
   /// The states behind the branch along the sequence; nil where there is none, or where nothing reads them.

@@ -52,7 +52,7 @@ extension StepInputs {
     return result
   }
 
-  /// For all Linears that read the input of a part's branch on tokens.
+  /// For all Linears that read an input of the units of a part's branch on tokens.
   func inputRounding(
     of part: LayerPart, at tap: Tap, under applied: [AppliedSmoothing], of layer: LayerSpec
   ) throws -> ChosenRounding {
@@ -60,7 +60,7 @@ extension StepInputs {
       return try rounding(nil, at: tap, under: applied, of: layer)
     }
     let statistics = newStatistics(tap, of: layer)
-    try states.restoreInput(statistics, of: part)
+    try states.restoreInput(statistics, of: part, at: tap.place)
     return try rounding(statistics, at: tap, under: applied, of: layer)
   }
 }

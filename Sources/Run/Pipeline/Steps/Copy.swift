@@ -94,9 +94,7 @@ struct Copy {
     let states = try inputs.states.write(.hidden, layer: 0, part: 0)
     try workers.forEach(of: inputs.blocks, alike: \.count) { block in
       try states.file.append(
-        inputs.weights.embed(
-          block.tokens, spec.embedding, columns: spec.hiddenSize, workers: workers),
-        workers: workers)
+        inputs.weights.embed(block.tokens, of: spec, workers: workers), workers: workers)
     }
     try inputs.states.finish(states)
   }

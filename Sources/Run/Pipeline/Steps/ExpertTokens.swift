@@ -89,18 +89,24 @@ struct ExpertTokens {
 extension ActivationStatistics {
   /// Adds what the down projection of a unit reads for the tokens that the unit sees of a block.
   ///
-  /// - Parameter x: the block's input to the unit, `[T, H]`.
+  /// - Parameters:
+  ///   - x: the block's input to the unit, `[T, H]`.
+  ///   - scales: `[T]`, what the unit's router scales each token by before the unit reads it; nil where it does not.
   func add(
-    _ seen: SeenTokens, of x: Matrix, through unit: UnitSpec, weights: any LayerWeights,
-    workers: Workers
+    _ seen: SeenTokens, of x: Matrix, scaledBy scales: [Float]? = nil, through unit: UnitSpec,
+    weights: any LayerWeights, workers: Workers
   ) {
-    guard let rows = seen.rows else {
+    guard let rows = seen.rows ?? scales.map({ _ in Array(0..<x.rows) }) else {
       return add(
         unit.hidden(x, weights: weights, workers: workers), weights: seen.weights,
         workers: workers)
     }
     func addPart(_ part: [Int], weights partWeights: [Float]?) {
       let gathered = x.gathered(part, into: "tokens of an expert", workers: workers)
+      if let scales {
+        gathered.multiply(
+          byRows: workers.computes ? part.map { scales[$0] } : [], workers: workers)
+      }
       self.add(
         unit.hidden(gathered, weights: weights, workers: workers), weights: partWeights,
         workers: workers)

@@ -30,17 +30,24 @@ struct Experts {
   /// - Parameters:
   ///   - group: units that are not written yet.
   ///   - block: the group's statistics rest on the blocks before it.
-  ///   - input: how what reads the branch's input is rounded: made for the first group, and kept for the others.
-  func run(_ group: Range<Int>, from block: Int, input: inout ChosenRounding?) throws {
+  ///   - input: how what reads an input of units is rounded: made for the first group that has such units, and kept for
+  ///     the others.
+  func run(
+    _ group: Range<Int>, from block: Int, input: inout [Tap.Place: ChosenRounding]
+  ) throws {
     let taps = inputs.output.taps[layer.index]
+    let places = Set(group.map(mlp.inputPlace))
+    let read = places.map(branch.tap)
     // Before there are statistics of units: for a moment it takes the room of two Gram matrices.
     let applied = try inputs.results.recordedSmoothings(of: layer).filter {
-      $0.smoothing.tap == branch.tap(.input)
+      read.contains($0.smoothing.tap)
     }
-    let inputRounding =
-      try input
-      ?? inputs.inputRounding(of: part, at: branch.tap(.input), under: applied, of: layer)
-    input = inputRounding
+    input = input.filter { places.contains($0.key) }
+    for place in mlp.inputPlaces where places.contains(place) && input[place] == nil {
+      input[place] = try inputs.inputRounding(
+        of: part, at: branch.tap(place), under: applied, of: layer)
+    }
+    let inputRounding = input
     let statistics = group.filter { taps.contains(hidden($0)) }.map {
       UnitStatistics(unit: $0, sums: inputs.newStatistics(hidden($0), of: layer))
     }
@@ -79,8 +86,22 @@ struct Experts {
     let states = try inputs.states.read(.readByTokens(of: part), part)
     try inputs.forEachBlock(from: block) { index in
       let input = try branchInput(block: index, of: states)
+      let places = mlp.inputPlaces.filter { place in
+        statistics.contains { mlp.inputPlace(of: $0.unit) == place }
+      }
+      let read = Dictionary(
+        uniqueKeysWithValues: places.map {
+          ($0, mlp.input(input, at: $0, weights: inputs.weights, workers: workers))
+        })
       let routed = try routedTokens(block: index)
-      workers.forEach(of: statistics, alike: { alike($0.unit, units[$0.unit]) }) { each in
+      // What the router would scale a token by for an expert, whether it chose that expert or not.
+      let scores = mlp.router.flatMap { router in
+        router.scalesInputs
+          ? router.scores(input, weights: inputs.weights, workers: workers) : nil
+      }
+      workers.forEach(
+        of: statistics, alike: { alike($0.unit, units[$0.unit]) }, leavesPages: true
+      ) { each in
         let expert = expert(each.unit)
         let seen: SeenTokens =
           if let expert, !routed.isEmpty {
@@ -89,7 +110,9 @@ struct Experts {
             .all
           }
         each.sums.add(
-          seen, of: input, through: units[each.unit], weights: weights, workers: workers)
+          seen, of: read[mlp.inputPlace(of: each.unit)] ?? input,
+          scaledBy: expert.flatMap { expert in scores.map { $0.column(expert, workers) } },
+          through: units[each.unit], weights: weights, workers: workers)
         weights.letGoOfScattered(units[each.unit].readers)
       }
       tokens.pass(routed, count: input.rows)
@@ -120,7 +143,7 @@ struct Experts {
 
   private func write(
     _ group: Range<Int>, _ statistics: [UnitStatistics], _ shares: [ExpertShare],
-    under inputSmoothings: [AppliedSmoothing], _ inputRounding: ChosenRounding
+    under inputSmoothings: [AppliedSmoothing], _ inputRounding: [Tap.Place: ChosenRounding]
   ) throws {
     let smoothings = inputs.output.smoothings[layer.index]
     let proof = smoothings.isEmpty ? nil : try Proof(inputs, layer, part).tokensRead()
@@ -141,7 +164,7 @@ struct Experts {
       let smoothed = SmoothedWeights(weights, applied)
       if let proof {
         try Proof(inputs, layer, part).prove(
-          spec, of: branch, smoothed, against: weights, on: proof)
+          unit, of: branch, smoothed, against: weights, on: proof)
       }
       let downRounding = try inputs.rounding(sums, at: tap, under: applied, of: layer)
       let largest = try inputs.largestWeights(
@@ -149,7 +172,9 @@ struct Experts {
       for linear in spec.linears {
         try inputs.write(
           linear.weight, linear: linear, from: smoothed, layer: layer,
-          by: linear == spec.down ? downRounding : inputRounding, largest: largest)
+          by: linear == spec.down
+            ? downRounding : inputRounding[mlp.inputPlace(of: unit)] ?? .nearest,
+          largest: largest)
         if linear.hasBias {
           try inputs.write(linear.bias, linear: nil, from: smoothed, layer: layer)
         }
@@ -190,6 +215,13 @@ struct Experts {
   /// A function of its own, so that the states are gone before the units run.
   private func branchInput(block: Int, of states: HiddenStates) throws -> Matrix {
     branch.input(try states.read(block), weights: inputs.weights, workers: workers)
+  }
+}
+
+extension Matrix {
+  /// Empty where only shapes are known.
+  fileprivate func column(_ column: Int, _ workers: Workers) -> [Float] {
+    workers.computes ? (0..<rows).map { unsafe row($0)[column] } : []
   }
 }
 

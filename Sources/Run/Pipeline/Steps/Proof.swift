@@ -54,29 +54,42 @@ struct Proof {
     let applied = try applied(to: branch.number)
     if applied.isEmpty { return }
     let x = try firstTokens(.hidden)
-    func output(_ weights: any LayerWeights) -> Matrix {
-      branch.apply(to: x, sequences: [0..<x.rows], weights: weights, workers: exact)
+    func output(_ weights: any LayerWeights) -> ProofOutput {
+      var scores: [Matrix] = []
+      let block = branch.apply(
+        to: x, sequences: [0..<x.rows], weights: weights, workers: exact
+      ) { tap, read in
+        // What decides in longer sequences only.
+        for (place, linear) in branch.mixer.deciding where place == tap.place {
+          scores.append(
+            weights.apply(linear, to: read, workers: exact, into: "scores of the proof"))
+        }
+      }
+      return ProofOutput(block: block, scores: scores)
     }
     let original = output(weights)
-    try prove(applied, place: "the attention") {
-      relativeDifference(original, output($0), exact)
-    }
+    try prove(applied, place: "the attention") { original.difference(to: output($0), exact) }
   }
 
   /// One unit alone, also an expert that the router never chooses.
   ///
   /// - Parameter x: `tokensRead`.
   func prove(
-    _ unit: UnitSpec, of branch: Branch<MLPSpec>, _ smoothed: SmoothedWeights,
+    _ index: Int, of branch: Branch<MLPSpec>, _ smoothed: SmoothedWeights,
     against weights: any LayerWeights, on x: Matrix
   ) throws {
+    let (mlp, unit) = (branch.mixer, branch.mixer.unit(index))
+    let place = mlp.inputPlace(of: index)
     func output(_ weights: any LayerWeights) -> Matrix {
-      let input = branch.input(x, weights: weights, workers: exact)
+      let input = mlp.input(
+        branch.input(x, weights: weights, workers: exact), at: place, weights: weights,
+        workers: exact)
       return unit.apply(to: input, weights: weights, workers: exact)
     }
     let difference = relativeDifference(output(weights), output(smoothed), exact)
     if !(difference <= proofTolerance) {
-      let producers = [branch.preNorm?.name, unit.up.name].compactMap(\.self)
+      let norm = mlp.strand(at: place)?.before ?? branch.preNorm
+      let producers = [norm?.name, unit.up.name].compactMap(\.self)
       throw FunctionChanged(
         layer: layer.index, smoothing: producers.joined(separator: "` or `"),
         place: "`\(unit.down.name)`", difference: difference)
@@ -101,7 +114,9 @@ struct Proof {
         finished: { inputs.weights.release($0.linears) })
       return ProofOutput(
         block: result,
-        scores: branch.mixer.router?.scores(input(weights), weights: weights, workers: exact))
+        scores: branch.mixer.router.map {
+          [$0.scores(input(weights), weights: weights, workers: exact)]
+        } ?? [])
     }
     let original = output(weights)
     try prove(applied, place: "the block") { original.difference(to: output($0), exact) }
@@ -140,14 +155,15 @@ struct Proof {
 /// What a layer makes of the proof tokens.
 private struct ProofOutput {
   let block: Matrix
-  let scores: Matrix?
+  /// Of what decides.
+  let scores: [Matrix]
 
   func difference(to other: ProofOutput, _ workers: Workers) -> Float {
-    let blocks = relativeDifference(block, other.block, workers)
-    guard let scores, let otherScores = other.scores else { return blocks }
-    let router = relativeDifference(scores, otherScores, workers)
-    // Not max(): a NaN must not hide.
-    return router > blocks || router.isNaN ? router : blocks
+    zip([block] + scores, [other.block] + other.scores).reduce(0) { largest, pair in
+      let difference = relativeDifference(pair.0, pair.1, workers)
+      // Not max(): a NaN must not hide.
+      return difference > largest || difference.isNaN ? difference : largest
+    }
   }
 }
 

@@ -62,11 +62,14 @@ extension StepInputs {
   /// rounded to few bits anyway, take up exactly what it became.
   private func exactScale(_ smoothing: Smoothing, _ scale: [Float]) -> [Float] {
     guard case .norm(let norm) = smoothing.producer else { return scale }
-    let weight = weights.vector(norm.weight)
-    let stored = weights.dtype(of: norm.weight).rounded(zip(weight, scale).map { $0 / $1 })
+    let gains = norm.gains(weights)
+    let stored = weights.dtype(of: norm.weight).rounded(
+      zip(gains, scale).map { $0 / $1 - norm.offset })
     return scale.indices.map { channel in
-      let exact = weight[channel] / stored[channel]
-      return exact.isFinite && exact > 0 ? exact : scale[channel]
+      let exact = gains[channel] / (norm.offset + stored[channel])
+      if exact.isFinite && exact > 0 { return exact }
+      // A gain that is stored as its distance from 1 may be too near 0 for its type: that channel stays.
+      return norm.offset == 0 ? scale[channel] : 1
     }
   }
 }

@@ -215,17 +215,21 @@ struct StateFiles {
 
   // MARK: Statistics that one step leaves to the next
 
-  static func inputName(_ part: LayerPart) -> String {
-    "mlp-input-\(place(part.layer, part.index)).zst"
+  static func inputName(_ part: LayerPart, at tap: Tap.Place) -> String {
+    "\(tap == .routedInput ? "routed" : "mlp")-input-\(place(part.layer, part.index)).zst"
   }
 
-  /// What the Linears that read a branch's input are rounded with, once its units' turn comes.
-  func saveInput(_ statistics: ActivationStatistics, of part: LayerPart) throws {
-    try save([statistics], as: Self.inputName(part))
+  /// What the Linears that read the input of a branch's units are rounded with, once these units' turn comes.
+  func saveInput(
+    _ statistics: ActivationStatistics, of part: LayerPart, at tap: Tap.Place
+  ) throws {
+    try save([statistics], as: Self.inputName(part, at: tap))
   }
 
-  func restoreInput(_ statistics: ActivationStatistics, of part: LayerPart) throws {
-    try restore([statistics], from: Self.inputName(part))
+  func restoreInput(
+    _ statistics: ActivationStatistics, of part: LayerPart, at tap: Tap.Place
+  ) throws {
+    try restore([statistics], from: Self.inputName(part, at: tap))
   }
 }
 

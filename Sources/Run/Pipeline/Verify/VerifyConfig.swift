@@ -13,13 +13,14 @@ extension VerifyModel {
     let spec = config.spec
     var findings: [Finding] = []
     let passed = survey.model.tensors.compactMap { spec.passedModule($0.name, shape: $0.shape) }
-    let head = schemes[spec.head] == nil ? [ModelSpec.headName] : []
+    let head = schemes[spec.head] == nil ? [spec.headName] : []
     let plain = spec.layers.flatMap(\.deciding).map(\.name) + passed + head
     for module in plain where !ignored.contains(module) {
       findings.append(Finding(subject: module, problem: "not quantized, but not in `ignore`"))
     }
     let modules = Set((spec.claims.map(\.name) + survey.model.tensors.map(\.name)).map(module))
-    for name in quantization.ignore where !modules.contains(name) && name != ModelSpec.headName {
+      .union(spec.layers.flatMap(\.linears).flatMap(\.standsFor))
+    for name in quantization.ignore where !modules.contains(name) && name != spec.headName {
       findings.append(
         Finding(subject: name, problem: "in `ignore`, but there is no such module"))
     }

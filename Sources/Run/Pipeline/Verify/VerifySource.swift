@@ -86,14 +86,16 @@ extension VerifyModel {
 
   /// Keys that tools write as they like.
   private static let freeKeys: Set<String> = [
-    "quantization_config", "transformers_version", "_name_or_path", "torch_dtype", "dtype",
+    "transformers_version", "_name_or_path", "torch_dtype", "dtype",
   ]
 
   private func checkConfig(against source: Checkpoint) -> [Finding] {
-    let keys = source.config.entries.map(\.key) + config.config.entries.map(\.key)
+    let own = CheckpointConfig.config(config.config, quantized: nil)
+    let original = CheckpointConfig.config(source.config, quantized: nil)
+    let keys = original.entries.map(\.key) + own.entries.map(\.key)
     var seen = Self.freeKeys
     return keys.filter { seen.insert($0).inserted }.compactMap { key in
-      let (found, expected) = (config.config[key], source.config[key])
+      let (found, expected) = (own[key], original[key])
       if found == expected { return nil }
       return Finding(
         subject: "config.json",

@@ -15,17 +15,7 @@ func olmo2(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   try config.require("use_qk_norm", toBe: true)
   let size = try config.int("intermediate_size")
   return decoder.model { names in
-    func norm(_ name: String) -> NormSpec { names.norm(name, decoder.hidden) }
-    // Norms stand behind the mixers, which read the states as they are.
-    return LayerSpec(
-      index: names.index,
-      branches: [
-        Branch(
-          preNorm: nil, .sequence(attention.attention(names)),
-          postNorm: norm("post_attention_layernorm")),
-        Branch(
-          preNorm: nil, .tokens(MLPSpec(dense: names.mlp("mlp", size))),
-          postNorm: norm("post_feedforward_layernorm")),
-      ])
+    names.postNormLayer(
+      attention.attention(names), MLPSpec(dense: names.mlp("mlp", size)))
   }
 }

@@ -1,0 +1,45 @@
+// Mixers that remember: a short convolution along tokens, and a state that is changed with every token.
+#include "include/CKernels.h"
+#include "variants.h"
+
+// From the last token to the first: none is overwritten before those behind it have read it.
+BODY void sluice_causal_convolution_body(float *x, const float *weight, size_t taps, size_t rows, size_t cols,
+                                         size_t stride) {
+    for (size_t t = rows; t-- > 0;) {
+        float *row = x + t * stride;
+        const float *last = weight + (taps - 1) * stride;
+        for (size_t c = 0; c < cols; c++) row[c] *= last[c];
+        for (size_t back = 1; back < taps && back <= t; back++) {
+            const float *from = row - back * stride, *factor = last - back * stride;
+            for (size_t c = 0; c < cols; c++) row[c] += factor[c] * from[c];
+        }
+    }
+}
+VARIANTS(void, sluice_causal_convolution,
+         (float *x, const float *weight, size_t taps, size_t rows, size_t cols, size_t stride),
+         (x, weight, taps, rows, cols, stride))
+
+BODY void sluice_delta_step_body(float *state, const float *query, const float *key, float *value, float decay,
+                                 float strength, size_t keys, size_t values, float *change) {
+    for (size_t v = 0; v < values; v++) change[v] = 0;
+    for (size_t k = 0; k < keys; k++) {
+        float *row = state + k * values, factor = key[k];
+        for (size_t v = 0; v < values; v++) {
+            row[v] *= decay;
+            change[v] += factor * row[v];
+        }
+    }
+    for (size_t v = 0; v < values; v++) change[v] = strength * (value[v] - change[v]);
+    for (size_t v = 0; v < values; v++) value[v] = 0;
+    for (size_t k = 0; k < keys; k++) {
+        float *row = state + k * values, factor = key[k], share = query[k];
+        for (size_t v = 0; v < values; v++) {
+            row[v] += factor * change[v];
+            value[v] += share * row[v];
+        }
+    }
+}
+VARIANTS(void, sluice_delta_step,
+         (float *state, const float *query, const float *key, float *value, float decay, float strength, size_t keys,
+          size_t values, float *change),
+         (state, query, key, value, decay, strength, keys, values, change))

@@ -1,0 +1,57 @@
+// MiniMaxM2ForCausalLM: MiniMax-M2 to M2.7.
+//
+// Source: transformers 5.17 modeling_minimax_m2.py and configuration_minimax_m2.py; config.json of
+// MiniMaxAI/MiniMax-M2.5; `rotary_dim` and prediction layers as vLLM 0.33 reads them.
+
+internal import JSON
+internal import Transformer
+
+func miniMaxM2(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
+  let decoder = try DecoderReader(&config)
+  let rotary = try RotaryReader(&config, theta: 5_000_000, isPartial: true)
+  let head = try config.int("head_dim", default: 128)
+  let rotated = try config.intIfPresent("rotary_dim")
+  var attention = try GroupedQueryReader(
+    &config, decoder, headDimension: head, rotary,
+    share: rotated.map { Double($0) / Double(head) } ?? 1)
+  attention.norms = .ofAllHeads
+  if let rotated, attention.rotatedDimensions != rotated {
+    throw config.unsupported(
+      "rotary_dim", expected: "\(attention.rotatedDimensions) as `partial_rotary_factor` says",
+      found: "\(rotated)")
+  }
+  try config.require("use_qk_norm", toBe: true)
+  try config.require("qk_norm_type", toBe: "per_layer")
+  try config.require("use_routing_bias", toBe: true)
+  try config.require("scoring_func", toBe: "sigmoid")
+  // Kinds of attention and scales of residuals that the models before it had.
+  if try config.ints("attn_type_list").contains(where: { $0 != 1 }) {
+    throw config.unsupported(
+      "attn_type_list", expected: "1 for every layer", found: "another kind of attention")
+  }
+  for key in ["full_attention", "linear_attention", "mlp"] {
+    try config.require("layernorm_\(key)_beta", toBe: 1)
+  }
+  config.ignore("mlp_intermediate_size", "shared_moe_mode")
+  // Prediction layers, which no published checkpoint has.
+  config.ignore("use_mtp", "mtp_transformer_layers")
+  let predictionLayers = try config.int("num_mtp_modules", atLeast: 0, default: 0)
+  let size = try config.int("intermediate_size")
+  let experts = try config.int("num_local_experts", "num_experts")
+  let perToken = try config.int("num_experts_per_tok")
+  try config.checkChoice(of: perToken, from: experts)
+  return decoder.model(predictionLayers: predictionLayers) { names in
+    names.layer(
+      attention.attention(names),
+      MLPSpec(
+        router: RouterSpec(
+          linear: names.linear("block_sparse_moe.gate", decoder.hidden, experts),
+          scoring: .sigmoid,
+          correctionBias: names.name("block_sparse_moe.e_score_correction_bias"),
+          expertsPerToken: perToken, normalizes: true),
+        alwaysOn: [],
+        routed: (0..<experts).map {
+          names.mlp("block_sparse_moe.experts.\($0)", size, projections: ("w1", "w3", "w2"))
+        }))
+  }
+}
