@@ -105,6 +105,8 @@ struct QuantizeArguments: ParsableArguments {
       """, valueName: "scheme"), transform: SchemeArgument.init)
   var scheme: [SchemeArgument] = []
 
+  @OptionGroup var size: SizeArguments
+
   @Option(
     name: .customLong("group-size"),
     help: ArgumentHelp(
@@ -204,6 +206,7 @@ struct QuantizeArguments: ParsableArguments {
     if scheme.count(where: { $0.target == nil }) > 1 {
       throw ValidationError("--scheme is given twice for all Linears; write TARGET=SCHEME for some")
     }
+    try size.check(againstScheme: !scheme.isEmpty, recipe: recipe != nil)
     if let damping, !(damping > 0 && damping < 1) {
       throw ValidationError("--damping is more than 0 and less than 1")
     }
@@ -227,7 +230,11 @@ struct QuantizeArguments: ParsableArguments {
     if !scheme.isEmpty { options.schemes = schemes(instead: options.schemes) }
     if !scheme.isEmpty { options.schemesAreFromRecipe = false }
     options.isGroupSizeNamed = groupSize != nil || recipe != nil
-    if let groupSize { options.schemes = options.schemes.map { $0.grouped(by: groupSize.size) } }
+    options.size = try size.wish()
+    if let groupSize {
+      options.schemes = options.schemes.map { $0.grouped(by: groupSize.size) }
+      options.size = options.size?.grouped(by: groupSize.size)
+    }
     options.acceptedKeys = keys.accepted
     if !ignore.isEmpty {
       options.ignore = ignore

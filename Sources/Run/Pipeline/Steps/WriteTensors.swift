@@ -19,7 +19,8 @@ extension StepInputs {
     return result
   }
 
-  /// Writes a tensor as its fate says: packed, or with the scales folded in. Those that no smoothing touches are there.
+  /// Writes a tensor as its fate says: packed, or with the scales folded in. Those that no smoothing touches are there. A
+  /// trial rounds what would be packed, and writes nothing.
   ///
   /// - Parameters:
   ///   - rounding: of a Linear that may be packed.
@@ -35,17 +36,25 @@ extension StepInputs {
       let quantized = quantized(linear)
       do {
         let writer = writer
+        let write: @Sendable (UnsafeRawBufferPointer, String, Int) throws -> Void = {
+          try unsafe writer?.write($0, to: $1, at: $2)
+        }
         let errors = try unsafe quantized.round(
           weights.weight(linear), by: rounding.rounding, largest: largest[linear.name],
           largestInput: rounding.largestInput,
-          workers: workers
-        ) { bytes, tensor, offset in try unsafe writer?.write(bytes, to: tensor, at: offset) }
-        try results.note(linear, rounding, errors, layer: layer.index)
+          workers: workers, write: trial == nil ? write : nil)
+        if let trial {
+          try results.note(
+            MeasuredLinear(linear, errors, trial: trial, method: options.rounding, layer: layer))
+        } else {
+          try results.note(linear, rounding, errors, layer: layer.index)
+        }
       } catch let error as NonFiniteWeight {
         throw nonFinite(error, linear)
       } catch let error as NonFiniteOutput {
         throw infiniteScale(error, name, groupSize: quantized.quantizer.groupSize)
       }
+    case .rescaled where trial != nil: break
     case .rescaled:
       if self.weights.rank(of: name) == 2 {
         let plain = self.weights.rows(ofTensor: name)
