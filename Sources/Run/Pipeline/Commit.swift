@@ -87,7 +87,7 @@ final class Commit: StepResults {
     self.workers = workers
     self.interruption = interruption
     self.report = report
-    memory = StepWatch(workers)
+    memory = StepWatch(workers, isFirst: plan.span.lowerBound == 0)
     record = ProgressRecord(
       command: command, threads: plan.options.threads, budget: plan.options.memory)
     shareBefore = state.history.passShare ?? 0

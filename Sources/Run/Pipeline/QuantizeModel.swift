@@ -92,7 +92,14 @@ package final class QuantizeModel {
   package func run() throws {
     let note = try ReservedNote(path: folder.ending)
     do {
-      try commit.position == .done ? confirm() : work()
+      if commit.position != .done {
+        try work()
+      } else if plan.measures {
+        // Its file is gone.
+        try commit.finishMeasuring()
+      } else {
+        try confirm()
+      }
       try? FileSystem.remove(folder.ending)
     } catch {
       let error = commit.telling(error)

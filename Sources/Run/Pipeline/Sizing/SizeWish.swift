@@ -132,7 +132,7 @@ package enum SizeError: Error, CustomStringConvertible, Equatable {
     case .damaged(let path, let problem):
       "\(path): \(problem); start over with sluice quantize --restart, which measures anew"
     case .folderHasRun(let path, let flag):
-      "\(path) speaks of a run without \(flag); use another --output, or --restart to start over"
+      "\(path) speaks of a run that has no measurements for \(flag); use another --output, or --restart to start over"
     case .sourceChanged(let path):
       "\(path): the source is not the one that was measured: some checksum differs; put it back, or remove that file "
         + "and give the command with --restart, which measures anew"
