@@ -35,7 +35,7 @@ package struct SizeRecord: Sendable, Equatable {
   package let target: Int
   /// What it takes: all tensors.
   package let bytes: Int
-  /// Predicted at the end of the model: the energy of all errors over that of the states.
+  /// Predicted at the end of the model: the sum over groups.
   package let loss: Double
   /// The best choices of other sizes, from the smallest on.
   package let frontier: [Point]
@@ -122,8 +122,8 @@ extension Report {
       <p class="finding">\(size(chosen.bytes)) of \(size(chosen.target)) allowed: \(chosen.words).</p>
       \(frontier(chosen))\(groupTable(chosen))\
       <p class="note">The predicted loss of a group is the energy of its rounding errors at the end of its branch over \
-      that of the residual stream there, as a first pass measured it; losses of groups add up. The choice is the best of all \
-      that fit.</p>
+      that of the residual stream there, as a first pass measured it, and counts more the more routers read it; losses of \
+      groups add up. The choice is the best of all that fit.</p>
       </section>
 
       """

@@ -37,7 +37,7 @@ struct Measurements: Equatable {
           groups.map { group in
             [
               "name": .string(group.name), "errors": .array(group.errors.map { .double($0) }),
-              "share": .double(group.share),
+              "share": .double(group.share), "routers": .int(group.routers),
             ]
           })
       ),
@@ -78,11 +78,15 @@ struct Measurements: Equatable {
     self.choices = choices.compactMap(\.string)
     self.groups = groups.compactMap(\.object).compactMap { group in
       guard let name = group["name"]?.string, let errors = group["errors"]?.array,
-        errors.count == choices.count, let share = group["share"]?.double
+        errors.count == choices.count, let share = group["share"]?.double,
+        let routers = group["routers"]?.size
       else { return nil }
-      return GroupMeasurement(name: name, errors: errors.map(\.double), share: share)
+      return GroupMeasurement(
+        name: name, errors: errors.map(\.double), share: share, routers: routers)
     }
-    guard self.choices.count == choices.count, self.groups.count == groups.count else {
+    guard self.choices.count == choices.count, self.groups.count == groups.count,
+      self.groups.allSatisfy({ $0.routers < 1 << 16 })
+    else {
       throw damaged("no measurements of a run")
     }
     self.source = source.compactMap { SourceFile($0) }

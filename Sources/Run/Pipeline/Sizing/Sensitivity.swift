@@ -3,8 +3,8 @@
 internal import Models
 internal import Transformer
 
-/// What a group of Linears costs under each choice: the relative error of what its branch puts out, and how much of the
-/// residual stream that is.
+/// What a group of Linears costs under each choice: the relative error of what its branch puts out, how much of the residual
+/// stream that is, and how many routers read it.
 struct GroupMeasurement: Sendable, Equatable {
   let name: String
   /// For each choice, the energy of the error over that of the branch's output; nil where the choice does not divide the
@@ -12,9 +12,51 @@ struct GroupMeasurement: Sendable, Equatable {
   let errors: [Double?]
   /// The energy of the branch's output over that of the residual stream behind it.
   let share: Double
+  /// Routers behind the branch.
+  let routers: Int
 
-  /// The predicted loss at the end of the model, which another sensitivity than the share may take over.
-  func loss(_ choice: Int) -> Double? { errors[choice].map { $0 * share } }
+  /// The energy of the error over that of the residual stream.
+  func energy(_ choice: Int) -> Double? { errors[choice].map { $0 * share } }
+}
+
+/// How much the errors of groups count at the end of the model, without gradients.
+///
+/// An error counts by its energy, and once more at each router behind it: a router that reads it sends some tokens to
+/// other experts, as many as the root of the energy of all errors before it says. Of that root this is the slope, with all
+/// groups under the choice that costs most. Measured on two models, one group at a time, such sums and the KL rank alike:
+/// Spearman 0.93 and 0.92, instead of 0.68 and 0.53 of the energy alone.
+struct Sensitivity {
+  /// By the number of routers behind a branch.
+  private let weights: [Double]
+  private let choices: [Int?]
+
+  /// What a router adds, over the root of the energy before it.
+  private static let perRouter = 0.004
+
+  /// - Parameter choices: those that count, by their places in the measurements.
+  init(_ groups: [GroupMeasurement], choices: [Int?]) {
+    self.choices = choices
+    let routers = groups.map(\.routers).max() ?? 0
+    // Of all errors before the router that has so many at it and behind.
+    var before = [Double](repeating: 0, count: routers + 1)
+    for group in groups {
+      let most = choices.compactMap { $0.flatMap(group.energy) }.max() ?? 0
+      for router in 0...group.routers { before[router] += most }
+    }
+    var weights = [1.0]
+    for energy in before.dropFirst() {
+      weights.append(
+        weights[weights.count - 1] + (energy > 0 ? Self.perRouter / energy.squareRoot() : 0))
+    }
+    self.weights = weights
+  }
+
+  /// The predicted loss of a group under each choice; nil where it does not divide the inputs.
+  func losses(of group: GroupMeasurement) -> [Double?] {
+    choices.map { choice in
+      choice.flatMap(group.energy).map { $0 * weights[group.routers] }
+    }
+  }
 }
 
 /// The lines of a pass that measured.
@@ -47,6 +89,8 @@ struct MeasuredLines {
       guard let part, let energy = energies[[layer.index, part.index]] else {
         throw MissingMeasurement(name: group.name)
       }
+      let isAlongSequence =
+        part.sequence.map { $0.mixer.linears.contains { own.contains($0.name) } } == true
       var errors: [Double?] = []
       var share = 0.0
       for choice in 0..<choices {
@@ -55,15 +99,27 @@ struct MeasuredLines {
           continue
         }
         let branch = BranchError(part, energy) { linears[$0.name]?[choice] }
-        let found =
-          part.sequence.map { $0.mixer.linears.contains { own.contains($0.name) } } == true
-          ? branch.alongSequence(own) : branch.onTokens(own)
+        let found = isAlongSequence ? branch.alongSequence(own) : branch.onTokens(own)
         errors.append(found.error)
         share = max(share, found.share)
       }
-      result.append(GroupMeasurement(name: group.name, errors: errors, share: share))
+      result.append(
+        GroupMeasurement(
+          name: group.name, errors: errors, share: share,
+          routers: Self.routers(behind: part, isAlongSequence: isAlongSequence, of: spec)))
     }
     return result
+  }
+
+  /// - Parameter isAlongSequence: of the part's branches, whether it is the first.
+  private static func routers(
+    behind part: LayerPart, isAlongSequence: Bool, of spec: ModelSpec
+  ) -> Int {
+    spec.layers[part.layer...].flatMap(\.parts).count { other in
+      other.tokens?.mixer.router != nil
+        && (other.layer > part.layer || other.index > part.index
+          || other.index == part.index && isAlongSequence)
+    }
   }
 }
 
