@@ -36,6 +36,8 @@ struct RunPlanner {
   private static let compression = 0.70
   /// Attention over so many tokens ends before a commit is due.
   private static let uncutTokens = 16 << 10
+  /// What is kept of a source tensor in the plan of one more output: names, types and shapes of what it becomes.
+  private static let planBytes = 1 << 10
   /// What compression leaves of the upper half of a Gram matrix in float32.
   private static let gramCompression = 0.9
 
@@ -201,8 +203,12 @@ struct RunPlanner {
     [
       ResidentModel.process, ResidentModel.names(source.tensors.count),
       ResidentModel.tokens(tokens),
+      MemoryUse("plans of the choices", choices * source.tensors.count * Self.planBytes),
     ]
   }
+
+  /// Schemes of a run to a size; its passes keep the plans that are measured.
+  private var choices: Int { options.size?.options.count { $0.scheme != nil } ?? 0 }
 
   private func plan(
     _ step: RunStep, _ use: StepUse, budget: Int = 0
