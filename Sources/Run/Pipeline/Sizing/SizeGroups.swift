@@ -13,10 +13,9 @@ struct SizeGroup: Sendable {
   /// Names, or expressions, that match these Linears and no others.
   let targets: [String]
 
-  private init(_ linears: [LinearSpec], of layer: LayerSpec) {
+  private init(_ linears: [LinearSpec], of layer: LayerSpec, _ prefix: String) {
     self.layer = layer.index
     self.linears = linears
-    let prefix = ModelSpec.layerPrefix(layer.index)
     /// Names without numbers of experts, which one name then stands for.
     let forms = linears.map { Self.parts($0, behind: prefix) }
     let numbered = forms.contains { $0.contains(Self.number) }
@@ -67,7 +66,7 @@ struct SizeGroup: Sendable {
           groups.append([linear])
         }
       }
-      return groups.map { SizeGroup($0, of: layer) }
+      return groups.map { SizeGroup($0, of: layer, spec.names.layer(layer.index)) }
     }
   }
 }
