@@ -42,7 +42,7 @@ private let cases = fixtures(in: "forward")
     let claims = spec.claims.map { "\($0.name) \($0.shape)" }
     #expect(Set(claims).count == claims.count)
     let stored = try tensors(name).filter {
-      !spec.passesThrough($0.name) && !$0.name.hasSuffix("_scale")
+      !spec.passesThrough($0.name) && !$0.name.hasSuffix(".weight_scale")
         && !$0.name.hasSuffix("_scale_inv")
     }
     let shapes = Dictionary(uniqueKeysWithValues: stored.map { ($0.name, $0.shape) })

@@ -88,7 +88,7 @@ import Transformer
       #expect(try weights(options.output) == expected)
       options.output = folder + "/small"
       options.threads = 3
-      options.memory = plan.run.smallestBudget
+      options.memory = try QuantizePlan(options).run.smallestBudget
       try SmallRun.run(options)
       #expect(try weights(options.output) == expected)
       let report = try VerifyModel(output: options.output, source: model, threads: 2).run()

@@ -117,7 +117,8 @@ import Transformer
       let linears = layer.linears + layer.deciding.filter { !apart.contains($0) }
       let whole =
         switch layer.attention {
-        case .groupedQuery(let spec): spec.heads == spec.keyValueHeads
+        case .groupedQuery(let spec):
+          spec.heads == spec.keyValueHeads && spec.value != spec.key && spec.valueEpsilon == nil
         case .latent: false
         }
       // What reads the states as they are has no producer.

@@ -22,7 +22,7 @@ from pathlib import Path
 import more_families as more
 
 SCHEMES = "layers/quantization/compressed_tensors/"
-PARAMETERS = {"weight", "bias", "e_score_correction_bias", "expert_bias", "sinks"}
+PARAMETERS = {"weight", "bias", "e_score_correction_bias", "expert_bias"}
 
 
 class Loader:
@@ -33,6 +33,9 @@ class Loader:
         nodes = [node for tree in self.trees for node in ast.walk(tree)]
         self.modules = {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
         self.beginnings = dict(pair for node in nodes for pair in keyword_strings(node, "orig_to_new_prefix"))
+        # A tensor of its own among them: `sinks`, `layer_scalar`.
+        self.vectors = self.modules | {literal(node.args[0]) for node in nodes
+                                       if called(node) in ("register_buffer", "register_parameter") and node.args}
         self.renamed = dict(pair for node in nodes for pair in keyword_strings(node, "orig_to_new_substr"))
         self.ends = dict(pair for node in nodes for pair in keyword_strings(node, "orig_to_new_suffix"))
         self.stacked = stacked(nodes)
@@ -42,7 +45,7 @@ class Loader:
         self.required, self.optional = next((lists for lists in own if any(lists)), ({}, {}))
         for whole, parts in self.required.items():
             for part in parts:
-                self.stacked.setdefault("." + part, "." + whole)
+                self.stacked["." + part] = "." + whole
         self.experts = expert_names(nodes) or {"gate_proj": "w13_", "up_proj": "w13_", "down_proj": "w2_"}
         self.skips_prediction_layers = any(
             name in ("skip_spec_layers", "get_spec_layer_idx_from_weight_name") for name in map(called, nodes))
@@ -94,7 +97,8 @@ def literal(node):
 def keyword_strings(node, keyword):
     """The entries of a dictionary that is passed as `keyword` and is all literals."""
     if isinstance(node, ast.keyword) and node.arg == keyword:
-        return [(part, whole) for part, whole in (literal(node.value) or {}).items()]
+        # None for what another class loads.
+        return [(part, whole) for part, whole in (literal(node.value) or {}).items() if whole is not None]
     return []
 
 
@@ -135,9 +139,10 @@ def expert_names(nodes):
         if isinstance(node, ast.keyword) and node.arg == "ckpt_names" and literal(node.value):
             gate, down, up = literal(node.value)
             return {gate: "w13_", up: "w13_", down: "w2_"}
-    found = {node.arg: literal(node.value) for node in nodes
-             if isinstance(node, ast.keyword) and (node.arg or "").startswith("ckpt_")}
-    return {name: "w2_" if "down" in key else "w13_" for key, name in found.items() if isinstance(name, str)}
+    # A file may have two tables, one of them for experts in one tensor.
+    found = [(node.arg, literal(node.value)) for node in nodes
+             if isinstance(node, ast.keyword) and (node.arg or "").startswith("ckpt_")]
+    return {name: "w2_" if "down" in key else "w13_" for key, name in found if isinstance(name, str)}
 
 
 def registered(path):
@@ -195,7 +200,7 @@ def finding(loader, kinds, name):
             return f"{name}: no projection of experts, which are {sorted(loader.experts)}"
         module, known = expert[1], loader.experts[expert[2]] + kind in loader.mixture or kind == "weight"
     else:
-        module, known = placed(loader, kinds, module), kind in PARAMETERS | loader.linear
+        module, known = placed(loader, kinds, module), kind in PARAMETERS | loader.linear | loader.vectors
     unknown = [part for part in module.split(".") if not part.isdigit() and part not in loader.modules]
     return f"{name}: no module {unknown[0]}" if unknown else None if known else f"{name}: no parameter {kind}"
 

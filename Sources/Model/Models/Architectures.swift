@@ -314,7 +314,7 @@ package enum Architectures {
 
   /// Whether a tensor scales a weight in low precision.
   private static func isScale(_ tensor: String) -> Bool {
-    ["_scale", "_scale_inv"].contains { tensor.hasSuffix($0) }
+    [".weight_scale", ".weight_scale_inv"].contains { tensor.hasSuffix($0) }
   }
 
   /// Names without the numbers of layers and experts.

@@ -41,10 +41,11 @@ private struct Gemma4Attention {
   private let windows: [Int?]
 
   init(_ config: inout ConfigReader, _ decoder: DecoderReader) throws(ConfigError) {
+    let rotary = try RotaryReader.byLayerType(&config)
+    // What transformers assumes where nothing is said is no plain rotation.
     if !config.hasObject("full_attention", in: "rope_parameters") {
       throw config.missing("rope_parameters.full_attention")
     }
-    let rotary = try RotaryReader.byLayerType(&config)
     let valuesAreKeys = try config.bool("attention_k_eq_v", default: false)
     let bias = try config.bool("attention_bias", default: false)
     // Images are seen from both sides; texts are not.
