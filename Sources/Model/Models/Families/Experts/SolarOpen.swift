@@ -1,6 +1,6 @@
 // SolarOpenForCausalLM: Solar Open 100B.
 //
-// Source: transformers 5.17 modeling_solar_open.py and configuration_solar_open.py; vLLM 0.33 loads it as GLM-4 MoE.
+// Source: transformers 5.17 modeling_solar_open.py and configuration_solar_open.py. The registry of vLLM 0.33 does not have it.
 
 internal import JSON
 internal import Transformer
