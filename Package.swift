@@ -207,7 +207,8 @@ let tests: [Target] = [
     name: "PipelineTests",
     dependencies: [
       "Calibration", "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Pipeline", "Planning",
-      "Quantization", "Recipes", "Safetensors", "SystemIO", "Tensors", "TestSupport", "Transformer",
+      "Quantization", "Recipes", "Reporting", "Safetensors", "SystemIO", "Tensors", "TestSupport",
+      "Transformer",
     ]),
   // Runs the program that stands beside the test bundle.
   .testTarget(

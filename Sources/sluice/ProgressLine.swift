@@ -4,6 +4,7 @@ internal import JSON
 internal import LinearAlgebra
 internal import Pipeline
 internal import Planning
+internal import Reporting
 internal import SystemIO
 
 /// What became of the rows of a data set.
@@ -68,6 +69,8 @@ final class ProgressLine {
   private let threads: Int
   private var liveLine = LiveLine()
   private var saidLegend = false
+  /// Of passes that follow each other, each has a word of its own for what is the same.
+  private var said: Set<String> = []
   private var stepStarted = ContinuousClock.now
   private var step: (RunStep, Int?)?
 
@@ -81,11 +84,22 @@ final class ProgressLine {
     case .started(let plan, let resumed):
       line(
         "\(resumed ? "going on" : "starting"): \(counted(plan.tokens, "calibration token")), "
-          + "\(bytesText(plan.sourceBytes)) to \(bytesText(plan.outputBytes)); memory "
+          + bytesText(plan.sourceBytes)
+          + (plan.outputBytes > 0 ? " to \(bytesText(plan.outputBytes))" : "") + "; memory "
           + "\(bytesText(memory)), planned peak \(bytesText(plan.peakBytes)); \(counted(threads, "thread")), "
           + "\(plan.engine.name), \(CPU.instructionSet)")
-    case .dataLoaded(let data): for text in dataLines(data) { line(text) }
-    case .covers(let coverage): for text in coverage.lines { line(text) }
+    case .dataLoaded(let data): for text in dataLines(data) { once(text) }
+    case .covers(let coverage): for text in coverage.lines { once(text) }
+    case .measuring(let groups, let choices):
+      line(
+        "measuring: what \(choices.joined(separator: ", ")) would do to \(counted(groups, "group")) of Linears"
+      )
+    case .layerMeasured(let layer, let layers, let seconds):
+      line("layer \(layer) of 0-\(layers - 1): measured, \(durationText(seconds))")
+    case .chosen(let size):
+      line(
+        "chosen: \(size.words); \(bytesText(size.bytes)) of \(bytesText(size.target)) allowed, predicted loss "
+          + rounded(size.loss))
     case .progress(let progress): show(progress)
     case .layerFinished(let layer):
       let errors = errorText(layer)
@@ -100,7 +114,7 @@ final class ProgressLine {
             : "\(counted(layer.quantizedLinears, "Linear")), \(counted(layer.smoothings, "smoothing"))"
               + errors)
           + ", \(durationText(layer.seconds))")
-    case .warning(let warning): line("warning: \(warning)")
+    case .warning(let warning): once("warning: \(warning)")
     case .checking(let what): line(checkText(what))
     case .alreadyFinished(let output, let report, let bytes, let madeAgain):
       line("already finished: \(output), \(bytesText(bytes)), every tensor as it was written")
@@ -110,6 +124,10 @@ final class ProgressLine {
       for text in summaryLines(summary) { line(text) }
       line("report: \(summary.report)")
     }
+  }
+
+  private func once(_ text: String) {
+    if said.insert(text).inserted { line(text) }
   }
 
   private func line(_ text: String) {
@@ -138,7 +156,7 @@ final class ProgressLine {
 }
 
 /// What AWQ's scales and the rounding after them left of the error, in the words of the legend.
-private func errorText(_ layer: LayerSummary) -> String {
+private func errorText(_ layer: Pipeline.LayerSummary) -> String {
   func percent(_ share: Double) -> String {
     share.isFinite ? "\(Int(saturating: (min(max(share, 0), 1e6) * 100).rounded())) %" : "? %"
   }
@@ -148,7 +166,7 @@ private func errorText(_ layer: LayerSummary) -> String {
 }
 
 /// Said once, before the first layer with errors.
-private func legend(_ layer: LayerSummary) -> String {
+private func legend(_ layer: Pipeline.LayerSummary) -> String {
   "legend: error is the mean squared change of a Linear's output on the calibration tokens, less is better; "
     + "RTN: rounded to nearest"
     + (layer.lossRatio == nil ? "" : "; AWQ: the same after AWQ's scales")

@@ -147,6 +147,7 @@ import Transformer
   @Test func `an output that has both quantized is a source, and is evaluated`() throws {
     try withTemporaryFolder { folder in
       var first = try options(folder + "/first", [(Self.head, "W8A16"), ("embed_tokens", "W8A16")])
+      first.rounding = .nearest
       try SmallRun.run(first)
       let nll = try evaluate(first.output, in: folder)
       first.output = folder + "/plain"
@@ -164,7 +165,9 @@ import Transformer
         ShardedModel(folder: second.output)["model.embed_tokens.weight"])
       let original = try #require(ShardedModel(folder: Self.source)["model.embed_tokens.weight"])
       let worst = zip(embedding.floats, original.floats).map { abs($0 - $1) }.max() ?? 1
-      #expect(worst > 0 && worst < 0.01, "\(worst)")
+      // Half a step of the largest range, at most.
+      let largest = original.floats.map(abs).max() ?? 0
+      #expect(worst > 0 && worst <= largest / 250, "\(worst) of \(largest)")
     }
   }
 

@@ -35,7 +35,7 @@ import TestSupport
 
   @Test func `a proposal has the time of the run with its flags`() throws {
     try withTemporaryFolder { folder in
-      let runs = try ShorterRuns(QuantizePlan(options()), loading: 3, folder: folder)
+      let runs = try ShorterRuns([QuantizePlan(options())], loading: 3, folder: folder)
       let all = try runs.all()
       #expect(
         all.map(\.flags) == [
@@ -56,7 +56,7 @@ import TestSupport
       var options = options()
       options.smooths = false
       options.rounding = .nearest
-      let runs = try ShorterRuns(QuantizePlan(options), loading: 0, folder: folder).all()
+      let runs = try ShorterRuns([QuantizePlan(options)], loading: 0, folder: folder).all()
       #expect(runs.isEmpty)
     }
   }
@@ -66,7 +66,7 @@ import TestSupport
       var few = options(samples: 24)
       few.expertTokens = 200
       few.rounding = .clip
-      let all = try ShorterRuns(QuantizePlan(few), loading: 0, folder: folder).all()
+      let all = try ShorterRuns([QuantizePlan(few)], loading: 0, folder: folder).all()
       #expect(all.isEmpty, "\(all)")
     }
   }

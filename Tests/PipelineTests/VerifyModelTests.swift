@@ -1,5 +1,6 @@
 // Verify passes what a run wrote, and finds every fault that is planted in it.
 
+import CompressedTensors
 import JSON
 import Pipeline
 import Planning

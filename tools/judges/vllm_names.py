@@ -47,7 +47,7 @@ class Loader:
         self.required, self.optional = next((lists for lists in own if any(lists)), ({}, {}))
         for whole, parts in self.required.items():
             for part in parts:
-                self.stacked.setdefault("." + part, "." + whole)
+                self.stacked["." + part] = "." + whole
         self.experts = expert_names(nodes) or {"gate_proj": "w13_", "up_proj": "w13_", "down_proj": "w2_"}
         self.skips_prediction_layers = any(
             name in ("skip_spec_layers", "get_spec_layer_idx_from_weight_name") for name in map(called, nodes))

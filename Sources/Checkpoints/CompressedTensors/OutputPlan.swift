@@ -74,8 +74,8 @@ package struct OutputPlan: Sendable {
   /// The embedding and the head, where they are quantized: by their own weights alone, since no calibration looks at what
   /// they read.
   package let ends: [LinearSpec]
-  /// `<producer>.smoothing_scale` F32 `[channels]`: what each smoothing chose, kept beside the output.
-  package let smoothingTensors: [TensorSpec]
+  /// What names of smoothing scales begin with, where several plans share a file.
+  private var scalePrefix = ""
 
   /// - Parameters:
   ///   - groups: schemes by their targets.
@@ -189,8 +189,12 @@ package struct OutputPlan: Sendable {
     taps = Self.taps(of: spec, schemes, smoothings, method)
     self.tensors = tensors
     self.ignore = ignore
-    smoothingTensors = smoothings.joined().map {
-      TensorSpec(name: Self.scaleTensor($0), dtype: .f32, shape: [$0.channels])
+  }
+
+  /// `<producer>.smoothing_scale` F32 `[channels]`: what each smoothing chose, kept beside the output.
+  package var smoothingTensors: [TensorSpec] {
+    smoothings.joined().map {
+      TensorSpec(name: scaleTensor($0), dtype: .f32, shape: [$0.channels])
     }
   }
 
@@ -271,6 +275,24 @@ package struct OutputPlan: Sendable {
     return plan
   }
 
+  /// Plans that are measured beside each other: each has names of its own for its smoothing scales.
+  package static func numbered(_ plans: [OutputPlan]) -> [OutputPlan] {
+    plans.enumerated().map { number, plan in
+      var plan = plan
+      plan.scalePrefix = "\(number)/"
+      return plan
+    }
+  }
+
+  /// The first of some plans, with the activations that any of them must see.
+  package static func seeing(_ plans: [OutputPlan], of spec: ModelSpec) -> OutputPlan {
+    var plan = plans[0]
+    plan.taps = spec.layers.map { layer in
+      layer.taps.filter { tap in plans.contains { $0.taps[layer.index].contains(tap) } }
+    }
+    return plan
+  }
+
   private static func taps(
     of spec: ModelSpec, _ schemes: LinearSchemes, _ smoothings: [[Smoothing]],
     _ method: RoundingMethod
@@ -306,6 +328,10 @@ package struct OutputPlan: Sendable {
 
   package static func scaleTensor(_ smoothing: Smoothing) -> String {
     smoothing.producerName + ".smoothing_scale"
+  }
+
+  package func scaleTensor(_ smoothing: Smoothing) -> String {
+    scalePrefix + Self.scaleTensor(smoothing)
   }
 
   /// Every module that has a tensor, in the model's order, and the head, also where it shares the embedding's tensor:

@@ -27,36 +27,44 @@ package struct QuantizedLinear: Sendable {
 
   /// Rounds `weight` and hands out the bytes of every tensor, in pieces and from several threads.
   ///
-  /// - Parameter largest: the largest weight of all that are loaded as one with this, where `needsLargest`; nil for this
-  ///   alone.
-  /// - Parameter largestInput: the largest magnitude of what the Linear reads, where the scheme stores a scale for it.
+  /// - Parameters:
+  ///   - largest: the largest weight of all that are loaded as one with this, where `needsLargest`; nil for this alone.
+  ///   - largestInput: the largest magnitude of what the Linear reads, where the scheme stores a scale for it.
+  ///   - write: nil to measure what rounding does, and what the weight itself puts out.
   /// - Throws: `NonFiniteWeight`, or what `write` throws.
   @discardableResult
   package func round(
     _ weight: any WeightRows, by rounding: Rounding = .nearest, largest: Float? = nil,
     largestInput: Float = 0, workers: Workers,
-    write: @escaping @Sendable (UnsafeRawBufferPointer, String, Int) throws -> Void
+    write: (@Sendable (UnsafeRawBufferPointer, String, Int) throws -> Void)?
   ) throws -> RoundingErrors {
     let whole = try quantizer.whole(weight, largest: largest, workers: workers)
       .reading(largestInput)
     let tiles = ranges(of: rows, by: rounding.tileRows)
     weight.noteReading(rows, tileRows: rounding.tileRows, workers: workers)
-    workers.ledger.note(rounding.operation(rows: rows, channels: weight.columns))
-    for tensor in tensors { workers.ledger.note(.output, bytes: tensor.byteCount) }
+    let measuring = unsafe write == nil
+    workers.ledger.note(
+      rounding.operation(rows: rows, channels: weight.columns, measuring: measuring))
+    if !measuring {
+      for tensor in tensors { workers.ledger.note(.output, bytes: tensor.byteCount) }
+    }
     let each = rounding.buffers(rows: rows, channels: weight.columns)
     let results = workers.map(tiles.count, each: each) {
       index -> Result<RoundingErrors, any Error> in
       Result {
         let rounded = try quantizer.round(
-          weight, rows: tiles[index], by: rounding, knowing: whole, from: workers.memory)
-        try unsafe codec.encode(rounded, rows: tiles[index], write: write)
+          weight, rows: tiles[index], by: rounding, knowing: whole, measuring: measuring,
+          from: workers.memory)
+        if let write = unsafe write {
+          try unsafe codec.encode(rounded, rows: tiles[index], write: write)
+        }
         return rounded.errors
       }
     }
     var errors = RoundingErrors()
     for result in results { errors.add(try result.get()) }
     if !workers.computes { return errors }
-    try unsafe codec.encodeRest(whole, write: write)
+    if let write = unsafe write { try unsafe codec.encodeRest(whole, write: write) }
     return errors
   }
 }

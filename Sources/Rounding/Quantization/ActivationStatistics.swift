@@ -181,16 +181,18 @@ package final class ActivationStatistics {
   /// - Parameters:
   ///   - scale: the smoothing scale of the activation, `[C]`; nil for none.
   ///   - refining: columns that are refined together, of the weights that read it.
+  ///   - keeping: whether the Gram matrices stay for another scale.
   package func factors(
-    smoothedBy scale: [Float]?, refining sizes: Set<Int>, damping: Double, workers: Workers
+    smoothedBy scale: [Float]?, refining sizes: Set<Int>, damping: Double, keeping: Bool = false,
+    workers: Workers
   ) throws(NotPositiveDefinite) -> GramFactors {
     // What is packed for products in bf16 is cut in units.
     let workers = channels % PackedColumns.unit == 0 ? workers : workers.exact
     var parts: [GramFactor] = []
     var grams = grams(workers: workers)
-    gramSums = []
+    if !keeping { gramSums = [] }
     for channels in Self.gramRanges(channels) where !grams.isEmpty {
-      let gram = grams.removeFirst()
+      let gram = keeping ? copy(grams[parts.count], workers) : grams.removeFirst()
       if let scale {
         let inverse = scale[channels].map { 1 / $0 }
         workers.forEach(gram.rows) { row in
@@ -203,6 +205,13 @@ package final class ActivationStatistics {
           gram, channels: channels, refining: sizes, damping: damping, workers: workers))
     }
     return GramFactors(parts)
+  }
+
+  private func copy(_ gram: Matrix, _ workers: Workers) -> Matrix {
+    let result = workers.matrix("Gram matrices", rows: gram.rows, columns: gram.columns)
+    workers.ledger.note(Operation(.elements, [gram.count]))
+    workers.compute { unsafe result.base.update(from: gram.base, count: gram.count) }
+    return result
   }
 
   /// The first channel whose sums are not finite: somewhere a NaN or an infinity went through.

@@ -53,9 +53,11 @@ struct CompensatedTile {
     }
   }
 
-  /// - Parameter shared: the scales of a row that it shares with others; nil where it finds its own.
+  /// - Parameters:
+  ///   - shared: the scales of a row that it shares with others; nil where it finds its own.
+  ///   - measuring: whether what the rows themselves put out is measured, too.
   func round(
-    under factors: GramFactors, sharing shared: (_ row: Int) -> [Float]?,
+    under factors: GramFactors, sharing shared: (_ row: Int) -> [Float]?, measuring: Bool,
     into result: inout QuantizedRows
   ) {
     let moments = factors.moments
@@ -75,14 +77,16 @@ struct CompensatedTile {
       clipped.set(row, to: ranges)
     }
     var plain = [Double](repeating: 0, count: width)
-    var error = plain
+    var (error, signal) = (plain, plain)
     for factor in factors.parts {
       let part = TilePart(values, factor, kernel, quantizer, width: width, from: memory)
+      if measuring { part.measure(addingTo: &signal) }
       part.roundToNearest(within: whole, addingTo: &plain)
       part.compensate(within: &clipped, addingTo: &error)
       part.copyCodes(into: &result)
     }
     for row in 0..<values.rows {
+      result.errors.signal += signal[row]
       if result.errors.choose(error[row], nearest: plain[row]) {
         clipped.copy(row, into: &result)
       } else if let scales = shared(row) {
@@ -138,6 +142,28 @@ private final class TilePart {
       values.base + factor.channels.lowerBound, rows, count, values.columns, columns.base, width)
   }
 
+  /// Adds w G wᵀ of each row to `total`.
+  func measure(addingTo total: inout [Double]) {
+    unsafe addLosses(to: &total) { block, weights, sum in
+      for (place, channel) in factor.order[block].enumerated() {
+        unsafe (weights + place * width)
+          .update(from: columns.base + Int(channel) * width, count: width)
+      }
+      unsafe addSquares(of: block, weights, to: &sum)
+    }
+  }
+
+  /// What a block of errors, or of weights, adds to the squares of d R, without what the damping has in them.
+  private func addSquares(
+    of block: Range<Int>, _ errors: UnsafeMutablePointer<Float>, to sum: inout [Float]
+  ) {
+    unsafe sluice_triangular_block(
+      width, block.count, factor.pivots.row(block.lowerBound), GramFactor.block, errors,
+      sums.base, &sum)
+    let damping = unsafe damping(of: errors, block.count)
+    for row in 0..<width { sum[row] -= damping[row] }
+  }
+
   /// Adds d G dᵀ of each row to `total`.
   func roundToNearest(within ranges: ColumnRanges, addingTo total: inout [Double]) {
     var ranges = ranges
@@ -148,11 +174,7 @@ private final class TilePart {
             width, block.count, order.baseAddress! + block.lowerBound, columns.base, scales,
             zeroPoints, kernel, errors)
         }
-        unsafe sluice_triangular_block(
-          width, block.count, factor.pivots.row(block.lowerBound), GramFactor.block, errors,
-          sums.base, &loss)
-        let damping = unsafe damping(of: errors, block.count)
-        for row in 0..<width { loss[row] -= damping[row] }
+        unsafe addSquares(of: block, errors, to: &loss)
       }
     }
   }

@@ -45,15 +45,21 @@ package struct QuantizedRows: Sendable {
   }
 
   /// To nearest, with given scales and no zero points.
+  ///
+  /// - Parameter moments: E[x²], `[columns]`, where the error is measured.
   mutating func round(
     _ row: Int, _ weights: UnsafePointer<Float>, within scales: [Float],
-    by rounding: sluice_rounding
+    weighted moments: [Float]? = nil, by rounding: sluice_rounding
   ) {
     var codes = [Int8](repeating: 0, count: columns)
     var change = [Float](repeating: 0, count: columns)
     let ranges = GroupRanges(scales: scales)
     unsafe sluice_round_within(
       weights, columns, rounding, ranges.scales, ranges.zeroPoints, &codes, &change)
+    if let moments {
+      let error = unsafe sluice_weighted_squares(change, moments, columns)
+      _ = errors.choose(error, nearest: error)
+    }
     set(row, codes: codes, ranges: ranges)
   }
 

@@ -62,8 +62,10 @@ extension Rounding {
   }
 
   /// Rounding a weight `[rows, channels]`. Errors are handed on by two products to measure and to compensate and two for
-  /// each refinement.
-  package func operation(rows: Int, channels: Int) -> Operation {
+  /// each refinement; what the weight itself puts out is one more.
+  ///
+  /// - Parameter measuring: whether what the weight puts out is measured, too.
+  package func operation(rows: Int, channels: Int, measuring: Bool = false) -> Operation {
     guard case .compensated(let factors) = self else {
       return Operation(.round, [rows, channels])
     }
@@ -72,7 +74,8 @@ extension Rounding {
     }
     return Operation(
       .compensate, [rows, channels],
-      arithmetic: squares * Double(rows) * Double(2 + 2 * CompensatedTile.refinements))
+      arithmetic: squares * Double(rows)
+        * Double(2 + 2 * CompensatedTile.refinements + (measuring ? 1 : 0)))
   }
 }
 
@@ -85,6 +88,8 @@ package struct RoundingErrors: Sendable, Equatable {
   /// Rows that are rounded to nearest, because nothing was better.
   package var nearestRows = 0
   package var rows = 0
+  /// tr(W G Wᵀ), what the weight itself puts out, where that is measured; of `clip`, its diagonal alone.
+  package internal(set) var signal = 0.0
 
   package init() {}
 
@@ -93,6 +98,7 @@ package struct RoundingErrors: Sendable, Equatable {
     nearest += other.nearest
     nearestRows += other.nearestRows
     rows += other.rows
+    signal += other.signal
   }
 
   /// Chooses for one row.
@@ -111,11 +117,14 @@ package struct RoundingErrors: Sendable, Equatable {
 extension WeightQuantizer {
   /// Rounds rows of `weight`.
   ///
-  /// - Parameter whole: what `whole(_:)` found of the weight.
+  /// - Parameters:
+  ///   - whole: what `whole(_:)` found of the weight.
+  ///   - measuring: whether what the weight itself puts out is measured, too.
   /// - Throws: `NonFiniteWeight` at the first NaN or infinity.
   package func round(
     _ weight: any WeightRows, rows: Range<Int>, by rounding: Rounding = .nearest,
-    knowing whole: WholeWeight = .unneeded, from budget: MemoryBudget = Matrix.unlimited
+    knowing whole: WholeWeight = .unneeded, measuring: Bool = false,
+    from budget: MemoryBudget = Matrix.unlimited
   ) throws(NonFiniteWeight) -> QuantizedRows {
     let values = weight.matrix(rows, from: budget)
     let bad = unsafe sluice_first_nonfinite(values.base, values.count)
@@ -133,9 +142,12 @@ extension WeightQuantizer {
     switch rounding {
     // Ranges that rows share are not clipped for one of them.
     case .nearest where sharesScales, .clip where sharesScales:
+      var moments: [Float]?
+      if measuring, case .clip(let known) = rounding { moments = known }
       for row in 0..<values.rows {
         if let scales = shared(row) {
-          unsafe result.round(row, values.row(row), within: scales, by: kernel)
+          unsafe result.round(
+            row, values.row(row), within: scales, weighted: moments, by: kernel)
         }
       }
     case .nearest:
@@ -147,7 +159,13 @@ extension WeightQuantizer {
     case .compensated(let factors):
       let kernel = self.kernel(globalScale: whole.globalScale, signed: true)
       let tile = CompensatedTile(values, by: kernel, refining: self, from: budget)
-      tile.round(under: factors, sharing: shared, into: &result)
+      tile.round(under: factors, sharing: shared, measuring: measuring, into: &result)
+    }
+    if measuring, case .clip(let moments) = rounding {
+      for row in 0..<values.rows {
+        result.errors.signal += unsafe sluice_weighted_squares(
+          values.row(row), moments, values.columns)
+      }
     }
     return result
   }

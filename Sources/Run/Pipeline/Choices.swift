@@ -90,7 +90,7 @@ extension Journal {
       switch choice {
       case .smoothing(let smoothing): losses.append(smoothing.left ?? 1)
       case .linear(let linear): if let left = linear.left { errors.append(left) }
-      case .data, .rescaled, .routing: break
+      case .data, .size, .rescaled, .routing: break
       }
     }
     return (losses.reversed(), errors.reversed())

@@ -40,7 +40,7 @@ final class Commit: StepResults {
   private var record: ProgressRecord
   private var recordClock: Clock?
   private let runClock = Clock()
-  /// The share of the arithmetic that earlier processes did.
+  /// The share of the pass's arithmetic that earlier processes did.
   private let shareBefore: Double
   /// For the layer in work, over all processes: loss of each smoothing over that without, and error of each Linear that
   /// is rounded other than to nearest over that of rounding to nearest.
@@ -58,7 +58,7 @@ final class Commit: StepResults {
       writer = try ShardWriter(layout: plan.layout, folder: folder.path, resume: resumed)
       scales = try ShardWriter(
         layout: ShardLayout(
-          singleFile: OutputFolder.smoothingFile, tensors: plan.output.smoothingTensors),
+          singleFile: OutputFolder.smoothingFile, tensors: plan.rounded.flatMap(\.smoothingTensors)),
         folder: folder.work, resume: resumed)
       choices = try Journal(path: folder.choices, committed: state.choices)
       checksums = try Journal(path: folder.checksums, committed: state.checksums)
@@ -87,10 +87,10 @@ final class Commit: StepResults {
     self.workers = workers
     self.interruption = interruption
     self.report = report
-    memory = StepWatch(workers)
+    memory = StepWatch(workers, isFirst: plan.span.lowerBound == 0)
     record = ProgressRecord(
       command: command, threads: plan.options.threads, budget: plan.options.memory)
-    shareBefore = state.history.share ?? 0
+    shareBefore = state.history.passShare ?? 0
     (layerLosses, layerErrors) = choices.ratios(layer: state.position.layer)
   }
 
@@ -161,7 +161,7 @@ final class Commit: StepResults {
     let isDone = next == .done || next == .finish
     state.history = history.adding(
       memory.soFar(), scratchBytes: largestScratch,
-      share: plan.run.operations > 0 ? (isDone ? 1 : share) : nil)
+      share: plan.run.operations > 0 ? (isDone ? 1 : passShare) : nil)
     try state.commit(to: folder.state)
     lastCommit = Clock()
     if next != .done { try dropScratch() }
@@ -248,8 +248,13 @@ final class Commit: StepResults {
   /// The first unit of a run: side files are copied, and the source is read once.
   func recordSource() throws {
     begin(.check)
-    for line in try folder.copySideFiles(from: plan.options.model) { try files.add(line: line) }
+    if !plan.measures {
+      for line in try folder.copySideFiles(from: plan.options.model) { try files.add(line: line) }
+    }
     try readSource()
+    if let found = plan.options.chosen?.checksums, found != checksumsDigest {
+      throw SizeError.sourceChanged(path: folder.measurements)
+    }
     state.source = SourceFile.all(of: plan.checkpoint.model)
     try commit(.copy)
   }
@@ -274,9 +279,44 @@ final class Commit: StepResults {
     plan.checkpoint.weights.pieces.position(of: tensor.name).map { sourceChecksums[$0] } ?? ""
   }
 
+  /// Of the checksums of the source.
+  var checksumsDigest: String {
+    var digest = Digest()
+    for checksum in sourceChecksums { digest.add(checksum) }
+    return digest.text
+  }
+
   func tell(_ event: RunEvent) { report(event) }
 
   // MARK: The end
+
+  /// What was measured, for any size: its file says that a pass that measures came to its end.
+  func finishMeasuring() throws {
+    guard let sizing = plan.sizing else { preconditionFailure("nothing to measure for") }
+    begin(.check)
+    var lines = MeasuredLines(choices: plan.trials.count)
+    for line in try choices.lines().split(separator: UInt8(ascii: "\n")) {
+      guard let object = (try? JSONValue.parse(Array(line)))?.object else { continue }
+      if let linear = MeasuredLinear(object) {
+        lines.add(linear)
+      } else if let energy = PartEnergy(object) {
+        lines.add(energy)
+      }
+    }
+    let groups: [GroupMeasurement]
+    do {
+      groups = try lines.groups(sizing.groups, of: plan.spec)
+    } catch {
+      throw SizeError.damaged(path: folder.choices, problem: "no word of `\(error.name)`")
+    }
+    try Measurements(
+      inputs: plan.measuredInputs, source: state.source, checksums: checksumsDigest,
+      choices: plan.options.schemes.map(\.words), groups: groups
+    ).write(to: folder.measurements)
+    try commit(.done)
+    try FileSystem.remove(scratch)
+    writeRecord(nil)
+  }
 
   /// config.json and the index come last: their presence says that the output is complete.
   func finish() throws {
@@ -357,16 +397,16 @@ final class Commit: StepResults {
       step, layer: layer, tokensDone: plan.blocks[...block].reduce(0) { $0 + $1.count })
   }
 
-  /// The share of the run's arithmetic that is done, over all processes.
-  private var share: Double {
+  /// The share of the pass's arithmetic that is done, over all processes.
+  private var passShare: Double {
     let all = plan.run.operations
     return all > 0 ? min(1, shareBefore + workers.ledger.arithmetic / all) : 0
   }
 
   /// - Parameter checked: of a file that is read to its end, the share that was.
   func reportProgress(_ step: RunStep, layer: Int?, tokensDone: Int, checked: Double? = nil) {
-    let share = share
-    let done = share - shareBefore
+    let share = history.share(ofPass: passShare)
+    let done = share - history.share(ofPass: shareBefore)
     let progress = RunProgress(
       step: step, layer: layer, layers: plan.spec.layers.count, tokensDone: tokensDone,
       tokensInStep: plan.run.tokens, share: share,
@@ -408,6 +448,14 @@ final class Commit: StepResults {
     try choices.add(.data(DataChoice(data, of: source)))
   }
 
+  func note(_ size: SizeRecord) throws { try choices.add(.size(size)) }
+
+  func note(_ measured: MeasuredLinear) throws {
+    try choices.add(line: measured.json.serialized())
+  }
+
+  func note(_ energy: PartEnergy) throws { try choices.add(line: energy.json.serialized()) }
+
   func note(_ chosen: ChosenSmoothing, layer: Int) throws {
     let choice = SmoothingChoice(chosen, layer: layer)
     try choices.add(.smoothing(choice))
@@ -430,14 +478,20 @@ final class Commit: StepResults {
     try choices.add(.rescaled(tensor: tensor, layer: layer))
   }
 
-  func recordedSmoothings(of layer: LayerSpec) throws -> [AppliedSmoothing] {
-    let smoothings = plan.output.smoothings[layer.index]
+  func recordedSmoothings(
+    of layer: LayerSpec, in output: OutputPlan
+  ) throws -> [AppliedSmoothing] {
+    let smoothings = output.smoothings[layer.index]
     if smoothings.isEmpty { return [] }
     let file = try SafetensorsFile(path: folder.work + "/" + OutputFolder.smoothingFile)
-    return file.recordedSmoothings(smoothings)
+    return file.recordedSmoothings(smoothings) { output.scaleTensor($0) }
   }
 
   func finishLayer(_ layer: LayerSpec, seconds: Double) {
+    if plan.measures {
+      report(.layerMeasured(layer: layer.index, layers: plan.spec.layers.count, seconds: seconds))
+      return
+    }
     func mean(_ ratios: [Double]) -> Double? {
       ratios.isEmpty ? nil : ratios.reduce(0, +) / Double(ratios.count)
     }

@@ -33,7 +33,7 @@ package final class QuantizeModel {
   ) throws {
     try Gemm.check(plan.run.engine)
     let options = plan.options
-    let folder = OutputFolder(path: options.output)
+    let folder = OutputFolder(path: options.output, isMeasuring: plan.measures)
     let lock = try folder.open(source: options.model, restart: options.restarts)
     let resumed = FileSystem.exists(folder.state)
     var state: RunState
@@ -68,7 +68,8 @@ package final class QuantizeModel {
     self.resumed = resumed
     self.report = report
     inputs = StepInputs(
-      spec: plan.spec, output: plan.output, options: options, blocks: plan.blocks,
+      spec: plan.spec, output: plan.output, trials: plan.trials, options: options,
+      blocks: plan.blocks,
       passes: plan.run.passes, calibratedLayers: plan.run.calibratedLayers, workers: workers,
       weights: plan.checkpoint.weights.noted(in: workers.ledger),
       states: StateFiles(
@@ -92,7 +93,14 @@ package final class QuantizeModel {
   package func run() throws {
     let note = try ReservedNote(path: folder.ending)
     do {
-      try commit.position == .done ? confirm() : work()
+      if commit.position != .done {
+        try work()
+      } else if plan.measures {
+        // Its file is gone.
+        try commit.finishMeasuring()
+      } else {
+        try confirm()
+      }
       try? FileSystem.remove(folder.ending)
     } catch {
       let error = commit.telling(error)
@@ -104,6 +112,10 @@ package final class QuantizeModel {
 
   private func work() throws {
     let started = Clock()
+    if let sizing = plan.sizing {
+      report(
+        .measuring(groups: sizing.groupCount, choices: sizing.wish.options.map(\.name)))
+    }
     report(.started(plan.run, resumed: resumed))
     report(.covers(plan.coverage))
     if let data = plan.data { report(.dataLoaded(data)) }
@@ -113,7 +125,7 @@ package final class QuantizeModel {
     let layers = plan.spec.layers
     var layerClock = Clock()
     // Of the part whose units are in work.
-    var input: (part: [Int], rounding: [Tap.Place: ChosenRounding]) = ([], [:])
+    var input: (part: [Int], roundings: [Tap.Place: [ChosenRounding]]) = ([], [:])
     while commit.position != .done {
       try commit.stopIfAsked()
       switch commit.position {
@@ -121,7 +133,8 @@ package final class QuantizeModel {
       case .copy:
         commit.begin(.copy)
         if let data = plan.data { try commit.note(data, of: plan.options.data) }
-        let copy = Copy(inputs: inputs, tensors: plan.sourceTensors)
+        if let chosen = plan.options.chosen { try commit.note(chosen.record) }
+        let copy = Copy(inputs: inputs, tensors: plan.copiedTensors)
         try copy.copyTensors { commit.noteCopied() }
         try copy.embedTokens()
         try commit.commit(.attend(layer: 0, part: 0, block: 0))
@@ -144,7 +157,7 @@ package final class QuantizeModel {
         let end = min(block == 0 ? group : min(end, group), count)
         if let branch = part.tokens {
           try Experts(inputs: inputs, layer: layers[layer], part: part, branch: branch).run(
-            unit..<end, from: block, input: &input.rounding)
+            unit..<end, from: block, input: &input.roundings)
         }
         if end == count { input = ([], [:]) }
         try commit.commit(
@@ -159,11 +172,11 @@ package final class QuantizeModel {
             .run(from: block)
         }
         try finish(part, since: layerClock)
-      case .finish: try commit.finish()
+      case .finish: try plan.measures ? commit.finishMeasuring() : commit.finish()
       case .done: break
       }
     }
-    report(.finished(commit.summary(seconds: started.seconds)))
+    if !plan.measures { report(.finished(commit.summary(seconds: started.seconds))) }
   }
 
   /// The commit behind the last step of a part; behind the last part, the layer is done.

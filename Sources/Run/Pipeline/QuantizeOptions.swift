@@ -20,6 +20,10 @@ package struct QuantizeOptions: Sendable {
   package var isGroupSizeNamed = true
   /// Of keys and values; nil where they are kept as they are.
   package var cache: CacheScheme?
+  /// A size to choose schemes for; nil where they are named.
+  package var size: SizeWish?
+  /// What was chosen for it; nil before a first pass measured what there is to choose.
+  package var chosen: ChosenSize?
   package var ignore: [String] = []
   package var smooths = true
   package var rounding = RoundingMethod.compensated
@@ -81,6 +85,18 @@ package struct QuantizeOptions: Sendable {
     duoScaling = recipe.duoScaling
     gridPoints = recipe.gridPoints
     mappings = recipe.mappings
+  }
+
+  /// Whether this is for a pass that measures, and not yet for one that writes.
+  var measures: Bool { size != nil && chosen == nil }
+
+  /// These options with the schemes that were chosen for a size.
+  package func choosing(_ chosen: ChosenSize) -> QuantizeOptions {
+    var result = self
+    result.chosen = chosen
+    result.schemes = chosen.schemes
+    result.isGroupSizeNamed = true
+    return result
   }
 
   /// Statistics of experts that see every token alike are what plain AWQ has.

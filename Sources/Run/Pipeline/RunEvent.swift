@@ -5,6 +5,7 @@ package import CompressedTensors
 internal import JSON
 internal import Models
 package import Planning
+package import Reporting
 internal import Transformer
 internal import Quantization
 
@@ -196,6 +197,11 @@ package enum RunEvent: Sendable {
   case covers(Coverage)
   case progress(RunProgress)
   case layerFinished(LayerSummary)
+  /// A pass that measures begins, or goes on.
+  case measuring(groups: Int, choices: [String])
+  case layerMeasured(layer: Int, layers: Int, seconds: Double)
+  /// What a size came to.
+  case chosen(SizeRecord)
   case warning(RunWarning)
   case finished(RunSummary)
   case checking(RunCheck)

@@ -48,9 +48,11 @@ struct StepWatch {
   private(set) var pages: [RunStep: [String: Int]] = [:]
   private let ledger: Ledger
 
-  init(_ workers: Workers) {
+  /// - Parameter isFirst: whether what the process took so far is that of loading, and not of a pass before.
+  init(_ workers: Workers, isFirst: Bool) {
     budget = workers.memory
     ledger = workers.ledger
+    if !isFirst { mark = ResidentMemory.current().peakBytes }
   }
 
   /// Buffers of the step that begins may take what its plan says.

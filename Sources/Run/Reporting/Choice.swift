@@ -40,6 +40,8 @@ private enum Key {
   static let damping = "damping"
 
   static let routing = "routing"
+
+  static let size = "size"
 }
 
 /// What became of a tensor.
@@ -50,6 +52,7 @@ private enum Fate {
 
 package enum Choice: Sendable, Equatable {
   case data(DataChoice)
+  case size(SizeRecord)
   case smoothing(SmoothingChoice)
   case linear(LinearChoice)
   /// A tensor that took up a scale and stayed in its own type.
@@ -62,6 +65,11 @@ package enum Choice: Sendable, Equatable {
     guard let object = json.object else { return nil }
     if let data = object[Key.data]?.object {
       self = .data(DataChoice(data))
+      return
+    }
+    if let size = object[Key.size]?.object {
+      guard let record = SizeRecord(size) else { return nil }
+      self = .size(record)
       return
     }
     guard let layer = object[Key.layer]?.size else { return nil }
@@ -81,6 +89,7 @@ package enum Choice: Sendable, Equatable {
   package var json: JSONValue {
     switch self {
     case .data(let data): [Key.data: data.json]
+    case .size(let size): [Key.size: size.json]
     case .smoothing(let smoothing): smoothing.json
     case .linear(let linear): linear.json
     case .rescaled(let tensor, let layer):
@@ -92,7 +101,7 @@ package enum Choice: Sendable, Equatable {
   /// nil where it speaks of the whole run.
   package var layer: Int? {
     switch self {
-    case .data: nil
+    case .data, .size: nil
     case .smoothing(let smoothing): smoothing.layer
     case .linear(let linear): linear.layer
     case .rescaled(_, let layer): layer

@@ -18,6 +18,8 @@ package enum ChoicesError: Error, CustomStringConvertible, Equatable {
 package struct Choices: Sendable, Equatable {
   /// nil without data.
   package private(set) var data: DataChoice?
+  /// What was chosen for a size; nil where schemes were named.
+  package private(set) var size: SizeRecord?
   package private(set) var linears: [LinearChoice] = []
   package private(set) var smoothings: [SmoothingChoice] = []
   package private(set) var routings: [LayerRouting] = []
@@ -46,6 +48,7 @@ package struct Choices: Sendable, Equatable {
   private mutating func add(_ choice: Choice) {
     switch choice {
     case .data(let data): self.data = data
+    case .size(let size): self.size = size
     case .smoothing(let smoothing): smoothings.append(smoothing)
     case .linear(let linear): linears.append(linear)
     case .rescaled: rescaledTensors += 1

@@ -20,7 +20,7 @@ extension Report {
       </head>
       <body>
       <main>
-      \(header)\(errorSection)\(smoothingSection)\(routingSection)\(costSection)\(layerSection)\
+      \(header)\(sizeSection)\(errorSection)\(smoothingSection)\(routingSection)\(costSection)\(layerSection)\
       \(settingsSection)</main>
       <footer>Written by Sluice. The same numbers, unrounded: <code>.sluice/report.json</code>; every \
       decision: <code>.sluice/choices.jsonl</code>, both in the output folder.</footer>

@@ -25,6 +25,7 @@ extension Report {
       JSONObject(subject.settings.map { ($0.name, .string($0.value)) }))
     object["command"] = .array(subject.command.map { .string($0) })
     object["data"] = choices.data?.json ?? .null
+    if let size = choices.size { object["size"] = size.json }
     object["cost"] = cost.json
     object["linears"] = .object(JSONObject(entries(errors)))
     object["smoothings"] = .object(JSONObject(entries(SmoothingSummary(choices.smoothings))))

@@ -107,6 +107,8 @@ struct QuantizeArguments: ParsableArguments {
       """, valueName: "scheme"), transform: SchemeArgument.init)
   var scheme: [SchemeArgument] = []
 
+  @OptionGroup var size: SizeArguments
+
   @Option(
     name: .customLong("group-size"),
     help: ArgumentHelp(
@@ -216,6 +218,7 @@ struct QuantizeArguments: ParsableArguments {
     if scheme.count(where: { $0.target == nil }) > 1 {
       throw ValidationError("--scheme is given twice for all Linears; write TARGET=SCHEME for some")
     }
+    try size.check(againstScheme: !scheme.isEmpty, recipe: recipe != nil)
     if let damping, !(damping > 0 && damping < 1) {
       throw ValidationError("--damping is more than 0 and less than 1")
     }
@@ -240,7 +243,15 @@ struct QuantizeArguments: ParsableArguments {
     if !scheme.isEmpty { options.schemes = schemes(instead: options.schemes) }
     if !scheme.isEmpty { options.schemesAreFromRecipe = false }
     options.isGroupSizeNamed = groupSize != nil || recipe != nil
-    if let groupSize { options.schemes = try grouped(options.schemes, by: groupSize.size) }
+    options.size = try size.wish()
+    if let groupSize {
+      if options.size == nil {
+        options.schemes = try grouped(options.schemes, by: groupSize.size)
+      } else {
+        options.schemes = options.schemes.map { $0.grouped(by: groupSize.size) }
+      }
+      options.size = options.size?.grouped(by: groupSize.size)
+    }
     options.acceptedKeys = keys.accepted
     if let cache {
       options.cache = cache

@@ -7,6 +7,7 @@ internal import LinearAlgebra
 internal import Models
 internal import Pipeline
 internal import Planning
+internal import Reporting
 internal import SystemIO
 
 struct Plan: ParsableCommand {
@@ -24,6 +25,7 @@ struct Plan: ParsableCommand {
         sluice plan GLM-4.6 --memory 8GiB \\
             --calibration chats.parquet
         sluice plan GLM-4.6 --within 24h
+        sluice plan GLM-4.6 --target-size 200GB
         sluice plan GLM-4.6 \\
             --output /data/GLM-4.6-W4A16 \\
             --scratch /fast/disk
@@ -53,19 +55,30 @@ struct Plan: ParsableCommand {
     let started = ContinuousClock.now
     let options = try arguments.options(output: output ?? "", isWhole: false)
     if output != nil { try OutputFolder.check(options.output, isOutside: options.model) }
-    let plan = try QuantizePlan(ofWhatIsHere: options) { ResidentMemory.current().peakBytes }
+    let peak = { ResidentMemory.current().peakBytes }
+    let sized =
+      try options.size == nil
+      ? nil : SizedRun(options, isWhole: false, residentPeak: peak)
+    let plan = try sized?.writing ?? QuantizePlan(ofWhatIsHere: options, residentPeak: peak)
     let loading = seconds(ContinuousClock.now - started)
     for line in plan.data.map(dataLines) ?? [] { Console.error(line) }
-    for warning in plan.warnings { Console.error("warning: \(warning)") }
+    var said: Set<String> = []
+    for warning in (sized?.measuring.warnings ?? []) + plan.warnings
+    where said.insert("\(warning)").inserted {
+      Console.error("warning: \(warning)")
+    }
     try checkLimits(threads: options.threads)
     let runs = try ShorterRuns(
-      plan, loading: loading,
+      sized?.passes ?? [plan], loading: loading,
       folder: FileSystem.existing(options.scratch ?? output ?? temporaryFolder))
     let proposals = try Proposals(runs, within: within?.seconds)
     if json {
-      Console.out(Self.json(plan, runs.time, proposals).serialized(indent: 2))
+      Console.out(Self.json(plan, sized, runs, proposals).serialized(indent: 2))
     } else {
-      Console.show((Self.lines(plan, runs.time) + proposals.lines).joined(separator: "\n"))
+      let lines =
+        Self.lines(plan, runs.times[runs.times.count - 1])
+        + (sized.map { Self.lines($0, runs) } ?? [])
+      Console.show((lines + proposals.lines).joined(separator: "\n"))
     }
     if output != nil { try OutputFolder.checkSpace(plan) }
     try proposals.check()
@@ -129,14 +142,40 @@ struct Plan: ParsableCommand {
     return lines
   }
 
+  /// What comes before the pass that writes, or what came of it.
+  private static func lines(_ sized: SizedRun, _ runs: ShorterRuns) -> [String] {
+    guard let sizing = sized.measuring.sizing, let chosen = sized.writing.options.chosen else {
+      return []
+    }
+    var lines = [
+      "size      \(bytesText(sizing.limit)) allowed, \(bytesText(sizing.smallestBytes)) to "
+        + "\(bytesText(sizing.largestBytes)) possible; \(counted(sizing.groupCount, "group")) choose among "
+        + sizing.wish.options.map(\.name).joined(separator: ", ")
+    ]
+    if sized.isMeasured {
+      return lines + [
+        "choice    \(chosen.record.words); predicted loss \(rounded(chosen.record.loss)), from the measurements in the "
+          + "output folder"
+      ]
+    }
+    let run = sized.measuring.run
+    lines += [
+      "choice    after a pass that measures, \(durationText(runs.times[0].total)) before all of this: peak memory "
+        + "\(bytesText(run.peakBytes)), the smallest that works \(bytesText(run.smallestBudget)), scratch "
+        + "\(bytesText(run.scratchBytes)); planned above: \(chosen.record.words)",
+      "both      \(durationText(runs.time.total))",
+    ]
+    return lines
+  }
+
   private static func json(_ left: Coverage.Left) -> JSONValue {
     ["what": .string(left.what), "why": .text(left.why)]
   }
 
   private static func json(
-    _ plan: QuantizePlan, _ time: TimeEstimate, _ proposals: Proposals
+    _ plan: QuantizePlan, _ sized: SizedRun?, _ runs: ShorterRuns, _ proposals: Proposals
   ) -> JSONValue {
-    let run = plan.run
+    let (run, time) = (plan.run, runs.times[runs.times.count - 1])
     let steps = run.steps.map { step -> JSONValue in
       [
         "step": .string(step.step.rawValue),
@@ -171,6 +210,16 @@ struct Plan: ParsableCommand {
       ("seconds_of_all_tokens", .double(time.total + time.secondsSaved)),
       ("steps", .array(steps)),
     ])
+    if let sized, let record = plan.options.chosen?.record {
+      let measuring = sized.measuring.run
+      object["size"] = [
+        "is_measured": .bool(sized.isMeasured), "choice": record.json,
+        "measuring_seconds": .double(sized.isMeasured ? 0 : runs.times[0].total),
+        "measuring_peak_bytes": .int(measuring.peakBytes),
+        "measuring_smallest_budget_bytes": .int(measuring.smallestBudget),
+        "measuring_scratch_bytes": .int(measuring.scratchBytes),
+      ]
+    }
     for (key, value) in proposals.json.entries { object[key] = value }
     return .object(object)
   }

@@ -22,6 +22,9 @@ struct Quantize: ParsableCommand {
             --ignore 'model.layers.[0-2].*'
         sluice quantize GLM-4.6 \\
             -o GLM-4.6-RTN --no-smoothing
+        sluice quantize GLM-4.6 \\
+            -o GLM-4.6-200GB \\
+            --target-size 200GB
       """)
 
   @OptionGroup var arguments: QuantizeArguments
@@ -57,6 +60,11 @@ struct Quantize: ParsableCommand {
     }
     defer { signals.stop() }
     let progress = ProgressLine(memory: options.memory, threads: options.threads)
+    if options.size != nil {
+      let run = try SizedRun(options) { ResidentMemory.current().peakBytes }
+      try checkLimits(threads: options.threads, bytes: run.peakBytes)
+      return try run.run(command: goingOn, interruption: interruption) { progress.show($0) }
+    }
     let plan = try QuantizePlan(options) { ResidentMemory.current().peakBytes }
     try checkLimits(threads: options.threads, bytes: plan.run.peakBytes)
     try QuantizeModel(plan, command: goingOn, interruption: interruption) { progress.show($0) }

@@ -31,7 +31,8 @@ struct Status: ParsableCommand {
   }
 
   private func text(_ status: RunStatus) -> String {
-    var first = "\(trimmed(output)): \(status.phase.rawValue)"
+    var first =
+      "\(trimmed(output)): \(status.phase.rawValue)" + (status.isMeasuring ? ", measuring" : "")
     let share = status.share.map { ", \(percentText($0)) done" } ?? ""
     switch status.phase {
     case .finished: first += " \(dateText(status.lastCommit))"
@@ -89,7 +90,8 @@ struct Status: ParsableCommand {
 
   private static func json(_ status: RunStatus) -> JSONValue {
     var object = JSONObject([
-      ("state", .string(status.phase.rawValue)), ("position", .string("\(status.position)")),
+      ("state", .string(status.phase.rawValue)), ("measures", .bool(status.isMeasuring)),
+      ("position", .string("\(status.position)")),
       ("last_commit", .string(dateText(status.lastCommit))),
       ("share", .double(status.share)), ("layers", .int(status.layers)),
       ("peak_bytes", .int(status.peakBytes)),

@@ -45,11 +45,17 @@ package struct IgnorePattern {
   package let text: String
   /// Where it stands: an option, or a file and a key.
   package let origin: String
+  /// Why what it matches stays as it is, for people.
+  package let reason: String
   private let kind: Kind
 
-  package init(_ text: String, origin: String = "--ignore") throws(IgnorePatternError) {
+  /// - Parameter reason: nil for the pattern itself.
+  package init(
+    _ text: String, origin: String = "--ignore", reason: String? = nil
+  ) throws(IgnorePatternError) {
     self.text = text
     self.origin = origin
+    self.reason = reason ?? "\(origin) '\(text)'"
     if text.hasPrefix("re:") {
       do throws(Expression.Problem) {
         kind = .expression(

@@ -67,6 +67,7 @@ extension Commit {
     switch state.position {
     case .copy:
       if next == .copy { return }
+      if plan.measures { return try check([plan.spec.embedding]) }
       let ends = Set(plan.output.ends.map(\.weight))
       try check(
         plan.checkpoint.weights.names.filter {
@@ -79,7 +80,9 @@ extension Commit {
       // The search at the end reads the units, too.
       let isCut = if case .attend(layer, part, _) = next { true } else { false }
       let input = spec.tokens?.tap(.input)
-      let searches = plan.output.smoothings[layer].contains { $0.tap == input }
+      let searches = plan.rounded.contains { output in
+        output.smoothings[layer].contains { $0.tap == input }
+      }
       try check(spec.claims.map(\.name).filter { !units.contains($0) || searches && !isCut })
     case .experts(let layer, let part, let unit, _, _):
       let spec = plan.spec.layers[layer].parts[part]

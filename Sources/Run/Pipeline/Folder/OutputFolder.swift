@@ -37,27 +37,36 @@ package enum OutputFolderError: Error, CustomStringConvertible, Equatable {
   }
 }
 
-/// `OUT` and `OUT/.sluice`.
+/// `OUT` and `OUT/.sluice`. A pass that measures keeps its own records in a folder there, beside those of the run that will
+/// write.
 package struct OutputFolder {
   let path: String
+  /// Whether a pass that measures works there.
+  var isMeasuring = false
 
-  var work: String { path + "/.sluice" }
+  private var records: String { path + "/.sluice" }
+  private static let measuringName = "measuring"
+  var work: String { isMeasuring ? "\(records)/\(Self.measuringName)" : records }
+  /// What a pass that measures found.
+  var measurements: String { records + "/measurements.json" }
+  /// The same folder for a pass that measures.
+  var measuring: OutputFolder { OutputFolder(path: path, isMeasuring: true) }
   var state: String { work + "/state.json" }
   /// Stands from the moment when a run begins, or starts over, to its first commit: whatever lies beside it is that run's
   /// to overwrite. Of a run that starts over it is the old state.
   var beginning: String { work + "/beginning" }
-  var lock: String { work + "/lock" }
-  var progress: String { work + "/progress.json" }
+  var lock: String { records + "/lock" }
+  var progress: String { records + "/progress.json" }
   /// Why a run stopped.
-  var ending: String { work + "/ended.txt" }
+  var ending: String { records + "/ended.txt" }
   var choices: String { work + "/choices.jsonl" }
   var checksums: String { work + "/checksums.txt" }
   /// Checksums of the source's tensors.
   var sourceChecksums: String { work + "/source-checksums.txt" }
   /// Checksums of the files beside the shards.
   var files: String { work + "/files.txt" }
-  package var reportPage: String { work + "/report.html" }
-  var reportJSON: String { work + "/report.json" }
+  package var reportPage: String { records + "/report.html" }
+  var reportJSON: String { records + "/report.json" }
   static let config = "config.json"
   static let index = "model.safetensors.index.json"
   static let recipe = "recipe.yaml"
@@ -70,13 +79,24 @@ package struct OutputFolder {
   /// Makes the folder, or refuses one that holds something else; the lock is held as long as it lives.
   ///
   /// - Parameter restart: whether an earlier run there is to be forgotten. At whatever moment that is cut short, the
-  ///   next run begins anew.
+  ///   next run begins anew. What was measured stays.
   func open(source: String, restart: Bool) throws -> FileLock {
     try Self.check(path, isOutside: source)
     try checkOwner(restart: restart)
-    try FileSystem.createFolder(work)
+    try FileSystem.createFolder(records)
     guard let lock = try FileLock(path: self.lock) else {
       throw OutputFolderError.inUse(path: path)
+    }
+    if isMeasuring {
+      if restart {
+        try OutputFolder(path: path).clear()
+        try FileSystem.remove(measurements)
+      }
+      try FileSystem.createFolder(work)
+    } else if !restart, isUnmeasured {
+      throw SizeError.measuring(path: measuring.state)
+    } else {
+      try FileSystem.remove(measuring.work)
     }
     let isRun = FileSystem.exists(state)
     if restart || !isRun && FileSystem.exists(beginning) {
@@ -99,19 +119,26 @@ package struct OutputFolder {
     }
   }
 
+  /// Whether there is nothing of a run but a pass that measures and did not come to its end.
+  var isUnmeasured: Bool {
+    !FileSystem.exists(records + "/state.json") && !FileSystem.exists(measurements)
+      && (FileSystem.exists(measuring.state) || FileSystem.exists(measuring.beginning))
+  }
+
   /// Refuses a folder whose content no run of Sluice vouches for.
   private func checkOwner(restart: Bool) throws {
-    if FileSystem.exists(state) || FileSystem.exists(beginning) || !FileSystem.exists(path) {
-      return
-    }
+    let main = OutputFolder(path: path)
+    let isKnown = [main.state, main.beginning, measurements, measuring.state, measuring.beginning]
+      .contains(where: FileSystem.exists)
+    if isKnown || !FileSystem.exists(path) { return }
     // What is there before the mark of a beginning, in the order in which it is made: a run may be killed at any moment.
-    let first = [lock, temporaryPath(of: beginning)]
-    let records =
-      FileSystem.exists(work)
-      ? try FileSystem.list(work).filter { !first.contains("\(work)/\($0)") } : []
+    let first = [lock, temporaryPath(of: main.beginning), measuring.work]
+    let found =
+      FileSystem.exists(records)
+      ? try FileSystem.list(records).filter { !first.contains("\(records)/\($0)") } : []
     let isOwn = { (name: String) in name == ".sluice" || name.hasPrefix(Self.measurementPrefix) }
-    if records.isEmpty, try FileSystem.list(path).allSatisfy(isOwn) { return }
-    guard FileSystem.exists(checksums) else { throw OutputFolderError.foreign(path: path) }
+    if found.isEmpty, try FileSystem.list(path).allSatisfy(isOwn) { return }
+    guard FileSystem.exists(main.checksums) else { throw OutputFolderError.foreign(path: path) }
     if !restart { throw OutputFolderError.stateless(path: path) }
   }
 
@@ -139,7 +166,7 @@ package struct OutputFolder {
       try FileSystem.remove(scratch)
     }
     for path in try FileSystem.list(work).map({ work + "/" + $0 })
-    where path != lock && path != beginning {
+    where path != lock && path != beginning && path != measurements {
       try FileSystem.remove(path)
     }
   }

@@ -24,8 +24,10 @@ package struct RunHistory: Sendable, Equatable {
   package private(set) var processorSeconds = 0.0
   /// The most that lay in scratch.
   package private(set) var scratchBytes = 0
-  /// The share of the run's arithmetic that is done; nil where there is none.
-  package private(set) var share: Double?
+  /// The share of this pass's arithmetic that is done; nil where there is none.
+  private(set) var passShare: Double?
+  /// Of the arithmetic of all passes, where this one begins and ends.
+  private(set) var span = 0.0...1.0
   package private(set) var steps: [StepSummary] = []
 
   package init() {}
@@ -41,7 +43,15 @@ package struct RunHistory: Sendable, Equatable {
     threads = plan.options.threads
     budgetBytes = plan.options.memory
     plannedBytes = Dictionary(uniqueKeysWithValues: plan.run.steps.map { ($0.step, $0.bytes) })
+    if processes == 0 { span = plan.span }
     processes += 1
+  }
+
+  /// The share of the run's arithmetic that is done; nil where there is none.
+  package var share: Double? { passShare.map(share) }
+
+  func share(ofPass share: Double) -> Double {
+    span.lowerBound + share * (span.upperBound - span.lowerBound)
   }
 
   /// With what the process in work took so far.
@@ -57,7 +67,7 @@ package struct RunHistory: Sendable, Equatable {
     }
     sum.processorSeconds += SystemIO.processorSeconds()
     sum.scratchBytes = max(sum.scratchBytes, scratchBytes)
-    sum.share = share
+    sum.passShare = share
     return sum
   }
 }
@@ -70,7 +80,8 @@ extension RunHistory {
       ("coverage", coverage.map { .object($0.json) } ?? .null),
       ("threads", .int(threads)), ("budget_bytes", .int(budgetBytes)),
       ("processes", .int(processes)), ("processor_seconds", .double(processorSeconds)),
-      ("scratch_bytes", .int(scratchBytes)), ("share", .double(share)),
+      ("scratch_bytes", .int(scratchBytes)), ("share", .double(passShare)),
+      ("span", .array([.double(span.lowerBound), .double(span.upperBound)])),
       (
         "planned_bytes",
         .object(
@@ -103,7 +114,9 @@ extension RunHistory {
     self.processes = processes
     self.processorSeconds = processorSeconds
     self.scratchBytes = scratchBytes
-    share = object["share"]?.double
+    passShare = object["share"]?.double
+    let ends = (object["span"]?.array ?? []).compactMap(\.double)
+    if ends.count == 2, ends[0] >= 0, ends[0] <= ends[1], ends[1] <= 1 { span = ends[0]...ends[1] }
     for (name, bytes) in planned.entries {
       if let step = RunStep(rawValue: name) { plannedBytes[step] = bytes.size }
     }

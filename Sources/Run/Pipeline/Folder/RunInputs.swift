@@ -8,6 +8,7 @@ internal import Models
 internal import Planning
 internal import Quantization
 internal import Recipes
+internal import Reporting
 internal import SystemIO
 internal import Transformer
 
@@ -37,7 +38,8 @@ package struct RunInputs: Sendable, Equatable {
     ) throws(RunStateError) {
       // These first: other options follow from them.
       let all =
-        ["--scheme", "--no-smoothing", "--rounding"] + Set(written.keys).union(asked.keys).sorted()
+        SizeWish.flags + ["--scheme", "--no-smoothing", "--rounding"]
+        + Set(written.keys).union(asked.keys).sorted()
       for key in all where written[key] != asked[key] {
         throw .otherOptions(
           path: path, option: option(key), written: written[key] ?? "(nothing)",
@@ -119,6 +121,14 @@ extension QuantizePlan {
     let accepted = spec.notes.compactMap { note -> String? in
       if case .accepted(let key, _) = note { key } else { nil }
     }
+    if let size = options.size {
+      inputs.options["--choices"] = size.options.map(\.name).joined(separator: ", ")
+      if measures {
+        inputs.options["--scheme"] = nil
+      } else {
+        inputs.options[size.flag] = size.value
+      }
+    }
     if !accepted.isEmpty {
       inputs.options["--accept-config-key"] = accepted.sorted().joined(separator: " ")
     }
@@ -150,9 +160,15 @@ extension QuantizePlan {
     return inputs
   }
 
-  /// One for every Linear by its name; else each with its targets.
+  /// One for every Linear by its name; else each with its targets. What was chosen by its sums, and a digest of the rest.
   private var schemesText: String {
-    options.schemes.map { scheme in
+    if let chosen = options.chosen {
+      var digest = Digest()
+      for scheme in chosen.schemes { digest.add("\(scheme.targets) \(scheme.words)") }
+      for target in chosen.kept { digest.add(target) }
+      return "\(chosen.record.words) [\(digest.text)]"
+    }
+    return options.schemes.map { scheme in
       (scheme.targets == [QuantizationScheme.linear]
         ? scheme.name : "\(scheme.targets.joined(separator: " "))=\(scheme.words)")
         + (CompressionFormats.isUsual(scheme) ? "" : " as \(CompressionFormats.name(of: scheme))")

@@ -31,6 +31,10 @@ package struct RunReport: Sendable {
   /// - Throws: `NoRun` where there is no run of Sluice; `RunStateError` and `ChoicesError` where its records are damaged.
   package init(output: String) throws {
     let status = try RunStatus(output: output)
+    if status.isMeasuring {
+      throw NoRun(
+        path: output, problem: "a pass that measures for a size; its report comes with the output")
+    }
     folder = OutputFolder(path: output)
     let state = try RunState(readingFrom: folder.state)
     let lines: [UInt8]

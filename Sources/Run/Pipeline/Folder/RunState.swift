@@ -30,6 +30,7 @@ package enum RunStateError: Error, CustomStringConvertible, Equatable {
     case .otherOptions(let path, let option, let written, let asked):
       "\(path) was written with \(option) \(written), this run has \(asked); use the same, "
         + "another --output, or --restart to start over"
+        + (SizeWish.flags.contains(option) ? "; what was measured stays" : "")
     case .otherTokens(let path, let data, let model):
       "\(path) was written with other calibration tokens, though all flags are the same: \(data), or the tokenizer "
         + "or chat template in \(model), has changed; put it back, use another --output, or --restart to start over"

@@ -11,6 +11,8 @@ package struct RunStatus: Sendable {
   }
 
   package let phase: Phase
+  /// Whether it is a pass that measures, before one that writes.
+  package let isMeasuring: Bool
   package let position: RunPosition
   /// The share of the run's arithmetic that is done: now, or at the last commit where no process works on it; nil where there is none.
   package let share: Double?
@@ -29,20 +31,23 @@ package struct RunStatus: Sendable {
   ///
   /// - Throws: `NoRun` where there is no run of Sluice; `RunStateError` where its state is damaged.
   package init(output: String) throws {
-    let folder = OutputFolder(path: output)
+    let main = OutputFolder(path: output)
     guard FileSystem.isFolder(output) else { throw NoRun(path: output, problem: "no such folder") }
-    let isAlive = FileLock.isHeld(path: folder.lock)
+    let isAlive = FileLock.isHeld(path: main.lock)
+    isMeasuring = !FileSystem.exists(main.state) && FileSystem.exists(main.measuring.state)
+    let folder = isMeasuring ? main.measuring : main
     guard FileSystem.exists(folder.state) else {
       let problem =
         isAlive
         ? "a run is beginning there; ask again"
-        : FileSystem.exists(folder.beginning)
+        : [folder.beginning, folder.measurements, folder.measuring.beginning]
+          .contains(where: FileSystem.exists)
           ? "a run stopped there before its first commit; give the same command again"
           : "not an output of Sluice"
       throw NoRun(path: output, problem: problem)
     }
     let state = try RunState(readingFrom: folder.state)
-    phase = state.position == .done ? .finished : isAlive ? .running : .stopped
+    phase = state.position == .done && !isMeasuring ? .finished : isAlive ? .running : .stopped
     position = state.position
     record = ProgressRecord(readingFrom: folder.progress)
     let now = phase == .running ? record?.progress?.share : nil
@@ -104,7 +109,9 @@ package struct UnfinishedOutput: Error, CustomStringConvertible {
   package static func refuse(_ path: String) throws(UnfinishedOutput) {
     let folder = OutputFolder(path: path)
     let status = try? RunStatus(output: path)
-    let isBegun = !FileSystem.exists(folder.state) && FileSystem.exists(folder.beginning)
+    let isBegun =
+      !FileSystem.exists(folder.state)
+      && [folder.beginning, folder.measurements].contains(where: FileSystem.exists)
     if isBegun || status.map({ $0.phase != .finished }) == true {
       throw UnfinishedOutput(path: path, status: status)
     }

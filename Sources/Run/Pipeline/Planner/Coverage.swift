@@ -133,7 +133,7 @@ extension OutputPlan {
   /// Why a Linear is not quantized.
   fileprivate func reason(_ linear: LinearSpec, _ patterns: [IgnorePattern]) -> String {
     if let pattern = patterns.first(where: { $0.fits(linear.name) }) {
-      return "\(pattern.origin) '\(pattern.text)'"
+      return pattern.reason
     }
     guard let size = undividedSizes[linear.name] else { return "no scheme has it as a target" }
     return "groups of \(size) do not divide its inputs, or those of what is loaded with it"

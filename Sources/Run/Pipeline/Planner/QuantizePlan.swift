@@ -21,7 +21,12 @@ package struct QuantizePlan: Sendable {
   package let spec: ModelSpec
   /// nil where the weights are not here, and shapes alone were planned with.
   package let opened: Checkpoint?
+  /// Of a pass that measures the first of `trials`, with all activations that any of them must see.
   package let output: OutputPlan
+  /// What a pass that measures takes in the output's place; none in one that writes.
+  let trials: [OutputPlan]
+  /// What a pass that measures is for.
+  package let sizing: Sizing?
   package let run: RunPlan
   /// What is quantized, and what is left.
   package let coverage: Coverage
@@ -35,6 +40,7 @@ package struct QuantizePlan: Sendable {
 
   /// The names, types and shapes that were planned with, where nothing else is there to tell them.
   private let shapes: CheckpointShapes?
+  private let config: JSONObject
   private let planner: RunPlanner
 
   /// The checkpoint of a run.
@@ -82,23 +88,44 @@ package struct QuantizePlan: Sendable {
     }
   }
 
+  /// The plan of the pass that writes, behind one that measured.
+  ///
+  /// - Parameter restarts: whether an earlier run in the output is to be forgotten.
+  init(_ plan: QuantizePlan, choosing chosen: ChosenSize, restarts: Bool) throws {
+    var options = plan.options.choosing(chosen)
+    options.restarts = restarts
+    try self.init(
+      options, source: plan.source, opened: plan.opened, config: plan.config, read: plan,
+      residentPeak: { plan.loadingBytes })
+  }
+
+  /// - Parameter read: a plan whose calibration data is that of this one; nil to read it.
   private init(
     _ asked: QuantizeOptions, source: CheckpointShapes, opened: Checkpoint?, config: JSONObject,
-    residentPeak: () -> Int
+    read: QuantizePlan? = nil, residentPeak: () -> Int
   ) throws {
     try Gemm.open()
     try AcceptedKeyMissing.check(
       asked.acceptedKeys, in: [config], file: asked.model + "/" + OutputFolder.config)
     spec = source.spec
     self.opened = opened
+    self.config = config
     shapes = opened == nil ? source : nil
     var named = asked
     var patterns: [IgnorePattern] = []
     let origin = asked.ignoreIsFromRecipe ? "\(asked.recipe ?? ""): ignore" : "--ignore"
     for text in asked.ignore { patterns.append(try IgnorePattern(text, origin: origin)) }
+    let asIgnored = patterns
+    for text in asked.chosen?.kept ?? [] {
+      patterns.append(try IgnorePattern(text, reason: SizeOption.plain.name))
+    }
     var warnings = source.notes.map { RunWarning.source(note: $0) }
-    let schemeOrigin = asked.schemesAreFromRecipe ? "\(asked.recipe ?? ""): targets" : "--scheme"
-    var groups = asked.schemes
+    let schemeOrigin =
+      asked.schemesAreFromRecipe
+      ? "\(asked.recipe ?? ""): targets" : asked.measures ? "--choices" : "--scheme"
+    let wish = asked.measures ? asked.size : nil
+    if let wish { named.schemes = wish.options.compactMap(\.scheme) }
+    var groups = named.schemes
     if !asked.schemesAreFromRecipe {
       groups = try groups.map { scheme in
         scheme.targeting(
@@ -109,14 +136,18 @@ package struct QuantizePlan: Sendable {
       }
     }
     if !asked.isGroupSizeNamed {
+      // Of schemes to choose among, the first whose size is free stands for all.
+      let first = groups.first { $0.grouped(by: 1) != $0 } ?? groups[0]
       let size = try OutputPlan.groupSize(
-        for: source, schemes: groups, from: schemeOrigin, ignoring: patterns)
+        for: source, schemes: wish == nil ? groups : [first], from: schemeOrigin,
+        ignoring: patterns)
       let free = groups.filter { $0.grouped(by: size) != $0 }
       if let usual = free.compactMap({ $0.weights?.groupSize }).max(), size != usual {
         warnings.append(.smallerGroups(size, instead: usual))
       }
       groups = groups.map { $0.grouped(by: size) }
       named.schemes = named.schemes.map { $0.grouped(by: size) }
+      if wish != nil { named.size = asked.size?.grouped(by: size) }
     }
     let options = named
     self.options = options
@@ -132,10 +163,29 @@ package struct QuantizePlan: Sendable {
         .subtracting(unsmoothed)
     let cacheOrigin =
       asked.cacheIsFromRecipe ? "\(asked.recipe ?? ""): kv_cache_scheme" : "--kv-cache"
-    output = try OutputPlan(
-      source, schemes: groups, from: schemeOrigin, ignoring: patterns,
-      smooths: options.smooths, method: options.rounding, producers: producers,
-      cache: options.cache.map { ($0, cacheOrigin) })
+    func output(
+      _ schemes: [QuantizationScheme], by method: RoundingMethod, cache: CacheScheme?
+    ) throws -> OutputPlan {
+      try OutputPlan(
+        source, schemes: schemes, from: schemeOrigin, ignoring: patterns,
+        smooths: options.smooths, method: method, producers: producers,
+        cache: cache.map { ($0, cacheOrigin) })
+    }
+    if let wish = options.size, options.measures {
+      try Self.checkLoaded(wish, of: source.spec)
+      trials = OutputPlan.numbered(
+        try groups.map {
+          try output([$0], by: Self.measuringMethod(options.rounding), cache: nil)
+        })
+      let ignored = try IgnorePattern.matching(patterns, of: OutputPlan.modules(of: source))
+      sizing = try Sizing(wish, trials, source) { !ignored.contains($0.name) }
+      self.output = OutputPlan.seeing(trials, of: source.spec)
+    } else {
+      trials = []
+      sizing = nil
+      self.output = try output(groups, by: options.rounding, cache: options.cache)
+    }
+    let output = self.output
     // llm-compressor quantizes it unless it is ignored, and Sluice where a target names it.
     let head = source.spec.headName
     let ignoresHead = try patterns.contains { try $0.matches(head) }
@@ -153,7 +203,7 @@ package struct QuantizePlan: Sendable {
     self.recipe = recipe
     coverage = Coverage(source, output, patterns: patterns)
     let modules = OutputPlan.modules(of: source)
-    warnings += patterns.flatMap { $0.openNumbers(among: modules) }.map(RunWarning.openNumber)
+    warnings += asIgnored.flatMap { $0.openNumbers(among: modules) }.map(RunWarning.openNumber)
     if let warning = RunWarning(undivided: output) { warnings.append(warning) }
     let chosen = output.schemes
     let experts = Set(
@@ -184,12 +234,14 @@ package struct QuantizePlan: Sendable {
       warnings.append(.headStays(recipe: options.recipe ?? ""))
     }
     let engine = try Self.engine(options.engine, for: source, opened)
-    let planned = output
+    let trials = trials
     func planner(_ blocks: [TokenBlock], loadingBytes: Int) -> RunPlanner {
       RunPlanner(
-        source, planned, options, blocks: blocks, engine: engine, loadingBytes: loadingBytes)
+        source, output, trials, options, blocks: blocks, engine: engine, loadingBytes: loadingBytes)
     }
-    if options.calibrates || planned.schemes.storeScales {
+    if let read {
+      (data, blocks) = (read.data, read.blocks)
+    } else if options.calibrates || output.schemes.storeScales || !trials.isEmpty {
       do {
         let data = try options.data.load(
           model: options.model, vocabularySize: source.spec.vocabularySize,
@@ -232,30 +284,64 @@ package struct QuantizePlan: Sendable {
     let whole = planner(blocks, loadingBytes: residentPeak())
     self.planner = whole
     run = try whole.plan(budget: options.memory)
+    if let chosen = options.chosen { span = chosen.begins...1 }
     layout = ShardLayout(
-      tensors: output.tensors, maximumShardBytes: options.maximumShardBytes)
+      tensors: trials.isEmpty ? output.tensors : [], maximumShardBytes: options.maximumShardBytes)
   }
 
   /// Whether the run looks at calibration data.
-  var calibrates: Bool { options.calibrates || output.schemes.storeScales }
+  var calibrates: Bool {
+    options.calibrates || output.schemes.storeScales || !trials.isEmpty
+  }
+
+  /// Whether this is the plan of a pass that measures, and writes nothing.
+  package var measures: Bool { !trials.isEmpty }
+
+  /// All that is rounded: the output, or each of the trials.
+  var rounded: [OutputPlan] { trials.isEmpty ? [output] : trials }
+
+  /// Refuses choices that vLLM does not load.
+  private static func checkLoaded(_ wish: SizeWish, of spec: ModelSpec) throws(SizeError) {
+    let hasExperts = spec.layers.contains { !$0.experts.isEmpty }
+    for option in wish.options {
+      guard let scheme = option.scheme,
+        let reason = CompressionFormats.loadingProblem(scheme, forExperts: hasExperts)
+      else { continue }
+      throw .notLoaded(choice: option.name, reason: reason)
+    }
+  }
+
+  /// What a pass rounds by that measures for one that rounds by `method`: errors of rounding to nearest are found beside
+  /// those within clipped ranges.
+  private static func measuringMethod(_ method: RoundingMethod) -> RoundingMethod {
+    method == .nearest ? .clip : method
+  }
 
   /// The plan of the same run with other options for its data, its experts or its rounding: the model as it was opened,
   /// and the first of the sequences that were read.
   init(_ plan: QuantizePlan, with options: QuantizeOptions) throws {
     self.options = options
-    (spec, opened, shapes) = (plan.spec, plan.opened, plan.shapes)
+    (spec, opened, shapes, config) = (plan.spec, plan.opened, plan.shapes, plan.config)
     (coverage, warnings, data) = (plan.coverage, plan.warnings, plan.data)
     var recipe = plan.recipe
     recipe.rounding = options.rounding
     recipe.damping = options.rounding == .compensated ? options.damping : nil
     self.recipe = recipe
-    output = plan.output.rounded(by: options.rounding, of: spec)
+    if plan.trials.isEmpty {
+      trials = []
+      output = plan.output.rounded(by: options.rounding, of: spec)
+    } else {
+      let method = Self.measuringMethod(options.rounding)
+      trials = plan.trials.map { $0.rounded(by: method, of: plan.spec) }
+      output = OutputPlan.seeing(trials, of: plan.spec)
+    }
+    sizing = plan.sizing
     layout = plan.layout
     let sequences = plan.blocks.flatMap { block in
       block.sequences.map { Array(block.tokens[$0]) }
     }
     blocks = TokenBlock.cut(Array(sequences.prefix(options.data.selection.samples)))
-    planner = plan.planner.with(options, output, blocks: blocks)
+    planner = plan.planner.with(options, output, trials, blocks: blocks)
     run = try planner.plan(budget: options.memory)
   }
 
@@ -279,12 +365,21 @@ package struct QuantizePlan: Sendable {
     return asked
   }
 
-  /// Every tensor of the source, by name.
-  var sourceTensors: [TensorSpec] { source.tensors }
+  /// What the first step copies: tensors of the source, of which it takes those that no layer's work changes.
+  var copiedTensors: [TensorSpec] { measures ? [] : source.tensors }
+
+  /// Of the arithmetic of all passes, where this one begins and ends.
+  package internal(set) var span = 0.0...1.0
+
+  /// What the process had taken at most when it had opened the model and read the data.
+  var loadingBytes: Int { planner.loadingBytes }
 
   /// The type of hidden states in scratch.
   var stateType: DType { source.stateType }
 
-  /// All shards, headers included.
-  var outputFileBytes: Int { layout.shards.reduce(0) { $0 + $1.byteCount } }
+  /// All shards, headers included; before they are laid out, their tensors.
+  var outputFileBytes: Int {
+    sizing.map { min($0.limit, $0.largestBytes) }
+      ?? layout.shards.reduce(0) { $0 + $1.byteCount }
+  }
 }

@@ -6,9 +6,13 @@ internal import Transformer
 
 extension SafetensorsFile {
   /// The scales of the smoothings that have been searched; a scale that was not yet is all zeros.
-  func recordedSmoothings(_ smoothings: [Smoothing]) -> [AppliedSmoothing] {
+  ///
+  /// - Parameter name: that of a smoothing's tensor.
+  func recordedSmoothings(
+    _ smoothings: [Smoothing], named name: (Smoothing) -> String = OutputPlan.scaleTensor
+  ) -> [AppliedSmoothing] {
     smoothings.compactMap { smoothing in
-      guard let tensor = self[OutputPlan.scaleTensor(smoothing)],
+      guard let tensor = self[name(smoothing)],
         tensor.byteCount == 4 * smoothing.channels
       else { return nil }
       let scale = unsafe tensor.withBytes { bytes in

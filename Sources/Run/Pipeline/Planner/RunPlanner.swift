@@ -14,11 +14,13 @@ internal import Transformer
 struct RunPlanner {
   private let source: CheckpointShapes
   private var output: OutputPlan
+  /// What a pass that measures takes in the output's place.
+  private var trials: [OutputPlan]
   private var options: QuantizeOptions
   private var blocks: [TokenBlock]
   private let engine: Engine
   /// The peak of resident memory when the model had been opened and the calibration data read.
-  private let loadingBytes: Int
+  let loadingBytes: Int
   /// Layers that differ in what their steps use, and how many are like each.
   private var layers: [(layer: LayerSpec, count: Int)]
   // Found once: a large model has hundreds of thousands of tensors, and every budget that is tried asks.
@@ -34,41 +36,48 @@ struct RunPlanner {
   private static let compression = 0.70
   /// Attention over so many tokens ends before a commit is due.
   private static let uncutTokens = 16 << 10
+  /// What is kept of a source tensor in the plan of one more output: names, types and shapes of what it becomes.
+  private static let planBytes = 1 << 10
   /// What compression leaves of the upper half of a Gram matrix in float32.
   private static let gramCompression = 0.9
 
   /// - Parameter blocks: empty for a run without calibration.
   init(
-    _ source: CheckpointShapes, _ output: OutputPlan, _ options: QuantizeOptions,
-    blocks: [TokenBlock], engine: Engine, loadingBytes: Int
+    _ source: CheckpointShapes, _ output: OutputPlan, _ trials: [OutputPlan],
+    _ options: QuantizeOptions, blocks: [TokenBlock], engine: Engine, loadingBytes: Int
   ) {
     self.source = source
     self.output = output
+    self.trials = trials
     self.options = options
     self.blocks = blocks
     self.engine = engine
     self.loadingBytes = loadingBytes
-    layers = Self.distinct(source, output)
+    layers = Self.distinct(source, output, trials)
+    // A pass that measures writes nothing.
+    let written = trials.isEmpty ? output.tensors : []
     let ends = Set(output.ends.map(\.weight))
     copied = source.tensors.filter {
-      output.fates[$0.name] == .copied || output.fates[$0.name] == .decoded
-        || ends.contains($0.name)
+      trials.isEmpty
+        && (output.fates[$0.name] == .copied || output.fates[$0.name] == .decoded
+          || ends.contains($0.name))
     }
-    outputBytes = output.tensors.reduce(0) { $0 + $1.byteCount }
+    outputBytes = written.reduce(0) { $0 + $1.byteCount }
     largestTensor =
-      max(output.tensors.map(\.byteCount).max() ?? 0, source.tensors.map(\.byteCount).max() ?? 0)
+      max(written.map(\.byteCount).max() ?? 0, source.tensors.map(\.byteCount).max() ?? 0)
   }
 
   /// This work with other options for its data, its experts or its rounding.
   func with(
-    _ options: QuantizeOptions, _ output: OutputPlan, blocks: [TokenBlock]
+    _ options: QuantizeOptions, _ output: OutputPlan, _ trials: [OutputPlan], blocks: [TokenBlock]
   ) -> RunPlanner {
     var result = self
     result.options = options
     result.blocks = blocks
     if output.method != self.output.method {
       result.output = output
-      result.layers = Self.distinct(source, output)
+      result.trials = trials
+      result.layers = Self.distinct(source, output, trials)
     }
     return result
   }
@@ -83,23 +92,27 @@ struct RunPlanner {
   private var mlps: [MLPSpec] { layers.flatMap(\.layer.mlps) }
 
   private static func distinct(
-    _ source: CheckpointShapes, _ output: OutputPlan
+    _ source: CheckpointShapes, _ output: OutputPlan, _ trials: [OutputPlan]
   ) -> [(layer: LayerSpec, count: Int)] {
     let calibrated = calibratedLayers(output)
     return source.spec.layers.distinct { layer in
-      let linears = layer.someLinears(units: 1)
-      func kinds(_ linears: [LinearSpec]) -> [String] {
-        linears.map { linear in
-          let fate =
-            output.fates[linear.weight] == .packed ? output.schemes[linear]?.words ?? "" : "c"
-          return "\(source.byteWidth(linear))\(fate)"
-        }
-      }
-      let packed = layer.mlps.flatMap(\.units).count { output.fates[$0.down.weight] == .packed }
-      return "\(layer.shape) \(kinds(linears)) \(packed) \(output.taps[layer.index].count) "
-        + "\(output.smoothings[layer.index].map(\.consumers.count)) "
-        + "\(layer.index < calibrated) \(layer.index + 1 < calibrated)"
+      "\(layer.shape) \(layer.index < calibrated) \(layer.index + 1 < calibrated) "
+        + ([output] + trials).map { kinds(of: layer, source, $0) }.joined(separator: " ")
     }
+  }
+
+  /// What a plan makes of a layer, as far as its steps use other things for it.
+  private static func kinds(
+    of layer: LayerSpec, _ source: CheckpointShapes, _ output: OutputPlan
+  ) -> String {
+    let linears = layer.someLinears(units: 1) + (layer.experts.first?.linears ?? [])
+    let kinds = linears.map { linear in
+      let fate = output.fates[linear.weight] == .packed ? output.schemes[linear]?.words ?? "" : "c"
+      return "\(source.byteWidth(linear))\(fate)"
+    }
+    let packed = layer.mlps.flatMap(\.units).count { output.fates[$0.down.weight] == .packed }
+    return "\(kinds) \(packed) \(output.taps[layer.index].count) "
+      + "\(output.smoothings[layer.index].map(\.consumers.count))"
   }
 
   // MARK: Steps on shapes
@@ -111,15 +124,15 @@ struct RunPlanner {
     let workers = Workers(
       threads: options.threads, memory: MemoryBudget(isReal: false), engine: engine,
       ledger: ledger)
-    let results = ShapeResults(output)
     return StepInputs(
-      spec: source.spec, output: output, options: options, blocks: blocks, passes: passes,
+      spec: source.spec, output: output, trials: trials, options: options, blocks: blocks,
+      passes: passes,
       calibratedLayers: blocks.isEmpty ? 0 : calibratedLayers, workers: workers,
       weights: ShapeWeights(source, ledger: ledger),
       states: StateFiles(
         folder: "", type: source.stateType, blocks: blocks, hidden: source.spec.hiddenSize,
         workers: workers, resumption: { Resumption() }, grew: {}),
-      results: results)
+      results: ShapeResults())
   }
 
   /// What a step uses over the run.
@@ -178,7 +191,7 @@ struct RunPlanner {
   private func experts(_ step: Experts, unitsPerGroup: Int) throws {
     let groups = ranges(of: step.branch.mixer.units.count, by: unitsPerGroup)
     let always = step.branch.mixer.alwaysOn.count
-    var input: [Tap.Place: ChosenRounding] = [:]
+    var input: [Tap.Place: [ChosenRounding]] = [:]
     // The first one makes the rounding of its input, and those after it find it made.
     if let group = groups.first { try step.run(group, from: 0, input: &input) }
     // So does the first one of the routed units where these have an input of their own.
@@ -197,8 +210,12 @@ struct RunPlanner {
     [
       ResidentModel.process, ResidentModel.names(source.tensors.count),
       ResidentModel.tokens(tokens),
+      MemoryUse("plans of the choices", choices * source.tensors.count * Self.planBytes),
     ]
   }
+
+  /// Schemes of a run to a size; its passes keep the plans that are measured.
+  private var choices: Int { options.size?.options.count { $0.scheme != nil } ?? 0 }
 
   private func plan(
     _ step: RunStep, _ use: StepUse, budget: Int = 0
@@ -224,7 +241,7 @@ struct RunPlanner {
       uses.append(ResidentModel.pagesAround(others: source.totalBytes - mapped))
     case .check:
       uses += ResidentModel.checking(
-        threads: options.threads, outputs: output.tensors.count,
+        threads: options.threads, outputs: trials.isEmpty ? output.tensors.count : 0,
         share: Double(options.maximumShardBytes) / Double(max(1, outputBytes)),
         largest: largestTensor, all: max(outputBytes, source.totalBytes))
     }

@@ -18,12 +18,13 @@ package struct ShorterRun: Sendable, Equatable {
 
 /// The settings that are worth trying, in the order of what they cost: nothing that could be measured, then little.
 package struct ShorterRuns {
-  private let plan: QuantizePlan
+  /// Of all passes.
+  private let plans: [QuantizePlan]
   private let loading: Double
   /// Tokens that are enough for an expert; nil where there are no experts, or no more tokens than that anyway.
   private let expertTokens: Int?
-  /// What this plan takes on this machine.
-  package let time: TimeEstimate
+  /// What each of the plans takes on this machine.
+  package private(set) var times: [TimeEstimate]
   package let rates: Rates
   package let reading: SourceReading
 
@@ -33,16 +34,28 @@ package struct ShorterRuns {
   /// Measures for about two seconds.
   ///
   /// - Parameters:
+  ///   - plans: of the passes of a run.
   ///   - loading: seconds that opening the model and reading the data took.
   ///   - folder: where a small file may be written for a moment, on the disk that the run will write to.
-  package init(_ plan: QuantizePlan, loading: Double, folder: String) throws {
-    self.plan = plan
+  package init(_ plans: [QuantizePlan], loading: Double, folder: String) throws {
+    self.plans = plans
     self.loading = loading
+    let plan = plans[plans.count - 1]
     expertTokens = Self.expertTokens(of: plan)
     rates = Rates(plan.options, engine: plan.run.engine, folder: folder)
     reading = SourceReading(plan)
-    time = try TimeEstimate(plan, rates, reading: reading, loading: loading)
+    times = []
+    for plan in plans {
+      times.append(
+        try TimeEstimate(
+          plan, rates, reading: reading, loading: times.isEmpty ? loading : 0))
+    }
   }
+
+  /// What all passes take on this machine.
+  package var time: TimeEstimate { TimeEstimate(times) }
+
+  private var plan: QuantizePlan { plans[plans.count - 1] }
 
   /// Twice the channels of an expert's down projection: as good as all tokens where it was measured.
   private static func expertTokens(of plan: QuantizePlan) -> Int? {
@@ -55,26 +68,32 @@ package struct ShorterRuns {
   package func all() throws -> [ShorterRun] {
     var runs: [ShorterRun] = []
     for rounding in roundings {
-      var options = plan.options
-      options.rounding = rounding
       let changesRounding = rounding != plan.options.rounding
       for samples in samples {
-        options.expertTokens = expertTokens ?? options.expertTokens
-        options.data.selection.samples = samples ?? plan.options.data.selection.samples
         let flags =
           (expertTokens.map { ["--expert-tokens \($0)"] } ?? [])
           + (samples.map { ["--samples \($0)"] } ?? [])
           + (changesRounding ? ["--rounding \(rounding.rawValue)"] : [])
         if flags.isEmpty { continue }
-        let other = try QuantizePlan(plan, with: options)
         runs.append(
           ShorterRun(
-            flags: flags,
-            seconds: try TimeEstimate(other, rates, reading: reading, loading: loading).total,
+            flags: flags, seconds: try seconds(rounding, samples: samples),
             changesRounding: changesRounding))
       }
     }
     return runs
+  }
+
+  /// What all passes take with other settings.
+  private func seconds(_ rounding: RoundingMethod, samples: Int?) throws -> Double {
+    try plans.reduce(loading) { sum, plan in
+      var options = plan.options
+      options.rounding = rounding
+      options.expertTokens = expertTokens ?? options.expertTokens
+      options.data.selection.samples = samples ?? plan.options.data.selection.samples
+      let other = try QuantizePlan(plan, with: options)
+      return sum + (try TimeEstimate(other, rates, reading: reading, loading: 0).total)
+    }
   }
 
   private var roundings: [RoundingMethod] {

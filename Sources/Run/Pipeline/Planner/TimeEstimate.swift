@@ -20,6 +20,16 @@ package struct TimeEstimate: Sendable, Equatable {
   /// The sum, always added in the order of the steps: a dictionary's own order would change the last bit.
   package var total: Double { RunStep.allCases.reduce(0) { $0 + (seconds[$1] ?? 0) } }
 
+  /// Of passes that follow each other; the rate is that of the last.
+  init(_ passes: [TimeEstimate]) {
+    for step in RunStep.allCases {
+      let sum = passes.compactMap { $0.seconds[step] }
+      if !sum.isEmpty { seconds[step] = sum.reduce(0, +) }
+    }
+    secondsSaved = passes.reduce(0) { $0 + $1.secondsSaved }
+    rate = passes.last?.rate ?? 0
+  }
+
   /// - Parameters:
   ///   - rates: of this plan, or of one with another number of tokens.
   ///   - reading: what the source is read at.

@@ -22,7 +22,7 @@ struct Advance {
   /// - Parameter block: blocks before it are done.
   func run(from block: Int) throws {
     let weights = inputs.weights
-    if block == 0 { try Proof(inputs, layer, part).prove(branch) }
+    if block == 0, !inputs.measures { try Proof(inputs, layer, part).prove(branch) }
     guard let results = try inputs.writeNext(after: part, from: block) else { return }
     let states = try inputs.states.read(.readByTokens(of: part), part)
     let routings = try inputs.states.readRouting(part)

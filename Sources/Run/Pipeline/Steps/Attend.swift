@@ -44,35 +44,54 @@ struct Attend {
       try gather(taps, statistics, from: block, weights: weights)
     }
 
+    // Search and rounding use Gram matrices up.
+    let tokensInputs = Self.tokensInputs(part)
+    for (tap, statistics) in zip(taps, statistics)
+    where tokensInputs.contains(tap) && inputs.needsStatistics(at: tap, of: layer) {
+      try inputs.states.saveInput(statistics, of: part, at: tap.place)
+    }
+    let rounds = inputs.rounds
+    for (number, round) in rounds.enumerated() {
+      try Attend(inputs: round, layer: layer, part: part)
+        .round(taps, statistics, keeping: number + 1 < rounds.count)
+    }
+    if let branch = part.sequence { inputs.weights.release(branch.mixer.linears) }
+    inputs.weights.release(part.tokens?.mixer.deciding ?? [])
+  }
+
+  /// Smooths, rounds and writes.
+  ///
+  /// - Parameter keeping: whether the statistics stay for another round.
+  private func round(
+    _ taps: [Tap], _ statistics: [ActivationStatistics], keeping: Bool
+  ) throws {
+    let weights = weights
     var applied: [AppliedSmoothing] = []
     let tokensInputs = Self.tokensInputs(part)
     for (tap, statistics) in zip(taps, statistics) {
       let isOfUnits = tokensInputs.contains(tap)
       // What reads the input of units is read once more for itself, unit by unit, and too much to stay mapped.
       let weights = isOfUnits ? inputs.weights : weights
-      // Search and rounding use Gram matrices up.
-      if isOfUnits, inputs.needsStatistics(at: tap, of: layer) {
-        try inputs.states.saveInput(statistics, of: part, at: tap.place)
-      }
       if let smoothing = inputs.output.smoothings[layer.index].first(where: { $0.tap == tap }) {
         applied.append(
           try inputs.smooth(smoothing, statistics, of: layer, weights: weights, routedTokens: nil))
       }
       inputs.results.noteMemory()
     }
-    for (tap, statistics) in zip(taps, statistics) {
-      guard case .cached(let kept) = tap.place, let cache = part.sequence?.mixer.cache else {
-        continue
+    if inputs.trial == nil {
+      for (tap, statistics) in zip(taps, statistics) {
+        guard case .cached(let kept) = tap.place, let cache = part.sequence?.mixer.cache else {
+          continue
+        }
+        try inputs.writeScales(of: kept, in: cache, statistics, under: applied, of: layer)
       }
-      try inputs.writeScales(of: kept, in: cache, statistics, under: applied, of: layer)
     }
-    try writeTensors(SmoothedWeights(weights, applied), applied, taps, statistics)
+    try writeTensors(
+      SmoothedWeights(weights, applied), applied, taps, statistics, keeping: keeping)
     inputs.results.noteMemory()
-    if let branch = part.sequence {
-      if !applied.isEmpty { try Proof(inputs, layer, part).prove(branch) }
-      inputs.weights.release(branch.mixer.linears)
+    if let branch = part.sequence, !applied.isEmpty, !inputs.measures {
+      try Proof(inputs, layer, part).prove(branch)
     }
-    inputs.weights.release(part.tokens?.mixer.deciding ?? [])
   }
 
   /// Every block of calibration tokens through the branch along the sequence.
@@ -80,6 +99,9 @@ struct Attend {
     _ taps: [Tap], _ statistics: [ActivationStatistics], from block: Int,
     weights: any SourceWeights
   ) throws {
+    // How large the states are that the part's branches add to.
+    let stream = inputs.measures ? inputs.newStream() : nil
+    let statistics = statistics + (stream.map { [$0] } ?? [])
     inputs.states.noteRoom(for: statistics)
     if block > 0 { try inputs.states.restore(statistics) }
     let states = try inputs.states.read(.hidden, part)
@@ -97,6 +119,7 @@ struct Attend {
     try inputs.forEachBlock(from: block) { index in
       let mixed = try mix(block: index, of: states, weights: weights, tap: gather)
       try results?.file.append(mixed, workers: workers)
+      stream?.add(mixed, workers: workers)
       if let branch = part.tokens {
         inputs.states.round(mixed)
         let input = branch.input(mixed, weights: weights, workers: workers)
@@ -116,6 +139,7 @@ struct Attend {
     }
     for writer in writers { try inputs.states.finish(writer) }
     try noteRouting(warns: Self.tokensInputs(part).contains(where: taps.contains))
+    if let stream { try inputs.results.note(PartEnergy(stream, inputs, part)) }
   }
 
   /// The states behind the branch along the sequence; nil where there is none, or where nothing reads them.
@@ -129,7 +153,7 @@ struct Attend {
   /// Every tensor of the part that belongs to no unit.
   private func writeTensors(
     _ weights: SmoothedWeights, _ applied: [AppliedSmoothing], _ taps: [Tap],
-    _ statistics: [ActivationStatistics]
+    _ statistics: [ActivationStatistics], keeping: Bool
   ) throws {
     let linears = part.sequence?.mixer.linears ?? []
     let own = Set(linears.map(\.name))
@@ -140,7 +164,8 @@ struct Attend {
     var written = Set(part.units.flatMap(\.linears).flatMap { [$0.weight, $0.bias] })
     for tap in layer.taps where tap.branch == part.sequence?.number {
       let rounding = try inputs.rounding(
-        taps.firstIndex(of: tap).map { statistics[$0] }, at: tap, under: applied, of: layer)
+        taps.firstIndex(of: tap).map { statistics[$0] }, at: tap, under: applied, of: layer,
+        keeping: keeping)
       for linear in layer.readers(at: tap) {
         try inputs.write(
           linear.weight, linear: linear, from: weights, layer: layer, by: rounding, largest: largest

@@ -22,9 +22,10 @@ extension StepInputs {
   /// - Parameters:
   ///   - statistics: of the activation as it was calibrated; their Gram matrices are used up.
   ///   - applied: the smoothings of the layer so far; the one at `tap` divides the activation.
+  ///   - keeping: whether Gram matrices stay for another trial.
   func rounding(
     _ statistics: ActivationStatistics?, at tap: Tap, under applied: [AppliedSmoothing],
-    of layer: LayerSpec
+    of layer: LayerSpec, keeping: Bool = false
   ) throws -> ChosenRounding {
     guard let statistics, needsStatistics(at: tap, of: layer) else { return .nearest }
     if let channel = statistics.firstNonFiniteChannel {
@@ -41,7 +42,7 @@ extension StepInputs {
           try statistics.factors(
             smoothedBy: scale,
             refining: output.schemes.refinedColumns(of: layer.readers(at: tap)),
-            damping: options.damping, workers: workers))
+            damping: options.damping, keeping: keeping, workers: workers))
         return result
       } catch {
         results.warn(.notFactored(layer: layer.index, linear: layer.readers(at: tap)[0].name))
@@ -52,15 +53,22 @@ extension StepInputs {
     return result
   }
 
-  /// For all Linears that read an input of the units of a part's branch on tokens.
-  func inputRounding(
-    of part: LayerPart, at tap: Tap, under applied: [AppliedSmoothing], of layer: LayerSpec
-  ) throws -> ChosenRounding {
-    guard needsStatistics(at: tap, of: layer), output.taps[layer.index].contains(tap) else {
-      return try rounding(nil, at: tap, under: applied, of: layer)
+  /// For all Linears that read an input of the units of a part's branch on tokens: one for each of `rounds`.
+  ///
+  /// - Parameter applied: the smoothings of that input, for each round.
+  func inputRoundings(
+    of part: LayerPart, at tap: Tap, under applied: [[AppliedSmoothing]], of layer: LayerSpec
+  ) throws -> [ChosenRounding] {
+    var statistics: ActivationStatistics?
+    if needsStatistics(at: tap, of: layer), output.taps[layer.index].contains(tap) {
+      let sums = newStatistics(tap, of: layer)
+      try states.restoreInput(sums, of: part, at: tap.place)
+      statistics = sums
     }
-    let statistics = newStatistics(tap, of: layer)
-    try states.restoreInput(statistics, of: part, at: tap.place)
-    return try rounding(statistics, at: tap, under: applied, of: layer)
+    return try zip(rounds, applied).enumerated().map { number, each in
+      let (round, applied) = each
+      return try round.rounding(
+        statistics, at: tap, under: applied, of: layer, keeping: number + 1 < rounds.count)
+    }
   }
 }

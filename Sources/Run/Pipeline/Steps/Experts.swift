@@ -30,24 +30,24 @@ struct Experts {
   /// - Parameters:
   ///   - group: units that are not written yet.
   ///   - block: the group's statistics rest on the blocks before it.
-  ///   - input: how what reads an input of units is rounded: made for the first group that has such units, and kept for
-  ///     the others.
+  ///   - input: how what reads an input of units is rounded, in each round: made for the first group that has such
+  ///     units, and kept for the others.
   func run(
-    _ group: Range<Int>, from block: Int, input: inout [Tap.Place: ChosenRounding]
+    _ group: Range<Int>, from block: Int, input: inout [Tap.Place: [ChosenRounding]]
   ) throws {
     let taps = inputs.output.taps[layer.index]
     let places = Set(group.map(mlp.inputPlace))
     let read = places.map(branch.tap)
     // Before there are statistics of units: for a moment it takes the room of two Gram matrices.
-    let applied = try inputs.results.recordedSmoothings(of: layer).filter {
-      read.contains($0.smoothing.tap)
+    let applied = try inputs.rounds.map { round in
+      try round.recordedSmoothings(of: layer).filter { read.contains($0.smoothing.tap) }
     }
     input = input.filter { places.contains($0.key) }
     for place in mlp.inputPlaces where places.contains(place) && input[place] == nil {
-      input[place] = try inputs.inputRounding(
+      input[place] = try inputs.inputRoundings(
         of: part, at: branch.tap(place), under: applied, of: layer)
     }
-    let inputRounding = input
+    let inputRoundings = input
     let statistics = group.filter { taps.contains(hidden($0)) }.map {
       UnitStatistics(unit: $0, sums: inputs.newStatistics(hidden($0), of: layer))
     }
@@ -55,7 +55,7 @@ struct Experts {
     let sums = statistics.reduce(0) { $0 + 3 * 16 * $1.sums.channels }
     try workers.holding("statistics of the group", bytes: sums) {
       if !statistics.isEmpty { try gather(statistics, of: group, shares, from: block) }
-      try write(group, statistics, shares, under: applied, inputRounding)
+      try write(group, statistics, shares, under: applied, inputRoundings)
     }
   }
 
@@ -132,7 +132,9 @@ struct Experts {
 
   /// What tells units apart where only shapes are known.
   private func alike(_ unit: Int, _ spec: UnitSpec) -> [Int] {
-    let groups = spec.linears.map { inputs.output.schemes.groupSize(of: $0) ?? 0 }
+    let groups = (inputs.trials.isEmpty ? [inputs.output] : inputs.trials).flatMap { output in
+      spec.linears.map { output.schemes.groupSize(of: $0) ?? 0 }
+    }
     return groups + [
       spec.up.outputs, spec.up.hasBias ? 1 : 0, unit < mlp.alwaysOn.count ? 0 : 1,
       inputs.output.taps[layer.index].contains(hidden(unit)) ? 1 : 0,
@@ -143,40 +145,38 @@ struct Experts {
 
   private func write(
     _ group: Range<Int>, _ statistics: [UnitStatistics], _ shares: [ExpertShare],
-    under inputSmoothings: [AppliedSmoothing], _ inputRounding: [Tap.Place: ChosenRounding]
+    under inputSmoothings: [[AppliedSmoothing]], _ inputRoundings: [Tap.Place: [ChosenRounding]]
   ) throws {
-    let smoothings = inputs.output.smoothings[layer.index]
-    let proof = smoothings.isEmpty ? nil : try Proof(inputs, layer, part).tokensRead()
+    let isProven = !inputs.measures && !inputs.output.smoothings[layer.index].isEmpty
+    let proof = isProven ? try Proof(inputs, layer, part).tokensRead() : nil
+    let rounds = inputs.rounds
     var left = statistics
     let shape = { (unit: Int) in alike(unit, mlp.unit(unit)) }
     try workers.forEach(of: Array(group), alike: shape) { unit in
       let spec = mlp.units[unit]
-      var applied = inputSmoothings
-      let tap = hidden(unit)
       let place = left.firstIndex { $0.unit == unit }
       let sums = place.map { left.remove(at: $0).sums }
-      if let sums, let smoothing = smoothings.first(where: { $0.tap == tap }) {
-        applied.append(
-          try inputs.smooth(
-            smoothing, sums, of: layer, weights: weights,
-            routedTokens: expert(unit).map { shares[$0].tokens }))
-      }
-      let smoothed = SmoothedWeights(weights, applied)
-      if let proof {
-        try Proof(inputs, layer, part).prove(
-          unit, of: branch, smoothed, against: weights, on: proof)
-      }
-      let downRounding = try inputs.rounding(sums, at: tap, under: applied, of: layer)
-      let largest = try inputs.largestWeights(
-        of: [spec.readers, [spec.down]], from: smoothed)
-      for linear in spec.linears {
-        try inputs.write(
-          linear.weight, linear: linear, from: smoothed, layer: layer,
-          by: linear == spec.down
-            ? downRounding : inputRounding[mlp.inputPlace(of: unit)] ?? .nearest,
-          largest: largest)
-        if linear.hasBias {
-          try inputs.write(linear.bias, linear: nil, from: smoothed, layer: layer)
+      for (number, inputs) in rounds.enumerated() {
+        let applied =
+          try inputSmoothings[number] + smooth(unit, sums, shares, in: inputs)
+        let smoothed = SmoothedWeights(weights, applied)
+        if let proof {
+          try Proof(inputs, layer, part).prove(
+            unit, of: branch, smoothed, against: weights, on: proof)
+        }
+        let downRounding = try inputs.rounding(
+          sums, at: hidden(unit), under: applied, of: layer, keeping: number + 1 < rounds.count)
+        let largest = try inputs.largestWeights(
+          of: [spec.readers, [spec.down]], from: smoothed)
+        for linear in spec.linears {
+          try inputs.write(
+            linear.weight, linear: linear, from: smoothed, layer: layer,
+            by: linear == spec.down
+              ? downRounding : inputRoundings[mlp.inputPlace(of: unit)]?[number] ?? .nearest,
+            largest: largest)
+          if linear.hasBias {
+            try inputs.write(linear.bias, linear: nil, from: smoothed, layer: layer)
+          }
         }
       }
       inputs.weights.release(spec.linears)
@@ -188,6 +188,19 @@ struct Experts {
           statistics: [], keepsStatistics: !left.isEmpty, isDue: false)
       }
     }
+  }
+
+  /// The smoothing of what a unit's down projection reads, where there is one.
+  private func smooth(
+    _ unit: Int, _ sums: ActivationStatistics?, _ shares: [ExpertShare], in inputs: StepInputs
+  ) throws -> [AppliedSmoothing] {
+    let smoothing = inputs.output.smoothings[layer.index].first { $0.tap == hidden(unit) }
+    guard let sums, let smoothing else { return [] }
+    return [
+      try inputs.smooth(
+        smoothing, sums, of: layer, weights: weights,
+        routedTokens: expert(unit).map { shares[$0].tokens })
+    ]
   }
 
   // MARK: What counts for an expert

@@ -46,7 +46,7 @@ struct Proof {
 
   /// The smoothings of a branch, as they were written.
   private func applied(to branch: Int) throws -> [AppliedSmoothing] {
-    try inputs.results.recordedSmoothings(of: layer).filter { $0.smoothing.tap.branch == branch }
+    try inputs.recordedSmoothings(of: layer).filter { $0.smoothing.tap.branch == branch }
   }
 
   /// The branch along the sequence under its smoothings.

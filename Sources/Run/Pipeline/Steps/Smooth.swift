@@ -47,8 +47,9 @@ extension StepInputs {
     }
     let scale = exactScale(smoothing, search.candidates[best])
     try unsafe scale.withUnsafeBytes {
-      try unsafe scales?.write($0, to: OutputPlan.scaleTensor(smoothing))
+      try unsafe scales?.write($0, to: output.scaleTensor(smoothing))
     }
+    if measures { return AppliedSmoothing(smoothing, scale: scale) }
     try results.note(
       ChosenSmoothing(
         smoothing: smoothing, point: best, gridPoint: grid[best],

@@ -16,7 +16,11 @@ internal import Transformer
 /// is all that comes of it.
 struct StepInputs {
   let spec: ModelSpec
-  let output: OutputPlan
+  var output: OutputPlan
+  /// What a pass that measures takes in the output's place, one after the other; empty in a pass that writes.
+  var trials: [OutputPlan] = []
+  /// Which of them this is.
+  private(set) var trial: Int?
   let options: QuantizeOptions
   let blocks: [TokenBlock]
   let passes: Passes
@@ -38,6 +42,21 @@ struct StepInputs {
   var tokens: Int { blocks.reduce(0) { $0 + $1.count } }
 
   var layers: [LayerSpec] { spec.layers }
+
+  /// All that is smoothed and rounded with the statistics of a step: the output, or each of the trials.
+  var rounds: [StepInputs] {
+    if trials.isEmpty { return [self] }
+    return trials.enumerated().map { number, output in
+      var round = self
+      round.trials = []
+      round.trial = number
+      round.output = output
+      return round
+    }
+  }
+
+  /// Whether this is what a pass does that measures, and writes nothing.
+  var measures: Bool { trial != nil || !trials.isEmpty }
 
   /// The states that a part leaves to the one after it; nil where no calibration tokens go on.
   ///
@@ -66,6 +85,11 @@ struct StepInputs {
       withLargest: output.storesScales(at: tap, of: layer), workers: workers)
   }
 
+  /// The scales that were found for the smoothings of a layer so far.
+  func recordedSmoothings(of layer: LayerSpec) throws -> [AppliedSmoothing] {
+    try results.recordedSmoothings(of: layer, in: output)
+  }
+
   /// Whether what reads an activation is rounded by its statistics, or has a scale that comes of them.
   func needsStatistics(at tap: Tap, of layer: LayerSpec) -> Bool {
     output.method.needsStatistics || output.storesScales(at: tap, of: layer)
@@ -78,6 +102,10 @@ protocol StepResults: AnyObject {
   var resumption: Resumption { get }
 
   func note(_ choice: ChosenSmoothing, layer: Int) throws
+  /// What a trial does to a Linear.
+  func note(_ measured: MeasuredLinear) throws
+  /// What a pass that measures must know of a part.
+  func note(_ energy: PartEnergy) throws
   func note(
     _ linear: LinearSpec, _ rounding: ChosenRounding, _ errors: RoundingErrors, layer: Int) throws
   /// Tokens that a layer's router sends to each expert.
@@ -104,7 +132,7 @@ protocol StepResults: AnyObject {
     _ position: RunPosition, _ writers: [StatesWriter], statistics: [ActivationStatistics],
     keepsStatistics: Bool, isDue: Bool) throws
   /// The scales that were written for the smoothings of a layer so far.
-  func recordedSmoothings(of layer: LayerSpec) throws -> [AppliedSmoothing]
+  func recordedSmoothings(of layer: LayerSpec, in output: OutputPlan) throws -> [AppliedSmoothing]
 }
 
 /// What the last commit says of a step that was cut.
@@ -119,12 +147,10 @@ struct Resumption {
 
 /// Where only shapes are known: nothing comes of a step, and every scale is 1.
 final class ShapeResults: StepResults {
-  private let output: OutputPlan
-
-  init(_ output: OutputPlan) { self.output = output }
-
   var resumption: Resumption { Resumption() }
   func note(_ choice: ChosenSmoothing, layer: Int) {}
+  func note(_ measured: MeasuredLinear) {}
+  func note(_ energy: PartEnergy) {}
   func note(
     _ linear: LinearSpec, _ rounding: ChosenRounding, _ errors: RoundingErrors, layer: Int
   ) {}
@@ -138,7 +164,7 @@ final class ShapeResults: StepResults {
     _ position: RunPosition, _ writers: [StatesWriter], statistics: [ActivationStatistics],
     keepsStatistics: Bool, isDue: Bool
   ) {}
-  func recordedSmoothings(of layer: LayerSpec) -> [AppliedSmoothing] {
+  func recordedSmoothings(of layer: LayerSpec, in output: OutputPlan) -> [AppliedSmoothing] {
     output.smoothings[layer.index].map {
       AppliedSmoothing($0, scale: [Float](repeating: 1, count: $0.channels))
     }

@@ -19,7 +19,8 @@ extension StepInputs {
     return result
   }
 
-  /// Writes a tensor as its fate says: packed, or with the scales folded in. Those that no smoothing touches are there.
+  /// Writes a tensor as its fate says: packed, or with the scales folded in. Those that no smoothing touches are there. A
+  /// trial rounds what would be packed, and writes nothing.
   ///
   /// - Parameters:
   ///   - rounding: of a Linear that may be packed.
@@ -34,7 +35,13 @@ extension StepInputs {
       guard let linear else { preconditionFailure("\(name) is packed and no Linear") }
       let errors = try pack(
         linear, weights.weight(linear), by: rounding, largest: largest[linear.name])
-      try results.note(linear, rounding, errors, layer: layer.index)
+      if let trial {
+        try results.note(
+          MeasuredLinear(linear, errors, trial: trial, method: options.rounding, layer: layer))
+      } else {
+        try results.note(linear, rounding, errors, layer: layer.index)
+      }
+    case .rescaled where trial != nil: break
     case .rescaled:
       if self.weights.rank(of: name) == 2 {
         let plain = self.weights.rows(ofTensor: name)
@@ -58,7 +65,7 @@ extension StepInputs {
     }
   }
 
-  /// Rounds a Linear and writes its tensors.
+  /// Rounds a Linear and writes its tensors; a trial writes nothing.
   ///
   /// - Parameters:
   ///   - weight: of the Linear, smoothed.
@@ -69,11 +76,13 @@ extension StepInputs {
   ) throws -> RoundingErrors {
     let quantized = quantized(linear)
     let writer = writer
+    let write: @Sendable (UnsafeRawBufferPointer, String, Int) throws -> Void = {
+      try unsafe writer?.write($0, to: $1, at: $2)
+    }
     do {
       return try unsafe quantized.round(
         weight, by: rounding.rounding, largest: largest, largestInput: rounding.largestInput,
-        workers: workers
-      ) { bytes, tensor, offset in try unsafe writer?.write(bytes, to: tensor, at: offset) }
+        workers: workers, write: trial == nil ? write : nil)
     } catch let error as NonFiniteWeight {
       throw nonFinite(error, linear)
     } catch let error as NonFiniteOutput {

@@ -19,6 +19,7 @@ func afmoe(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
     ($0 + 1) % interval != 0
   }.windows
   let isScaled = try config.bool("mup_enabled", default: false)
+  config.ignore("load_balance_coeff", "use_grouped_mm")
   try config.require("score_func", toBe: "sigmoid")
   try config.require("route_norm", toBe: true)
   try config.require("n_group", "num_expert_groups", toBe: 1)

@@ -1,0 +1,213 @@
+// A size that the user named: what each group got for it, and what other sizes would cost.
+
+internal import Glibc
+package import JSON
+
+/// What was chosen for a size, as a line of choices.jsonl keeps it.
+package struct SizeRecord: Sendable, Equatable {
+  /// The sums of a choice.
+  package struct Point: Sendable, Equatable {
+    package let bytes: Int
+    package let loss: Double
+
+    package init(bytes: Int, loss: Double) {
+      self.bytes = bytes
+      self.loss = loss
+    }
+  }
+
+  package struct Group: Sendable, Equatable {
+    package let name: String
+    /// A scheme, or the type of what stays as it is.
+    package let choice: String
+    package let bytes: Int
+    package let loss: Double
+
+    package init(name: String, choice: String, bytes: Int, loss: Double) {
+      self.name = name
+      self.choice = choice
+      self.bytes = bytes
+      self.loss = loss
+    }
+  }
+
+  /// What the output may take.
+  package let target: Int
+  /// What it takes: all tensors.
+  package let bytes: Int
+  /// Predicted at the end of the model: the sum over groups.
+  package let loss: Double
+  /// The best choices of other sizes, from the smallest on.
+  package let frontier: [Point]
+  package let groups: [Group]
+
+  package init(
+    target: Int, bytes: Int, loss: Double, frontier: [Point], groups: [Group]
+  ) {
+    self.target = target
+    self.bytes = bytes
+    self.loss = loss
+    self.frontier = frontier
+    self.groups = groups
+  }
+
+  /// How many groups got each choice, in the order of first mention.
+  package var counts: [(choice: String, count: Int)] {
+    var result: [(choice: String, count: Int)] = []
+    for group in groups {
+      if let place = result.firstIndex(where: { $0.choice == group.choice }) {
+        result[place].count += 1
+      } else {
+        result.append((group.choice, 1))
+      }
+    }
+    return result
+  }
+
+  /// `W4A16 for 15 groups, W8A16 for 5`.
+  package var words: String {
+    counts.enumerated().map { index, each in
+      "\(each.choice) for "
+        + (index == 0 ? counted(each.count, "group") : "\(each.count)")
+    }.joined(separator: ", ")
+  }
+}
+
+extension SizeRecord {
+  package var json: JSONValue {
+    [
+      "target_bytes": .int(target), "bytes": .int(bytes), "predicted_loss": .double(loss),
+      "frontier": .array(frontier.map { .array([.int($0.bytes), .double($0.loss)]) }),
+      "groups": .array(
+        groups.map { group in
+          [
+            "group": .string(group.name), "choice": .string(group.choice),
+            "bytes": .int(group.bytes), "predicted_loss": .double(group.loss),
+          ]
+        }),
+    ]
+  }
+
+  package init?(_ object: JSONObject) {
+    guard let target = object["target_bytes"]?.size, let bytes = object["bytes"]?.size,
+      let loss = object["predicted_loss"]?.double, let frontier = object["frontier"]?.array,
+      let groups = object["groups"]?.array
+    else { return nil }
+    self.target = target
+    self.bytes = bytes
+    self.loss = loss
+    self.frontier = frontier.compactMap(\.array).compactMap { point in
+      guard point.count == 2, let bytes = point[0].size, let loss = point[1].double else {
+        return nil
+      }
+      return Point(bytes: bytes, loss: loss)
+    }
+    self.groups = groups.compactMap(\.object).compactMap { group in
+      guard let name = group["group"]?.string, let choice = group["choice"]?.string,
+        let bytes = group["bytes"]?.size, let loss = group["predicted_loss"]?.double
+      else { return nil }
+      return Group(name: name, choice: choice, bytes: bytes, loss: loss)
+    }
+  }
+}
+
+// MARK: On the page
+
+extension Report {
+  var sizeSection: HTML? {
+    guard let chosen = choices.size else { return nil }
+    return """
+      <section id="size">
+      <h2>The size that was asked for</h2>
+      <p class="finding">\(size(chosen.bytes)) of \(size(chosen.target)) allowed: \(chosen.words).</p>
+      \(frontier(chosen))\(groupTable(chosen))\
+      <p class="note">The predicted loss of a group is the energy of its rounding errors at the end of its branch over \
+      that of the residual stream there, as a first pass measured it, and counts more the more routers read it; losses of \
+      groups add up. The choice is the best of all that fit.</p>
+      </section>
+
+      """
+  }
+
+  private func groupTable(_ chosen: SizeRecord) -> HTML {
+    let most = chosen.groups.map(\.loss).max() ?? 0
+    let rows = chosen.groups.map { group -> [Cell] in
+      [
+        .text(code(group.name)), .text("\(group.choice)"), .number(size(group.bytes)),
+        .number(lossText(group.loss)), .extra("\(bar(most > 0 ? group.loss / most : nil))"),
+      ]
+    }
+    return """
+      <details><summary>What each of \(counted(chosen.groups.count, "group")) got</summary>
+      \(table(
+        "Choices by group",
+        [
+          .text("Group"), .text("choice"), .number("size"), .number("predicted loss"),
+          .extra("<span class=\"hidden\">predicted loss, as a bar</span>"),
+        ], rows))</details>
+
+      """
+  }
+
+  /// Size against predicted loss, each on a scale of its own; the loss by its logarithm.
+  private func frontier(_ chosen: SizeRecord) -> HTML? {
+    let points = chosen.frontier.filter { $0.loss > 0 && $0.loss.isFinite }
+    guard let first = points.first, let last = points.last, last.bytes > first.bytes,
+      chosen.loss > 0
+    else { return nil }
+    let (top, bottom) = (decade(above: first.loss), decade(below: min(last.loss, chosen.loss)))
+    func x(_ bytes: Int) -> Double {
+      1000 * Double(bytes - first.bytes) / Double(last.bytes - first.bytes)
+    }
+    func y(_ loss: Double) -> Double {
+      1000 * (log10(top) - log10(loss)) / max(1, log10(top) - log10(bottom))
+    }
+    let path = points.enumerated().map { index, point in
+      "\(index == 0 ? "M" : "L")\(coordinate(x(point.bytes))) \(coordinate(y(point.loss)))"
+    }.joined()
+    var ticks: [Double] = []
+    var tick = top
+    while tick > bottom * 0.99 {
+      ticks.append(tick)
+      tick /= 10
+    }
+    let marks = ticks.map { tick -> HTML in
+      """
+      <span style="bottom:\(coordinate((1000 - y(tick)) / 10))%">\(lossText(tick))</span>
+      """
+    }
+    let grid = ticks.map { tick -> HTML in
+      "<path class=\"\(tick == ticks.last ? "axis" : "grid")\" d=\"M0 \(coordinate(y(tick)))h1000\"/>"
+    }
+    let names = (0...4).map { part -> HTML in
+      let bytes = first.bytes + (last.bytes - first.bytes) * part / 4
+      return "<span style=\"left:\(part * 25)%\">\(size(bytes))</span>"
+    }
+    let summary =
+      "Predicted loss by size: \(lossText(first.loss)) at \(size(first.bytes)), \(lossText(chosen.loss)) at the "
+      + "\(size(chosen.bytes)) that were chosen, \(lossText(last.loss)) at \(size(last.bytes))"
+    return """
+      <figure class="chart">
+      <figcaption>Predicted loss by size <span class="keys"><span class="key after">best choice of each size</span> \
+      <span class="key before">chosen</span> </span></figcaption>
+      <div class="plot"><div class="y" aria-hidden="true">\(marks)</div>
+      <svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" aria-label="\(summary)">
+      \(grid)<path class="line after" d="\(path)"/>\
+      <path class="dots before" d="M\(coordinate(x(chosen.bytes))) \(coordinate(y(chosen.loss)))h0"/>\
+      <rect class="hover" x="0" y="0" width="1000" height="1000"><title>\(summary)</title></rect></svg>
+      <div class="x" aria-hidden="true">\(names)</div></div>
+      </figure>
+
+      """
+  }
+}
+
+private func decade(above value: Double) -> Double { pow(10, log10(value).rounded(.up)) }
+private func decade(below value: Double) -> Double { pow(10, log10(value).rounded(.down)) }
+
+/// Two digits: `0.0012`, `3.4e-06`.
+private func lossText(_ value: Double) -> String {
+  if value == 0 || !value.isFinite { return "0" }
+  let scale = pow(10, 1 - log10(abs(value)).rounded(.down))
+  return "\((value * scale).rounded() / scale)"
+}
