@@ -94,12 +94,11 @@ import Transformer
     let projected = project(x, spec, weights)
     let kernel = vector(spec.convolution)
     let mixed = x.indices.map { token in
-      projected.mixed[token].indices.map { channel in
-        let sum = (0..<Self.taps).reduce(0.0) { sum, back in
-          token < back
-            ? sum
-            : sum + kernel[channel * Self.taps + Self.taps - 1 - back]
-              * projected.mixed[token - back][channel]
+      projected.mixed[token].indices.map { channel -> Double in
+        var sum = 0.0
+        for back in 0..<min(Self.taps, token + 1) {
+          let factor = kernel[channel * Self.taps + Self.taps - 1 - back]
+          sum += factor * projected.mixed[token - back][channel]
         }
         return sum * sigmoid(sum)
       }
