@@ -11,7 +11,9 @@ import TestSupport
   static let published = [
     "deepseek-v2-lite", "deepseek-v3-kimi-k2", "deepseek-v32-yarn-groups", "glm-moe-dsa-listed",
     "published-qk-norm", "glm4-moe-lite-published",
-    "glm4v-moe-half", "kimi-k25-yarn", "llama-plain", "mistral3-head-dim", "mistral-head-dim-yarn",
+    "gemma3-published", "gemma4-images", "gemma4-published", "glm4v-moe-half", "gpt-oss-published",
+    "kimi-k25-yarn", "llama4-images", "llama4-published", "llama-plain", "mistral3-head-dim",
+    "mistral-head-dim-yarn",
     "mixtral-published", "olmo2-published",
     "olmoe-published", "qwen2-tied", "qwen2-moe-published", "qwen3-tied", "qwen3-moe-published",
     "qwen3-omni-thinker", "qwen3-vl-moe-fused", "qwen3-vl-tied", "afmoe-gated", "dots1-window",
