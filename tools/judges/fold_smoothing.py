@@ -55,7 +55,8 @@ def folded(state, scales, config):
             if name in result:
                 given = result[name].clone()
                 # Gemma 3 stores the weights of norms as their distance from 1.
-                one = float(config["model_type"] == "gemma3_text" and given.dim() == 1 and "norm" in name)
+                is_offset = config.get("text_config", config)["model_type"] in ("gemma3_text", "qwen3_next", "qwen3_5_moe_text")
+                one = float(is_offset and given.dim() == 1 and "norm" in name)
                 given[rows] = (given[rows] + one) / divisor.view(-1, *[1] * (given.dim() - 1)) - one
                 result[name] = given
     return result
