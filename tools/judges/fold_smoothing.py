@@ -14,6 +14,7 @@ def readers(producer, state):
     block, _, leaf = producer.rpartition(".")
     if leaf == "input_layernorm":
         names = [f"{block}.self_attn.{name}.weight" for name in ATTENTION_READERS]
+        names += [name for name in state if name.startswith(block + ".linear_attn.in_proj_")]
     elif leaf == "pre_feedforward_layernorm_2":
         names = [name for name in state if name.startswith(block + ".experts.") and name.split(".")[-2] in MLP_READERS]
     elif leaf == "q_a_layernorm":
