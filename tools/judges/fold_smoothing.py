@@ -14,6 +14,7 @@ def readers(producer, state):
     block, _, leaf = producer.rpartition(".")
     if leaf == "input_layernorm":
         names = [f"{block}.self_attn.{name}.weight" for name in ATTENTION_READERS]
+        names += [name for name in state if name.startswith(block + ".linear_attn.in_proj_")]
     elif leaf == "pre_feedforward_layernorm_2":
         names = [name for name in state if name.startswith(block + ".experts.") and name.split(".")[-2] in MLP_READERS]
     elif leaf == "q_a_layernorm":
@@ -55,7 +56,8 @@ def folded(state, scales, config):
             if name in result:
                 given = result[name].clone()
                 # Gemma 3 stores the weights of norms as their distance from 1.
-                one = float(config["model_type"] == "gemma3_text" and given.dim() == 1 and "norm" in name)
+                is_offset = config.get("text_config", config)["model_type"] in ("gemma3_text", "qwen3_next", "qwen3_5_moe_text")
+                one = float(is_offset and given.dim() == 1 and "norm" in name)
                 given[rows] = (given[rows] + one) / divisor.view(-1, *[1] * (given.dim() - 1)) - one
                 result[name] = given
     return result

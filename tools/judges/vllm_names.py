@@ -260,7 +260,7 @@ def judge(folder, config, names):
 def spoiled(names):
     """The names with one of every kind wrong: a module, a parameter, a missing part, a Linear left unquantized."""
     packed = sorted(name for name in names if name.endswith("weight_packed"))
-    yield [name.replace("self_attn.", "attention.") for name in names]
+    yield [name.replace("self_attn.", "attending.") for name in names]
     yield [name.replace("weight_scale", "weight_scales") for name in names]
     module = next(name for name in packed if re.search(r"\.(up_proj|w3)\.|\.w13_", name)).removesuffix("weight_packed")
     yield [name for name in names if not name.startswith(module)] + [module + "weight"]
