@@ -104,34 +104,40 @@ import Transformer
   }
 
   @Test func `bits are those of the weights that can be quantized, with their scales`() throws {
-    let run = try SizedRun(options("", .bits(5)))
+    let run = try SizedRun(options("", .bits(6)))
     let sizing = try #require(run.measuring.sizing)
-    // The smallest is W4A16 in groups of 32 everywhere: 4.5 bits, and 16 bytes of shape a Linear.
+    // The smallest is W4A16 in groups of 32 everywhere: 5 bits with scales in F32, and 16 bytes of shape a Linear.
     let weights = run.measuring.spec.layers.flatMap(\.linears)
     let count = weights.reduce(0) { $0 + $1.inputs * $1.outputs }
     #expect(
       sizing.limit - sizing.smallestBytes
-        == count * 5 / 8 - (count * 9 / 16 + 16 * weights.count))
+        == count * 6 / 8 - (count * 5 / 8 + 16 * weights.count))
     #expect(
       sizing.largestBytes - sizing.smallestBytes
-        == count * 4 - (count * 9 / 16 + 16 * weights.count))
+        == count * 4 - (count * 5 / 8 + 16 * weights.count))
   }
 
   @Test func `groups that no choice divides stay as they are`() throws {
     // 40 inputs of the down projections.
-    var options = QuantizeOptions(
-      model: fixturePath("forward/qwen2-tied"), output: "", memory: 1 << 30, threads: 2)
-    options.data.path = fixturePath("calibration.jsonl")
-    options.data.selection = RowSelection(samples: 2, sequenceLength: 16)
-    options.size = try SizeWish(
-      .bits(8), options: [SizeOption("W4A16"), SizeOption("W8A16")]
-    ).grouped(by: 32)
-    let run = try SizedRun(options)
-    let record = try #require(run.writing.options.chosen?.record)
-    let down = record.groups.filter { $0.name.hasSuffix("down_proj") }
-    #expect(!down.isEmpty && down.allSatisfy { $0.choice == "BF16" && $0.loss == 0 })
-    #expect(
-      record.groups.filter { !$0.name.hasSuffix("down_proj") }.allSatisfy { $0.choice != "BF16" })
+    try withTemporaryFolder { folder in
+      var options = QuantizeOptions(
+        model: fixturePath("forward/qwen2-tied"), output: folder + "/out", memory: 1 << 30,
+        threads: 2)
+      let path = folder + "/ids.jsonl"
+      options.data.path = path
+      let ids = (0..<16).map { "\($0 * 3 + 1)" }.joined(separator: ",")
+      try replaceFile(path, with: Array("{\"input_ids\": [\(ids)]}\n".utf8))
+      options.data.selection = RowSelection(samples: 2, sequenceLength: 16)
+      options.size = try SizeWish(
+        .bits(8), options: [SizeOption("W4A16"), SizeOption("W8A16")]
+      ).grouped(by: 32)
+      let run = try SizedRun(options)
+      let record = try #require(run.writing.options.chosen?.record)
+      let down = record.groups.filter { $0.name.hasSuffix("down_proj") }
+      #expect(!down.isEmpty && down.allSatisfy { $0.choice == "BF16" && $0.loss == 0 })
+      #expect(
+        record.groups.filter { !$0.name.hasSuffix("down_proj") }.allSatisfy { $0.choice != "BF16" })
+    }
   }
 
   // MARK: What is measured
@@ -333,7 +339,7 @@ import Transformer
     #expect("\(try #require(small))".contains("\(sizing.smallestBytes) bytes"))
     #expect(throws: Never.self) { try SizedRun(options("", .bytes(sizing.smallestBytes))) }
     let bits = #expect(throws: SizeError.self) { try SizedRun(options("", .bits(4.2))) }
-    #expect("\(try #require(bits))".contains("4.53 bits for each weight"))
+    #expect("\(try #require(bits))".contains("5.03 bits for each weight"))
     let large = #expect(throws: SizeError.self) {
       try SizedRun(options("", .bytes(sizing.largestBytes)))
     }

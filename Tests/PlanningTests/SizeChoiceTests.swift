@@ -90,7 +90,7 @@ import Testing
   }
 
   @Test func `the frontier falls, and no choice of its sizes is better`() throws {
-    let groups = groups(9, seed: 3, largest: 9)
+    let groups = groups(24, seed: 3, largest: 9)
     let problem = SizeChoice(groups)
     let frontier = problem.frontier
     #expect(frontier.first?.bytes == problem.smallestBytes && frontier.count > 5)
