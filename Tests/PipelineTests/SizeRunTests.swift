@@ -31,7 +31,7 @@ import Transformer
 
   /// Half-way between the smallest and the largest output.
   private func middle(_ output: String = "") throws -> QuantizeOptions {
-    let sizing = try #require(SizedRun(options("", .bits(8))).measuring.sizing)
+    let sizing = try #require(SizedRun(options("", .meanBits(8))).measuring.sizing)
     return try options(output, .bytes((2 * sizing.smallestBytes + sizing.largestBytes) / 3))
   }
 
@@ -104,7 +104,7 @@ import Transformer
   }
 
   @Test func `bits are those of the weights that can be quantized, with their scales`() throws {
-    let run = try SizedRun(options("", .bits(6)))
+    let run = try SizedRun(options("", .meanBits(6)))
     let sizing = try #require(run.measuring.sizing)
     // The smallest is W4A16 in groups of 32 everywhere: 5 bits with scales in F32, and 16 bytes of shape a Linear.
     let weights = run.measuring.spec.layers.flatMap(\.linears)
@@ -129,7 +129,7 @@ import Transformer
       try replaceFile(path, with: Array("{\"input_ids\": [\(ids)]}\n".utf8))
       options.data.selection = RowSelection(samples: 2, sequenceLength: 16)
       options.size = try SizeWish(
-        .bits(8), options: [SizeOption("W4A16"), SizeOption("W8A16")]
+        .meanBits(8), options: [SizeOption("W4A16"), SizeOption("W8A16")]
       ).grouped(by: 32)
       let run = try SizedRun(options)
       let record = try #require(run.writing.options.chosen?.record)
@@ -146,7 +146,7 @@ import Transformer
   @Test(arguments: RoundingMethod.allCases)
   func `errors are those of runs by each scheme alone`(method: RoundingMethod) throws {
     try withTemporaryFolder { folder in
-      var options = try options(folder + "/out", .bits(9), choices: ["W4A16", "W8A16"])
+      var options = try options(folder + "/out", .meanBits(9), choices: ["W4A16", "W8A16"])
       options.rounding = method
       try QuantizeModel(SizedRun(options).measuring) { _ in }.run()
       let measured = try lines(options.output + "/.sluice/measuring/choices.jsonl").filter {
@@ -223,7 +223,7 @@ import Transformer
       options.data.selection.samples = 24
       options.rounding = method
       options.size = try SizeWish(
-        .bits(6), options: ["W4A16", "MXFP4A16"].map { try SizeOption($0) })
+        .meanBits(6), options: ["W4A16", "MXFP4A16"].map { try SizeOption($0) })
       let plan = try SizedRun(options).measuring
       let run = try QuantizeModel(plan) { _ in }
       try run.run()
@@ -300,7 +300,7 @@ import Transformer
       #expect(try refusal { $0.ignore = ["model.layers.0.*"] }.contains("--ignore"))
       #expect(
         try refusal {
-          $0.size = try SizeWish(.bits(9), options: [SizeOption("W4A16"), SizeOption("W5A16")])
+          $0.size = try SizeWish(.meanBits(9), options: [SizeOption("W4A16"), SizeOption("W5A16")])
             .grouped(by: 32)
         }.contains("W5A16 in groups of 32"))
       let path = options.output + "/.sluice/measurements.json"
@@ -332,13 +332,13 @@ import Transformer
   // MARK: Refusals
 
   @Test func `sizes that cannot be are refused with what can`() throws {
-    let sizing = try #require(SizedRun(options("", .bits(8))).measuring.sizing)
+    let sizing = try #require(SizedRun(options("", .meanBits(8))).measuring.sizing)
     let small = #expect(throws: SizeError.self) {
       try SizedRun(options("", .bytes(sizing.smallestBytes - 1)))
     }
     #expect("\(try #require(small))".contains("\(sizing.smallestBytes) bytes"))
     #expect(throws: Never.self) { try SizedRun(options("", .bytes(sizing.smallestBytes))) }
-    let bits = #expect(throws: SizeError.self) { try SizedRun(options("", .bits(4.2))) }
+    let bits = #expect(throws: SizeError.self) { try SizedRun(options("", .meanBits(4.2))) }
     #expect("\(try #require(bits))".contains("5.03 bits for each weight"))
     let large = #expect(throws: SizeError.self) {
       try SizedRun(options("", .bytes(sizing.largestBytes)))
@@ -352,7 +352,7 @@ import Transformer
   @Test func `choices that say nothing, or too much, are refused`() throws {
     func refusal(_ names: [String]) throws -> String {
       let error = #expect(throws: (any Error).self) {
-        try SizedRun(options("", .bits(5), choices: names))
+        try SizedRun(options("", .meanBits(5), choices: names))
       }
       return "\(try #require(error))"
     }

@@ -330,7 +330,8 @@ package enum Architectures {
 
   /// Whether a tensor scales a weight in low precision.
   private static func isScale(_ tensor: String) -> Bool {
-    [".weight_scale", ".weight_scale_inv"].contains { tensor.hasSuffix($0) }
+    let end = tensor[(tensor.lastIndex(of: ".") ?? tensor.startIndex)...]
+    return end.hasPrefix(".weight") && ["_scale", "_scale_inv"].contains { end.hasSuffix($0) }
   }
 
   /// Names without the numbers of layers and experts.

@@ -64,7 +64,7 @@ struct SizeArguments: ParsableArguments {
   /// - Returns: nil where no size is named.
   func wish() throws -> SizeWish? {
     let target: SizeWish.Target? =
-      targetSize.map { .bytes($0.bytes) } ?? targetBits.map { .bits($0) }
+      targetSize.map { .bytes($0.bytes) } ?? targetBits.map { .meanBits($0) }
     guard let target else { return nil }
     let names =
       choices.map { $0.split(separator: ",", omittingEmptySubsequences: false).map(String.init) }

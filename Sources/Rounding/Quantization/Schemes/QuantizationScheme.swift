@@ -45,6 +45,11 @@ package struct QuantizationScheme: Sendable, Hashable {
   /// by the scale, whatever its sign (transformers' and vLLM's Marlin, Machete, Exllama and CPU kernels for WnA16).
   package var signsScales: Bool { inputActivations == nil }
 
+  /// What rounding leaves of a weight's energy where nothing was measured: a quarter for each bit.
+  package var assumedLoss: Double {
+    Double(sign: .plus, exponent: -2 * (weights?.bits ?? 0), significand: 1)
+  }
+
   /// Whether two schemes make the same of a Linear, whatever they target.
   package func isSame(as other: QuantizationScheme) -> Bool {
     targeting([]) == other.targeting([])

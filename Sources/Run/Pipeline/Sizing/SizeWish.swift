@@ -44,7 +44,7 @@ package struct SizeWish: Sendable, Equatable {
     /// Of all tensors of the output.
     case bytes(Int)
     /// For each weight that can be quantized, its share of scales included.
-    case bits(Double)
+    case meanBits(Double)
   }
 
   package let target: Target
@@ -77,14 +77,14 @@ package struct SizeWish: Sendable, Equatable {
   package var flag: String {
     switch target {
     case .bytes: "--target-size"
-    case .bits: "--target-bits"
+    case .meanBits: "--target-bits"
     }
   }
 
   package var value: String {
     switch target {
     case .bytes(let bytes): "\(bytes)"
-    case .bits(let bits): "\(bits)"
+    case .meanBits(let bits): "\(bits)"
     }
   }
 
@@ -92,7 +92,7 @@ package struct SizeWish: Sendable, Equatable {
   package var words: String {
     switch target {
     case .bytes(let bytes): "\(flag) \(bytesText(bytes))"
-    case .bits(let bits): "\(flag) \(bits)"
+    case .meanBits(let bits): "\(flag) \(bits)"
     }
   }
 }

@@ -73,14 +73,14 @@ package struct Sizing: Sendable {
     }
     switch wish.target {
     case .bytes(let bytes): limit = bytes
-    case .bits(let bits): limit = fixedBytes + Int((weights * bits / 8).rounded(.down))
+    case .meanBits(let bits): limit = fixedBytes + Int((weights * bits / 8).rounded(.down))
     }
     let smallest = smallestBytes
     if smallest > limit {
       let text =
         switch wish.target {
         case .bytes: "\(bytesText(smallest)) (\(smallest) bytes)"
-        case .bits:
+        case .meanBits:
           "\(Self.roundedUp(Double(smallest - fixedBytes) * 8 / weights)) bits for each weight"
         }
       throw SizeError.tooSmall(
@@ -164,16 +164,12 @@ package struct Sizing: Sendable {
     }
   }
 
-  /// Losses before anything is measured: as if every weight mattered alike, and each bit left a quarter of the error. What
+  /// Losses before anything is measured: as if every weight mattered alike. What
   /// a plan of the pass that writes rests on until then.
   var assumedLosses: [[Double?]] {
     groups.map { group in
       let weights = group.linears.reduce(0.0) { $0 + Double($1.inputs) * Double($1.outputs) }
-      return wish.options.compactMap(\.scheme).map { scheme in
-        var loss = weights
-        for _ in 0..<(scheme.weights?.bits ?? 0) { loss /= 4 }
-        return loss
-      }
+      return wish.options.compactMap(\.scheme).map { weights * $0.assumedLoss }
     }
   }
 }
