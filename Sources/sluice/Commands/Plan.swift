@@ -15,8 +15,8 @@ struct Plan: ParsableCommand {
     abstract: "Show what a run will need: memory by step, disk, arithmetic, time. Runs nothing.",
     discussion: """
       Takes the flags of sluice quantize and computes the plan that it would follow, from shapes \
-      alone. The time rests on two seconds of measurement on this machine, with the model's own \
-      weights; nothing is left on disk. Exit code 1 where memory or disk space will not do.
+      alone. The time rests on a few seconds of measurement on this machine, on numbers made for \
+      it; nothing is left on disk. Exit code 1 where memory or disk space will not do.
 
       Works before the weights are downloaded, too, with config.json alone, and better with the \
       index and the tokenizer beside it: then everything but the time is told.
@@ -25,7 +25,8 @@ struct Plan: ParsableCommand {
         sluice plan GLM-4.6 --memory 8GiB \\
             --calibration chats.parquet
         sluice plan GLM-4.6 --within 24h
-        sluice plan GLM-4.6 --target-size 200GB
+        sluice plan GLM-4.6 \\
+            --target-size 200GB
         sluice plan GLM-4.6 \\
             --output /data/GLM-4.6-W4A16 \\
             --scratch /fast/disk
