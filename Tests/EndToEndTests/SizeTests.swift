@@ -34,7 +34,8 @@ private let sized = options + ["--target-size", "5MB"]
     let outcome = try Self.reference.get().outcome
     for words in [
       "measuring: what W4A16, W8A16, BF16 would do to 19 groups of Linears",
-      "layer 3 of 0-3: measured", "chosen: ", "W8A16 for ", "MiB of 4.77 MiB allowed, predicted loss 0.0",
+      "layer 3 of 0-3: measured", "chosen: ", "W8A16 for ",
+      "MiB of 4.77 MiB allowed, predicted loss 0.0",
       "done: ",
     ] {
       #expect(outcome.stderr.contains(words), "\(words) in \(outcome)")
