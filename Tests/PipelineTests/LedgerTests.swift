@@ -49,8 +49,12 @@ import TestSupport
     try checkOperations(threads: 2, .compensated, scheme: scheme)
   }
 
-  @Test(arguments: ["qwen3-next-published", "qwen35-moe-fused"])
-  func `a run with delta nets does the operations of its plan`(name: String) throws {
+  /// Delta nets beside attention; windows by layer; layers that do not turn.
+  @Test(arguments: [
+    "qwen3-next-published", "qwen35-moe-fused", "gemma3-published", "gpt-oss-published",
+    "llama4-published", "smollm3-tied",
+  ])
+  func `a run of layers of several kinds does the operations of its plan`(name: String) throws {
     try withTemporaryFolder { model in
       try GrownModel(name, dtype: .bf16, in: model)
       try checkOperations(threads: 2, .compensated, scheme: SchemePreset.usual) {

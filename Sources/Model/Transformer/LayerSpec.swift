@@ -196,7 +196,7 @@ package struct LayerSpec: Sendable, Equatable {
     parts.compactMap { $0.sequence?.mixer.indexer?.chosen }.min()
   }
 
-  /// A text that layers share whose Linears have equal sizes.
+  /// A text that layers share whose work is the same.
   package var shape: String {
     branches.map { branch in
       [branch.preNorm, branch.postNorm].map { $0 == nil ? "-" : "n" }.joined()

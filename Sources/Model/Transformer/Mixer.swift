@@ -71,7 +71,7 @@ extension Mixer {
 
   var shape: String {
     switch self {
-    case .sequence(let mixer): "\(mixer.linears.map { [$0.inputs, $0.outputs] })"
+    case .sequence(let mixer): "\(mixer.linears.map { [$0.inputs, $0.outputs] }) \(mixer.shape)"
     case .tokens(let mlp):
       "\(mlp.units.map(\.up.outputs)) \(mlp.alwaysOn.count) \(mlp.units.count { $0.gate == nil })"
         + (mlp.strands == nil ? "" : " strands")

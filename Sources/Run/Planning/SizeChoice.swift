@@ -1,4 +1,5 @@
-// One option for each of some groups: the least loss that fits a size. A multiple-choice knapsack, solved exactly.
+// One option for each of some groups: the least loss that fits a size. A multiple-choice knapsack, solved exactly as long as
+// few partial choices may become the best.
 
 /// Groups that each take one of several options.
 package struct SizeChoice: Sendable {

@@ -201,7 +201,6 @@ extension GroupedQuerySpec {
   }
 
   /// Norms and rotates every head of every token of a sequence, in place.
-
   private func position(
     _ x: Matrix, heads: Int, norm: NormSpec?, _ sequence: Range<Int>, _ table: RotaryTable,
     _ weights: any LayerWeights, _ workers: Workers

@@ -31,6 +31,16 @@ package enum SequenceMixer: Sendable, Equatable {
     }
   }
 
+  /// What else decides on the work of a layer, where the sizes of Linears are equal: which tokens are seen, what turns.
+  var shape: String {
+    switch self {
+    case .groupedQuery(let spec):
+      "\(spec.reach) \(spec.rotary.dimensions) \(spec.rotary.scaling.followsLength) \(spec.sharpening != nil)"
+    case .latent(let spec): "\(spec.rotary.dimensions)"
+    case .deltaNet: ""
+    }
+  }
+
   /// Keys and values that an inference engine keeps of every token; nil where it keeps something else.
   package var cache: KeyValueCache? {
     switch self {

@@ -41,8 +41,10 @@ package struct QuantizationScheme: Sendable, Hashable {
     return result
   }
 
-  /// Whether scales of weights may be negative: where activations stay as they are, engines decode weights and multiply
-  /// by the scale, whatever its sign (transformers' and vLLM's Marlin, Machete, Exllama and CPU kernels for WnA16).
+  /// Whether scales of weights may be negative: where activations stay as they are, a weight is its code times the scale.
+  ///
+  /// Source: compressed-tensors 0.20 `dequantize`; vLLM 0.33 `compressed_tensors_wNa16.py` and the loaders in
+  /// `kernels/linear/mixed_precision`, none of which looks at the sign. Its compiled kernels were not run.
   package var signsScales: Bool { inputActivations == nil }
 
   /// What rounding leaves of a weight's energy where nothing was measured: a quarter for each bit.

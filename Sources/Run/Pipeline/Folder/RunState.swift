@@ -151,7 +151,7 @@ package struct RunState: Sendable, Equatable {
     func mark(_ mark: JournalMark) -> JSONValue {
       ["bytes": .int(mark.byteCount), "crc32": .string(mark.checksum)]
     }
-    var json = JSONObject([
+    let json = JSONObject([
       ("format", .int(Self.format)), ("step", .string(step)),
       ("layer", .int(numbers[0])), ("part", .int(numbers[1])), ("unit", .int(numbers[2])),
       ("end", .int(numbers[3])), ("block", .int(numbers[4])),
@@ -162,32 +162,12 @@ package struct RunState: Sendable, Equatable {
       ("scratch", .string(scratch)), ("history", .object(history.json)),
       ("source", .array(source.map(\.json))), ("inputs", inputs.json),
     ])
-    json["crc32"] = .string(Self.checksum(of: json))
-    try replaceFile(path, with: Array((JSONValue.object(json).serialized(indent: 2) + "\n").utf8))
-  }
-
-  /// The CRC-32 of everything that stands before it.
-  private static func checksum(of object: JSONObject) -> String {
-    Checksum(Array(JSONValue.object(object).serialized().utf8)).text
+    try SealedFile.write(json, to: path)
   }
 
   package init(readingFrom path: String) throws {
     func damaged(_ problem: String) -> RunStateError { .damaged(path: path, problem: problem) }
-    let value: JSONValue
-    do {
-      value = try JSONValue.parse(FileSystem.readFile(path))
-    } catch let error as JSONError {
-      throw damaged("\(error)")
-    }
-    var object = value.object ?? JSONObject()
-    guard object["format"]?.int == Self.format else {
-      throw damaged("written by another version of Sluice")
-    }
-    let checksum = object["crc32"]?.string
-    object["crc32"] = nil
-    guard checksum == Self.checksum(of: object) else {
-      throw damaged("not as it was written: its checksum differs")
-    }
+    let object = try SealedFile.read(path, format: Self.format, damaged: damaged)
     func mark(_ key: String) -> JournalMark? {
       guard let mark = object[key]?.object, let bytes = mark["bytes"]?.size,
         let checksum = mark["crc32"]?.string

@@ -46,7 +46,7 @@ struct PartEnergy: Equatable {
   init(_ stream: ActivationStatistics, _ inputs: StepInputs, _ part: LayerPart) throws {
     func output(_ norm: NormSpec?, _ scale: Float) -> Double? {
       norm.map { norm in
-        inputs.weights.vector(norm.weight).reduce(0) { $0 + Double($1) * Double($1) }
+        norm.gains(inputs.weights).reduce(0) { $0 + Double($1) * Double($1) }
           * Double(scale) * Double(scale)
       }
     }

@@ -29,7 +29,7 @@ struct Measurements: Equatable {
   }
 
   func write(to path: String) throws {
-    var object = JSONObject([
+    let object = JSONObject([
       ("format", .int(Self.format)), ("choices", .array(choices.map { .string($0) })),
       (
         "groups",
@@ -44,33 +44,13 @@ struct Measurements: Equatable {
       ("source", .array(source.map(\.json))), ("source_checksums", .string(checksums)),
       ("inputs", inputs.json),
     ])
-    object["crc32"] = .string(Self.checksum(of: object))
-    try replaceFile(
-      path, with: Array((JSONValue.object(object).serialized(indent: 2) + "\n").utf8))
-  }
-
-  private static func checksum(of object: JSONObject) -> String {
-    Checksum(Array(JSONValue.object(object).serialized().utf8)).text
+    try SealedFile.write(object, to: path)
   }
 
   /// - Throws: `SizeError.damaged`.
   init(readingFrom path: String) throws {
     func damaged(_ problem: String) -> SizeError { .damaged(path: path, problem: problem) }
-    let value: JSONValue
-    do {
-      value = try JSONValue.parse(FileSystem.readFile(path))
-    } catch let error as JSONError {
-      throw damaged("\(error)")
-    }
-    var object = value.object ?? JSONObject()
-    guard object["format"]?.int == Self.format else {
-      throw damaged("written by another version of Sluice")
-    }
-    let checksum = object["crc32"]?.string
-    object["crc32"] = nil
-    guard checksum == Self.checksum(of: object) else {
-      throw damaged("not as it was written: its checksum differs")
-    }
+    let object = try SealedFile.read(path, format: Self.format, damaged: damaged)
     guard let choices = object["choices"]?.array, let groups = object["groups"]?.array,
       let source = object["source"]?.array, let checksums = object["source_checksums"]?.string,
       let inputs = object["inputs"].flatMap({ RunInputs($0) })

@@ -23,8 +23,9 @@ struct GroupMeasurement: Sendable, Equatable {
 ///
 /// An error counts by its energy, and once more at each router behind it: a router that reads it sends some tokens to
 /// other experts, as many as the root of the energy of all errors before it says. Of that root this is the slope, with all
-/// groups under the choice that costs most. Measured on two models, one group at a time, such sums and the KL rank alike:
-/// Spearman 0.93 and 0.92, instead of 0.68 and 0.53 of the energy alone.
+/// groups under the choice that costs most. Measured on two models, one group at a time, the rank correlation (Spearman)
+/// with the KL is 0.68 and 0.53 for the energy alone, 0.73 and 0.70 with this slope, and 0.93 and 0.92 with the root itself,
+/// which cannot be added up over groups.
 struct Sensitivity {
   /// By the number of routers behind a branch.
   private let weights: [Double]

@@ -164,8 +164,8 @@ package struct Sizing: Sendable {
     }
   }
 
-  /// Losses before anything is measured: as if every weight mattered alike. What
-  /// a plan of the pass that writes rests on until then.
+  /// Losses before anything is measured: as if every weight mattered alike. What a plan of the pass that writes rests on
+  /// until then.
   var assumedLosses: [[Double?]] {
     groups.map { group in
       let weights = group.linears.reduce(0.0) { $0 + Double($1.inputs) * Double($1.outputs) }
