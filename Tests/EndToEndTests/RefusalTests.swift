@@ -106,7 +106,7 @@ func expectRefusal(
       try refuse(
         model.path, quickly, output: "\(folder)/out",
         naming: [
-          "config.json", "GPT2LMHeadModel", "known: AfmoeForCausalLM",
+          "config.json", "GPT2LMHeadModel", "nearest: ",
           "named like those of Glm4MoeForCausalLM",
         ])
     }

@@ -281,13 +281,28 @@ import Transformer
       "\(ConfigError.missing(file: "m/config.json", key: "vocab_size"))"
         == "m/config.json: `vocab_size` is missing; compare the file with the published one")
     #expect(
-      "\(ConfigError.unknownArchitecture(file: "c", found: "X", known: ["A", "B"], nearest: nil))"
-        == "c: unknown architecture X; known: A, B")
-    #expect(
       "\(ConfigError.unknownArchitecture(file: "c", found: "X", known: ["A", "B"], nearest: "A"))"
-        == "c: unknown architecture X; known: A, B; its tensors are named like those of A: where the two compute "
+        == "c: unknown architecture X (nearest: A, B); its tensors are named like those of A: where the two compute "
         + "the same, name that one in a copy of the file")
   }
+
+  @Test func `an unknown class is told the nearest three, how many there are, and what lists them`()
+  {
+    func text(_ found: String) -> String {
+      "\(ConfigError.unknownArchitecture(file: "c", found: found, known: Architectures.known, nearest: nil))"
+    }
+    let lists =
+      "; `sluice inspect --architectures` lists the \(Architectures.known.count) that are known"
+    #expect(
+      text("Qwen3NextMoeForCausalLM").hasPrefix(
+        "c: unknown architecture Qwen3NextMoeForCausalLM (nearest: Qwen3NextForCausalLM, "))
+    #expect(text("Llama4ForCausalLm").contains("(nearest: Llama4ForCausalLM, "))
+    for found in ["Qwen3NextMoeForCausalLM", "GPT2LMHeadModel", "X"] {
+      #expect(text(found).hasSuffix(lists) && text(found).count < 250, "\(text(found))")
+    }
+    #expect(text("[]") == "c: unknown architecture []" + lists)
+  }
+
   @Test func `scalings that no number holds are refused`() throws {
     let factors: JSONValue = .array(Array(repeating: number("1.0"), count: 4))
     let longrope = rope([

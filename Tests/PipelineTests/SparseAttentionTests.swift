@@ -44,4 +44,31 @@ import Transformer
       #expect(try QuantizePlan(shorter).spec.longestSequence == 23)
     }
   }
+
+  /// Short sequences are computed without it: only its scores, and the list of readers by their widths, tell of it.
+  @Test func `an indexer that is left out of the readers of a norm is found`() throws {
+    try withTemporaryFolder { folder in
+      let model = folder + "/model"
+      try GrownModel("glm-moe-dsa-listed", dtype: .bf16, in: model)
+      let checkpoint = try Checkpoint(folder: model)
+      let layer = checkpoint.spec.layers[0]
+      let indexer = Set(layer.attention.deciding.map(\.linear.weight))
+      #expect(indexer.count == 3)
+      var found: Set<String> = []
+      for (index, smoothing) in layer.smoothings.enumerated() {
+        for (place, reader) in smoothing.consumers.enumerated()
+        where indexer.contains(reader.weight) {
+          var broken = checkpoint
+          broken.spec.layers[0].smoothings[index].consumers.remove(at: place)
+          let spoiled = broken.spec.layers[0]
+          #expect(spoiled.unlistedReaders(of: spoiled.smoothings[index]) == [reader.weight])
+          let plan = try QuantizePlan(options(model, folder + "/out\(index)-\(place)"), checkpoint: broken)
+          let error = #expect(throws: FunctionChanged.self) { try QuantizeModel(plan) { _ in }.run() }
+          #expect(error?.smoothing == smoothing.producerName)
+          found.insert(reader.weight)
+        }
+      }
+      #expect(found == indexer)
+    }
+  }
 }

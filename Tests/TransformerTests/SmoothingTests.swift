@@ -3,6 +3,7 @@
 import CompressedTensors
 import LinearAlgebra
 import Models
+import Safetensors
 import Tensors
 import Testing
 import TestSupport
@@ -136,6 +137,57 @@ import Transformer
       for smoothing in layer.smoothings {
         #expect(smoothing.consumers.allSatisfy { $0.inputs == smoothing.channels })
         #expect(layer.smoothing(at: smoothing.tap) == smoothing)
+      }
+    }
+  }
+
+  // MARK: Readers by structure
+
+  @Test(arguments: forwardCases)
+  func everyReaderOfASmoothedNormThatIsLeftOutIsFoundByItsWidth(name: String) throws {
+    for layer in try ForwardCase(name).checkpoint.spec.layers {
+      for smoothing in layer.smoothings {
+        #expect(layer.unlistedReaders(of: smoothing) == [])
+        guard case .norm = smoothing.producer else { continue }
+        for left in smoothing.consumers {
+          var incomplete = smoothing
+          incomplete.consumers.removeAll { $0 == left }
+          #expect(layer.unlistedReaders(of: incomplete) == [left.weight])
+        }
+      }
+    }
+  }
+
+  /// What may be as wide as a norm and reads something else, by the ends of names.
+  private static let others = ["o_proj", "out_proj", "down_proj", "w2"]
+
+  /// The files say which matrices there are: no description can forget one.
+  @Test(arguments: forwardCases)
+  func everyStoredMatrixAsWideAsASmoothedNormReadsItOrIsNamedAsNone(name: String) throws {
+    let model = try ForwardCase(name)
+    let spec = model.checkpoint.spec
+    let shapes = Dictionary(
+      uniqueKeysWithValues: try ShardedModel(folder: fixturePath("forward/" + name)).tensors.map {
+        ($0.name, $0.shape)
+      })
+    let places = try spec.places { shapes[$0].map { .shape($0) } }
+    let matrices = shapes.merging(places.mapValues(\.shape)) { $1 }.filter { $1.count == 2 }
+    for layer in spec.layers {
+      let norms = layer.smoothings.filter { if case .norm = $0.producer { true } else { false } }
+      let readers = Set(norms.flatMap(\.consumers).map(\.weight))
+      let widths = Set(norms.map(\.channels))
+      // What has a norm of its own before it, or none, and what would scale a block of codes.
+      let apart = layer.mlp.router?.norm == nil ? [] : layer.mlp.deciding.map(\.weight)
+      let plain = layer.branches.filter { $0.preNorm == nil && layer.mlp.strands == nil }
+        .flatMap { layer.readers(at: $0.tap(.input)) + $0.mixer.deciding }.map(\.weight)
+      for (tensor, shape) in matrices where tensor.hasPrefix(spec.names.layer(layer.index)) {
+        let module = tensor.replacing(".weight", with: "")
+        if tensor.contains("weight_scale") || Self.others.contains(where: module.hasSuffix) {
+          continue
+        }
+        if widths.contains(shape[1]), !(apart + plain).contains(tensor) {
+          #expect(readers.contains(tensor), "\(tensor)")
+        }
       }
     }
   }

@@ -116,6 +116,12 @@ BODY void sluice_sigmoid_body(float *x, size_t count) {
 }
 VARIANTS(void, sluice_sigmoid, (float *x, size_t count), (x, count))
 
+// Beyond 20 the one is below half a step of float32.
+BODY void sluice_softplus_body(float *x, size_t count) {
+    for (size_t i = 0; i < count; i++) x[i] = x[i] > 20.0f ? x[i] : log1pf(exponential(x[i]));
+}
+VARIANTS(void, sluice_softplus, (float *x, size_t count), (x, count))
+
 // tanh(u) is 2 sigmoid(2u) - 1.
 BODY void sluice_soft_cap_body(float *x, float cap, size_t count) {
     for (size_t i = 0; i < count; i++) x[i] = cap * (2.0f / (1.0f + exponential(-2.0f * (x[i] / cap))) - 1.0f);

@@ -74,6 +74,11 @@ package enum Architectures {
       feedForward: "sigmoid router in groups, shared experts",
       describe: exaoneMoe),
     Architecture(
+      name: "FlexOlmoForCausalLM", models: "FlexOlmo-7x7B",
+      attention: "grouped queries, norms of all heads, norm behind it",
+      feedForward: "softmax router, norm behind it",
+      describe: flexOlmo),
+    Architecture(
       name: "Gemma3ForCausalLM", models: "Gemma 3 270M, 1B",
       attention: "grouped queries, norms of heads, windows by layer, norm behind it",
       feedForward: "dense (GELU), norm behind it",
@@ -117,9 +122,23 @@ package enum Architectures {
       feedForward: "sigmoid router, shared experts",
       describe: hyV3),
     Architecture(
+      name: "HunYuanDenseV1ForCausalLM", models: "Hunyuan 0.5B to 7B",
+      attention: "grouped queries, norms of heads behind the rotation", feedForward: "dense",
+      describe: hunYuanDenseV1),
+    Architecture(
+      name: "HunYuanMoEV1ForCausalLM", models: "Hunyuan-A13B",
+      attention: "grouped queries, norms of heads behind the rotation",
+      feedForward: "softmax router, shared expert",
+      describe: hunYuanMoEV1),
+    Architecture(
       name: "KimiK25ForConditionalGeneration", models: "Kimi K2.5, K2.6, K2.7",
       attention: "latent", feedForward: "sigmoid router in groups, shared experts",
       in: .kimiK25, describe: deepseekV3),
+    Architecture(
+      name: "LagunaForCausalLM", models: "Laguna XS, M",
+      attention: "grouped queries, norms of heads, gates, windows and heads by layer",
+      feedForward: "sigmoid router, shared expert",
+      describe: laguna),
     Architecture(
       name: "Llama4ForCausalLM", models: "text models of Llama 4",
       attention: llama4Attention, feedForward: llama4FeedForward, describe: llama4),
@@ -130,6 +149,11 @@ package enum Architectures {
       name: "LlamaForCausalLM", models: "Llama 2 to 3.3 and kin",
       attention: "grouped queries", feedForward: "dense",
       describe: llama),
+    Architecture(
+      name: "MiMoV2FlashForCausalLM", models: "MiMo-V2-Flash",
+      attention: "grouped queries, narrow values, sinks and more of them in layers with a window",
+      feedForward: "sigmoid router in groups",
+      describe: miMoV2Flash),
     Architecture(
       name: "MiniMaxM2ForCausalLM", models: "MiniMax-M2, M2.1, M2.5, M2.7",
       attention: "grouped queries, norms of all heads",
@@ -161,6 +185,11 @@ package enum Architectures {
       name: "OlmoeForCausalLM", models: "OLMoE-1B-7B",
       attention: "grouped queries, norms of all heads", feedForward: "softmax router",
       describe: olmoe),
+    Architecture(
+      name: "Phi3ForCausalLM", models: "Phi-3, Phi-3.5, Phi-4 mini and 14B",
+      attention: "grouped queries, one Linear for queries, keys and values, window",
+      feedForward: "dense, one Linear for gates and up",
+      describe: phi3),
     Architecture(
       name: "Qwen2ForCausalLM", models: "Qwen2, Qwen2.5",
       attention: "grouped queries, windows by layer", feedForward: "dense",
@@ -194,6 +223,14 @@ package enum Architectures {
       name: "Qwen3VLMoeForConditionalGeneration", models: "Qwen3-VL-30B-A3B, 235B-A22B",
       attention: "grouped queries, norms of heads, window", feedForward: "softmax router",
       in: .qwen3VL("qwen3_vl_moe_text"), describe: qwen3VLMoe),
+    Architecture(
+      name: "Qwen3_5ForCausalLM", models: "dense text models of Qwen3.5, Qwen3.6",
+      attention: deltaNetAttention, feedForward: "dense",
+      describe: qwen35),
+    Architecture(
+      name: "Qwen3_5ForConditionalGeneration", models: "Qwen3.5 0.8B to 27B, Qwen3.6-27B",
+      attention: deltaNetAttention, feedForward: "dense",
+      in: .qwen3VL("qwen3_5_text"), describe: qwen35),
     Architecture(
       name: "Qwen3_5MoeForCausalLM", models: "text models of Qwen3.5, Qwen3.6",
       attention: deltaNetAttention, feedForward: "softmax router, gated shared expert",

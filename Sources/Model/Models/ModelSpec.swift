@@ -108,6 +108,24 @@ extension LayerPart {
   package var claims: [TensorClaim] { branches.flatMap(\.claims) }
 }
 
+extension LayerSpec {
+  /// Matrices of a branch that are as wide as what a norm makes, take no part in its smoothing, and are not known to read
+  /// something else: each may be a reader that is missing from the description.
+  ///
+  /// What no forward pass of ours computes is found so, too: an indexer, which short sequences do not ask.
+  package func unlistedReaders(of smoothing: Smoothing) -> [String] {
+    guard case .norm(let norm) = smoothing.producer else { return [] }
+    let branch = branches[smoothing.tap.branch]
+    let others = taps.filter { $0.branch == branch.number && $0 != smoothing.tap }
+    let known = Set(
+      (smoothing.consumers + others.flatMap { readers(at: $0) }
+        + branch.mixer.decidingElsewhere(than: smoothing.tap.place)).map(\.weight))
+    return branch.claims.filter {
+      $0.shape.count == 2 && $0.shape[1] == norm.size && !known.contains($0.name)
+    }.map(\.name)
+  }
+}
+
 extension Branch<Mixer> {
   fileprivate var claims: [TensorClaim] {
     (preNorm?.claims ?? []) + mixer.claims + (postNorm?.claims ?? [])

@@ -215,8 +215,8 @@ package struct LayerSpec: Sendable, Equatable {
 
   /// Columns of the activation at a tap.
   package func channels(at tap: Tap) -> Int {
-    if case .cached = tap.place {
-      return caches.first { $0.branch == tap.branch }?.cache.width ?? 0
+    if case .cached(let part) = tap.place {
+      return caches.first { $0.branch == tap.branch }?.cache.width(of: part) ?? 0
     }
     return readers(at: tap)[0].inputs
   }

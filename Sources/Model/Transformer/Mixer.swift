@@ -34,6 +34,14 @@ extension Mixer {
     }
   }
 
+  /// Linears that decide and do not read what is at a place as it is: other activations, or that by way of a norm.
+  package func decidingElsewhere(than place: Tap.Place) -> [LinearSpec] {
+    switch self {
+    case .sequence(let mixer): mixer.deciding.filter { $0.place != place }.map(\.linear)
+    case .tokens(let mlp): mlp.strands == nil && place == .input ? [] : mlp.deciding
+    }
+  }
+
   /// Where activations meet Linears, in the order of the forward pass.
   var places: [Tap.Place] {
     switch self {

@@ -50,15 +50,26 @@ extension Matrix {
     }
   }
 
-  /// self *= sigmoid(gates), which are used up.
-  func multiply(bySigmoidOf gates: Matrix, workers: Workers) {
+  /// self *= activation(gates), which are used up: a gate for each number, or for as many as make up a gate's share of a
+  /// row.
+  func multiply(
+    by gates: Matrix, after activation: GroupedQuerySpec.GateActivation, workers: Workers
+  ) {
     workers.ledger.note(Operation(.elements, [count]))
     let parts = ranges(of: rows, by: taskRows)
+    let share = columns / gates.columns
     workers.forEach(parts.count) { index in
-      let size = parts[index].count * columns
-      let (own, gate) = unsafe (row(parts[index].lowerBound), gates.row(parts[index].lowerBound))
-      unsafe sluice_sigmoid(gate, size)
-      unsafe sluice_multiply(own, gate, own, size)
+      let (first, count) = (parts[index].lowerBound, parts[index].count)
+      let (own, gate) = unsafe (row(first), gates.row(first))
+      switch activation {
+      case .sigmoid: unsafe sluice_sigmoid(gate, count * gates.columns)
+      case .softplus: unsafe sluice_softplus(gate, count * gates.columns)
+      }
+      if share == 1 { return unsafe sluice_multiply(own, gate, own, count * columns) }
+      for place in 0..<count * gates.columns {
+        let head = unsafe own + place * share
+        unsafe sluice_scale(head, gate[place], head, share)
+      }
     }
   }
 

@@ -63,8 +63,9 @@ package struct SmoothedWeights: LayerWeights {
         vectorDivisors[norm.weight] = each.scale
         if norm.offset != 0 { vectorOffsets[norm.weight] = norm.offset }
       case .linear(let linear):
-        rowDivisors[linear.name] = each.scale
-        vectorDivisors[linear.bias] = each.scale
+        let others = [Float](repeating: 1, count: linear.outputs - each.scale.count)
+        rowDivisors[linear.name] = others + each.scale
+        vectorDivisors[linear.bias] = others + each.scale
       }
       for consumer in each.smoothing.consumers { columnScales[consumer.name] = each.scale }
     }

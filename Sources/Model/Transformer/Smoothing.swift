@@ -36,17 +36,27 @@ package struct Smoothing: Sendable, Equatable {
   package enum Producer: Sendable, Equatable {
     /// The norm's weight is divided by the scale.
     case norm(NormSpec)
-    /// The rows of the Linear's weight, and its bias, are divided by the scale.
+    /// The last rows of the Linear's weight, as many as there are channels, and its bias are divided by the scale.
     case linear(LinearSpec)
   }
 
   package let tap: Tap
   package let producer: Producer
+  package let channels: Int
   package var consumers: [LinearSpec]
 
-  package init(tap: Tap, producer: Producer, consumers: [LinearSpec]) {
+  /// - Parameter channels: nil for all that the producer makes.
+  package init(tap: Tap, producer: Producer, channels: Int? = nil, consumers: [LinearSpec]) {
     self.tap = tap
     self.producer = producer
+    self.channels =
+      channels
+      ?? {
+        switch producer {
+        case .norm(let norm): norm.size
+        case .linear(let linear): linear.outputs
+        }
+      }()
     self.consumers = consumers
   }
 
@@ -54,13 +64,6 @@ package struct Smoothing: Sendable, Equatable {
     switch producer {
     case .norm(let norm): norm.name
     case .linear(let linear): linear.name
-    }
-  }
-
-  package var channels: Int {
-    switch producer {
-    case .norm(let norm): norm.size
-    case .linear(let linear): linear.outputs
     }
   }
 }

@@ -2,7 +2,6 @@
 // because of them.
 
 import ArgumentParser
-internal import CompressedTensors
 internal import JSON
 
 /// What is wrong with a command line, and the command whose usage is shown with it.

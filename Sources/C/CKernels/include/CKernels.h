@@ -57,6 +57,8 @@ void sluice_relu_squared(float *x, size_t count);
 void sluice_clamped_pairs(const float *x, float alpha, float limit, float *result, size_t count);
 // x[i] = 1 / (1 + exp(-x[i])).
 void sluice_sigmoid(float *x, size_t count);
+// x[i] = ln(1 + exp(x[i])).
+void sluice_softplus(float *x, size_t count);
 // x[i] = cap * tanh(x[i] / cap).
 void sluice_soft_cap(float *x, float cap, size_t count);
 // x = softmax(scale * x) in place.

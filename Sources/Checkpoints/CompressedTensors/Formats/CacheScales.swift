@@ -46,7 +46,7 @@ extension CacheScheme {
   ) -> ActivationQuantizer {
     let stored = tensor(Self.tensorName(part, of: cache))?.numbers
     return ActivationQuantizer(
-      self, columns: cache.width,
+      self, columns: cache.width(of: part),
       stored: stored ?? [Float](repeating: 1, count: scales(heads: cache.heads)))
   }
 }

@@ -32,12 +32,25 @@ package enum ConfigError: Error, CustomStringConvertible, Equatable {
       "\(file): not covered by the description of \(architecture): \(entries.joined(separator: ", ")); "
         + "if a key does not change the forward pass, say so with --accept-config-key NAME"
     case .unknownArchitecture(let file, let found, let known, let nearest):
-      "\(file): unknown architecture \(found); known: \(known.joined(separator: ", "))"
+      "\(file): unknown architecture \(found)" + Self.like(found, of: known)
         + (nearest.map {
           "; its tensors are named like those of \($0): where the two compute the same, name that one in a copy "
             + "of the file"
-        } ?? "")
+        } ?? "; `sluice inspect --architectures` lists the \(known.count) that are known")
     }
+  }
+
+  /// The known names that are nearest to a name of a class, nearest first; nothing where it is no name.
+  private static func like(_ found: String, of known: [String]) -> String {
+    guard found.first?.isLetter == true else { return "" }
+    func stem(_ name: String) -> String {
+      let name = name.lowercased()
+      let end = ["forcausallm", "forconditionalgeneration", "lmheadmodel"].first(
+        where: name.hasSuffix)
+      return String(name.dropLast(end?.count ?? 0))
+    }
+    let nearest = known.map { (editDistance(stem($0), stem(found)), $0) }.sorted { $0 < $1 }
+    return " (nearest: \(nearest.prefix(3).map(\.1).joined(separator: ", ")))"
   }
 }
 
@@ -142,6 +155,12 @@ package struct ConfigReader {
   /// A finite number above zero.
   package mutating func positive(
     _ names: String..., default fallback: Double? = nil
+  ) throws(ConfigError) -> Double {
+    try positive(names, default: fallback)
+  }
+
+  mutating func positive(
+    _ names: [String], default fallback: Double? = nil
   ) throws(ConfigError) -> Double {
     try read(names, "a number above 0", default: fallback) {
       $0.double.flatMap { $0 > 0 && Self.isComputable($0) ? $0 : nil }

@@ -19,10 +19,15 @@ struct DecoderReader {
 
   /// Gated units with SiLU, and norms whose weights are what they multiply by.
   ///
-  /// - Parameter isTied: whether embedding and head are one where nothing is said.
-  init(_ config: inout ConfigReader, isTied: Bool = false) throws(ConfigError) {
+  /// - Parameters:
+  ///   - isTied: whether embedding and head are one where nothing is said.
+  ///   - normKeys: spellings of what is added to a mean of squares.
+  init(
+    _ config: inout ConfigReader, isTied: Bool = false, normKeys: [String] = ["rms_norm_eps"]
+  ) throws(ConfigError) {
     try config.require("hidden_act", toBe: "silu")
-    try self.init(&config, activation: .silu, normOffset: 0, isTied: isTied)
+    try self.init(
+      &config, activation: .silu, normOffset: 0, isTied: isTied, normKeys: normKeys)
   }
 
   /// Gated units with SiLU, and norms whose weights are stored as their distance from 1.
@@ -36,7 +41,8 @@ struct DecoderReader {
   ///   - normOffset: what is added to the weights of norms.
   ///   - isTied: whether embedding and head are one where nothing is said.
   init(
-    _ config: inout ConfigReader, activation: Activation, normOffset: Float, isTied: Bool
+    _ config: inout ConfigReader, activation: Activation, normOffset: Float, isTied: Bool,
+    normKeys: [String] = ["rms_norm_eps"]
   ) throws(ConfigError) {
     self.activation = activation
     self.normOffset = normOffset
@@ -44,7 +50,7 @@ struct DecoderReader {
     names = config.names
     hidden = try config.int("hidden_size")
     heads = try config.int("num_attention_heads")
-    epsilon = Float(try config.positive("rms_norm_eps"))
+    epsilon = Float(try config.positive(normKeys))
     vocabulary = try config.int("vocab_size")
     layerCount = try config.int("num_hidden_layers")
     tied = try config.bool("tie_word_embeddings", default: isTied)

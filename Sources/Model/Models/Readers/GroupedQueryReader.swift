@@ -11,20 +11,37 @@ struct GroupedQueryReader {
     case ofAllHeads
   }
 
+  /// A projection of the mixer's input that makes gates.
+  struct Gate {
+    let name: String
+    /// Whether it makes one for each head, and not for each number.
+    var isByHead = false
+    var activation = GroupedQuerySpec.GateActivation.sigmoid
+  }
+
   /// Whether query, key and value have one.
   var bias = false
   var outputBias = false
   var norms = Norms.none
-  /// Whether every head has a sink.
-  var hasSinks = false
+  var normNames = (query: "q_norm", key: "k_norm")
+  /// Whether these norms stand behind the rotation.
+  var normsFollowRotation = false
+  /// Whether one Linear, `qkv_proj`, makes queries, keys and values.
+  var isJoined = false
+  /// The name of the tensor with the heads' sinks.
+  var sinks: String?
   /// Whether heads of a layer without a window do not turn.
   var turnsLocallyOnly = false
-  /// Whether what the output projection reads is gated, by `gate_proj`.
-  var isGated = false
+  /// What the output projection reads is gated by.
+  var gate: Gate?
   /// Whether the projection of queries makes such gates, too.
   var queryMakesGates = false
   /// What scores are multiplied with; nil for one over the root of the width of a head.
   var scale: Float?
+  /// What values are multiplied with.
+  var valueScale: Float = 1
+  /// The width of a head's values; nil for that of its keys.
+  var valueDimension: Int?
   /// Whether the projection of keys makes values, too.
   var valuesAreKeys = false
   /// Set where values are normed without a weight: the epsilon.
@@ -52,14 +69,28 @@ struct GroupedQueryReader {
     keys: (heads: String, width: String) = ("num_key_value_heads", "head_dim"),
     _ rotary: RotaryReader, share: Double = 1, order: RotarySpec.Order = .halves
   ) throws(ConfigError) {
+    let shared = try config.int(keys.heads, default: assumed)
+    let width = try config.int(keys.width, default: fallback ?? decoder.hidden / decoder.heads)
+    try self.init(
+      config, decoder, keyValueHeads: shared, headDimension: width, key: keys.heads, rotary,
+      share: share, order: order)
+  }
+
+  /// With sizes that its caller has read.
+  ///
+  /// - Parameter key: of the file that says how many key-value heads there are.
+  init(
+    _ config: ConfigReader, _ decoder: DecoderReader, keyValueHeads: Int, headDimension: Int,
+    key: String = "num_key_value_heads", _ rotary: RotaryReader, share: Double = 1,
+    order: RotarySpec.Order = .halves
+  ) throws(ConfigError) {
     self.decoder = decoder
-    keyValueHeads = try config.int(keys.heads, default: assumed)
+    self.keyValueHeads = keyValueHeads
+    self.headDimension = headDimension
     if decoder.heads % keyValueHeads != 0 {
       throw config.unsupported(
-        keys.heads, expected: "a divisor of \(decoder.heads) attention heads",
-        found: "\(keyValueHeads)")
+        key, expected: "a divisor of \(decoder.heads) attention heads", found: "\(keyValueHeads)")
     }
-    headDimension = try config.int(keys.width, default: fallback ?? decoder.hidden / decoder.heads)
     self.rotary = try rotary.spec(config, headDimension: headDimension, share: share, order: order)
   }
 
@@ -72,16 +103,31 @@ struct GroupedQueryReader {
     localRotary = try rotary.spec(config, headDimension: headDimension)
   }
 
-  func attention(
-    _ names: LayerNames, window: Int? = nil, turns: Bool = true
-  ) -> SequenceMixer {
-    attention(
-      names, Reach(window: window), turns: turns && (window != nil || !turnsLocallyOnly))
+  /// Refuses heads of a layer that do not share keys and values evenly.
+  func check(_ heads: [Int], key: String, _ config: ConfigReader) throws(ConfigError) {
+    if let uneven = heads.first(where: { $0 < 1 || $0 % keyValueHeads != 0 }) {
+      throw config.unsupported(
+        key, expected: "multiples of \(keyValueHeads) key-value heads", found: "\(uneven)")
+    }
   }
 
-  /// - Parameter turns: whether queries and keys turn by their positions.
-  func attention(_ names: LayerNames, _ reach: Reach, turns: Bool = true) -> SequenceMixer {
-    let (own, shared) = (decoder.heads * headDimension, keyValueHeads * headDimension)
+  func attention(
+    _ names: LayerNames, window: Int? = nil, turns: Bool = true, heads: Int? = nil
+  ) -> SequenceMixer {
+    attention(
+      names, Reach(window: window), turns: turns && (window != nil || !turnsLocallyOnly),
+      heads: heads)
+  }
+
+  /// - Parameters:
+  ///   - turns: whether queries and keys turn by their positions.
+  ///   - heads: nil for as many as most layers have.
+  func attention(
+    _ names: LayerNames, _ reach: Reach, turns: Bool = true, heads: Int? = nil
+  ) -> SequenceMixer {
+    let heads = heads ?? decoder.heads
+    let (own, shared) = (heads * headDimension, keyValueHeads * headDimension)
+    let width = valueDimension ?? headDimension
     func projection(_ name: String, _ outputs: Int) -> LinearSpec {
       names.linear("self_attn.\(name)", decoder.hidden, outputs, bias: bias)
     }
@@ -92,6 +138,7 @@ struct GroupedQueryReader {
       case .ofAllHeads: names.norm("self_attn.\(name)", outputs)
       }
     }
+    let all = isJoined ? projection("qkv_proj", own + 2 * shared) : nil
     var key = projection("k_proj", shared)
     if valuesAreKeys {
       // vLLM loads it twice, and asks config.json for both.
@@ -101,19 +148,21 @@ struct GroupedQueryReader {
     }
     return .groupedQuery(
       GroupedQuerySpec(
-        query: projection("q_proj", queryMakesGates ? 2 * own : own), key: key,
-        value: valuesAreKeys ? key : projection("v_proj", shared),
-        output: names.linear("self_attn.o_proj", own, decoder.hidden, bias: outputBias),
-        queryNorm: norm("q_norm", own), keyNorm: norm("k_norm", shared),
-        heads: decoder.heads, keyValueHeads: keyValueHeads, headDimension: headDimension,
+        query: all ?? projection("q_proj", queryMakesGates ? 2 * own : own), key: all ?? key,
+        value: all ?? (valuesAreKeys ? key : projection("v_proj", keyValueHeads * width)),
+        output: names.linear("self_attn.o_proj", heads * width, decoder.hidden, bias: outputBias),
+        queryNorm: norm(normNames.query, own), keyNorm: norm(normNames.key, shared),
+        normsFollowRotation: normsFollowRotation, heads: heads, keyValueHeads: keyValueHeads,
+        headDimension: headDimension, valueDimension: width,
         rotary: turns
           ? (reach == .whole ? rotary : localRotary ?? rotary)
           : RotarySpec(dimensions: 0, theta: 1),
         reach: reach,
-        sinks: hasSinks ? names.name("self_attn.sinks") : nil, scale: scale,
+        sinks: sinks.map { names.name("self_attn.\($0)") }, scale: scale, valueScale: valueScale,
         valueEpsilon: valueEpsilon, queryKeyEpsilon: turns ? queryKeyEpsilon : nil,
         sharpening: turns ? nil : sharpening,
-        gate: isGated ? names.linear("self_attn.gate_proj", decoder.hidden, own) : nil,
-        queryMakesGates: queryMakesGates))
+        gate: gate.map {
+          names.linear("self_attn.\($0.name)", decoder.hidden, $0.isByHead ? heads : own)
+        }, gateActivation: gate?.activation ?? .sigmoid, queryMakesGates: queryMakesGates))
   }
 }

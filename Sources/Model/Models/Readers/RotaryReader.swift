@@ -77,16 +77,19 @@ struct RotaryReader {
   /// - Parameters:
   ///   - theta: of layers that see all tokens, where nothing is said.
   ///   - local: of layers with a window, where nothing is said; nil for that of the others.
+  ///   - localKey: what that is called beside `rope_theta`.
+  ///   - isPartial: whether the architecture knows `partial_rotary_factor`.
   static func byLayerType(
-    _ config: inout ConfigReader, theta: Double = 1_000_000, local localTheta: Double? = 10_000
+    _ config: inout ConfigReader, theta: Double = 1_000_000, local localTheta: Double? = 10_000,
+    localKey: String = "rope_local_base_freq", isPartial: Bool = false
   ) throws(ConfigError) -> (whole: RotaryReader, local: RotaryReader) {
     let local =
       try localTheta.map { fallback throws(ConfigError) in
-        try config.positiveIfPresent("rope_local_base_freq") ?? fallback
+        try config.positiveIfPresent(localKey) ?? fallback
       }
     guard config.hasObject("full_attention", in: "rope_parameters") else {
-      let whole = try RotaryReader(&config, theta: theta)
-      return (whole, RotaryReader(theta: local ?? whole.theta))
+      let whole = try RotaryReader(&config, theta: theta, isPartial: isPartial)
+      return (whole, RotaryReader(theta: local ?? whole.theta, share: whole.share))
     }
     let positions = try config.intIfPresent("max_position_embeddings")
     guard var both = try config.object("rope_parameters") else {
@@ -95,9 +98,10 @@ struct RotaryReader {
     func reader(_ key: String, _ theta: Double) throws(ConfigError) -> RotaryReader {
       guard var rope = try both.object(key) else { return RotaryReader(theta: theta) }
       let theta = try rope.positiveIfPresent("rope_theta") ?? theta
+      let share = isPartial ? try rope.positiveIfPresent("partial_rotary_factor") : nil
       let (scaling, _) = try Self.scaling(&rope, positions: positions, trained: nil)
       try both.finish(rope)
-      return RotaryReader(theta: theta, scaling)
+      return RotaryReader(theta: theta, share: share, scaling)
     }
     let readers = (
       try reader("full_attention", theta), try reader("sliding_attention", local ?? theta)
@@ -106,10 +110,11 @@ struct RotaryReader {
     return readers
   }
 
-  private init(theta: Double, _ scaling: RotaryScaling = .none) {
+  private init(theta: Double, share: Double? = nil, _ scaling: RotaryScaling = .none) {
     self.theta = theta
+    self.share = share
     self.scaling = scaling
-    (share, mscale) = (nil, 1)
+    mscale = 1
   }
 
   /// - Parameters:
@@ -135,10 +140,14 @@ struct RotaryReader {
           found: "a list of \(factors.count)")
       }
     }
-    if case .dynamic = scaling, dimensions <= 2 {
-      throw config.unsupported(
-        "rope_scaling.rope_type", expected: "another than dynamic for heads of 2 dimensions",
-        found: "dynamic")
+    switch scaling {
+    case .dynamic, .raised:
+      if dimensions <= 2 {
+        throw config.unsupported(
+          "rope_scaling.rope_type", expected: "another than dynamic for heads of 2 dimensions",
+          found: "dynamic")
+      }
+    case .none, .linear, .yarn, .llama3, .longrope, .proportional: break
     }
     return RotarySpec(dimensions: dimensions, theta: theta, scaling: scaling, order: order)
   }
@@ -192,6 +201,11 @@ private struct ScalingReader {
 
   private mutating func dynamic() throws(ConfigError) -> (RotaryScaling, Double) {
     ignorePositions()
+    // Hunyuan's word. The others stand beside it, read by nobody.
+    if let alpha = try rope.positiveIfPresent("alpha") {
+      rope.ignore("factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim")
+      return (.raised(alpha: alpha), 1)
+    }
     return (.dynamic(factor: try rope.positive("factor"), positions: try known(positions)), 1)
   }
 

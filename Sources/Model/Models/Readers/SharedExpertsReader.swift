@@ -20,7 +20,8 @@ struct SharedExpertsReader {
   struct Spelling {
     var experts = ["n_routed_experts", "num_local_experts", "num_experts"]
     var expertSize = ["moe_intermediate_size"]
-    var shared = "n_shared_experts"
+    /// Nil where there are none.
+    var shared: String? = "n_shared_experts"
     var perToken = "num_experts_per_tok"
     var scalingFactor = "routed_scaling_factor"
     var firstSparse = "first_k_dense_replace"
@@ -71,7 +72,7 @@ struct SharedExpertsReader {
     denseSize = isSparse.contains(false) ? try config.int("intermediate_size") : 0
     expertSize = try config.int(spelling.expertSize)
     experts = try config.int(spelling.experts)
-    shared = try config.int(spelling.shared)
+    shared = try spelling.shared.map { key throws(ConfigError) in try config.int(key) } ?? 0
     perToken = try config.int(spelling.perToken)
     let groups = try config.int("n_group", default: 1)
     let chosenGroups = try config.int("topk_group", default: 1)
@@ -113,7 +114,7 @@ struct SharedExpertsReader {
         expertsPerToken: perToken, groups: groups, chosenGroups: chosenGroups,
         groupScore: choice.groupScore, normalizes: choice.normalizes,
         scalingFactor: scalingFactor),
-      alwaysOn: [names.mlp(spelling.sharedUnit, expertSize * shared)],
+      alwaysOn: shared == 0 ? [] : [names.mlp(spelling.sharedUnit, expertSize * shared)],
       routed: (0..<experts).map { names.mlp("mlp.experts.\($0)", expertSize) })
   }
 }

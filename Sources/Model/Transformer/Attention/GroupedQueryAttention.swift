@@ -9,24 +9,33 @@ internal import Tensors
 
 package struct GroupedQuerySpec: Sendable, Equatable {
   package let query: LinearSpec
+  /// The Linear of queries where one makes all three: queries, then keys, then values.
   package let key: LinearSpec
   /// Of values; the Linear of keys where one makes both.
   package let value: LinearSpec
   package let output: LinearSpec
-  /// Norms of queries and keys before rotation: of each head, or of all heads together, as their sizes say.
+  /// Norms of queries and keys: of each head, or of all heads together, as their sizes say.
   package let queryNorm: NormSpec?
   package let keyNorm: NormSpec?
+  /// Whether these norms stand behind the rotation, and not before it.
+  package let normsFollowRotation: Bool
   package let heads: Int
   package let keyValueHeads: Int
+  /// Of queries and keys.
   package let headDimension: Int
+  package let valueDimension: Int
   package let rotary: RotarySpec
   package let reach: Reach
   /// A tensor `[heads]`: one more score of each head's softmax, whose share of the values is nothing.
   package let sinks: String?
   /// What scores are multiplied with.
   package let scale: Float
-  /// Of the mixer's input, `[heads * headDimension]`: what the output projection reads is multiplied by its sigmoid.
+  /// What values are multiplied with.
+  package let valueScale: Float
+  /// Of the mixer's input, a gate for each number that the output projection reads, or one for each head.
   package let gate: LinearSpec?
+  /// What is made of gates before what the output projection reads is multiplied by them.
+  package let gateActivation: GateActivation
   /// Whether the projection of queries makes such gates, too: each head's query, then its gate.
   package let queryMakesGates: Bool
   /// Set where every head's value is normed without a weight: the epsilon.
@@ -35,6 +44,12 @@ package struct GroupedQuerySpec: Sendable, Equatable {
   package let queryKeyEpsilon: Float?
   /// What makes queries sharper farther from the beginning.
   package let sharpening: Sharpening?
+
+  package enum GateActivation: Sendable, Equatable {
+    case sigmoid
+    /// ln(1 + exp(x)).
+    case softplus
+  }
 
   /// Queries times 1 + strength * ln(1 + floor((position + 1) / period)).
   package struct Sharpening: Sendable, Equatable {
@@ -51,13 +66,17 @@ package struct GroupedQuerySpec: Sendable, Equatable {
     }
   }
 
-  /// - Parameter scale: nil for one over the root of the width of a head.
+  /// - Parameters:
+  ///   - valueDimension: nil for that of queries and keys.
+  ///   - scale: nil for one over the root of the width of a head.
   package init(
     query: LinearSpec, key: LinearSpec, value: LinearSpec, output: LinearSpec,
-    queryNorm: NormSpec?, keyNorm: NormSpec?, heads: Int, keyValueHeads: Int, headDimension: Int,
+    queryNorm: NormSpec?, keyNorm: NormSpec?, normsFollowRotation: Bool = false, heads: Int,
+    keyValueHeads: Int, headDimension: Int, valueDimension: Int? = nil,
     rotary: RotarySpec, reach: Reach = .whole, sinks: String? = nil,
-    scale: Float? = nil, valueEpsilon: Float? = nil, queryKeyEpsilon: Float? = nil,
-    sharpening: Sharpening? = nil, gate: LinearSpec? = nil, queryMakesGates: Bool = false
+    scale: Float? = nil, valueScale: Float = 1, valueEpsilon: Float? = nil,
+    queryKeyEpsilon: Float? = nil, sharpening: Sharpening? = nil, gate: LinearSpec? = nil,
+    gateActivation: GateActivation = .sigmoid, queryMakesGates: Bool = false
   ) {
     self.query = query
     self.key = key
@@ -65,15 +84,19 @@ package struct GroupedQuerySpec: Sendable, Equatable {
     self.output = output
     self.queryNorm = queryNorm
     self.keyNorm = keyNorm
+    self.normsFollowRotation = normsFollowRotation
     self.heads = heads
     self.keyValueHeads = keyValueHeads
     self.headDimension = headDimension
+    self.valueDimension = valueDimension ?? headDimension
     self.rotary = rotary
     self.reach = reach
     self.queryKeyEpsilon = queryKeyEpsilon
     self.sharpening = sharpening
     self.sinks = sinks
+    self.valueScale = valueScale
     self.gate = gate
+    self.gateActivation = gateActivation
     self.queryMakesGates = queryMakesGates
     self.valueEpsilon = valueEpsilon
     self.scale = scale ?? 1 / Float(headDimension).squareRoot()
@@ -88,18 +111,32 @@ package struct GroupedQuerySpec: Sendable, Equatable {
   }
 
   /// What reads the mixer's input, and inference engines load as one.
-  var projections: [LinearSpec] { [query, key] + (value == key ? [] : [value]) }
+  var projections: [LinearSpec] {
+    [query] + (key == query ? [] : [key]) + (value == key ? [] : [value])
+  }
 
-  /// With fewer key-value heads than heads, one value channel feeds several inputs of the output projection.
+  /// Whether one Linear makes queries, keys and values.
+  private var isJoined: Bool { key == query && value == query }
+
+  /// Columns of queries, of keys and of values, for all heads.
+  var widths: (queries: Int, keys: Int, values: Int) {
+    (heads * headDimension, keyValueHeads * headDimension, keyValueHeads * valueDimension)
+  }
+
+  /// With fewer key-value heads than heads, one value channel feeds several inputs of the output projection. Where one
+  /// Linear makes all three, values are its last outputs.
   func smoothings(of branch: Int) -> [Smoothing] {
-    if keyValueHeads != heads || value == key || valueEpsilon != nil { return [] }
+    if keyValueHeads != heads || value == key && !isJoined || valueEpsilon != nil { return [] }
     return [
-      Smoothing(tap: Tap(branch, .output), producer: .linear(value), consumers: [output])
+      Smoothing(
+        tap: Tap(branch, .output), producer: .linear(value), channels: widths.values,
+        consumers: [output])
     ]
   }
 }
 
-/// Queries and gates `[T, heads * headDimension]`, keys and values `[T, keyValueHeads * headDimension]`.
+/// Queries and, where the projection of queries makes them, gates `[T, heads * headDimension]`; keys
+/// `[T, keyValueHeads * headDimension]`, values `[T, keyValueHeads * valueDimension]`; other gates as their Linear says.
 struct QueriesKeysValues {
   let queries: Matrix
   let keys: Matrix
@@ -110,6 +147,7 @@ struct QueriesKeysValues {
 extension GroupedQuerySpec {
   /// - Parameter x: `[T, H]`, what the mixer reads.
   func project(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> QueriesKeysValues {
+    if isJoined { return projectJoined(x, weights: weights, workers: workers) }
     let (queries, gates) = makeQueries(x, weights: weights, workers: workers)
     let keys = weights.apply(key, to: x, workers: workers, into: "keys and values")
     return QueriesKeysValues(
@@ -118,6 +156,19 @@ extension GroupedQuerySpec {
         ? keys.columns(0..<keys.columns, into: "keys and values", workers: workers)
         : weights.apply(value, to: x, workers: workers, into: "keys and values"),
       gates: gates)
+  }
+
+  private func projectJoined(
+    _ x: Matrix, weights: any LayerWeights, workers: Workers
+  ) -> QueriesKeysValues {
+    let all = weights.apply(query, to: x, workers: workers, into: "queries, keys and values")
+    let (queries, keys, values) = widths
+    func part(_ first: Int, _ count: Int, _ name: String) -> Matrix {
+      all.columns(first..<first + count, into: name, workers: workers)
+    }
+    return QueriesKeysValues(
+      queries: part(0, queries, "queries"), keys: part(queries, keys, "keys and values"),
+      values: part(queries + keys, values, "keys and values"), gates: nil)
   }
 
   private func makeQueries(
@@ -139,7 +190,8 @@ extension GroupedQuerySpec {
     )
   }
 
-  /// What the output projection reads, `[T, heads * headDimension]`; it takes the place of the queries.
+  /// What the output projection reads, `[T, heads * valueDimension]`; it takes the place of the queries where these are as
+  /// wide.
   ///
   /// - Parameters:
   ///   - projections: of whole sequences, one after the other.
@@ -161,8 +213,9 @@ extension GroupedQuerySpec {
     }
     if let valueEpsilon {
       RMSNorm.apply(
-        in: v, size: headDimension, gains: nil, epsilon: valueEpsilon, workers: workers)
+        in: v, size: valueDimension, gains: nil, epsilon: valueEpsilon, workers: workers)
     }
+    if valueScale != 1 { v.multiply(by: valueScale, workers: workers) }
     RotaryTables.with(rotary, sequences: sequences, workers: workers) { sequence, table in
       position(q, heads: heads, norm: queryNorm, sequence, table, weights, workers)
       position(k, heads: keyValueHeads, norm: keyNorm, sequence, table, weights, workers)
@@ -172,19 +225,29 @@ extension GroupedQuerySpec {
       weights.keep(kept, as: part, in: cache, workers: workers)
     }
     let sinks = sinks.map { weights.vector($0) }
-    workers.forEachHead(heads, of: sequences, width: 2 * headDimension, reach: reach) {
+    let result =
+      valueDimension == headDimension
+      ? q
+      : workers.matrix("attention's outputs", rows: q.rows, columns: heads * valueDimension)
+    workers.forEachHead(heads, of: sequences, width: headDimension + valueDimension, reach: reach) {
       head, sequence in
-      let own = HeadColumns(q, head, width: headDimension)
       let shared = head / (heads / keyValueHeads)
       CausalHead(
-        factors: [(own, HeadColumns(k, shared, width: headDimension))],
-        values: HeadColumns(v, shared, width: headDimension), result: own,
-        scale: scale, reach: reach,
+        factors: [
+          (
+            HeadColumns(q, head, width: headDimension),
+            HeadColumns(k, shared, width: headDimension)
+          )
+        ],
+        values: HeadColumns(v, shared, width: valueDimension),
+        result: HeadColumns(result, head, width: valueDimension), scale: scale, reach: reach,
         sink: sinks?[head]
       ).attend(sequence, from: workers.memory)
     }
-    if let gates = projections.gates { q.multiply(bySigmoidOf: gates, workers: workers) }
-    return q
+    if let gates = projections.gates {
+      result.multiply(by: gates, after: gateActivation, workers: workers)
+    }
+    return result
   }
 
   private func sharpen(
@@ -200,7 +263,7 @@ extension GroupedQuerySpec {
     }
   }
 
-  /// Norms and rotates every head of every token of a sequence, in place.
+  /// Norms and rotates every head of every token of a sequence, in place; or rotates and norms.
   private func position(
     _ x: Matrix, heads: Int, norm: NormSpec?, _ sequence: Range<Int>, _ table: RotaryTable,
     _ weights: any LayerWeights, _ workers: Workers
@@ -211,13 +274,16 @@ extension GroupedQuerySpec {
     workers.forEach(parts.count) { index in
       for offset in parts[index] {
         let row = unsafe x.row(sequence.lowerBound + offset)
-        if let norm, let weight {
+        func normHeads() {
+          guard let norm, let weight else { return }
           let normed = heads * headDimension / norm.size
           unsafe sluice_rms_norm(row, weight, norm.epsilon, normed, norm.size, row)
         }
+        if !normsFollowRotation { normHeads() }
         for head in 0..<heads {
           unsafe table.rotate(row + head * headDimension, position: offset)
         }
+        if normsFollowRotation { normHeads() }
       }
     }
   }

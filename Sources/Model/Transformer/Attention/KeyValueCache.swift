@@ -13,19 +13,35 @@ package struct KeyValueCache: Sendable, Equatable {
   package let value: LinearSpec
   /// Of keys and values, not of queries.
   package let heads: Int
+  private let keyWidth: Int
+  private let valueWidth: Int
 
-  /// What makes them.
-  package func producer(of part: Part) -> LinearSpec { part == .keys ? key : value }
+  init(
+    module: String, key: LinearSpec, value: LinearSpec, heads: Int, keyWidth: Int, valueWidth: Int
+  ) {
+    self.module = module
+    self.key = key
+    self.value = value
+    self.heads = heads
+    self.keyWidth = keyWidth
+    self.valueWidth = valueWidth
+  }
 
-  /// Numbers of a token, the same for keys and values.
-  package var width: Int { key.outputs }
+  /// The scale of values where some smoothing divides them, and of nothing else: keys turn.
+  package func scale(of part: Part, under applied: [AppliedSmoothing]) -> [Float]? {
+    part == .keys ? nil : applied.first { $0.smoothing.producer == .linear(value) }?.scale
+  }
+
+  /// Numbers of a token.
+  package func width(of part: Part) -> Int { part == .keys ? keyWidth : valueWidth }
 }
 
 extension GroupedQuerySpec {
   var cache: KeyValueCache {
     KeyValueCache(
       module: String(key.name.prefix(upTo: key.name.lastIndex(of: ".") ?? key.name.startIndex)),
-      key: key, value: value, heads: keyValueHeads)
+      key: key, value: value, heads: keyValueHeads, keyWidth: widths.keys,
+      valueWidth: widths.values)
   }
 }
 

@@ -10,6 +10,8 @@ package enum RotaryScaling: Sendable, Equatable {
   case linear(factor: Double)
   /// A larger base for sequences longer than `positions` (NTK-aware, as first described by its author on Reddit).
   case dynamic(factor: Double, positions: Int)
+  /// The base of `dynamic`, for sequences of any length, as if the whole in its brackets were `alpha`.
+  case raised(alpha: Double)
   case yarn(YarnScaling)
   case llama3(Llama3Scaling)
   case longrope(LongropeScaling)
@@ -19,7 +21,7 @@ package enum RotaryScaling: Sendable, Equatable {
   /// What cosines and sines are multiplied with.
   var attentionFactor: Double {
     switch self {
-    case .none, .linear, .dynamic, .llama3, .proportional: 1
+    case .none, .linear, .dynamic, .raised, .llama3, .proportional: 1
     case .yarn(let yarn): yarn.attentionFactor
     case .longrope(let longrope): longrope.attentionFactor
     }
@@ -29,7 +31,7 @@ package enum RotaryScaling: Sendable, Equatable {
   var followsLength: Bool {
     switch self {
     case .dynamic, .longrope: true
-    case .none, .linear, .yarn, .llama3, .proportional: false
+    case .none, .linear, .raised, .yarn, .llama3, .proportional: false
     }
   }
 }
@@ -136,6 +138,7 @@ extension RotarySpec {
     case .dynamic(let factor, let positions):
       let stretch = Double(max(length, positions)) / Double(positions)
       return plain(theta * pow(factor * stretch - (factor - 1), size / (size - 2)))
+    case .raised(let alpha): return plain(theta * pow(alpha, size / (size - 2)))
     case .yarn(let yarn):
       return plain(theta).enumerated().map { index, frequency in
         let share = yarn.divided(index, of: self)

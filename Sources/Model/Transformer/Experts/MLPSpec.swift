@@ -19,17 +19,20 @@ package enum Activation: Sendable, Equatable {
 package struct UnitSpec: Sendable, Equatable {
   package let gate: LinearSpec?
   package let up: LinearSpec
+  /// Whether `up` makes gates, too: all of them, then as many numbers that they multiply.
+  package let upMakesGates: Bool
   package let down: LinearSpec
   package let activation: Activation
   /// One output, in float32, never quantized.
   package let outputGate: LinearSpec?
 
   package init(
-    gate: LinearSpec?, up: LinearSpec, down: LinearSpec, activation: Activation = .silu,
-    outputGate: LinearSpec? = nil
+    gate: LinearSpec?, up: LinearSpec, upMakesGates: Bool = false, down: LinearSpec,
+    activation: Activation = .silu, outputGate: LinearSpec? = nil
   ) {
     self.gate = gate
     self.up = up
+    self.upMakesGates = upMakesGates
     self.down = down
     self.activation = activation
     self.outputGate = outputGate
@@ -43,7 +46,7 @@ package struct UnitSpec: Sendable, Equatable {
   /// Whether what `down` reads grows as `up`'s outputs do, channel by channel: then scales may move from one to the other.
   package var isLinearInUp: Bool {
     switch activation {
-    case .silu, .gelu, .geluTanh, .reluSquared: gate != nil
+    case .silu, .gelu, .geluTanh, .reluSquared: gate != nil || upMakesGates
     case .clampedPairs: false
     }
   }
@@ -84,13 +87,15 @@ package struct RouterSpec: Sendable, Equatable {
   package let expertScales: String?
   /// Whether an expert's weight scales what it reads, and not what it gives.
   package let scalesInputs: Bool
+  /// Logits are cap * tanh(logits / cap) before they are scored.
+  package let logitCap: Float?
 
   package init(
     linear: LinearSpec, scoring: Scoring, correctionBias: String? = nil,
     correctionIsRow: Bool = false, expertsPerToken: Int,
     groups: Int = 1, chosenGroups: Int = 1, groupScore: GroupScore = .sumOfTwoBest,
     normalizes: Bool, scalingFactor: Float = 1, norm: RouterNorm? = nil,
-    expertScales: String? = nil, scalesInputs: Bool = false
+    expertScales: String? = nil, scalesInputs: Bool = false, logitCap: Float? = nil
   ) {
     self.linear = linear
     self.scoring = scoring
@@ -105,6 +110,7 @@ package struct RouterSpec: Sendable, Equatable {
     self.norm = norm
     self.expertScales = expertScales
     self.scalesInputs = scalesInputs
+    self.logitCap = logitCap
   }
 
   /// Vectors that no Linear reads.
@@ -232,7 +238,8 @@ package struct MLPSpec: Sendable, Equatable {
     return (inputs ?? [])
       + units.enumerated().filter(\.element.isLinearInUp).map { index, unit in
         Smoothing(
-          tap: Tap(branch, .hidden(index)), producer: .linear(unit.up), consumers: [unit.down])
+          tap: Tap(branch, .hidden(index)), producer: .linear(unit.up),
+          channels: unit.down.inputs, consumers: [unit.down])
       }
   }
 }

@@ -66,6 +66,7 @@ extension RouterSpec {
     let result = weights.apply(
       linear, to: input(x, weights: weights, workers: workers), workers: workers.exact,
       into: "router scores")
+    if let logitCap { result.capSoftly(at: logitCap, workers: workers) }
     workers.compute {
       switch scoring {
       case .sigmoid: unsafe sluice_sigmoid(result.base, result.count)

@@ -33,10 +33,7 @@ extension Activation {
 extension UnitSpec {
   /// What the down projection reads, `[T, F]`.
   package func hidden(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
-    let gated = gate.map {
-      weights.apply($0, to: x, workers: workers, into: "activations of an expert")
-    }
-    let result = weights.apply(up, to: x, workers: workers, into: "activations of an expert")
+    let (gated, result) = project(x, weights: weights, workers: workers)
     if case .clampedPairs(let alpha, let limit) = activation {
       return clamped(result, alpha: alpha, limit: limit, workers: workers)
     }
@@ -52,6 +49,19 @@ extension UnitSpec {
       }
     }
     return result
+  }
+
+  private func project(
+    _ x: Matrix, weights: any LayerWeights, workers: Workers
+  ) -> (gates: Matrix?, up: Matrix) {
+    let name = "activations of an expert"
+    let gates = gate.map { weights.apply($0, to: x, workers: workers, into: name) }
+    let made = weights.apply(up, to: x, workers: workers, into: name)
+    if !upMakesGates { return (gates, made) }
+    func half(_ columns: Range<Int>) -> Matrix {
+      made.columns(columns, into: name, workers: workers)
+    }
+    return (half(0..<down.inputs), half(down.inputs..<up.outputs))
   }
 
   /// Half as many columns as `pairs` has.

@@ -24,8 +24,8 @@ extension StepInputs {
       throw nonFiniteActivation(
         channel, in: "what `\(cache.module)` keeps of its \(part.rawValue)", of: layer)
     }
-    let scale = applied.first { $0.smoothing.producer == .linear(cache.producer(of: part)) }?.scale
-    let each = cache.width / scheme.scales(heads: cache.heads)
+    let scale = cache.scale(of: part, under: applied)
+    let each = cache.width(of: part) / scheme.scales(heads: cache.heads)
     let largest = statistics.largest(inEach: each, smoothedBy: scale)
     let tensor = scheme.tensor(
       part, of: cache, dtype: weights.dtype(of: cache.value.weight).unscaled)

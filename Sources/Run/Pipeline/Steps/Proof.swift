@@ -3,6 +3,7 @@
 internal import Calibration
 internal import CompressedTensors
 internal import LinearAlgebra
+internal import Models
 internal import Planning
 internal import Safetensors
 internal import SystemIO
@@ -19,6 +20,19 @@ package struct FunctionChanged: Error, CustomStringConvertible, Equatable {
   package var description: String {
     "layer \(layer): the smoothing of `\(smoothing)` changes the output of \(place) by "
       + "\(difference) of its size, more than \(proofTolerance); the description of this architecture is "
+      + "incomplete, please report it"
+  }
+}
+
+/// A matrix that may read what a smoothed norm makes, and that the architecture's description says nothing of.
+package struct ReaderUnlisted: Error, CustomStringConvertible, Equatable {
+  package let layer: Int
+  package let smoothing: String
+  package let tensors: [String]
+
+  package var description: String {
+    "layer \(layer): \(tensors.map { "`\($0)`" }.joined(separator: ", ")) "
+      + "may read what `\(smoothing)` makes, and is not among its readers; the description of this architecture is "
       + "incomplete, please report it"
   }
 }
@@ -127,13 +141,25 @@ struct Proof {
     _ applied: [AppliedSmoothing], place: String, difference: (SmoothedWeights) -> Float
   ) throws {
     let together = difference(SmoothedWeights(weights, applied))
-    if together <= proofTolerance { return }
+    if together <= proofTolerance { return try proveReaders(applied) }
     // Which of them is it? Each alone.
     let worst = applied.map { ($0, difference(SmoothedWeights(weights, [$0]))) }
       .max { $0.1 < $1.1 }
     throw FunctionChanged(
       layer: layer.index, smoothing: worst?.0.smoothing.producerName ?? "", place: place,
       difference: together)
+  }
+
+  /// That every matrix which may read a smoothed norm is among its readers, or known to read something else: numbers tell
+  /// nothing of what a few tokens do not ask for.
+  private func proveReaders(_ applied: [AppliedSmoothing]) throws {
+    for smoothing in applied.map(\.smoothing) {
+      let unlisted = layer.unlistedReaders(of: smoothing)
+      if !unlisted.isEmpty {
+        throw ReaderUnlisted(
+          layer: layer.index, smoothing: smoothing.producerName, tensors: unlisted)
+      }
+    }
   }
 
   /// What the branch on tokens reads of the first tokens.

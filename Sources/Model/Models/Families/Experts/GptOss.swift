@@ -17,7 +17,7 @@ func gptOss(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
     RotaryReader(&config, theta: 150_000))
   attention.bias = try config.bool("attention_bias", default: true)
   attention.outputBias = attention.bias
-  attention.hasSinks = true
+  attention.sinks = "sinks"
   let windows = try WindowReader(&config, layers: decoder.layerCount) { $0 % 2 == 0 }.windows
   let size = try config.int("intermediate_size")
   let experts = try config.int("num_local_experts", "num_experts")

@@ -12,7 +12,7 @@ func afmoe(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   attention.bias = try config.bool("attention_bias", default: false)
   attention.outputBias = attention.bias
   attention.norms = .ofEachHead
-  attention.isGated = true
+  attention.gate = GroupedQueryReader.Gate(name: "gate_proj")
   attention.turnsLocallyOnly = true
   let interval = try config.int("global_attn_every_n_layers", default: 4)
   let windows = try WindowReader(&config, layers: decoder.layerCount) {
