@@ -56,6 +56,19 @@ import TestSupport
     }
   }
 
+  @Test func `a softplus is the logarithm of one and an exponential`() {
+    let x = (-4000...4000).map { Float($0) / 64 }
+    forEachInstructionSet { name in
+      let found = KernelMemory(x, offset: 1)
+      unsafe sluice_softplus(found.start, x.count)
+      #expect(
+        zip(found.values, x).allSatisfy {
+          isClose($0, log1p(exp(Double($1))), relative: 3e-6)
+        }, "\(name)")
+      #expect(found.guardsStand)
+    }
+  }
+
   @Test func `a soft cap bends numbers towards it`() {
     let x = (-4000...4000).map { Float($0) / 16 }
     for cap: Float in [1, 30, 50] {

@@ -20,7 +20,9 @@ import TestSupport
     "ernie45-moe-tied", "exaone4-full-llama3", "exaone-moe-groups", "granite-multipliers",
     "hy-v3-published", "minimax-m2-partial", "olmo3-yarn-whole", "seed-oss-biases",
     "smollm3-tied", "solar-open-published", "qwen3-next-published",
-    "qwen35-moe-fused", "qwen35-moe-images",
+    "qwen35-moe-fused", "qwen35-moe-images", "qwen35-dense", "qwen35-dense-images",
+    "flex-olmo-published", "hunyuan-v1-dense-alpha", "hunyuan-v1-moe-lists", "laguna-heads",
+    "mimo-v2-flash-published", "phi3-longrope-partial",
   ]
 
   /// Keys of others that a class reads itself.
@@ -28,6 +30,8 @@ import TestSupport
     "ernie45-moe-tied": ["moe_num_experts"], "granite-multipliers": ["embedding_multiplier"],
     "qwen35-moe-fused": ["attn_output_gate", "mtp_num_hidden_layers"],
     "qwen35-moe-images": ["attn_output_gate", "mtp_num_hidden_layers"],
+    "qwen35-dense": ["attn_output_gate", "mtp_num_hidden_layers"],
+    "qwen35-dense-images": ["attn_output_gate", "mtp_num_hidden_layers"],
   ]
 
   private func config(_ name: String, _ edits: [(String, JSONValue)]) throws -> JSONObject {

@@ -25,7 +25,11 @@ struct GrownModel {
     var config = try #require(JSONValue.parse(FileSystem.readFile(path)).object)
     config["quantization_config"] = nil
     var text = config.text
-    for (key, size) in Self.sizes where ![nil, .null].contains(text[key]) { text[key] = size }
+    for (key, size) in Self.sizes where ![nil, .null].contains(text[key]) {
+      // A list has the width of a shared expert for every layer.
+      let listed = text[key]?.array?.map { _ in text["intermediate_size"] ?? size }
+      text[key] = listed.map { .array($0) } ?? size
+    }
     for key in ["head_dim", "v_head_dim"] {
       if let width = text[key]?.int.flatMap({ Self.widths[$0] }) { text[key] = width }
     }

@@ -119,7 +119,8 @@ import Transformer
       let whole =
         switch layer.attention {
         case .groupedQuery(let spec):
-          spec.heads == spec.keyValueHeads && spec.value != spec.key && spec.valueEpsilon == nil
+          spec.heads == spec.keyValueHeads && spec.valueEpsilon == nil
+            && (spec.value != spec.key || spec.key == spec.query)
         case .latent, .deltaNet: false
         }
       // What reads the states as they are has no producer.

@@ -5,8 +5,9 @@ that reads it, so that the function stays the same.
 """
 import torch
 
-ATTENTION_READERS = ("q_proj", "k_proj", "v_proj", "q_a_proj", "kv_a_proj_with_mqa", "gate_proj", "indexer.wk", "indexer.weights_proj")
-MLP_READERS = ("gate_proj", "up_proj", "w1", "w3", "gate", "router", "shared_expert_gate")
+ATTENTION_READERS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "q_a_proj", "kv_a_proj_with_mqa", "gate_proj", "g_proj", "indexer.wk",
+                     "indexer.weights_proj")
+MLP_READERS = ("gate_proj", "up_proj", "gate_up_proj", "w1", "w3", "gate", "wg", "router", "shared_expert_gate")
 
 
 def readers(producer, state):
@@ -24,20 +25,21 @@ def readers(producer, state):
                  and (name.split(".")[-2] in MLP_READERS and name.endswith(".weight") or name.endswith(".w13_weight"))]
     else:
         read = {"kv_a_layernorm": "kv_b_proj", "v_proj": "o_proj", "kv_b_proj": "o_proj",
-                "up_proj": "down_proj", "w3": "w2"}
+                "up_proj": "down_proj", "w3": "w2", "qkv_proj": "o_proj", "gate_up_proj": "down_proj"}
         if leaf not in read:
             raise ValueError(f"smoothing of {producer}: what reads it is not known here")
         names = [f"{block}.{read[leaf]}.weight"]
     return [name for name in names if name in state]
 
 
-def given_rows(producer, config, scale):
-    """(rows of the producer's weight, the scale of each), where it is no norm."""
+def given_rows(producer, config, scale, rows):
+    """(which of the producer's `rows`, the scale of each), where it is no norm."""
     if producer.endswith("kv_b_proj"):
         keys, values = config["qk_nope_head_dim"], config["v_head_dim"]
         first = torch.arange(config["num_attention_heads"]).unsqueeze(1) * (keys + values) + keys
         return (first + torch.arange(values)).flatten(), scale
-    return torch.arange(len(scale)), scale
+    # Values behind queries and keys, up behind gates.
+    return torch.arange(rows - len(scale), rows), scale
 
 
 def folded(state, scales, config):
@@ -51,12 +53,13 @@ def folded(state, scales, config):
             # One value head feeds several query heads.
             wide = scale if len(scale) == columns else scale.view(-1, head).repeat_interleave(columns // len(scale), 0).flatten()
             result[name] = result[name] * wide
-        rows, divisor = given_rows(producer, config, scale)
         for name in (producer + ".weight", producer + ".bias"):
             if name in result:
                 given = result[name].clone()
+                rows, divisor = given_rows(producer, config, scale, len(given))
                 # Gemma 3 stores the weights of norms as their distance from 1.
-                is_offset = config.get("text_config", config)["model_type"] in ("gemma3_text", "qwen3_next", "qwen3_5_moe_text")
+                is_offset = config.get("text_config", config)["model_type"] in (
+                    "gemma3_text", "qwen3_next", "qwen3_5_moe_text", "qwen3_5_text")
                 one = float(is_offset and given.dim() == 1 and "norm" in name)
                 given[rows] = (given[rows] + one) / divisor.view(-1, *[1] * (given.dim() - 1)) - one
                 result[name] = given

@@ -116,6 +116,14 @@ BODY void sluice_sigmoid_body(float *x, size_t count) {
 }
 VARIANTS(void, sluice_sigmoid, (float *x, size_t count), (x, count))
 
+BODY void sluice_clamp_body(float *x, float low, float high, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        float least = x[i] < low ? low : x[i];
+        x[i] = least > high ? high : least;
+    }
+}
+VARIANTS(void, sluice_clamp, (float *x, float low, float high, size_t count), (x, low, high, count))
+
 // Beyond 20 the one is below half a step of float32.
 BODY void sluice_softplus_body(float *x, size_t count) {
     for (size_t i = 0; i < count; i++) x[i] = x[i] > 20.0f ? x[i] : log1pf(exponential(x[i]));

@@ -255,7 +255,18 @@ package enum Architectures {
       attention: "grouped queries",
       feedForward: "sigmoid router in groups, shared experts",
       describe: solarOpen),
+    Architecture(
+      name: "Step3p5ForCausalLM", models: "Step-3.5-Flash",
+      attention: step3p5Attention, feedForward: step3p5FeedForward, describe: step3p5),
+    Architecture(
+      name: "Step3p7ForConditionalGeneration", models: "Step-3.7-Flash",
+      attention: step3p5Attention, feedForward: step3p5FeedForward, in: .step3p7,
+      describe: step3p5),
   ]
+
+  private static let step3p5Attention =
+    "grouped queries, norms of heads, gates of heads, windows by layer"
+  private static let step3p5FeedForward = "sigmoid router, shared expert, clamped by layer"
 
   private static let deltaNetAttention =
     "gated delta nets; by layer grouped queries, norms of heads, gates"

@@ -27,25 +27,29 @@ package struct StorageForm: Sendable {
   /// Whether it holds these Linears of all experts of a layer: weights `[E, R, C]` or `[E, C, R]`, biases `[E, R]`.
   /// Otherwise weights are `[R, C]`, biases `[R]`.
   let isOfExperts: Bool
+  /// Whether the tensor lies beside the list of experts, and not in it.
+  let isBeside: Bool
   let order: Order
   /// The classes that the form is for; nil for all.
   let architectures: Set<String>?
 
   package init(
     _ linears: String..., weight: String, bias: String, scales: String? = nil, isOfExperts: Bool,
-    order: Order = .oneAfterTheOther, architectures: Set<String>? = nil
+    isBeside: Bool = false, order: Order = .oneAfterTheOther, architectures: Set<String>? = nil
   ) {
     self.linears = linears
     self.weight = weight
     self.bias = bias
     self.scales = scales
     self.isOfExperts = isOfExperts
+    self.isBeside = isBeside
     self.order = order
     self.architectures = architectures
   }
 
   /// Source: transformers 5.17, `Phi3Attention`, `Phi3MLP`, `Qwen3MoeExperts`, `Glm4MoeExperts`, `MixtralExperts`
-  /// (`[E, R, C]`), `Llama4TextExperts`, `GptOssExperts` (`[E, C, R]`); its `integrations/mxfp4.py`.
+  /// (`[E, R, C]`), `Llama4TextExperts`, `GptOssExperts` (`[E, C, R]`); its `integrations/mxfp4.py`; its
+  /// conversion_mapping.py, `step3p7`.
   package static let all = [
     StorageForm(
       "q_proj", "k_proj", "v_proj", weight: "qkv_proj.weight", bias: "qkv_proj.bias",
@@ -67,6 +71,11 @@ package struct StorageForm: Sendable {
       "w2", weight: "down_proj_blocks", bias: "down_proj_bias", scales: "down_proj_scales",
       isOfExperts: true),
   ]
+    + ["gate_proj", "up_proj", "down_proj"].map {
+      StorageForm(
+        $0, weight: "\($0).weight", bias: "\($0).bias", isOfExperts: true, isBeside: true,
+        architectures: ["Step3p5ForCausalLM", "Step3p7ForConditionalGeneration"])
+    }
 }
 
 /// A tensor that should hold several Linears, and cannot.
@@ -181,6 +190,7 @@ private struct Module {
   ) throws(StorageError) {
     var fused: [FusedWeight] = []
     for form in forms where form.isOfExperts == isOfExperts {
+      let name = form.isBeside ? Self.split(name).module : name
       guard let listed = tensors("\(name).\(form.weight)") else { continue }
       let linears = members.map { member in form.linears.compactMap { member[$0] } }
       guard linears.allSatisfy({ $0.count == form.linears.count }),

@@ -145,6 +145,14 @@ extension Wrapper {
       "use_unified_vision_chunk", "video_placeholder", "vision_config",
     ])
 
+  /// Source: transformers 5.17, `Step3p7Config` and conversion_mapping.py, whose names are those that are published.
+  static let step3p7 = Wrapper(
+    texts: ["step3p5"], names: .plain, beside: ["vision_model.", "vit_large_projector."],
+    keys: [
+      "image_token_len", "patch_token_len", "projector_bias", "understand_projector_stride",
+      "vision_config", "vision_select_layer",
+    ])
+
   /// Source: config.json and names of mistralai/Mistral-Small-3.1-24B-Instruct-2503.
   static let mistral3 = Wrapper(
     texts: ["mistral"],

@@ -57,6 +57,8 @@ void sluice_relu_squared(float *x, size_t count);
 void sluice_clamped_pairs(const float *x, float alpha, float limit, float *result, size_t count);
 // x[i] = 1 / (1 + exp(-x[i])).
 void sluice_sigmoid(float *x, size_t count);
+// x[i] = x[i], at least `low` and at most `high`.
+void sluice_clamp(float *x, float low, float high, size_t count);
 // x[i] = ln(1 + exp(x[i])).
 void sluice_softplus(float *x, size_t count);
 // x[i] = cap * tanh(x[i] / cap).

@@ -199,6 +199,16 @@ package struct ConfigReader {
     }
   }
 
+  /// A list of numbers of at least 0, with null for 0; empty where the key is absent or null.
+  package mutating func limits(_ name: String) throws(ConfigError) -> [Double] {
+    try read([name], "a list of numbers of at least 0, or null", default: []) {
+      guard let items = $0.array else { return nil }
+      let numbers = items.compactMap { $0 == .null ? 0 : $0.double }
+        .filter { $0 >= 0 && Self.isComputable($0) }
+      return numbers.count == items.count ? numbers : nil
+    }
+  }
+
   /// A list of whole numbers; empty where the key is absent or null.
   package mutating func ints(_ name: String) throws(ConfigError) -> [Int] {
     try read([name], "a list of whole numbers", default: []) {
@@ -221,11 +231,14 @@ package struct ConfigReader {
   }
 
   /// A list with one of some texts for each layer, or nil where the key is absent or null.
+  ///
+  /// - Parameter further: prediction layers, which it may have more words for.
   package mutating func choices<Value>(
-    _ name: String, count: Int, of values: [String: Value]
+    _ name: String, count: Int, further: Int = 0, of values: [String: Value]
   ) throws(ConfigError) -> [Value]? {
     guard let found = try value([name]) else { return nil }
-    let kinds = found.value.array?.map { $0.string ?? "" } ?? []
+    var kinds = found.value.array?.map { $0.string ?? "" } ?? []
+    if kinds.count == count + further { kinds.removeLast(further) }
     guard kinds.count == count, kinds.allSatisfy({ values[$0] != nil }) else {
       throw .unsupported(
         file: file, key: prefix + name,
@@ -234,6 +247,10 @@ package struct ConfigReader {
         found: found.value.serialized())
     }
     return kinds.compactMap { values[$0] }
+  }
+
+  mutating func text(_ name: String) throws(ConfigError) -> String {
+    try read([name], "a text", default: nil) { $0.string }
   }
 
   func isText(_ name: String) -> Bool { object[name]?.string != nil }

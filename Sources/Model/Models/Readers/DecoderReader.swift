@@ -103,18 +103,19 @@ struct LayerNames {
   ///   - name: of the module.
   ///   - size: F.
   ///   - projections: names of gate, up and down.
+  ///   - activation: nil for that of most units.
   ///   - outputGate: the name of a Linear with one output.
   func mlp(
     _ name: String, _ size: Int, bias: Bool = false,
     projections: (gate: String, up: String, down: String) = ("gate_proj", "up_proj", "down_proj"),
-    outputGate: String? = nil
+    activation: Activation? = nil, outputGate: String? = nil
   ) -> UnitSpec {
     let hidden = decoder.hidden
     return UnitSpec(
       gate: linear("\(name).\(projections.gate)", hidden, size, bias: bias),
       up: linear("\(name).\(projections.up)", hidden, size, bias: bias),
       down: linear("\(name).\(projections.down)", size, hidden, bias: bias),
-      activation: decoder.activation,
+      activation: activation ?? decoder.activation,
       outputGate: outputGate.map { linear($0, hidden, 1) })
   }
 

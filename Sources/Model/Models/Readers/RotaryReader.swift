@@ -110,6 +110,47 @@ struct RotaryReader {
     return readers
   }
 
+  /// Of layers that see all tokens and of those with a window, where each layer has a theta, or all have one, and
+  /// `partial_rotary_factors` a share for each layer; `rope_scaling` is that of layers that see all tokens.
+  ///
+  /// Source: transformers `Step3p7TextConfig`.
+  ///
+  /// - Parameters:
+  ///   - slides: of each layer.
+  ///   - further: prediction layers, which lists may have more numbers for.
+  static func byLayer(
+    _ config: inout ConfigReader, theta fallback: Double, slides: [Bool], further: Int
+  ) throws(ConfigError) -> (whole: RotaryReader, local: RotaryReader) {
+    let thetas =
+      config.hasList("rope_theta")
+      ? try config.positives("rope_theta") : [try config.positive("rope_theta", default: fallback)]
+    let shares = try config.limits("partial_rotary_factors")
+    let positions = try config.intIfPresent("max_position_embeddings")
+    var scaling = RotaryScaling.none
+    if var rope = try config.object("rope_scaling") {
+      (scaling, _) = try Self.scaling(&rope, positions: positions, trained: nil)
+      try config.finish(rope)
+    }
+    func number(_ key: String, _ numbers: [Double], _ kind: Bool) throws(ConfigError) -> Double? {
+      let known = [slides.count, slides.count + further]
+      let own =
+        known.contains(numbers.count)
+        ? zip(slides, numbers).filter { $0.0 == kind }.map(\.1) : numbers
+      guard Set(own).count <= 1, known.contains(numbers.count) || numbers.count <= 1 else {
+        throw config.unsupported(
+          key, expected: "one number for all layers of a kind, in a list of \(slides.count),",
+          found: "\(numbers)")
+      }
+      return own.first
+    }
+    func reader(_ kind: Bool, _ scaling: RotaryScaling) throws(ConfigError) -> RotaryReader {
+      RotaryReader(
+        theta: try number("rope_theta", thetas, kind) ?? fallback,
+        share: try number("partial_rotary_factors", shares, kind), scaling)
+    }
+    return (try reader(false, scaling), try reader(true, .none))
+  }
+
   private init(theta: Double, share: Double? = nil, _ scaling: RotaryScaling = .none) {
     self.theta = theta
     self.share = share

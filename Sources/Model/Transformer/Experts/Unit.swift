@@ -16,6 +16,9 @@ extension Activation {
     case .geluTanh: unsafe sluice_gelu_tanh(x, count)
     case .reluSquared: unsafe sluice_relu_squared(x, count)
     case .clampedPairs: preconditionFailure("pairs become half as many numbers")
+    case .clampedSilu(let limit):
+      unsafe sluice_silu(x, count)
+      unsafe sluice_clamp(x, -.infinity, limit, count)
     }
   }
 
@@ -26,6 +29,7 @@ extension Activation {
     // The one that nearly all models have, in one pass.
     if self == .silu { return unsafe sluice_swiglu(gate, up, count) }
     unsafe apply(in: gate, count: count)
+    if case .clampedSilu(let limit) = self { unsafe sluice_clamp(up, -limit, limit, count) }
     unsafe sluice_multiply(up, gate, up, count)
   }
 }

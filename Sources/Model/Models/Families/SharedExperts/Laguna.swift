@@ -7,11 +7,11 @@ internal import Transformer
 
 func laguna(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let decoder = try DecoderReader(&config)
+  let rotary = try RotaryReader.byLayerType(&config, theta: 500_000, isPartial: true)
   // What transformers assumes where nothing is said is two rotations.
   if !config.hasObject("full_attention", in: "rope_parameters") {
     throw config.missing("rope_parameters.full_attention")
   }
-  let rotary = try RotaryReader.byLayerType(&config, theta: 500_000, isPartial: true)
   var attention = try GroupedQueryReader(
     &config, decoder, headDimension: 128, rotary.whole)
   try attention.turnLocally(config, rotary.local)
