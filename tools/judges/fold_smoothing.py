@@ -21,7 +21,8 @@ def readers(producer, state):
     elif leaf == "q_a_layernorm":
         names = [f"{block}.q_b_proj.weight", f"{block}.indexer.wq_b.weight"]
     elif leaf in ("post_attention_layernorm", "pre_feedforward_layernorm", "pre_mlp_layernorm"):
-        names = [name for name in state if name.startswith((block + ".mlp.", block + ".block_sparse_moe.", block + ".feed_forward."))
+        names = [name for name in state if name.startswith(tuple(
+                     f"{block}.{part}." for part in ("mlp", "block_sparse_moe", "feed_forward", "moe", "share_expert")))
                  and (name.split(".")[-2] in MLP_READERS and name.endswith(".weight") or name.endswith(".w13_weight"))]
     else:
         read = {"kv_a_layernorm": "kv_b_proj", "v_proj": "o_proj", "kv_b_proj": "o_proj",
@@ -59,7 +60,7 @@ def folded(state, scales, config):
                 rows, divisor = given_rows(producer, config, scale, len(given))
                 # Gemma 3 stores the weights of norms as their distance from 1.
                 is_offset = config.get("text_config", config)["model_type"] in (
-                    "gemma3_text", "qwen3_next", "qwen3_5_moe_text", "qwen3_5_text")
+                    "gemma3_text", "qwen3_next", "qwen3_5_moe_text", "qwen3_5_text", "step3p5")
                 one = float(is_offset and given.dim() == 1 and "norm" in name)
                 given[rows] = (given[rows] + one) / divisor.view(-1, *[1] * (given.dim() - 1)) - one
                 result[name] = given

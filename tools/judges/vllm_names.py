@@ -5,14 +5,16 @@ file and of the model files that it imports it takes
 
     streamed    parameters of one expert at a time, where gate and up are one Linear (gpt-oss)
     modules     every attribute that a class assigns: each part of a tensor's name must be one, after renaming
-    renamings   orig_to_new_substr, orig_to_new_stacked, and the rows of stacked_params_mapping and its like; what
-                orig_to_new_prefix passes over is not looked at
+    renamings   orig_to_new_substr, orig_to_new_stacked, the rows of stacked_params_mapping and its like, and names that
+                load_weights itself rewrites (if "x" in name: name = name.replace("y", "z")); what orig_to_new_prefix
+                passes over is not looked at
     fused       the lists of packed_modules_mapping: all parts of a fused Linear must be there, and must all be quantized
                 alike; a list that is set under a condition (q_lora_rank, dense layers) may also be absent as a whole
     experts     the names in ckpt_names or ckpt_*_proj_name
     parameters  what compressed-tensors' scheme for 4- and 8-bit weights registers, and its method for experts as w13_ and w2_
 
-and that prediction layers, where the checkpoint has them, are skipped. What it cannot tell: shapes, and whether a module
+and that prediction layers, where the checkpoint has them, are skipped. Of a class that vLLM serves by way of transformers'
+code, every module must be one that transformers writes. What it cannot tell: shapes, and whether a module
 that some class has is the one that stands at this place.
 """
 import ast
@@ -47,7 +49,10 @@ class Loader:
         self.required, self.optional = next((lists for lists in own if any(lists)), ({}, {}))
         for whole, parts in self.required.items():
             for part in parts:
-                self.stacked["." + part] = "." + whole
+                # A mapper may say in which modules: `.mlp.gate_proj` is fused, and `.self_attn.gate_proj` is not.
+                if not any(key.endswith("." + part) for key in self.stacked):
+                    self.stacked["." + part] = "." + whole
+        self.rewritten = rewritten(nodes)
         self.experts = expert_names(nodes) or {"gate_proj": "w13_", "up_proj": "w13_", "down_proj": "w2_"}
         self.skips_prediction_layers = any(
             name in ("skip_spec_layers", "get_spec_layer_idx_from_weight_name") for name in map(called, nodes))
@@ -55,19 +60,30 @@ class Loader:
         self.mixture = registered(folder / SCHEMES / "compressed_tensors_moe/compressed_tensors_moe_wna16.py")
 
 
+    def takes(self, whole, module):
+        """Whether a module is a part of the fused `whole`."""
+        parts = [part for part, fused in self.stacked.items() if fused.endswith("." + whole)]
+        return not parts or any(module.endswith(part) for part in parts)
+
+
 @cache
 def parsed(path):
     return ast.parse(path.read_text())
 
 
-def model_sources(folder, architecture):
-    """The file that the registry names, the model files it imports, and the mixers along the sequence that these import."""
+def registered_file(folder, architecture):
+    """The file or package that the registry names."""
     registry = parsed(folder / "models/registry.py")
     entries = {key.value: value for node in ast.walk(registry) if isinstance(node, ast.Dict)
                for key, value in zip(node.keys, node.values) if isinstance(key, ast.Constant)}
     if architecture not in entries:
         raise ValueError(f"vLLM's registry has no {architecture}")
-    waiting, found = [entries[architecture].elts[0].value], {}
+    return entries[architecture].elts[0].value
+
+
+def model_sources(folder, architecture):
+    """The file that the registry names, the model files it imports, and the mixers along the sequence that these import."""
+    waiting, found = [registered_file(folder, architecture)], {}
     if waiting[0].startswith("vllm."):  # a folder of its own, beside model_executor
         package = folder.parent.joinpath(*waiting.pop().split(".")[1:])
         found = {str(path): parsed(path) for path in sorted(package.rglob("*.py"))}
@@ -113,6 +129,22 @@ def stacked(nodes):
         row = literal(node) if isinstance(node, ast.Tuple) else None
         if row and len(row) == 3 and all(isinstance(word, str) for word in row[:2]) and isinstance(row[2], (int, str)):
             found.setdefault("." + row[1].strip("."), "." + row[0].strip("."))
+    return found
+
+
+def rewritten(nodes):
+    """(mark, old, new): in names with the mark, the old part becomes the new one."""
+    found = []
+    for node in nodes:
+        test = getattr(node, "test", None)
+        if not (isinstance(node, ast.If) and isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.In)):
+            continue
+        for line in node.body:
+            value = getattr(line, "value", None)
+            if isinstance(line, ast.Assign) and called(value) == "replace" and len(value.args) == 2:
+                words = [literal(test.left), *map(literal, value.args)]
+                if all(isinstance(word, str) for word in words):
+                    found.append(tuple(words))
     return found
 
 
@@ -190,6 +222,9 @@ def layer_of(name):
 
 
 def finding(loader, kinds, name):
+    for mark, part, whole in loader.rewritten:
+        if mark in name:
+            name = name.replace(part, whole)
     for part, whole in loader.renamed.items():
         name = name.replace(part, whole, 1)
     for part, whole in loader.ends.items():
@@ -229,7 +264,8 @@ def incomplete(loader, kinds, config):
     """Fused Linears of which a part is missing or otherwise quantized, and mixtures whose experts differ."""
     lines = []
     for whole, parts in (loader.required | loader.optional).items():
-        for block in sorted({module.rpartition(".")[0] for module in kinds if module.rpartition(".")[2] in parts}):
+        for block in sorted({module.rpartition(".")[0] for module in kinds
+                             if module.rpartition(".")[2] in parts and loader.takes(whole, module)}):
             if whole == "qkv_proj" and is_doubled(config, block):
                 parts = [part for part in parts if part != "v_proj"]
             present = [part for part in parts if f"{block}.{part}" in kinds]
@@ -245,15 +281,30 @@ def incomplete(loader, kinds, config):
     return lines + [f"{block}: experts are not quantized alike" for block, found in mixtures.items() if len(found) > 1]
 
 
+def unwritten(written, names):
+    """Names of modules that transformers, by whose code vLLM serves some classes, does not write."""
+    modules = {name.rpartition(".")[0] for name in written}
+    wrong = {name for name in names if name not in written and not (
+        name.rpartition(".")[0] in modules and name.rpartition(".")[2].startswith("weight_"))}
+    return [f"{name}: transformers writes no such module" for name in sorted(wrong)]
+
+
 def judge(folder, config, names):
     """Raises ValueError with what is wrong, or where a name that is certainly wrong would pass."""
-    wrapper = more.WRAPPERS.get(config["architectures"][0], {})
-    loader = Loader(Path(folder), config["architectures"][0], wrapper.get("text"))
-    lines = amiss(loader, config, names)
+    architecture = config["architectures"][0]
+    if registered_file(Path(folder), architecture) == "transformers":
+        written = more.written_shapes(config)
+        wrong, told = lambda names: unwritten(written, names), (0, 3)
+    else:
+        loader = Loader(Path(folder), architecture, more.WRAPPERS.get(architecture, {}).get("text"))
+        wrong = lambda names: amiss(loader, config, names)
+        # Where gates and up are one Linear, it may be left unquantized.
+        told = (0, 1, 3) if loader.required.get("gate_up_proj") == ["gate_up_proj"] else (0, 1, 2, 3)
+    lines = wrong(names)
     if lines:
         raise ValueError(f"vLLM: {lines[0]}" + (f" and {len(lines) - 1} more" if len(lines) > 1 else ""))
-    for name in spoiled(names):
-        if not amiss(loader, config, name):
+    for number, spoilt in enumerate(spoiled(names)):
+        if number in told and not wrong(spoilt):
             raise ValueError("vLLM: spoiled names pass, so that nothing is judged")
 
 
@@ -262,6 +313,6 @@ def spoiled(names):
     packed = sorted(name for name in names if name.endswith("weight_packed"))
     yield [name.replace("self_attn.", "attending.") for name in names]
     yield [name.replace("weight_scale", "weight_scales") for name in names]
-    module = next(name for name in packed if re.search(r"\.(up_proj|w3)\.|\.w13_", name)).removesuffix("weight_packed")
+    module = next(name for name in packed if re.search(r"\.(up_proj|gate_up_proj|w3)\.|\.w13_", name)).removesuffix("weight_packed")
     yield [name for name in names if not name.startswith(module)] + [module + "weight"]
     yield [re.sub(r"\.(down_proj|w2)([._])", r".projection\2", name) for name in names]
