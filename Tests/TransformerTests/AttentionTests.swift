@@ -155,4 +155,36 @@ import Transformer
     let short = read(x.prefix(131), [0..<131], threads: 2)
     #expect(relativeError(Array(long.values.prefix(short.count)), short.values) < 1e-6)
   }
+
+  // MARK: Queries, keys and values in one
+
+  /// Values are the last rows of the Linear: they alone are smoothed, and what a cache keeps of keys stays as it is.
+  @Test func `of a Linear that makes queries, keys and values, the values alone are smoothed`() {
+    let all = LinearSpec("qkv", inputs: 8, outputs: 24, hasBias: true)
+    let mixer = SequenceMixer.groupedQuery(
+      GroupedQuerySpec(
+        query: all, key: all, value: all, output: LinearSpec("o", inputs: 8, outputs: 8),
+        queryNorm: nil, keyNorm: nil, heads: 2, keyValueHeads: 2, headDimension: 4,
+        rotary: RotarySpec(dimensions: 4, theta: 500)))
+    #expect(mixer.linears.map(\.name) == ["qkv", "o"])
+    let layer = LayerSpec(index: 0, branches: [Branch(preNorm: nil, .sequence(mixer))])
+    let smoothing = layer.smoothings[0]
+    #expect(layer.smoothings.count == 1 && smoothing.channels == 8)
+    let scale = (1...8).map { Float($0) }
+    let applied = [AppliedSmoothing(smoothing, scale: scale)]
+    let weights = RandomWeights(mixer.linears)
+    let smoothed = SmoothedWeights(weights, applied)
+    let (before, after) = (weights.weight(all).matrix(0..<24), smoothed.weight(all).matrix(0..<24))
+    let divisors = [Float](repeating: 1, count: 16) + scale
+    for row in 0..<24 {
+      for column in 0..<8 {
+        #expect(after.values[8 * row + column] == before.values[8 * row + column] * (1 / divisors[row]))
+      }
+    }
+    #expect(smoothed.vector(all.bias) == zip(weights.vector(all.bias), divisors).map { $0 / $1 })
+    let cache = mixer.cache
+    #expect(cache?.scale(of: .keys, under: applied) == nil)
+    #expect(cache?.scale(of: .values, under: applied) == scale)
+    #expect(cache?.width(of: .keys) == 8 && cache?.width(of: .values) == 8)
+  }
 }
