@@ -56,6 +56,29 @@ import TestSupport
     }
   }
 
+  @Test func `clamped numbers stay within their bounds, and gates and up of their own are as pairs are`()
+  {
+    var generator = SeededGenerator(seed: 12)
+    for (count, offset) in lengthsAndOffsets {
+      let (gate, up) = (
+        generator.floats(count).map { 3 * $0 }, generator.floats(count).map { 3 * $0 }
+      )
+      forEachInstructionSet { name in
+        let clamped = KernelMemory(gate, offset: offset)
+        unsafe sluice_clamp(clamped.start, -.infinity, 1.5, count)
+        #expect(clamped.values == gate.map { min($0, 1.5) }, "\(name)")
+        unsafe sluice_clamp(clamped.start, -0.5, 1.5, count)
+        #expect(clamped.values == gate.map { max(-0.5, min($0, 1.5)) }, "\(name)")
+        let found = KernelMemory(up, offset: offset)
+        unsafe sluice_clamped_gates(gate, 1.702, 1.5, found.start, count)
+        var pairs = [Float](repeating: 0, count: count)
+        unsafe sluice_clamped_pairs(zip(gate, up).flatMap { [$0, $1] }, 1.702, 1.5, &pairs, count)
+        #expect(zip(found.values, pairs).allSatisfy { isClose($0, Double($1)) }, "\(name)")
+        #expect(clamped.guardsStand && found.guardsStand)
+      }
+    }
+  }
+
   @Test func `a softplus is the logarithm of one and an exponential`() {
     let x = (-4000...4000).map { Float($0) / 64 }
     forEachInstructionSet { name in

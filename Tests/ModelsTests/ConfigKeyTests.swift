@@ -22,7 +22,8 @@ import TestSupport
     "smollm3-tied", "solar-open-published", "qwen3-next-published",
     "qwen35-moe-fused", "qwen35-moe-images", "qwen35-dense", "qwen35-dense-images",
     "flex-olmo-published", "hunyuan-v1-dense-alpha", "hunyuan-v1-moe-lists", "laguna-heads",
-    "mimo-v2-flash-published", "phi3-longrope-partial",
+    "mimo-v2-flash-published", "minimax-m3-images", "phi3-longrope-partial", "step35-limits",
+    "step37-images",
   ]
 
   /// Keys of others that a class reads itself.

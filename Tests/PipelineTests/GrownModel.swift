@@ -13,6 +13,7 @@ struct GrownModel {
   private static let sizes: [(key: String, size: JSONValue)] = [
     ("hidden_size", 96), ("intermediate_size", 96), ("moe_intermediate_size", 32),
     ("shared_expert_intermediate_size", 64), ("q_lora_rank", 64), ("kv_lora_rank", 32),
+    ("dense_intermediate_size", 96), ("shared_intermediate_size", 64), ("share_expert_dim", 64),
   ]
   /// Widths of heads that do not make whole groups, and what becomes of them.
   private static let widths = [12: JSONValue.number(JSONNumber(16)), 33: .number(JSONNumber(16))]

@@ -52,7 +52,7 @@ import Transformer
       try GrownModel("glm-moe-dsa-listed", dtype: .bf16, in: model)
       let checkpoint = try Checkpoint(folder: model)
       let layer = checkpoint.spec.layers[0]
-      let indexer = Set(layer.attention.deciding.map(\.linear.weight))
+      let indexer = Set(layer.attention.scored.map(\.linear.weight))
       #expect(indexer.count == 3)
       var found: Set<String> = []
       for (index, smoothing) in layer.smoothings.enumerated() {

@@ -31,7 +31,7 @@ import Transformer
     let read = layer.attention.read(
       sequences: model.sequences, weights: weights, workers: workers,
       tap: { tap, x in
-        for (place, linear) in layer.attention.deciding where place == tap {
+        for (place, linear) in layer.attention.scored where place == tap {
           indexScores.append(
             Gemm.multiply(x, by: weights.weight(linear), workers: workers).values)
         }

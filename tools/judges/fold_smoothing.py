@@ -5,7 +5,7 @@ that reads it, so that the function stays the same.
 """
 import torch
 
-ATTENTION_READERS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "q_a_proj", "kv_a_proj_with_mqa", "gate_proj", "g_proj", "indexer.wk",
+ATTENTION_READERS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "q_a_proj", "kv_a_proj_with_mqa", "gate_proj", "g_proj", "index_q_proj", "index_k_proj", "indexer.wk",
                      "indexer.weights_proj")
 MLP_READERS = ("gate_proj", "up_proj", "gate_up_proj", "w1", "w3", "gate", "wg", "router", "shared_expert_gate")
 
@@ -60,7 +60,7 @@ def folded(state, scales, config):
                 rows, divisor = given_rows(producer, config, scale, len(given))
                 # Gemma 3 stores the weights of norms as their distance from 1.
                 is_offset = config.get("text_config", config)["model_type"] in (
-                    "gemma3_text", "qwen3_next", "qwen3_5_moe_text", "qwen3_5_text", "step3p5")
+                    "gemma3_text", "qwen3_next", "qwen3_5_moe_text", "qwen3_5_text", "step3p5", "minimax_m3_vl_text")
                 one = float(is_offset and given.dim() == 1 and "norm" in name)
                 given[rows] = (given[rows] + one) / divisor.view(-1, *[1] * (given.dim() - 1)) - one
                 result[name] = given

@@ -111,6 +111,17 @@ BODY void sluice_clamped_pairs_body(const float *restrict x, float alpha, float 
 VARIANTS(void, sluice_clamped_pairs, (const float *x, float alpha, float limit, float *result, size_t count),
          (x, alpha, limit, result, count))
 
+BODY void sluice_clamped_gates_body(const float *restrict gate, float alpha, float limit, float *restrict up,
+                                    size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        float g = gate[i] > limit ? limit : gate[i];
+        float u = up[i] > limit ? limit : up[i] < -limit ? -limit : up[i];
+        up[i] = (u + 1.0f) * (g / (1.0f + exponential(-alpha * g)));
+    }
+}
+VARIANTS(void, sluice_clamped_gates, (const float *gate, float alpha, float limit, float *up, size_t count),
+         (gate, alpha, limit, up, count))
+
 BODY void sluice_sigmoid_body(float *x, size_t count) {
     for (size_t i = 0; i < count; i++) x[i] = 1.0f / (1.0f + exponential(-x[i]));
 }

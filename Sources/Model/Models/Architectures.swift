@@ -160,6 +160,11 @@ package enum Architectures {
       feedForward: "sigmoid router",
       describe: miniMaxM2),
     Architecture(
+      name: "MiniMaxM3SparseForConditionalGeneration", models: "MiniMax-M3",
+      attention: "grouped queries, norms of heads, up to 2048 tokens",
+      feedForward: "sigmoid router, shared expert, clamped gates",
+      in: .miniMaxM3, describe: miniMaxM3),
+    Architecture(
       name: "Mistral3ForConditionalGeneration", models: "Mistral Small 3.1, 3.2, Magistral",
       attention: "grouped queries, window", feedForward: "dense",
       in: .mistral3, describe: mistral),

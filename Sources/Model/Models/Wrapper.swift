@@ -145,6 +145,17 @@ extension Wrapper {
       "use_unified_vision_chunk", "video_placeholder", "vision_config",
     ])
 
+  /// Source: transformers 5.17, `MiniMaxM3VLConfig` and conversion_mapping.py; names as vLLM 0.33,
+  /// `MiniMaxM3SparseForConditionalGeneration`, loads them.
+  static let miniMaxM3 = Wrapper(
+    texts: ["minimax_m3_vl_text", "minimax_m3"],
+    names: ModelNames(model: "language_model.model.", head: "language_model.lm_head"),
+    beside: ["vision_tower.", "multi_modal_projector.", "patch_merge_mlp."],
+    keys: [
+      "image_token_index", "merged_hidden_size", "projector_hidden_size", "video_token_index",
+      "vision_config",
+    ])
+
   /// Source: transformers 5.17, `Step3p7Config` and conversion_mapping.py, whose names are those that are published.
   static let step3p7 = Wrapper(
     texts: ["step3p5"], names: .plain, beside: ["vision_model.", "vit_large_projector."],

@@ -55,6 +55,8 @@ void sluice_gelu_tanh(float *x, size_t count);
 void sluice_relu_squared(float *x, size_t count);
 // result[i] = (up + 1) * gate * sigmoid(alpha * gate) of x[2i], gate, at most `limit`, and x[2i + 1], up, within `limit` of 0.
 void sluice_clamped_pairs(const float *x, float alpha, float limit, float *result, size_t count);
+// up[i] = (up + 1) * gate * sigmoid(alpha * gate) of gate[i], at most `limit`, and up[i], within `limit` of 0.
+void sluice_clamped_gates(const float *gate, float alpha, float limit, float *up, size_t count);
 // x[i] = 1 / (1 + exp(-x[i])).
 void sluice_sigmoid(float *x, size_t count);
 // x[i] = x[i], at least `low` and at most `high`.

@@ -253,6 +253,31 @@ package struct ConfigReader {
     try read([name], "a text", default: nil) { $0.string }
   }
 
+  /// What a list of words says of each layer, or one of 0 and 1, as published; where both are there, they must agree.
+  ///
+  /// - Parameter assumed: where nothing is said.
+  mutating func eachLayer(
+    _ layers: Int, _ name: String, of words: [String: Bool], or other: String,
+    assuming assumed: (_ layer: Int) -> Bool
+  ) throws(ConfigError) -> [Bool] {
+    let listed = try choices(name, count: layers, of: words)
+    let numbers = try ints(other)
+    let counted = numbers.map { $0 == 1 }
+    if numbers.isEmpty { return listed ?? (0..<layers).map(assumed) }
+    guard numbers.count == layers, numbers.allSatisfy({ [0, 1].contains($0) }),
+      listed == nil || listed == counted
+    else {
+      throw unsupported(
+        other,
+        expected: "\(layers) times 0 or 1, one a layer"
+          + (listed == nil ? "" : ", as `\(name)` says"), found: "\(numbers)")
+    }
+    return counted
+  }
+
+  /// Whether a key has a text, whatever may be said of it otherwise.
+  func says(_ name: String, _ text: String) -> Bool { object[name]?.string == text }
+
   func isText(_ name: String) -> Bool { object[name]?.string != nil }
 
   /// Whether a key is there, be it null.

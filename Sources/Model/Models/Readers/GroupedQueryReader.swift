@@ -42,6 +42,8 @@ struct GroupedQueryReader {
   var valueScale: Float = 1
   /// The width of a head's values; nil for that of its keys.
   var valueDimension: Int?
+  /// What chooses the tokens that layers attend to: its heads, their width, and how many tokens.
+  var indexer: (heads: Int, width: Int, chosen: Int)?
   /// Whether the projection of keys makes values, too.
   var valuesAreKeys = false
   /// Set where values are normed without a weight: the epsilon.
@@ -112,18 +114,21 @@ struct GroupedQueryReader {
   }
 
   func attention(
-    _ names: LayerNames, window: Int? = nil, turns: Bool = true, heads: Int? = nil
+    _ names: LayerNames, window: Int? = nil, turns: Bool = true, heads: Int? = nil,
+    indexes: Bool = false
   ) -> SequenceMixer {
     attention(
       names, Reach(window: window), turns: turns && (window != nil || !turnsLocallyOnly),
-      heads: heads)
+      heads: heads, indexes: indexes)
   }
 
   /// - Parameters:
   ///   - turns: whether queries and keys turn by their positions.
   ///   - heads: nil for as many as most layers have.
+  ///   - indexes: whether the layer has an indexer.
   func attention(
-    _ names: LayerNames, _ reach: Reach, turns: Bool = true, heads: Int? = nil
+    _ names: LayerNames, _ reach: Reach, turns: Bool = true, heads: Int? = nil,
+    indexes: Bool = false
   ) -> SequenceMixer {
     let heads = heads ?? decoder.heads
     let (own, shared) = (heads * headDimension, keyValueHeads * headDimension)
@@ -163,6 +168,22 @@ struct GroupedQueryReader {
         sharpening: turns ? nil : sharpening,
         gate: gate.map {
           names.linear("self_attn.\($0.name)", decoder.hidden, $0.isByHead ? heads : own)
-        }, gateActivation: gate?.activation ?? .sigmoid, queryMakesGates: queryMakesGates))
+        }, gateActivation: gate?.activation ?? .sigmoid, queryMakesGates: queryMakesGates,
+        indexer: indexes ? indexer(names) : nil))
+  }
+
+  private func indexer(_ names: LayerNames) -> IndexerSpec? {
+    guard let indexer else { return nil }
+    func linear(_ name: String, _ outputs: Int) -> LinearSpec {
+      names.linear("self_attn.index_\(name)", decoder.hidden, outputs)
+    }
+    return IndexerSpec(
+      query: linear("q_proj", indexer.heads * indexer.width), readingAt: .input,
+      key: linear("k_proj", indexer.width), weights: nil,
+      vectors: ["q", "k"].map {
+        VectorSpec(
+          names.name(ParameterName.weight(of: "self_attn.index_\($0)_norm")),
+          size: indexer.width)
+      }, chosen: indexer.chosen, isLoadedWithKeys: true)
   }
 }

@@ -102,10 +102,14 @@ struct LatentReader {
     func linear(_ name: String, _ inputs: Int, _ outputs: Int) -> LinearSpec {
       names.linear("self_attn.indexer.\(name)", inputs, outputs)
     }
+    // A norm with a mean and a bias.
+    let norm = names.name("self_attn.indexer.k_norm")
     return IndexerSpec(
-      query: linear("wq_b", queryRank, indexer.heads * indexer.width),
+      query: linear("wq_b", queryRank, indexer.heads * indexer.width), readingAt: .queryLatent,
       key: linear("wk", decoder.hidden, indexer.width),
       weights: linear("weights_proj", decoder.hidden, indexer.heads),
-      keyNorm: names.name("self_attn.indexer.k_norm"), chosen: indexer.chosen)
+      vectors: [ParameterName.weight(of: norm), ParameterName.bias(of: norm)].map {
+        VectorSpec($0, size: indexer.width)
+      }, chosen: indexer.chosen)
   }
 }

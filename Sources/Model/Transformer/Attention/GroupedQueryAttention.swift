@@ -44,6 +44,8 @@ package struct GroupedQuerySpec: Sendable, Equatable {
   package let queryKeyEpsilon: Float?
   /// What makes queries sharper farther from the beginning.
   package let sharpening: Sharpening?
+  /// What chooses the tokens that are attended to where there are more than it may choose; none in most models.
+  package let indexer: IndexerSpec?
 
   package enum GateActivation: Sendable, Equatable {
     case sigmoid
@@ -76,7 +78,8 @@ package struct GroupedQuerySpec: Sendable, Equatable {
     rotary: RotarySpec, reach: Reach = .whole, sinks: String? = nil,
     scale: Float? = nil, valueScale: Float = 1, valueEpsilon: Float? = nil,
     queryKeyEpsilon: Float? = nil, sharpening: Sharpening? = nil, gate: LinearSpec? = nil,
-    gateActivation: GateActivation = .sigmoid, queryMakesGates: Bool = false
+    gateActivation: GateActivation = .sigmoid, queryMakesGates: Bool = false,
+    indexer: IndexerSpec? = nil
   ) {
     self.query = query
     self.key = key
@@ -93,6 +96,7 @@ package struct GroupedQuerySpec: Sendable, Equatable {
     self.reach = reach
     self.queryKeyEpsilon = queryKeyEpsilon
     self.sharpening = sharpening
+    self.indexer = indexer
     self.sinks = sinks
     self.valueScale = valueScale
     self.gate = gate
@@ -102,15 +106,23 @@ package struct GroupedQuerySpec: Sendable, Equatable {
     self.scale = scale ?? 1 / Float(headDimension).squareRoot()
   }
 
-  var vectors: [VectorSpec] { sinks.map { [VectorSpec($0, size: heads)] } ?? [] }
+  var vectors: [VectorSpec] {
+    (sinks.map { [VectorSpec($0, size: heads)] } ?? []) + (indexer?.vectors ?? [])
+  }
 
   var norms: [NormSpec] { [queryNorm, keyNorm].compactMap(\.self) }
 
   var parts: [(place: Tap.Place, readers: [LinearSpec])] {
-    [(.input, projections + (gate.map { [$0] } ?? [])), (.output, [output])]
+    [(.input, loadedAsOne + (gate.map { [$0] } ?? [])), (.output, [output])]
   }
 
   /// What reads the mixer's input, and inference engines load as one.
+  var loadedAsOne: [LinearSpec] {
+    guard let indexer, indexer.isLoadedWithKeys else { return projections }
+    return projections + [indexer.query, indexer.key]
+  }
+
+  /// What makes queries, keys and values.
   var projections: [LinearSpec] {
     [query] + (key == query ? [] : [key]) + (value == key ? [] : [value])
   }

@@ -1,38 +1,37 @@
-// What chooses the tokens that latent heads attend to in long texts.
+// What chooses the tokens that heads attend to in long texts.
 //
-// Source: DeepSeek-V3.2-Exp, section 2.1; transformers `DeepseekV32Indexer`, `GlmMoeDsaIndexer`.
+// Source: DeepSeek-V3.2-Exp, section 2.1; transformers `DeepseekV32Indexer`, `GlmMoeDsaIndexer`, `MiniMaxM3VLIndexer`.
 
-/// Scores every earlier token for each token, and keeps the best `chosen`. In texts of no more tokens than that it changes
-/// nothing, and longer ones are refused: what is left of it here is what it reads.
+/// Scores every earlier token, or block of tokens, for each token, and keeps the best, `chosen` tokens in all. In texts of no
+/// more tokens than that it changes nothing, and longer ones are refused: what is left of it here is what it reads.
 package struct IndexerSpec: Sendable, Equatable {
-  /// Reads the latent of queries.
   package let query: LinearSpec
-  /// These read what the mixer reads.
+  /// What `query` reads: the latent of queries, or what the mixer reads, as the others do.
+  package let queryPlace: Tap.Place
   package let key: LinearSpec
-  package let weights: LinearSpec
-  /// A norm with a mean and a bias, of the width of a key.
-  package let keyNorm: String
+  /// Of its heads; nil where each counts by itself.
+  package let weights: LinearSpec?
+  /// Of its norms.
+  package let vectors: [VectorSpec]
   package let chosen: Int
+  /// Whether inference engines load it with the projections of keys and values, so that it is quantized as they are.
+  package let isLoadedWithKeys: Bool
 
   package init(
-    query: LinearSpec, key: LinearSpec, weights: LinearSpec, keyNorm: String, chosen: Int
+    query: LinearSpec, readingAt queryPlace: Tap.Place, key: LinearSpec, weights: LinearSpec?,
+    vectors: [VectorSpec], chosen: Int, isLoadedWithKeys: Bool = false
   ) {
     self.query = query
+    self.queryPlace = queryPlace
     self.key = key
     self.weights = weights
-    self.keyNorm = keyNorm
+    self.vectors = vectors
     self.chosen = chosen
+    self.isLoadedWithKeys = isLoadedWithKeys
   }
 
-  /// Who reads what; none of them is quantized.
+  /// Who reads what.
   var readers: [(place: Tap.Place, linear: LinearSpec)] {
-    [(.queryLatent, query), (.input, key), (.input, weights)]
-  }
-
-  /// Weight and bias of the norm.
-  var vectors: [VectorSpec] {
-    [ParameterName.weight(of: keyNorm), ParameterName.bias(of: keyNorm)].map {
-      VectorSpec($0, size: key.outputs)
-    }
+    [(queryPlace, query), (.input, key)] + (weights.map { [(.input, $0)] } ?? [])
   }
 }

@@ -90,7 +90,8 @@ package struct LatentSpec: Sendable, Equatable {
     return [
       Smoothing(
         tap: Tap(branch, .queryLatent), producer: .norm(norm),
-        consumers: [up] + (indexer.map { [$0.query] } ?? [])), latent,
+        consumers: [up]
+          + (indexer?.readers.filter { $0.place == .queryLatent }.map(\.linear) ?? [])), latent,
     ]
   }
 }

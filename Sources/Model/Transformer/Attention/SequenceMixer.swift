@@ -71,18 +71,22 @@ package enum SequenceMixer: Sendable, Equatable {
   /// What chooses the tokens that are attended to.
   package var indexer: IndexerSpec? {
     switch self {
-    case .groupedQuery, .deltaNet: nil
+    case .groupedQuery(let spec): spec.indexer
     case .latent(let spec): spec.indexer
+    case .deltaNet: nil
     }
   }
 
   /// Linears that decide on what is attended to, or on what is remembered, and what they read: never quantized.
   package var deciding: [(place: Tap.Place, linear: LinearSpec)] {
     switch self {
-    case .groupedQuery, .latent: indexer?.readers ?? []
+    case .groupedQuery, .latent: indexer?.isLoadedWithKeys == true ? [] : indexer?.readers ?? []
     case .deltaNet(let spec): spec.deciding.map { (.input, $0) }
     }
   }
+
+  /// What decides, be it quantized or not, and what it reads: no output tells what becomes of some of them.
+  package var scored: [(place: Tap.Place, linear: LinearSpec)] { indexer?.readers ?? deciding }
 
   /// Smoothings within the mixer, each with every consumer.
   func smoothings(of branch: Int) -> [Smoothing] {
@@ -97,7 +101,7 @@ package enum SequenceMixer: Sendable, Equatable {
   /// Linears that inference engines load as one.
   var fusedGroups: [[LinearSpec]] {
     switch self {
-    case .groupedQuery(let spec): [spec.projections]
+    case .groupedQuery(let spec): [spec.loadedAsOne]
     case .latent(let spec): [spec.parts[0].readers]
     case .deltaNet(let spec): [spec.projections]
     }
@@ -106,7 +110,7 @@ package enum SequenceMixer: Sendable, Equatable {
   /// Linears whose outputs inference engines split over devices, by heads.
   package var splitByHeads: [LinearSpec] {
     switch self {
-    case .groupedQuery(let spec): spec.projections
+    case .groupedQuery(let spec): spec.loadedAsOne
     case .latent(let spec): [spec.queryUp, spec.keyValueUp]
     case .deltaNet(let spec): spec.projections
     }

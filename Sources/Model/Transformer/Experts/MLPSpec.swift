@@ -12,6 +12,8 @@ package enum Activation: Sendable, Equatable {
   /// Of the pairs of gate and up that a fused projection makes: (up + 1) * gate * sigmoid(alpha * gate), gate at most
   /// `limit`, up within `limit` of 0.
   case clampedPairs(alpha: Float, limit: Float)
+  /// What `clampedPairs` is of pairs, of a gate and an up that are Linears of their own.
+  case clampedGates(alpha: Float, limit: Float)
   /// SiLU of the gate, at most `limit`, times up within `limit` of 0.
   case clampedSilu(limit: Float)
 }
@@ -49,7 +51,7 @@ package struct UnitSpec: Sendable, Equatable {
   package var isLinearInUp: Bool {
     switch activation {
     case .silu, .gelu, .geluTanh, .reluSquared: gate != nil || upMakesGates
-    case .clampedPairs, .clampedSilu: false
+    case .clampedPairs, .clampedGates, .clampedSilu: false
     }
   }
 }

@@ -15,7 +15,7 @@ extension Activation {
     case .gelu: unsafe sluice_gelu(x, count)
     case .geluTanh: unsafe sluice_gelu_tanh(x, count)
     case .reluSquared: unsafe sluice_relu_squared(x, count)
-    case .clampedPairs: preconditionFailure("pairs become half as many numbers")
+    case .clampedPairs, .clampedGates: preconditionFailure("two numbers become one")
     case .clampedSilu(let limit):
       unsafe sluice_silu(x, count)
       unsafe sluice_clamp(x, -.infinity, limit, count)
@@ -28,6 +28,9 @@ extension Activation {
   ) {
     // The one that nearly all models have, in one pass.
     if self == .silu { return unsafe sluice_swiglu(gate, up, count) }
+    if case .clampedGates(let alpha, let limit) = self {
+      return unsafe sluice_clamped_gates(gate, alpha, limit, up, count)
+    }
     unsafe apply(in: gate, count: count)
     if case .clampedSilu(let limit) = self { unsafe sluice_clamp(up, -limit, limit, count) }
     unsafe sluice_multiply(up, gate, up, count)

@@ -74,7 +74,7 @@ struct Proof {
         to: x, sequences: [0..<x.rows], weights: weights, workers: exact
       ) { tap, read in
         // What decides in longer sequences only.
-        for (place, linear) in branch.mixer.deciding where place == tap.place {
+        for (place, linear) in branch.mixer.scored where place == tap.place {
           scores.append(
             weights.apply(linear, to: read, workers: exact, into: "scores of the proof"))
         }
