@@ -56,7 +56,8 @@ import TestSupport
     }
   }
 
-  @Test func `clamped numbers stay within their bounds, and gates and up of their own are as pairs are`()
+  @Test
+  func `clamped numbers stay within their bounds, and gates and up of their own are as pairs are`()
   {
     var generator = SeededGenerator(seed: 12)
     for (count, offset) in lengthsAndOffsets {

@@ -100,7 +100,7 @@ private let cases = fixtures(in: "forward")
     let names = try tensors(name).map(\.name)
     for key in [
       "num_hidden_layers", "n_routed_experts", "num_experts", "num_local_experts",
-      "num_nextn_predict_layers",
+      "moe_num_experts", "num_nextn_predict_layers",
     ] where config.text[key] != nil {
       var spoiled = config
       spoiled.text[key] = .number(JSONNumber(count))

@@ -32,6 +32,7 @@ import TestSupport
     "qwen35-moe-fused": ["attn_output_gate", "mtp_num_hidden_layers"],
     "qwen35-moe-images": ["attn_output_gate", "mtp_num_hidden_layers"],
     "qwen35-dense": ["attn_output_gate", "mtp_num_hidden_layers"],
+    "step35-limits": ["moe_num_experts"], "step37-images": ["moe_num_experts"],
     "qwen35-dense-images": ["attn_output_gate", "mtp_num_hidden_layers"],
   ]
 

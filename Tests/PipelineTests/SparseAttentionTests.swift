@@ -62,8 +62,11 @@ import Transformer
           broken.spec.layers[0].smoothings[index].consumers.remove(at: place)
           let spoiled = broken.spec.layers[0]
           #expect(spoiled.unlistedReaders(of: spoiled.smoothings[index]) == [reader.weight])
-          let plan = try QuantizePlan(options(model, folder + "/out\(index)-\(place)"), checkpoint: broken)
-          let error = #expect(throws: FunctionChanged.self) { try QuantizeModel(plan) { _ in }.run() }
+          let plan = try QuantizePlan(
+            options(model, folder + "/out\(index)-\(place)"), checkpoint: broken)
+          let error = #expect(throws: FunctionChanged.self) {
+            try QuantizeModel(plan) { _ in }.run()
+          }
           #expect(error?.smoothing == smoothing.producerName)
           found.insert(reader.weight)
         }

@@ -178,7 +178,8 @@ import Transformer
     let divisors = [Float](repeating: 1, count: 16) + scale
     for row in 0..<24 {
       for column in 0..<8 {
-        #expect(after.values[8 * row + column] == before.values[8 * row + column] * (1 / divisors[row]))
+        #expect(
+          after.values[8 * row + column] == before.values[8 * row + column] * (1 / divisors[row]))
       }
     }
     #expect(smoothed.vector(all.bias) == zip(weights.vector(all.bias), divisors).map { $0 / $1 })

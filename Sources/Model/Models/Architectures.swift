@@ -345,7 +345,10 @@ package enum Architectures {
     let all = max(1, counts[0] + (counts.dropFirst().max() ?? 0))
     for (keys, layers, believed) in [
       (["num_hidden_layers"] + predicting, 1, believed.layers),
-      (["n_routed_experts", "num_local_experts", "num_experts"], all, believed.experts),
+      (
+        ["n_routed_experts", "num_local_experts", "num_experts", "moe_num_experts"], all,
+        believed.experts
+      ),
     ] {
       for key in keys {
         guard let count = config[key]?.int, count > 0 else { continue }

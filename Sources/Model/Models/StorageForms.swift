@@ -70,12 +70,16 @@ package struct StorageForm: Sendable {
     StorageForm(
       "w2", weight: "down_proj_blocks", bias: "down_proj_bias", scales: "down_proj_scales",
       isOfExperts: true),
+    beside("gate_proj"), beside("up_proj"), beside("down_proj"),
   ]
-    + ["gate_proj", "up_proj", "down_proj"].map {
-      StorageForm(
-        $0, weight: "\($0).weight", bias: "\($0).bias", isOfExperts: true, isBeside: true,
-        architectures: ["Step3p5ForCausalLM", "Step3p7ForConditionalGeneration"])
-    }
+
+  /// One Linear of all experts, under its own name beside their list.
+  private static func beside(_ linear: String) -> StorageForm {
+    StorageForm(
+      linear, weight: linear + ".weight", bias: linear + ".bias", isOfExperts: true,
+      isBeside: true,
+      architectures: ["Step3p5ForCausalLM", "Step3p7ForConditionalGeneration"])
+  }
 }
 
 /// A tensor that should hold several Linears, and cannot.
