@@ -34,6 +34,8 @@ private func qwen35(
   _ config: inout ConfigReader, _ decoder: DecoderReader, _ mlp: (LayerNames) -> MLPSpec
 ) throws(ConfigError) -> ModelSpec {
   try config.require("attn_output_gate", toBe: true)
+  // Of delta nets; another word for SiLU.
+  try config.require("output_gate_type", toBe: "swish")
   let predictionLayers = try config.int("mtp_num_hidden_layers", atLeast: 0, default: 0)
   config.ignore("mtp_use_dedicated_embeddings")
   return try hybrid(
