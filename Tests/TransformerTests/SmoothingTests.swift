@@ -95,9 +95,8 @@ import Transformer
       for smoothing in layer.smoothings {
         let scale = scales(smoothing, &generator)
         for left in smoothing.consumers {
-          let incomplete = Smoothing(
-            tap: smoothing.tap, producer: smoothing.producer,
-            consumers: smoothing.consumers.filter { $0 != left })
+          var incomplete = smoothing
+          incomplete.consumers.removeAll { $0 == left }
           let weights = SmoothedWeights(
             model.checkpoint.weights, [AppliedSmoothing(incomplete, scale: scale)])
           let error = largestError(try run(layer, model, weights), plain)
@@ -128,7 +127,7 @@ import Transformer
         if case .tokens(let mlp) = branch.mixer, mlp.strands != nil { return false }
         return branch.preNorm == nil
       }
-      .flatMap { layer.readers(at: $0.tap(.input)) }
+      .flatMap { layer.readers(at: $0.tap(.input)) + $0.mixer.deciding }
       // What is not linear in up has none, either.
       let downs = layer.mlp.units.filter { !$0.isLinearInUp }.map(\.down)
       let expected = linears.filter {
@@ -182,10 +181,8 @@ import Transformer
       let plain = layer.branches.filter { $0.preNorm == nil && layer.mlp.strands == nil }
         .flatMap { layer.readers(at: $0.tap(.input)) + $0.mixer.deciding }.map(\.weight)
       for (tensor, shape) in matrices where tensor.hasPrefix(spec.names.layer(layer.index)) {
-        let module = tensor.replacing(".weight", with: "")
-        if tensor.contains("weight_scale") || Self.others.contains(where: module.hasSuffix) {
-          continue
-        }
+        let module = tensor.replacing(#/[._]weight$/#, with: "")
+        if tensor == module || Self.others.contains(where: module.hasSuffix) { continue }
         if widths.contains(shape[1]), !(apart + plain).contains(tensor) {
           #expect(readers.contains(tensor), "\(tensor)")
         }

@@ -210,9 +210,13 @@ extension GroupedQuerySpec {
   ///   - sequences: the rows of each sequence; positions count from the start of each.
   func attend(
     _ projections: consuming QueriesKeysValues, sequences: [Range<Int>],
-    weights: any LayerWeights, workers: Workers, tap: (Tap.Place, Matrix) -> Void
+    weights: any LayerWeights, workers: Workers, tap: (Tap.Place, Matrix) -> Void,
+    probe: OutputProbe? = nil
   ) -> Matrix {
     let (q, k, v) = (projections.queries, projections.keys, projections.values)
+    let roots = probe.map { _ in
+      (inverseRoots(q, queryNorm, workers), inverseRoots(k, keyNorm, workers))
+    }
     if let queryKeyEpsilon {
       // Before they turn is as good as after it: no number has a weight of its own.
       for x in [q, k] {
@@ -241,10 +245,9 @@ extension GroupedQuerySpec {
       valueDimension == headDimension
       ? q
       : workers.matrix("attention's outputs", rows: q.rows, columns: heads * valueDimension)
-    workers.forEachHead(heads, of: sequences, width: headDimension + valueDimension, reach: reach) {
-      head, sequence in
+    @Sendable func causal(_ head: Int) -> CausalHead {
       let shared = head / (heads / keyValueHeads)
-      CausalHead(
+      return CausalHead(
         factors: [
           (
             HeadColumns(q, head, width: headDimension),
@@ -253,8 +256,15 @@ extension GroupedQuerySpec {
         ],
         values: HeadColumns(v, shared, width: valueDimension),
         result: HeadColumns(result, head, width: valueDimension), scale: scale, reach: reach,
-        sink: sinks?[head]
-      ).attend(sequence, from: workers.memory)
+        sink: sinks?[head])
+    }
+    if let probe, let roots {
+      lead(
+        probe, back: causal, queries: (q, roots.0), keys: (k, roots.1),
+        gates: projections.gates, sequences, weights, workers)
+    }
+    workers.forEachHead(heads, of: sequences, width: headDimension + valueDimension, reach: reach) {
+      head, sequence in causal(head).attend(sequence, from: workers.memory)
     }
     if let gates = projections.gates {
       result.multiply(by: gates, after: gateActivation, workers: workers)
