@@ -365,23 +365,25 @@ package enum Architectures {
   }
 
   /// The architecture whose tensors under this config.json are, kind by kind, those of the checkpoint; one that knows
-  /// every key of it before one that does not.
+  /// every key of it before one that does not, and one that has these very tensors before one that has several of its own
+  /// in one of them.
   private static func nearest(
     to tensors: [String], config: JSONObject, file: String, ignoring: [String]
   ) -> String? {
     if tensors.isEmpty { return nil }
-    var named: [String] = []
+    var named: [(rank: Int, name: String)] = []
     for architecture in all {
       var reader = ConfigReader(
         file: file, object: config, architecture: architecture.name, ignoring: ignoring)
       guard let spec = try? architecture.describe(&reader) else { continue }
-      let own = spec.parameters(among: Set(tensors)).names
-        .filter { !spec.passesThrough($0) && !isScale($0) }
+      let parameters = spec.parameters(among: Set(tensors))
+      let own = parameters.names.filter { !spec.passesThrough($0) && !isScale($0) }
       guard kinds(spec.claims.map(\.name)) == kinds(own) else { continue }
-      if (try? reader.finish()) != nil { return architecture.name }
-      named.append(architecture.name)
+      let knows = (try? reader.finish()) != nil
+      named.append(((knows ? 2 : 0) + (parameters.places.isEmpty ? 1 : 0), architecture.name))
     }
-    return named.first
+    let best = named.map(\.rank).max()
+    return named.first { $0.rank == best }?.name
   }
 
   /// Whether a tensor scales a weight in low precision.
