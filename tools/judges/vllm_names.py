@@ -42,7 +42,12 @@ class Loader:
                                        if called(node) in ("register_buffer", "register_parameter") and node.args}
         self.renamed = dict(pair for node in nodes for pair in keyword_strings(node, "orig_to_new_substr"))
         self.ends = dict(pair for node in nodes for pair in keyword_strings(node, "orig_to_new_suffix"))
-        self.stacked = stacked(nodes)
+        # A file says in which modules a part is fused; what it imports may say it of others.
+        self.stacked, known = {}, set()
+        for tree in self.trees:
+            pairs = {part: whole for part, whole in stacked(list(ast.walk(tree))).items() if whole.rpartition(".")[2] not in known}
+            self.stacked = pairs | self.stacked
+            known |= {whole.rpartition(".")[2] for whole in pairs.values()}
         self.streamed = streamed(nodes)
         # An own list replaces that of an imported class.
         own = [fused(ast.walk(tree)) for tree in self.trees]
@@ -222,9 +227,16 @@ def layer_of(name):
 
 
 def finding(loader, kinds, name):
+    """What is wrong with a name as it is and, where the loader may rewrite it, as that; None where one of them is right."""
+    rewritten = name
     for mark, part, whole in loader.rewritten:
-        if mark in name:
-            name = name.replace(part, whole)
+        if mark in rewritten:
+            rewritten = rewritten.replace(part, whole)
+    found = wrong(loader, kinds, name)
+    return found if not found or rewritten == name or wrong(loader, kinds, rewritten) else None
+
+
+def wrong(loader, kinds, name):
     for part, whole in loader.renamed.items():
         name = name.replace(part, whole, 1)
     for part, whole in loader.ends.items():
@@ -313,6 +325,8 @@ def spoiled(names):
     packed = sorted(name for name in names if name.endswith("weight_packed"))
     yield [name.replace("self_attn.", "attending.") for name in names]
     yield [name.replace("weight_scale", "weight_scales") for name in names]
-    module = next(name for name in packed if re.search(r"\.(up_proj|gate_up_proj|w3)\.|\.w13_", name)).removesuffix("weight_packed")
+    made = [name for name in packed if re.search(r"\.(up_proj|gate_up_proj|w3)\.|\.w13_", name)]
+    # Of experts, where there are any: they are one Linear in every class.
+    module = next((name for name in made if ".experts." in name), made[0]).removesuffix("weight_packed")
     yield [name for name in names if not name.startswith(module)] + [module + "weight"]
     yield [re.sub(r"\.(down_proj|w2)([._])", r".projection\2", name) for name in names]
