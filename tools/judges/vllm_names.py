@@ -42,12 +42,13 @@ class Loader:
                                        if called(node) in ("register_buffer", "register_parameter") and node.args}
         self.renamed = dict(pair for node in nodes for pair in keyword_strings(node, "orig_to_new_substr"))
         self.ends = dict(pair for node in nodes for pair in keyword_strings(node, "orig_to_new_suffix"))
-        # A file says in which modules a part is fused; what it imports may say it of others.
-        self.stacked, known = {}, set()
-        for tree in self.trees:
-            pairs = {part: whole for part, whole in stacked(list(ast.walk(tree))).items() if whole.rpartition(".")[2] not in known}
-            self.stacked = pairs | self.stacked
-            known |= {whole.rpartition(".")[2] for whole in pairs.values()}
+        self.stacked = stacked(nodes)
+        # A file's own mapper says in which modules parts are fused; what it imports may say it of others.
+        own = {part: whole for node in ast.walk(self.trees[0])
+               for part, (whole, _) in keyword_strings(node, "orig_to_new_stacked")}
+        known = {whole.rpartition(".")[2] for whole in own.values()}
+        self.stacked = {part: whole for part, whole in self.stacked.items()
+                        if part in own or whole.rpartition(".")[2] not in known}
         self.streamed = streamed(nodes)
         # An own list replaces that of an imported class.
         own = [fused(ast.walk(tree)) for tree in self.trees]
@@ -55,7 +56,7 @@ class Loader:
         for whole, parts in self.required.items():
             for part in parts:
                 # A mapper may say in which modules: `.mlp.gate_proj` is fused, and `.self_attn.gate_proj` is not.
-                if not any(key.endswith("." + part) for key in self.stacked):
+                if not any(key != "." + part and key.endswith("." + part) for key in self.stacked):
                     self.stacked["." + part] = "." + whole
         self.rewritten = rewritten(nodes)
         self.experts = expert_names(nodes) or {"gate_proj": "w13_", "up_proj": "w13_", "down_proj": "w2_"}
