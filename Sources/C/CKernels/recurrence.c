@@ -19,13 +19,13 @@ VARIANTS(void, sluice_causal_convolution,
          (float *x, const float *weight, size_t taps, size_t rows, size_t cols, size_t stride),
          (x, weight, taps, rows, cols, stride))
 
-BODY void sluice_delta_step_body(float *state, const float *query, const float *key, float *value, float decay,
-                                 float strength, size_t keys, size_t values, float *change) {
+BODY void sluice_delta_step_body(float *state, const float *query, const float *key, float *value, const float *decay,
+                                 size_t decay_step, float strength, size_t keys, size_t values, float *change) {
     for (size_t v = 0; v < values; v++) change[v] = 0;
     for (size_t k = 0; k < keys; k++) {
-        float *row = state + k * values, factor = key[k];
+        float *row = state + k * values, factor = key[k], kept = decay[k * decay_step];
         for (size_t v = 0; v < values; v++) {
-            row[v] *= decay;
+            row[v] *= kept;
             change[v] += factor * row[v];
         }
     }
@@ -40,6 +40,23 @@ BODY void sluice_delta_step_body(float *state, const float *query, const float *
     }
 }
 VARIANTS(void, sluice_delta_step,
-         (float *state, const float *query, const float *key, float *value, float decay, float strength, size_t keys,
-          size_t values, float *change),
-         (state, query, key, value, decay, strength, keys, values, change))
+         (float *state, const float *query, const float *key, float *value, const float *decay, size_t decay_step,
+          float strength, size_t keys, size_t values, float *change),
+         (state, query, key, value, decay, decay_step, strength, keys, values, change))
+
+BODY void sluice_state_step_body(float *state, const float *query, const float *key, float *value, float decay,
+                                 float strength, float skip, size_t keys, size_t values, float *change) {
+    for (size_t v = 0; v < values; v++) change[v] = strength * value[v];
+    for (size_t v = 0; v < values; v++) value[v] *= skip;
+    for (size_t k = 0; k < keys; k++) {
+        float *row = state + k * values, factor = key[k], share = query[k];
+        for (size_t v = 0; v < values; v++) {
+            row[v] = decay * row[v] + factor * change[v];
+            value[v] += share * row[v];
+        }
+    }
+}
+VARIANTS(void, sluice_state_step,
+         (float *state, const float *query, const float *key, float *value, float decay, float strength, float skip,
+          size_t keys, size_t values, float *change),
+         (state, query, key, value, decay, strength, skip, keys, values, change))

@@ -75,6 +75,7 @@ extension Mixer {
     case .tokens(let mlp):
       "\(mlp.units.map(\.up.outputs)) \(mlp.alwaysOn.count) \(mlp.units.count { $0.gate == nil })"
         + (mlp.strands == nil ? "" : " strands")
+        + (mlp.latent.map { " latent \($0.down.outputs)" } ?? "")
     }
   }
 

@@ -143,6 +143,12 @@ package struct ConfigReader {
   package mutating func positive(
     _ names: String..., default fallback: Double? = nil
   ) throws(ConfigError) -> Double {
+    try positive(names, default: fallback)
+  }
+
+  mutating func positive(
+    _ names: [String], default fallback: Double? = nil
+  ) throws(ConfigError) -> Double {
     try read(names, "a number above 0", default: fallback) {
       $0.double.flatMap { $0 > 0 && Self.isComputable($0) ? $0 : nil }
     }
@@ -177,6 +183,20 @@ package struct ConfigReader {
       guard let items = $0.array else { return nil }
       let numbers = items.compactMap(\.double).filter { $0 > 0 && Self.isComputable($0) }
       return numbers.count == items.count ? numbers : nil
+    }
+  }
+
+  /// A list of two numbers of at least zero that something is held within, or nil where the key is absent or null; the
+  /// second may be infinite.
+  mutating func limits(_ name: String) throws(ConfigError) -> ClosedRange<Float>? {
+    guard try value([name]) != nil else { return nil }
+    return try read([name], "a list of two limits of at least 0", default: nil) {
+      // As Python writes it.
+      let limits = $0.array?.map { $0.double ?? ($0.serialized() == "Infinity" ? .infinity : -1) }
+      guard let limits, limits.count == 2, limits[0] >= 0, limits[0] <= limits[1],
+        Self.isComputable(limits[0])
+      else { return nil }
+      return Float(limits[0])...Float(limits[1])
     }
   }
 
@@ -217,6 +237,14 @@ package struct ConfigReader {
     return kinds.compactMap { values[$0] }
   }
 
+  /// A text, or nil where the key is absent or null.
+  mutating func textIfPresent(_ name: String) throws(ConfigError) -> String? {
+    try value([name]) == nil ? nil : read([name], "a text", default: nil) { $0.string }
+  }
+
+  /// Items of a key's list; 0 where it has none.
+  func length(of name: String) -> Int { object[name]?.array?.count ?? 0 }
+
   func isText(_ name: String) -> Bool { object[name]?.string != nil }
 
   /// Whether a key is there, be it null.
@@ -255,6 +283,12 @@ package struct ConfigReader {
 
   package mutating func bool(
     _ names: String..., default fallback: Bool? = nil
+  ) throws(ConfigError) -> Bool {
+    try bool(names, default: fallback)
+  }
+
+  mutating func bool(
+    _ names: [String], default fallback: Bool? = nil
   ) throws(ConfigError) -> Bool {
     try read(names, "true or false", default: fallback) { $0.bool }
   }

@@ -2,8 +2,16 @@
 
 internal import Transformer
 
-/// Grouped-query attention in `self_attn`.
+/// Grouped-query attention.
 struct GroupedQueryReader {
+  /// Names of modules.
+  struct Spelling {
+    var module = "self_attn"
+    var output = "o_proj"
+    var queryNorm = "q_norm"
+    var keyNorm = "k_norm"
+  }
+
   /// What a norm of queries or keys takes together.
   enum Norms {
     case none
@@ -31,6 +39,7 @@ struct GroupedQueryReader {
   var valueEpsilon: Float?
   /// Set where queries and keys that turn are normed without a weight: the epsilon.
   var queryKeyEpsilon: Float?
+  var spelling = Spelling()
   /// Of queries that do not turn.
   var sharpening: GroupedQuerySpec.Sharpening?
   private let decoder: DecoderReader
@@ -44,13 +53,13 @@ struct GroupedQueryReader {
   ///   - keyValueHeads: where nothing is said.
   ///   - headDimension: where nothing is said; hidden size over heads where that is nil.
   ///   - keys: of the file that the two are.
-  ///   - rotary: of the whole head, or the share that the file names.
+  ///   - rotary: of the whole head, or the share that the file names; nil where heads do not turn.
   ///   - share: of a head that is rotated where nothing is said.
   init(
     _ config: inout ConfigReader, _ decoder: DecoderReader, keyValueHeads assumed: Int? = nil,
     headDimension fallback: Int? = nil,
     keys: (heads: String, width: String) = ("num_key_value_heads", "head_dim"),
-    _ rotary: RotaryReader, share: Double = 1, order: RotarySpec.Order = .halves
+    _ rotary: RotaryReader?, share: Double = 1, order: RotarySpec.Order = .halves
   ) throws(ConfigError) {
     self.decoder = decoder
     keyValueHeads = try config.int(keys.heads, default: assumed)
@@ -60,8 +69,12 @@ struct GroupedQueryReader {
         found: "\(keyValueHeads)")
     }
     headDimension = try config.int(keys.width, default: fallback ?? decoder.hidden / decoder.heads)
-    self.rotary = try rotary.spec(config, headDimension: headDimension, share: share, order: order)
+    self.rotary =
+      try rotary?.spec(config, headDimension: headDimension, share: share, order: order)
+      ?? Self.still
   }
+
+  private static let still = RotarySpec(dimensions: 0, theta: 1)
 
   var rotatedDimensions: Int { rotary.dimensions }
 
@@ -83,13 +96,13 @@ struct GroupedQueryReader {
   func attention(_ names: LayerNames, _ reach: Reach, turns: Bool = true) -> SequenceMixer {
     let (own, shared) = (decoder.heads * headDimension, keyValueHeads * headDimension)
     func projection(_ name: String, _ outputs: Int) -> LinearSpec {
-      names.linear("self_attn.\(name)", decoder.hidden, outputs, bias: bias)
+      names.linear("\(spelling.module).\(name)", decoder.hidden, outputs, bias: bias)
     }
     func norm(_ name: String, _ outputs: Int) -> NormSpec? {
       switch norms {
       case .none: nil
-      case .ofEachHead: names.norm("self_attn.\(name)", headDimension)
-      case .ofAllHeads: names.norm("self_attn.\(name)", outputs)
+      case .ofEachHead: names.norm("\(spelling.module).\(name)", headDimension)
+      case .ofAllHeads: names.norm("\(spelling.module).\(name)", outputs)
       }
     }
     var key = projection("k_proj", shared)
@@ -103,12 +116,13 @@ struct GroupedQueryReader {
       GroupedQuerySpec(
         query: projection("q_proj", queryMakesGates ? 2 * own : own), key: key,
         value: valuesAreKeys ? key : projection("v_proj", shared),
-        output: names.linear("self_attn.o_proj", own, decoder.hidden, bias: outputBias),
-        queryNorm: norm("q_norm", own), keyNorm: norm("k_norm", shared),
+        output: names.linear(
+          "\(spelling.module).\(spelling.output)", own, decoder.hidden, bias: outputBias),
+        queryNorm: norm(spelling.queryNorm, own), keyNorm: norm(spelling.keyNorm, shared),
         heads: decoder.heads, keyValueHeads: keyValueHeads, headDimension: headDimension,
         rotary: turns
           ? (reach == .whole ? rotary : localRotary ?? rotary)
-          : RotarySpec(dimensions: 0, theta: 1),
+          : Self.still,
         reach: reach,
         sinks: hasSinks ? names.name("self_attn.sinks") : nil, scale: scale,
         valueEpsilon: valueEpsilon, queryKeyEpsilon: turns ? queryKeyEpsilon : nil,

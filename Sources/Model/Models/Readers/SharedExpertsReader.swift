@@ -20,8 +20,9 @@ struct SharedExpertsReader {
   struct Spelling {
     var experts = ["n_routed_experts", "num_local_experts", "num_experts"]
     var expertSize = ["moe_intermediate_size"]
-    var shared = "n_shared_experts"
-    var perToken = "num_experts_per_tok"
+    var shared = ["n_shared_experts"]
+    var perToken = ["num_experts_per_tok"]
+    var groups = ["n_group"]
     var scalingFactor = "routed_scaling_factor"
     var firstSparse = "first_k_dense_replace"
 
@@ -29,6 +30,11 @@ struct SharedExpertsReader {
     var correction = "mlp.gate.e_score_correction_bias"
     var correctionIsRow = false
     var sharedUnit = "mlp.shared_experts"
+    var routedUnits = "mlp.experts"
+    /// Of routed units.
+    var projections: (gate: String?, up: String, down: String) = (
+      "gate_proj", "up_proj", "down_proj"
+    )
   }
 
   /// How experts are chosen.
@@ -73,7 +79,7 @@ struct SharedExpertsReader {
     experts = try config.int(spelling.experts)
     shared = try config.int(spelling.shared)
     perToken = try config.int(spelling.perToken)
-    let groups = try config.int("n_group", default: 1)
+    let groups = try config.int(spelling.groups, default: 1)
     let chosenGroups = try config.int("topk_group", default: 1)
     self.groups = isGrouped ? groups : 1
     self.chosenGroups = isGrouped ? chosenGroups : 1
@@ -114,6 +120,9 @@ struct SharedExpertsReader {
         groupScore: choice.groupScore, normalizes: choice.normalizes,
         scalingFactor: scalingFactor),
       alwaysOn: [names.mlp(spelling.sharedUnit, expertSize * shared)],
-      routed: (0..<experts).map { names.mlp("mlp.experts.\($0)", expertSize) })
+      routed: (0..<experts).map {
+        names.mlp(
+          "\(spelling.routedUnits).\($0)", expertSize, projections: spelling.projections)
+      })
   }
 }

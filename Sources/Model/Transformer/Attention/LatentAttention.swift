@@ -27,6 +27,8 @@ package struct LatentSpec: Sendable, Equatable {
   package let plainDimension: Int
   package let valueDimension: Int
   package let rotary: RotarySpec
+  /// Whether the part that may rotate does.
+  package let turns: Bool
   /// What scores are multiplied with.
   package let scale: Float
   /// What chooses the tokens that are attended to where there are more than it may choose; none in most models.
@@ -35,7 +37,7 @@ package struct LatentSpec: Sendable, Equatable {
   package init(
     query: Query, keyValueDown: LinearSpec, keyValueNorm: NormSpec, keyValueUp: LinearSpec,
     output: LinearSpec, heads: Int, plainDimension: Int, valueDimension: Int, rotary: RotarySpec,
-    scale: Float, indexer: IndexerSpec? = nil
+    turns: Bool = true, scale: Float, indexer: IndexerSpec? = nil
   ) {
     self.query = query
     self.keyValueDown = keyValueDown
@@ -46,6 +48,7 @@ package struct LatentSpec: Sendable, Equatable {
     self.plainDimension = plainDimension
     self.valueDimension = valueDimension
     self.rotary = rotary
+    self.turns = turns
     self.scale = scale
     self.indexer = indexer
   }
@@ -150,7 +153,7 @@ extension LatentSpec {
   ) -> Matrix {
     let (q, kv) = (projections.queries, projections.keysAndValues)
     let shared = projections.rotatedKeys
-    rotate(q, shared, sequences, workers)
+    if turns { rotate(q, shared, sequences, workers) }
     let result = workers.matrix("attention's outputs", rows: q.rows, columns: output.inputs)
     let both = plainDimension + valueDimension
     workers.forEachHead(heads, of: sequences, width: headDimension + valueDimension) {

@@ -9,6 +9,9 @@ package enum SequenceMixer: Sendable, Equatable {
   case groupedQuery(GroupedQuerySpec)
   case latent(LatentSpec)
   case deltaNet(DeltaNetSpec)
+  case channelDeltaNet(ChannelDeltaNetSpec)
+  case stateSpace(StateSpaceSpec)
+  case shortConvolution(ShortConvolutionSpec)
 
   /// In the order of the forward pass.
   package var linears: [LinearSpec] { parts.flatMap(\.readers) }
@@ -19,6 +22,9 @@ package enum SequenceMixer: Sendable, Equatable {
     case .groupedQuery(let spec): spec.output
     case .latent(let spec): spec.output
     case .deltaNet(let spec): spec.output
+    case .channelDeltaNet(let spec): spec.output
+    case .stateSpace(let spec): spec.output
+    case .shortConvolution(let spec): spec.output
     }
   }
 
@@ -28,6 +34,9 @@ package enum SequenceMixer: Sendable, Equatable {
     case .groupedQuery(let spec): spec.norms
     case .latent(let spec): spec.norms
     case .deltaNet(let spec): [spec.norm]
+    case .channelDeltaNet(let spec): [spec.norm]
+    case .stateSpace(let spec): [spec.norm]
+    case .shortConvolution: []
     }
   }
 
@@ -36,8 +45,9 @@ package enum SequenceMixer: Sendable, Equatable {
     switch self {
     case .groupedQuery(let spec):
       "\(spec.reach) \(spec.rotary.dimensions) \(spec.rotary.scaling.followsLength) \(spec.sharpening != nil)"
-    case .latent(let spec): "\(spec.rotary.dimensions)"
-    case .deltaNet: ""
+    case .latent(let spec): "\(spec.rotary.dimensions) \(spec.turns)"
+    case .deltaNet, .channelDeltaNet, .shortConvolution: ""
+    case .stateSpace(let spec): "\(spec.heads) \(spec.groups)"
     }
   }
 
@@ -45,8 +55,8 @@ package enum SequenceMixer: Sendable, Equatable {
   package var cache: KeyValueCache? {
     switch self {
     case .groupedQuery(let spec): spec.cache
-    // A latent and one rotated key for all heads; a state that stands for all tokens.
-    case .latent, .deltaNet: nil
+    // A latent and one rotated key for all heads; a state that stands for all tokens; the few tokens before.
+    case .latent, .deltaNet, .channelDeltaNet, .stateSpace, .shortConvolution: nil
     }
   }
 
@@ -56,6 +66,9 @@ package enum SequenceMixer: Sendable, Equatable {
     case .groupedQuery(let spec): spec.vectors
     case .latent(let spec): spec.indexer?.vectors ?? []
     case .deltaNet(let spec): spec.vectors
+    case .channelDeltaNet(let spec): spec.vectors
+    case .stateSpace(let spec): spec.vectors
+    case .shortConvolution(let spec): spec.convolution.vectors
     }
   }
 
@@ -65,22 +78,38 @@ package enum SequenceMixer: Sendable, Equatable {
     case .groupedQuery(let spec): spec.parts
     case .latent(let spec): spec.parts
     case .deltaNet(let spec): spec.parts
+    case .channelDeltaNet(let spec): spec.parts
+    case .stateSpace(let spec): spec.parts
+    case .shortConvolution(let spec): spec.parts
     }
   }
 
   /// What chooses the tokens that are attended to.
   package var indexer: IndexerSpec? {
     switch self {
-    case .groupedQuery, .deltaNet: nil
+    case .groupedQuery, .deltaNet, .channelDeltaNet, .stateSpace, .shortConvolution: nil
     case .latent(let spec): spec.indexer
     }
   }
 
-  /// Linears that decide on what is attended to, or on what is remembered, and what they read: never quantized.
-  package var deciding: [(place: Tap.Place, linear: LinearSpec)] {
+  /// Linears that decide on what is attended to, or on what is remembered, and what they read: never quantized. Nil for
+  /// what lies within the mixer.
+  package var deciding: [(place: Tap.Place?, linear: LinearSpec)] {
     switch self {
-    case .groupedQuery, .latent: indexer?.readers ?? []
+    case .groupedQuery, .latent: indexer?.readers.map { ($0.place, $0.linear) } ?? []
     case .deltaNet(let spec): spec.deciding.map { (.input, $0) }
+    case .channelDeltaNet(let spec): spec.inner.map { (nil, $0) }
+    case .stateSpace, .shortConvolution: []
+    }
+  }
+
+  /// What `deciding` is called in lists of what stays as it is.
+  package var leftOut: String? {
+    switch self {
+    case .groupedQuery, .stateSpace, .shortConvolution: nil
+    case .latent: indexer == nil ? nil : "indexers"
+    case .deltaNet: "steps of delta nets"
+    case .channelDeltaNet: "inner projections of delta nets"
     }
   }
 
@@ -89,8 +118,9 @@ package enum SequenceMixer: Sendable, Equatable {
     switch self {
     case .groupedQuery(let spec): spec.smoothings(of: branch)
     case .latent(let spec): spec.smoothings(of: branch)
-    // What the output projection reads is no multiple of what any Linear or norm makes, channel by channel.
-    case .deltaNet: []
+    case .stateSpace(let spec): spec.smoothings(of: branch)
+    // What the output projection reads is no multiple of what a whole Linear or norm makes, channel by channel.
+    case .deltaNet, .channelDeltaNet, .shortConvolution: []
     }
   }
 
@@ -100,6 +130,8 @@ package enum SequenceMixer: Sendable, Equatable {
     case .groupedQuery(let spec): [spec.projections]
     case .latent(let spec): [spec.parts[0].readers]
     case .deltaNet(let spec): [spec.projections]
+    case .channelDeltaNet(let spec): [spec.projections]
+    case .stateSpace, .shortConvolution: []
     }
   }
 
@@ -109,6 +141,9 @@ package enum SequenceMixer: Sendable, Equatable {
     case .groupedQuery(let spec): spec.projections
     case .latent(let spec): [spec.queryUp, spec.keyValueUp]
     case .deltaNet(let spec): spec.projections
+    case .channelDeltaNet(let spec): spec.projections
+    case .stateSpace(let spec): [spec.input]
+    case .shortConvolution(let spec): [spec.input]
     }
   }
 }
@@ -140,6 +175,18 @@ extension SequenceMixer {
           sequences: sequences, workers: workers)
       case .deltaNet(let spec):
         spec.remember(
+          project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
+          weights: weights, workers: workers)
+      case .channelDeltaNet(let spec):
+        spec.remember(
+          project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
+          weights: weights, workers: workers)
+      case .stateSpace(let spec):
+        spec.remember(
+          project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
+          weights: weights, workers: workers)
+      case .shortConvolution(let spec):
+        spec.mix(
           project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
           weights: weights, workers: workers)
       }
