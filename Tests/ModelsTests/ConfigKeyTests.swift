@@ -20,12 +20,17 @@ import TestSupport
     "ernie45-moe-tied", "exaone4-full-llama3", "exaone-moe-groups", "granite-multipliers",
     "hy-v3-published", "minimax-m2-partial", "olmo3-yarn-whole", "seed-oss-biases",
     "smollm3-tied", "solar-open-published", "qwen3-next-published",
-    "qwen35-moe-fused", "qwen35-moe-images",
+    "qwen35-moe-fused", "qwen35-moe-images", "lfm2-moe-published", "lfm2-published",
+    "nemotron-h-published", "granite-moe-multipliers", "granite-moe-hybrid-published",
+    "kimi-linear-published",
   ]
 
   /// Keys of others that a class reads itself.
   static let read: [String: Set<String>] = [
     "ernie45-moe-tied": ["moe_num_experts"], "granite-multipliers": ["embedding_multiplier"],
+    "granite-moe-multipliers": ["embedding_multiplier"],
+    "granite-moe-hybrid-published": ["embedding_multiplier", "position_embedding_type"],
+    "nemotron-h-published": ["use_bias"],
     "qwen35-moe-fused": ["attn_output_gate", "mtp_num_hidden_layers"],
     "qwen35-moe-images": ["attn_output_gate", "mtp_num_hidden_layers"],
   ]

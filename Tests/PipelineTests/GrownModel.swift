@@ -13,6 +13,8 @@ struct GrownModel {
   private static let sizes: [(key: String, size: JSONValue)] = [
     ("hidden_size", 96), ("intermediate_size", 96), ("moe_intermediate_size", 32),
     ("shared_expert_intermediate_size", 64), ("q_lora_rank", 64), ("kv_lora_rank", 32),
+    ("moe_latent_size", 32), ("moe_shared_expert_intermediate_size", 64),
+    ("shared_intermediate_size", 64), ("block_ff_dim", 96), ("block_dim", 96),
   ]
   /// Widths of heads that do not make whole groups, and what becomes of them.
   private static let widths = [12: JSONValue.number(JSONNumber(16)), 33: .number(JSONNumber(16))]
@@ -28,6 +30,10 @@ struct GrownModel {
     for (key, size) in Self.sizes where ![nil, .null].contains(text[key]) { text[key] = size }
     for key in ["head_dim", "v_head_dim"] {
       if let width = text[key]?.int.flatMap({ Self.widths[$0] }) { text[key] = width }
+    }
+    // Heads of a state space that are as wide together as the states grew to.
+    if let heads = text["mamba_n_heads"]?.int, text["mamba_d_head"]?.int != nil {
+      text["mamba_d_head"] = .number(JSONNumber(2 * 96 / heads))
     }
     for (key, value) in edits { text[key] = value }
     config.text = text

@@ -106,7 +106,8 @@ struct LatentReader {
         keyValueNorm: names.norm("self_attn.kv_a_layernorm", rank, epsilon: Self.epsilon),
         keyValueUp: names.linear("self_attn.kv_b_proj", rank, decoder.heads * (plain + value)),
         output: names.linear("self_attn.o_proj", decoder.heads * value, hidden, bias: bias),
-        heads: decoder.heads, plainDimension: plain, valueDimension: value, rotary: rotary, turns: turns,
+        heads: decoder.heads, plainDimension: plain, valueDimension: value, rotary: rotary,
+        turns: turns,
         scale: scale, indexer: indexes ? indexer(names) : nil))
   }
 
