@@ -1,6 +1,7 @@
 // A short convolution, a step of the delta rule and one of a state space against the same formulas in Double.
 
 import CKernels
+import Glibc
 import Testing
 import TestSupport
 
@@ -95,6 +96,42 @@ import TestSupport
         let change = KernelMemory([Float](repeating: .nan, count: columns), offset: offset)
         unsafe sluice_state_step(
           memory.start, query, key, result.start, decay, strength, skip, rows, columns,
+          change.start)
+        #expect(
+          zip(memory.values, kept).allSatisfy { abs(Double($0) - $1) < 2e-6 }, "\(name) \(columns)")
+        #expect(
+          zip(result.values, read).allSatisfy { abs(Double($0) - $1) < 4e-6 }, "\(name) \(columns)")
+        #expect(memory.guardsStand && result.guardsStand && change.guardsStand)
+      }
+    }
+  }
+
+  @Test func `every channel of a state space forgets as its own step says`() {
+    var generator = SeededGenerator(seed: 44)
+    for (columns, offset) in lengthsAndOffsets where columns > 0 {
+      let (rows, stride) = (5, columns + 3)
+      let rates = generator.floats(rows * stride).map { abs($0) }
+      let state = generator.floats(rows * columns)
+      let (query, key) = (generator.floats(rows), generator.floats(rows))
+      let steps = generator.floats(columns).map { abs($0) }
+      let (skips, value) = (generator.floats(columns), generator.floats(columns))
+      let kept = state.indices.map { index in
+        let (row, column) = (index / columns, index % columns)
+        return exp(-Double(rates[row * stride + column]) * Double(steps[column]))
+          * Double(state[index])
+          + Double(key[row]) * Double(steps[column]) * Double(value[column])
+      }
+      let read = (0..<columns).map { column in
+        (0..<rows).reduce(Double(skips[column]) * Double(value[column])) {
+          $0 + Double(query[$1]) * kept[$1 * columns + column]
+        }
+      }
+      forEachInstructionSet { name in
+        let memory = KernelMemory(state, offset: offset)
+        let result = KernelMemory(value, offset: offset)
+        let change = KernelMemory([Float](repeating: .nan, count: columns), offset: offset)
+        unsafe sluice_selective_step(
+          memory.start, rates, stride, query, key, steps, skips, result.start, rows, columns,
           change.start)
         #expect(
           zip(memory.values, kept).allSatisfy { abs(Double($0) - $1) < 2e-6 }, "\(name) \(columns)")

@@ -22,7 +22,7 @@ import TestSupport
     "smollm3-tied", "solar-open-published", "qwen3-next-published",
     "qwen35-moe-fused", "qwen35-moe-images", "lfm2-moe-published", "lfm2-published",
     "nemotron-h-published", "granite-moe-multipliers", "granite-moe-hybrid-published",
-    "kimi-linear-published",
+    "kimi-linear-published", "jamba-published",
   ]
 
   /// Keys of others that a class reads itself.

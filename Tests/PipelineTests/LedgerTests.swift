@@ -54,7 +54,7 @@ import TestSupport
   @Test(arguments: [
     "qwen3-next-published", "qwen35-moe-fused", "gemma3-published", "gpt-oss-published",
     "llama4-published", "smollm3-tied", "nemotron-h-latent-listed", "granite-moe-hybrid-published",
-    "lfm2-moe-published", "kimi-linear-published",
+    "lfm2-moe-published", "kimi-linear-published", "jamba-published",
   ])
   func `a run of layers of several kinds does the operations of its plan`(name: String) throws {
     try withTemporaryFolder { model in

@@ -1,4 +1,4 @@
-// State spaces, short convolutions and delta nets with a decay for each channel against the same formulas one token at a
+// State spaces of both kinds, short convolutions and delta nets with a decay for each channel against the same formulas one token at a
 // time in Double.
 
 import Glibc
@@ -26,7 +26,7 @@ private struct Recurrence: CustomTestStringConvertible, Sendable {
   static let all = [
     stateSpace(groups: 1, normWidth: 35, bias: true, steps: 0...(.infinity)),
     stateSpace(groups: 5, normWidth: 7, bias: false, steps: 0.5...0.75),
-    shortConvolution(bias: false), shortConvolution(bias: true), channelDeltaNet,
+    shortConvolution(bias: false), shortConvolution(bias: true), channelDeltaNet, selective,
   ]
 }
 
@@ -129,6 +129,51 @@ extension Recurrence {
       let mixed = convolved(gated, spec.convolution, weights)
       return x.indices.map { token in
         (0..<width).map { all[token][width + $0] * mixed[token][$0] }
+      }
+    }
+  }
+
+  private static var selective: Recurrence {
+    // More channels than one task has.
+    let (channels, size, rank) = (270, 6, 5)
+    let spec = SelectiveSpec(
+      input: LinearSpec("in", inputs: hidden, outputs: 2 * channels),
+      convolution: CausalConvolution(weight: "conv", channels: channels, taps: 4),
+      selection: LinearSpec("x", inputs: channels, outputs: rank + 2 * size),
+      step: LinearSpec("dt", inputs: rank, outputs: channels, hasBias: true),
+      output: LinearSpec("out", inputs: channels, outputs: hidden),
+      stepNorm: NormSpec("dt norm", size: rank, epsilon: 1e-5),
+      keyNorm: NormSpec("b norm", size: size, epsilon: 1e-5),
+      queryNorm: NormSpec("c norm", size: size, epsilon: 1e-5), stateSize: size, decayRate: "rate",
+      skip: "skip")
+    return Recurrence(testDescription: "selective", mixer: .selective(spec)) { x, weights in
+      let both = naiveLinear(x, spec.input, weights)
+      let values = convolved(both.map { Array($0[..<channels]) }, spec.convolution, weights)
+        .map { $0.map(silu) }
+      let selected = naiveLinear(values, spec.selection, weights)
+      func part(_ token: Int, _ start: Int, _ norm: NormSpec) -> [Double] {
+        normed(
+          Array(selected[token][start..<start + norm.size]), vector(norm.weight, weights)[...],
+          norm.epsilon)
+      }
+      let steps = naiveLinear(x.indices.map { part($0, 0, spec.stepNorm) }, spec.step, weights)
+      let (rates, skips) = (vector("rate", weights), vector("skip", weights))
+      var state = [[Double]](repeating: [Double](repeating: 0, count: size), count: channels)
+      return x.indices.map { token in
+        let keys = part(token, rank, spec.keyNorm)
+        let queries = part(token, rank + size, spec.queryNorm)
+        return (0..<channels).map { channel in
+          let step = softplus(steps[token][channel])
+          let value = values[token][channel]
+          for number in 0..<size {
+            let kept = exp(-exp(rates[channel * size + number]) * step)
+            state[channel][number] = kept * state[channel][number] + keys[number] * step * value
+          }
+          let read = (0..<size).reduce(skips[channel] * value) {
+            $0 + queries[$1] * state[channel][$1]
+          }
+          return read * silu(both[token][channels + channel])
+        }
       }
     }
   }

@@ -127,7 +127,7 @@ import Transformer
         case .groupedQuery(let spec):
           spec.heads == spec.keyValueHeads && spec.value != spec.key && spec.valueEpsilon == nil
         case .stateSpace: true
-        case .latent, .deltaNet, .channelDeltaNet, .shortConvolution, nil: false
+        case .latent, .deltaNet, .channelDeltaNet, .selective, .shortConvolution, nil: false
         }
       // What reads the states as they are has no producer.
       let plain = layer.branches.filter { branch in

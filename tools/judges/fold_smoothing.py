@@ -31,7 +31,7 @@ def readers(producer, state):
         names = [name for name in state if name.startswith(block + ".experts.") and name.split(".")[-2] in MLP_READERS]
     elif leaf == "q_a_layernorm":
         names = [f"{block}.q_b_proj.weight", f"{block}.indexer.wq_b.weight"]
-    elif leaf in ("post_attention_layernorm", "pre_feedforward_layernorm", "pre_mlp_layernorm", "ffn_norm"):
+    elif leaf in ("post_attention_layernorm", "pre_feedforward_layernorm", "pre_mlp_layernorm", "ffn_norm", "pre_ff_layernorm"):
         names = [name for name in state if name.startswith((block + ".mlp.", block + ".block_sparse_moe.", block + ".feed_forward.",
                                                           block + ".shared_mlp."))
                  and (name.split(".")[-2] in MLP_READERS and name.endswith(".weight") or name.endswith(".w13_weight"))]

@@ -124,6 +124,10 @@ package enum Architectures {
       feedForward: "sigmoid router, shared experts",
       describe: hyV3),
     Architecture(
+      name: "JambaForCausalLM", models: "Jamba 1.5 Mini, Large, 1.6, 1.7",
+      attention: "Mamba, as it is; by layer grouped queries, without positions",
+      feedForward: "softmax router; or dense, by layer", describe: jamba),
+    Architecture(
       name: "KimiK25ForConditionalGeneration", models: "Kimi K2.5, K2.6, K2.7",
       attention: "latent", feedForward: "sigmoid router in groups, shared experts",
       in: .kimiK25, describe: deepseekV3),

@@ -88,6 +88,11 @@ void sluice_delta_step(float *state, const float *query, const float *key, float
 void sluice_state_step(float *state, const float *query, const float *key, float *value, float decay, float strength,
                        float skip, size_t keys, size_t values, float *change);
 
+// One token of a state space whose every channel has a state and a step of its own: state [keys][cols] = exp(-rates * step)
+// * state + key^T (step * value), then value [cols] = query state + skip * value. `stride` between rows of rates.
+void sluice_selective_step(float *state, const float *rates, size_t stride, const float *query, const float *key,
+                           const float *step, const float *skip, float *value, size_t keys, size_t cols, float *change);
+
 // ---- reduce.c
 
 // absolute_sum[c] += sum over rows of weight[r] |x[r, c]|; square_sum[c] += sum over rows of weight[r] x[r, c]^2.

@@ -11,6 +11,7 @@ package enum SequenceMixer: Sendable, Equatable {
   case deltaNet(DeltaNetSpec)
   case channelDeltaNet(ChannelDeltaNetSpec)
   case stateSpace(StateSpaceSpec)
+  case selective(SelectiveSpec)
   case shortConvolution(ShortConvolutionSpec)
 
   /// In the order of the forward pass.
@@ -24,6 +25,7 @@ package enum SequenceMixer: Sendable, Equatable {
     case .deltaNet(let spec): spec.output
     case .channelDeltaNet(let spec): spec.output
     case .stateSpace(let spec): spec.output
+    case .selective(let spec): spec.output
     case .shortConvolution(let spec): spec.output
     }
   }
@@ -36,6 +38,7 @@ package enum SequenceMixer: Sendable, Equatable {
     case .deltaNet(let spec): [spec.norm]
     case .channelDeltaNet(let spec): [spec.norm]
     case .stateSpace(let spec): [spec.norm]
+    case .selective(let spec): spec.norms
     case .shortConvolution: []
     }
   }
@@ -48,6 +51,7 @@ package enum SequenceMixer: Sendable, Equatable {
     case .latent(let spec): "\(spec.rotary.dimensions) \(spec.turns)"
     case .deltaNet, .channelDeltaNet, .shortConvolution: ""
     case .stateSpace(let spec): "\(spec.heads) \(spec.groups)"
+    case .selective(let spec): "selective \(spec.stateSize)"
     }
   }
 
@@ -56,7 +60,7 @@ package enum SequenceMixer: Sendable, Equatable {
     switch self {
     case .groupedQuery(let spec): spec.cache
     // A latent and one rotated key for all heads; a state that stands for all tokens; the few tokens before.
-    case .latent, .deltaNet, .channelDeltaNet, .stateSpace, .shortConvolution: nil
+    case .latent, .deltaNet, .channelDeltaNet, .stateSpace, .selective, .shortConvolution: nil
     }
   }
 
@@ -68,6 +72,7 @@ package enum SequenceMixer: Sendable, Equatable {
     case .deltaNet(let spec): spec.vectors
     case .channelDeltaNet(let spec): spec.vectors
     case .stateSpace(let spec): spec.vectors
+    case .selective(let spec): spec.vectors
     case .shortConvolution(let spec): spec.convolution.vectors
     }
   }
@@ -80,14 +85,20 @@ package enum SequenceMixer: Sendable, Equatable {
     case .deltaNet(let spec): spec.parts
     case .channelDeltaNet(let spec): spec.parts
     case .stateSpace(let spec): spec.parts
+    case .selective: []
     case .shortConvolution(let spec): spec.parts
     }
+  }
+
+  func readers(at place: Tap.Place) -> [LinearSpec] {
+    parts.first { $0.place == place }?.readers ?? []
   }
 
   /// What chooses the tokens that are attended to.
   package var indexer: IndexerSpec? {
     switch self {
-    case .groupedQuery, .deltaNet, .channelDeltaNet, .stateSpace, .shortConvolution: nil
+    case .groupedQuery, .deltaNet, .channelDeltaNet, .stateSpace, .selective, .shortConvolution:
+      nil
     case .latent(let spec): spec.indexer
     }
   }
@@ -99,6 +110,7 @@ package enum SequenceMixer: Sendable, Equatable {
     case .groupedQuery, .latent: indexer?.readers.map { ($0.place, $0.linear) } ?? []
     case .deltaNet(let spec): spec.deciding.map { (.input, $0) }
     case .channelDeltaNet(let spec): spec.inner.map { (nil, $0) }
+    case .selective(let spec): [(.input, spec.input)] + spec.inner.map { (nil, $0) }
     case .stateSpace, .shortConvolution: []
     }
   }
@@ -110,6 +122,7 @@ package enum SequenceMixer: Sendable, Equatable {
     case .latent: indexer == nil ? nil : "indexers"
     case .deltaNet: "steps of delta nets"
     case .channelDeltaNet: "inner projections of delta nets"
+    case .selective: "Mamba"
     }
   }
 
@@ -120,7 +133,7 @@ package enum SequenceMixer: Sendable, Equatable {
     case .latent(let spec): spec.smoothings(of: branch)
     case .stateSpace(let spec): spec.smoothings(of: branch)
     // What the output projection reads is no multiple of what a whole Linear or norm makes, channel by channel.
-    case .deltaNet, .channelDeltaNet, .shortConvolution: []
+    case .deltaNet, .channelDeltaNet, .selective, .shortConvolution: []
     }
   }
 
@@ -131,7 +144,7 @@ package enum SequenceMixer: Sendable, Equatable {
     case .latent(let spec): [spec.parts[0].readers]
     case .deltaNet(let spec): [spec.projections]
     case .channelDeltaNet(let spec): [spec.projections]
-    case .stateSpace, .shortConvolution: []
+    case .stateSpace, .selective, .shortConvolution: []
     }
   }
 
@@ -143,6 +156,7 @@ package enum SequenceMixer: Sendable, Equatable {
     case .deltaNet(let spec): spec.projections
     case .channelDeltaNet(let spec): spec.projections
     case .stateSpace(let spec): [spec.input]
+    case .selective: []
     case .shortConvolution(let spec): [spec.input]
     }
   }
@@ -182,6 +196,10 @@ extension SequenceMixer {
           project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
           weights: weights, workers: workers)
       case .stateSpace(let spec):
+        spec.remember(
+          project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
+          weights: weights, workers: workers)
+      case .selective(let spec):
         spec.remember(
           project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
           weights: weights, workers: workers)
