@@ -27,7 +27,7 @@ struct GrownModel {
     var config = try #require(JSONValue.parse(FileSystem.readFile(path)).object)
     config["quantization_config"] = nil
     var text = config.text
-    for (key, size) in Self.sizes where ![nil, .null].contains(text[key]) { text[key] = size }
+    for (key, size) in Self.sizes where ![nil, .null, 0].contains(text[key]) { text[key] = size }
     for key in ["head_dim", "v_head_dim"] {
       if let width = text[key]?.int.flatMap({ Self.widths[$0] }) { text[key] = width }
     }

@@ -73,6 +73,8 @@ def model_sources(folder, architecture):
     if waiting[0].startswith("vllm."):  # a folder of its own, beside model_executor
         package = folder.parent.joinpath(*waiting.pop().split(".")[1:])
         found = {str(path): parsed(path) for path in sorted(package.rglob("*.py"))}
+        for tree in list(found.values()):
+            found |= mixers(folder, tree)
         waiting = ["deepseek_v2"]
     while waiting:
         name = waiting.pop()
@@ -80,13 +82,18 @@ def model_sources(folder, architecture):
         if name in found or not path.exists() or name in ("utils", "interfaces", "interfaces_base", "adapters"):
             continue
         found[name] = parsed(path)
+        found |= mixers(folder, found[name])
         for node in ast.walk(found[name]):
             module = getattr(node, "module", None) or ""
             if isinstance(node, ast.ImportFrom) and (node.level == 1 or module.startswith("vllm.model_executor.models")):
                 waiting.append(module.split(".")[-1])
-            elif isinstance(node, ast.ImportFrom) and module.startswith(MIXERS):
-                found[module] = parsed(folder.joinpath(*module.split(".")[2:]).with_suffix(".py"))
     return list(found.values())
+
+
+def mixers(folder, tree):
+    """The mixers along the sequence that a file imports."""
+    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(MIXERS)}
+    return {module: parsed(folder.joinpath(*module.split(".")[2:]).with_suffix(".py")) for module in sorted(modules)}
 
 
 def called(node):
