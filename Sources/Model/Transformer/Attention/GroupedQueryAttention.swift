@@ -146,9 +146,13 @@ extension GroupedQuerySpec {
   ///   - sequences: the rows of each sequence; positions count from the start of each.
   func attend(
     _ projections: consuming QueriesKeysValues, sequences: [Range<Int>],
-    weights: any LayerWeights, workers: Workers, tap: (Tap.Place, Matrix) -> Void
+    weights: any LayerWeights, workers: Workers, tap: (Tap.Place, Matrix) -> Void,
+    probe: OutputProbe? = nil
   ) -> Matrix {
     let (q, k, v) = (projections.queries, projections.keys, projections.values)
+    let roots = probe.map { _ in
+      (inverseRoots(q, queryNorm, workers), inverseRoots(k, keyNorm, workers))
+    }
     if let queryKeyEpsilon {
       // Before they turn is as good as after it: no number has a weight of its own.
       for x in [q, k] {
@@ -172,16 +176,21 @@ extension GroupedQuerySpec {
       weights.keep(kept, as: part, in: cache, workers: workers)
     }
     let sinks = sinks.map { weights.vector($0) }
-    workers.forEachHead(heads, of: sequences, width: 2 * headDimension, reach: reach) {
-      head, sequence in
+    @Sendable func causal(_ head: Int) -> CausalHead {
       let own = HeadColumns(q, head, width: headDimension)
       let shared = head / (heads / keyValueHeads)
-      CausalHead(
+      return CausalHead(
         factors: [(own, HeadColumns(k, shared, width: headDimension))],
         values: HeadColumns(v, shared, width: headDimension), result: own,
-        scale: scale, reach: reach,
-        sink: sinks?[head]
-      ).attend(sequence, from: workers.memory)
+        scale: scale, reach: reach, sink: sinks?[head])
+    }
+    if let probe, let roots {
+      lead(
+        probe, back: causal, queries: (q, roots.0), keys: (k, roots.1),
+        gates: projections.gates, sequences, weights, workers)
+    }
+    workers.forEachHead(heads, of: sequences, width: 2 * headDimension, reach: reach) {
+      head, sequence in causal(head).attend(sequence, from: workers.memory)
     }
     if let gates = projections.gates { q.multiply(bySigmoidOf: gates, workers: workers) }
     return q

@@ -149,32 +149,84 @@ extension LatentSpec {
 
   /// What the output projection reads, `[T, heads * valueDimension]`.
   func attend(
-    _ projections: consuming LatentProjections, sequences: [Range<Int>], workers: Workers
+    _ projections: consuming LatentProjections, sequences: [Range<Int>], workers: Workers,
+    probe: OutputProbe? = nil
   ) -> Matrix {
     let (q, kv) = (projections.queries, projections.keysAndValues)
     let shared = projections.rotatedKeys
     if turns { rotate(q, shared, sequences, workers) }
     let result = workers.matrix("attention's outputs", rows: q.rows, columns: output.inputs)
     let both = plainDimension + valueDimension
-    workers.forEachHead(heads, of: sequences, width: headDimension + valueDimension) {
-      head, sequence in
-      let (own, pair) = (head * headDimension, head * both)
+    @Sendable func causal(_ head: Int) -> CausalHead {
       CausalHead(
         factors: [
-          (
-            HeadColumns(q, first: own, count: plainDimension),
-            HeadColumns(kv, first: pair, count: plainDimension)
-          ),
-          (
-            HeadColumns(q, first: own + plainDimension, count: rotary.dimensions),
-            HeadColumns(shared, first: 0, count: rotary.dimensions)
-          ),
+          (plainQueries(q, head), HeadColumns(kv, first: head * both, count: plainDimension)),
+          (rotatedQueries(q, head), HeadColumns(shared, first: 0, count: rotary.dimensions)),
         ],
-        values: HeadColumns(kv, first: pair + plainDimension, count: valueDimension),
-        result: HeadColumns(result, head, width: valueDimension), scale: scale, reach: .whole
-      ).attend(sequence, from: workers.memory)
+        values: HeadColumns(kv, first: head * both + plainDimension, count: valueDimension),
+        result: HeadColumns(result, head, width: valueDimension), scale: scale, reach: .whole)
+    }
+    if let probe { lead(probe, back: causal, queries: q, keysAndValues: kv, sequences, workers) }
+    workers.forEachHead(heads, of: sequences, width: headDimension + valueDimension) {
+      head, sequence in causal(head).attend(sequence, from: workers.memory)
     }
     return result
+  }
+
+  private func plainQueries(_ q: Matrix, _ head: Int) -> HeadColumns {
+    HeadColumns(q, first: head * headDimension, count: plainDimension)
+  }
+
+  private func rotatedQueries(_ q: Matrix, _ head: Int) -> HeadColumns {
+    HeadColumns(q, first: head * headDimension + plainDimension, count: rotary.dimensions)
+  }
+
+  /// The Linears at whose outputs gradients are found, each with the outputs that belong together: those of a head.
+  var probed: [(linear: LinearSpec, size: Int)] {
+    [(queryUp, headDimension), (keyValueUp, plainDimension + valueDimension)]
+  }
+
+  /// Leads a probe back to the outputs of what makes queries, keys and values.
+  private func lead(
+    _ probe: OutputProbe, back causal: @Sendable (Int) -> CausalHead, queries: Matrix,
+    keysAndValues: Matrix, _ sequences: [Range<Int>], _ workers: Workers
+  ) {
+    let q = workers.matrix("gradients", rows: queries.rows, columns: queries.columns)
+    let kv = workers.matrix(
+      "gradients", rows: keysAndValues.rows, columns: keysAndValues.columns)
+    workers.compute { kv.fill(0) }
+    let both = plainDimension + valueDimension
+    let signs = probe.signs
+    workers.forEachGroupBack(
+      heads, heads: 1, of: sequences, width: headDimension + valueDimension,
+      valueWidth: valueDimension, reach: .whole
+    ) { head, sequence in
+      CausalGradient(
+        head: causal(head), queries: [plainQueries(q, head), rotatedQueries(q, head)],
+        keys: [HeadColumns(kv, first: head * both, count: plainDimension), nil],
+        values: HeadColumns(kv, first: head * both + plainDimension, count: valueDimension)
+      ) { signs.make($0, head: head, into: $1, from: workers.memory) }
+      .add(sequence, from: workers.memory)
+    }
+    if turns { turnBack(q, sequences, workers) }
+    for (linear, gradient) in [(queryUp, q), (keyValueUp, kv)] { probe.found(linear, gradient) }
+  }
+
+  /// Gradients of queries, in place.
+  private func turnBack(_ q: Matrix, _ sequences: [Range<Int>], _ workers: Workers) {
+    RotaryTables.with(rotary, sequences: sequences, workers: workers) { sequence, table in
+      let back = table.transposed
+      let parts = ranges(of: sequence.count, by: 64)
+      workers.ledger.note(Operation(.elements, [sequence.count * q.columns]))
+      workers.forEach(parts.count) { index in
+        for offset in parts[index] {
+          let row = unsafe q.row(sequence.lowerBound + offset)
+          for head in 0..<heads {
+            unsafe back.rotate(row + head * headDimension + plainDimension, position: offset)
+          }
+        }
+      }
+    }
   }
 
   private func rotate(

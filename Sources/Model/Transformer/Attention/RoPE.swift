@@ -47,6 +47,18 @@ struct RotaryTable: Sendable {
     sines = angles.map { Float(sin(Double($0))) * factor }
   }
 
+  private init(half: Int, order: RotarySpec.Order, cosines: [Float], sines: [Float]) {
+    self.half = half
+    self.order = order
+    self.cosines = cosines
+    self.sines = sines
+  }
+
+  /// The transpose of every rotation: what gradients are turned by.
+  var transposed: RotaryTable {
+    RotaryTable(half: half, order: order, cosines: cosines, sines: sines.map { -$0 })
+  }
+
   /// Rotates the dimensions that start at `head`, in place.
   func rotate(_ head: UnsafeMutablePointer<Float>, position: Int) {
     unsafe cosines.withUnsafeBufferPointer { cosines in

@@ -36,7 +36,7 @@ extension StepInputs {
     // Before rounding uses statistics up.
     result.largestInput = statistics.largest(smoothedBy: scale)
     if !output.method.needsStatistics { return result }
-    if output.method == .compensated {
+    if output.method.needsGram {
       do {
         result.rounding = .compensated(
           try statistics.factors(
