@@ -162,7 +162,8 @@ def expert_names(nodes):
     for node in nodes:
         if isinstance(node, ast.keyword) and node.arg == "ckpt_names" and literal(node.value):
             gate, down, up = literal(node.value)
-            return {gate: "w13_", up: "w13_", down: "w2_"}
+            # None where experts have no gate.
+            return {name: part for name, part in ((gate, "w13_"), (up, "w13_"), (down, "w2_")) if name}
     # A file may have two tables, one of them for experts in one tensor.
     found = [(node.arg, literal(node.value)) for node in nodes
              if isinstance(node, ast.keyword) and re.fullmatch(r"ckpt_\w+_name", node.arg or "")]
