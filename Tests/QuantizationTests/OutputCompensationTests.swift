@@ -46,7 +46,7 @@ import TestSupport
       factors: try statistics(x).factors(
         smoothedBy: nil, refining: [32], damping: 0.005,
         workers: Workers(threads: 2, engine: engine)),
-      outputs: OutputFactor(statistics(g, block: size), size: size, workers: workers),
+      outputs: OutputFactor([statistics(g, block: size)], size: size, workers: workers),
       gram: statistics(x).grams(workers: workers)[0],
       moments: statistics(g, block: size).grams(workers: workers))
   }
@@ -116,7 +116,7 @@ import TestSupport
     statistics.add(zeros, workers: workers)
     let found = try quantizer.round(
       each.weight, rows: 0..<32, under: each.factors,
-      and: OutputFactor(statistics, size: 16, workers: workers))
+      and: OutputFactor([statistics], size: 16, workers: workers))
     let expected = try alone(each)
     #expect(found.codes == expected.codes)
     #expect(found.scales == expected.scales)
@@ -131,7 +131,7 @@ import TestSupport
       let statistics = ActivationStatistics(
         channels: g.columns, withGram: true, block: size, workers: workers)
       statistics.add(g, workers: workers)
-      return OutputFactor(statistics, size: size, smoothedBy: scale, workers: workers)
+      return OutputFactor([statistics], size: size, smoothedBy: scale, workers: workers)
     }
     let each = try makeCase(blocks: blocks, size: size, channels: 64, shared: 1)
     let scaled = Matrix(rows: g.rows, columns: g.columns)

@@ -30,16 +30,16 @@ package struct OutputFactor: Sendable {
   private static let steps = 8
 
   /// - Parameters:
-  ///   - statistics: of the gradients `[T, blocks * size]`, kept by blocks of `size`; they are used up.
+  ///   - statistics: of the gradients at some blocks of outputs each, kept by blocks of `size`; they are used up.
   ///   - scale: what each output is divided by where it is smoothed, `[blocks * size]`; nil for none.
   package init(
-    _ statistics: ActivationStatistics, size: Int, smoothedBy scale: [Float]? = nil,
+    _ statistics: [ActivationStatistics], size: Int, smoothedBy scale: [Float]? = nil,
     workers: Workers
   ) {
     self.size = size
-    blocks = statistics.channels / size
+    blocks = statistics.reduce(0) { $0 + $1.channels } / size
     together = Self.together(size)
-    let sums = statistics.grams(workers: workers)
+    let sums = statistics.flatMap { $0.grams(workers: workers) }
     let factors = sums.enumerated().map { block, gram in
       Self.factor(
         gram, scale.map { Array($0[block * size..<(block + 1) * size]) }, workers)

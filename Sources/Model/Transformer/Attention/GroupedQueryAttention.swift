@@ -150,8 +150,11 @@ extension GroupedQuerySpec {
     probe: OutputProbe? = nil
   ) -> Matrix {
     let (q, k, v) = (projections.queries, projections.keys, projections.values)
-    let roots = probe.map { _ in
-      (inverseRoots(q, queryNorm, workers), inverseRoots(k, keyNorm, workers))
+    let before = probe.map { _ in
+      (
+        queries: positioned(q, queryNorm, weights, workers),
+        keys: positioned(k, keyNorm, weights, workers)
+      )
     }
     if let queryKeyEpsilon {
       // Before they turn is as good as after it: no number has a weight of its own.
@@ -184,10 +187,10 @@ extension GroupedQuerySpec {
         values: HeadColumns(v, shared, width: headDimension), result: own,
         scale: scale, reach: reach, sink: sinks?[head])
     }
-    if let probe, let roots {
+    if let probe, let before {
       lead(
-        probe, back: causal, queries: (q, roots.0), keys: (k, roots.1),
-        gates: projections.gates, sequences, weights, workers)
+        probe, back: causal, queries: before.queries, keys: before.keys,
+        gates: projections.gates, sequences, workers)
     }
     workers.forEachHead(heads, of: sequences, width: 2 * headDimension, reach: reach) {
       head, sequence in causal(head).attend(sequence, from: workers.memory)

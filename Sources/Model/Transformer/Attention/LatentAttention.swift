@@ -166,7 +166,7 @@ extension LatentSpec {
         values: HeadColumns(kv, first: head * both + plainDimension, count: valueDimension),
         result: HeadColumns(result, head, width: valueDimension), scale: scale, reach: .whole)
     }
-    if let probe { lead(probe, back: causal, queries: q, keysAndValues: kv, sequences, workers) }
+    if let probe { lead(probe, back: causal, tokens: q.rows, sequences, workers) }
     workers.forEachHead(heads, of: sequences, width: headDimension + valueDimension) {
       head, sequence in causal(head).attend(sequence, from: workers.memory)
     }
@@ -186,44 +186,35 @@ extension LatentSpec {
     [(queryUp, headDimension), (keyValueUp, plainDimension + valueDimension)]
   }
 
-  /// Leads a probe back to the outputs of what makes queries, keys and values.
+  /// Leads a probe back to the outputs of what makes queries, keys and values, one head after the other.
   private func lead(
-    _ probe: OutputProbe, back causal: @Sendable (Int) -> CausalHead, queries: Matrix,
-    keysAndValues: Matrix, _ sequences: [Range<Int>], _ workers: Workers
+    _ probe: OutputProbe, back causal: @Sendable (Int) -> CausalHead, tokens: Int,
+    _ sequences: [Range<Int>], _ workers: Workers
   ) {
-    let q = workers.matrix("gradients", rows: queries.rows, columns: queries.columns)
-    let kv = workers.matrix(
-      "gradients", rows: keysAndValues.rows, columns: keysAndValues.columns)
-    workers.compute { kv.fill(0) }
     let both = plainDimension + valueDimension
-    let signs = probe.signs
-    workers.forEachGroupBack(
+    let (signs, memory) = (probe.signs, workers.memory)
+    let work = workers.groupsBack(
       heads, heads: 1, of: sequences, width: headDimension + valueDimension,
-      valueWidth: valueDimension, reach: .whole
-    ) { head, sequence in
-      CausalGradient(
-        head: causal(head), queries: [plainQueries(q, head), rotatedQueries(q, head)],
-        keys: [HeadColumns(kv, first: head * both, count: plainDimension), nil],
-        values: HeadColumns(kv, first: head * both + plainDimension, count: valueDimension)
-      ) { signs.make($0, head: head, into: $1, from: workers.memory) }
-      .add(sequence, from: workers.memory)
-    }
-    if turns { turnBack(q, sequences, workers) }
-    for (linear, gradient) in [(queryUp, q), (keyValueUp, kv)] { probe.found(linear, gradient) }
-  }
-
-  /// Gradients of queries, in place.
-  private func turnBack(_ q: Matrix, _ sequences: [Range<Int>], _ workers: Workers) {
-    RotaryTables.with(rotary, sequences: sequences, workers: workers) { sequence, table in
-      let back = table.transposed
-      let parts = ranges(of: sequence.count, by: 64)
-      workers.ledger.note(Operation(.elements, [sequence.count * q.columns]))
-      workers.forEach(parts.count) { index in
-        for offset in parts[index] {
-          let row = unsafe q.row(sequence.lowerBound + offset)
-          for head in 0..<heads {
-            unsafe back.rotate(row + head * headDimension + plainDimension, position: offset)
+      valueWidth: valueDimension, gradients: headDimension + both, reach: .whole)
+    RotaryTables.with(rotary, all: sequences, workers: workers) { tables in
+      work.forEach { head in
+        let q = Matrix("gradients", rows: tokens, columns: headDimension, from: memory)
+        let kv = Matrix("gradients", rows: tokens, columns: both, from: memory)
+        kv.fill(0)
+        for sequence in sequences {
+          CausalGradient(
+            head: causal(head), queries: [plainQueries(q, 0), rotatedQueries(q, 0)],
+            keys: [HeadColumns(kv, first: 0, count: plainDimension), nil],
+            values: HeadColumns(kv, first: plainDimension, count: valueDimension)
+          ) { signs.make($0, head: head, into: $1, from: memory) }
+          .add(sequence, from: memory)
+          guard turns, let back = tables?.table(sequence.count).transposed else { continue }
+          for (position, token) in sequence.enumerated() {
+            unsafe back.rotate(q.row(token) + plainDimension, position: position)
           }
+        }
+        for (linear, gradient) in [(queryUp, q), (keyValueUp, kv)] {
+          probe.found(linear, head, gradient)
         }
       }
     }

@@ -12,29 +12,32 @@ package import Tensors
 /// Source: YAQA (arXiv:2505.22988), section 4, with probes behind the branch instead of the whole model.
 package struct OutputProbe {
   let signs: ProbeSigns
-  /// Takes the gradient `[T, outputs]` at a Linear's outputs, which nobody reads afterwards.
-  let found: (LinearSpec, Matrix) -> Void
+  /// Takes the gradient `[T, outputs of a group]` at the outputs of a Linear that belong to a group of heads. It is called
+  /// for several groups at once.
+  let found: @Sendable (_ linear: LinearSpec, _ group: Int, _ gradient: Matrix) -> Void
 
   /// The probe of a block of tokens.
   ///
   /// - Parameters:
-  ///   - factors: of the mixer's heads.
+  ///   - factors: of the mixer's groups of heads.
   ///   - token: the first of the block, of all calibration tokens.
   ///   - seed: of the mixer.
   package init(
-    _ factors: [Matrix], token: Int, seed: UInt64, found: @escaping (LinearSpec, Matrix) -> Void
+    _ factors: [Matrix], of mixer: SequenceMixer, token: Int, seed: UInt64,
+    found: @escaping @Sendable (_ linear: LinearSpec, _ group: Int, _ gradient: Matrix) -> Void
   ) {
-    signs = ProbeSigns(factors: factors, seed: seed, firstToken: token)
+    signs = ProbeSigns(factors: factors, heads: mixer.heads, seed: seed, firstToken: token)
     self.found = found
   }
 
-  /// What probes of each head are made with, `[width, width]`: R of R Rᵀ = Wᵀ W.
+  /// What the probes of each group of heads are made with, `[width, width]`: R of R Rᵀ = Wᵀ W of its columns, summed over
+  /// the heads of the group.
   package static func factors(
     of mixer: SequenceMixer, weights: any LayerWeights, workers: Workers
   ) -> [Matrix] {
     let weight = weights.weight(mixer.output)
     let width = weight.columns / mixer.heads
-    let factors = (0..<mixer.heads).map { _ in
+    let factors = (0..<mixer.headGroups).map { _ in
       workers.matrix("probes of heads", rows: width, columns: width)
     }
     workers.compute { for factor in factors { factor.fill(0) } }
@@ -45,16 +48,17 @@ package struct OutputProbe {
     workers.forEach(of: tiles, alike: \.count) { tile in
       let rows = tile.count == decoded.rows ? decoded : decoded.prefix(tile.count)
       workers.compute { unsafe weight.decode(tile, into: rows.base) }
-      for (head, factor) in factors.enumerated() {
+      for head in 0..<mixer.heads {
         Gemm.addGram(
-          of: rows, columns: head * width..<(head + 1) * width, to: factor, workers: workers.exact)
+          of: rows, columns: head * width..<(head + 1) * width,
+          to: factors[head * factors.count / mixer.heads], workers: workers.exact)
       }
     }
     for factor in factors { makeFactor(factor, workers.exact) }
     return factors
   }
 
-  private static let tileRows = 256
+  private static let tileRows = 64
   /// Of the mean of a diagonal, added to it: a head's columns may be few.
   private static let damping: Float = 1e-3
 
@@ -78,6 +82,7 @@ package struct OutputProbe {
 /// What makes the probes of heads.
 struct ProbeSigns: Sendable {
   let factors: [Matrix]
+  let heads: Int
   let seed: UInt64
   /// Of all calibration tokens.
   let firstToken: Int
@@ -86,14 +91,14 @@ struct ProbeSigns: Sendable {
   ///
   /// - Parameter tokens: of the block.
   func make(_ tokens: Range<Int>, head: Int, into result: Matrix, from memory: MemoryBudget) {
-    let factor = factors[head]
+    let factor = factors[head * factors.count / heads]
     let width = factor.rows
     let signs = Matrix("probes of heads", rows: tokens.count, columns: width, from: memory)
     let words = (width + 63) / 64
     for (row, token) in tokens.enumerated() {
       let to = unsafe signs.row(row)
       for word in 0..<words {
-        var bits = draw(seed, ((firstToken + token) * factors.count + head) * words + word)
+        var bits = draw(seed, ((firstToken + token) * heads + head) * words + word)
         for column in word * 64..<min(width, (word + 1) * 64) {
           unsafe to[column] = bits & 1 == 0 ? 1 : -1
           bits >>= 1
@@ -164,33 +169,71 @@ struct CausalGradient {
 }
 
 extension Workers {
-  /// Every group of heads of every sequence, on all threads, on the way back through attention.
+  /// The work on groups of heads on the way back through attention, each of them a task.
   ///
   /// - Parameters:
-  ///   - groups: of heads that share keys and values.
+  ///   - count: of groups, which have keys and values of their own.
   ///   - heads: of a group.
   ///   - width: floats of a head's key and of its value together.
   ///   - valueWidth: floats of its value.
-  func forEachGroupBack(
-    _ groups: Int, heads: Int, of sequences: [Range<Int>], width: Int, valueWidth: Int,
-    reach: Reach, _ body: @Sendable (_ group: Int, _ sequence: Range<Int>) -> Void
-  ) {
-    for sequence in sequences {
-      let count = sequence.count
-      // Five products, where the way there has two.
-      ledger.note(
-        Operation(
-          .scores, [count, width, reach.most(of: count)],
-          arithmetic: CausalAttention.arithmetic(tokens: count, width: width, reach: reach)),
-        times: 2.5 * Double(groups * heads))
-    }
+  ///   - gradients: floats of a token's gradients that are found for a group.
+  func groupsBack(
+    _ count: Int, heads: Int, of sequences: [Range<Int>], width: Int, valueWidth: Int,
+    gradients: Int, reach: Reach
+  ) -> GroupsBack {
+    GroupsBack(
+      workers: self, count: count, heads: heads, sequences: sequences, width: width,
+      valueWidth: valueWidth, gradients: gradients, reach: reach)
+  }
+}
+
+/// A loop over groups of heads on the way back.
+struct GroupsBack {
+  fileprivate let workers: Workers
+  fileprivate let count: Int
+  fileprivate let heads: Int
+  fileprivate let sequences: [Range<Int>]
+  fileprivate let width: Int
+  fileprivate let valueWidth: Int
+  fileprivate let gradients: Int
+  fileprivate let reach: Reach
+
+  private var tokens: Int { sequences.reduce(0) { $0 + $1.count } }
+
+  private var each: [TaskBuffer] {
     let longest = sequences.map(\.count).max() ?? 0
     let rows = min(CausalAttention.queryRows, longest)
     let scores = TaskBuffer("attention scores", floats: rows * longest)
     let probes = TaskBuffer("probes of heads", floats: rows * valueWidth)
-    let tasks = sequences.flatMap { sequence in (0..<groups).map { (sequence, $0) } }
-    forEach(tasks.count, each: [scores, scores, probes, probes]) { index in
-      body(tasks[index].1, tasks[index].0)
+    let keys = width - valueWidth
+    // Of queries, keys and values.
+    return [
+      scores, scores, probes, probes,
+      TaskBuffer("gradients", floats: tokens * heads * keys),
+      TaskBuffer("gradients", floats: tokens * (gradients - heads * keys)),
+    ]
+  }
+
+  private func note() {
+    for sequence in sequences {
+      let count = sequence.count
+      // Five products, where the way there has two.
+      workers.ledger.note(
+        Operation(
+          .scores, [count, width, reach.most(of: count)],
+          arithmetic: CausalAttention.arithmetic(tokens: count, width: width, reach: reach)),
+        times: 2.5 * Double(self.count * heads))
     }
+    workers.ledger.note(Operation(.elements, [4 * tokens * gradients]), times: Double(count))
+  }
+
+  func forEach(_ body: @Sendable (_ group: Int) -> Void) {
+    note()
+    workers.forEach(count, each: each, body)
+  }
+
+  func map<Value: Sendable>(_ body: @Sendable (_ group: Int) -> Value) -> [Value] {
+    note()
+    return workers.map(count, each: each, body)
   }
 }

@@ -93,6 +93,19 @@ struct RotaryTables: Sendable {
     }
   }
 
+  /// Calls `body` with the tables of all sequences; none where only shapes are known.
+  static func with(
+    _ spec: RotarySpec, all sequences: [Range<Int>], workers: Workers,
+    _ body: (_ tables: RotaryTables?) -> Void
+  ) {
+    let lengths = sequences.map(\.count)
+    workers.holding("rotations", bytes: (lengths.max() ?? 0) * spec.dimensions * 8) {
+      body(workers.computes ? RotaryTables(spec, lengths: lengths) : nil)
+    }
+  }
+
+  func table(_ length: Int) -> RotaryTable { self[length] }
+
   private init(_ spec: RotarySpec, lengths: [Int]) {
     if spec.scaling.followsLength {
       shared = nil

@@ -115,6 +115,11 @@ package enum SequenceMixer: Sendable, Equatable {
     }
   }
 
+  /// Heads with keys and values of their own.
+  package var headGroups: Int {
+    if case .groupedQuery(let spec) = self { spec.keyValueHeads } else { heads }
+  }
+
   /// The Linears at whose outputs a probe finds gradients, each with the outputs that belong together; none where the
   /// mixer's way back is not known.
   package var probed: [(linear: LinearSpec, size: Int)] {

@@ -12,15 +12,13 @@ internal import Transformer
 /// Second moments of gradients at the outputs of a part's Linears, by heads.
 struct OutputGradients {
   private let inputs: StepInputs
-  private let layer: LayerSpec
   private let mixer: SequenceMixer?
   private let probed: [(linear: LinearSpec, size: Int)]
-  /// For each of `probed`.
-  let statistics: [ActivationStatistics]
+  /// For each of `probed`, and each group of heads with keys and values of its own.
+  private let sums: [[ActivationStatistics]]
 
   init(_ inputs: StepInputs, _ layer: LayerSpec, _ part: LayerPart) {
     self.inputs = inputs
-    self.layer = layer
     mixer = part.sequence?.mixer
     let isAsked =
       inputs.output.method.compensatesOutputs && !inputs.measures
@@ -30,11 +28,17 @@ struct OutputGradients {
       inputs.output.fates[linear.weight] == .packed
         && inputs.quantized(linear).quantizer.roundsRowsInTurn
     }
-    statistics = probed.map {
-      ActivationStatistics(
-        channels: $0.linear.outputs, withGram: true, block: $0.size, workers: inputs.workers)
+    let groups = mixer?.headGroups ?? 1
+    sums = probed.map { linear, size in
+      (0..<groups).map { _ in
+        ActivationStatistics(
+          channels: linear.outputs / groups, withGram: true, block: size, workers: inputs.workers)
+      }
     }
   }
+
+  /// All of them, in a fixed order.
+  var statistics: [ActivationStatistics] { sums.flatMap(\.self) }
 
   /// What the probes of all blocks are made with.
   func probes(weights: any SourceWeights) -> [Matrix] {
@@ -44,13 +48,26 @@ struct OutputGradients {
 
   /// The probe of a block of tokens; nil where nothing is probed.
   func probe(of block: Int, with probes: [Matrix]) -> OutputProbe? {
-    if probed.isEmpty { return nil }
+    guard let mixer, !probed.isEmpty else { return nil }
+    let tokens = inputs.blocks[block].count
+    for ((linear, size), sums) in zip(probed, sums) {
+      inputs.workers.ledger.note(
+        Operation(.gram, [tokens, size], arithmetic: Double(tokens * size * size)),
+        times: Double(linear.outputs / size))
+      inputs.workers.ledger.note(Operation(.elements, [tokens * linear.outputs / sums.count]))
+    }
     let first = inputs.blocks[..<block].reduce(0) { $0 + $1.count }
     var seed = FNV1a<UInt64>()
-    seed.add((mixer?.output.name ?? "").utf8)
-    return OutputProbe(probes, token: first, seed: seed.value) { linear, gradient in
-      guard let place = probed.firstIndex(where: { $0.linear == linear }) else { return }
-      statistics[place].add(gradient, workers: inputs.workers.exact)
+    seed.add(mixer.output.name.utf8)
+    // Every group has sums of its own, and its gradients are there once.
+    nonisolated(unsafe) let sums = sums
+    let names = probed.map(\.linear.name)
+    // Noted above; a group's task is a thread's.
+    let alone = Workers(threads: 1, memory: inputs.workers.memory)
+    return OutputProbe(probes, of: mixer, token: first, seed: seed.value) {
+      linear, group, gradient in
+      guard let place = names.firstIndex(of: linear.name) else { return }
+      unsafe sums[place][group].add(gradient, workers: alone)
     }
   }
 
@@ -59,7 +76,7 @@ struct OutputGradients {
   /// - Parameter applied: the smoothings of the layer.
   func factors(under applied: [AppliedSmoothing]) -> [String: OutputFactor] {
     var result: [String: OutputFactor] = [:]
-    for ((linear, size), statistics) in zip(probed, statistics) {
+    for ((linear, size), statistics) in zip(probed, sums) {
       let scale = applied.first { $0.smoothing.producer == .linear(linear) }?.scale
       result[linear.name] = OutputFactor(
         statistics, size: size, smoothedBy: scale, workers: inputs.workers.exact)
