@@ -1,6 +1,7 @@
-// A short convolution and a step of the delta rule against the same formulas in Double.
+// A short convolution, a step of the delta rule and one of a state space against the same formulas in Double.
 
 import CKernels
+import Glibc
 import Testing
 import TestSupport
 
@@ -35,15 +36,20 @@ import TestSupport
     }
   }
 
-  @Test func `a step forgets, corrects what a key stands for, and reads`() {
+  /// - Parameter isByChannel: whether each channel of a key forgets in its own time.
+  @Test(arguments: [false, true])
+  func `a step forgets, corrects what a key stands for, and reads`(isByChannel: Bool) {
     var generator = SeededGenerator(seed: 42)
     for (columns, offset) in lengthsAndOffsets where columns > 0 {
       let rows = 5
-      let (decay, strength): (Float, Float) = (0.75, 0.375)
+      let decays: [Float] = isByChannel ? [0.75, 0.5, 1, 0.25, 0.875] : [0.75]
+      let strength: Float = 0.375
       let state = generator.floats(rows * columns)
       let (query, key) = (generator.floats(rows), generator.floats(rows))
       let value = generator.floats(columns)
-      var kept = state.map { Double(decay) * Double($0) }
+      var kept = state.indices.map { index in
+        Double(decays[isByChannel ? index / columns : 0]) * Double(state[index])
+      }
       var read: [Double] = []
       for column in 0..<columns {
         let known = (0..<rows).reduce(0) { $0 + Double(key[$1]) * kept[$1 * columns + column] }
@@ -56,7 +62,77 @@ import TestSupport
         let result = KernelMemory(value, offset: offset)
         let change = KernelMemory([Float](repeating: .nan, count: columns), offset: offset)
         unsafe sluice_delta_step(
-          memory.start, query, key, result.start, decay, strength, rows, columns, change.start)
+          memory.start, query, key, result.start, decays, isByChannel ? 1 : 0, strength, rows,
+          columns, change.start)
+        #expect(
+          zip(memory.values, kept).allSatisfy { abs(Double($0) - $1) < 2e-6 }, "\(name) \(columns)")
+        #expect(
+          zip(result.values, read).allSatisfy { abs(Double($0) - $1) < 4e-6 }, "\(name) \(columns)")
+        #expect(memory.guardsStand && result.guardsStand && change.guardsStand)
+      }
+    }
+  }
+
+  @Test func `a state space forgets, adds, reads, and lets a share pass by`() {
+    var generator = SeededGenerator(seed: 43)
+    for (columns, offset) in lengthsAndOffsets where columns > 0 {
+      let rows = 5
+      let (decay, strength, skip): (Float, Float, Float) = (0.75, 0.375, -0.625)
+      let state = generator.floats(rows * columns)
+      let (query, key) = (generator.floats(rows), generator.floats(rows))
+      let value = generator.floats(columns)
+      let kept = state.indices.map { index in
+        Double(decay) * Double(state[index])
+          + Double(key[index / columns]) * Double(strength) * Double(value[index % columns])
+      }
+      let read = (0..<columns).map { column in
+        (0..<rows).reduce(Double(skip) * Double(value[column])) {
+          $0 + Double(query[$1]) * kept[$1 * columns + column]
+        }
+      }
+      forEachInstructionSet { name in
+        let memory = KernelMemory(state, offset: offset)
+        let result = KernelMemory(value, offset: offset)
+        let change = KernelMemory([Float](repeating: .nan, count: columns), offset: offset)
+        unsafe sluice_state_step(
+          memory.start, query, key, result.start, decay, strength, skip, rows, columns,
+          change.start)
+        #expect(
+          zip(memory.values, kept).allSatisfy { abs(Double($0) - $1) < 2e-6 }, "\(name) \(columns)")
+        #expect(
+          zip(result.values, read).allSatisfy { abs(Double($0) - $1) < 4e-6 }, "\(name) \(columns)")
+        #expect(memory.guardsStand && result.guardsStand && change.guardsStand)
+      }
+    }
+  }
+
+  @Test func `every channel of a state space forgets as its own step says`() {
+    var generator = SeededGenerator(seed: 44)
+    for (columns, offset) in lengthsAndOffsets where columns > 0 {
+      let (rows, stride) = (5, columns + 3)
+      let rates = generator.floats(rows * stride).map { abs($0) }
+      let state = generator.floats(rows * columns)
+      let (query, key) = (generator.floats(rows), generator.floats(rows))
+      let steps = generator.floats(columns).map { abs($0) }
+      let (skips, value) = (generator.floats(columns), generator.floats(columns))
+      let kept = state.indices.map { index in
+        let (row, column) = (index / columns, index % columns)
+        return exp(-Double(rates[row * stride + column]) * Double(steps[column]))
+          * Double(state[index])
+          + Double(key[row]) * Double(steps[column]) * Double(value[column])
+      }
+      let read = (0..<columns).map { column in
+        (0..<rows).reduce(Double(skips[column]) * Double(value[column])) {
+          $0 + Double(query[$1]) * kept[$1 * columns + column]
+        }
+      }
+      forEachInstructionSet { name in
+        let memory = KernelMemory(state, offset: offset)
+        let result = KernelMemory(value, offset: offset)
+        let change = KernelMemory([Float](repeating: .nan, count: columns), offset: offset)
+        unsafe sluice_selective_step(
+          memory.start, rates, stride, query, key, steps, skips, result.start, rows, columns,
+          change.start)
         #expect(
           zip(memory.values, kept).allSatisfy { abs(Double($0) - $1) < 2e-6 }, "\(name) \(columns)")
         #expect(

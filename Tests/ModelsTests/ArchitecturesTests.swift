@@ -68,8 +68,10 @@ private let cases = fixtures(in: "forward")
   @Test(arguments: cases)
   func anotherActivationIsRefused(name: String) throws {
     var config = try config(name)
-    let key = config.text["hidden_activation"] == nil ? "hidden_act" : "hidden_activation"
-    let own = try #require(config.text[key])
+    let key =
+      ["hidden_activation", "mlp_hidden_act"].first { config.text[$0] != nil } ?? "hidden_act"
+    // Some files leave the usual one open.
+    let own = config.text[key] ?? "silu"
     config.text[key] = "gelu"
     #expect(
       throws: ConfigError.unsupported(
@@ -84,6 +86,15 @@ private let cases = fixtures(in: "forward")
     let key = config.text["rope_parameters"] == nil ? "rope_scaling" : "rope_parameters"
     config.text[key] = .object(JSONObject([("rope_type", "spiral"), ("rope_theta", 10_000)]))
     config.text["rope_theta"] = nil
+    let turns = try describe(self.config(name)).layers.flatMap(\.parts).contains { part in
+      switch part.sequence?.mixer {
+      case .groupedQuery(let spec): spec.rotary.dimensions > 0
+      case .latent(let spec): spec.turns
+      default: false
+      }
+    }
+    // Nobody asks where nothing turns.
+    if !turns { return }
     let error = #expect(throws: ConfigError.self) { try describe(config) }
     guard case .unsupported(_, "\(config.textPrefix)\(key).rope_type", _, "spiral") = error else {
       Issue.record("\(String(describing: error))")
@@ -101,12 +112,14 @@ private let cases = fixtures(in: "forward")
     for key in [
       "num_hidden_layers", "n_routed_experts", "num_experts", "num_local_experts",
       "moe_num_experts", "num_nextn_predict_layers",
-    ] where config.text[key] != nil {
+    ] where config.text[key]?.int ?? 0 > 0 {
       var spoiled = config
       spoiled.text[key] = .number(JSONNumber(count))
       let layers =
         key.hasPrefix("num_hidden") || key.hasPrefix("num_next")
-        ? 1 : try #require(config.text["num_hidden_layers"]?.int)
+        ? 1
+        : try #require(
+          config.text["num_hidden_layers"]?.int ?? config.text["layers_block_type"]?.array?.count)
       let error = ConfigError.tooMany(
         file: "config.json", key: config.textPrefix + key, count: count, layers: layers,
         tensors: names.count)
@@ -186,6 +199,155 @@ private let cases = fixtures(in: "forward")
         continue
       }
     }
+  }
+
+  // MARK: State spaces
+
+  /// Without a number of layers, a long list of them is as good as a large number.
+  @Test func `layers that are named one by one are counted`() throws {
+    for (key, value) in [
+      ("hybrid_override_pattern", .string(String(repeating: "E", count: 5000))),
+      ("layers_block_type", .array(Array(repeating: "moe", count: 5000))),
+    ] as [(String, JSONValue)] {
+      var config = try config("nemotron-h-published")
+      config["num_hidden_layers"] = nil
+      config["hybrid_override_pattern"] = nil
+      config[key] = value
+      #expect(
+        throws: ConfigError.tooMany(
+          file: "config.json", key: key, count: 5000, layers: 1, tensors: 0)
+      ) { try describe(config) }
+    }
+    var config = try config("nemotron-h-published")
+    config["num_hidden_layers"] = 7
+    #expect(
+      throws: ConfigError.unsupported(
+        file: "config.json", key: "num_hidden_layers", expected: "6", found: "7")
+    ) { try describe(config) }
+    config["num_hidden_layers"] = 6
+    config["layers_block_type"] = .array(Array(repeating: "mamba", count: 6))
+    #expect(
+      throws: ConfigError.unsupported(
+        file: "config.json", key: "layers_block_type",
+        expected: "the layers of `hybrid_override_pattern`", found: "others")
+    ) { try describe(config) }
+    config["layers_block_type"] = nil
+    config["hybrid_override_pattern"] = "MEX*E-"
+    #expect(
+      throws: ConfigError.unsupported(
+        file: "config.json", key: "hybrid_override_pattern",
+        expected: "M, E, * or - for each layer", found: "MEX*E-")
+    ) { try describe(config) }
+  }
+
+  /// A layer has one branch; experts of the larger models read a latent.
+  @Test func `layers of Nemotron are state spaces, experts, attention or dense, one each`() throws {
+    func kinds(_ name: String) throws -> [String] {
+      try describe(config(name)).layers.map { layer in
+        #expect(layer.branches.count == 1)
+        return switch layer.branches[0].mixer {
+        case .sequence(.stateSpace): "state space"
+        case .sequence: "attention"
+        case .tokens(let mlp): mlp.router == nil ? "dense" : "experts"
+        }
+      }
+    }
+    #expect(
+      try kinds("nemotron-h-published")
+        == ["state space", "experts", "state space", "attention", "experts", "dense"])
+    #expect(
+      try kinds("nemotron-h-latent-listed")
+        == ["state space", "experts", "attention", "experts"])
+    let mlp = try describe(config("nemotron-h-latent-listed")).layers[1].mlps[0]
+    #expect(mlp.latent?.down.outputs == 20 && mlp.routed.allSatisfy { $0.up.inputs == 20 })
+    #expect(mlp.units.allSatisfy { $0.gate == nil })
+  }
+
+  @Test func `heads that do not make up the width of a state space are refused`() throws {
+    for (name, key, value, expected) in [
+      ("granite-moe-hybrid-published", "mamba_d_head", 4, "64 channels over 8 heads"),
+      ("granite-moe-hybrid-published", "mamba_n_groups", 3, "a divisor of 8 heads"),
+      ("nemotron-h-published", "n_groups", 3, "a divisor of 8 heads"),
+    ] {
+      var config = try config(name)
+      config[key] = .number(JSONNumber(value))
+      #expect(
+        throws: ConfigError.unsupported(
+          file: "config.json", key: key, expected: expected, found: "\(value)")
+      ) { try describe(config) }
+    }
+    var config = try config("granite-moe-hybrid-published")
+    let open = try describe(config)
+    // As Python writes it.
+    config["time_step_limit"] = try JSONValue.parse(
+      Array("[0.0, Infinity]".utf8), allowsNonFinite: true)
+    #expect(try describe(config) == open)
+    config["time_step_limit"] = [3, 2]
+    let error = #expect(throws: ConfigError.self) { try describe(config) }
+    guard case .wrongType(_, "time_step_limit", _, _) = error else {
+      Issue.record("\(String(describing: error))")
+      return
+    }
+  }
+
+  // MARK: Convolutions and channels
+
+  @Test func `layers of LFM2 attend as either list says`() throws {
+    func attending(_ edits: [(String, JSONValue?)]) throws -> [Int] {
+      var config = try config("lfm2-published")
+      for (key, value) in edits { config[key] = value }
+      return try describe(config).layers.filter { layer in
+        if case .groupedQuery = layer.attention { true } else { false }
+      }.map(\.index)
+    }
+    #expect(try attending([]) == [1])
+    #expect(try attending([("full_attn_idxs", nil)]) == [0, 1, 2])
+    #expect(try attending([("full_attn_idxs", [])]) == [])
+    let kinds: JSONValue = ["conv", "full_attention", "full_attention"]
+    #expect(try attending([("layer_types", kinds)]) == [1, 2])
+  }
+
+  @Test func `the width of LFM2's units is adjusted as the file says, or is refused`() throws {
+    func width(_ edits: [(String, JSONValue)]) throws -> Int? {
+      var config = try config("lfm2-published")
+      for (key, value) in edits { config[key] = value }
+      return try describe(config).layers[0].mlp.units.first?.down.inputs
+    }
+    #expect(try width([]) == 48)
+    #expect(try width([("block_auto_adjust_ff_dim", false)]) == 60)
+    #expect(try width([("block_ffn_dim_multiplier", .number(JSONNumber(literal: "1.3")))]) == 64)
+    for multiplier in ["1e18", "1e-9"] {
+      let error = #expect(throws: ConfigError.self) {
+        try width([("block_ffn_dim_multiplier", .number(JSONNumber(literal: multiplier)))])
+      }
+      guard case .unsupported(_, "block_ffn_dim_multiplier", _, _) = error else {
+        Issue.record("\(String(describing: error))")
+        continue
+      }
+    }
+  }
+
+  @Test func `layers of Kimi Linear are those of both lists, counted from 1`() throws {
+    var config = try config("kimi-linear-published")
+    let isDelta = try describe(config).layers.map { layer in
+      if case .channelDeltaNet = layer.attention { true } else { false }
+    }
+    #expect(isDelta == [true, true, false, true])
+    var nested = try #require(config["linear_attn_config"]?.object)
+    for lists in [([1, 2], [3]), ([1, 2, 3, 4], [3]), ([0, 1, 2, 4], [3])] as [([Int], [Int])] {
+      nested["kda_layers"] = .array(lists.0.map { .number(JSONNumber($0)) })
+      nested["full_attn_layers"] = .array(lists.1.map { .number(JSONNumber($0)) })
+      config["linear_attn_config"] = .object(nested)
+      let error = #expect(throws: ConfigError.self) { try describe(config) }
+      guard case .unsupported(_, "linear_attn_config.kda_layers", _, _) = error else {
+        Issue.record("\(String(describing: error))")
+        continue
+      }
+    }
+    // What Kimi K3 has beside it is other mathematics.
+    nested["use_full_rank_gate"] = true
+    config["linear_attn_config"] = .object(nested)
+    #expect(throws: ConfigError.self) { try describe(config) }
   }
 
   // MARK: Windows

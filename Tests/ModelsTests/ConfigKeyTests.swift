@@ -24,11 +24,17 @@ import TestSupport
     "flex-olmo-published", "hunyuan-v1-dense-alpha", "hunyuan-v1-moe-lists", "laguna-heads",
     "mimo-v2-flash-published", "minimax-m3-images", "phi3-longrope-partial", "step35-limits",
     "step37-images",
+    "lfm2-moe-published", "lfm2-published",
+    "nemotron-h-published", "granite-moe-multipliers", "granite-moe-hybrid-published",
+    "kimi-linear-published", "jamba-published",
   ]
 
   /// Keys of others that a class reads itself.
   static let read: [String: Set<String>] = [
     "ernie45-moe-tied": ["moe_num_experts"], "granite-multipliers": ["embedding_multiplier"],
+    "granite-moe-multipliers": ["embedding_multiplier"],
+    "granite-moe-hybrid-published": ["embedding_multiplier", "position_embedding_type"],
+    "nemotron-h-published": ["use_bias"],
     "qwen35-moe-fused": ["attn_output_gate", "mtp_num_hidden_layers"],
     "qwen35-moe-images": ["attn_output_gate", "mtp_num_hidden_layers"],
     "qwen35-dense": ["attn_output_gate", "mtp_num_hidden_layers"],

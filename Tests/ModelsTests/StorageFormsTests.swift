@@ -118,6 +118,30 @@ private struct Number: Hashable {
     }
   }
 
+  /// Granite's tensors lie where the list does, and not in it.
+  @Test func `experts lie in tensors beside their list`() throws {
+    let name = "granite-moe-multipliers"
+    let config = try #require(
+      JSONValue.parse(FileSystem.readFile(fixturePath("forward/\(name)/config.json"))).object)
+    let spec = try Architectures.describe(config: config, file: "config.json")
+    let block = "model.layers.0.block_sparse_moe."
+    let shapes = [
+      block + "input_linear.weight": [6, 48, 32], block + "output_linear.weight": [6, 32, 24],
+    ]
+    let places = try spec.places { shapes[$0].map { .shape($0) } }
+    #expect(places.count == 18)
+    for (projection, tensor, shape, start) in [
+      ("gate_proj", "input_linear", [24, 32], 0), ("up_proj", "input_linear", [24, 32], 24 * 32),
+      ("down_proj", "output_linear", [32, 24], 0),
+    ] {
+      #expect(
+        places["\(block)experts.4.\(projection).weight"]
+          == StoredPlace(
+            tensor: "\(block)\(tensor).weight", index: 4, shape: shape, start: start,
+            rowStride: shape[1], columnStride: 1))
+    }
+  }
+
   /// Rows of one after the other, in the parts of a layer that are no lists of experts.
   @Test func `queries, keys and values, and gate and up, are rows of one tensor`() throws {
     let layer = "model.layers.0."

@@ -13,7 +13,9 @@ struct GrownModel {
   private static let sizes: [(key: String, size: JSONValue)] = [
     ("hidden_size", 96), ("intermediate_size", 96), ("moe_intermediate_size", 32),
     ("shared_expert_intermediate_size", 64), ("q_lora_rank", 64), ("kv_lora_rank", 32),
-    ("dense_intermediate_size", 96), ("shared_intermediate_size", 64), ("share_expert_dim", 64),
+    ("dense_intermediate_size", 96), ("share_expert_dim", 64),
+    ("moe_latent_size", 32), ("moe_shared_expert_intermediate_size", 64),
+    ("shared_intermediate_size", 64), ("block_ff_dim", 96), ("block_dim", 96),
   ]
   /// Widths of heads that do not make whole groups, and what becomes of them.
   private static let widths = [12: JSONValue.number(JSONNumber(16)), 33: .number(JSONNumber(16))]
@@ -26,13 +28,17 @@ struct GrownModel {
     var config = try #require(JSONValue.parse(FileSystem.readFile(path)).object)
     config["quantization_config"] = nil
     var text = config.text
-    for (key, size) in Self.sizes where ![nil, .null].contains(text[key]) {
+    for (key, size) in Self.sizes where ![nil, .null, 0].contains(text[key]) {
       // A list has the width of a shared expert for every layer.
       let listed = text[key]?.array?.map { _ in text["intermediate_size"] ?? size }
       text[key] = listed.map { .array($0) } ?? size
     }
     for key in ["head_dim", "v_head_dim"] {
       if let width = text[key]?.int.flatMap({ Self.widths[$0] }) { text[key] = width }
+    }
+    // Heads of a state space that are as wide together as the states grew to.
+    if let heads = text["mamba_n_heads"]?.int, text["mamba_d_head"]?.int != nil {
+      text["mamba_d_head"] = .number(JSONNumber(2 * 96 / heads))
     }
     for (key, value) in edits { text[key] = value }
     config.text = text

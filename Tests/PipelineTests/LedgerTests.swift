@@ -49,10 +49,12 @@ import TestSupport
     try checkOperations(threads: 2, .compensated, scheme: scheme)
   }
 
-  /// Delta nets beside attention; windows by layer; layers that do not turn.
+  /// Delta nets, state spaces or convolutions beside attention; layers of one branch, latents of experts; windows by layer;
+  /// layers that do not turn.
   @Test(arguments: [
     "qwen3-next-published", "qwen35-moe-fused", "gemma3-published", "gpt-oss-published",
-    "llama4-published", "smollm3-tied",
+    "llama4-published", "smollm3-tied", "nemotron-h-latent-listed", "granite-moe-hybrid-published",
+    "lfm2-moe-published", "kimi-linear-published", "jamba-published",
   ])
   func `a run of layers of several kinds does the operations of its plan`(name: String) throws {
     try withTemporaryFolder { model in

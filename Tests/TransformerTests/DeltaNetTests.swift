@@ -25,7 +25,9 @@ import Transformer
         input: input, output: LinearSpec("o", inputs: Self.values, outputs: Self.hidden),
         norm: NormSpec("norm", size: Self.valueDimension, epsilon: 1e-5),
         keyHeads: Self.keyHeads, valueHeads: Self.valueHeads, keyDimension: Self.keyDimension,
-        valueDimension: Self.valueDimension, convolution: "conv", taps: Self.taps,
+        valueDimension: Self.valueDimension,
+        convolution: CausalConvolution(
+          weight: "conv", channels: 2 * Self.keys + Self.values, taps: Self.taps),
         decayRate: "rate", decayBias: "bias")
     }
     byKind = spec(
@@ -92,7 +94,7 @@ import Transformer
   ) -> [[Double]] {
     func vector(_ name: String) -> [Double] { weights.vector(name).map(Double.init) }
     let projected = project(x, spec, weights)
-    let kernel = vector(spec.convolution)
+    let kernel = vector(spec.convolution.weight)
     let mixed = x.indices.map { token in
       projected.mixed[token].indices.map { channel -> Double in
         var sum = 0.0

@@ -36,11 +36,16 @@ struct ForwardCase {
     try golden.matrix("hidden.\(layer)", columns: checkpoint.spec.hiddenSize)
   }
 
-  func run(_ layer: LayerSpec, _ x: Matrix) -> Matrix {
-    let attended = layer.attending.apply(
-      to: x, sequences: sequences, weights: checkpoint.weights, workers: workers)
-    layer.feeding.add(to: [attended], weights: checkpoint.weights, workers: workers)
-    return attended
+  func run(_ layer: LayerSpec, _ x: Matrix, workers: Workers? = nil) -> Matrix {
+    let workers = workers ?? self.workers
+    var states = x.prefix(x.rows)
+    for part in layer.parts {
+      states =
+        part.sequence?.apply(
+          to: states, sequences: sequences, weights: checkpoint.weights, workers: workers) ?? states
+      part.tokens?.add(to: [states], weights: checkpoint.weights, workers: workers)
+    }
+    return states
   }
 }
 
@@ -108,12 +113,7 @@ struct ForwardCase {
     for layer in model.checkpoint.spec.layers {
       let x = try model.hidden(layer.index)
       let outputs = [1, 2, 7].map { threads in
-        let workers = Workers(threads: threads)
-        let attended = layer.attending.apply(
-          to: x, sequences: model.sequences, weights: model.checkpoint.weights, workers: workers)
-        let before = attended.values
-        layer.feeding.add(to: [attended], weights: model.checkpoint.weights, workers: workers)
-        return (before + attended.values).map(\.bitPattern)
+        model.run(layer, x, workers: Workers(threads: threads)).values.map(\.bitPattern)
       }
       #expect(outputs[0] == outputs[1] && outputs[0] == outputs[2])
     }
@@ -124,15 +124,14 @@ struct ForwardCase {
     let model = try ForwardCase(name)
     let weights = model.checkpoint.weights
     for layer in model.checkpoint.spec.layers {
+      guard let feeding = layer.parts[0].tokens else { continue }
       let x = try model.hidden(layer.index)
       let first = x.prefix(5)
       let rest = Matrix(
         rows: x.rows - 5, columns: x.columns, values: Array(x.values[first.count...]))
       let apart = [first, rest].map { $0.prefix($0.rows) }
-      for block in apart {
-        layer.feeding.add(to: [block], weights: weights, workers: model.workers)
-      }
-      layer.feeding.add(to: [first, rest], weights: weights, workers: model.workers)
+      for block in apart { feeding.add(to: [block], weights: weights, workers: model.workers) }
+      feeding.add(to: [first, rest], weights: weights, workers: model.workers)
       for (one, other) in zip([first, rest], apart) {
         #expect(one.values.map(\.bitPattern) == other.values.map(\.bitPattern))
       }

@@ -11,53 +11,57 @@ import Transformer
 
 @Suite struct SmoothingTests {
   private struct Halves {
-    let attention: [Float]
-    let mlp: [Float]
+    var attention: [Float] = []
+    var mlp: [Float] = []
     /// The output of every unit on all tokens, also on those that the router sent elsewhere.
-    let units: [[Float]]
+    var units: [[Float]] = []
     /// Before the sigmoid: with one expert a token and normalized weights, only another choice would show.
-    let routerScores: [Float]
+    var routerScores: [Float] = []
     /// Of what chooses tokens in longer sequences.
-    let indexScores: [[Float]]
+    var indexScores: [[Float]] = []
   }
 
-  /// Both halves of a layer without the residual, which would hide differences.
+  /// Both halves of a layer, of which one may be missing, without the residual, which would hide differences.
   private func run(_ layer: LayerSpec, _ model: ForwardCase, _ weights: any LayerWeights) throws
     -> Halves
   {
+    #expect(layer.parts.count == 1)
     let x = try model.hidden(layer.index)
     let workers = model.workers
-    var indexScores: [[Float]] = []
-    let read = layer.attention.read(
-      sequences: model.sequences, weights: weights, workers: workers,
-      tap: { tap, x in
-        for (place, linear) in layer.attention.scored where place == tap {
-          indexScores.append(
-            Gemm.multiply(x, by: weights.weight(linear), workers: workers).values)
+    var halves = Halves()
+    if let branch = layer.parts[0].sequence {
+      let read = branch.mixer.read(
+        sequences: model.sequences, weights: weights, workers: workers,
+        tap: { tap, x in
+          for (place, linear) in branch.mixer.scored where place == tap {
+            halves.indexScores.append(
+              Gemm.multiply(x, by: weights.weight(linear), workers: workers).values)
+          }
         }
-      }
-    ) { layer.attending.input(x, weights: weights, workers: workers) }
-    let input = layer.feeding.input(x, weights: weights, workers: workers)
+      ) { branch.input(x, weights: weights, workers: workers) }
+      halves.attention =
+        Gemm.multiply(read, by: weights.weight(branch.mixer.output), workers: workers).values
+    }
+    guard let branch = layer.parts[0].tokens else { return halves }
+    let input = branch.input(x, weights: weights, workers: workers)
     let mlp = Matrix(zeros: x.rows, x.columns)
-    layer.mlp.add(
+    branch.mixer.add(
       to: [mlp], reading: [input],
-      routings: layer.mlp.route([input], weights: weights, workers: workers), weights: weights,
+      routings: branch.mixer.route([input], weights: weights, workers: workers), weights: weights,
       workers: workers)
-    return Halves(
-      attention: Gemm.multiply(
-        read, by: weights.weight(layer.attention.output), workers: workers
-      ).values,
-      mlp: mlp.values,
-      units: layer.mlp.units.enumerated().map { index, unit in
-        let read = layer.mlp.input(
-          input, at: layer.mlp.inputPlace(of: index), weights: weights, workers: workers)
-        return unit.apply(to: read, weights: weights, workers: workers).values
-      },
-      routerScores: layer.mlp.router.map { router in
+    halves.mlp = mlp.values
+    halves.units = branch.mixer.units.enumerated().map { index, unit in
+      let read = branch.mixer.input(
+        input, at: branch.mixer.inputPlace(of: index), weights: weights, workers: workers)
+      return unit.apply(to: read, weights: weights, workers: workers).values
+    }
+    if let router = branch.mixer.router {
+      halves.routerScores =
         router.norm == nil
-          ? Gemm.multiply(input, by: weights.weight(router.linear), workers: workers).values
-          : router.scores(input, weights: weights, workers: workers).values
-      } ?? [], indexScores: indexScores)
+        ? Gemm.multiply(input, by: weights.weight(router.linear), workers: workers).values
+        : router.scores(input, weights: weights, workers: workers).values
+    }
+    return halves
   }
 
   private func largestError(_ found: Halves, _ expected: Halves) -> Float {
@@ -112,15 +116,19 @@ import Transformer
     for layer in spec.layers {
       let consumers = layer.smoothings.flatMap(\.consumers)
       #expect(Set(consumers.map(\.name)).count == consumers.count, "consumed twice")
-      // A router with a norm of its own reads what no smoothing touches.
-      let apart = layer.mlp.router?.norm == nil ? [] : layer.mlp.deciding
+      // A router with a norm of its own reads what no smoothing touches; so does what lies within a mixer.
+      let mixer = layer.parts[0].sequence?.mixer
+      var apart = layer.mlps.flatMap { $0.router?.norm == nil ? [] : $0.deciding }
+      apart += layer.mlps.compactMap(\.latent?.up)
+      apart += mixer?.deciding.filter { $0.place == nil }.map(\.linear) ?? []
       let linears = layer.linears + layer.deciding.filter { !apart.contains($0) }
       let whole =
-        switch layer.attention {
+        switch mixer {
         case .groupedQuery(let spec):
           spec.heads == spec.keyValueHeads && spec.valueEpsilon == nil
             && (spec.value != spec.key || spec.key == spec.query)
-        case .latent, .deltaNet: false
+        case .stateSpace: true
+        case .latent, .deltaNet, .channelDeltaNet, .selective, .shortConvolution, nil: false
         }
       // What reads the states as they are has no producer.
       let plain = layer.branches.filter { branch in
@@ -129,9 +137,9 @@ import Transformer
       }
       .flatMap { layer.readers(at: $0.tap(.input)) + $0.mixer.deciding }
       // What is not linear in up has none, either.
-      let downs = layer.mlp.units.filter { !$0.isLinearInUp }.map(\.down)
+      let downs = layer.mlps.flatMap(\.units).filter { !$0.isLinearInUp }.map(\.down)
       let expected = linears.filter {
-        (whole || $0 != layer.attention.output) && !(plain + downs).contains($0)
+        (whole || $0 != mixer?.output) && !(plain + downs).contains($0)
       }
       #expect(Set(consumers.map(\.name)) == Set(expected.map(\.name)))
       for smoothing in layer.smoothings {

@@ -5,31 +5,44 @@ that reads it, so that the function stays the same.
 """
 import torch
 
-ATTENTION_READERS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "q_a_proj", "kv_a_proj_with_mqa", "gate_proj", "g_proj", "index_q_proj", "index_k_proj", "indexer.wk",
-                     "indexer.weights_proj")
-MLP_READERS = ("gate_proj", "up_proj", "gate_up_proj", "w1", "w3", "gate", "wg", "router", "shared_expert_gate")
+ATTENTION_READERS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "q_a_proj", "kv_a_proj_with_mqa", "gate_proj", "g_proj", "index_q_proj",
+                     "index_k_proj", "indexer.wk", "indexer.weights_proj", "b_proj", "f_a_proj", "g_a_proj")
+MLP_READERS = ("gate_proj", "up_proj", "gate_up_proj", "w1", "w3", "gate", "wg", "router", "shared_expert_gate", "layer",
+               "input_linear")
+# Of Nemotron's layers, which have one mixer under one name.
+MIXER_READERS = ("in_proj", "q_proj", "k_proj", "v_proj", "up_proj", "gate", "fc1_latent_proj")
 
 
 def readers(producer, state):
     """Names of the weights that read what `producer` gives."""
     block, _, leaf = producer.rpartition(".")
-    if leaf == "input_layernorm":
+    has_latent = f"{block}.mixer.fc1_latent_proj.weight" in state
+    if leaf == "norm" and not block.endswith((".mixer", ".mamba")):
+        names = [name for name in state if name.startswith(block + ".mixer.") and name.endswith(".weight")
+                 and name.split(".")[-2] in MIXER_READERS and not (has_latent and ".experts." in name)]
+    elif leaf == "norm":
+        names = [f"{block}.out_proj.weight"]
+    elif leaf == "fc1_latent_proj":
+        names = [name for name in state if name.startswith(block + ".experts.") and name.endswith(".up_proj.weight")]
+    elif leaf in ("input_layernorm", "operator_norm"):
         names = [f"{block}.self_attn.{name}.weight" for name in ATTENTION_READERS]
-        names += [name for name in state if name.startswith(block + ".linear_attn.in_proj_")]
+        names += [name for name in state if name.startswith((block + ".linear_attn.in_proj_", block + ".mamba.in_proj."))]
+        names += [f"{block}.conv.in_proj.weight"]
     elif leaf == "pre_feedforward_layernorm_2":
         names = [name for name in state if name.startswith(block + ".experts.") and name.split(".")[-2] in MLP_READERS]
     elif leaf == "q_a_layernorm":
         names = [f"{block}.q_b_proj.weight", f"{block}.indexer.wq_b.weight"]
-    elif leaf in ("post_attention_layernorm", "pre_feedforward_layernorm", "pre_mlp_layernorm"):
+    elif leaf in ("post_attention_layernorm", "pre_feedforward_layernorm", "pre_mlp_layernorm", "ffn_norm", "pre_ff_layernorm"):
         names = [name for name in state if name.startswith(tuple(
-                     f"{block}.{part}." for part in ("mlp", "block_sparse_moe", "feed_forward", "moe", "share_expert")))
+                     f"{block}.{part}." for part in ("mlp", "block_sparse_moe", "feed_forward", "moe", "share_expert", "shared_mlp")))
                  and (name.split(".")[-2] in MLP_READERS and name.endswith(".weight") or name.endswith(".w13_weight"))]
     else:
         read = {"kv_a_layernorm": "kv_b_proj", "v_proj": "o_proj", "kv_b_proj": "o_proj",
                 "up_proj": "down_proj", "w3": "w2", "qkv_proj": "o_proj", "gate_up_proj": "down_proj"}
         if leaf not in read:
             raise ValueError(f"smoothing of {producer}: what reads it is not known here")
-        names = [f"{block}.{read[leaf]}.weight"]
+        # LFM2 calls attention's output projection so.
+        names = [f"{block}.{read[leaf]}.weight", *([f"{block}.out_proj.weight"] if leaf == "v_proj" else [])]
     return [name for name in names if name in state]
 
 

@@ -5,9 +5,9 @@ file and of the model files that it imports it takes
 
     streamed    parameters of one expert at a time, where gate and up are one Linear (gpt-oss)
     modules     every attribute that a class assigns: each part of a tensor's name must be one, after renaming
-    renamings   orig_to_new_substr, orig_to_new_stacked, the rows of stacked_params_mapping and its like, and names that
-                load_weights itself rewrites (if "x" in name: name = name.replace("y", "z")); what orig_to_new_prefix
-                passes over is not looked at
+    renamings   orig_to_new_prefix, orig_to_new_substr, orig_to_new_stacked, the rows of stacked_params_mapping and its
+                like, names that load_weights itself rewrites (if "x" in name: name = name.replace("y", "z")), and what
+                the architecture's own file replaces by hand; what orig_to_new_prefix passes over is not looked at
     fused       the lists of packed_modules_mapping: all parts of a fused Linear must be there, and must all be quantized
                 alike; a list that is set under a condition (q_lora_rank, dense layers) may also be absent as a whole
     experts     the names in ckpt_names or ckpt_*_proj_name
@@ -36,11 +36,12 @@ class Loader:
         self.trees = model_sources(folder, architecture) + (model_sources(folder, text) if text else [])
         nodes = [node for tree in self.trees for node in ast.walk(tree)]
         self.modules = {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
-        self.beginnings = dict(pair for node in nodes for pair in keyword_strings(node, "orig_to_new_prefix"))
+        self.beginnings = dict(pair for node in nodes for pair in keyword_pairs(node, "orig_to_new_prefix"))
         # A tensor of its own among them: `sinks`, `layer_scalar`.
         self.vectors = self.modules | {literal(node.args[0]) for node in nodes
                                        if called(node) in ("register_buffer", "register_parameter") and node.args}
         self.renamed = dict(pair for node in nodes for pair in keyword_strings(node, "orig_to_new_substr"))
+        self.renamed |= replaced(ast.walk(self.trees[0]))
         self.ends = dict(pair for node in nodes for pair in keyword_strings(node, "orig_to_new_suffix"))
         self.stacked = stacked(nodes)
         # A file's own mapper says in which modules parts are fused; what it imports may say it of others.
@@ -93,6 +94,8 @@ def model_sources(folder, architecture):
     if waiting[0].startswith("vllm."):  # a folder of its own, beside model_executor
         package = folder.parent.joinpath(*waiting.pop().split(".")[1:])
         found = {str(path): parsed(path) for path in sorted(package.rglob("*.py"))}
+        for tree in list(found.values()):
+            found |= mixers(folder, tree)
         waiting = ["deepseek_v2"]
     while waiting:
         name = waiting.pop()
@@ -100,13 +103,18 @@ def model_sources(folder, architecture):
         if name in found or not path.exists() or name in ("utils", "interfaces", "interfaces_base", "adapters"):
             continue
         found[name] = parsed(path)
+        found |= mixers(folder, found[name])
         for node in ast.walk(found[name]):
             module = getattr(node, "module", None) or ""
             if isinstance(node, ast.ImportFrom) and (node.level == 1 or module.startswith("vllm.model_executor.models")):
                 waiting.append(module.split(".")[-1])
-            elif isinstance(node, ast.ImportFrom) and module.startswith(MIXERS):
-                found[module] = parsed(folder.joinpath(*module.split(".")[2:]).with_suffix(".py"))
     return list(found.values())
+
+
+def mixers(folder, tree):
+    """The mixers along the sequence that a file imports."""
+    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(MIXERS)}
+    return {module: parsed(folder.joinpath(*module.split(".")[2:]).with_suffix(".py")) for module in sorted(modules)}
 
 
 def called(node):
@@ -120,16 +128,27 @@ def literal(node):
         return None
 
 
+def keyword_pairs(node, keyword):
+    """The entries of a dictionary that is passed as `keyword` and is all literals; None for what another class loads."""
+    return list((literal(node.value) or {}).items()) if isinstance(node, ast.keyword) and node.arg == keyword else []
+
+
 def keyword_strings(node, keyword):
-    """The entries of a dictionary that is passed as `keyword` and is all literals."""
-    if isinstance(node, ast.keyword) and node.arg == keyword:
-        # None for what another class loads.
-        return [(part, whole) for part, whole in (literal(node.value) or {}).items() if whole is not None]
-    return []
+    return [(part, whole) for part, whole in keyword_pairs(node, keyword) if whole is not None]
+
+
+def replaced(nodes):
+    """What a call of `replace` does to names, where it tells of whole words or ends."""
+    found = [tuple(map(literal, node.args)) for node in nodes if called(node) == "replace" and len(node.args) == 2]
+    return {old: new for old, new in found if isinstance(old, str) and isinstance(new, str)
+            and (old.endswith(".weight") or "." not in old and "_" in old)}
 
 
 def stacked(nodes):
     """Part of a name -> what takes its place, in both spellings that vLLM has."""
+    nodes = list(nodes)
+    experts = {id(node.value) for node in nodes if isinstance(node, ast.keyword) and node.arg == "ckpt_names"}
+    nodes = [node for node in nodes if id(node) not in experts]
     found = {part: whole for node in nodes for part, (whole, _) in keyword_strings(node, "orig_to_new_stacked")}
     for node in nodes:
         row = literal(node) if isinstance(node, ast.Tuple) else None
@@ -180,7 +199,8 @@ def expert_names(nodes):
     for node in nodes:
         if isinstance(node, ast.keyword) and node.arg == "ckpt_names" and literal(node.value):
             gate, down, up = literal(node.value)
-            return {gate: "w13_", up: "w13_", down: "w2_"}
+            # None where experts have no gate.
+            return {name: part for name, part in ((gate, "w13_"), (up, "w13_"), (down, "w2_")) if name}
     # A file may have two tables, one of them for experts in one tensor.
     found = [(node.arg, literal(node.value)) for node in nodes
              if isinstance(node, ast.keyword) and re.fullmatch(r"ckpt_\w+_name", node.arg or "")]
@@ -213,13 +233,17 @@ def text_names(loader, config, names):
     wrapper = more.WRAPPERS.get(config["architectures"][0])
     if not wrapper:
         passed_over = tuple(begin for begin, end in loader.beginnings.items() if end is None)
-        return [name for name in names if not name.startswith(passed_over)]
+        return [renamed_beginning(loader, name) for name in names if not name.startswith(passed_over)]
     found = []
     for name in names:
         if name.startswith((wrapper["model"], wrapper["head"] + ".")):
-            begin = next((begin for begin in loader.beginnings if name.startswith(begin)), "")
-            found.append((loader.beginnings[begin] if begin else "") + name.removeprefix(begin))
+            found.append(renamed_beginning(loader, name))
     return found
+
+
+def renamed_beginning(loader, name):
+    begin = next((begin for begin in loader.beginnings if name.startswith(begin)), "")
+    return (loader.beginnings.get(begin) or "") + name.removeprefix(begin)
 
 
 def layer_of(name):
@@ -324,7 +348,7 @@ def judge(folder, config, names):
 def spoiled(names):
     """The names with one of every kind wrong: a module, a parameter, a missing part, a Linear left unquantized."""
     packed = sorted(name for name in names if name.endswith("weight_packed"))
-    yield [name.replace("self_attn.", "attending.") for name in names]
+    yield [re.sub(r"\.(self_attn|mixer)\.", ".attending.", name) for name in names]
     yield [name.replace("weight_scale", "weight_scales") for name in names]
     made = [name for name in packed if re.search(r"\.(up_proj|gate_up_proj|w3)\.|\.w13_", name)]
     # Of experts, where there are any: they are one Linear in every class.

@@ -117,6 +117,13 @@ package enum Architectures {
       feedForward: "dense",
       describe: granite),
     Architecture(
+      name: "GraniteMoeForCausalLM", models: "Granite 3.0, 3.1 1B-A400M, 3B-A800M",
+      attention: "grouped queries", feedForward: "softmax router", describe: graniteMoe),
+    Architecture(
+      name: "GraniteMoeHybridForCausalLM", models: "Granite 4.0 H Micro, Tiny, Small, 1B, 350M",
+      attention: "Mamba-2; by layer grouped queries",
+      feedForward: "softmax router, shared expert; or dense", describe: graniteMoeHybrid),
+    Architecture(
       name: "HYV3ForCausalLM", models: "Hy3",
       attention: "grouped queries, norms of heads",
       feedForward: "sigmoid router, shared experts",
@@ -131,9 +138,23 @@ package enum Architectures {
       feedForward: "softmax router, shared expert",
       describe: hunYuanMoEV1),
     Architecture(
+      name: "JambaForCausalLM", models: "Jamba 1.5 Mini, Large, 1.6, 1.7",
+      attention: "Mamba, as it is; by layer grouped queries, without positions",
+      feedForward: "softmax router; or dense, by layer", describe: jamba),
+    Architecture(
       name: "KimiK25ForConditionalGeneration", models: "Kimi K2.5, K2.6, K2.7",
       attention: "latent", feedForward: "sigmoid router in groups, shared experts",
       in: .kimiK25, describe: deepseekV3),
+    Architecture(
+      name: "KimiLinearForCausalLM", models: "Kimi-Linear-48B-A3B",
+      attention: "delta nets with a decay for each channel; by layer latent, without positions",
+      feedForward: "sigmoid router in groups, shared experts", describe: kimiLinear),
+    Architecture(
+      name: "Lfm2ForCausalLM", models: "LFM2 350M to 2.6B",
+      attention: shortConvolutions, feedForward: "dense", describe: lfm2),
+    Architecture(
+      name: "Lfm2MoeForCausalLM", models: "LFM2-8B-A1B, 24B-A2B",
+      attention: shortConvolutions, feedForward: "sigmoid router", describe: lfm2Moe),
     Architecture(
       name: "LagunaForCausalLM", models: "Laguna XS, M",
       attention: "grouped queries, norms of heads, gates, windows and heads by layer",
@@ -176,6 +197,11 @@ package enum Architectures {
       name: "MixtralForCausalLM", models: "Mixtral 8x7B, 8x22B",
       attention: "grouped queries, window", feedForward: "softmax router",
       describe: mixtral),
+    Architecture(
+      name: "NemotronHForCausalLM", models: "Nemotron-H, Nemotron 3 Nano, Super, Ultra",
+      attention: "Mamba-2, or grouped queries, or none, by layer",
+      feedForward: "none, or dense (squared ReLU), or sigmoid router, shared expert, latents",
+      describe: nemotronH),
     Architecture(
       name: "Olmo2ForCausalLM", models: "OLMo 2 1B to 32B",
       attention: "grouped queries, norms of all heads, norm behind it",
@@ -276,6 +302,9 @@ package enum Architectures {
   private static let deltaNetAttention =
     "gated delta nets; by layer grouped queries, norms of heads, gates"
 
+  private static let shortConvolutions =
+    "short convolutions; by layer grouped queries, norms of heads"
+
   private static let gemma4Attention =
     "grouped queries, norms of heads, windows by layer, values that are keys, norm behind it"
   private static let gemma4FeedForward = "dense (GELU), softmax router beside it, norms behind them"
@@ -341,23 +370,31 @@ package enum Architectures {
   ) throws(ConfigError) {
     // Prediction layers have the experts of the others.
     let predicting = ["num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers"]
-    let counts = (["num_hidden_layers"] + predicting).map { config[$0]?.size ?? 0 }
-    let all = max(1, counts[0] + (counts.dropFirst().max() ?? 0))
+    // Some files name the kind of each layer instead of their number.
+    let naming = ["layers_block_type", "hybrid_override_pattern"]
+    func count(_ key: String) -> Int? {
+      config[key].flatMap { $0.int ?? $0.array?.count ?? $0.string?.count }
+    }
+    func most(_ keys: [String]) -> Int {
+      keys.map { (0...1 << 48).contains(count($0) ?? 0) ? count($0) ?? 0 : 0 }.max() ?? 0
+    }
+    let decoding = most(["num_hidden_layers"] + naming)
+    let all = max(1, decoding + most(predicting))
     for (keys, layers, believed) in [
-      (["num_hidden_layers"] + predicting, 1, believed.layers),
+      (["num_hidden_layers"] + naming + predicting, 1, believed.layers),
       (
         ["n_routed_experts", "num_local_experts", "num_experts", "moe_num_experts"], all,
         believed.experts
       ),
     ] {
       for key in keys {
-        guard let count = config[key]?.int, count > 0 else { continue }
+        guard let count = count(key), count > 0 else { continue }
         let (total, overflows) = count.multipliedReportingOverflow(by: layers)
         if !overflows, total <= believed { continue }
         let present = tensors().count
         if overflows || total > present {
           throw .tooMany(
-            file: file, key: prefix + key, count: count, layers: min(layers, max(1, counts[0])),
+            file: file, key: prefix + key, count: count, layers: min(layers, max(1, decoding)),
             tensors: present)
         }
       }

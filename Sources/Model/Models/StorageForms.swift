@@ -28,28 +28,33 @@ package struct StorageForm: Sendable {
   /// Otherwise weights are `[R, C]`, biases `[R]`.
   let isOfExperts: Bool
   /// Whether the tensor lies beside the list of experts, and not in it.
-  let isBeside: Bool
+  let isBesideList: Bool
   let order: Order
   /// The classes that the form is for; nil for all.
   let architectures: Set<String>?
 
   package init(
     _ linears: String..., weight: String, bias: String, scales: String? = nil, isOfExperts: Bool,
-    isBeside: Bool = false, order: Order = .oneAfterTheOther, architectures: Set<String>? = nil
+    isBesideList: Bool = false, order: Order = .oneAfterTheOther, architectures: Set<String>? = nil
   ) {
     self.linears = linears
     self.weight = weight
     self.bias = bias
     self.scales = scales
     self.isOfExperts = isOfExperts
-    self.isBeside = isBeside
+    self.isBesideList = isBesideList
     self.order = order
     self.architectures = architectures
   }
 
+  /// What the names of its tensors begin with.
+  fileprivate func module(_ name: String) -> String {
+    isBesideList ? String(name[..<(name.lastIndex(of: ".") ?? name.startIndex)]) : name
+  }
+
   /// Source: transformers 5.17, `Phi3Attention`, `Phi3MLP`, `Qwen3MoeExperts`, `Glm4MoeExperts`, `MixtralExperts`
   /// (`[E, R, C]`), `Llama4TextExperts`, `GptOssExperts` (`[E, C, R]`); its `integrations/mxfp4.py`; its
-  /// conversion_mapping.py, `step3p7`.
+  /// conversion_mapping.py, `step3p7`; its names of before for `GraniteMoeExperts`.
   package static let all = [
     StorageForm(
       "q_proj", "k_proj", "v_proj", weight: "qkv_proj.weight", bias: "qkv_proj.bias",
@@ -63,6 +68,12 @@ package struct StorageForm: Sendable {
     StorageForm(
       "w1", "w3", weight: "gate_up_proj", bias: "gate_up_proj_bias", isOfExperts: true),
     StorageForm("w2", weight: "down_proj", bias: "down_proj_bias", isOfExperts: true),
+    StorageForm(
+      "gate_proj", "up_proj", weight: "input_linear.weight", bias: "input_linear.bias",
+      isOfExperts: true, isBesideList: true),
+    StorageForm(
+      "down_proj", weight: "output_linear.weight", bias: "output_linear.bias", isOfExperts: true,
+      isBesideList: true),
     StorageForm("w13", weight: "gate_up_proj", bias: "gate_up_proj_bias", isOfExperts: true),
     StorageForm(
       "w13", weight: "gate_up_proj_blocks", bias: "gate_up_proj_bias",
@@ -77,7 +88,7 @@ package struct StorageForm: Sendable {
   private static func beside(_ linear: String) -> StorageForm {
     StorageForm(
       linear, weight: linear + ".weight", bias: linear + ".bias", isOfExperts: true,
-      isBeside: true,
+      isBesideList: true,
       architectures: ["Step3p5ForCausalLM", "Step3p7ForConditionalGeneration"])
   }
 }
@@ -194,8 +205,7 @@ private struct Module {
   ) throws(StorageError) {
     var fused: [FusedWeight] = []
     for form in forms where form.isOfExperts == isOfExperts {
-      let name = form.isBeside ? Self.split(name).module : name
-      guard let listed = tensors("\(name).\(form.weight)") else { continue }
+      guard let listed = tensors("\(form.module(name)).\(form.weight)") else { continue }
       let linears = members.map { member in form.linears.compactMap { member[$0] } }
       guard linears.allSatisfy({ $0.count == form.linears.count }),
         linears.joined().allSatisfy({ tensors($0.weight) == nil && places[$0.weight] == nil }),
@@ -229,7 +239,7 @@ private struct FusedWeight {
   private let listed: TensorListing
 
   init(_ module: String, _ linears: [[LinearSpec]], _ form: StorageForm, _ listed: TensorListing) {
-    self.module = module
+    self.module = form.module(module)
     self.linears = linears
     self.form = form
     self.listed = listed

@@ -186,11 +186,6 @@ package struct LayerSpec: Sendable, Equatable {
   /// Linears that decide on weights of units, or on what is attended to.
   package var deciding: [LinearSpec] { branches.flatMap(\.mixer.deciding) }
 
-  /// Those of them in mixers along the sequence.
-  package var decidingAlongSequence: [LinearSpec] {
-    parts.compactMap(\.sequence?.mixer).flatMap { $0.deciding.map(\.linear) }
-  }
-
   /// The most tokens of a sequence that are all attended to; nil where any number is.
   package var longestSequence: Int? {
     parts.compactMap { $0.sequence?.mixer.indexer?.chosen }.min()

@@ -21,7 +21,7 @@ extension Mixer {
   var inputReaders: [LinearSpec] {
     switch self {
     case .sequence(let mixer):
-      mixer.parts[0].readers + mixer.deciding.filter { $0.place == .input }.map(\.linear)
+      mixer.readers(at: .input) + mixer.deciding.filter { $0.place == .input }.map(\.linear)
     case .tokens(let mlp): mlp.inputReaders
     }
   }
@@ -52,7 +52,7 @@ extension Mixer {
 
   func readers(at place: Tap.Place) -> [LinearSpec] {
     switch self {
-    case .sequence(let mixer): mixer.parts.first { $0.place == place }?.readers ?? []
+    case .sequence(let mixer): mixer.readers(at: place)
     case .tokens(let mlp):
       if case .hidden(let unit) = place {
         [mlp.unit(unit).down]
@@ -83,6 +83,7 @@ extension Mixer {
     case .tokens(let mlp):
       "\(mlp.units.map(\.up.outputs)) \(mlp.alwaysOn.count) \(mlp.units.count { $0.gate == nil })"
         + (mlp.strands == nil ? "" : " strands")
+        + (mlp.latent.map { " latent \($0.down.outputs)" } ?? "")
     }
   }
 

@@ -50,6 +50,17 @@ extension Matrix {
     }
   }
 
+  /// self *= other.
+  func multiply(by other: Matrix, workers: Workers) {
+    workers.ledger.note(Operation(.elements, [count]))
+    let parts = ranges(of: rows, by: taskRows)
+    workers.forEach(parts.count) { index in
+      let own = unsafe row(parts[index].lowerBound)
+      unsafe sluice_multiply(
+        own, other.row(parts[index].lowerBound), own, parts[index].count * columns)
+    }
+  }
+
   /// self *= activation(gates), which are used up: a gate for each number, or for as many as make up a gate's share of a
   /// row.
   func multiply(

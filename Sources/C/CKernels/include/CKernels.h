@@ -87,10 +87,19 @@ void sluice_scale(const float *x, float factor, float *result, size_t count);
 // x[t][c] = sum over back < taps of weight[taps - 1 - back][c] * x[t - back][c], as if there were zeros before the first row,
 // in place. `stride` between rows of both.
 void sluice_causal_convolution(float *x, const float *weight, size_t taps, size_t rows, size_t cols, size_t stride);
-// One token of the gated delta rule: state [keys][values] *= decay, then state += key^T change, where change [values] =
-// strength * (value - key state); then value = query state.
-void sluice_delta_step(float *state, const float *query, const float *key, float *value, float decay, float strength,
-                       size_t keys, size_t values, float *change);
+// One token of the gated delta rule: each row k of state [keys][values] *= decay[k * decay_step], then state += key^T change,
+// where change [values] = strength * (value - key state); then value = query state.
+void sluice_delta_step(float *state, const float *query, const float *key, float *value, const float *decay,
+                       size_t decay_step, float strength, size_t keys, size_t values, float *change);
+// One token of a state space: state [keys][values] = decay * state + key^T change, where change [values] = strength * value;
+// then value = query state + skip * value.
+void sluice_state_step(float *state, const float *query, const float *key, float *value, float decay, float strength,
+                       float skip, size_t keys, size_t values, float *change);
+
+// One token of a state space whose every channel has a state and a step of its own: state [keys][cols] = exp(-rates * step)
+// * state + key^T (step * value), then value [cols] = query state + skip * value. `stride` between rows of rates.
+void sluice_selective_step(float *state, const float *rates, size_t stride, const float *query, const float *key,
+                           const float *step, const float *skip, float *value, size_t keys, size_t cols, float *change);
 
 // ---- reduce.c
 

@@ -209,6 +209,20 @@ package struct ConfigReader {
     }
   }
 
+  /// A list of two numbers of at least zero that something is held within, or nil where the key is absent or null; the
+  /// second may be infinite.
+  mutating func range(_ name: String) throws(ConfigError) -> ClosedRange<Float>? {
+    guard try value([name]) != nil else { return nil }
+    return try read([name], "a list of two limits of at least 0", default: nil) {
+      // As Python writes it.
+      let limits = $0.array?.map { $0.double ?? ($0.serialized() == "Infinity" ? .infinity : -1) }
+      guard let limits, limits.count == 2, limits[0] >= 0, limits[0] <= limits[1],
+        Self.isComputable(limits[0])
+      else { return nil }
+      return Float(limits[0])...Float(limits[1])
+    }
+  }
+
   /// A list of whole numbers; empty where the key is absent or null.
   package mutating func ints(_ name: String) throws(ConfigError) -> [Int] {
     try read([name], "a list of whole numbers", default: []) {
@@ -277,6 +291,13 @@ package struct ConfigReader {
 
   /// Whether a key has a text, whatever may be said of it otherwise.
   func says(_ name: String, _ text: String) -> Bool { object[name]?.string == text }
+  /// A text, or nil where the key is absent or null.
+  mutating func textIfPresent(_ name: String) throws(ConfigError) -> String? {
+    try value([name]) == nil ? nil : read([name], "a text", default: nil) { $0.string }
+  }
+
+  /// Items of a key's list; 0 where it has none.
+  func length(of name: String) -> Int { object[name]?.array?.count ?? 0 }
 
   func isText(_ name: String) -> Bool { object[name]?.string != nil }
 
@@ -316,6 +337,12 @@ package struct ConfigReader {
 
   package mutating func bool(
     _ names: String..., default fallback: Bool? = nil
+  ) throws(ConfigError) -> Bool {
+    try bool(names, default: fallback)
+  }
+
+  mutating func bool(
+    _ names: [String], default fallback: Bool? = nil
   ) throws(ConfigError) -> Bool {
     try read(names, "true or false", default: fallback) { $0.bool }
   }

@@ -16,18 +16,25 @@ struct DecoderReader {
   fileprivate let names: ModelNames
   private let vocabulary: Int
   private let tied: Bool
+  private let spelling: Spelling
+
+  /// Keys of config.json, and names of modules.
+  struct Spelling {
+    var epsilon = ["rms_norm_eps"]
+    var tied = ["tie_word_embeddings"]
+    var embedding = "embed_tokens"
+    var finalNorm = "norm"
+  }
 
   /// Gated units with SiLU, and norms whose weights are what they multiply by.
   ///
-  /// - Parameters:
-  ///   - isTied: whether embedding and head are one where nothing is said.
-  ///   - normKeys: spellings of what is added to a mean of squares.
+  /// - Parameter isTied: whether embedding and head are one where nothing is said.
   init(
-    _ config: inout ConfigReader, isTied: Bool = false, normKeys: [String] = ["rms_norm_eps"]
+    _ config: inout ConfigReader, isTied: Bool = false, spelling: Spelling = Spelling()
   ) throws(ConfigError) {
     try config.require("hidden_act", toBe: "silu")
     try self.init(
-      &config, activation: .silu, normOffset: 0, isTied: isTied, normKeys: normKeys)
+      &config, activation: .silu, normOffset: 0, isTied: isTied, spelling: spelling)
   }
 
   /// Gated units with SiLU, and norms whose weights are stored as their distance from 1.
@@ -40,20 +47,26 @@ struct DecoderReader {
   ///   - activation: what its caller has read.
   ///   - normOffset: what is added to the weights of norms.
   ///   - isTied: whether embedding and head are one where nothing is said.
+  ///   - layers: how many there are, where its caller has read it.
   init(
     _ config: inout ConfigReader, activation: Activation, normOffset: Float, isTied: Bool,
-    normKeys: [String] = ["rms_norm_eps"]
+    layers: Int? = nil, spelling: Spelling = Spelling()
   ) throws(ConfigError) {
+    self.spelling = spelling
     self.activation = activation
     self.normOffset = normOffset
     architecture = config.architecture
     names = config.names
     hidden = try config.int("hidden_size")
     heads = try config.int("num_attention_heads")
-    epsilon = Float(try config.positive(normKeys))
+    epsilon = Float(try config.positive(spelling.epsilon))
     vocabulary = try config.int("vocab_size")
-    layerCount = try config.int("num_hidden_layers")
-    tied = try config.bool("tie_word_embeddings", default: isTied)
+    if let layers {
+      layerCount = layers
+    } else {
+      layerCount = try config.int("num_hidden_layers")
+    }
+    tied = try config.bool(spelling.tied, default: isTied)
     // Long texts cut into chunks that turn anew.
     config.passOver(
       "dual_chunk_attention_config",
@@ -66,12 +79,12 @@ struct DecoderReader {
   func model(predictionLayers: Int = 0, _ layer: (LayerNames) -> LayerSpec) -> ModelSpec {
     ModelSpec(
       architecture: architecture, names: names, vocabularySize: vocabulary, hiddenSize: hidden,
-      embedding: ParameterName.weight(of: names.model + "embed_tokens"),
+      embedding: ParameterName.weight(of: names.model + spelling.embedding),
       layers: (0..<layerCount).map { layer(LayerNames(self, index: $0)) },
       finalNorm: NormSpec(
-        names.model + "norm", size: hidden, epsilon: epsilon, offset: normOffset),
+        names.model + spelling.finalNorm, size: hidden, epsilon: epsilon, offset: normOffset),
       head: LinearSpec(
-        tied ? names.model + "embed_tokens" : names.head, inputs: hidden, outputs: vocabulary),
+        tied ? names.model + spelling.embedding : names.head, inputs: hidden, outputs: vocabulary),
       passedThrough: (0..<predictionLayers).map { names.layer(layerCount + $0) })
   }
 }
@@ -95,24 +108,30 @@ struct LayerNames {
       prefix + name, size: size, epsilon: epsilon ?? decoder.epsilon, offset: decoder.normOffset)
   }
 
-  func linear(_ name: String, _ inputs: Int, _ outputs: Int, bias: Bool = false) -> LinearSpec {
-    LinearSpec(prefix + name, inputs: inputs, outputs: outputs, hasBias: bias)
+  /// - Parameter servedAs: names by which inference engines may ask config.json for it, too.
+  func linear(
+    _ name: String, _ inputs: Int, _ outputs: Int, bias: Bool = false, servedAs: [String] = []
+  ) -> LinearSpec {
+    LinearSpec(
+      prefix + name, inputs: inputs, outputs: outputs, hasBias: bias,
+      standsFor: servedAs.map { prefix + $0 })
   }
 
   /// - Parameters:
   ///   - name: of the module.
   ///   - size: F.
-  ///   - projections: names of gate, up and down.
+  ///   - inputs: what it reads and gives; nil for the states' width.
+  ///   - projections: names of gate, up and down; without a gate where that is nil.
   ///   - activation: nil for that of most units.
   ///   - outputGate: the name of a Linear with one output.
   func mlp(
-    _ name: String, _ size: Int, bias: Bool = false,
-    projections: (gate: String, up: String, down: String) = ("gate_proj", "up_proj", "down_proj"),
+    _ name: String, _ size: Int, inputs: Int? = nil, bias: Bool = false,
+    projections: (gate: String?, up: String, down: String) = ("gate_proj", "up_proj", "down_proj"),
     activation: Activation? = nil, outputGate: String? = nil
   ) -> UnitSpec {
-    let hidden = decoder.hidden
+    let hidden = inputs ?? decoder.hidden
     return UnitSpec(
-      gate: linear("\(name).\(projections.gate)", hidden, size, bias: bias),
+      gate: projections.gate.map { linear("\(name).\($0)", hidden, size, bias: bias) },
       up: linear("\(name).\(projections.up)", hidden, size, bias: bias),
       down: linear("\(name).\(projections.down)", size, hidden, bias: bias),
       activation: activation ?? decoder.activation,
@@ -120,13 +139,25 @@ struct LayerNames {
   }
 
   /// A pre-norm decoder layer.
-  func layer(_ attention: SequenceMixer, _ mlp: MLPSpec) -> LayerSpec {
+  ///
+  /// - Parameters:
+  ///   - norms: names of those before the two branches.
+  ///   - scale: of both branches.
+  func layer(
+    _ attention: SequenceMixer, _ mlp: MLPSpec,
+    norms: (String, String) = ("input_layernorm", "post_attention_layernorm"), scale: Float = 1
+  ) -> LayerSpec {
     LayerSpec(
       index: index,
       branches: [
-        Branch(preNorm: norm("input_layernorm", decoder.hidden), .sequence(attention)),
-        Branch(preNorm: norm("post_attention_layernorm", decoder.hidden), .tokens(mlp)),
+        Branch(preNorm: norm(norms.0, decoder.hidden), .sequence(attention), scale: scale),
+        Branch(preNorm: norm(norms.1, decoder.hidden), .tokens(mlp), scale: scale),
       ])
+  }
+
+  /// A layer of one branch.
+  func layer(_ mixer: Mixer, norm name: String) -> LayerSpec {
+    LayerSpec(index: index, branches: [Branch(preNorm: norm(name, decoder.hidden), mixer)])
   }
 }
 

@@ -60,7 +60,9 @@ struct DeltaNetReader {
           names.name("linear_attn.norm"), size: valueDimension, epsilon: decoder.epsilon),
         keyHeads: keyHeads, valueHeads: valueHeads, keyDimension: keyDimension,
         valueDimension: valueDimension,
-        convolution: names.name(ParameterName.weight(of: "linear_attn.conv1d")), taps: taps,
+        convolution: CausalConvolution(
+          weight: names.name(ParameterName.weight(of: "linear_attn.conv1d")),
+          channels: 2 * keys + values, taps: taps),
         decayRate: names.name("linear_attn.A_log"), decayBias: names.name("linear_attn.dt_bias")))
   }
 }

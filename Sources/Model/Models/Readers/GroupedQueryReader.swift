@@ -2,8 +2,16 @@
 
 internal import Transformer
 
-/// Grouped-query attention in `self_attn`.
+/// Grouped-query attention.
 struct GroupedQueryReader {
+  /// Names of modules.
+  struct Spelling {
+    var module = "self_attn"
+    var output = "o_proj"
+    var queryNorm = "q_norm"
+    var keyNorm = "k_norm"
+  }
+
   /// What a norm of queries or keys takes together.
   enum Norms {
     case none
@@ -23,7 +31,6 @@ struct GroupedQueryReader {
   var bias = false
   var outputBias = false
   var norms = Norms.none
-  var normNames = (query: "q_norm", key: "k_norm")
   /// Whether these norms stand behind the rotation.
   var normsFollowRotation = false
   /// Whether one Linear, `qkv_proj`, makes queries, keys and values.
@@ -50,6 +57,7 @@ struct GroupedQueryReader {
   var valueEpsilon: Float?
   /// Set where queries and keys that turn are normed without a weight: the epsilon.
   var queryKeyEpsilon: Float?
+  var spelling = Spelling()
   /// Of queries that do not turn.
   var sharpening: GroupedQuerySpec.Sharpening?
   private let decoder: DecoderReader
@@ -63,13 +71,13 @@ struct GroupedQueryReader {
   ///   - keyValueHeads: where nothing is said.
   ///   - headDimension: where nothing is said; hidden size over heads where that is nil.
   ///   - keys: of the file that the two are.
-  ///   - rotary: of the whole head, or the share that the file names.
+  ///   - rotary: of the whole head, or the share that the file names; nil where heads do not turn.
   ///   - share: of a head that is rotated where nothing is said.
   init(
     _ config: inout ConfigReader, _ decoder: DecoderReader, keyValueHeads assumed: Int? = nil,
     headDimension fallback: Int? = nil,
     keys: (heads: String, width: String) = ("num_key_value_heads", "head_dim"),
-    _ rotary: RotaryReader, share: Double = 1, order: RotarySpec.Order = .halves
+    _ rotary: RotaryReader?, share: Double = 1, order: RotarySpec.Order = .halves
   ) throws(ConfigError) {
     let shared = try config.int(keys.heads, default: assumed)
     let width = try config.int(keys.width, default: fallback ?? decoder.hidden / decoder.heads)
@@ -93,8 +101,12 @@ struct GroupedQueryReader {
       throw config.unsupported(
         key, expected: "a divisor of \(decoder.heads) attention heads", found: "\(keyValueHeads)")
     }
-    self.rotary = try rotary.spec(config, headDimension: headDimension, share: share, order: order)
+    self.rotary =
+      try rotary?.spec(config, headDimension: headDimension, share: share, order: order)
+      ?? Self.still
   }
+
+  private static let still = RotarySpec(dimensions: 0, theta: 1)
 
   var rotatedDimensions: Int { rotary.dimensions }
 
@@ -134,13 +146,13 @@ struct GroupedQueryReader {
     let (own, shared) = (heads * headDimension, keyValueHeads * headDimension)
     let width = valueDimension ?? headDimension
     func projection(_ name: String, _ outputs: Int) -> LinearSpec {
-      names.linear("self_attn.\(name)", decoder.hidden, outputs, bias: bias)
+      names.linear("\(spelling.module).\(name)", decoder.hidden, outputs, bias: bias)
     }
     func norm(_ name: String, _ outputs: Int) -> NormSpec? {
       switch norms {
       case .none: nil
-      case .ofEachHead: names.norm("self_attn.\(name)", headDimension)
-      case .ofAllHeads: names.norm("self_attn.\(name)", outputs)
+      case .ofEachHead: names.norm("\(spelling.module).\(name)", headDimension)
+      case .ofAllHeads: names.norm("\(spelling.module).\(name)", outputs)
       }
     }
     let all = isJoined ? projection("qkv_proj", own + 2 * shared) : nil
@@ -155,13 +167,15 @@ struct GroupedQueryReader {
       GroupedQuerySpec(
         query: all ?? projection("q_proj", queryMakesGates ? 2 * own : own), key: all ?? key,
         value: all ?? (valuesAreKeys ? key : projection("v_proj", keyValueHeads * width)),
-        output: names.linear("self_attn.o_proj", heads * width, decoder.hidden, bias: outputBias),
-        queryNorm: norm(normNames.query, own), keyNorm: norm(normNames.key, shared),
+        output: names.linear(
+          "\(spelling.module).\(spelling.output)", heads * width, decoder.hidden,
+          bias: outputBias),
+        queryNorm: norm(spelling.queryNorm, own), keyNorm: norm(spelling.keyNorm, shared),
         normsFollowRotation: normsFollowRotation, heads: heads, keyValueHeads: keyValueHeads,
         headDimension: headDimension, valueDimension: width,
         rotary: turns
           ? (reach == .whole ? rotary : localRotary ?? rotary)
-          : RotarySpec(dimensions: 0, theta: 1),
+          : Self.still,
         reach: reach,
         sinks: sinks.map { names.name("self_attn.\($0)") }, scale: scale, valueScale: valueScale,
         valueEpsilon: valueEpsilon, queryKeyEpsilon: turns ? queryKeyEpsilon : nil,

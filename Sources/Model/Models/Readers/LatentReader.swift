@@ -11,6 +11,7 @@ struct LatentReader {
   private let value: Int
   private let bias: Bool
   private let rotary: RotarySpec
+  private let turns: Bool
   private let scale: Float
   private var indexer: (heads: Int, width: Int, chosen: Int)?
 
@@ -22,9 +23,10 @@ struct LatentReader {
   /// - Parameters:
   ///   - interleaves: whether neighbours turn together, where nothing is said; nil where they do and no key says so.
   ///   - isSparse: whether indexers choose what is attended to.
+  ///   - turns: whether queries and keys turn by their positions.
   init(
     _ config: inout ConfigReader, _ decoder: DecoderReader, interleaves: Bool?,
-    isSparse: Bool = false
+    isSparse: Bool = false, turns: Bool = true
   ) throws(ConfigError) {
     self.decoder = decoder
     queryRank = try config.intIfPresent("q_lora_rank")
@@ -33,27 +35,11 @@ struct LatentReader {
     value = try config.int("v_head_dim")
     bias = try config.bool("attention_bias", default: false)
     let rotated = try config.int("qk_rope_head_dim")
-    let pairs = try interleaves.map { fallback throws(ConfigError) in
-      try config.bool("rope_interleave", default: fallback)
-    }
-    let turnsPairs = pairs ?? true
-    for key in ["rope_interleave", "rope_interleaved", "rotary_interleaved"] {
-      try config.require(key, toBe: .bool(turnsPairs))
-    }
-    try config.require("use_mla", toBe: true)
-    let reader = try RotaryReader(&config, isPartial: true)
-    rotary = try reader.spec(
-      config, headDimension: rotated, order: turnsPairs ? .pairs : .halves)
-    if rotary.dimensions != rotated {
-      throw config.unsupported(
-        "partial_rotary_factor", expected: "1", found: "\(rotary.dimensions) of \(rotated)")
-    }
-    scale = Float(reader.mscale * reader.mscale / Double(plain + rotated).squareRoot())
-    guard scale.isFinite else {
-      throw config.unsupported(
-        "rope_scaling.mscale_all_dim", expected: "a number that sharpens within float32",
-        found: "one that multiplies scores by \(reader.mscale * reader.mscale)")
-    }
+    self.turns = turns
+    (rotary, scale) =
+      try turns
+      ? Self.rotation(&config, interleaves: interleaves, rotated: rotated, plain: plain)
+      : (RotarySpec(dimensions: rotated, theta: 1), 1 / Float(plain + rotated).squareRoot())
     func require(_ key: String, _ value: Int) throws(ConfigError) {
       try config.require(key, toBe: .number(JSONNumber(value)))
     }
@@ -66,10 +52,37 @@ struct LatentReader {
         try config.int("index_topk")
       )
       if queryRank == nil { throw config.missing("q_lora_rank") }
-    } else {
+    } else if turns {
       try require("head_dim", rotated)
     }
     try require("qk_head_dim", plain + rotated)
+  }
+
+  private static func rotation(
+    _ config: inout ConfigReader, interleaves: Bool?, rotated: Int, plain: Int
+  ) throws(ConfigError) -> (RotarySpec, scale: Float) {
+    let pairs = try interleaves.map { fallback throws(ConfigError) in
+      try config.bool("rope_interleave", default: fallback)
+    }
+    let turnsPairs = pairs ?? true
+    for key in ["rope_interleave", "rope_interleaved", "rotary_interleaved"] {
+      try config.require(key, toBe: .bool(turnsPairs))
+    }
+    try config.require("use_mla", toBe: true)
+    let reader = try RotaryReader(&config, isPartial: true)
+    let rotary = try reader.spec(
+      config, headDimension: rotated, order: turnsPairs ? .pairs : .halves)
+    if rotary.dimensions != rotated {
+      throw config.unsupported(
+        "partial_rotary_factor", expected: "1", found: "\(rotary.dimensions) of \(rotated)")
+    }
+    let scale = Float(reader.mscale * reader.mscale / Double(plain + rotated).squareRoot())
+    guard scale.isFinite else {
+      throw config.unsupported(
+        "rope_scaling.mscale_all_dim", expected: "a number that sharpens within float32",
+        found: "one that multiplies scores by \(reader.mscale * reader.mscale)")
+    }
+    return (rotary, scale)
   }
 
   /// - Parameter indexes: whether the layer has an indexer, and not the choice of the layer before it.
@@ -94,6 +107,7 @@ struct LatentReader {
         keyValueUp: names.linear("self_attn.kv_b_proj", rank, decoder.heads * (plain + value)),
         output: names.linear("self_attn.o_proj", decoder.heads * value, hidden, bias: bias),
         heads: decoder.heads, plainDimension: plain, valueDimension: value, rotary: rotary,
+        turns: turns,
         scale: scale, indexer: indexes ? indexer(names) : nil))
   }
 

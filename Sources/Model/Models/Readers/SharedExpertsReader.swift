@@ -20,9 +20,10 @@ struct SharedExpertsReader {
   struct Spelling {
     var experts = ["n_routed_experts", "num_local_experts", "num_experts"]
     var expertSize = ["moe_intermediate_size"]
-    /// Nil where there are none.
-    var shared: String? = "n_shared_experts"
-    var perToken = "num_experts_per_tok"
+    /// Empty where there are none.
+    var shared = ["n_shared_experts"]
+    var perToken = ["num_experts_per_tok"]
+    var groups = ["n_group"]
     var scalingFactor = "routed_scaling_factor"
     var firstSparse = "first_k_dense_replace"
 
@@ -30,6 +31,11 @@ struct SharedExpertsReader {
     var correction = "mlp.gate.e_score_correction_bias"
     var correctionIsRow = false
     var sharedUnit = "mlp.shared_experts"
+    var routedUnits = "mlp.experts"
+    /// Of routed units.
+    var projections: (gate: String?, up: String, down: String) = (
+      "gate_proj", "up_proj", "down_proj"
+    )
   }
 
   /// How experts are chosen.
@@ -72,9 +78,9 @@ struct SharedExpertsReader {
     denseSize = isSparse.contains(false) ? try config.int("intermediate_size") : 0
     expertSize = try config.int(spelling.expertSize)
     experts = try config.int(spelling.experts)
-    shared = try spelling.shared.map { key throws(ConfigError) in try config.int(key) } ?? 0
+    shared = spelling.shared.isEmpty ? 0 : try config.int(spelling.shared)
     perToken = try config.int(spelling.perToken)
-    let groups = try config.int("n_group", default: 1)
+    let groups = try config.int(spelling.groups, default: 1)
     let chosenGroups = try config.int("topk_group", default: 1)
     self.groups = isGrouped ? groups : 1
     self.chosenGroups = isGrouped ? chosenGroups : 1
@@ -115,6 +121,9 @@ struct SharedExpertsReader {
         groupScore: choice.groupScore, normalizes: choice.normalizes,
         scalingFactor: scalingFactor),
       alwaysOn: shared == 0 ? [] : [names.mlp(spelling.sharedUnit, expertSize * shared)],
-      routed: (0..<experts).map { names.mlp("mlp.experts.\($0)", expertSize) })
+      routed: (0..<experts).map {
+        names.mlp(
+          "\(spelling.routedUnits).\($0)", expertSize, projections: spelling.projections)
+      })
   }
 }

@@ -27,6 +27,8 @@ package struct LatentSpec: Sendable, Equatable {
   package let plainDimension: Int
   package let valueDimension: Int
   package let rotary: RotarySpec
+  /// Whether the part that may rotate does.
+  package let turns: Bool
   /// What scores are multiplied with.
   package let scale: Float
   /// What chooses the tokens that are attended to where there are more than it may choose; none in most models.
@@ -35,7 +37,7 @@ package struct LatentSpec: Sendable, Equatable {
   package init(
     query: Query, keyValueDown: LinearSpec, keyValueNorm: NormSpec, keyValueUp: LinearSpec,
     output: LinearSpec, heads: Int, plainDimension: Int, valueDimension: Int, rotary: RotarySpec,
-    scale: Float, indexer: IndexerSpec? = nil
+    turns: Bool = true, scale: Float, indexer: IndexerSpec? = nil
   ) {
     self.query = query
     self.keyValueDown = keyValueDown
@@ -46,6 +48,7 @@ package struct LatentSpec: Sendable, Equatable {
     self.plainDimension = plainDimension
     self.valueDimension = valueDimension
     self.rotary = rotary
+    self.turns = turns
     self.scale = scale
     self.indexer = indexer
   }
@@ -152,7 +155,7 @@ extension LatentSpec {
   ) -> Matrix {
     let (q, kv) = (projections.queries, projections.keysAndValues)
     let shared = projections.rotatedKeys
-    rotate(q, shared, sequences, workers)
+    if turns { rotate(q, shared, sequences, workers) }
     let result = workers.matrix("attention's outputs", rows: q.rows, columns: output.inputs)
     let both = plainDimension + valueDimension
     @Sendable func causal(_ head: Int) -> CausalHead {
@@ -206,7 +209,7 @@ extension LatentSpec {
             values: HeadColumns(kv, first: plainDimension, count: valueDimension)
           ) { signs.make($0, head: head, into: $1, from: memory) }
           .add(sequence, from: memory)
-          guard let back = tables?.table(sequence.count).transposed else { continue }
+          guard turns, let back = tables?.table(sequence.count).transposed else { continue }
           for (position, token) in sequence.enumerated() {
             unsafe back.rotate(q.row(token) + plainDimension, position: position)
           }

@@ -9,6 +9,10 @@ package enum SequenceMixer: Sendable, Equatable {
   case groupedQuery(GroupedQuerySpec)
   case latent(LatentSpec)
   case deltaNet(DeltaNetSpec)
+  case channelDeltaNet(ChannelDeltaNetSpec)
+  case stateSpace(StateSpaceSpec)
+  case selective(SelectiveSpec)
+  case shortConvolution(ShortConvolutionSpec)
 
   /// In the order of the forward pass.
   package var linears: [LinearSpec] { parts.flatMap(\.readers) }
@@ -19,6 +23,10 @@ package enum SequenceMixer: Sendable, Equatable {
     case .groupedQuery(let spec): spec.output
     case .latent(let spec): spec.output
     case .deltaNet(let spec): spec.output
+    case .channelDeltaNet(let spec): spec.output
+    case .stateSpace(let spec): spec.output
+    case .selective(let spec): spec.output
+    case .shortConvolution(let spec): spec.output
     }
   }
 
@@ -28,6 +36,10 @@ package enum SequenceMixer: Sendable, Equatable {
     case .groupedQuery(let spec): spec.norms
     case .latent(let spec): spec.norms
     case .deltaNet(let spec): [spec.norm]
+    case .channelDeltaNet(let spec): [spec.norm]
+    case .stateSpace(let spec): [spec.norm]
+    case .selective(let spec): spec.norms
+    case .shortConvolution: []
     }
   }
 
@@ -36,8 +48,10 @@ package enum SequenceMixer: Sendable, Equatable {
     switch self {
     case .groupedQuery(let spec):
       "\(spec.reach) \(spec.rotary.dimensions) \(spec.rotary.scaling.followsLength) \(spec.sharpening != nil)"
-    case .latent(let spec): "\(spec.rotary.dimensions)"
-    case .deltaNet: ""
+    case .latent(let spec): "\(spec.rotary.dimensions) \(spec.turns)"
+    case .deltaNet, .channelDeltaNet, .shortConvolution: ""
+    case .stateSpace(let spec): "\(spec.heads) \(spec.groups)"
+    case .selective(let spec): "selective \(spec.stateSize)"
     }
   }
 
@@ -45,8 +59,8 @@ package enum SequenceMixer: Sendable, Equatable {
   package var cache: KeyValueCache? {
     switch self {
     case .groupedQuery(let spec): spec.cache
-    // A latent and one rotated key for all heads; a state that stands for all tokens.
-    case .latent, .deltaNet: nil
+    // A latent and one rotated key for all heads; a state that stands for all tokens; the few tokens before.
+    case .latent, .deltaNet, .channelDeltaNet, .stateSpace, .selective, .shortConvolution: nil
     }
   }
 
@@ -56,6 +70,10 @@ package enum SequenceMixer: Sendable, Equatable {
     case .groupedQuery(let spec): spec.vectors
     case .latent(let spec): spec.indexer?.vectors ?? []
     case .deltaNet(let spec): spec.vectors
+    case .channelDeltaNet(let spec): spec.vectors
+    case .stateSpace(let spec): spec.vectors
+    case .selective(let spec): spec.vectors
+    case .shortConvolution(let spec): spec.convolution.vectors
     }
   }
 
@@ -65,7 +83,15 @@ package enum SequenceMixer: Sendable, Equatable {
     case .groupedQuery(let spec): spec.parts
     case .latent(let spec): spec.parts
     case .deltaNet(let spec): spec.parts
+    case .channelDeltaNet(let spec): spec.parts
+    case .stateSpace(let spec): spec.parts
+    case .selective: []
+    case .shortConvolution(let spec): spec.parts
     }
+  }
+
+  func readers(at place: Tap.Place) -> [LinearSpec] {
+    parts.first { $0.place == place }?.readers ?? []
   }
 
   /// What chooses the tokens that are attended to.
@@ -73,7 +99,7 @@ package enum SequenceMixer: Sendable, Equatable {
     switch self {
     case .groupedQuery(let spec): spec.indexer
     case .latent(let spec): spec.indexer
-    case .deltaNet: nil
+    case .deltaNet, .channelDeltaNet, .stateSpace, .selective, .shortConvolution: nil
     }
   }
 
@@ -83,6 +109,9 @@ package enum SequenceMixer: Sendable, Equatable {
     case .groupedQuery(let spec): spec.heads
     case .latent(let spec): spec.heads
     case .deltaNet(let spec): spec.valueHeads
+    case .channelDeltaNet(let spec): spec.heads
+    case .stateSpace(let spec): spec.heads
+    case .selective, .shortConvolution: 1
     }
   }
 
@@ -97,28 +126,48 @@ package enum SequenceMixer: Sendable, Equatable {
     switch self {
     case .groupedQuery(let spec): spec.probed
     case .latent(let spec): spec.probed
-    case .deltaNet: []
+    case .deltaNet, .channelDeltaNet, .stateSpace, .selective, .shortConvolution: []
     }
   }
 
-  /// Linears that decide on what is attended to, or on what is remembered, and what they read: never quantized.
-  package var deciding: [(place: Tap.Place, linear: LinearSpec)] {
+  /// Linears that decide on what is attended to, or on what is remembered, and what they read: never quantized. Nil for
+  /// what lies within the mixer.
+  package var deciding: [(place: Tap.Place?, linear: LinearSpec)] {
     switch self {
-    case .groupedQuery, .latent: indexer?.isLoadedWithKeys == true ? [] : indexer?.readers ?? []
+    case .groupedQuery, .latent:
+      indexer?.isLoadedWithKeys == true
+        ? [] : indexer?.readers.map { ($0.place, $0.linear) } ?? []
     case .deltaNet(let spec): spec.deciding.map { (.input, $0) }
+    case .channelDeltaNet(let spec): spec.inner.map { (nil, $0) }
+    case .selective(let spec): [(.input, spec.input)] + spec.inner.map { (nil, $0) }
+    case .stateSpace, .shortConvolution: []
+    }
+  }
+
+  /// What `deciding` is called in lists of what stays as it is.
+  package var leftOut: String? {
+    switch self {
+    case .groupedQuery, .stateSpace, .shortConvolution: nil
+    case .latent: indexer == nil ? nil : "indexers"
+    case .deltaNet: "steps of delta nets"
+    case .channelDeltaNet: "inner projections of delta nets"
+    case .selective: "Mamba"
     }
   }
 
   /// What decides, be it quantized or not, and what it reads: no output tells what becomes of some of them.
-  package var scored: [(place: Tap.Place, linear: LinearSpec)] { indexer?.readers ?? deciding }
+  package var scored: [(place: Tap.Place?, linear: LinearSpec)] {
+    indexer?.readers.map { ($0.place, $0.linear) } ?? deciding
+  }
 
   /// Smoothings within the mixer, each with every consumer.
   func smoothings(of branch: Int) -> [Smoothing] {
     switch self {
     case .groupedQuery(let spec): spec.smoothings(of: branch)
     case .latent(let spec): spec.smoothings(of: branch)
-    // What the output projection reads is no multiple of what any Linear or norm makes, channel by channel.
-    case .deltaNet: []
+    case .stateSpace(let spec): spec.smoothings(of: branch)
+    // What the output projection reads is no multiple of what a whole Linear or norm makes, channel by channel.
+    case .deltaNet, .channelDeltaNet, .selective, .shortConvolution: []
     }
   }
 
@@ -128,6 +177,8 @@ package enum SequenceMixer: Sendable, Equatable {
     case .groupedQuery(let spec): [spec.loadedAsOne]
     case .latent(let spec): [spec.parts[0].readers]
     case .deltaNet(let spec): [spec.projections]
+    case .channelDeltaNet(let spec): [spec.projections]
+    case .stateSpace, .selective, .shortConvolution: []
     }
   }
 
@@ -137,6 +188,10 @@ package enum SequenceMixer: Sendable, Equatable {
     case .groupedQuery(let spec): spec.loadedAsOne
     case .latent(let spec): [spec.queryUp, spec.keyValueUp]
     case .deltaNet(let spec): spec.projections
+    case .channelDeltaNet(let spec): spec.projections
+    case .stateSpace(let spec): [spec.input]
+    case .selective: []
+    case .shortConvolution(let spec): [spec.input]
     }
   }
 }
@@ -170,6 +225,22 @@ extension SequenceMixer {
           sequences: sequences, workers: workers, probe: probe)
       case .deltaNet(let spec):
         spec.remember(
+          project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
+          weights: weights, workers: workers)
+      case .channelDeltaNet(let spec):
+        spec.remember(
+          project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
+          weights: weights, workers: workers)
+      case .stateSpace(let spec):
+        spec.remember(
+          project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
+          weights: weights, workers: workers)
+      case .selective(let spec):
+        spec.remember(
+          project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
+          weights: weights, workers: workers)
+      case .shortConvolution(let spec):
+        spec.mix(
           project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
           weights: weights, workers: workers)
       }

@@ -9,6 +9,8 @@ package enum Activation: Sendable, Equatable {
   case geluTanh
   /// The square of max(x, 0).
   case reluSquared
+  /// Of the gates and ups that a fused projection makes, all gates first: silu(gate) * up.
+  case gatedHalves
   /// Of the pairs of gate and up that a fused projection makes: (up + 1) * gate * sigmoid(alpha * gate), gate at most
   /// `limit`, up within `limit` of 0.
   case clampedPairs(alpha: Float, limit: Float)
@@ -51,7 +53,7 @@ package struct UnitSpec: Sendable, Equatable {
   package var isLinearInUp: Bool {
     switch activation {
     case .silu, .gelu, .geluTanh, .reluSquared: gate != nil || upMakesGates
-    case .clampedPairs, .clampedGates, .clampedSilu: false
+    case .gatedHalves, .clampedPairs, .clampedGates, .clampedSilu: false
     }
   }
 }
@@ -151,6 +153,19 @@ package struct Strand: Sendable, Equatable {
   }
 }
 
+/// Linears around the routed units of a mixer: up(sum of units(down(x))). They stay as they are.
+package struct LatentExperts: Sendable, Equatable {
+  /// To what the units read, `[T, latent]`.
+  package let down: LinearSpec
+  /// Of the units' sum, `[T, latent]`.
+  package let up: LinearSpec
+
+  package init(down: LinearSpec, up: LinearSpec) {
+    self.down = down
+    self.up = up
+  }
+}
+
 /// A mixer on each token by itself, as a list of units that all read the same input, or one in two strands.
 ///
 /// The dense MLP of a layer, or shared experts, are *always-on* units; routed experts are weighted by the router.
@@ -170,20 +185,25 @@ package struct MLPSpec: Sendable, Equatable {
   package let alwaysOn: [UnitSpec]
   package let routed: [UnitSpec]
   package let strands: Strands?
+  /// Where routed units read a latent instead of the mixer's input.
+  package let latent: LatentExperts?
 
   package init(dense: UnitSpec) {
     self.init(router: nil, alwaysOn: [dense], routed: [])
   }
 
   package init(
-    router: RouterSpec?, alwaysOn: [UnitSpec], routed: [UnitSpec], strands: Strands? = nil
+    router: RouterSpec?, alwaysOn: [UnitSpec], routed: [UnitSpec], strands: Strands? = nil,
+    latent: LatentExperts? = nil
   ) {
     precondition((router == nil) == routed.isEmpty, "routed experts come with a router")
+    precondition(strands == nil || latent == nil, "routed experts have one input")
     precondition(strands == nil || router?.norm != nil, "a router beside strands has its own norm")
     self.router = router
     self.alwaysOn = alwaysOn
     self.routed = routed
     self.strands = strands
+    self.latent = latent
   }
 
   /// Norms within the mixer.
@@ -194,12 +214,15 @@ package struct MLPSpec: Sendable, Equatable {
 
   package var vectors: [VectorSpec] { router?.vectors ?? [] }
 
-  /// What units read: the mixer's input, or that of each strand.
-  package var inputPlaces: [Tap.Place] { strands == nil ? [.input] : [.input, .routedInput] }
+  /// Whether routed units read something else than the others.
+  package var hasRoutedInput: Bool { strands != nil || latent != nil }
+
+  /// What units read: the mixer's input, or that of each strand, or a latent.
+  package var inputPlaces: [Tap.Place] { hasRoutedInput ? [.input, .routedInput] : [.input] }
 
   /// Which of `inputPlaces` a unit reads.
   package func inputPlace(of unit: Int) -> Tap.Place {
-    strands != nil && unit >= alwaysOn.count ? .routedInput : .input
+    hasRoutedInput && unit >= alwaysOn.count ? .routedInput : .input
   }
 
   /// All units: the always-on ones, then the routed ones. The order of work and of progress.
@@ -210,9 +233,14 @@ package struct MLPSpec: Sendable, Equatable {
     index < alwaysOn.count ? alwaysOn[index] : routed[index - alwaysOn.count]
   }
 
-  /// Linears that decide on weights of units, in float32 and never quantized: the router and gates of outputs.
-  package var deciding: [LinearSpec] {
+  /// Linears that decide on weights of units, in float32, and those around routed units, all never quantized: the router,
+  /// gates of outputs, and the way to a latent and back.
+  package var deciding: [LinearSpec] { decidingAtInput + (latent.map { [$0.up] } ?? []) }
+
+  /// Those that read the mixer's input.
+  private var decidingAtInput: [LinearSpec] {
     (router.map { [$0.linear] } ?? []) + alwaysOn.compactMap(\.outputGate)
+      + (latent.map { [$0.down] } ?? [])
   }
 
   /// The strand of one of `inputPlaces`; nil where there are none.
@@ -222,15 +250,15 @@ package struct MLPSpec: Sendable, Equatable {
 
   /// The units that read at one of `inputPlaces`.
   func units(at place: Tap.Place) -> [UnitSpec] {
-    strands == nil ? units : place == .routedInput ? routed : alwaysOn
+    hasRoutedInput ? (place == .routedInput ? routed : alwaysOn) : units
   }
 
   /// Everything that reads the mixer's input as it is, be it quantized or not.
   var inputReaders: [LinearSpec] {
-    strands == nil ? deciding + units.flatMap(\.readers) : []
+    strands == nil ? decidingAtInput + units(at: .input).flatMap(\.readers) : []
   }
 
-  /// Smoothings of what strands read, and of what each down projection reads.
+  /// Smoothings of what strands or routed units read, and of what each down projection reads.
   func smoothings(of branch: Int) -> [Smoothing] {
     let inputs = strands.map { strands in
       [(Tap.Place.input, strands.alwaysOn), (.routedInput, strands.routed)].map { place, strand in
@@ -239,7 +267,14 @@ package struct MLPSpec: Sendable, Equatable {
           consumers: units(at: place).flatMap(\.readers))
       }
     }
-    return (inputs ?? [])
+    let latents = latent.map { latent in
+      [
+        Smoothing(
+          tap: Tap(branch, .routedInput), producer: .linear(latent.down),
+          consumers: routed.flatMap(\.readers))
+      ]
+    }
+    return (inputs ?? []) + (latents ?? [])
       + units.enumerated().filter(\.element.isLinearInUp).map { index, unit in
         Smoothing(
           tap: Tap(branch, .hidden(index)), producer: .linear(unit.up),

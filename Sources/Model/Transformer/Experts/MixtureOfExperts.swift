@@ -23,9 +23,24 @@ extension MLPSpec {
     guard let strands else {
       addAlwaysOn(
         to: results, reading: inputs, weights: weights, workers: workers, finished: finished)
-      return addRouted(
-        to: results, reading: inputs, routings: routings, weights: weights, workers: workers,
+      guard let latent else {
+        return addRouted(
+          to: results, reading: inputs, routings: routings, weights: weights, workers: workers,
+          finished: finished)
+      }
+      let latents = inputs.map {
+        input($0, at: .routedInput, weights: weights, workers: workers)
+      }
+      let sums = latents.map { workers.zeros("latents of experts", like: $0) }
+      addRouted(
+        to: sums, reading: latents, routings: routings, weights: weights, workers: workers,
         finished: finished)
+      for (sum, result) in zip(sums, results) {
+        result.add(
+          weights.apply(latent.up, to: sum, workers: workers, into: "outputs of experts"),
+          workers: workers)
+      }
+      return
     }
     func add(_ strand: Strand, _ units: (_ sums: [Matrix], _ inputs: [Matrix]) -> Void) {
       let sums = inputs.map { workers.zeros("outputs of a strand", like: $0) }
@@ -56,7 +71,10 @@ extension MLPSpec {
   package func input(
     _ x: Matrix, at place: Tap.Place, weights: any LayerWeights, workers: Workers
   ) -> Matrix {
-    strand(at: place)?.before.apply(to: x, weights: weights, workers: workers) ?? x
+    if let latent, place == .routedInput {
+      return weights.apply(latent.down, to: x, workers: workers, into: "latents of experts")
+    }
+    return strand(at: place)?.before.apply(to: x, weights: weights, workers: workers) ?? x
   }
 
   private func addAlwaysOn(

@@ -1,7 +1,7 @@
 // One unit of a mixer on tokens: its projections and what it applies between them.
 //
 // Source: Shazeer, arXiv:2002.05202 (gated linear units); Hendrycks and Gimpel, arXiv:1606.08415 (GELU); So et al.,
-// arXiv:2109.08668 (squared ReLU); transformers `GptOssExperts` (clamped pairs).
+// arXiv:2109.08668 (squared ReLU); transformers `GptOssExperts` (clamped pairs), `GraniteMoeHybridMLP` (gated halves).
 
 internal import CKernels
 package import LinearAlgebra
@@ -15,7 +15,8 @@ extension Activation {
     case .gelu: unsafe sluice_gelu(x, count)
     case .geluTanh: unsafe sluice_gelu_tanh(x, count)
     case .reluSquared: unsafe sluice_relu_squared(x, count)
-    case .clampedPairs, .clampedGates: preconditionFailure("two numbers become one")
+    case .gatedHalves, .clampedPairs, .clampedGates:
+      preconditionFailure("two numbers become one")
     case .clampedSilu(let limit):
       unsafe sluice_silu(x, count)
       unsafe sluice_clamp(x, -.infinity, limit, count)
@@ -41,6 +42,7 @@ extension UnitSpec {
   /// What the down projection reads, `[T, F]`.
   package func hidden(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
     let (gated, result) = project(x, weights: weights, workers: workers)
+    if activation == .gatedHalves { return gateHalves(result, workers: workers) }
     if case .clampedPairs(let alpha, let limit) = activation {
       return clamped(result, alpha: alpha, limit: limit, workers: workers)
     }
@@ -69,6 +71,19 @@ extension UnitSpec {
       made.columns(columns, into: name, workers: workers)
     }
     return (half(0..<down.inputs), half(down.inputs..<up.outputs))
+  }
+
+  /// Half as many columns as `halves` has.
+  private func gateHalves(_ halves: Matrix, workers: Workers) -> Matrix {
+    let width = halves.columns / 2
+    let result = halves.columns(
+      width..<halves.columns, into: "activations of an expert", workers: workers)
+    let parts = ranges(of: result.rows, by: 16)
+    workers.ledger.note(Operation(.elements, [result.count]))
+    workers.forEach(parts.count) { index in
+      for row in parts[index] { unsafe sluice_swiglu(halves.row(row), result.row(row), width) }
+    }
+    return result
   }
 
   /// Half as many columns as `pairs` has.

@@ -100,12 +100,11 @@ package struct Coverage: Sendable, Equatable {
     ) {
       names.append("gates of shared experts")
     }
-    if spec.layers.contains(where: { $0.longestSequence != nil }) { names.append("indexers") }
-    if spec.layers.contains(where: {
-      $0.longestSequence == nil && !$0.decidingAlongSequence.isEmpty
-    }) {
-      names.append("steps of delta nets")
+    if spec.layers.contains(where: { $0.mlps.contains { $0.latent != nil } }) {
+      names.append("ways to latents of experts")
     }
+    let mixers = spec.layers.flatMap(\.parts).compactMap(\.sequence?.mixer)
+    names += Set(mixers.compactMap(\.leftOut)).sorted()
     names.append("norms")
     if !output.ends.contains(spec.embeddingTable) { names.append("embeddings") }
     if !output.ends.contains(spec.head) { names.append(spec.headName) }

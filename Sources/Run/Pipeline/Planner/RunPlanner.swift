@@ -195,7 +195,7 @@ struct RunPlanner {
     // The first one makes the rounding of its input, and those after it find it made.
     if let group = groups.first { try step.run(group, from: 0, input: &input) }
     // So does the first one of the routed units where these have an input of their own.
-    let first = step.branch.mixer.strands == nil ? -1 : always
+    let first = step.branch.mixer.hasRoutedInput ? always : -1
     let kind = { (group: Range<Int>) in
       [group.count, group.count { $0 < always }, group.contains(first) ? 1 : 0]
     }

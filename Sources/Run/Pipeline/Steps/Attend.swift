@@ -56,7 +56,9 @@ struct Attend {
       try Attend(inputs: round, layer: layer, part: part)
         .round(taps, statistics, gradients, keeping: number + 1 < rounds.count)
     }
-    if let branch = part.sequence { inputs.weights.release(branch.mixer.linears) }
+    if let mixer = part.sequence?.mixer {
+      inputs.weights.release(mixer.linears + mixer.deciding.map(\.linear))
+    }
     inputs.weights.release(part.tokens?.mixer.deciding ?? [])
   }
 

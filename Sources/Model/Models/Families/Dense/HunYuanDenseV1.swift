@@ -25,7 +25,8 @@ extension GroupedQueryReader {
     attention.bias = try config.bool("attention_bias", default: false)
     attention.outputBias = attention.bias
     attention.norms = .ofEachHead
-    attention.normNames = ("query_layernorm", "key_layernorm")
+    attention.spelling.queryNorm = "query_layernorm"
+    attention.spelling.keyNorm = "key_layernorm"
     attention.normsFollowRotation = true
     try config.require("use_qk_norm", toBe: true)
     try config.require("use_rotary_pos_emb", toBe: true)

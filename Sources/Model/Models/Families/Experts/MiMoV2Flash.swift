@@ -7,7 +7,7 @@ internal import JSON
 internal import Transformer
 
 func miMoV2Flash(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
-  let decoder = try DecoderReader(&config, normKeys: ["layernorm_epsilon", "rms_norm_eps"])
+  let decoder = try DecoderReader(&config, spelling: DecoderReader.Spelling(epsilon: ["layernorm_epsilon", "rms_norm_eps"]))
   let attention = try MiMoV2Attention(&config, decoder)
   let choice = try SharedExpertsReader.Choice.corrected(&config)
   let sparse = try config.eachLayer(
@@ -16,7 +16,7 @@ func miMoV2Flash(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec 
   ) { $0 > 0 }
   let experts = try SharedExpertsReader(
     &config, layers: decoder.layerCount, choice, sparse: sparse,
-    spelling: SharedExpertsReader.Spelling(shared: nil))
+    spelling: SharedExpertsReader.Spelling(shared: []))
   var model = decoder.model { names in
     names.layer(attention.mixer(names), experts.mlp(names, hidden: decoder.hidden))
   }

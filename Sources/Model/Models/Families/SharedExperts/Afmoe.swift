@@ -30,7 +30,7 @@ func afmoe(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
       scoring: .sigmoid, groupScore: .best, hasCorrection: true, normalizes: true),
     firstSparse: 1, isGrouped: false,
     spelling: SharedExpertsReader.Spelling(
-      experts: ["num_experts"], shared: "num_shared_experts", scalingFactor: "route_scale",
+      experts: ["num_experts"], shared: ["num_shared_experts"], scalingFactor: "route_scale",
       firstSparse: "num_dense_layers", router: "mlp.router.gate", correction: "mlp.expert_bias"))
   var model = decoder.model { names in
     func norm(_ name: String) -> NormSpec { names.norm(name, decoder.hidden) }

@@ -30,8 +30,8 @@ func ernie45Moe(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
       scoring: .softmax, groupScore: .best, hasCorrection: true, normalizes: true),
     isGrouped: false, sparse: sparse,
     spelling: SharedExpertsReader.Spelling(
-      experts: ["moe_num_experts", "num_experts"], shared: "moe_num_shared_experts",
-      perToken: "moe_k", correction: "mlp.moe_statics.e_score_correction_bias",
+      experts: ["moe_num_experts", "num_experts"], shared: ["moe_num_shared_experts"],
+      perToken: ["moe_k"], correction: "mlp.moe_statics.e_score_correction_bias",
       correctionIsRow: true))
   let predictionLayers = try config.predictionLayers()
   return decoder.model(predictionLayers: predictionLayers) { names in

@@ -16,7 +16,7 @@ func exaoneMoe(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let experts = try SharedExpertsReader(
     &config, layers: decoder.layerCount, choice, firstSparse: 1, isListed: true,
     spelling: SharedExpertsReader.Spelling(
-      experts: ["num_experts", "n_routed_experts"], shared: "num_shared_experts",
+      experts: ["num_experts", "n_routed_experts"], shared: ["num_shared_experts"],
       correction: "mlp.e_score_correction_bias"))
   let predictionLayers = try config.predictionLayers()
   var model = decoder.model { names in

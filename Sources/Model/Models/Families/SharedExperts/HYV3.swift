@@ -26,7 +26,7 @@ func hyV3(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
     firstSparse: 1, isGrouped: false, isListed: true,
     spelling: SharedExpertsReader.Spelling(
       experts: ["num_experts", "num_local_experts"],
-      expertSize: ["moe_intermediate_size", "expert_hidden_dim"], shared: "num_shared_experts",
+      expertSize: ["moe_intermediate_size", "expert_hidden_dim"], shared: ["num_shared_experts"],
       scalingFactor: "router_scaling_factor", router: "mlp.router.gate",
       correction: "mlp.expert_bias", sharedUnit: "mlp.shared_mlp"))
   let predictionLayers = try config.predictionLayers()

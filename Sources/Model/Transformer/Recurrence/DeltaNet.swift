@@ -27,16 +27,15 @@ package struct DeltaNetSpec: Sendable, Equatable {
   package let valueHeads: Int
   package let keyDimension: Int
   package let valueDimension: Int
-  /// A tensor `[channels, 1, taps]`: what queries, keys and values are mixed with those of the tokens before by.
-  package let convolution: String
-  package let taps: Int
+  /// Of queries, keys and values, in this order.
+  package let convolution: CausalConvolution
   /// Tensors `[valueHeads]`: the logarithm of how fast each forgets, and what is added to its decays.
   package let decayRate: String
   package let decayBias: String
 
   package init(
     input: Input, output: LinearSpec, norm: NormSpec, keyHeads: Int, valueHeads: Int,
-    keyDimension: Int, valueDimension: Int, convolution: String, taps: Int, decayRate: String,
+    keyDimension: Int, valueDimension: Int, convolution: CausalConvolution, decayRate: String,
     decayBias: String
   ) {
     self.input = input
@@ -47,7 +46,6 @@ package struct DeltaNetSpec: Sendable, Equatable {
     self.keyDimension = keyDimension
     self.valueDimension = valueDimension
     self.convolution = convolution
-    self.taps = taps
     self.decayRate = decayRate
     self.decayBias = decayBias
   }
@@ -56,14 +54,11 @@ package struct DeltaNetSpec: Sendable, Equatable {
   private var keys: Int { keyHeads * keyDimension }
   /// Columns of all values, and of their gates.
   private var values: Int { valueHeads * valueDimension }
-  /// Columns that are convolved: queries, keys, values.
-  private var channels: Int { 2 * keys + values }
   /// Value heads that one key head serves.
   private var share: Int { valueHeads / keyHeads }
 
   var vectors: [VectorSpec] {
-    [
-      VectorSpec(convolution, shape: [channels, 1, taps]),
+    convolution.vectors + [
       VectorSpec(decayRate, size: valueHeads), VectorSpec(decayBias, size: valueHeads),
     ]
   }
@@ -145,65 +140,24 @@ extension DeltaNetSpec {
     weights: any LayerWeights, workers: Workers
   ) -> Matrix {
     let (mixed, gates) = (projections.mixed, projections.gates)
-    convolve(mixed, sequences, weights, workers)
-    normKeys(mixed, workers)
+    convolution.apply(
+      in: mixed, sequences: sequences, activates: true, weights: weights, workers: workers)
+    let rule = DeltaRule(
+      keyHeads: keyHeads, valueHeads: valueHeads, keyDimension: keyDimension,
+      valueDimension: valueDimension)
+    let queries = HeadColumns(mixed, 0, width: keys)
+    let ownKeys = HeadColumns(mixed, 1, width: keys)
+    rule.normKeys(queries: queries, keys: ownKeys, workers)
     finish(projections.strengths, projections.decays, weights, workers)
-    recur(mixed, projections.strengths, projections.decays, sequences, workers)
+    rule.recur(
+      queries: queries, keys: ownKeys, values: HeadColumns(mixed, first: 2 * keys, count: values),
+      strengths: projections.strengths, decays: projections.decays, sequences: sequences, workers)
     gate(mixed, gates, weights, workers)
     return gates
   }
 
-  /// Channels of a task.
-  private static let taskChannels = 512
   /// Rows of a task.
   private static let taskRows = 16
-
-  /// Every channel of every token with those of the tokens just before it, then SiLU, in place.
-  private func convolve(
-    _ mixed: Matrix, _ sequences: [Range<Int>], _ weights: any LayerWeights, _ workers: Workers
-  ) {
-    let stored = weights.vector(convolution)
-    // Tap by tap; of shapes there are no numbers.
-    let kernel = (0..<taps).flatMap { tap in
-      stride(from: tap, to: stored.count, by: taps).map { stored[$0] }
-    }
-    workers.ledger.note(Operation(.elements, [(taps + 1) * mixed.count]))
-    let parts = ranges(of: channels, by: Self.taskChannels)
-    let tasks = sequences.flatMap { sequence in parts.map { (sequence, $0) } }
-    workers.forEach(tasks.count) { index in
-      let (sequence, part) = tasks[index]
-      unsafe kernel.withUnsafeBufferPointer { kernel in
-        guard let kernel = kernel.baseAddress else { return }
-        unsafe sluice_causal_convolution(
-          mixed.row(sequence.lowerBound) + part.lowerBound, kernel + part.lowerBound, taps,
-          sequence.count, part.count, channels)
-      }
-      for token in sequence {
-        unsafe sluice_silu(mixed.row(token) + part.lowerBound, part.count)
-      }
-    }
-  }
-
-  /// What is added to the sum of a key's squares before it is divided by its root.
-  private static let epsilon: Float = 1e-6
-
-  /// Queries and keys get a length of 1; scores of queries are scaled as everywhere.
-  private func normKeys(_ mixed: Matrix, _ workers: Workers) {
-    let width = Float(keyDimension)
-    let queryGains = [Float](repeating: 1 / width, count: keyDimension)
-    let keyGains = [Float](repeating: 1 / width.squareRoot(), count: keyDimension)
-    workers.ledger.note(Operation(.elements, [2 * mixed.rows * keys]))
-    let parts = ranges(of: mixed.rows, by: Self.taskRows)
-    workers.forEach(parts.count) { index in
-      for place in parts[index] {
-        let row = unsafe mixed.row(place)
-        // The mean of squares instead of their sum.
-        let epsilon = Self.epsilon / width
-        unsafe sluice_rms_norm(row, queryGains, epsilon, keyHeads, keyDimension, row)
-        unsafe sluice_rms_norm(row + keys, keyGains, epsilon, keyHeads, keyDimension, row + keys)
-      }
-    }
-  }
 
   /// What share of a change is made, and what share of a state is kept.
   private func finish(
@@ -218,38 +172,8 @@ extension DeltaNetSpec {
         unsafe sluice_sigmoid(strengths.row(place), valueHeads)
         let decay = unsafe decays.row(place)
         for head in 0..<valueHeads {
-          let x = unsafe decay[head] + biases[head]
-          // ln(1 + exp(x)), which is x for all that float32 tells apart.
-          let softened = x > 20 ? x : log1p(exp(x))
-          unsafe decay[head] = exp(-rates[head] * softened)
+          unsafe decay[head] = exp(-rates[head] * softened(decay[head] + biases[head]))
         }
-      }
-    }
-  }
-
-  /// Token by token, each head of each sequence for itself; results take the place of values.
-  private func recur(
-    _ mixed: Matrix, _ strengths: Matrix, _ decays: Matrix, _ sequences: [Range<Int>],
-    _ workers: Workers
-  ) {
-    // Every number of a state is read and written twice for each token.
-    workers.ledger.note(
-      Operation(.elements, [2 * mixed.rows * keyDimension * valueDimension]),
-      times: Double(valueHeads))
-    let state = TaskBuffer("states of a delta net", floats: (keyDimension + 1) * valueDimension)
-    let tasks = sequences.flatMap { sequence in (0..<valueHeads).map { (sequence, $0) } }
-    workers.forEach(tasks.count, each: [state]) { index in
-      let (sequence, head) = tasks[index]
-      let state = Matrix(
-        "states of a delta net", rows: keyDimension + 1, columns: valueDimension,
-        from: workers.memory)
-      state.fill(0)
-      let (query, value) = (head / share * keyDimension, 2 * keys + head * valueDimension)
-      for token in sequence {
-        let row = unsafe mixed.row(token)
-        unsafe sluice_delta_step(
-          state.base, row + query, row + keys + query, row + value, decays.row(token)[head],
-          strengths.row(token)[head], keyDimension, valueDimension, state.row(keyDimension))
       }
     }
   }

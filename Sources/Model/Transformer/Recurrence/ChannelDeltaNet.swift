@@ -1,0 +1,187 @@
+// Kimi delta attention: a delta net in which every channel of a key forgets in its own time.
+//
+// Source: Kimi Team, arXiv:2510.26692; transformers `KimiLinearDeltaAttention`.
+
+internal import CKernels
+internal import Glibc
+internal import LinearAlgebra
+internal import Tensors
+
+package struct ChannelDeltaNetSpec: Sendable, Equatable {
+  /// Two Linears with a narrow latent between them.
+  package struct Narrow: Sendable, Equatable {
+    package let down: LinearSpec
+    package let up: LinearSpec
+
+    package init(down: LinearSpec, up: LinearSpec) {
+      self.down = down
+      self.up = up
+    }
+  }
+
+  /// A projection to `[T, heads * headDimension]`, and what mixes its outputs along tokens.
+  package struct Projection: Sendable, Equatable {
+    package let linear: LinearSpec
+    package let convolution: CausalConvolution
+
+    package init(linear: LinearSpec, convolution: CausalConvolution) {
+      self.linear = linear
+      self.convolution = convolution
+    }
+  }
+
+  package let query: Projection
+  package let key: Projection
+  package let value: Projection
+  /// To `[T, heads]`: how strongly a token is remembered.
+  package let strength: LinearSpec
+  /// To `[T, heads * headDimension]`: how much each channel of a key forgets.
+  package let decay: Narrow
+  /// To `[T, heads * headDimension]`: what the output projection reads is multiplied by its sigmoid.
+  package let gate: Narrow
+  package let output: LinearSpec
+  /// Of each head's result, before it is gated.
+  package let norm: NormSpec
+  package let heads: Int
+  package let headDimension: Int
+  /// A tensor `[1, 1, heads, 1]`: the logarithm of how fast each forgets.
+  package let decayRate: String
+  /// A tensor `[heads * headDimension]`, added to decays.
+  package let decayBias: String
+
+  package init(
+    query: Projection, key: Projection, value: Projection, strength: LinearSpec, decay: Narrow,
+    gate: Narrow, output: LinearSpec, norm: NormSpec, heads: Int, headDimension: Int,
+    decayRate: String, decayBias: String
+  ) {
+    self.query = query
+    self.key = key
+    self.value = value
+    self.strength = strength
+    self.decay = decay
+    self.gate = gate
+    self.output = output
+    self.norm = norm
+    self.heads = heads
+    self.headDimension = headDimension
+    self.decayRate = decayRate
+    self.decayBias = decayBias
+  }
+
+  var vectors: [VectorSpec] {
+    [query, key, value].flatMap(\.convolution.vectors) + [
+      VectorSpec(decayRate, shape: [1, 1, heads, 1]),
+      VectorSpec(decayBias, size: heads * headDimension),
+    ]
+  }
+
+  /// What inference engines load as one.
+  var projections: [LinearSpec] {
+    [query.linear, key.linear, value.linear, strength, decay.down]
+  }
+
+  /// The second halves of decays and gates, which stay as they are: no place shows what they read.
+  var inner: [LinearSpec] { [decay.up, gate.up] }
+
+  var parts: [(place: Tap.Place, readers: [LinearSpec])] {
+    [(.input, projections + [gate.down]), (.output, [output])]
+  }
+}
+
+/// All `[T, heads * headDimension]` but strengths, which are `[T, heads]`.
+struct ChannelDeltaProjections {
+  let queries: Matrix
+  let keys: Matrix
+  let values: Matrix
+  let gates: Matrix
+  let strengths: Matrix
+  let decays: Matrix
+}
+
+extension ChannelDeltaNetSpec {
+  /// - Parameter x: `[T, H]`, what the mixer reads.
+  func project(
+    _ x: Matrix, weights: any LayerWeights, workers: Workers
+  ) -> ChannelDeltaProjections {
+    func apply(_ linear: LinearSpec) -> Matrix {
+      weights.apply(linear, to: x, workers: workers, into: "queries, keys and values")
+    }
+    func apply(_ narrow: Narrow, _ name: String) -> Matrix {
+      let latent = weights.apply(narrow.down, to: x, workers: workers.exact, into: "latents")
+      return weights.apply(narrow.up, to: latent, workers: workers.exact, into: name)
+    }
+    return ChannelDeltaProjections(
+      queries: apply(query.linear), keys: apply(key.linear), values: apply(value.linear),
+      gates: apply(gate, "gates of a delta net"),
+      strengths: weights.apply(
+        strength, to: x, workers: workers.exact, into: "steps of a delta net"),
+      decays: apply(decay, "decays of a delta net"))
+  }
+
+  /// What the output projection reads, `[T, heads * headDimension]`; it takes the place of the gates.
+  ///
+  /// - Parameters:
+  ///   - projections: of whole sequences, one after the other.
+  ///   - sequences: the rows of each sequence, which begins with nothing to remember.
+  func remember(
+    _ projections: consuming ChannelDeltaProjections, sequences: [Range<Int>],
+    weights: any LayerWeights, workers: Workers
+  ) -> Matrix {
+    let parts = [projections.queries, projections.keys, projections.values]
+    for (matrix, projection) in zip(parts, [query, key, value]) {
+      projection.convolution.apply(
+        in: matrix, sequences: sequences, activates: true, weights: weights, workers: workers)
+    }
+    let columns = parts.map { HeadColumns($0, first: 0, count: $0.columns) }
+    let rule = DeltaRule(
+      keyHeads: heads, valueHeads: heads, keyDimension: headDimension,
+      valueDimension: headDimension)
+    rule.normKeys(queries: columns[0], keys: columns[1], workers)
+    finish(projections.strengths, projections.decays, weights, workers)
+    rule.recur(
+      queries: columns[0], keys: columns[1], values: columns[2], strengths: projections.strengths,
+      decays: projections.decays, sequences: sequences, workers)
+    gate(projections.values, projections.gates, weights, workers)
+    return projections.gates
+  }
+
+  /// Rows of a task.
+  private static let taskRows = 16
+
+  /// What share of a change is made, and what share of a state is kept.
+  private func finish(
+    _ strengths: Matrix, _ decays: Matrix, _ weights: any LayerWeights, _ workers: Workers
+  ) {
+    let rates = weights.vector(decayRate).map { exp($0) }
+    let biases = weights.vector(decayBias)
+    workers.ledger.note(Operation(.elements, [strengths.count + decays.count]))
+    let parts = ranges(of: decays.rows, by: Self.taskRows)
+    workers.forEach(parts.count) { index in
+      for place in parts[index] {
+        unsafe sluice_sigmoid(strengths.row(place), heads)
+        let decay = unsafe decays.row(place)
+        for channel in 0..<decays.columns {
+          let x = unsafe softened(decay[channel] + biases[channel])
+          unsafe decay[channel] = exp(-rates[channel / headDimension] * x)
+        }
+      }
+    }
+  }
+
+  /// gates = norm(results) * sigmoid(gates).
+  private func gate(
+    _ results: Matrix, _ gates: Matrix, _ weights: any LayerWeights, _ workers: Workers
+  ) {
+    let gains = norm.gains(weights)
+    workers.ledger.note(Operation(.elements, [2 * gates.count]))
+    let parts = ranges(of: gates.rows, by: Self.taskRows)
+    workers.forEach(parts.count) { index in
+      for place in parts[index] {
+        let (result, gate) = unsafe (results.row(place), gates.row(place))
+        unsafe sluice_rms_norm(result, gains, norm.epsilon, heads, headDimension, result)
+        unsafe sluice_sigmoid(gate, gates.columns)
+        unsafe sluice_multiply(gate, result, gate, gates.columns)
+      }
+    }
+  }
+}
