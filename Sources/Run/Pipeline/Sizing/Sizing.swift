@@ -30,9 +30,10 @@ package struct Sizing: Sendable {
   /// - Parameters:
   ///   - wish: with the group sizes of the run.
   ///   - trials: the output under each scheme of the wish, for all groups alike.
+  ///   - cache: of keys and values, whose scales no trial has.
   ///   - isAsked: whether a Linear is to be quantized.
   init(
-    _ wish: SizeWish, _ trials: [OutputPlan], _ source: CheckpointShapes,
+    _ wish: SizeWish, _ trials: [OutputPlan], _ source: CheckpointShapes, cache: CacheScheme?,
     isAsked: (LinearSpec) -> Bool
   ) throws {
     self.wish = wish
@@ -67,7 +68,10 @@ package struct Sizing: Sendable {
     self.groups = groups
     let first = trials[0]
     let inGroups = groups.reduce(0) { $0 + (bytes($1, first) ?? plain($1).bytes) }
-    fixedBytes = first.tensors.reduce(0) { $0 + $1.byteCount } - inGroups
+    let caches = source.spec.layers.flatMap(\.caches).map(\.cache).flatMap { cached in
+      cache?.tensors(of: cached, dtype: source.tensor(cached.value.weight).dtype.unscaled) ?? []
+    }
+    fixedBytes = (first.tensors + caches).reduce(0) { $0 + $1.byteCount } - inGroups
     let weights = groups.flatMap(\.linears).reduce(0.0) {
       $0 + Double($1.inputs) * Double($1.outputs)
     }
