@@ -275,7 +275,7 @@ private struct SmallScales: Sendable {
   /// Whether a scale may stand for a step so small. Ranges are clipped to a half at most.
   func holds(_ scale: Double, for step: Double, _ most: Double) -> Bool {
     if step <= least, scale <= most * instead { return true }
-    return step <= 8 * least && scale <= most * step + least
+    return step <= 8 * least && scale <= most * step + 2 * least
   }
 }
 

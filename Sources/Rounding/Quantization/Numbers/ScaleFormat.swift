@@ -29,7 +29,7 @@ package enum ScaleFormat: Sendable, Hashable {
   var fittingRatios: ClosedRange<Double> {
     switch self {
     case .plain: 0.31...1.6
-    case .twoLevel: 0.28...2.9
+    case .twoLevel: 0.26...2.9
     case .powersOfTwo: 0.1...14
     }
   }

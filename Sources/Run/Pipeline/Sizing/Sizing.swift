@@ -118,10 +118,7 @@ package struct Sizing: Sendable {
 
   // MARK: The choice
 
-  /// The choice with the least loss that fits.
-  ///
-  /// - Parameter losses: of each group under each scheme that is measured.
-  func choose(_ losses: [[Double?]]) -> ChosenSize {
+  private func problem(_ losses: [[Double?]]) -> (problem: SizeChoice, best: [Int]) {
     let problem = SizeChoice(
       zip(offers, losses).map { offers, losses in
         offers.map { offer in
@@ -129,9 +126,23 @@ package struct Sizing: Sendable {
             bytes: offer.bytes, loss: offer.trial.map { losses[$0] ?? .infinity } ?? 0)
         }
       })
-    guard let chosen = problem.best(within: limit - fixedBytes) else {
+    guard let best = problem.best(within: limit - fixedBytes) else {
       preconditionFailure("a size that was too small")
     }
+    return (problem, best)
+  }
+
+  /// The choice with the least loss that fits, as the scheme that is measured for each group; nil for one that stays as
+  /// it is.
+  func trials(_ losses: [[Double?]]) -> [Int?] {
+    zip(offers, problem(losses).best).map { $0[$1].trial }
+  }
+
+  /// The choice with the least loss that fits.
+  ///
+  /// - Parameter losses: of each group under each scheme that is measured.
+  func choose(_ losses: [[Double?]]) -> ChosenSize {
+    let (problem, chosen) = problem(losses)
     let sum = problem.sum(of: chosen)
     let offered = zip(offers, chosen).map { $0[$1] }
     let record = SizeRecord(
