@@ -6,6 +6,7 @@ import Quantization
 import Tensors
 import Testing
 import TestSupport
+import Transformer
 
 @Suite struct SmoothingSearchTests {
   private let scheme = IntegerScheme(bits: 4, groupSize: 32, isSymmetric: true)

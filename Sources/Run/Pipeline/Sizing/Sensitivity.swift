@@ -29,7 +29,7 @@ package struct GroupMeasurement: Sendable, Equatable {
 /// How much the errors of groups count at the end of the model, without gradients.
 ///
 /// An error counts by its energy, and once more at each router behind it: a router that reads it sends some tokens to
-/// other experts, as many as the root of the energy of all errors before it says. MEASURED
+/// other experts, as many as the root of the energy of all errors before it says.
 package struct Sensitivity {
   private let groups: [GroupMeasurement]
   /// Those that count, by their places in the measurements.
