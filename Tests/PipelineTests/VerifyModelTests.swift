@@ -315,7 +315,7 @@ import TestSupport
         func set(_ change: (Float) -> Float) throws {
           try output.change(name) { bytes in
             let bits = bytes.reversed().reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
-            bytes = withUnsafeBytes(of: change(Float(bitPattern: bits))) { unsafe Array($0) }
+            bytes = DType.f32.encoded([change(Float(bitPattern: bits))])
           }
         }
         var right: Float = 0
