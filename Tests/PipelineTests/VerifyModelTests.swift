@@ -304,11 +304,14 @@ import TestSupport
       }
       try output.forgetChecksums()
       #expect(try output.verify().findings == [])
-      // E4M3 has three bits of fraction: an exponent up, two down.
-      for change in [8, -16] {
-        try output.change(expert + ".weight_scale") { $0[20] = UInt8(Int($0[20]) + change) }
+      // E4M3 has three bits of fraction: three exponents up or down, where there are so many.
+      let scales = expert + ".weight_scale"
+      var place = 0
+      try output.change(scales) { place = try #require($0.firstIndex { 32..<96 ~= $0 }) }
+      for change in [24, -24] {
+        try output.change(scales) { $0[place] = UInt8(Int($0[place]) + change) }
         #expect(try output.verify().findings.map(\.subject) == [expert], "\(change)")
-        try output.change(expert + ".weight_scale") { $0[20] = UInt8(Int($0[20]) - change) }
+        try output.change(scales) { $0[place] = UInt8(Int($0[place]) - change) }
       }
       for factor in [Float(1.05), 0.9, 2, 0.01] {
         let name = expert + ".weight_global_scale"
