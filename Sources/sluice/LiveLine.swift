@@ -41,6 +41,11 @@ struct LiveLine {
     }
   }
 
+  /// What is being done, on a terminal that can replace it.
+  static func say(_ text: String) {
+    if Console.takesEscapes { Console.live(fitting([text], columns: Console.columns - 1)) }
+  }
+
   /// Another line went to the terminal: the next update is due at once.
   mutating func interrupted() {
     if isLive { last = nil }

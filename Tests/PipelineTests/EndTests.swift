@@ -91,7 +91,7 @@ import Transformer
       let plan = try QuantizePlan(options)
       #expect(
         plan.warnings.contains(.endsClipped([Self.embedding, Self.head]))
-          == (rounding == .compensated))
+          == rounding.needsGram)
       #expect(plan.coverage.quantized == "layers 0-1, model.embed_tokens, lm_head")
       #expect(plan.coverage.left.last?.text == "routers, norms")
       let expected = try SmallRun.expectTheSameBytes(options, in: folder)

@@ -1,5 +1,6 @@
 // The run as a whole: the same bytes however it is cut, and nothing believed that was not committed.
 
+import Calibration
 import CompressedTensors
 import Glibc
 import Models
@@ -7,6 +8,7 @@ import Pipeline
 import Planning
 import Quantization
 import SystemIO
+import Tensors
 import Testing
 import TestSupport
 import Transformer
@@ -90,6 +92,35 @@ import Transformer
       options.restarts = true
       try SmallRun.run(options)
       #expect(FileSystem.exists(options.output + "/config.json"))
+    }
+  }
+
+  /// Of a run that stays, a timer went on a hundred times a second, and so did each of all runs of a process.
+  @Test func `a run that is over keeps no file open`() throws {
+    try withTemporaryFolder { folder in
+      func open() throws -> [String] {
+        try FileSystem.list("/proc/self/fd").compactMap { name in
+          var target = [UInt8](repeating: 0, count: 4096)
+          let count = unsafe target.withUnsafeMutableBytes {
+            unsafe readlink(
+              "/proc/self/fd/" + name, $0.baseAddress!.assumingMemoryBound(to: CChar.self),
+              $0.count)
+          }
+          let path = String(decoding: target.prefix(max(0, count)), as: UTF8.self)
+          return path.contains(folder) ? path : nil
+        }
+      }
+      let model = folder + "/model"
+      try GrownModel("published-qk-norm", dtype: .bf16, in: model)
+      var options = SmallRun.options(folder + "/out")
+      options.model = model
+      options.data.path = model + "/ids.jsonl"
+      options.data.selection.samples = 4
+      try SmallRun.run(options)
+      #expect(try open() == [])
+      options.output = folder + "/cut"
+      try SmallRun.runInterrupted(options) { _ in }
+      #expect(try open() == [])
     }
   }
 

@@ -46,7 +46,8 @@ import TestSupport
       for run in all where !run.changesRounding {
         let plan = try QuantizePlan(options(run.flags))
         let time = try TimeEstimate(plan, runs.rates, reading: runs.reading, loading: 3)
-        #expect(time.total == run.seconds, "\(run)")
+        // Summed up in another order.
+        #expect(abs(time.total - run.seconds) < 1e-9 * run.seconds, "\(run)")
       }
     }
   }

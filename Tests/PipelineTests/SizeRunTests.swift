@@ -159,9 +159,10 @@ import Transformer
       for (trial, name) in ["W4A16", "W8A16"].enumerated() {
         var alone = SmallRun.options("\(folder)/\(name)")
         alone.schemes = [try SizeOption(name).scheme?.grouped(by: 32)].compactMap { $0 }
-        // A run that rounds to nearest has no errors of its own: one that clips tells them.
-        alone.rounding = method == .nearest ? .clip : method
-        alone.expertWeighting = options.expertWeighting ?? (method == .compensated ? .blend : .all)
+        // A run that rounds to nearest has no errors of its own: one that clips tells them. What outputs have in common
+        // is not part of a measurement.
+        alone.rounding = method == .nearest ? .clip : method == .compensated ? .fast : method
+        alone.expertWeighting = options.expertWeighting ?? (method.needsGram ? .blend : .all)
         try SmallRun.run(alone)
         let expected = try lines(alone.output + "/.sluice/choices.jsonl")
         var compared = 0

@@ -157,13 +157,13 @@ import TestSupport
   private func round(_ test: Case, _ generator: inout SeededGenerator) throws -> Rounded {
     let weight = test.weight(&generator)
     let statistics = ActivationStatistics(
-      channels: test.columns, withGram: test.method == .compensated)
+      channels: test.columns, withGram: test.method.needsGram)
     statistics.add(test.activation(&generator), workers: workers)
     let rounding: Rounding =
       switch test.method {
       case .nearest: .nearest
       case .clip: .clip(statistics.meanSquare)
-      case .compensated:
+      case .fast, .compensated:
         .compensated(
           try statistics.factors(
             smoothedBy: nil, refining: [test.scheme.groupSize], damping: test.damping,

@@ -161,6 +161,18 @@ BODY void sluice_softmax_sink_body(float *x, float scale, float sink, size_t cou
 }
 VARIANTS(void, sluice_softmax_sink, (float *x, float scale, float sink, size_t count), (x, scale, sink, count))
 
+BODY void sluice_softmax_gradient_body(const float *restrict y, float scale, float *restrict gradient, size_t count) {
+    float lanes[LANES] = {0};
+    size_t c = 0;
+    for (; c + LANES <= count; c += LANES)
+        for (int i = 0; i < LANES; i++) lanes[i] += y[c + i] * gradient[c + i];
+    for (; c < count; c++) lanes[c % LANES] += y[c] * gradient[c];
+    float mean = sum_lanes(lanes);
+    for (c = 0; c < count; c++) gradient[c] = scale * y[c] * (gradient[c] - mean);
+}
+VARIANTS(void, sluice_softmax_gradient, (const float *y, float scale, float *gradient, size_t count),
+         (y, scale, gradient, count))
+
 BODY void sluice_rotate_half_body(float *restrict x, const float *restrict cosine, const float *restrict sine,
                                   size_t half) {
     for (size_t i = 0; i < half; i++) {

@@ -28,33 +28,54 @@ package struct QuantizedLinear: Sendable {
   /// Rounds `weight` and hands out the bytes of every tensor, in pieces and from several threads.
   ///
   /// - Parameters:
+  ///   - outputs: what errors of its outputs do, where they are compensated, too.
   ///   - largest: the largest weight of all that are loaded as one with this, where `needsLargest`; nil for this alone.
   ///   - largestInput: the largest magnitude of what the Linear reads, where the scheme stores a scale for it.
   ///   - write: nil to measure what rounding does, and what the weight itself puts out.
   /// - Throws: `NonFiniteWeight`, or what `write` throws.
   @discardableResult
   package func round(
-    _ weight: any WeightRows, by rounding: Rounding = .nearest, largest: Float? = nil,
-    largestInput: Float = 0, workers: Workers,
+    _ weight: any WeightRows, by rounding: Rounding = .nearest, outputs: OutputFactor? = nil,
+    largest: Float? = nil, largestInput: Float = 0, workers: Workers,
     write: (@Sendable (UnsafeRawBufferPointer, String, Int) throws -> Void)?
   ) throws -> RoundingErrors {
     let whole = try quantizer.whole(weight, largest: largest, workers: workers)
       .reading(largestInput)
-    let tiles = ranges(of: rows, by: rounding.tileRows)
-    weight.noteReading(rows, tileRows: rounding.tileRows, workers: workers)
     let measuring = unsafe write == nil
+    let inTurn: (under: GramFactors, and: OutputFactor)? =
+      if case .compensated(let factors) = rounding, let outputs, !measuring {
+        (factors, outputs)
+      } else {
+        nil
+      }
+    let tileRows = inTurn?.and.taskRows ?? rounding.tileRows
+    let tiles = ranges(of: rows, by: tileRows)
+    weight.noteReading(rows, tileRows: tileRows, workers: workers)
     workers.ledger.note(
-      rounding.operation(rows: rows, channels: weight.columns, measuring: measuring))
+      rounding.operation(
+        rows: rows, channels: weight.columns, outputs: inTurn?.and, measuring: measuring))
     if !measuring {
       for tensor in tensors { workers.ledger.note(.output, bytes: tensor.byteCount) }
     }
-    let each = rounding.buffers(rows: rows, channels: weight.columns)
+    let each =
+      if let inTurn {
+        inTurn.and.buffers(rows: rows, channels: weight.columns, under: inTurn.under)
+      } else {
+        rounding.buffers(rows: rows, channels: weight.columns)
+      }
     let results = workers.map(tiles.count, each: each) {
       index -> Result<RoundingErrors, any Error> in
       Result {
-        let rounded = try quantizer.round(
-          weight, rows: tiles[index], by: rounding, knowing: whole, measuring: measuring,
-          from: workers.memory)
+        let rounded =
+          if let inTurn {
+            try quantizer.round(
+              weight, rows: tiles[index], under: inTurn.under, and: inTurn.and, knowing: whole,
+              from: workers.memory)
+          } else {
+            try quantizer.round(
+              weight, rows: tiles[index], by: rounding, knowing: whole, measuring: measuring,
+              from: workers.memory)
+          }
         if let write = unsafe write {
           try unsafe codec.encode(rounded, rows: tiles[index], write: write)
         }

@@ -129,7 +129,7 @@ package struct Recipe: Sendable, Equatable {
         }
       }
     }
-    if rounding == .compensated {
+    if rounding.needsGram {
       lines.append("    GPTQModifier:")
       if let damping { lines.append("      dampening_frac: \(damping)") }
     } else {

@@ -24,16 +24,16 @@ extension Branch {
 }
 
 extension Branch<SequenceMixer> {
-  /// x plus the branch, `[T, H]`. `tap` sees the inputs of the mixer's Linears.
+  /// x plus the branch, `[T, H]`. `tap` sees the inputs of the mixer's Linears, `probe` gradients at their outputs.
   ///
   /// - Parameter sequences: the rows of each sequence; positions count from the start of each.
   package func apply(
     to x: Matrix, sequences: [Range<Int>], weights: any LayerWeights, workers: Workers,
-    tap: (Tap, Matrix) -> Void = { _, _ in }
+    tap: (Tap, Matrix) -> Void = { _, _ in }, probe: OutputProbe? = nil
   ) -> Matrix {
     let read = mixer.read(
       sequences: sequences, weights: weights, workers: workers,
-      tap: { tap(self.tap($0), $1) }
+      tap: { tap(self.tap($0), $1) }, probe: probe
     ) { input(x, weights: weights, workers: workers) }
     let result = weights.apply(
       mixer.output, to: read, workers: workers, into: "hidden states of a block")

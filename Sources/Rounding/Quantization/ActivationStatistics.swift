@@ -16,6 +16,8 @@ package final class ActivationStatistics {
   private var squareSum: [Double]
   /// The largest magnitude of each channel; empty where nobody asks.
   private(set) var largest: [Float]
+  /// Channels whose products are kept.
+  private let gramRanges: [Range<Int>]
   /// One for each of `gramRanges`; empty where they are not wanted.
   private var gramSums: [Matrix]
   /// How often magnitudes of each channel lie in each of `MagnitudeBins`, `[C, bins]`; nil where nobody asks.
@@ -27,10 +29,12 @@ package final class ActivationStatistics {
   ///   - withGram: also accumulate xᵀ x.
   ///   - withLargest: also keep the largest magnitudes.
   ///   - withMagnitudes: also keep how often magnitudes of every size come.
+  ///   - block: channels whose products with each other are kept; nil for as many as there is room for.
   package init(
     channels: Int, withGram: Bool, withLargest: Bool = false, withMagnitudes: Bool = false,
-    workers: Workers = Workers(threads: 1)
+    block: Int? = nil, workers: Workers = Workers(threads: 1)
   ) {
+    gramRanges = block.map { ranges(of: channels, by: $0) } ?? Self.gramRanges(channels)
     magnitudes =
       withMagnitudes
       ? workers.matrix("sizes of activations", rows: channels, columns: MagnitudeBins.count) : nil
@@ -40,7 +44,7 @@ package final class ActivationStatistics {
     squareSum = [Double](repeating: 0, count: channels)
     gramSums =
       withGram
-      ? Self.gramRanges(channels).map {
+      ? gramRanges.map {
         workers.matrix("Gram matrices", rows: $0.count, columns: $0.count)
       } : []
     workers.compute {
@@ -96,7 +100,7 @@ package final class ActivationStatistics {
     if let magnitudes { MagnitudeBins.count(x, into: magnitudes, workers) }
     if !gramSums.isEmpty {
       if let weights { scale(x, byRootsOf: weights, workers) }
-      for (gram, columns) in zip(gramSums, Self.gramRanges(channels)) {
+      for (gram, columns) in zip(gramSums, gramRanges) {
         Gemm.addGram(of: x, columns: columns, to: gram, workers: workers)
       }
     }
@@ -216,7 +220,7 @@ package final class ActivationStatistics {
     var parts: [GramFactor] = []
     var grams = grams(workers: workers)
     if !keeping { gramSums = [] }
-    for channels in Self.gramRanges(channels) where !grams.isEmpty {
+    for channels in gramRanges where !grams.isEmpty {
       let gram = keeping ? copy(grams[parts.count], workers) : grams.removeFirst()
       if let scale {
         let inverse = scale[channels].map { 1 / $0 }

@@ -54,11 +54,14 @@ struct CompensatedTile {
   }
 
   /// - Parameters:
+  ///   - source: the row whose ranges a row is rounded within, where that is another than itself.
   ///   - shared: the scales of a row that it shares with others; nil where it finds its own.
+  ///   - counts: what the errors of each row count; nil for 1.
   ///   - measuring: whether what the rows themselves put out is measured, too.
   func round(
-    under factors: GramFactors, sharing shared: (_ row: Int) -> [Float]?, measuring: Bool,
-    into result: inout QuantizedRows
+    under factors: GramFactors, within source: ((_ row: Int) -> UnsafePointer<Float>)? = nil,
+    sharing shared: (_ row: Int) -> [Float]?, counting counts: [Double]? = nil,
+    measuring: Bool, into result: inout QuantizedRows
   ) {
     let moments = factors.moments
     var whole = ColumnRanges(groups: result.groups, width: width)
@@ -70,10 +73,11 @@ struct CompensatedTile {
         clipped.set(row, to: GroupRanges(scales: scales))
         continue
       }
-      unsafe ranges.takeWhole(values.row(row), columns: values.columns, by: kernel)
+      let weights = unsafe source?(row) ?? UnsafePointer(values.row(row))
+      unsafe ranges.takeWhole(weights, columns: values.columns, by: kernel)
       whole.set(row, to: ranges)
       unsafe ranges.takeClipped(
-        values.row(row), weighted: moments, columns: values.columns, by: kernel)
+        weights, weighted: moments, columns: values.columns, by: kernel)
       clipped.set(row, to: ranges)
     }
     var plain = [Double](repeating: 0, count: width)
@@ -87,12 +91,16 @@ struct CompensatedTile {
     }
     for row in 0..<values.rows {
       result.errors.signal += signal[row]
-      if result.errors.choose(error[row], nearest: plain[row]) {
+      let count = counts?[row] ?? 1
+      if result.errors.choose(count * error[row], nearest: count * plain[row]) {
         clipped.copy(row, into: &result)
       } else if let scales = shared(row) {
-        unsafe result.round(row, values.row(row), within: scales, by: kernel)
+        unsafe result.round(
+          row, values.row(row), within: GroupRanges(scales: scales), by: kernel)
       } else {
-        unsafe result.round(row, values.row(row), by: kernel)
+        let weights = unsafe source?(row) ?? UnsafePointer(values.row(row))
+        unsafe ranges.takeWhole(weights, columns: values.columns, by: kernel)
+        unsafe result.round(row, values.row(row), within: ranges, by: kernel)
       }
     }
   }

@@ -45,16 +45,15 @@ package struct QuantizedRows: Sendable {
     }
   }
 
-  /// To nearest, with given scales and no zero points.
+  /// To nearest, within given ranges.
   ///
   /// - Parameter moments: E[x²], `[columns]`, where the error is measured.
   mutating func round(
-    _ row: Int, _ weights: UnsafePointer<Float>, within scales: [Float],
+    _ row: Int, _ weights: UnsafePointer<Float>, within ranges: GroupRanges,
     weighted moments: [Float]? = nil, by rounding: sluice_rounding
   ) {
     var codes = [Int8](repeating: 0, count: columns)
     var change = [Float](repeating: 0, count: columns)
-    let ranges = GroupRanges(scales: scales)
     unsafe sluice_round_within(
       weights, columns, rounding, ranges.scales, ranges.zeroPoints, &codes, &change)
     if let moments {
@@ -98,6 +97,30 @@ package struct QuantizedRows: Sendable {
       let isZero = (0..<columns).allSatisfy { unsafe values.row(row)[$0] == 0 }
       if !isZero { errors.lostRows += 1 }
     }
+  }
+
+  /// What the codes of a row stand for, `[columns]`.
+  func decode(
+    _ row: Int, by quantizer: WeightQuantizer, into result: UnsafeMutablePointer<Float>
+  ) {
+    let own = row * groups..<(row + 1) * groups
+    unsafe codes.withUnsafeBufferPointer {
+      unsafe quantizer.decode(
+        $0.baseAddress! + row * columns, scales: Array(scales[own]),
+        zeroPoints: quantizer.numbers.hasZeroPoints ? Array(zeroPoints[own]) : nil,
+        columns: columns, into: result)
+    }
+  }
+
+  /// Takes over row `other` of `rows`.
+  mutating func set(_ row: Int, to other: Int, of rows: QuantizedRows) {
+    func copy<Element>(_ from: [Element], _ to: inout [Element], _ count: Int) {
+      to.replaceSubrange(
+        row * count..<(row + 1) * count, with: from[other * count..<(other + 1) * count])
+    }
+    copy(rows.codes, &codes, columns)
+    copy(rows.scales, &scales, groups)
+    copy(rows.zeroPoints, &zeroPoints, groups)
   }
 
   private mutating func set(_ row: Int, codes: [Int8], ranges: GroupRanges) {

@@ -10,11 +10,15 @@ package enum RoundingMethod: String, Sendable, CaseIterable {
   case nearest
   /// Group ranges from a search, each weight by itself.
   case clip
-  /// Group ranges from a search, and later weights make up for the errors of earlier ones.
+  /// Group ranges from a search, and later weights of a row make up for the errors of earlier ones.
+  case fast
+  /// Likewise, and later rows make up for earlier ones where it is known what their errors do behind them.
   case compensated
 
   /// Whether it asks for Gram matrices of the activations.
-  package var needsGram: Bool { self == .compensated }
+  package var needsGram: Bool { self == .fast || self == .compensated }
+  /// Whether it asks for gradients at the outputs of Linears.
+  package var compensatesOutputs: Bool { self == .compensated }
   /// Whether it asks for statistics of the activations at all.
   package var needsStatistics: Bool { self != .nearest }
 }
@@ -51,21 +55,18 @@ extension Rounding {
       TaskBuffer("rows being packed", byteCount: count * channels * 2, pool: .heap),
     ]
     guard case .compensated(let factors) = self else { return result }
-    let widest = factors.parts.map(\.channels.count).max() ?? 0
-    let together = factors.parts.map(\.refinedColumns).max() ?? 0
-    return result
-      + CompensatedTile.buffers(
-        rows: count, channels: widest, refined: together, factors.engine
-      ).map {
-        TaskBuffer("rows being rounded", byteCount: $0)
-      }
+    return result + factors.tileBuffers(rows: count)
   }
 
   /// Rounding a weight `[rows, channels]`. Errors are handed on by two products to measure and to compensate and two for
   /// each refinement; what the weight itself puts out is one more.
   ///
-  /// - Parameter measuring: whether what the weight puts out is measured, too.
-  package func operation(rows: Int, channels: Int, measuring: Bool = false) -> Operation {
+  /// - Parameters:
+  ///   - outputs: of the weight, where rows make up for the errors of others, too.
+  ///   - measuring: whether what the weight puts out is measured, too.
+  package func operation(
+    rows: Int, channels: Int, outputs: OutputFactor? = nil, measuring: Bool = false
+  ) -> Operation {
     guard case .compensated(let factors) = self else {
       return Operation(.round, [rows, channels])
     }
@@ -73,9 +74,23 @@ extension Rounding {
       $0 + Double($1.channels.count) * Double($1.channels.count)
     }
     return Operation(
-      .compensate, [rows, channels],
+      .compensate,
+      [
+        rows, channels, outputs?.stepRows(rows) ?? min(rows, tileRows),
+        outputs?.taskRows ?? tileRows,
+      ],
       arithmetic: squares * Double(rows)
         * Double(2 + 2 * CompensatedTile.refinements + (measuring ? 1 : 0)))
+  }
+}
+
+extension GramFactors {
+  /// What errors are handed on in, for some rows at a time.
+  func tileBuffers(rows: Int) -> [TaskBuffer] {
+    CompensatedTile.buffers(
+      rows: rows, channels: parts.map(\.channels.count).max() ?? 0,
+      refined: parts.map(\.refinedColumns).max() ?? 0, engine
+    ).map { TaskBuffer("rows being rounded", byteCount: $0) }
   }
 }
 
@@ -129,12 +144,7 @@ extension WeightQuantizer {
     knowing whole: WholeWeight = .unneeded, measuring: Bool = false,
     from budget: MemoryBudget = Matrix.unlimited
   ) throws(NonFiniteWeight) -> QuantizedRows {
-    let values = weight.matrix(rows, from: budget)
-    let bad = unsafe sluice_first_nonfinite(values.base, values.count)
-    if bad < values.count {
-      throw NonFiniteWeight(
-        row: rows.lowerBound + bad / values.columns, column: bad % values.columns)
-    }
+    let values = try finite(weight, rows, from: budget)
     var result = QuantizedRows(
       rows: values.rows, columns: values.columns, groups: groups(of: values.columns),
       globalScale: whole.globalScale)
@@ -150,7 +160,8 @@ extension WeightQuantizer {
       for row in 0..<values.rows {
         if let scales = shared(row) {
           unsafe result.round(
-            row, values.row(row), within: scales, weighted: moments, by: kernel)
+            row, values.row(row), within: GroupRanges(scales: scales), weighted: moments,
+            by: kernel)
         }
       }
     case .nearest:
@@ -162,7 +173,7 @@ extension WeightQuantizer {
     case .compensated(let factors):
       let kernel = self.kernel(globalScale: whole.globalScale, signed: true)
       let tile = CompensatedTile(values, by: kernel, refining: self, from: budget)
-      tile.round(under: factors, sharing: shared, measuring: measuring, into: &result)
+      unsafe tile.round(under: factors, sharing: shared, measuring: measuring, into: &result)
     }
     if losesSmallRows { result.countLostRows(of: values, numbers) }
     if measuring, case .clip(let moments) = rounding {
@@ -172,5 +183,17 @@ extension WeightQuantizer {
       }
     }
     return result
+  }
+
+  /// Rows of `weight` in float32.
+  func finite(
+    _ weight: any WeightRows, _ rows: Range<Int>, from budget: MemoryBudget
+  ) throws(NonFiniteWeight) -> Matrix {
+    let values = weight.matrix(rows, from: budget)
+    if let bad = values.firstNonFinite {
+      throw NonFiniteWeight(
+        row: rows.lowerBound + bad / values.columns, column: bad % values.columns)
+    }
+    return values
   }
 }

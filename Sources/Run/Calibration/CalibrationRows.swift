@@ -3,6 +3,7 @@
 internal import CBuiltinChats
 package import Datasets
 internal import JSON
+internal import Tensors
 
 /// Rows to choose from.
 package enum CalibrationRows: Sendable {

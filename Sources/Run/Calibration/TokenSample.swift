@@ -1,5 +1,7 @@
 // Which tokens an expert sees beside those that the router sends to it, where it does not see all.
 
+internal import Tensors
+
 /// A seeded choice among the tokens that are sent elsewhere, numbered from 0 in the order of the data: they are cut into
 /// as many stretches as are wanted, and one is drawn from each.
 ///

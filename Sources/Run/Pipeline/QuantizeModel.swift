@@ -74,8 +74,10 @@ package final class QuantizeModel {
       weights: plan.checkpoint.weights.noted(in: workers.ledger),
       states: StateFiles(
         folder: scratch, type: plan.stateType, blocks: plan.blocks,
-        hidden: plan.spec.hiddenSize, workers: workers, resumption: { commit.resumption },
-        grew: { commit.noteScratch() }),
+        hidden: plan.spec.hiddenSize, workers: workers,
+        // It keeps them, too: neither would ever go.
+        resumption: { [unowned commit] in commit.resumption },
+        grew: { [unowned commit] in commit.noteScratch() }),
       results: commit, checkpoint: plan.checkpoint, writer: commit.writer, scales: commit.scales)
     commit.states = inputs.states
   }

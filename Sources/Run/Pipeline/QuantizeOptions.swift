@@ -100,7 +100,7 @@ package struct QuantizeOptions: Sendable {
   }
 
   /// Statistics of experts that see every token alike are what plain AWQ has.
-  var weighting: ExpertWeighting { expertWeighting ?? (rounding == .compensated ? .blend : .all) }
+  var weighting: ExpertWeighting { expertWeighting ?? (rounding.needsGram ? .blend : .all) }
 
   /// Whether statistics come with Gram matrices.
   package var gathersGrams: Bool { loss == .gram || rounding.needsGram }

@@ -77,6 +77,8 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
   case headStays(recipe: String)
   /// An embedding or a head whose codes are not compensated.
   case endsClipped([String])
+  /// Layers whose mixers along the sequence have no way back for gradients.
+  case outputsAlone(layers: [Int])
   case activationScalesDropped(count: Int)
   case noReport(problem: String)
   case openNumber(OpenNumber)
@@ -121,6 +123,9 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
       modules.map { "`\($0)`" }.joined(separator: " and ")
         + ": rounded within clipped ranges, without compensation, since calibration does not see what "
         + (modules.count == 1 ? "it reads" : "they read")
+    case .outputsAlone(let layers):
+      "\(layersText(layers)): queries, keys and values are rounded output by output, as with --rounding fast, "
+        + "since gradients of this kind of layer are not known"
     case .activationScalesDropped(let count):
       "the source has \(counted(count, "scale")) of activations; the output leaves them out; where its scheme has such scales, they are found anew"
     case .noReport(let problem):

@@ -57,6 +57,9 @@ struct Plan: ParsableCommand {
     let options = try arguments.options(output: output ?? "", isWhole: false)
     if output != nil { try OutputFolder.check(options.output, isOutside: options.model) }
     let peak = { ResidentMemory.current().peakBytes }
+    // A plan of a large model takes seconds.
+    LiveLine.say("planning: reading names and shapes")
+    defer { Console.endLive() }
     let sized =
       try options.size == nil
       ? nil : SizedRun(options, isWhole: false, residentPeak: peak)
@@ -69,10 +72,12 @@ struct Plan: ParsableCommand {
       Console.error("warning: \(warning)")
     }
     try checkLimits(threads: options.threads)
+    LiveLine.say("planning: timing what this machine can do")
     let runs = try ShorterRuns(
       sized?.passes ?? [plan], loading: loading,
       folder: FileSystem.existing(options.scratch ?? output ?? temporaryFolder))
     let proposals = try Proposals(runs, within: within?.seconds)
+    Console.endLive()
     if json {
       Console.out(Self.json(plan, sized, runs, proposals).serialized(indent: 2))
     } else {

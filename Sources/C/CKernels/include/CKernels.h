@@ -63,6 +63,8 @@ void sluice_soft_cap(float *x, float cap, size_t count);
 void sluice_softmax(float *x, float scale, size_t count);
 // x = softmax(scale * x) in place, beside one more score, `sink`, as it is, whose share nobody gets.
 void sluice_softmax_sink(float *x, float scale, float sink, size_t count);
+// From the gradient at y = softmax(scale * x), beside a sink or not, to that at x, in its place.
+void sluice_softmax_gradient(const float *y, float scale, float *gradient, size_t count);
 // Rotates pairs (x[i], x[i + half]) by the angle whose cosine and sine are given, i < half.
 void sluice_rotate_half(float *x, const float *cosine, const float *sine, size_t half);
 // Rotates neighbours: x[2i] with x[2i + 1].

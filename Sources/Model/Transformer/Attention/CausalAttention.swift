@@ -102,32 +102,44 @@ struct CausalHead {
       "attention scores", rows: min(CausalAttention.queryRows, sequence.count),
       columns: sequence.count, from: memory)
     for rows in ranges(of: sequence.count, by: CausalAttention.queryRows) {
-      let keys = reach.firstKey(of: rows.lowerBound)..<rows.upperBound
-      for (index, factor) in factors.enumerated() {
-        unsafe Gemm.product(
-          transposeB: true, rows: rows.count, columns: keys.count, inner: factor.query.count,
-          a: factor.query.row(start + rows.lowerBound), aStride: factor.query.matrix.columns,
-          b: factor.key.row(start + keys.lowerBound), bStride: factor.key.matrix.columns,
-          add: index > 0, c: scores.base, cStride: scores.columns)
-      }
-      for row in rows {
-        let seen = reach.firstKey(of: row) - keys.lowerBound..<row + 1 - keys.lowerBound
-        let weights = unsafe scores.row(row - rows.lowerBound)
-        unsafe weights.update(repeating: 0, count: seen.lowerBound)
-        if let sink {
-          unsafe sluice_softmax_sink(weights + seen.lowerBound, scale, sink, seen.count)
-        } else {
-          unsafe sluice_softmax(weights + seen.lowerBound, scale, seen.count)
-        }
-        unsafe (weights + seen.upperBound).update(
-          repeating: 0, count: keys.count - seen.upperBound)
-      }
+      let keys = score(rows, of: sequence, into: scores)
       unsafe Gemm.product(
         rows: rows.count, columns: values.count, inner: keys.count,
         a: scores.base, aStride: scores.columns,
         b: values.row(start + keys.lowerBound), bStride: values.matrix.columns,
         c: result.row(start + rows.lowerBound), cStride: result.matrix.columns)
     }
+  }
+
+  /// The shares that queries give to keys, `[queries, keys]`, with zeros for keys that one does not see.
+  ///
+  /// - Parameters:
+  ///   - rows: of the sequence.
+  ///   - scores: `[queries, tokens of the sequence]`.
+  /// - Returns: the keys, of the sequence.
+  func score(_ rows: Range<Int>, of sequence: Range<Int>, into scores: Matrix) -> Range<Int> {
+    let start = sequence.lowerBound
+    let keys = reach.firstKey(of: rows.lowerBound)..<rows.upperBound
+    for (index, factor) in factors.enumerated() {
+      unsafe Gemm.product(
+        transposeB: true, rows: rows.count, columns: keys.count, inner: factor.query.count,
+        a: factor.query.row(start + rows.lowerBound), aStride: factor.query.matrix.columns,
+        b: factor.key.row(start + keys.lowerBound), bStride: factor.key.matrix.columns,
+        add: index > 0, c: scores.base, cStride: scores.columns)
+    }
+    for row in rows {
+      let seen = reach.firstKey(of: row) - keys.lowerBound..<row + 1 - keys.lowerBound
+      let weights = unsafe scores.row(row - rows.lowerBound)
+      unsafe weights.update(repeating: 0, count: seen.lowerBound)
+      if let sink {
+        unsafe sluice_softmax_sink(weights + seen.lowerBound, scale, sink, seen.count)
+      } else {
+        unsafe sluice_softmax(weights + seen.lowerBound, scale, seen.count)
+      }
+      unsafe (weights + seen.upperBound).update(
+        repeating: 0, count: keys.count - seen.upperBound)
+    }
+    return keys
   }
 }
 

@@ -146,9 +146,16 @@ extension GroupedQuerySpec {
   ///   - sequences: the rows of each sequence; positions count from the start of each.
   func attend(
     _ projections: consuming QueriesKeysValues, sequences: [Range<Int>],
-    weights: any LayerWeights, workers: Workers, tap: (Tap.Place, Matrix) -> Void
+    weights: any LayerWeights, workers: Workers, tap: (Tap.Place, Matrix) -> Void,
+    probe: OutputProbe? = nil
   ) -> Matrix {
     let (q, k, v) = (projections.queries, projections.keys, projections.values)
+    let before = probe.map { _ in
+      (
+        queries: positioned(q, queryNorm, weights, workers),
+        keys: positioned(k, keyNorm, weights, workers)
+      )
+    }
     if let queryKeyEpsilon {
       // Before they turn is as good as after it: no number has a weight of its own.
       for x in [q, k] {
@@ -172,16 +179,21 @@ extension GroupedQuerySpec {
       weights.keep(kept, as: part, in: cache, workers: workers)
     }
     let sinks = sinks.map { weights.vector($0) }
-    workers.forEachHead(heads, of: sequences, width: 2 * headDimension, reach: reach) {
-      head, sequence in
+    @Sendable func causal(_ head: Int) -> CausalHead {
       let own = HeadColumns(q, head, width: headDimension)
       let shared = head / (heads / keyValueHeads)
-      CausalHead(
+      return CausalHead(
         factors: [(own, HeadColumns(k, shared, width: headDimension))],
         values: HeadColumns(v, shared, width: headDimension), result: own,
-        scale: scale, reach: reach,
-        sink: sinks?[head]
-      ).attend(sequence, from: workers.memory)
+        scale: scale, reach: reach, sink: sinks?[head])
+    }
+    if let probe, let before {
+      lead(
+        probe, back: causal, queries: before.queries, keys: before.keys,
+        gates: projections.gates, sequences, workers)
+    }
+    workers.forEachHead(heads, of: sequences, width: 2 * headDimension, reach: reach) {
+      head, sequence in causal(head).attend(sequence, from: workers.memory)
     }
     if let gates = projections.gates { q.multiply(bySigmoidOf: gates, workers: workers) }
     return q

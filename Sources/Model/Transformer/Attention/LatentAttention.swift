@@ -146,32 +146,75 @@ extension LatentSpec {
 
   /// What the output projection reads, `[T, heads * valueDimension]`.
   func attend(
-    _ projections: consuming LatentProjections, sequences: [Range<Int>], workers: Workers
+    _ projections: consuming LatentProjections, sequences: [Range<Int>], workers: Workers,
+    probe: OutputProbe? = nil
   ) -> Matrix {
     let (q, kv) = (projections.queries, projections.keysAndValues)
     let shared = projections.rotatedKeys
     rotate(q, shared, sequences, workers)
     let result = workers.matrix("attention's outputs", rows: q.rows, columns: output.inputs)
     let both = plainDimension + valueDimension
-    workers.forEachHead(heads, of: sequences, width: headDimension + valueDimension) {
-      head, sequence in
-      let (own, pair) = (head * headDimension, head * both)
+    @Sendable func causal(_ head: Int) -> CausalHead {
       CausalHead(
         factors: [
-          (
-            HeadColumns(q, first: own, count: plainDimension),
-            HeadColumns(kv, first: pair, count: plainDimension)
-          ),
-          (
-            HeadColumns(q, first: own + plainDimension, count: rotary.dimensions),
-            HeadColumns(shared, first: 0, count: rotary.dimensions)
-          ),
+          (plainQueries(q, head), HeadColumns(kv, first: head * both, count: plainDimension)),
+          (rotatedQueries(q, head), HeadColumns(shared, first: 0, count: rotary.dimensions)),
         ],
-        values: HeadColumns(kv, first: pair + plainDimension, count: valueDimension),
-        result: HeadColumns(result, head, width: valueDimension), scale: scale, reach: .whole
-      ).attend(sequence, from: workers.memory)
+        values: HeadColumns(kv, first: head * both + plainDimension, count: valueDimension),
+        result: HeadColumns(result, head, width: valueDimension), scale: scale, reach: .whole)
+    }
+    if let probe { lead(probe, back: causal, tokens: q.rows, sequences, workers) }
+    workers.forEachHead(heads, of: sequences, width: headDimension + valueDimension) {
+      head, sequence in causal(head).attend(sequence, from: workers.memory)
     }
     return result
+  }
+
+  private func plainQueries(_ q: Matrix, _ head: Int) -> HeadColumns {
+    HeadColumns(q, first: head * headDimension, count: plainDimension)
+  }
+
+  private func rotatedQueries(_ q: Matrix, _ head: Int) -> HeadColumns {
+    HeadColumns(q, first: head * headDimension + plainDimension, count: rotary.dimensions)
+  }
+
+  /// The Linears at whose outputs gradients are found, each with the outputs that belong together: those of a head.
+  var probed: [(linear: LinearSpec, size: Int)] {
+    [(queryUp, headDimension), (keyValueUp, plainDimension + valueDimension)]
+  }
+
+  /// Leads a probe back to the outputs of what makes queries, keys and values, one head after the other.
+  private func lead(
+    _ probe: OutputProbe, back causal: @Sendable (Int) -> CausalHead, tokens: Int,
+    _ sequences: [Range<Int>], _ workers: Workers
+  ) {
+    let both = plainDimension + valueDimension
+    let (signs, memory) = (probe.signs, workers.memory)
+    let work = workers.groupsBack(
+      heads, heads: 1, of: sequences, width: headDimension + valueDimension,
+      valueWidth: valueDimension, gradients: headDimension + both, reach: .whole)
+    RotaryTables.with(rotary, all: sequences, workers: workers) { tables in
+      work.forEach { head in
+        let q = Matrix("gradients", rows: tokens, columns: headDimension, from: memory)
+        let kv = Matrix("gradients", rows: tokens, columns: both, from: memory)
+        kv.fill(0)
+        for sequence in sequences {
+          CausalGradient(
+            head: causal(head), queries: [plainQueries(q, 0), rotatedQueries(q, 0)],
+            keys: [HeadColumns(kv, first: 0, count: plainDimension), nil],
+            values: HeadColumns(kv, first: plainDimension, count: valueDimension)
+          ) { signs.make($0, head: head, into: $1, from: memory) }
+          .add(sequence, from: memory)
+          guard let back = tables?.table(sequence.count).transposed else { continue }
+          for (position, token) in sequence.enumerated() {
+            unsafe back.rotate(q.row(token) + plainDimension, position: position)
+          }
+        }
+        for (linear, gradient) in [(queryUp, q), (keyValueUp, kv)] {
+          probe.found(linear, head, gradient)
+        }
+      }
+    }
   }
 
   private func rotate(

@@ -47,6 +47,18 @@ struct RotaryTable: Sendable {
     sines = angles.map { Float(sin(Double($0))) * factor }
   }
 
+  private init(half: Int, order: RotarySpec.Order, cosines: [Float], sines: [Float]) {
+    self.half = half
+    self.order = order
+    self.cosines = cosines
+    self.sines = sines
+  }
+
+  /// The transpose of every rotation: what gradients are turned by.
+  var transposed: RotaryTable {
+    RotaryTable(half: half, order: order, cosines: cosines, sines: sines.map { -$0 })
+  }
+
   /// Rotates the dimensions that start at `head`, in place.
   func rotate(_ head: UnsafeMutablePointer<Float>, position: Int) {
     unsafe cosines.withUnsafeBufferPointer { cosines in
@@ -80,6 +92,19 @@ struct RotaryTables: Sendable {
       for sequence in sequences { body(sequence, tables[workers.computes ? sequence.count : 0]) }
     }
   }
+
+  /// Calls `body` with the tables of all sequences; none where only shapes are known.
+  static func with(
+    _ spec: RotarySpec, all sequences: [Range<Int>], workers: Workers,
+    _ body: (_ tables: RotaryTables?) -> Void
+  ) {
+    let lengths = sequences.map(\.count)
+    workers.holding("rotations", bytes: (lengths.max() ?? 0) * spec.dimensions * 8) {
+      body(workers.computes ? RotaryTables(spec, lengths: lengths) : nil)
+    }
+  }
+
+  func table(_ length: Int) -> RotaryTable { self[length] }
 
   private init(_ spec: RotarySpec, lengths: [Int]) {
     if spec.scaling.followsLength {

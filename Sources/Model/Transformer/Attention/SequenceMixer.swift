@@ -76,6 +76,30 @@ package enum SequenceMixer: Sendable, Equatable {
     }
   }
 
+  /// Heads whose results lie side by side in what the output projection reads.
+  package var heads: Int {
+    switch self {
+    case .groupedQuery(let spec): spec.heads
+    case .latent(let spec): spec.heads
+    case .deltaNet(let spec): spec.valueHeads
+    }
+  }
+
+  /// Heads with keys and values of their own.
+  package var headGroups: Int {
+    if case .groupedQuery(let spec) = self { spec.keyValueHeads } else { heads }
+  }
+
+  /// The Linears at whose outputs a probe finds gradients, each with the outputs that belong together; none where the
+  /// mixer's way back is not known.
+  package var probed: [(linear: LinearSpec, size: Int)] {
+    switch self {
+    case .groupedQuery(let spec): spec.probed
+    case .latent(let spec): spec.probed
+    case .deltaNet: []
+    }
+  }
+
   /// Linears that decide on what is attended to, or on what is remembered, and what they read: never quantized.
   package var deciding: [(place: Tap.Place, linear: LinearSpec)] {
     switch self {
@@ -118,10 +142,12 @@ extension SequenceMixer {
   ///
   /// - Parameters:
   ///   - sequences: the rows of each sequence; positions count from the start of each.
+  ///   - probe: of a mixer that has `probed` Linears.
   ///   - input: makes what the mixer reads, `[T, H]`, which is gone before scores are computed.
   package func read(
     sequences: [Range<Int>], weights: any LayerWeights, workers: Workers,
-    tap: (Tap.Place, Matrix) -> Void = { _, _ in }, input: () -> Matrix
+    tap: (Tap.Place, Matrix) -> Void = { _, _ in }, probe: OutputProbe? = nil,
+    input: () -> Matrix
   ) -> Matrix {
     func project<Projections>(_ projections: (Matrix) -> Projections) -> Projections {
       let x = input()
@@ -133,11 +159,11 @@ extension SequenceMixer {
       case .groupedQuery(let spec):
         spec.attend(
           project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
-          weights: weights, workers: workers, tap: tap)
+          weights: weights, workers: workers, tap: tap, probe: probe)
       case .latent(let spec):
         spec.attend(
           project { spec.project($0, weights: weights, workers: workers, tap: tap) },
-          sequences: sequences, workers: workers)
+          sequences: sequences, workers: workers, probe: probe)
       case .deltaNet(let spec):
         spec.remember(
           project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,

@@ -109,7 +109,7 @@ extension QuantizePlan {
       "--expert-weighting": calibrates ? options.weighting.rawValue : "none",
       "--expert-tokens": calibrates
         ? options.expertTokens.map { "\($0)" } ?? "all" : "none",
-      "--damping": options.rounding == .compensated ? "\(options.damping)" : "none",
+      "--damping": options.rounding.needsGram ? "\(options.damping)" : "none",
       "--max-shard-size": "\(options.maximumShardBytes)", "--engine": run.engine.name,
       "duo_scaling": options.duoScaling.rawValue,
       "n_grid": "\(options.gridPoints)", "mappings": mappingsText,

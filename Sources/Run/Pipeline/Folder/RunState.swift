@@ -141,7 +141,7 @@ package struct RunState: Sendable, Equatable {
     position = .copy
   }
 
-  private static let format = 8
+  private static let format = 9
 
   /// Makes this state the truth, durably. All that it speaks of must be durable already.
   package func commit(to path: String) throws {

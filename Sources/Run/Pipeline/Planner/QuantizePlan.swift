@@ -198,7 +198,7 @@ package struct QuantizePlan: Sendable {
         + (ignoresHead || quantizesHead ? [] : [head])
         + output.undivided.map(\.name),
       smooths: options.smooths, rounding: options.rounding,
-      damping: options.rounding == .compensated ? options.damping : nil,
+      damping: options.rounding.needsGram ? options.damping : nil,
       duoScaling: options.duoScaling, gridPoints: options.gridPoints, mappings: options.mappings,
       cache: options.cache)
     recipe.smoothQuant = options.smoothQuant
@@ -215,8 +215,17 @@ package struct QuantizePlan: Sendable {
         .notLoaded(scheme: scheme.name, reason: $0)
       }
     }
-    if !output.ends.isEmpty, options.rounding == .compensated {
+    if !output.ends.isEmpty, options.rounding.needsGram {
       warnings.append(.endsClipped(output.ends.map(\.name)))
+    }
+    if options.rounding.compensatesOutputs {
+      let alone = spec.layers.filter { layer in
+        layer.parts.compactMap(\.sequence?.mixer).contains { mixer in
+          mixer.probed.isEmpty
+            && mixer.linears.contains { output.fates[$0.weight] == .packed }
+        }
+      }
+      if !alone.isEmpty { warnings.append(.outputsAlone(layers: alone.map(\.index))) }
     }
     if options.rounding == .nearest, options.roundingIsFromRecipe {
       warnings.append(.roundingOfRecipe(file: options.recipe ?? ""))
@@ -327,7 +336,7 @@ package struct QuantizePlan: Sendable {
     (coverage, warnings, data) = (plan.coverage, plan.warnings, plan.data)
     var recipe = plan.recipe
     recipe.rounding = options.rounding
-    recipe.damping = options.rounding == .compensated ? options.damping : nil
+    recipe.damping = options.rounding.needsGram ? options.damping : nil
     self.recipe = recipe
     if plan.trials.isEmpty {
       trials = []

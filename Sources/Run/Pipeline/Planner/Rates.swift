@@ -51,7 +51,7 @@ package final class Rates {
   private func unevenness(_ operation: Operation) -> Double {
     guard operation.kind == .compensate, operation.sizes[0] > 0 else { return 1 }
     var rows = [Int](repeating: 0, count: workers.threads)
-    for tile in ranges(of: operation.sizes[0], by: Rounding.compensatedRows(workers.engine)) {
+    for tile in ranges(of: operation.sizes[0], by: operation.sizes[3]) {
       let free = rows.indices.min { rows[$0] < rows[$1] } ?? 0
       rows[free] += tile.count
     }
@@ -97,7 +97,7 @@ package final class Rates {
       case .round: [min(sizes[1], Most.channels)]
       case .compensate:
         [
-          rounded(sizes[0], 128...Rounding.compensatedRows(workers.engine)),
+          rounded(sizes[2], 8...Rounding.compensatedRows(workers.engine)),
           min(sizes[1], Most.channels),
         ]
       case .elements: []
@@ -141,7 +141,8 @@ package final class Rates {
       let rounding: Rounding =
         options.rounding.needsStatistics
         ? .clip([Float](repeating: 1, count: columns)) : .nearest
-      return try round(numbers(rows, columns), by: rounding) / Double(rows * columns)
+      return try round(numbers(rows, columns), by: rounding, tileRows: rounding.tileRows)
+        / Double(rows * columns)
     case .compensate:
       // A tile for each thread.
       let (rows, columns) = (sizes[0] * workers.threads, fitting(sizes[1]))
@@ -149,7 +150,7 @@ package final class Rates {
         correlated(columns), channels: 0..<columns, refining: [quantizer(columns).refinedColumns],
         damping: options.damping, workers: workers)
       let rounding = Rounding.compensated(GramFactors([factor]))
-      return try round(numbers(rows, columns), by: rounding)
+      return try round(numbers(rows, columns), by: rounding, tileRows: sizes[0])
         / rounding.operation(rows: rows, channels: columns).arithmetic
     case .elements:
       let (x, y) = (numbers(512, 512), numbers(512, 512))
@@ -195,11 +196,13 @@ package final class Rates {
   }
 
   /// Rounding and packing a weight, without writing it.
-  private func round(_ weight: Matrix, by rounding: Rounding) throws -> Double {
+  private func round(
+    _ weight: Matrix, by rounding: Rounding, tileRows: Int
+  ) throws -> Double {
     let (quantizer, workers) = (quantizer(weight.columns), workers)
     return try time {
       let whole = try quantizer.whole(weight, workers: workers)
-      let tiles = ranges(of: weight.rows, by: rounding.tileRows)
+      let tiles = ranges(of: weight.rows, by: tileRows)
       let results = workers.map(tiles.count) { index in
         Result {
           _ = try quantizer.round(

@@ -353,7 +353,7 @@ struct RunPlanner {
         $0 + Int(Double($1.count * ($1.count + 256) / 2 * 4) * Self.gramCompression)
       }
     }
-    let input = output.method == .compensated ? stored(source.spec.hiddenSize) : 0
+    let input = output.method.needsGram ? stored(source.spec.hiddenSize) : 0
     let group =
       mlps.map { mlp in
         let units = mlp.units.sorted { $0.down.inputs > $1.down.inputs }

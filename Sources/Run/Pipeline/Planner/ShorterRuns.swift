@@ -97,7 +97,7 @@ package struct ShorterRuns {
   }
 
   private var roundings: [RoundingMethod] {
-    plan.options.rounding == .compensated ? [.compensated, .clip] : [plan.options.rounding]
+    plan.options.rounding.needsGram ? [plan.options.rounding, .clip] : [plan.options.rounding]
   }
 
   /// Halves of halves of the sequences there are; nil for all.

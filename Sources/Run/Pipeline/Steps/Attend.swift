@@ -40,8 +40,9 @@ struct Attend {
     let weights = weights
     let taps = inputs.output.taps[layer.index].filter { Self.sees($0, part) }
     let statistics = taps.map { inputs.newStatistics($0, of: layer) }
+    let gradients = OutputGradients(inputs, layer, part)
     if layer.index < inputs.calibratedLayers {
-      try gather(taps, statistics, from: block, weights: weights)
+      try gather(taps, statistics, gradients, from: block, weights: weights)
     }
 
     // Search and rounding use Gram matrices up.
@@ -53,7 +54,7 @@ struct Attend {
     let rounds = inputs.rounds
     for (number, round) in rounds.enumerated() {
       try Attend(inputs: round, layer: layer, part: part)
-        .round(taps, statistics, keeping: number + 1 < rounds.count)
+        .round(taps, statistics, gradients, keeping: number + 1 < rounds.count)
     }
     if let branch = part.sequence { inputs.weights.release(branch.mixer.linears) }
     inputs.weights.release(part.tokens?.mixer.deciding ?? [])
@@ -63,7 +64,8 @@ struct Attend {
   ///
   /// - Parameter keeping: whether the statistics stay for another round.
   private func round(
-    _ taps: [Tap], _ statistics: [ActivationStatistics], keeping: Bool
+    _ taps: [Tap], _ statistics: [ActivationStatistics], _ gradients: OutputGradients,
+    keeping: Bool
   ) throws {
     let weights = weights
     var applied: [AppliedSmoothing] = []
@@ -88,7 +90,8 @@ struct Attend {
       }
     }
     try writeTensors(
-      SmoothedWeights(weights, applied), applied, taps, statistics, keeping: keeping)
+      SmoothedWeights(weights, applied), applied, taps, statistics,
+      gradients.factors(under: applied), keeping: keeping)
     inputs.results.noteMemory()
     if let branch = part.sequence, !applied.isEmpty, !inputs.measures {
       try Proof(inputs, layer, part).prove(branch)
@@ -97,12 +100,13 @@ struct Attend {
 
   /// Every block of calibration tokens through the branch along the sequence.
   private func gather(
-    _ taps: [Tap], _ statistics: [ActivationStatistics], from block: Int,
-    weights: any SourceWeights
+    _ taps: [Tap], _ statistics: [ActivationStatistics], _ gradients: OutputGradients,
+    from block: Int, weights: any SourceWeights
   ) throws {
     // How large the states are that the part's branches add to.
     let stream = inputs.measures ? inputs.newStream() : nil
-    let statistics = statistics + (stream.map { [$0] } ?? [])
+    let statistics = statistics + gradients.statistics + (stream.map { [$0] } ?? [])
+    let probes = gradients.probes(weights: weights)
     inputs.states.noteRoom(for: statistics)
     if block > 0 { try inputs.states.restore(statistics) }
     let states = try inputs.states.read(.hidden, part)
@@ -118,7 +122,8 @@ struct Attend {
       }
     }
     try inputs.forEachBlock(from: block) { index in
-      let mixed = try mix(block: index, of: states, weights: weights, tap: gather)
+      let probe = gradients.probe(of: index, with: probes)
+      let mixed = try mix(block: index, of: states, weights: weights, probe, tap: gather)
       try results?.file.append(mixed, workers: workers)
       stream?.add(mixed, workers: workers)
       if let branch = part.tokens {
@@ -154,7 +159,7 @@ struct Attend {
   /// Every tensor of the part that belongs to no unit.
   private func writeTensors(
     _ weights: SmoothedWeights, _ applied: [AppliedSmoothing], _ taps: [Tap],
-    _ statistics: [ActivationStatistics], keeping: Bool
+    _ statistics: [ActivationStatistics], _ outputs: [String: OutputFactor], keeping: Bool
   ) throws {
     let linears = part.sequence?.mixer.linears ?? []
     let own = Set(linears.map(\.name))
@@ -169,8 +174,8 @@ struct Attend {
         keeping: keeping)
       for linear in layer.readers(at: tap) {
         try inputs.write(
-          linear.weight, linear: linear, from: weights, layer: layer, by: rounding, largest: largest
-        )
+          linear.weight, linear: linear, from: weights, layer: layer, by: rounding,
+          outputs: outputs, largest: largest)
         written.insert(linear.weight)
       }
       inputs.results.noteMemory()
@@ -182,13 +187,13 @@ struct Attend {
 
   /// A function of its own, so that a block's input is gone before its result is written.
   private func mix(
-    block: Int, of states: HiddenStates, weights: any SourceWeights,
+    block: Int, of states: HiddenStates, weights: any SourceWeights, _ probe: OutputProbe?,
     tap: (Tap, Matrix) -> Void
   ) throws -> Matrix {
     let x = try states.read(block)
     return part.sequence?.apply(
       to: x, sequences: inputs.blocks[block].sequences, weights: weights, workers: workers,
-      tap: tap) ?? x
+      tap: tap, probe: probe) ?? x
   }
 
   /// No commit lies between the last block of a part and the end of this step: the line is written once.

@@ -37,7 +37,7 @@ extension StepInputs {
     result.largestInput = statistics.range(
       for: storedActivations(at: tap, of: layer), smoothedBy: scale)
     if !output.method.needsStatistics { return result }
-    if output.method == .compensated {
+    if output.method.needsGram {
       do {
         result.rounding = .compensated(
           try statistics.factors(

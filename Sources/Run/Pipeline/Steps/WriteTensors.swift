@@ -24,17 +24,20 @@ extension StepInputs {
   ///
   /// - Parameters:
   ///   - rounding: of a Linear that may be packed.
+  ///   - outputs: by name, what errors of a Linear's outputs do.
   ///   - largest: by name, what `largestWeights` found.
   func write(
     _ name: String, linear: LinearSpec?, from weights: SmoothedWeights, layer: LayerSpec,
-    by rounding: ChosenRounding = .nearest, largest: [String: Float] = [:]
+    by rounding: ChosenRounding = .nearest, outputs: [String: OutputFactor] = [:],
+    largest: [String: Float] = [:]
   ) throws {
     let dtype = self.weights.dtype(of: name).unscaled
     switch output.fates[name] {
     case .packed:
       guard let linear else { preconditionFailure("\(name) is packed and no Linear") }
       let errors = try pack(
-        linear, weights.weight(linear), by: rounding, largest: largest[linear.name])
+        linear, weights.weight(linear), by: rounding, outputs: outputs[linear.name],
+        largest: largest[linear.name])
       if let trial {
         try results.note(
           MeasuredLinear(linear, errors, trial: trial, method: options.rounding, layer: layer))
@@ -75,10 +78,11 @@ extension StepInputs {
   ///
   /// - Parameters:
   ///   - weight: of the Linear, smoothed.
+  ///   - outputs: what errors of its outputs do, where that is known.
   ///   - largest: of all weights that are loaded as one with it; nil for this alone.
   func pack(
     _ linear: LinearSpec, _ weight: any WeightRows, by rounding: ChosenRounding,
-    largest: Float? = nil
+    outputs: OutputFactor? = nil, largest: Float? = nil
   ) throws -> RoundingErrors {
     let quantized = quantized(linear)
     let writer = writer
@@ -87,8 +91,8 @@ extension StepInputs {
     }
     do {
       return try unsafe quantized.round(
-        weight, by: rounding.rounding, largest: largest, largestInput: rounding.largestInput,
-        workers: workers, write: trial == nil ? write : nil)
+        weight, by: rounding.rounding, outputs: outputs, largest: largest,
+        largestInput: rounding.largestInput, workers: workers, write: trial == nil ? write : nil)
     } catch let error as NonFiniteWeight {
       throw nonFinite(error, linear)
     } catch let error as NonFiniteOutput {

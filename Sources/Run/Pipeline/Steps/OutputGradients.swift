@@ -1,0 +1,86 @@
+// What errors of queries, keys and values do behind attention: gradients that are gathered beside statistics.
+
+internal import Calibration
+internal import CompressedTensors
+internal import LinearAlgebra
+internal import Models
+internal import Quantization
+internal import SystemIO
+internal import Tensors
+internal import Transformer
+
+/// Second moments of gradients at the outputs of a part's Linears, by heads.
+struct OutputGradients {
+  private let inputs: StepInputs
+  private let mixer: SequenceMixer?
+  private let probed: [(linear: LinearSpec, size: Int)]
+  /// For each of `probed`, and each group of heads with keys and values of its own.
+  private let sums: [[ActivationStatistics]]
+
+  init(_ inputs: StepInputs, _ layer: LayerSpec, _ part: LayerPart) {
+    self.inputs = inputs
+    mixer = part.sequence?.mixer
+    let isAsked =
+      inputs.output.method.compensatesOutputs && !inputs.measures
+      && layer.index < inputs.calibratedLayers
+    let known = isAsked ? mixer?.probed ?? [] : []
+    probed = known.filter { linear, _ in
+      inputs.output.fates[linear.weight] == .packed
+        && inputs.quantized(linear).quantizer.roundsRowsInTurn
+    }
+    let groups = mixer?.headGroups ?? 1
+    sums = probed.map { linear, size in
+      (0..<groups).map { _ in
+        ActivationStatistics(
+          channels: linear.outputs / groups, withGram: true, block: size, workers: inputs.workers)
+      }
+    }
+  }
+
+  /// All of them, in a fixed order.
+  var statistics: [ActivationStatistics] { sums.flatMap(\.self) }
+
+  /// What the probes of all blocks are made with.
+  func probes(weights: any SourceWeights) -> [Matrix] {
+    guard let mixer, !probed.isEmpty else { return [] }
+    return OutputProbe.factors(of: mixer, weights: weights, workers: inputs.workers)
+  }
+
+  /// The probe of a block of tokens; nil where nothing is probed.
+  func probe(of block: Int, with probes: [Matrix]) -> OutputProbe? {
+    guard let mixer, !probed.isEmpty else { return nil }
+    let tokens = inputs.blocks[block].count
+    for ((linear, size), sums) in zip(probed, sums) {
+      inputs.workers.ledger.note(
+        Operation(.gram, [tokens, size], arithmetic: Double(tokens * size * size)),
+        times: Double(linear.outputs / size))
+      inputs.workers.ledger.note(Operation(.elements, [tokens * linear.outputs / sums.count]))
+    }
+    let first = inputs.blocks[..<block].reduce(0) { $0 + $1.count }
+    var seed = FNV1a<UInt64>()
+    seed.add(mixer.output.name.utf8)
+    // Every group has sums of its own, and its gradients are there once.
+    nonisolated(unsafe) let sums = sums
+    let names = probed.map(\.linear.name)
+    // Noted above; a group's task is a thread's.
+    let alone = Workers(threads: 1, memory: inputs.workers.memory)
+    return OutputProbe(probes, of: mixer, token: first, seed: seed.value) {
+      linear, group, gradient in
+      guard let place = names.firstIndex(of: linear.name) else { return }
+      unsafe sums[place][group].add(gradient, workers: alone)
+    }
+  }
+
+  /// By name, the factors of all that was probed.
+  ///
+  /// - Parameter applied: the smoothings of the layer.
+  func factors(under applied: [AppliedSmoothing]) -> [String: OutputFactor] {
+    var result: [String: OutputFactor] = [:]
+    for ((linear, size), statistics) in zip(probed, sums) {
+      let scale = applied.first { $0.smoothing.producer == .linear(linear) }?.scale
+      result[linear.name] = OutputFactor(
+        statistics, size: size, smoothedBy: scale, workers: inputs.workers.exact)
+    }
+    return result
+  }
+}
