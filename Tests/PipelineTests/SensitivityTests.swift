@@ -11,7 +11,8 @@ import TestSupport
     (0..<7).map { index in
       let error = Double.random(in: 0.0001...0.01, using: &generator)
       return GroupMeasurement(
-        name: "\(index)", errors: [error, error * Double.random(in: 0.001...0.1, using: &generator)],
+        name: "\(index)",
+        errors: [error, error * Double.random(in: 0.001...0.1, using: &generator)],
         share: Double.random(in: 0.05...0.5, using: &generator), routers: index % 4)
     }
   }

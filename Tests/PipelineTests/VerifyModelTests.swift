@@ -148,7 +148,8 @@ import TestSupport
   }
 
   private func changedModel(
-    in folder: String, _ change: (_ name: String, _ columns: Int, _ place: Int, _ value: Float) -> Float
+    in folder: String,
+    _ change: (_ name: String, _ columns: Int, _ place: Int, _ value: Float) -> Float
   ) throws -> String {
     let path = folder + "/model"
     try FileSystem.createFolder(path)

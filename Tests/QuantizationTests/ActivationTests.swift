@@ -107,7 +107,8 @@ import TestSupport
         channels: 96, withGram: false, withLargest: true, withMagnitudes: true, workers: workers)
     }
     let (first, statistics) = (empty(), empty())
-    first.add(Matrix(rows: 200, columns: 96, values: Array(x.values[..<(200 * 96)])), workers: workers)
+    first.add(
+      Matrix(rows: 200, columns: 96, values: Array(x.values[..<(200 * 96)])), workers: workers)
     statistics.restore(sums: first.sums)
     unsafe statistics.matricesSoFar[0].base.update(
       from: first.matricesSoFar[0].base, count: first.matricesSoFar[0].count)

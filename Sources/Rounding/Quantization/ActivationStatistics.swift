@@ -178,9 +178,11 @@ package final class ActivationStatistics {
   /// - Parameter arguments: of all readers that keep a scale.
   package func range(for arguments: QuantizationArguments?, smoothedBy scale: [Float]?) -> Float {
     let most = largest(smoothedBy: scale)
-    guard let arguments, arguments.leastSquares, let magnitudes, let numbers = NumberFormat(arguments)
+    guard let arguments, arguments.leastSquares, let magnitudes,
+      let numbers = NumberFormat(arguments)
     else { return most }
-    return MagnitudeBins.range(magnitudes, largest: largest, smoothedBy: scale, below: most, numbers)
+    return MagnitudeBins.range(
+      magnitudes, largest: largest, smoothedBy: scale, below: most, numbers)
   }
 
   /// The largest magnitude of x / `scale` in each of the groups of `count` channels, where it is kept.

@@ -203,7 +203,8 @@ extension QuantizationArguments {
       bits: bits, type: type, isSymmetric: isSymmetric, strategy: strategy, groupSize: groupSize,
       block: block, dynamic: dynamic, scaleType: scaleType,
       zeroPointType: zeroPointType == usual ? nil : zeroPointType, isOrdered: isOrdered,
-      observer: Self.kept(observer, ofStaticIntegers: ofActivations && type == .int && dynamic == .never))
+      observer: Self.kept(
+        observer, ofStaticIntegers: ofActivations && type == .int && dynamic == .never))
   }
 
   /// An observer where it is not the usual one.
