@@ -26,7 +26,8 @@ package struct OutputFactor: Sendable {
 
   /// μ over the mean of A's diagonal.
   private static let damping: Float = 0.3
-  /// Steps of a block that is large enough.
+  /// Steps of a block that is large enough: where rows of one step do not see each other, few of a row's fellows are missed.
+  /// With 16 or 32 the KL is the same.
   private static let steps = 8
 
   /// - Parameters:
@@ -50,7 +51,7 @@ package struct OutputFactor: Sendable {
   }
 
   private static func together(_ size: Int) -> Int {
-    max(1, min(size / steps, Int(SLUICE_TILE_STRIP) / steps))
+    max(1, min(size / steps, Int(SLUICE_TILE_STRIP)))
   }
 
   /// Blocks that are rounded by one task, so that the rows of a step fill a strip of the kernels.
