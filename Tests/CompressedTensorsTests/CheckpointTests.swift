@@ -9,6 +9,7 @@ import SystemIO
 import Tensors
 import Testing
 import TestSupport
+import Transformer
 
 @Suite struct CheckpointTests {
   private let fixture = "forward/local-experts-f16"
@@ -103,6 +104,49 @@ import TestSupport
   @Test func tensorsOfAPredictionLayerMayBeThere() throws {
     let extra = TensorSpec(name: "model.layers.4.enorm.weight", dtype: .f16, shape: [32])
     try withTensors(specs + [extra]) { _ = try Checkpoint(folder: $0) }
+  }
+
+  /// In every format whose weights are no FP8: what they are made of cannot be said in the output.
+  @Test(arguments: ["W4A16", "NVFP4A16", "MXFP4A16", "W8A8"])
+  func `prediction layers that are stored as codes are refused by name`(preset: String) throws {
+    let scheme = try SchemePreset.written(preset).grouped(by: 32)
+    let config = QuantizationConfig(groups: [scheme], ignore: ["re:.*"])
+    let linear = LinearSpec("model.layers.4.eh_proj", inputs: 64, outputs: 32)
+    let codes = QuantizedLinear(linear, scheme, dtype: .bf16).tensors
+    try withTensors(specs + codes) { folder in
+      let file = folder + "/config.json"
+      var object = try #require(JSONValue.parse(FileSystem.readFile(file)).object)
+      object["quantization_config"] = config.json
+      try replaceFile(file, with: Array(JSONValue.object(object).serialized().utf8))
+      let error = #expect(throws: CheckpointError.self) { try Checkpoint(folder: folder) }
+      switch error {
+      // Scales in FP8 are looked at first.
+      case .codedPrediction(_, let tensor)?, .wrongFP8(_, let tensor, _, _)?:
+        #expect(tensor.hasPrefix("model.layers.4.eh_proj.weight_"))
+      default: Issue.record("\(String(describing: error))")
+      }
+    }
+  }
+
+  @Test func `what is wrong with a checkpoint is said with the next step`() {
+    let all: [CheckpointError] = [
+      .notAFolder(path: "a"), .noConfig(path: "a"), .badConfig(file: "a", problem: "b"),
+      .missing(folder: "a", count: 1, names: ["b"]),
+      .unclaimed(folder: "a", count: 1, names: ["b"]), .codedPrediction(file: "a", tensor: "b"),
+      .wrongShape(file: "a", tensor: "b", expected: "c", found: "d"),
+      .wrongFP8(file: "a", tensor: "b", expected: "c", found: "d"),
+      .otherHead(file: "a", tensor: "b", embedding: "c", difference: "d"),
+      .wrongShare(file: "a", tensor: "b", expected: "c", found: "d"),
+      .ambiguousShape(file: "a", tensor: "b", found: "c", readings: ["d"]),
+      .otherFormat(folder: "a", tensor: "b", format: "c"),
+      .otherPrefix(folder: "a", expected: "b", found: "c"),
+      .tooLarge(file: "a", tensor: "b", shape: [1]),
+    ]
+    for error in all {
+      let step = error.description.split(separator: "; ").dropFirst().last ?? ""
+      #expect(step.split(separator: " ").count > 3, "\(error)")
+      #expect(!error.description.hasSuffix("."))
+    }
   }
 
   @Test func aTensorOfAnotherShapeOrTypeIsRefused() throws {

@@ -51,9 +51,12 @@ import Transformer
 
   // MARK: What is written
 
-  @Test func `the output has the size that was named, and is sound`() throws {
+  /// Also where it has scales of keys and values, which no pass that measures makes.
+  @Test(arguments: [nil, CacheScheme.fp8, .fp8OfHeads])
+  func `the output has the size that was named, and is sound`(cache: CacheScheme?) throws {
     try withTemporaryFolder { folder in
-      let options = try middle(folder + "/out")
+      var options = try middle(folder + "/out")
+      options.cache = cache
       let run = try SizedRun(options)
       #expect(!run.isMeasured && run.passes.count == 2)
       var chosen: SizeRecord?

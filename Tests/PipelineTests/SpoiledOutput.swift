@@ -13,11 +13,18 @@ struct SpoiledOutput {
   let path: String
   let source: String
 
-  /// A finished run.
-  init(in folder: String, _ change: (inout QuantizeOptions) -> Void = { _ in }) throws {
+  static func options(
+    _ folder: String, _ change: (inout QuantizeOptions) -> Void = { _ in }
+  ) -> QuantizeOptions {
     var options = SmallRun.options(folder + "/out")
     options.ignore = ["model.layers.0.*"]
     change(&options)
+    return options
+  }
+
+  /// A finished run.
+  init(in folder: String, _ change: (inout QuantizeOptions) -> Void = { _ in }) throws {
+    let options = Self.options(folder, change)
     try SmallRun.run(options)
     path = options.output
     source = options.model

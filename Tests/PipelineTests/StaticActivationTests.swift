@@ -14,10 +14,15 @@ import TestSupport
 @Suite struct StaticActivationTests {
   private static let staticInt8 = QuantizationScheme(
     weights: QuantizationArguments(bits: 8, strategy: .channel),
+    inputActivations: QuantizationArguments(bits: 8, strategy: .tensor, observer: "static_minmax"))
+  /// Without an observer that is named.
+  private static let leastSquares = QuantizationScheme(
+    weights: QuantizationArguments(bits: 8, strategy: .channel),
     inputActivations: QuantizationArguments(bits: 8, strategy: .tensor))
 
   private func scheme(_ name: String) throws -> QuantizationScheme {
-    try name == "INT8-static" ? Self.staticInt8 : SchemePreset.written(name)
+    try name == "INT8-static"
+      ? Self.staticInt8 : name == "INT8-mse" ? Self.leastSquares : SchemePreset.written(name)
   }
 
   private func options(_ output: String, _ name: String) throws -> QuantizeOptions {
@@ -77,7 +82,7 @@ import TestSupport
     }
   }
 
-  @Test(arguments: ["FP8", "NVFP4", "INT8-static"])
+  @Test(arguments: ["FP8", "NVFP4", "INT8-static", "INT8-mse"])
   func `bytes depend on neither memory nor stops`(name: String) throws {
     try withTemporaryFolder { folder in
       var options = try options("\(folder)/a", name)

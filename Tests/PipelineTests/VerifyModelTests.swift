@@ -86,8 +86,71 @@ import TestSupport
     }
   }
 
+  /// Some channels of an activation are always 0, so that smoothing would make rows of what produces them far larger than the
+  /// others, which share a scale with them, or one above their own.
+  @Test(arguments: ["NVFP4A16", "NVFP4", "FP8", "FP8_BLOCK"])
+  func `smoothing loses no rows that share scales`(scheme: String) throws {
+    try withTemporaryFolder { folder in
+      let source = try quietRowsModel(in: folder)
+      let scheme = try SchemePreset.written(scheme)
+      var warnings: [RunWarning] = []
+      let options = SpoiledOutput.options(folder) {
+        $0.model = source
+        $0.schemes = [scheme]
+      }
+      try SmallRun.run(options) { event in
+        if case .warning(.rowsLost(let linear, let count, let all, let name)) = event {
+          warnings.append(.rowsLost(linear: linear, count: count, of: all, scheme: name))
+        }
+      }
+      #expect(warnings == [])
+      let report = try VerifyModel(output: options.output, source: source, threads: 2).run()
+      #expect(report.findings == [])
+    }
+  }
+
+  /// One weight is so large that all others are lost beside it, whatever the smoothing: that is said.
+  @Test func `rows that a scheme loses by itself are warned of`() throws {
+    try withTemporaryFolder { folder in
+      let source = try changedModel(in: folder) { name, _, place, value in
+        name == expert + ".weight" && place == 3 ? 1e9 : value
+      }
+      var warnings: [String] = []
+      let scheme = try SchemePreset.written("NVFP4A16")
+      try SmallRun.run(
+        SpoiledOutput.options(folder) {
+          $0.model = source
+          $0.schemes = [scheme]
+        }
+      ) { if case .warning(let warning) = $0 { warnings.append("\(warning)") } }
+      let lost = warnings.filter { $0.contains("rows became 0") }
+      #expect(lost.count == 1 && lost[0].hasPrefix("`\(expert)`: "))
+      #expect(lost[0].contains("NVFP4A16") && lost[0].contains("--ignore"))
+    }
+  }
+
+  private func quietRowsModel(in folder: String) throws -> String {
+    // Rows of the gate that are zeros, and the rows of up that they silence large.
+    try changedModel(in: folder) { name, columns, place, value in
+      if place / columns % 8 > 0 { return value }
+      return name.hasSuffix(".gate_proj.weight")
+        ? 0 : name.hasSuffix(".up_proj.weight") ? 100 * value : value
+    }
+  }
+
   /// The small model, the first group of every row smaller and one hidden channel louder.
   private func unevenModel(in folder: String, group: Float, channel: Float) throws -> String {
+    try changedModel(in: folder) { name, columns, place, value in
+      let isSmall = name.hasSuffix("_proj.weight") && place % columns < 32
+      let isLoud = name.hasSuffix("layernorm.weight") && place == 40
+      return value * (isSmall ? group : 1) * (isLoud ? channel : 1)
+    }
+  }
+
+  private func changedModel(
+    in folder: String,
+    _ change: (_ name: String, _ columns: Int, _ place: Int, _ value: Float) -> Float
+  ) throws -> String {
     let path = folder + "/model"
     try FileSystem.createFolder(path)
     for name in try FileSystem.list(SmallRun.model) where !name.hasPrefix("golden") {
@@ -95,14 +158,9 @@ import TestSupport
     }
     let file = try SafetensorsFile(path: SmallRun.model + "/model.safetensors")
     let tensors = file.tensors.map { stored in
-      var values = unsafe stored.bytes.withUnsafeBytes {
+      let values = unsafe stored.bytes.withUnsafeBytes {
         unsafe Array($0.bindMemory(to: Float.self))
-      }
-      let columns = stored.shape.last ?? 1
-      for index in values.indices {
-        if stored.name.hasSuffix("_proj.weight"), index % columns < 32 { values[index] *= group }
-        if stored.name.hasSuffix("layernorm.weight"), index == 40 { values[index] *= channel }
-      }
+      }.enumerated().map { change(stored.name, stored.shape.last ?? 1, $0, $1) }
       return LooseTensor(stored.name, stored.shape, values, as: .f32)
     }
     try LooseTensor.write(tensors, to: path + "/model.safetensors")
@@ -232,6 +290,47 @@ import TestSupport
       }
     }
     #expect(found == [expert])
+  }
+
+  /// Where one number stands above all scales of a weight: a scale by itself, or that number.
+  @Test(arguments: ["NVFP4A16", "NVFP4"], [true, false])
+  func `a wrong scale of two levels is found without checksums`(
+    scheme: String, smooths: Bool
+  ) throws {
+    try withTemporaryFolder { folder in
+      let preset = try SchemePreset.written(scheme)
+      let output = try SpoiledOutput(in: folder) {
+        $0.schemes = [preset]
+        $0.smooths = smooths
+      }
+      try output.forgetChecksums()
+      #expect(try output.verify().findings == [])
+      // E4M3 has three bits of fraction: three exponents up or down, where there are so many.
+      let scales = expert + ".weight_scale"
+      var place = 0
+      try output.change(scales) { place = try #require($0.firstIndex { 32..<96 ~= $0 }) }
+      for change in [24, -24] {
+        try output.change(scales) { $0[place] = UInt8(Int($0[place]) + change) }
+        #expect(try output.verify().findings.map(\.subject) == [expert], "\(change)")
+        try output.change(scales) { $0[place] = UInt8(Int($0[place]) - change) }
+      }
+      for factor in [Float(1.05), 0.9, 2, 0.01] {
+        let name = expert + ".weight_global_scale"
+        func set(_ change: (Float) -> Float) throws {
+          try output.change(name) { bytes in
+            let bits = bytes.reversed().reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
+            bytes = DType.f32.encoded([change(Float(bitPattern: bits))])
+          }
+        }
+        var right: Float = 0
+        try set {
+          right = $0
+          return $0 * factor
+        }
+        #expect(try Set(output.verify().findings.map(\.subject)) == [expert], "\(factor)")
+        try set { _ in right }
+      }
+    }
   }
 
   @Test func `a number that is none is found in what is not quantized`() throws {

@@ -85,6 +85,56 @@ import TestSupport
     #expect(again.largest(smoothedBy: scale) == smoothed)
   }
 
+  /// A few channels are much louder in one token: all sizes are tried on the numbers themselves.
+  @Test(arguments: [1, 7], [nil, Float(4)])
+  func `the range of static integers has the least mean square of errors`(
+    threads: Int, louder: Float?
+  ) throws {
+    let integers = QuantizationArguments(bits: 8, strategy: .tensor)
+    var generator = SeededGenerator(seed: 71)
+    let x = generator.matrix(2000, 96)
+    for row in 0..<x.rows {
+      for channel in 0..<96 {
+        let gain: Float = channel % 20 == 3 ? 8 : 1
+        unsafe x.row(row)[channel] *= row == 7 && channel % 10 == 3 ? 3 * gain : gain
+      }
+    }
+    let scale = louder.map { by in (0..<96).map { $0 % 20 == 3 ? by : 1 } }
+    // In two blocks, and gone on from between them.
+    let workers = Workers(threads: threads)
+    func empty() -> ActivationStatistics {
+      ActivationStatistics(
+        channels: 96, withGram: false, withLargest: true, withMagnitudes: true, workers: workers)
+    }
+    let (first, statistics) = (empty(), empty())
+    first.add(
+      Matrix(rows: 200, columns: 96, values: Array(x.values[..<(200 * 96)])), workers: workers)
+    statistics.restore(sums: first.sums)
+    unsafe statistics.matricesSoFar[0].base.update(
+      from: first.matricesSoFar[0].base, count: first.matricesSoFar[0].count)
+    statistics.add(
+      Matrix(rows: 1800, columns: 96, values: Array(x.values[(200 * 96)...])), workers: workers)
+    let largest = statistics.largest(smoothedBy: scale)
+    let found = statistics.range(for: integers, smoothedBy: scale)
+    func error(_ range: Float) -> Double {
+      let step = Double(range) / 127.5
+      return x.values.enumerated().reduce(0) { sum, each in
+        let value = Double(each.element / (scale?[each.offset % 96] ?? 1))
+        let code = min(max((value / step).rounded(), -128), 127)
+        return sum + (value - code * step) * (value - code * step)
+      }
+    }
+    let least = (8...40).map { error(largest * Float($0) / 40) }.min() ?? 0
+    #expect(found < 0.9 * largest && error(found) < 0.7 * error(largest))
+    #expect(error(found) < 1.05 * least, "\(error(found) / least)")
+    // Floats, and whoever names the other observer, take the largest.
+    let floats = QuantizationArguments(bits: 8, type: .float, strategy: .tensor)
+    let named = QuantizationArguments(bits: 8, strategy: .tensor, observer: "static_minmax")
+    for other in [floats, named, nil] {
+      #expect(statistics.range(for: other, smoothedBy: scale) == largest)
+    }
+  }
+
   /// What the peer stores then: torch.finfo(dtype).eps.
   @Test(arguments: [(DType.f32, Float(0x1p-23)), (.bf16, 0x1p-7), (.f16, 0x1p-10)])
   func `a scale that would be 0 in its type is the step above 1`(dtype: DType, step: Float) {

@@ -27,7 +27,9 @@ import TestSupport
     let x = generator.matrix(4 * channels, channels)
     let g = generator.matrix(16 * size, blocks * size)
     for row in 0..<x.rows {
-      for channel in 0..<channels { unsafe x.row(row)[channel] += 0.7 * x.row(row)[channel / 8 * 8] }
+      for channel in 0..<channels {
+        unsafe x.row(row)[channel] += 0.7 * x.row(row)[channel / 8 * 8]
+      }
     }
     for row in 0..<g.rows {
       for output in 0..<g.columns {
@@ -56,12 +58,15 @@ import TestSupport
     let errors = Matrix(rows: rows.rows, columns: rows.columns)
     for row in 0..<rows.rows {
       let groups = row * rows.groups..<(row + 1) * rows.groups
-      unsafe Array(rows.codes[row * rows.columns..<(row + 1) * rows.columns]).withUnsafeBufferPointer {
-        unsafe quantizer.decode(
-          $0.baseAddress!, scales: Array(rows.scales[groups]), zeroPoints: nil,
-          columns: rows.columns, into: errors.row(row))
+      unsafe Array(rows.codes[row * rows.columns..<(row + 1) * rows.columns])
+        .withUnsafeBufferPointer {
+          unsafe quantizer.decode(
+            $0.baseAddress!, scales: Array(rows.scales[groups]), zeroPoints: nil,
+            columns: rows.columns, into: errors.row(row))
+        }
+      for column in 0..<rows.columns {
+        unsafe errors.row(row)[column] -= each.weight.row(row)[column]
       }
-      for column in 0..<rows.columns { unsafe errors.row(row)[column] -= each.weight.row(row)[column] }
     }
     var sum = 0.0
     for (block, moments) in each.moments.enumerated() {

@@ -6,6 +6,7 @@ import Quantization
 import Tensors
 import Testing
 import TestSupport
+import Transformer
 
 @Suite struct SmoothingSearchTests {
   private let scheme = IntegerScheme(bits: 4, groupSize: 32, isSymmetric: true)
@@ -214,6 +215,93 @@ import TestSupport
     let result = try search(weights, x, loss)
     #expect(result.candidates.joined().allSatisfy { $0.isFinite && $0 > 0 })
     #expect(result.losses.allSatisfy { $0.isFinite })
+  }
+
+  // MARK: Scales that rows share
+
+  private static func weights(_ preset: String) throws -> QuantizationArguments {
+    try #require(SchemePreset.named(preset)?.scheme.weights)
+  }
+
+  /// A channel that is always 0 gets the smallest scale there is, and the row that makes it becomes the largest by far.
+  @Test(arguments: ["NVFP4A16", "FP8"])
+  func `a producer whose rows share a scale keeps them`(preset: String) throws {
+    var generator = SeededGenerator(seed: 61)
+    let gains = (0..<64).map { $0 == 9 ? Float(0) : $0 % 16 == 3 ? 20 : 1 }
+    let x = Matrix(
+      rows: 50, columns: 64,
+      values: generator.floats(50 * 64).enumerated().map { $1 * gains[$0 % 64] })
+    let (reader, producer) = (generator.matrix(70, 64), generator.matrix(64, 64))
+    for column in 0..<64 { unsafe producer.row(9)[column] *= 100 }
+    let quantizer = WeightQuantizer(try Self.weights(preset), columns: 64, dtype: .bf16)
+    var search = SmoothingSearch(statistics: statistics(x), loss: .diagonal)
+    try search.addMagnitude(of: reader, in: quantizer, workers: workers)
+    search.fixCandidates()
+    var readers = SharedColumns(columns: 64)
+    readers.add(reader, workers: workers)
+    search.addErrors(
+      of: reader, in: quantizer, sharing: quantizer.needsLargest ? readers : nil, workers: workers)
+    let before = search.losses
+    let naive = search.best
+    try search.addLosses(
+      ofProducer: producer, in: quantizer, beside: 0, readers: readers, workers: workers)
+    func lost(_ candidate: Int) throws -> Int {
+      let divided = SmoothedRows(
+        producer, columnScale: nil, rowDivisor: search.candidates[candidate])
+      let whole = try quantizer.whole(divided, workers: workers)
+      return try quantizer.round(divided, rows: 0..<64, knowing: whole).errors.lostRows
+    }
+    #expect(try lost(naive) > 30)
+    #expect(try lost(search.best) == 0)
+    #expect(zip(search.losses, before).allSatisfy { $0 >= $1 })
+    #expect(search.losses[0] == before[0])
+  }
+
+  /// Where every row is within reach, nothing is added, and the scale above others decides nothing.
+  @Test(arguments: ["NVFP4A16", "FP8", "FP8_BLOCK"])
+  func `rows that share a scale and are alike cost nothing more`(preset: String) throws {
+    let (x, weights) = example()
+    let quantizer = WeightQuantizer(try Self.weights(preset), columns: 64, dtype: .bf16)
+    var generator = SeededGenerator(seed: 62)
+    let producer = generator.matrix(64, 64)
+    var readers = SharedColumns(columns: 64)
+    for weight in weights { readers.add(weight, workers: workers) }
+    func search(_ shared: SharedColumns?) throws -> SmoothingSearch {
+      var result = SmoothingSearch(statistics: statistics(x), loss: .diagonal)
+      for weight in weights {
+        try result.addMagnitude(of: weight, in: quantizer, workers: workers)
+      }
+      result.fixCandidates()
+      for weight in weights {
+        result.addErrors(of: weight, in: quantizer, sharing: shared, workers: workers)
+      }
+      return result
+    }
+    let alone = try search(nil)
+    var shared = try search(quantizer.needsLargest ? readers : nil)
+    #expect(shared.losses == alone.losses)
+    try shared.addLosses(
+      ofProducer: producer, in: quantizer, beside: 3, readers: readers, workers: workers)
+    #expect(shared.losses == alone.losses)
+  }
+
+  @Test func `columns of several weights are the same for any threads`() {
+    var generator = SeededGenerator(seed: 63)
+    let weights = [generator.matrix(1100, 64), generator.matrix(5, 64)]
+    let all = [1, 2, 7].map { threads in
+      var columns = SharedColumns(columns: 64)
+      for weight in weights { columns.add(weight, workers: Workers(threads: threads)) }
+      return columns
+    }
+    #expect(all[0] == all[1] && all[0] == all[2])
+    for column in 0..<64 {
+      let values = weights.flatMap { weight in
+        (0..<weight.rows).map { unsafe Double(weight.row($0)[column]) }
+      }
+      #expect(Double(all[0].largest[column]) == values.map(abs).max())
+      let sum = values.reduce(0) { $0 + $1 * $1 }
+      #expect(abs(all[0].squares[column] / sum - 1) < 1e-6)
+    }
   }
 
   @Test func activationsThatAreAllZeroGiveTheIdentity() throws {

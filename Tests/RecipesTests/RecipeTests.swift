@@ -277,6 +277,26 @@ private let w4a16 = IntegerScheme(.w4a16, groupSize: 128).scheme
     #expect(try found == recipe("QuantizationModifier: {scheme: FP8}"))
   }
 
+  /// Integers alone have two observers; the one with the least mean square is that of a recipe that names none.
+  @Test(arguments: [("", true), (", observer: mse", true), (", observer: minmax", false)])
+  func `static integers may have the largest number or the least mean square`(
+    observer: String, leastSquares: Bool
+  ) throws {
+    let found = try recipe(
+      """
+      QuantizationModifier:
+        config_groups:
+          a:
+            targets: [Linear]
+            weights: {num_bits: 8, type: int, strategy: channel}
+            input_activations: {num_bits: 8, type: int, strategy: tensor\(observer)}
+      """)
+    #expect(found.schemes[0].inputActivations?.leastSquares == leastSquares)
+    #expect(try recipe(found.yaml()) == found)
+    let name = leastSquares ? "mse" : "static_minmax"
+    #expect(found.yaml().contains("observer: \(name)"))
+  }
+
   @Test func `static activations are written with the observer of all tokens`() throws {
     let scheme = try SchemePreset.written("FP8").targeting(["re:a"])
     let dynamic = try SchemePreset.written("FP8_DYNAMIC").targeting(["re:b"])

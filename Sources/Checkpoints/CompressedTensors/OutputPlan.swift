@@ -165,9 +165,7 @@ package struct OutputPlan: Sendable {
         }
       }
       if let cache = caches[claim.name], let scheme = schemes.cache {
-        tensors += KeyValueCache.Part.allCases.map {
-          scheme.tensor($0, of: cache, dtype: stored.dtype.unscaled)
-        }
+        tensors += scheme.tensors(of: cache, dtype: stored.dtype.unscaled)
       }
     }
     ignore += spec.layers.flatMap(\.deciding).map(\.name)

@@ -447,6 +447,11 @@ struct RecipeReader {
   }
 
   private func checkObserver(in node: RecipeNode, of known: [String]) throws(RecipeError) {
+    // Static integers alone have two.
+    let isLeastSquares =
+      known == Self.activationObservers
+      && (try? QuantizationArguments(node, ofActivations: true).leastSquares) == true
+    let known = isLeastSquares ? known + [QuantizationArguments.leastSquaresObserver] : known
     for field in node.map ?? [] {
       switch field.key {
       case "observer": try requireObserver(field, of: known)

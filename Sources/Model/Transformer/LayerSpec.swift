@@ -203,6 +203,17 @@ package struct LayerSpec: Sendable, Equatable {
   /// up; all routed experts. Source: vLLM's `packed_modules_mapping` and `FusedMoE`.
   package var fusedGroups: [[LinearSpec]] { branches.flatMap(\.mixer.fusedGroups) }
 
+  /// Linears that share what stands above their scales, all that have a branch's input in common: of a unit those that read
+  /// its input, along the sequence those that are loaded as one.
+  package var scaledTogether: [[LinearSpec]] {
+    branches.flatMap { branch in
+      switch branch.mixer {
+      case .sequence(let mixer): mixer.fusedGroups
+      case .tokens(let mlp): mlp.units.map(\.readers)
+      }
+    }
+  }
+
   /// Every tap, in the order of the forward pass.
   package var taps: [Tap] {
     branches.flatMap { branch in branch.mixer.places.map { branch.tap($0) } }

@@ -20,18 +20,24 @@ package final class ActivationStatistics {
   private let gramRanges: [Range<Int>]
   /// One for each of `gramRanges`; empty where they are not wanted.
   private var gramSums: [Matrix]
+  /// How often magnitudes of each channel lie in each of `MagnitudeBins`, `[C, bins]`; nil where nobody asks.
+  private let magnitudes: Matrix?
   /// Whether `gramSums` have become means.
   private var gramIsMean = false
 
   /// - Parameters:
   ///   - withGram: also accumulate xᵀ x.
   ///   - withLargest: also keep the largest magnitudes.
+  ///   - withMagnitudes: also keep how often magnitudes of every size come.
   ///   - block: channels whose products with each other are kept; nil for as many as there is room for.
   package init(
-    channels: Int, withGram: Bool, withLargest: Bool = false, block: Int? = nil,
-    workers: Workers = Workers(threads: 1)
+    channels: Int, withGram: Bool, withLargest: Bool = false, withMagnitudes: Bool = false,
+    block: Int? = nil, workers: Workers = Workers(threads: 1)
   ) {
     gramRanges = block.map { ranges(of: channels, by: $0) } ?? Self.gramRanges(channels)
+    magnitudes =
+      withMagnitudes
+      ? workers.matrix("sizes of activations", rows: channels, columns: MagnitudeBins.count) : nil
     largest = [Float](repeating: 0, count: withLargest ? channels : 0)
     self.channels = channels
     absoluteSum = [Double](repeating: 0, count: channels)
@@ -41,7 +47,10 @@ package final class ActivationStatistics {
       ? gramRanges.map {
         workers.matrix("Gram matrices", rows: $0.count, columns: $0.count)
       } : []
-    workers.compute { for gram in gramSums { gram.fill(0) } }
+    workers.compute {
+      for gram in gramSums { gram.fill(0) }
+      magnitudes?.fill(0)
+    }
   }
 
   /// Channels whose products are kept: all of them, or blocks of heads where there are more than any hidden size has:
@@ -60,8 +69,11 @@ package final class ActivationStatistics {
   /// Rows of a Gram matrix that are written to scratch together.
   package static let storedRows = 256
 
-  package static func storedBlocks(channels: Int) -> Int {
-    gramRanges(channels).reduce(0) { $0 + ($1.count + storedRows - 1) / storedRows }
+  /// Blocks of rows that statistics like these take in scratch, of another number of channels.
+  package func storedBlocks(channels: Int) -> Int {
+    func blocks(_ rows: Int) -> Int { (rows + Self.storedRows - 1) / Self.storedRows }
+    return (gramSums.isEmpty ? 0 : Self.gramRanges(channels).reduce(0) { $0 + blocks($1.count) })
+      + (magnitudes == nil ? 0 : blocks(channels))
   }
 
   /// Adds the rows of x. Blocks must come in the same order in every run: sums are not associative.
@@ -85,6 +97,7 @@ package final class ActivationStatistics {
       }
     }
     if !largest.isEmpty { addLargest(x, strips, workers) }
+    if let magnitudes { MagnitudeBins.count(x, into: magnitudes, workers) }
     if !gramSums.isEmpty {
       if let weights { scale(x, byRootsOf: weights, workers) }
       for (gram, columns) in zip(gramSums, gramRanges) {
@@ -128,13 +141,13 @@ package final class ActivationStatistics {
 
   package var sumsCount: Int { 2 * channels + 2 + largest.count }
 
-  /// The sums of xᵀ x as they stand, on and above the diagonal.
-  package var gramsSoFar: [Matrix] {
+  /// The sums of xᵀ x as they stand, on and above the diagonal, then the counts of magnitudes.
+  package var matricesSoFar: [Matrix] {
     precondition(!gramIsMean, "the Gram matrix has been handed out")
-    return gramSums
+    return gramSums + (magnitudes.map { [$0] } ?? [])
   }
 
-  /// Goes on from what `sums` was; `gramsSoFar` are filled by who kept them.
+  /// Goes on from what `sums` was; `matricesSoFar` are filled by who kept them.
   package func restore(sums: [Double]) {
     precondition(sums.count == sumsCount, "other sums")
     tokens = Int(exactly: sums[0]) ?? 0
@@ -157,6 +170,19 @@ package final class ActivationStatistics {
   /// - Parameter scale: the smoothing scale of the activation, `[C]`; nil for none.
   package func largest(smoothedBy scale: [Float]?) -> Float {
     largest(inEach: max(1, largest.count), smoothedBy: scale).first ?? 0
+  }
+
+  /// The magnitude of x / `scale` that gets the largest code, where a scale for `arguments` is stored: the largest, or
+  /// the share of it under which the mean square of all errors is least.
+  ///
+  /// - Parameter arguments: of all readers that keep a scale.
+  package func range(for arguments: QuantizationArguments?, smoothedBy scale: [Float]?) -> Float {
+    let most = largest(smoothedBy: scale)
+    guard let arguments, arguments.leastSquares, let magnitudes,
+      let numbers = NumberFormat(arguments)
+    else { return most }
+    return MagnitudeBins.range(
+      magnitudes, largest: largest, smoothedBy: scale, below: most, numbers)
   }
 
   /// The largest magnitude of x / `scale` in each of the groups of `count` channels, where it is kept.

@@ -39,6 +39,7 @@ extension WeightQuantizer {
       unsafe CompensatedTile(target, by: kernel, refining: self, from: budget).round(
         under: factors, within: { unsafe UnsafePointer(values.row(places[$0])) },
         sharing: { _ in nil }, counting: counts, measuring: false, into: &rounded)
+      if losesSmallRows { rounded.countLostRows(of: target, numbers) }
       result.errors.add(rounded.errors)
       for (row, place) in places.enumerated() {
         result.set(place, to: row, of: rounded)

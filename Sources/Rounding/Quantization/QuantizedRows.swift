@@ -1,6 +1,7 @@
 // Codes, scales and zero points for rows of a weight, and the ways of filling them that look at one row alone.
 
 internal import CKernels
+internal import Tensors
 
 /// Some rows of a rounded weight, before packing.
 package struct QuantizedRows: Sendable {
@@ -84,6 +85,17 @@ package struct QuantizedRows: Sendable {
       set(row, codes: codes, ranges: ranges)
     } else {
       unsafe round(row, weights, by: rounding)
+    }
+  }
+
+  /// - Parameters:
+  ///   - values: what was rounded.
+  ///   - numbers: to which, without zero points.
+  mutating func countLostRows(of values: Matrix, _ numbers: NumberFormat) {
+    for row in 0..<rows
+    where codes[row * columns..<(row + 1) * columns].allSatisfy(numbers.isZero) {
+      let isZero = (0..<columns).allSatisfy { unsafe values.row(row)[$0] == 0 }
+      if !isZero { errors.lostRows += 1 }
     }
   }
 

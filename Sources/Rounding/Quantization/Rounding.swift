@@ -105,6 +105,8 @@ package struct RoundingErrors: Sendable, Equatable {
   package var rows = 0
   /// tr(W G Wᵀ), what the weight itself puts out, where that is measured; of `clip`, its diagonal alone.
   package internal(set) var signal = 0.0
+  /// Rows of a weight whose every code is 0, though they are not: too small for what they share with others.
+  package internal(set) var lostRows = 0
 
   package init() {}
 
@@ -114,6 +116,7 @@ package struct RoundingErrors: Sendable, Equatable {
     nearestRows += other.nearestRows
     rows += other.rows
     signal += other.signal
+    lostRows += other.lostRows
   }
 
   /// Chooses for one row.
@@ -172,6 +175,7 @@ extension WeightQuantizer {
       let tile = CompensatedTile(values, by: kernel, refining: self, from: budget)
       unsafe tile.round(under: factors, sharing: shared, measuring: measuring, into: &result)
     }
+    if losesSmallRows { result.countLostRows(of: values, numbers) }
     if measuring, case .clip(let moments) = rounding {
       for row in 0..<values.rows {
         result.errors.signal += unsafe sluice_weighted_squares(

@@ -43,6 +43,8 @@ package struct RoundingEvidence: Sendable {
   private let rowsTogether: Int
   /// What a scale may be over the step of the source's whole range.
   private let scaleRatios: ClosedRange<Double>
+  /// Steps that are too small for a scale get one all the same.
+  private let smallScales: SmallScales?
   private var difference = 0.0
   private var size = 0.0
   /// The largest error of a group, by its size.
@@ -58,7 +60,10 @@ package struct RoundingEvidence: Sendable {
   /// Far groups that have forgotten their source.
   private var suspects: [(place: GroupPlace, error: Float)] = []
 
-  package init(_ quantizer: WeightQuantizer) {
+  /// - Parameter globalScale: what scales of two levels are divided by.
+  package init(_ quantizer: WeightQuantizer, globalScale: Float = 1) {
+    smallScales =
+      quantizer.scales == .twoLevel ? SmallScales(globalScale: Double(globalScale)) : nil
     numbers = quantizer.numbers
     groupSize = quantizer.groupSize
     rowsTogether = quantizer.rowsTogether
@@ -69,6 +74,7 @@ package struct RoundingEvidence: Sendable {
     difference += other.difference
     size += other.size
     worstGroup = max(worstGroup, other.worstGroup)
+    largest = max(largest, other.largest)
     badScales.add(other.badScales)
     badZeroPoints.add(other.badZeroPoints)
     shared.merge(other.shared) { $0.joined(with: $1) }
@@ -103,9 +109,13 @@ package struct RoundingEvidence: Sendable {
 
   private func isFitting(_ scale: Double, _ step: Double) -> Bool {
     // Such that a NaN does not pass, here and below.
-    abs(scale) >= scaleRatios.lowerBound * step - Self.stepSlack
+    if let smallScales, smallScales.holds(scale, for: step, scaleRatios.upperBound) { return true }
+    return abs(scale) >= scaleRatios.lowerBound * step - Self.stepSlack
       && abs(scale) <= scaleRatios.upperBound * step + Self.stepSlack
   }
+
+  /// The largest magnitude of the source's groups that were added.
+  package private(set) var largest = 0.0
 
   private var loneGroups: [GroupPlace] {
     let few = max(1, errors.count / Self.ordinaryShare)
@@ -166,6 +176,7 @@ package struct RoundingEvidence: Sendable {
   ) {
     difference += sums.difference
     size += sums.source
+    largest = max(largest, -sums.lowest, sums.highest)
     if sums.source > 0 {
       worstGroup = max(worstGroup, (sums.difference / sums.source).squareRoot())
     }
@@ -247,6 +258,25 @@ private struct SharedPlace: Sendable, Hashable, Comparable {
   let group: Int
 
   static func < (a: SharedPlace, b: SharedPlace) -> Bool { (a.rows, a.group) < (b.rows, b.group) }
+}
+
+/// The scales below those that E4M3 holds with all its bits: they are few, and what would be none is a large one.
+///
+/// Source: compressed-tensors 0.20 `calculate_qparams`, where a scale of 0 becomes the type's step at 1.
+private struct SmallScales: Sendable {
+  private let least: Double
+  private let instead: Double
+
+  init(globalScale: Double) {
+    least = 0x1p-9 / globalScale
+    instead = 0.125 / globalScale
+  }
+
+  /// Whether a scale may stand for a step so small. Ranges are clipped to a half at most.
+  func holds(_ scale: Double, for step: Double, _ most: Double) -> Bool {
+    if step <= least, scale <= most * instead { return true }
+    return step <= 8 * least && scale <= most * step + 2 * least
+  }
 }
 
 /// A scale that rows share, and the largest step of the source's groups that it is for.

@@ -73,7 +73,7 @@ package enum SmoothingLoss: String, Sendable, CaseIterable {
 /// Source: Lin et al., AWQ (arXiv:2306.00978), section 3.2; formulas as in llm-compressor 0.14 `modifiers/transform/awq`.
 package struct SmoothingSearch {
   private let meanAbsolute: [Float]
-  private let meanSquare: [Float]
+  let meanSquare: [Float]
   /// The largest magnitudes, `[C]`; empty where the statistics do not keep them.
   private let largest: [Float]
   /// One for each of `ActivationStatistics.gramRanges`; empty for the diagonal loss.
@@ -84,7 +84,7 @@ package struct SmoothingSearch {
   /// The scales of every grid point, `[C]` each.
   package private(set) var candidates: [[Float]] = []
   /// The loss of every grid point so far.
-  package private(set) var losses: [Double] = []
+  package internal(set) var losses: [Double] = []
 
   /// Rows of a weight that one task judges; a function of the shape alone.
   package static let tileRows = 64
@@ -130,7 +130,7 @@ package struct SmoothingSearch {
     rows += weight.rows
   }
 
-  private static func tile(of weight: any WeightRows) -> TaskBuffer {
+  static func tile(of weight: any WeightRows) -> TaskBuffer {
     TaskBuffer("weight tiles", floats: min(tileRows, weight.rows) * weight.columns)
   }
 
@@ -161,14 +161,21 @@ package struct SmoothingSearch {
 
   /// Adds what rounding `weight` under each candidate would do to its output, and what rounding its input would do.
   ///
-  /// - Parameter inputs: how the input is quantized; nil where it is read as it is.
+  /// - Parameters:
+  ///   - columns: of all weights that share a scale above their own with this one; nil where there is none.
+  ///   - inputs: how the input is quantized; nil where it is read as it is.
   package mutating func addErrors(
-    of weight: any WeightRows, in quantizer: WeightQuantizer,
+    of weight: any WeightRows, in quantizer: WeightQuantizer, sharing columns: SharedColumns? = nil,
     inputs: QuantizationArguments? = nil, workers: Workers
   ) {
     let tiles = ranges(of: weight.rows, by: Self.tileRows)
-    // As if every row had its own scales, and no global one: what is compared is how well the numbers fit.
-    let rounding = quantizer.kernel()
+    // As if every row had its own scales: what is compared is how well the numbers fit.
+    let roundings = candidates.map { scale in
+      quantizer.kernel(
+        globalScale: columns.map {
+          WholeWeight.coarseGlobalScale(largest: $0.largest(under: scale))
+        })
+    }
     let inverses = candidates.map { $0.map { 1 / $0 } }
     let (candidates, grams, meanSquare) = (candidates, grams, meanSquare)
     let noises = inputs.map { inputs in candidates.map { noise(of: inputs, under: $0) } } ?? []
@@ -192,8 +199,8 @@ package struct SmoothingSearch {
         for row in 0..<rows.rows {
           let errorRow = unsafe error.row(grams.isEmpty ? 0 : row)
           unsafe sluice_rounding_error(
-            rows.row(row), candidates[candidate], inverses[candidate], rows.columns, rounding,
-            errorRow)
+            rows.row(row), candidates[candidate], inverses[candidate], rows.columns,
+            roundings[candidate], errorRow)
           if grams.isEmpty {
             loss += unsafe sluice_weighted_squares(errorRow, meanSquare, rows.columns)
           }

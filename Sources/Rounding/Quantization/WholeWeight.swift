@@ -26,7 +26,7 @@ package struct WholeWeight: Sendable, Equatable {
   /// The global scale with which the largest weight gets the largest scale and the largest number.
   ///
   /// Source: compressed-tensors 0.20 `generate_gparam`.
-  static func globalScale(largest: Float) -> Float {
+  package static func globalScale(largest: Float) -> Float {
     // PyTorch divides a number by a tensor so, with two roundings.
     let scale = 1 / max(largest, .leastNormalMagnitude) * (448 * 6)
     return scale.isFinite ? scale : 1

@@ -69,6 +69,8 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
   case unroutedExperts(layer: Int, experts: [Int])
   case overBudget(peak: Int, budget: Int)
   case notFactored(layer: Int, linear: String)
+  /// Rows of a weight that became 0.
+  case rowsLost(linear: String, count: Int, of: Int, scheme: String)
   case splitsFused(module: String)
   case expertsStay(layers: [Int])
   case mapping(MappingNote)
@@ -101,6 +103,10 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
     case .notFactored(let layer, let linear):
       "layer \(layer): the Gram matrix of what `\(linear)` reads could not be factored, even with its diagonal "
         + "doubled; its readers are rounded within clipped ranges, without compensation"
+    case .rowsLost(let linear, let count, let all, let scheme):
+      "`\(linear)`: \(count) of \(all) rows became 0: \(scheme) scales them beside the largest weight of all that share "
+        + "a scale with them, and they are too small for that; take a --scheme with a scale for each row or group, such "
+        + "as W4A16, or --ignore it"
     case .splitsFused(let module):
       "`\(module)` is left out, but inference engines load it together with Linears that are "
         + "quantized; --ignore all of them, or vLLM will refuse the output"

@@ -14,6 +14,8 @@ package enum CheckpointError: Error, CustomStringConvertible, Equatable {
   case badConfig(file: String, problem: String)
   case missing(folder: String, count: Int, names: [String])
   case unclaimed(folder: String, count: Int, names: [String])
+  /// A tensor of a prediction layer that is stored as codes.
+  case codedPrediction(file: String, tensor: String)
   case wrongShape(file: String, tensor: String, expected: String, found: String)
   case wrongFP8(file: String, tensor: String, expected: String, found: String)
   /// The head is the embedding, says config.json, and is stored as something else.
@@ -35,15 +37,21 @@ package enum CheckpointError: Error, CustomStringConvertible, Equatable {
       "\(path): no such folder; give the folder of a Hugging Face checkpoint"
     case .noConfig(let path):
       "\(path): no config.json; give the folder of a Hugging Face checkpoint"
-    case .badConfig(let file, let problem): "\(file): \(problem)"
+    case .badConfig(let file, let problem):
+      "\(file): \(problem); compare the file with the published one"
     case .missing(let folder, let count, let names):
       "\(folder): \(counted(count, "tensor")) that config.json asks for \(count == 1 ? "is" : "are") missing: \(list(count, names)); "
         + "download the checkpoint again"
     case .unclaimed(let folder, let count, let names):
       "\(folder): \(counted(count, "tensor")) that the description of the architecture does not know: "
-        + "\(list(count, names)); this is another variant of the model"
+        + "\(list(count, names)); "
+        + "this is another variant of the model: give a checkpoint without them, or one of a class that has them"
+    case .codedPrediction(let file, let tensor):
+      "\(file): `\(tensor)` belongs to a prediction layer that is stored as codes; such layers are read in FP8 alone, so "
+        + "start from the unquantized checkpoint, or leave the layer's tensors out of a copy"
     case .wrongShape(let file, let tensor, let expected, let found):
-      "\(file): `\(tensor)`: expected \(expected), found \(found)"
+      "\(file): `\(tensor)`: expected \(expected), found \(found); compare config.json with the published one, or "
+        + "download the checkpoint again"
     case .wrongFP8(let file, let tensor, let expected, let found):
       "\(file): `\(tensor)`: expected \(expected), found \(found); download the checkpoint again, or "
         + "start from the unquantized one"
@@ -188,9 +196,15 @@ package struct Checkpoint: Sendable {
     let missing = expected.map(\.name).filter { weights.find($0) == nil }
     try Self.checkNames(folder: folder, spec, found: found, missing: missing)
     let names = Set(expected.map(\.name))
+    if let name = found.first(where: { name in
+      !names.contains(name) && spec.passesThrough(name) && isPartOfCoded(name)
+        && !self.weights.isActivationScale(name)
+    }) {
+      throw .codedPrediction(file: weights.find(name)?.file.path ?? folder, tensor: name)
+    }
     let unclaimed = found.filter {
       !names.contains($0) && !isLeftOut($0) && !self.weights.isActivationScale($0)
-        && (!spec.passesThrough($0) || isPartOfCoded($0))
+        && !spec.passesThrough($0)
     }
     if !unclaimed.isEmpty {
       throw .unclaimed(folder: folder, count: unclaimed.count, names: Array(unclaimed.prefix(5)))

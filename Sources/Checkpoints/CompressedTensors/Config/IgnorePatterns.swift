@@ -15,7 +15,8 @@ package enum IgnorePatternError: Error, CustomStringConvertible, Equatable {
   package var description: String {
     switch self {
     case .invalidExpression(let origin, let pattern, let problem):
-      "\(origin) '\(pattern)': not a regular expression (\(problem))"
+      "\(origin) '\(pattern)': not a regular expression (\(problem)); mend it, or write a glob such as "
+        + "'*.mlp.*'"
     case .openSet(let origin, let pattern):
       "\(origin) '\(pattern)': not a glob, as a `[` has no `]` behind it; close it, or write the name without `[`"
     case .endlessExpression(let origin, let pattern, let problem):

@@ -27,6 +27,11 @@ extension CacheScheme {
       name: Self.tensorName(part, of: cache), dtype: dtype, shape: scaleShape(heads: cache.heads))
   }
 
+  /// - Parameter dtype: as above.
+  package func tensors(of cache: KeyValueCache, dtype: DType) -> [TensorSpec] {
+    KeyValueCache.Part.allCases.map { tensor($0, of: cache, dtype: dtype) }
+  }
+
   /// What is wrong with stored scales of this scheme; nil where nothing is.
   package func fault(_ tensor: StoredTensor, heads: Int) -> String? {
     let shape = scaleShape(heads: heads)

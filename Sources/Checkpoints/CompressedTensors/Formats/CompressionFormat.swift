@@ -70,6 +70,8 @@ package protocol CodedWeight: WeightRows {
   func scales(of rows: Range<Int>) -> [Float]
   /// `[rows, columns / group size]`; nil in a scheme without zero points.
   func zeroPoints(of rows: Range<Int>) -> [Int8]?
+  /// What scales of two levels are divided by; 1 for others.
+  var globalScale: Float { get }
 }
 
 /// Something wrong with a tensor.

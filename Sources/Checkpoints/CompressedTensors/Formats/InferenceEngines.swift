@@ -27,15 +27,20 @@ extension CompressionFormats {
     }
     guard weights.type == .int, let inputs = scheme.inputActivations else { return nil }
     let isPacked = name(of: scheme) == PackQuantized.formatName
-    let isWholeByte = weights.bits == 8 && inputs.bits == 8 && inputs.type == .int
-    if !isPacked, !(isWholeByte && weights.strategy == .channel) {
+    let isRow = weights.bits == 8 && weights.strategy == .channel
+    if !isPacked, inputs.type != .int || inputs.bits != 8 || !(isRow || weights.bits == 4) {
       return
-        "integers beside quantized activations are loaded in format \(PackQuantized.formatName), or with 8 bits "
-        + "and a scale for each row"
+        "integers beside quantized activations are loaded in format \(PackQuantized.formatName), or a byte each: of 8 "
+        + "bits with a scale for each row, or of 4, beside activations in 8"
     }
-    if forExperts, isPacked, weights.bits != 4 || inputs.bits != 8 {
+    if forExperts, isPacked, inputs.type == .int {
       return
-        "its experts take 4-bit integers beside 8-bit activations; --scheme experts=W4A8 is near"
+        "its experts take no packed integers beside activations in integers; take experts=W8A8, or experts=W4AFP8"
+        + (weights.bits == 4 && inputs.bits == 8
+          ? "; on a CPU also 4 bits with a byte each, `format: int-quantized` in a recipe" : "")
+    }
+    if forExperts, isPacked, weights.bits != 4 {
+      return "its experts take integers of 4 bits beside activations in floats; take experts=W4AFP8"
     }
     return nil
   }

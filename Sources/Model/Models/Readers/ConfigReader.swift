@@ -17,9 +17,10 @@ package enum ConfigError: Error, CustomStringConvertible, Equatable {
     case .missing(let file, let key):
       "\(file): `\(key)` is missing; compare the file with the published one"
     case .wrongType(let file, let key, let expected, let found):
-      "\(file): `\(key)` should be \(expected) and is \(found)"
+      "\(file): `\(key)` should be \(expected) and is \(found); compare the file with the published one"
     case .unsupported(let file, let key, let expected, let found):
-      "\(file): `\(key)` is \(found), but only \(expected) is supported; Sluice does not guess"
+      "\(file): `\(key)` is \(found), but only \(expected) is supported; take a model without it, or "
+        + "ask for it: what it changes in the forward pass is not guessed"
     case .tooMany(let file, let key, let count, let layers, let tensors):
       "\(file): `\(key)` is \(count)\(layers > 1 ? " in each of \(layers) layers" : ""), "
         + (tensors > 0

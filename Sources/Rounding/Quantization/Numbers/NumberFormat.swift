@@ -34,6 +34,16 @@ package enum NumberFormat: Sendable, Hashable {
     }
   }
 
+  /// Whether a code stands for 0, whatever its sign; without zero points.
+  func isZero(_ code: Int8) -> Bool {
+    switch self {
+    case .integer: code == 0
+    case .e4m3: code & 0x7f == 0
+    case .e2m1: code & 0x7 == 0
+    case .e2m3: code & 0x1f == 0
+    }
+  }
+
   package var hasZeroPoints: Bool {
     if case .integer(_, let hasZeroPoints) = self { hasZeroPoints } else { false }
   }

@@ -25,11 +25,11 @@ package enum ScaleFormat: Sendable, Hashable {
 
   /// A fitted scale over the step of the source's whole range. Plain ones: clipping takes half of it at most, two fits up
   /// to a fifth down or a quarter up each, and bf16 rounds each time. In E4M3 the largest weight may also become 4 of 6,
-  /// and steps too small for a scale get a large one. Powers of two may be half or twice as large at each of three turns.
+  /// and each rounding moves a scale by up to a sixteenth. Powers of two may be half or twice as large at each of three turns.
   var fittingRatios: ClosedRange<Double> {
     switch self {
     case .plain: 0.31...1.6
-    case .twoLevel: 0.28...Double.infinity
+    case .twoLevel: 0.26...2.9
     case .powersOfTwo: 0.1...14
     }
   }

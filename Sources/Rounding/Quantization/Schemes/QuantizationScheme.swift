@@ -101,7 +101,7 @@ package struct QuantizationScheme: Sendable, Hashable {
     func arguments(_ key: String) throws(ArgumentProblem) -> QuantizationArguments? {
       guard let node = node.node(at: [key]), !node.isNull else { return nil }
       do {
-        return try QuantizationArguments(node)
+        return try QuantizationArguments(node, ofActivations: key == "input_activations")
       } catch {
         throw error.within(key)
       }

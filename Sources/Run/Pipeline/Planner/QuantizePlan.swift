@@ -178,7 +178,9 @@ package struct QuantizePlan: Sendable {
           try output([$0], by: Self.measuringMethod(options.rounding), cache: nil)
         })
       let ignored = try IgnorePattern.matching(patterns, of: OutputPlan.modules(of: source))
-      sizing = try Sizing(wish, trials, source) { !ignored.contains($0.name) }
+      sizing = try Sizing(wish, trials, source, cache: options.cache) {
+        !ignored.contains($0.name)
+      }
       self.output = OutputPlan.seeing(trials, of: source.spec)
     } else {
       trials = []

@@ -70,8 +70,8 @@ package struct SizedRun {
     guard let sizing = plan.sizing else { preconditionFailure("a run without a size") }
     guard let found else { return sizing.choose(sizing.assumedLosses) }
     let places = plan.options.schemes.map { found.choices.firstIndex(of: $0.words) }
-    let sensitivity = Sensitivity(found.groups, choices: places)
-    var chosen = sizing.choose(found.groups.map(sensitivity.losses))
+    let losses = Sensitivity(found.groups, choices: places).losses { sizing.trials($0) }
+    var chosen = sizing.choose(losses)
     chosen.checksums = found.checksums
     return chosen
   }

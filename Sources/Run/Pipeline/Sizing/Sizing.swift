@@ -30,9 +30,10 @@ package struct Sizing: Sendable {
   /// - Parameters:
   ///   - wish: with the group sizes of the run.
   ///   - trials: the output under each scheme of the wish, for all groups alike.
+  ///   - cache: of keys and values, whose scales no trial has.
   ///   - isAsked: whether a Linear is to be quantized.
   init(
-    _ wish: SizeWish, _ trials: [OutputPlan], _ source: CheckpointShapes,
+    _ wish: SizeWish, _ trials: [OutputPlan], _ source: CheckpointShapes, cache: CacheScheme?,
     isAsked: (LinearSpec) -> Bool
   ) throws {
     self.wish = wish
@@ -67,7 +68,10 @@ package struct Sizing: Sendable {
     self.groups = groups
     let first = trials[0]
     let inGroups = groups.reduce(0) { $0 + (bytes($1, first) ?? plain($1).bytes) }
-    fixedBytes = first.tensors.reduce(0) { $0 + $1.byteCount } - inGroups
+    let caches = source.spec.layers.flatMap(\.caches).map(\.cache).flatMap { cached in
+      cache?.tensors(of: cached, dtype: source.tensor(cached.value.weight).dtype.unscaled) ?? []
+    }
+    fixedBytes = (first.tensors + caches).reduce(0) { $0 + $1.byteCount } - inGroups
     let weights = groups.flatMap(\.linears).reduce(0.0) {
       $0 + Double($1.inputs) * Double($1.outputs)
     }
@@ -114,10 +118,7 @@ package struct Sizing: Sendable {
 
   // MARK: The choice
 
-  /// The choice with the least loss that fits.
-  ///
-  /// - Parameter losses: of each group under each scheme that is measured.
-  func choose(_ losses: [[Double?]]) -> ChosenSize {
+  private func problem(_ losses: [[Double?]]) -> (problem: SizeChoice, best: [Int]) {
     let problem = SizeChoice(
       zip(offers, losses).map { offers, losses in
         offers.map { offer in
@@ -125,9 +126,23 @@ package struct Sizing: Sendable {
             bytes: offer.bytes, loss: offer.trial.map { losses[$0] ?? .infinity } ?? 0)
         }
       })
-    guard let chosen = problem.best(within: limit - fixedBytes) else {
+    guard let best = problem.best(within: limit - fixedBytes) else {
       preconditionFailure("a size that was too small")
     }
+    return (problem, best)
+  }
+
+  /// The choice with the least loss that fits, as the scheme that is measured for each group; nil for one that stays as
+  /// it is.
+  func trials(_ losses: [[Double?]]) -> [Int?] {
+    zip(offers, problem(losses).best).map { $0[$1].trial }
+  }
+
+  /// The choice with the least loss that fits.
+  ///
+  /// - Parameter losses: of each group under each scheme that is measured.
+  func choose(_ losses: [[Double?]]) -> ChosenSize {
+    let (problem, chosen) = problem(losses)
     let sum = problem.sum(of: chosen)
     let offered = zip(offers, chosen).map { $0[$1] }
     let record = SizeRecord(

@@ -78,7 +78,8 @@ struct Attend {
       let weights = isOfUnits ? inputs.weights : weights
       if let smoothing = inputs.output.smoothings[layer.index].first(where: { $0.tap == tap }) {
         applied.append(
-          try inputs.smooth(smoothing, statistics, of: layer, weights: weights, routedTokens: nil))
+          try inputs.smooth(
+            smoothing, statistics, of: layer, weights: weights, under: applied, routedTokens: nil))
       }
       inputs.results.noteMemory()
     }

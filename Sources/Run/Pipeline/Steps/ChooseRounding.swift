@@ -34,7 +34,8 @@ extension StepInputs {
     let scale = applied.first { $0.smoothing.tap == tap }?.scale
     var result = ChosenRounding.nearest
     // Before rounding uses statistics up.
-    result.largestInput = statistics.largest(smoothedBy: scale)
+    result.largestInput = statistics.range(
+      for: storedActivations(at: tap, of: layer), smoothedBy: scale)
     if !output.method.needsStatistics { return result }
     if output.method.needsGram {
       do {

@@ -158,7 +158,8 @@ struct Experts {
       let sums = place.map { left.remove(at: $0).sums }
       for (number, inputs) in rounds.enumerated() {
         let applied =
-          try inputSmoothings[number] + smooth(unit, sums, shares, in: inputs)
+          try inputSmoothings[number]
+          + smooth(unit, sums, shares, under: inputSmoothings[number], in: inputs)
         let smoothed = SmoothedWeights(weights, applied)
         if let proof {
           try Proof(inputs, layer, part).prove(
@@ -192,13 +193,14 @@ struct Experts {
 
   /// The smoothing of what a unit's down projection reads, where there is one.
   private func smooth(
-    _ unit: Int, _ sums: ActivationStatistics?, _ shares: [ExpertShare], in inputs: StepInputs
+    _ unit: Int, _ sums: ActivationStatistics?, _ shares: [ExpertShare],
+    under applied: [AppliedSmoothing], in inputs: StepInputs
   ) throws -> [AppliedSmoothing] {
     let smoothing = inputs.output.smoothings[layer.index].first { $0.tap == hidden(unit) }
     guard let sums, let smoothing else { return [] }
     return [
       try inputs.smooth(
-        smoothing, sums, of: layer, weights: weights,
+        smoothing, sums, of: layer, weights: weights, under: applied,
         routedTokens: expert(unit).map { shares[$0].tokens })
     ]
   }

@@ -12,9 +12,11 @@ internal import Transformer
 
 extension StepInputs {
   /// Searches the scale between a producer and its consumers, records it, and writes it beside the output.
+  ///
+  /// - Parameter applied: the smoothings of the layer so far.
   func smooth(
     _ smoothing: Smoothing, _ statistics: ActivationStatistics, of layer: LayerSpec,
-    weights: any SourceWeights, routedTokens: Int?
+    weights: any SourceWeights, under applied: [AppliedSmoothing], routedTokens: Int?
   ) throws -> AppliedSmoothing {
     if let channel = statistics.firstNonFiniteChannel {
       throw nonFiniteActivation(channel, read: smoothing.consumers[0], of: layer)
@@ -34,12 +36,21 @@ extension StepInputs {
       weights.letGo(consumer)
     }
     search.fixCandidates(workers: workers)
+    var shared: (group: Set<String>, columns: SharedColumns)?
     for consumer in consumers {
+      let quantizer = quantized(consumer).quantizer
+      if !quantizer.needsLargest {
+        shared = nil
+      } else if shared?.group.contains(consumer.name) != true {
+        let group = sharingScales(with: consumer, of: layer)
+        shared = (Set(group.map(\.name)), columns(of: group, weights))
+      }
       search.addErrors(
-        of: weights.weight(consumer), in: quantized(consumer).quantizer,
+        of: weights.weight(consumer), in: quantizer, sharing: shared?.columns,
         inputs: output.schemes[consumer]?.inputActivations, workers: workers)
       weights.letGo(consumer)
     }
+    try addLosses(of: smoothing, read: consumers, to: &search, weights, under: applied, of: layer)
     let best = search.best
     if !workers.computes {
       return AppliedSmoothing(
@@ -57,6 +68,51 @@ extension StepInputs {
         routedTokens: routedTokens),
       layer: layer.index)
     return AppliedSmoothing(smoothing, scale: scale)
+  }
+
+  /// The quantized Linears of a layer that share a scale above their own with one of them.
+  private func sharingScales(with linear: LinearSpec, of layer: LayerSpec) -> [LinearSpec] {
+    let group = layer.scaledTogether.first { $0.contains(linear) } ?? [linear]
+    return group.filter { other in
+      output.fates[other.weight] == .packed && quantized(other).quantizer.needsLargest
+    }
+  }
+
+  private func columns(of linears: [LinearSpec], _ weights: any SourceWeights) -> SharedColumns {
+    var result = SharedColumns(columns: linears.first?.inputs ?? 0)
+    for linear in linears {
+      result.add(weights.weight(linear), workers: workers)
+      weights.letGo(linear)
+    }
+    return result
+  }
+
+  /// Adds what a search must know of a producer that is quantized itself, and loses rows that become small.
+  private func addLosses(
+    of smoothing: Smoothing, read consumers: [LinearSpec], to search: inout SmoothingSearch,
+    _ weights: any SourceWeights, under applied: [AppliedSmoothing], of layer: LayerSpec
+  ) throws {
+    guard case .linear(let producer) = smoothing.producer,
+      output.fates[producer.weight] == .packed
+    else { return }
+    let quantizer = quantized(producer).quantizer
+    if !quantizer.losesSmallRows { return }
+    let smoothed = SmoothedWeights(weights, applied)
+    var largest: Float = 0
+    do {
+      for other in sharingScales(with: producer, of: layer) where other != producer {
+        largest = max(
+          largest,
+          try quantized(other).quantizer.largest(of: smoothed.weight(other), workers: workers))
+        weights.letGo(other)
+      }
+      try search.addLosses(
+        ofProducer: smoothed.weight(producer), in: quantizer, beside: largest,
+        readers: columns(of: consumers, weights), workers: workers)
+    } catch {
+      throw nonFinite(error, producer)
+    }
+    weights.letGo(producer)
   }
 
   /// The scale that the stored norm can express: the norm is rounded to its type first, and the consumers, which are

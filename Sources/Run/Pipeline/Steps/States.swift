@@ -155,7 +155,7 @@ struct StateFiles {
 
   /// Writes down that statistics may be written or restored now.
   func noteRoom(for statistics: [ActivationStatistics]) {
-    for gram in statistics.flatMap(\.gramsSoFar) {
+    for gram in statistics.flatMap(\.matricesSoFar) {
       ScratchWriter.noteRoom(
         elements: min(gram.rows, ActivationStatistics.storedRows) * gram.columns,
         width: DType.f32.byteWidth, workers: workers)
@@ -168,7 +168,7 @@ struct StateFiles {
       ? ScratchWriter(path: path(name), dtype: .f32) : ScratchWriter(ofShapes: .f32)
     for each in statistics {
       try file.append(each.sums, workers: workers)
-      for gram in each.gramsSoFar {
+      for gram in each.matricesSoFar {
         for rows in ranges(of: gram.rows, by: ActivationStatistics.storedRows) {
           try file.append(gram, rows: rows, workers: workers)
         }
@@ -187,12 +187,9 @@ struct StateFiles {
   func restore(_ statistics: [ActivationStatistics], passingOver passedOver: [Int] = []) throws {
     guard let first = statistics.first else { return }
     guard let name = resumption().statistics else { throw ScratchLost.unspoken("statistics") }
-    let grams = !first.gramsSoFar.isEmpty
     try restore(
       statistics, from: name,
-      at: passedOver.reduce(0) {
-        $0 + 1 + (grams ? ActivationStatistics.storedBlocks(channels: $1) : 0)
-      })
+      at: passedOver.reduce(0) { $0 + 1 + first.storedBlocks(channels: $1) })
   }
 
   private func restore(
@@ -204,7 +201,7 @@ struct StateFiles {
       each.restore(
         sums: try file.readNumbers(block, count: each.sumsCount, workers: workers))
       block += 1
-      for gram in each.gramsSoFar {
+      for gram in each.matricesSoFar {
         for rows in ranges(of: gram.rows, by: ActivationStatistics.storedRows) {
           try file.read(block, into: gram, rows: rows, dtype: .f32, workers: workers)
           block += 1

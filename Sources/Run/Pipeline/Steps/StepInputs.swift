@@ -82,7 +82,16 @@ struct StepInputs {
     let isRead = !layer.readers(at: tap).isEmpty
     return ActivationStatistics(
       channels: layer.channels(at: tap), withGram: isRead && options.gathersGrams,
-      withLargest: output.storesScales(at: tap, of: layer), workers: workers)
+      withLargest: output.storesScales(at: tap, of: layer),
+      withMagnitudes: storedActivations(at: tap, of: layer)?.leastSquares == true, workers: workers)
+  }
+
+  /// How an activation is quantized that has a stored scale; what reads it has one scheme for it, since it is loaded as one
+  /// or reads it alone.
+  func storedActivations(at tap: Tap, of layer: LayerSpec) -> QuantizationArguments? {
+    let stored = layer.readers(at: tap).filter(output.schemes.storesInputScale)
+      .compactMap { output.schemes[$0]?.inputActivations }
+    return stored.first(where: \.leastSquares) ?? stored.first
   }
 
   /// The scales that were found for the smoothings of a layer so far.

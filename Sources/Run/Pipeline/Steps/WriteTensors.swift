@@ -42,6 +42,12 @@ extension StepInputs {
         try results.note(
           MeasuredLinear(linear, errors, trial: trial, method: options.rounding, layer: layer))
       } else {
+        if errors.lostRows > 0 {
+          results.warn(
+            .rowsLost(
+              linear: linear.name, count: errors.lostRows, of: linear.outputs,
+              scheme: output.schemes[linear]?.name ?? ""))
+        }
         try results.note(linear, rounding, errors, layer: layer.index)
       }
     case .rescaled where trial != nil: break

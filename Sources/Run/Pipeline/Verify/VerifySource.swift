@@ -34,6 +34,7 @@ extension VerifyModel {
     let smoothed = SmoothedWeights(source.weights, recorded.smoothings)
     report.findings += recorded.findings + checkConfig(against: source)
     checkPlainTensors(source, smoothed, schemes, &report)
+    var globals: [String: GlobalScale] = [:]
     for linear in linears {
       guard source.weights.find(linear.weight)?.shape == [linear.outputs, linear.inputs] else {
         report.findings.append(
@@ -48,11 +49,46 @@ extension VerifyModel {
         LinearError(
           linear: linear.name, relative: evidence.relativeError, worstGroup: evidence.worstGroup))
       report.findings += evidence.faults.map { Finding(subject: linear.name, problem: "\($0)") }
+      if quantizer.needsLargest {
+        globals[linear.name] = GlobalScale(found: found.globalScale, largest: evidence.largest)
+      }
       weights.release([linear])
       source.weights.release([linear])
       meter.add(bytes: bytes(of: linear) + source.weights.byteCount(linear))
     }
     report.errors.sort { $0.relative > $1.relative }
+    report.findings += checkGlobalScales(
+      globals, isOwn: FileSystem.exists(OutputFolder(path: config.folder).state))
+  }
+
+  /// What stands above the scales of a weight is made of the largest of all weights that share it.
+  ///
+  /// - Parameter isOwn: whether this program made the output; others may cut a range before it counts.
+  private func checkGlobalScales(
+    _ globals: [String: GlobalScale], isOwn: Bool
+  ) -> [Finding] {
+    let groups = config.spec.layers.flatMap(\.scaledTogether)
+    let names = groups.map { $0.map(\.name) }
+    let alone = globals.keys.filter { !names.joined().contains($0) }.sorted().map { [$0] }
+    return (names + alone).flatMap { group -> [Finding] in
+      let largest = group.compactMap { globals[$0]?.largest }.max() ?? 0
+      let expected = WholeWeight.globalScale(largest: Float(largest))
+      let fitting = (0.999 * expected)...((isOwn ? 1.001 : 5.05) * expected)
+      return group.compactMap { name in
+        guard let found = globals[name]?.found, largest > 0, !fitting.contains(found) else {
+          return nil
+        }
+        return Finding(
+          subject: name,
+          problem: "the global scale is \(found), the source's largest weight asks for \(expected)")
+      }
+    }
+  }
+
+  /// What stands above the scales of a Linear, and the largest weight of its source.
+  private struct GlobalScale {
+    let found: Float
+    let largest: Double
   }
 
   private func evidence(
@@ -63,14 +99,16 @@ extension VerifyModel {
     let memory = workers.memory
     let parts = workers.map(tiles.count, each: buffers) { index in
       let rows = tiles[index]
-      var evidence = RoundingEvidence(quantizer)
+      var evidence = RoundingEvidence(quantizer, globalScale: found.globalScale)
       evidence.add(
         found.matrix(rows, from: memory),
         from: source.matrix(rows, from: memory), firstRow: rows.lowerBound,
         scales: found.scales(of: rows), zeroPoints: found.zeroPoints(of: rows))
       return evidence
     }
-    return parts.reduce(into: RoundingEvidence(quantizer)) { $0.add($1) }
+    return parts.reduce(
+      into: RoundingEvidence(quantizer, globalScale: found.globalScale)
+    ) { $0.add($1) }
   }
 
   private func recordedSmoothings() -> (smoothings: [AppliedSmoothing], findings: [Finding]) {
