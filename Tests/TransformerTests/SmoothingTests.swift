@@ -185,8 +185,13 @@ import Transformer
       let readers = Set(norms.flatMap(\.consumers).map(\.weight))
       let widths = Set(norms.map(\.channels))
       // What has a norm of its own before it, or none, and what would scale a block of codes.
-      let apart = layer.mlp.router?.norm == nil ? [] : layer.mlp.deciding.map(\.weight)
-      let plain = layer.branches.filter { $0.preNorm == nil && layer.mlp.strands == nil }
+      let inner = layer.parts.compactMap(\.sequence?.mixer).flatMap(\.deciding)
+        .filter { $0.place == nil }.map(\.linear)
+      let apart =
+        (inner + layer.mlps.compactMap(\.latent?.up)
+        + layer.mlps.flatMap { $0.router?.norm == nil ? [] : $0.deciding }).map(\.weight)
+      let hasStrands = layer.mlps.contains { $0.strands != nil }
+      let plain = layer.branches.filter { $0.preNorm == nil && !hasStrands }
         .flatMap { layer.readers(at: $0.tap(.input)) + $0.mixer.deciding }.map(\.weight)
       for (tensor, shape) in matrices where tensor.hasPrefix(spec.names.layer(layer.index)) {
         let module = tensor.replacing(#/[._]weight$/#, with: "")

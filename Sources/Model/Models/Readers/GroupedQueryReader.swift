@@ -91,7 +91,7 @@ struct GroupedQueryReader {
   /// - Parameter key: of the file that says how many key-value heads there are.
   init(
     _ config: ConfigReader, _ decoder: DecoderReader, keyValueHeads: Int, headDimension: Int,
-    key: String = "num_key_value_heads", _ rotary: RotaryReader, share: Double = 1,
+    key: String = "num_key_value_heads", _ rotary: RotaryReader?, share: Double = 1,
     order: RotarySpec.Order = .halves
   ) throws(ConfigError) {
     self.decoder = decoder

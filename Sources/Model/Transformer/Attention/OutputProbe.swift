@@ -43,10 +43,8 @@ package struct OutputProbe {
     workers.compute { for factor in factors { factor.fill(0) } }
     let tiles = ranges(of: weight.rows, by: tileRows)
     weight.noteReading(weight.rows, tileRows: tileRows, workers: workers)
-    let decoded = workers.matrix(
-      "weight tiles", rows: min(tileRows, weight.rows), columns: weight.columns)
     workers.forEach(of: tiles, alike: \.count) { tile in
-      let rows = tile.count == decoded.rows ? decoded : decoded.prefix(tile.count)
+      let rows = workers.matrix("weight tiles", rows: tile.count, columns: weight.columns)
       workers.compute { unsafe weight.decode(tile, into: rows.base) }
       for head in 0..<mixer.heads {
         Gemm.addGram(
