@@ -45,7 +45,7 @@ import Transformer
     }
   }
 
-  /// Short sequences are computed without it: only its scores, and the list of readers by their widths, tell of it.
+  /// Short sequences are computed without it: only the list of readers by their widths tells of it.
   @Test func `an indexer that is left out of the readers of a norm is found`() throws {
     try withTemporaryFolder { folder in
       let model = folder + "/model"
@@ -64,10 +64,11 @@ import Transformer
           #expect(spoiled.unlistedReaders(of: spoiled.smoothings[index]) == [reader.weight])
           let plan = try QuantizePlan(
             options(model, folder + "/out\(index)-\(place)"), checkpoint: broken)
-          let error = #expect(throws: FunctionChanged.self) {
+          let error = #expect(throws: ReaderUnlisted.self) {
             try QuantizeModel(plan) { _ in }.run()
           }
           #expect(error?.smoothing == smoothing.producerName)
+          #expect(error?.tensors == [reader.weight])
           found.insert(reader.weight)
         }
       }

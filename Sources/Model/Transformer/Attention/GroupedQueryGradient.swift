@@ -65,7 +65,7 @@ extension GroupedQuerySpec {
     let work = workers.groupsBack(
       keyValueHeads, heads: heads / keyValueHeads, of: sequences, width: 2 * headDimension,
       valueWidth: headDimension,
-      gradients: (heads / keyValueHeads + 2) * headDimension, reach: reach)
+      gradients: [heads / keyValueHeads, 1, 1].map { $0 * headDimension }, reach: reach)
     RotaryTables.with(rotary, all: sequences, workers: workers) { tables in
       // What one norm takes of all heads is known once all groups were there.
       var means: HeadMeans?

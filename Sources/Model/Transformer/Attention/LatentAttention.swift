@@ -196,7 +196,7 @@ extension LatentSpec {
     let (signs, memory) = (probe.signs, workers.memory)
     let work = workers.groupsBack(
       heads, heads: 1, of: sequences, width: headDimension + valueDimension,
-      valueWidth: valueDimension, gradients: headDimension + both, reach: .whole)
+      valueWidth: valueDimension, gradients: [headDimension, both], reach: .whole)
     RotaryTables.with(rotary, all: sequences, workers: workers) { tables in
       work.forEach { head in
         let q = Matrix("gradients", rows: tokens, columns: headDimension, from: memory)

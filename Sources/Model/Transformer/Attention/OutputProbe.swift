@@ -174,10 +174,10 @@ extension Workers {
   ///   - heads: of a group.
   ///   - width: floats of a head's key and of its value together.
   ///   - valueWidth: floats of its value.
-  ///   - gradients: floats of a token's gradients that are found for a group.
+  ///   - gradients: floats of a token's gradients that are found for a group, matrix by matrix.
   func groupsBack(
     _ count: Int, heads: Int, of sequences: [Range<Int>], width: Int, valueWidth: Int,
-    gradients: Int, reach: Reach
+    gradients: [Int], reach: Reach
   ) -> GroupsBack {
     GroupsBack(
       workers: self, count: count, heads: heads, sequences: sequences, width: width,
@@ -193,7 +193,7 @@ struct GroupsBack {
   fileprivate let sequences: [Range<Int>]
   fileprivate let width: Int
   fileprivate let valueWidth: Int
-  fileprivate let gradients: Int
+  fileprivate let gradients: [Int]
   fileprivate let reach: Reach
 
   private var tokens: Int { sequences.reduce(0) { $0 + $1.count } }
@@ -203,13 +203,8 @@ struct GroupsBack {
     let rows = min(CausalAttention.queryRows, longest)
     let scores = TaskBuffer("attention scores", floats: rows * longest)
     let probes = TaskBuffer("probes of heads", floats: rows * valueWidth)
-    let keys = width - valueWidth
-    // Of queries, keys and values.
-    return [
-      scores, scores, probes, probes,
-      TaskBuffer("gradients", floats: tokens * heads * keys),
-      TaskBuffer("gradients", floats: tokens * (gradients - heads * keys)),
-    ]
+    return [scores, scores, probes, probes]
+      + gradients.map { TaskBuffer("gradients", floats: tokens * $0) }
   }
 
   private func note() {
@@ -222,7 +217,8 @@ struct GroupsBack {
           arithmetic: CausalAttention.arithmetic(tokens: count, width: width, reach: reach)),
         times: 2.5 * Double(self.count * heads))
     }
-    workers.ledger.note(Operation(.elements, [4 * tokens * gradients]), times: Double(count))
+    workers.ledger.note(
+      Operation(.elements, [4 * tokens * gradients.reduce(0, +)]), times: Double(count))
   }
 
   func forEach(_ body: @Sendable (_ group: Int) -> Void) {

@@ -7,7 +7,9 @@ internal import JSON
 internal import Transformer
 
 func miMoV2Flash(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
-  let decoder = try DecoderReader(&config, spelling: DecoderReader.Spelling(epsilon: ["layernorm_epsilon", "rms_norm_eps"]))
+  let decoder = try DecoderReader(
+    &config,
+    spelling: DecoderReader.Spelling(epsilon: ["layernorm_epsilon", "rms_norm_eps"]))
   let attention = try MiMoV2Attention(&config, decoder)
   let choice = try SharedExpertsReader.Choice.corrected(&config)
   let sparse = try config.eachLayer(
