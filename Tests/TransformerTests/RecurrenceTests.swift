@@ -27,6 +27,7 @@ private struct Recurrence: CustomTestStringConvertible, Sendable {
     stateSpace(groups: 1, normWidth: 35, bias: true, steps: 0...(.infinity)),
     stateSpace(groups: 5, normWidth: 7, bias: false, steps: 0.5...0.75),
     shortConvolution(bias: false), shortConvolution(bias: true), channelDeltaNet, selective,
+    lightning,
   ]
 }
 
@@ -35,6 +36,38 @@ private func silu(_ x: Double) -> Double { x * sigmoid(x) }
 private func softplus(_ x: Double) -> Double { log(1 + exp(x)) }
 private func vector(_ name: String, _ weights: RandomWeights) -> [Double] {
   weights.vector(name).map(Double.init)
+}
+
+extension Recurrence {
+  fileprivate static var lightning: Recurrence {
+    let (heads, width) = (3, 5)
+    let spec = LightningSpec(
+      projection: LinearSpec("in", inputs: hidden, outputs: 3 * heads * width),
+      gate: LinearSpec("gate", inputs: hidden, outputs: heads * width),
+      output: LinearSpec("out", inputs: heads * width, outputs: hidden),
+      norm: NormSpec("norm", size: heads * width, epsilon: 1e-6), headDimension: width,
+      decays: [0.5, 0.75, 0.875])
+    return Recurrence(testDescription: "lightning", mixer: .lightning(spec)) { x, weights in
+      let mixed = naiveLinear(x, spec.projection, weights).map { $0.map(silu) }
+      let gates = naiveLinear(x, spec.gate, weights).map { $0.map(sigmoid) }
+      return x.indices.map { token in
+        var row = [Double](repeating: 0, count: heads * width)
+        for head in 0..<heads {
+          let query = mixed[token][3 * head * width..<(3 * head + 1) * width]
+          for past in 0...token {
+            let key = mixed[past][(3 * head + 1) * width..<(3 * head + 2) * width]
+            let score = zip(query, key).reduce(0) { $0 + $1.0 * $1.1 }
+            let share = score * pow(Double(spec.decays[head]), Double(token - past))
+            for column in 0..<width {
+              row[head * width + column] += share * mixed[past][(3 * head + 2) * width + column]
+            }
+          }
+        }
+        let whole = normed(row, vector(spec.norm.weight, weights)[...], spec.norm.epsilon)
+        return zip(whole, gates[token]).map { $0 * $1 }
+      }
+    }
+  }
 }
 
 /// Every row's channels with those of the rows before it.

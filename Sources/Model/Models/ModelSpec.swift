@@ -95,7 +95,7 @@ extension LinearSpec {
 }
 
 extension NormSpec {
-  fileprivate var claims: [TensorClaim] { [TensorClaim(weight, [size])] }
+  fileprivate var claims: [TensorClaim] { parameters.map { TensorClaim($0, [size]) } }
 }
 
 extension LayerSpec {
@@ -115,20 +115,22 @@ extension LayerSpec {
   /// What no forward pass of ours computes is found so, too: an indexer, which short sequences do not ask.
   package func unlistedReaders(of smoothing: Smoothing) -> [String] {
     guard case .norm(let norm) = smoothing.producer else { return [] }
-    let branch = branches[smoothing.tap.branch]
-    let others = taps.filter { $0.branch == branch.number && $0 != smoothing.tap }
-    let known = Set(
-      (smoothing.consumers + others.flatMap { readers(at: $0) }
-        + branch.mixer.decidingElsewhere(than: smoothing.tap.place)).map(\.weight))
-    return branch.claims.filter {
-      $0.shape.count == 2 && $0.shape[1] == norm.size && !known.contains($0.name)
-    }.map(\.name)
+    return smoothing.taps.flatMap { tap in
+      let branch = branches[tap.branch]
+      let others = taps.filter { $0.branch == branch.number && $0 != tap }
+      let known = Set(
+        (smoothing.consumers + others.flatMap { readers(at: $0) }
+          + branch.mixer.decidingElsewhere(than: tap.place)).map(\.weight))
+      return branch.claims.filter {
+        $0.shape.count == 2 && $0.shape[1] == norm.size && !known.contains($0.name)
+      }.map(\.name)
+    }
   }
 }
 
 extension Branch<Mixer> {
   fileprivate var claims: [TensorClaim] {
-    (preNorm?.claims ?? []) + mixer.claims + (postNorm?.claims ?? [])
+    (isBeside ? [] : preNorm?.claims ?? []) + mixer.claims + (postNorm?.claims ?? [])
       + (statesScale.map { [TensorClaim($0, [1])] } ?? [])
   }
 }
@@ -153,7 +155,7 @@ extension ModelSpec {
   /// Every tensor of the model but the passed-through ones, in the order of the forward pass.
   package var claims: [TensorClaim] {
     embeddingTable.claims(quantizable: true) + layers.flatMap(\.claims)
-      + [TensorClaim(finalNorm.weight, [finalNorm.size])]
+      + finalNorm.claims
       + (tiesEmbeddings ? [] : head.claims(quantizable: true))
   }
 

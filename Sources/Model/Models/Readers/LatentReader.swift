@@ -23,10 +23,11 @@ struct LatentReader {
   /// - Parameters:
   ///   - interleaves: whether neighbours turn together, where nothing is said; nil where they do and no key says so.
   ///   - isSparse: whether indexers choose what is attended to.
+  ///   - namesCache: whether `head_dim` may be the width of what is kept of a token.
   ///   - turns: whether queries and keys turn by their positions.
   init(
     _ config: inout ConfigReader, _ decoder: DecoderReader, interleaves: Bool?,
-    isSparse: Bool = false, turns: Bool = true
+    isSparse: Bool = false, namesCache: Bool = false, turns: Bool = true
   ) throws(ConfigError) {
     self.decoder = decoder
     queryRank = try config.intIfPresent("q_lora_rank")
@@ -52,7 +53,7 @@ struct LatentReader {
         try config.int("index_topk")
       )
       if queryRank == nil { throw config.missing("q_lora_rank") }
-    } else if turns {
+    } else if turns, try !namesCache || config.intIfPresent("head_dim") != rank + rotated {
       try require("head_dim", rotated)
     }
     try require("qk_head_dim", plain + rotated)

@@ -1,0 +1,36 @@
+// PhiMoEForCausalLM: Phi-3.5-MoE, Phi-tiny-MoE, Phi-mini-MoE.
+//
+// Source: transformers 5.17 modeling_phimoe.py and configuration_phimoe.py; config.json of
+// microsoft/Phi-3.5-MoE-instruct; names as published, which vLLM 0.33 loads.
+
+internal import JSON
+internal import Transformer
+
+func phiMoE(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
+  var decoder = try DecoderReader(&config)
+  decoder.normKind = .deviation(hasBias: true)
+  decoder.headHasBias = try config.bool("lm_head_bias", default: false)
+  var attention = try GroupedQueryReader(
+    &config, decoder, keyValueHeads: decoder.heads, RotaryReader(&config, theta: 1_000_000))
+  attention.bias = try config.bool("attention_bias", default: false)
+  attention.outputBias = attention.bias
+  let window = try config.intIfPresent("sliding_window")
+  let size = try config.int("intermediate_size")
+  let experts = try config.int("num_local_experts", "num_experts")
+  try config.require("num_experts_per_tok", toBe: 2)
+  // Of training, but for this: scores are near one another by it.
+  let noise = try config.positive("router_jitter_noise", default: 0.01)
+  try config.checkChoice(of: 2, from: experts)
+  return decoder.model { names in
+    names.layer(
+      attention.attention(names, window: window),
+      MLPSpec(
+        router: RouterSpec(
+          linear: names.linear("block_sparse_moe.gate", decoder.hidden, experts),
+          scoring: .sparseMixer(within: Float(2 * noise)), expertsPerToken: 2, normalizes: false),
+        alwaysOn: [],
+        routed: (0..<experts).map {
+          names.mlp("block_sparse_moe.experts.\($0)", size, projections: ("w1", "w3", "w2"))
+        }))
+  }
+}
