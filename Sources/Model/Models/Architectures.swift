@@ -45,6 +45,10 @@ package enum Architectures {
       attention: "grouped queries, one Linear for queries, keys and values, norms of heads",
       feedForward: "sigmoid router in groups, shared experts", describe: bailingMoeV2),
     Architecture(
+      name: "BailingMoeV3ForCausalLM", models: "Ling 3.0 Flash",
+      attention: "delta nets with a decay for each channel; by layer latent, gates of heads",
+      feedForward: "sigmoid router in groups, shared experts", describe: bailingMoeV3),
+    Architecture(
       name: "Cohere2ForCausalLM", models: "Command R7B, Command A",
       attention: cohereAttention, feedForward: "dense, beside attention", describe: cohere2),
     Architecture(

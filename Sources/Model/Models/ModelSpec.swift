@@ -170,7 +170,7 @@ extension ModelSpec {
 
   package func passesThrough(_ tensor: String) -> Bool {
     passedThrough.contains { tensor.hasPrefix($0) } || beside.contains { tensor.hasPrefix($0) }
-      || Self.isRotation(tensor)
+      || Self.isDerived(tensor)
   }
 
   /// The module of a passed-through tensor that may be a Linear's weight: to be listed as not quantized.
@@ -181,15 +181,23 @@ extension ModelSpec {
     return module
   }
 
-  /// Old checkpoints store what follows from their config.json, in each layer or once for all; whoever loads them
-  /// passes over it.
+  /// Some checkpoints store what follows from their config.json, in each layer or once for all: rotations, and decays of
+  /// lightning attention. Whoever loads them passes over it, or makes it anew.
   ///
-  /// Source: vLLM 0.33, `AutoWeightsLoader`.
-  private static func isRotation(_ tensor: String) -> Bool {
+  /// Source: vLLM 0.33, `AutoWeightsLoader`; transformers `MiniMaxLightningAttention`.
+  private static func isDerived(_ tensor: String) -> Bool {
     // Large models have tens of thousands of names that are none.
-    guard tensor.hasSuffix("inv_freq") || tensor.hasSuffix("_cached") else { return false }
-    let parts = tensor.split(separator: ".").suffix(2)
-    return parts.count == 2 && ["rotary_emb", "rotary_pos_emb"].contains(parts.first)
-      && ["inv_freq", "cos_cached", "sin_cached"].contains(parts.last)
+    guard ["inv_freq", "_cached", "_decay", "slope_rate"].contains(where: tensor.hasSuffix) else {
+      return false
+    }
+    let parts = tensor.split(separator: ".").suffix(2).map(String.init)
+    guard parts.count == 2 else { return false }
+    return switch parts[0] {
+    case "rotary_emb", "rotary_pos_emb":
+      ["inv_freq", "cos_cached", "sin_cached"].contains(parts[1])
+    case "self_attn":
+      ["slope_rate", "query_decay", "key_decay", "diagonal_decay"].contains(parts[1])
+    default: false
+    }
   }
 }

@@ -82,10 +82,11 @@ struct SharedExpertsReader {
     expertSize = try config.int(spelling.expertSize)
     experts = try config.int(spelling.experts)
     let shared = spelling.shared.isEmpty ? 0 : try config.int(spelling.shared)
+    let size = expertSize
     let own = try spelling.sharedSize.map { key throws(ConfigError) in
-      try config.int(key, default: expertSize)
+      try config.int(key, default: size)
     }
-    sharedSize = shared * (own ?? expertSize)
+    sharedSize = shared * (own ?? size)
     perToken = try config.int(spelling.perToken)
     let groups = try config.int(spelling.groups, default: 1)
     let chosenGroups = try config.int("topk_group", default: 1)

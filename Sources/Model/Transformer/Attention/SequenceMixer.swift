@@ -159,7 +159,8 @@ package enum SequenceMixer: Sendable, Equatable {
     case .groupedQuery, .stateSpace, .shortConvolution, .lightning: nil
     case .latent: indexer == nil ? nil : "indexers"
     case .deltaNet: "steps of delta nets"
-    case .channelDeltaNet: "inner projections of delta nets"
+    case .channelDeltaNet(let spec):
+      spec.inner.isEmpty ? nil : "inner projections of delta nets"
     case .selective: "Mamba"
     }
   }
@@ -185,7 +186,7 @@ package enum SequenceMixer: Sendable, Equatable {
   var fusedGroups: [[LinearSpec]] {
     switch self {
     case .groupedQuery(let spec): [spec.loadedAsOne]
-    case .latent(let spec): [spec.parts[0].readers]
+    case .latent(let spec): [spec.loadedAsOne]
     case .deltaNet(let spec): [spec.projections]
     case .channelDeltaNet(let spec): [spec.projections]
     case .stateSpace, .selective, .shortConvolution, .lightning: []
@@ -196,9 +197,9 @@ package enum SequenceMixer: Sendable, Equatable {
   package var splitByHeads: [LinearSpec] {
     switch self {
     case .groupedQuery(let spec): spec.loadedAsOne
-    case .latent(let spec): [spec.queryUp, spec.keyValueUp]
+    case .latent(let spec): [spec.queryUp, spec.keyValueUp] + (spec.gate.map { [$0] } ?? [])
     case .deltaNet(let spec): spec.projections
-    case .channelDeltaNet(let spec): spec.projections
+    case .channelDeltaNet(let spec): spec.readers
     case .stateSpace(let spec): [spec.input]
     case .selective: []
     case .shortConvolution(let spec): [spec.input]
