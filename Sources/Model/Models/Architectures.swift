@@ -57,6 +57,10 @@ package enum Architectures {
       feedForward: "softmax or sigmoid router, shared experts, beside attention",
       describe: cohere2Moe),
     Architecture(
+      name: "CohereForCausalLM", models: "Command R, Aya 23, Aya Expanse",
+      attention: "grouped queries, norms around the mean", feedForward: "dense, beside attention",
+      describe: cohere),
+    Architecture(
       name: "DeepseekV2ForCausalLM", models: "DeepSeek-V2, V2.5, Coder-V2",
       attention: "latent", feedForward: "softmax router in groups, shared experts",
       describe: deepseekV2),

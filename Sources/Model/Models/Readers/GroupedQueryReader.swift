@@ -112,6 +112,14 @@ struct GroupedQueryReader {
 
   var rotatedDimensions: Int { rotary.dimensions }
 
+  /// Whether all four projections have biases, by the one key that says so.
+  mutating func readBiases(
+    _ config: inout ConfigReader, default fallback: Bool = false
+  ) throws(ConfigError) {
+    bias = try config.bool("attention_bias", default: fallback)
+    outputBias = bias
+  }
+
   /// Turns heads in layers with a window in a way of their own.
   mutating func turnLocally(
     _ config: ConfigReader, _ rotary: RotaryReader

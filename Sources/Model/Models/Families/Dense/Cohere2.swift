@@ -1,6 +1,6 @@
-// Cohere2ForCausalLM: Command R7B, Command A.
+// Cohere2ForCausalLM: Command R7B, Command A; and CohereForCausalLM: Command R, Aya.
 //
-// Source: transformers 5.17 modeling_cohere2.py and configuration_cohere2.py; config.json of
+// Source: transformers 5.17 modeling_cohere2.py, modeling_cohere.py and their configurations; config.json of
 // CohereLabs/c4ai-command-r7b-12-2024. vLLM 0.33 lets a token see one more than transformers does where there is a window.
 
 internal import JSON
@@ -20,6 +20,20 @@ func cohere2(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
     return names.parallelLayer(
       attention.attention(names, window: window, turns: window != nil),
       MLPSpec(dense: names.mlp("mlp", size)))
+  }
+  model.logitScale = Float(scale)
+  return model
+}
+
+func cohere(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
+  let decoder = try DecoderReader(cohere: &config)
+  let attention = try GroupedQueryReader(cohere: &config, decoder)
+  // Norms of heads, which Command R+ has.
+  try config.require("use_qk_norm", toBe: false)
+  let size = try config.int("intermediate_size")
+  let scale = try config.positive("logit_scale", default: 0.0625)
+  var model = decoder.model { names in
+    names.parallelLayer(attention.attention(names), MLPSpec(dense: names.mlp("mlp", size)))
   }
   model.logitScale = Float(scale)
   return model
@@ -47,8 +61,7 @@ extension GroupedQueryReader {
     try self.init(
       &config, decoder, keyValueHeads: decoder.heads, headDimension: headDimension,
       RotaryReader(&config, theta: 10_000), order: .pairs)
-    bias = try config.bool("attention_bias", default: false)
-    outputBias = bias
+    try readBiases(&config)
   }
 }
 

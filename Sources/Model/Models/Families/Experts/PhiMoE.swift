@@ -12,25 +12,16 @@ func phiMoE(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   decoder.headHasBias = try config.bool("lm_head_bias", default: false)
   var attention = try GroupedQueryReader(
     &config, decoder, keyValueHeads: decoder.heads, RotaryReader(&config, theta: 1_000_000))
-  attention.bias = try config.bool("attention_bias", default: false)
-  attention.outputBias = attention.bias
+  try attention.readBiases(&config)
   let window = try config.intIfPresent("sliding_window")
-  let size = try config.int("intermediate_size")
-  let experts = try config.int("num_local_experts", "num_experts")
   try config.require("num_experts_per_tok", toBe: 2)
+  let experts = try PlainExpertsReader(&config)
   // Of training, but for this: scores are near one another by it.
   let noise = try config.positive("router_jitter_noise", default: 0.01)
-  try config.checkChoice(of: 2, from: experts)
   return decoder.model { names in
     names.layer(
       attention.attention(names, window: window),
-      MLPSpec(
-        router: RouterSpec(
-          linear: names.linear("block_sparse_moe.gate", decoder.hidden, experts),
-          scoring: .sparseMixer(within: Float(2 * noise)), expertsPerToken: 2, normalizes: false),
-        alwaysOn: [],
-        routed: (0..<experts).map {
-          names.mlp("block_sparse_moe.experts.\($0)", size, projections: ("w1", "w3", "w2"))
-        }))
+      experts.mixtral(
+        names, hidden: decoder.hidden, .sparseMixer(within: Float(2 * noise)), normalizes: false))
   }
 }

@@ -29,10 +29,7 @@ func miniMax(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let full = try MiniMaxResidual(&config, "full_attention", "full_attn")
   let linear = try MiniMaxResidual(&config, "linear_attention", "linear_attn")
   let feedForward = try MiniMaxResidual(&config, "mlp", "mlp")
-  let size = try config.int("intermediate_size")
-  let experts = try config.int("num_local_experts", "num_experts")
-  let perToken = try config.int("num_experts_per_tok")
-  try config.checkChoice(of: perToken, from: experts)
+  let experts = try PlainExpertsReader(&config)
   return decoder.model { names in
     let isFull = isFull[names.index]
     let residual = isFull ? full : linear
@@ -40,14 +37,6 @@ func miniMax(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
       isFull
       ? attention.attention(names, window: window)
       : lightning(names, decoder, headDimension: head)
-    let mlp = MLPSpec(
-      router: RouterSpec(
-        linear: names.linear("block_sparse_moe.gate", decoder.hidden, experts),
-        scoring: .softmax, expertsPerToken: perToken, normalizes: true),
-      alwaysOn: [],
-      routed: (0..<experts).map {
-        names.mlp("block_sparse_moe.experts.\($0)", size, projections: ("w1", "w3", "w2"))
-      })
     return LayerSpec(
       index: names.index,
       branches: [
@@ -55,7 +44,8 @@ func miniMax(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
           preNorm: names.norm("input_layernorm", decoder.hidden), .sequence(mixer),
           scale: residual.beta, carried: residual.alpha),
         Branch(
-          preNorm: names.norm("post_attention_layernorm", decoder.hidden), .tokens(mlp),
+          preNorm: names.norm("post_attention_layernorm", decoder.hidden),
+          .tokens(experts.mixtral(names, hidden: decoder.hidden)),
           scale: feedForward.beta, carried: feedForward.alpha),
       ])
   }
