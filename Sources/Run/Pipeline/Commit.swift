@@ -226,6 +226,7 @@ final class Commit: StepResults {
     case .experts(let layer, let part, _, _, _), .advance(let layer, let part, _):
       let part = plan.spec.layers[layer].parts[part]
       needed.insert(StateFiles.name(.readByTokens(of: part), part))
+      needed.insert(StateFiles.name(.addedToByTokens(of: part), part))
       needed.insert(StateFiles.name(.routing, part))
       if case .experts = state.position {
         for place in part.tokens?.mixer.inputPlaces ?? [] {

@@ -355,13 +355,14 @@ struct RunPlanner {
 
   // MARK: Disk
 
-  /// Two generations of hidden states; with Gram matrices, what one step leaves to the next, those of a group, and those
+  /// Two generations of hidden states, and a third where branches are side by side; with Gram matrices, what one step leaves to the next, those of a group, and those
   /// of attention where a commit cuts it.
   private func scratchBytes(_ passes: Passes) -> Int {
     if calibratedLayers == 0 { return 0 }
     let raw = tokens * source.spec.hiddenSize * source.stateType.byteWidth
     let states = Int(Double(raw) * (source.stateType == .bf16 ? Self.compression : 1))
-    if !options.gathersGrams { return 2 * states }
+    let generations = layers.contains { $0.layer.parts.contains(where: \.isParallel) } ? 3 : 2
+    if !options.gathersGrams { return generations * states }
     func stored(_ channels: Int) -> Int {
       ActivationStatistics.gramRanges(channels).reduce(0) {
         $0 + Int(Double($1.count * ($1.count + 256) / 2 * 4) * Self.gramCompression)
@@ -384,7 +385,9 @@ struct RunPlanner {
         }
       }.max() ?? 0
     let isCut = tokens > Self.uncutTokens
-    return max(2 * states + max(input, isCut ? attention : 0), states + input + group)
+    return max(
+      generations * states + max(input, isCut ? attention : 0),
+      (generations - 1) * states + input + group)
   }
 }
 

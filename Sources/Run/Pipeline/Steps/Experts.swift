@@ -49,7 +49,9 @@ struct Experts {
     let read = places.map(branch.tap)
     // Before there are statistics of units: for a moment it takes the room of two Gram matrices.
     let applied = try inputs.rounds.map { round in
-      try round.recordedSmoothings(of: layer).filter { read.contains($0.smoothing.tap) }
+      try round.recordedSmoothings(of: layer).filter { each in
+        read.contains(where: each.smoothing.taps.contains)
+      }
     }
     input = input.filter { places.contains($0.key) }
     for place in mlp.inputPlaces where places.contains(place) && input[place] == nil {
