@@ -46,6 +46,8 @@ final class Commit: StepResults {
   /// is rounded other than to nearest over that of rounding to nearest.
   private var (layerLosses, layerErrors): ([Double], [Double])
   private var lastProgress: RunProgress?
+  /// When the pass over the tokens began that is in work, and how many of them were done by then.
+  private var pass = (clock: Clock(), tokens: 0)
   /// Where statistics are kept that a commit needs.
   var states: StateFiles?
 
@@ -381,6 +383,7 @@ final class Commit: StepResults {
 
   func begin(_ step: RunStep) {
     memory.begin(plan.run.step(step))
+    pass = (Clock(), plan.blocks.prefix(position.block).reduce(0) { $0 + $1.count })
   }
 
   func noteMemory() { memory.note() }
@@ -407,11 +410,13 @@ final class Commit: StepResults {
   func reportProgress(_ step: RunStep, layer: Int?, tokensDone: Int, checked: Double? = nil) {
     let share = history.share(ofPass: passShare)
     let done = share - history.share(ofPass: shareBefore)
+    let (seconds, tokens) = (pass.clock.seconds, tokensDone - pass.tokens)
     let progress = RunProgress(
       step: step, layer: layer, layers: plan.spec.layers.count, tokensDone: tokensDone,
       tokensInStep: plan.run.tokens, share: share,
       secondsLeft: done > 0 && runClock.seconds > 1
         ? runClock.seconds / done * max(0, 1 - share) : nil,
+      tokensPerSecond: tokens > 0 && seconds > 0.05 ? Double(tokens) / seconds : nil,
       checked: checked)
     lastProgress = progress
     report(.progress(progress))

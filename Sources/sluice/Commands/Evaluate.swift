@@ -66,6 +66,8 @@ struct Evaluate: ParsableCommand {
       valueName: "folder"), completion: .directory)
   var scratch: String?
 
+  @OptionGroup var log: LogArguments
+
   @Flag(help: "Print JSON.")
   var json = false
 
@@ -75,6 +77,7 @@ struct Evaluate: ParsableCommand {
   }
 
   func run() throws {
+    log.begin()
     var options = try EvaluateOptions(
       model: modelFolder(model), reference: reference.map(modelFolder), data: data.source(text),
       memory: machine.memoryBytes,
@@ -115,7 +118,7 @@ private final class ScratchCleanup {
       while (try? FileSystem.remove(folder)) == nil {}
       usleep(50_000)
       while (try? FileSystem.remove(folder)) == nil {}
-      Console.error("stopped")
+      Console.news("stopped")
       Glibc.exit(130)
     }
   }
@@ -125,53 +128,5 @@ private final class ScratchCleanup {
   /// Waits for the end of a process that was told to end: the evaluation then fails only because its files went away.
   func waitWhereStopped() {
     while isStopping.isRequested { sleep(1) }
-  }
-}
-
-/// Events to stderr: what was found, how far it is, a line for each layer.
-private final class EvaluationLine {
-  private let memory: Int
-  private let threads: Int
-  private var liveLine = LiveLine()
-
-  init(memory: Int, threads: Int) {
-    self.memory = memory
-    self.threads = threads
-  }
-
-  func show(_ event: EvaluationEvent) {
-    switch event {
-    case .dataLoaded(let data): for text in dataLines(data) { Console.error(text) }
-    case .warning(let warning): Console.error("warning: \(warning)")
-    case .started(let plan):
-      Console.error(
-        "evaluating \(counted(plan.tokens, "token")), \(counted(plan.layerBlocks, "block")) at a time through "
-          + "the layers, \(plan.headBlocks) through the head; memory \(bytesText(memory)), planned "
-          + "peak \(bytesText(plan.peakBytes)); \(counted(threads, "thread"))")
-    case .progress(let progress): show(progress)
-    case .layerFinished(let folder, let layer, let layers, let seconds):
-      Console.error("\(folder): layer \(layer) of 0-\(layers - 1), \(durationText(seconds))")
-      liveLine.interrupted()
-    case .finished(let summary): finish(summary)
-    }
-  }
-
-  private func show(_ progress: EvaluationProgress) {
-    liveLine.show(share: progress.share, secondsLeft: progress.secondsLeft) {
-      let place = progress.folder.map { folder in
-        ["layer \(progress.layer) of 0-\(progress.layers - 1)", folder]
-      }
-      return (place ?? ["head"]) + [bytesText(ResidentMemory.current().residentBytes)]
-    }
-  }
-
-  private func finish(_ summary: EvaluationSummary) {
-    Console.error(
-      "memory: peak \(bytesText(summary.peakBytes)) of \(bytesText(memory)), "
-        + "\(bytesText(summary.plan.peakBytes)) planned; \(durationText(summary.seconds)), "
-        + "\(durationText(summary.processorSeconds)) of processor time")
-    if summary.peakBytes > memory {
-      Console.error("warning: \(RunWarning.overBudget(peak: summary.peakBytes, budget: memory))")
-    }
   }
 }

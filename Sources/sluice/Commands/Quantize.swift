@@ -45,7 +45,10 @@ struct Quantize: ParsableCommand {
   @Flag(help: "Forget an earlier run in the output folder and start over.")
   var restart = false
 
+  @OptionGroup var log: LogArguments
+
   func run() throws {
+    log.begin()
     var options = try arguments.options(output: output)
     options.restarts = restart
     options.report = report
@@ -54,7 +57,7 @@ struct Quantize: ParsableCommand {
     signal(SIGPIPE, SIG_IGN)
     let interruption = Interruption()
     let signals = StopSignals { number in
-      Console.error("stopping at the next commit; once more to stop at once")
+      Console.news("stopping at the next commit; once more to stop at once")
       interruption.request()
       signal(number, SIG_DFL)
     }
@@ -63,11 +66,16 @@ struct Quantize: ParsableCommand {
     if options.size != nil {
       let run = try SizedRun(options) { ResidentMemory.current().peakBytes }
       try checkLimits(threads: options.threads, bytes: run.peakBytes)
-      return try run.run(command: goingOn, interruption: interruption) { progress.show($0) }
+      try run.run(command: goingOn, interruption: interruption) { progress.show($0) }
+    } else {
+      let plan = try QuantizePlan(options) { ResidentMemory.current().peakBytes }
+      try checkLimits(threads: options.threads, bytes: plan.run.peakBytes)
+      try QuantizeModel(plan, command: goingOn, interruption: interruption) { progress.show($0) }
+        .run()
     }
-    let plan = try QuantizePlan(options) { ResidentMemory.current().peakBytes }
-    try checkLimits(threads: options.threads, bytes: plan.run.peakBytes)
-    try QuantizeModel(plan, command: goingOn, interruption: interruption) { progress.show($0) }
-      .run()
+    NextSteps(
+      output: options.output, model: trimmed(arguments.model), isMeasured: false,
+      isServed: progress.isServed
+    ).tell()
   }
 }

@@ -38,10 +38,13 @@ struct Verify: ParsableCommand {
 
   @OptionGroup var machine: MachineArguments
 
+  @OptionGroup var log: LogArguments
+
   @Flag(help: "Print JSON.")
   var json = false
 
   func run() throws {
+    log.begin()
     try checkLimits(threads: machine.threadCount)
     var line = LiveLine()
     let report = try VerifyModel(
@@ -49,9 +52,10 @@ struct Verify: ParsableCommand {
       threads: machine.threadCount, memory: machine.memoryBytes,
       residentPeak: { ResidentMemory.current().peakBytes }
     ) { progress in
-      line.show(share: progress.share, secondsLeft: progress.secondsLeft) {
-        [progress.part.text, bytesText(ResidentMemory.current().residentBytes)]
-      }
+      line.show(
+        ProgressMoment(
+          share: progress.share, secondsLeft: progress.secondsLeft, step: progress.part.text,
+          residentBytes: ResidentMemory.current().residentBytes))
     }.run()
     Console.endLive()
     json ? Console.out(Self.json(report).serialized(indent: 2)) : Console.show(Self.text(report))

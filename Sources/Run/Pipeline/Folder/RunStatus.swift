@@ -44,7 +44,7 @@ package struct RunStatus: Sendable {
           .contains(where: FileSystem.exists)
           ? "a run stopped there before its first commit; give the same command again"
           : "not an output of Sluice"
-      throw NoRun(path: output, problem: problem)
+      throw NoRun(path: output, problem: problem, isBeginning: isAlive)
     }
     let state = try RunState(readingFrom: folder.state)
     phase = state.position == .done && !isMeasuring ? .finished : isAlive ? .running : .stopped
@@ -75,6 +75,8 @@ package struct RunStatus: Sendable {
 package struct NoRun: Error, CustomStringConvertible, Equatable {
   package let path: String
   package let problem: String
+  /// Whether there will be one soon.
+  package var isBeginning = false
   package var description: String { "\(path): \(problem)" }
 }
 
