@@ -2,6 +2,7 @@
 
 internal import JSON
 internal import Pipeline
+internal import Reporting
 
 struct NextSteps {
   let output: String

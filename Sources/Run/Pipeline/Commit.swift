@@ -164,6 +164,7 @@ final class Commit: StepResults {
     state.history = history.adding(
       memory.soFar(), scratchBytes: largestScratch,
       share: plan.run.operations > 0 ? (isDone ? 1 : passShare) : nil)
+    if next == .done { state.history = state.history.finishing() }
     try state.commit(to: folder.state)
     lastCommit = Clock()
     if next != .done { try dropScratch() }
@@ -251,7 +252,9 @@ final class Commit: StepResults {
   func recordSource() throws {
     begin(.check)
     if !plan.measures {
-      for line in try folder.copySideFiles(from: plan.options.model) { try files.add(line: line) }
+      let lines = try folder.copySideFiles(
+        from: plan.options.model, without: history.card == nil ? [] : [ModelCard.file])
+      for line in lines { try files.add(line: line) }
     }
     try readSource()
     if let found = plan.options.chosen?.checksums, found != checksumsDigest {
@@ -330,6 +333,7 @@ final class Commit: StepResults {
       try replaceFile(folder.path + "/" + name, with: bytes)
       try files.add(line: OutputFolder.line(name, Checksum(bytes)))
     }
+    try ModelCard(folder)?.write(to: folder)
     try commit(.done)
     try FileSystem.remove(scratch)
     writeRecord(nil)
@@ -339,8 +343,9 @@ final class Commit: StepResults {
   ///
   /// - Returns: their names.
   func restoreFiles() throws -> [String] {
-    let made = try folder.restoreFiles(
+    var made = try folder.restoreFiles(
       files.committed, from: plan.options.model, own: ownFiles)
+    if let card = try ModelCard(folder), try card.write(to: folder) { made.append(ModelCard.file) }
     writeReport()
     return made
   }

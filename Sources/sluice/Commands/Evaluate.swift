@@ -1,7 +1,6 @@
 // sluice evaluate: how good is a checkpoint?
 
 import ArgumentParser
-internal import Dispatch
 internal import Glibc
 internal import JSON
 internal import Pipeline
@@ -18,11 +17,15 @@ struct Evaluate: ParsableCommand {
       distribution from the reference's, which tells more about a quantization than perplexity \
       does, over all positions and by how many tokens a position has seen, and the positions where \
       the two differ most. --pack joins texts and cuts them into full sequences, as perplexities \
-      are usually measured.
+      are usually measured. Several models share one pass over the data and the reference, and give a \
+      table. Where a model is an output of sluice quantize, its report tells what was found.
 
       EXAMPLES
         sluice evaluate GLM-4.6-W4A16 \\
             --text texts.jsonl \\
+            --reference GLM-4.6
+        sluice evaluate GLM-4.6-W4A16 \\
+            GLM-4.6-W8A16 --text texts.jsonl \\
             --reference GLM-4.6
         sluice evaluate GLM-4.6 \\
             --text texts.jsonl --pack \\
@@ -33,9 +36,10 @@ struct Evaluate: ParsableCommand {
       """)
 
   @Argument(
-    help: "A model folder, plain or quantized, or ORG/NAME in the Hugging Face cache.",
-    completion: .directory)
-  var model: String
+    help: ArgumentHelp(
+      "Model folders, plain or quantized, or ORG/NAME in the Hugging Face cache.",
+      valueName: "model"), completion: .directory)
+  var models: [String]
 
   @Option(
     help: ArgumentHelp(
@@ -79,54 +83,15 @@ struct Evaluate: ParsableCommand {
   func run() throws {
     log.begin()
     var options = try EvaluateOptions(
-      model: modelFolder(model), reference: reference.map(modelFolder), data: data.source(text),
+      models: models.map(modelFolder), reference: reference.map(modelFolder),
+      data: data.source(text),
       memory: machine.memoryBytes,
       threads: machine.threadCount,
       scratch: "\(scratch.map(trimmed) ?? temporaryFolder)/sluice-evaluate-\(getpid())")
     options.worst = worst
     options.acceptedKeys = keys.accepted
     try checkLimits(threads: options.threads)
-    let cleanup = ScratchCleanup(options.scratch)
-    defer { cleanup.stop() }
-    let progress = EvaluationLine(memory: options.memory, threads: options.threads)
-    let result: Evaluation
-    do {
-      result = try EvaluateModel(
-        options, residentPeak: { ResidentMemory.current().peakBytes }, report: progress.show
-      ).run()
-    } catch {
-      cleanup.waitWhereStopped()
-      throw error
-    }
-    Console.endLive()
-    json ? Console.out(result.json.serialized(indent: 2)) : Console.show(result.text)
-  }
-}
-
-/// Takes the hidden states away when the process is told to end.
-private final class ScratchCleanup {
-  private let signals: StopSignals
-  private let isStopping: Interruption
-
-  init(_ folder: String) {
-    let isStopping = Interruption()
-    self.isStopping = isStopping
-    // A queue of its own, as all others may be at work.
-    signals = StopSignals(on: DispatchQueue(label: "signals")) { _ in
-      isStopping.request()
-      // A file, or the folder itself, may be made in between.
-      while (try? FileSystem.remove(folder)) == nil {}
-      usleep(50_000)
-      while (try? FileSystem.remove(folder)) == nil {}
-      Console.news("stopped")
-      Glibc.exit(130)
-    }
-  }
-
-  func stop() { signals.stop() }
-
-  /// Waits for the end of a process that was told to end: the evaluation then fails only because its files went away.
-  func waitWhereStopped() {
-    while isStopping.isRequested { sleep(1) }
+    let measured = try MeasuredModels(options, isAlone: true)
+    json ? Console.out(measured.json.serialized(indent: 2)) : Console.show(measured.text)
   }
 }

@@ -87,6 +87,10 @@ struct Verify: ParsableCommand {
         "  \(rounded($0.relative))  \(TerminalText.line($0.linear)), worst group \(rounded($0.worstGroup))"
       }
     }
+    if !report.fittingDegrees.isEmpty {
+      let sizes = report.fittingDegrees.map(String.init).joined(separator: ", ")
+      lines.append("fits --tensor-parallel-size \(sizes) of vllm serve")
+    }
     lines += report.notes.map { TerminalText.line("note: `\($0.subject)`: \($0.problem)") }
     lines += report.findings.prefix(shownFindings).map {
       TerminalText.line("FINDING  `\($0.subject)`: \($0.problem)")
@@ -119,6 +123,7 @@ struct Verify: ParsableCommand {
       "decoded_tensors": .int(report.decodedTensors),
       "findings": list(report.findings),
       "notes": list(report.notes),
+      "tensor_parallel_sizes": .array(report.fittingDegrees.map { .int($0) }),
       "relative_errors": errors(\.relative),
       "worst_group_errors": errors(\.worstGroup),
     ]

@@ -1,6 +1,7 @@
 // What is known of the run in an output folder, whether a process works on it or not.
 
 internal import Planning
+internal import Reporting
 internal import SystemIO
 
 package struct RunStatus: Sendable {
@@ -121,16 +122,4 @@ package struct UnfinishedOutput: Error, CustomStringConvertible {
       throw UnfinishedOutput(path: path, status: status, gone: OutputFolder.config)
     }
   }
-}
-
-/// Words as a shell takes them.
-package func shellText(_ words: [String]) -> String {
-  let plain = Set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=:,@%+")
-  return words.map { word in
-    !word.isEmpty && word.allSatisfy(plain.contains)
-      ? word
-      : "'"
-        + word.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''")
-        + "'"
-  }.joined(separator: " ")
 }
