@@ -95,7 +95,7 @@ let wings: [(folder: String, targets: [Target])] = [
         name: "Calibration",
         dependencies: [
           "CBuiltinChats", "ChatTemplates", "Datasets", "JSON", "LinearAlgebra", "ScratchStore",
-          "Tensors", "Tokenization",
+          "SystemIO", "Tensors", "Tokenization",
         ]),
       .target(name: "Planning", dependencies: ["JSON", "LinearAlgebra", "Tensors"]),
       .target(name: "Reporting", dependencies: ["JSON", "Planning"]),

@@ -32,10 +32,13 @@ struct Sluice: ParsableCommand {
     version: version,
     subcommands: [
       Quantize.self, Plan.self, Status.self, MakeReport.self, Inspect.self, Verify.self,
-      Evaluate.self,
+      Evaluate.self, Compare.self,
     ])
 
-  static var version: String { "0.1.0 (\(Engine.best.name), \(CPU.instructionSet))" }
+  /// The version alone.
+  static let number = "0.1.0"
+
+  static var version: String { "\(number) (\(Engine.best.name), \(CPU.instructionSet))" }
 
   /// One place where errors become a line on stderr and an exit code.
   static func main() {
@@ -49,13 +52,12 @@ struct Sluice: ParsableCommand {
       try command.run()
       try Console.finish()
     } catch is Interrupted {
-      Console.error("stopped at a commit; the same command goes on from there:")
-      Console.error(command: shellText(goingOn))
+      Console.stopped(goingOn)
       Glibc.exit(130)
     } catch let problem as WordProblem {
       leave(with: problem)
     } catch let error where isOurs(error) {
-      Console.error("error: \(error)")
+      Console.failure("\(error)")
       Glibc.exit(1)
     } catch {
       leave(with: error)
