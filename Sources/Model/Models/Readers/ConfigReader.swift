@@ -50,8 +50,13 @@ package enum ConfigError: Error, CustomStringConvertible, Equatable {
         where: name.hasSuffix)
       return String(name.dropLast(end?.count ?? 0))
     }
-    let nearest = known.map { (editDistance(stem($0), stem(found)), $0) }.sorted { $0 < $1 }
-    return " (nearest: \(nearest.prefix(3).map(\.1).joined(separator: ", ")))"
+    // Names of one family begin alike, however they end.
+    let meant = stem(found)
+    let nearest = known.map { name in
+      let other = stem(name)
+      return (-zip(other, meant).prefix { $0 == $1 }.count, editDistance(other, meant), name)
+    }.sorted { $0 < $1 }
+    return " (nearest: \(nearest.prefix(3).map(\.2).joined(separator: ", ")))"
   }
 }
 

@@ -171,7 +171,7 @@ struct StateFiles {
     let file =
       try workers.computes
       ? ScratchWriter(path: path(name), dtype: .f32) : ScratchWriter(ofShapes: .f32)
-    for each in statistics {
+    try workers.forEach(of: statistics, alike: \.storedShape) { each in
       try file.append(each.sums, workers: workers)
       for gram in each.matricesSoFar {
         for rows in ranges(of: gram.rows, by: ActivationStatistics.storedRows) {
