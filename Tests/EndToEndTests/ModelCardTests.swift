@@ -23,7 +23,8 @@ import TestSupport
     # The model
     """
 
-  @Test func `a card tells source, scheme, data, recipe, distance and licence, and no place or time`()
+  @Test
+  func `a card tells source, scheme, data, recipe, distance and licence, and no place or time`()
     throws
   {
     try withTemporaryFolder { folder in

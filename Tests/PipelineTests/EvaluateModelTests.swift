@@ -224,7 +224,8 @@ import TestSupport
     let reference = fixturePath("rtn/bf16/source")
     try withTemporaryFolder { folder in
       let text = folder + "/ids.jsonl"
-      try replaceFile(text, with: Array("{\"input_ids\":[1,2,3,4,5,6,7]}\n{\"input_ids\":[9,8,7]}\n".utf8))
+      try replaceFile(
+        text, with: Array("{\"input_ids\":[1,2,3,4,5,6,7]}\n{\"input_ids\":[9,8,7]}\n".utf8))
       var options = EvaluateOptions(
         models: [one, other], reference: reference,
         data: CalibrationSource(

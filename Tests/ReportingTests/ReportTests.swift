@@ -175,7 +175,8 @@ private let fixture = Result {
           mean: 0.0004217, median: 0.0001502, percentile99: 0.006216, agreement: 0.9813))
     ]
     let page = try Markup(report.html)
-    #expect(page.all("section").compactMap { $0.attributes["id"] }.prefix(2) == ["coverage", "distance"])
+    #expect(
+      page.all("section").compactMap { $0.attributes["id"] }.prefix(2) == ["coverage", "distance"])
     #expect(page.all("section").last?.attributes["id"] == "next")
     let tiles = page.all("dd").map(\.text)
     #expect(tiles.contains("0.000422 98.1\u{202F}% of the choices are the same"), "\(tiles)")
@@ -186,11 +187,13 @@ private let fixture = Result {
     let names = page.all("dt").map(\.text)
     #expect(names.contains("largest file") && names.contains("finished"))
     #expect(!names.contains { $0.hasPrefix("--") || $0.contains("_") }, "\(names)")
-    #expect(page.all("li").map(\.text).prefix(3) == ["layers 1-3", "layer 0 (--ignore '<b>')", "routers"])
+    #expect(
+      page.all("li").map(\.text).prefix(3) == ["layers 1-3", "layer 0 (--ignore '<b>')", "routers"])
     let cells = page.all("td").map(\.text)
     #expect(cells.contains("168") && cells.contains("0.00622"), "\(cells)")
     let next = try #require(page.all("section").last).text
-    #expect(next.contains("sluice verify '/data/out \"4\"' --source 'models/<tiny> & co'"), "\(next)")
+    #expect(
+      next.contains("sluice verify '/data/out \"4\"' --source 'models/<tiny> & co'"), "\(next)")
     #expect(!next.contains("sluice evaluate"))
     let record = try #require(report.json.object?["evaluations"]?.array?.first)
     #expect(EvaluationRecord(record) == report.evaluations[0])
