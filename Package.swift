@@ -97,7 +97,7 @@ let wings: [(folder: String, targets: [Target])] = [
         name: "Calibration",
         dependencies: [
           "CBuiltinChats", "ChatTemplates", "Datasets", "JSON", "LinearAlgebra", "ScratchStore",
-          "Tensors", "Tokenization",
+          "SystemIO", "Tensors", "Tokenization",
         ]),
       .target(name: "Planning", dependencies: ["JSON", "LinearAlgebra", "Tensors"]),
       .target(name: "Reporting", dependencies: ["JSON", "Planning"]),
@@ -222,7 +222,9 @@ let tests: [Target] = [
 ]
 
 // Run while a build goes on.
-let plugins: [Target] = [.plugin(name: "SourceCommit", capability: .buildTool())]
+let plugins: [Target] = [
+  .plugin(name: "SourceCommit", capability: .buildTool(), path: "tools/SourceCommit")
+]
 
 for wing in wings {
   for target in wing.targets { target.path = "Sources/\(wing.folder)/\(target.name)" }

@@ -28,8 +28,6 @@ SYSTEM_LIBRARIES = {
 MOST_FILES = 16
 # What the toolchain brings. Foundation is left out on purpose.
 TOOLCHAIN = {"Swift", "Glibc", "Synchronization", "Dispatch", "Testing", "_RegexParser", "PackagePlugin"}
-# Where SwiftPM looks for a target of this kind; elsewhere, the manifest names the folder.
-FOLDERS = {"test": "Tests", "plugin": "Plugins"}
 IMPORT = re.compile(
     r"^\s*(?:@\w+(?:\([^)]*\))?\s+)*(?:(?:public|package|internal|fileprivate|private)\s+)?"
     r"import\s+(?:(?:struct|class|enum|protocol|typealias|func|let|var)\s+)?(\w+)"
@@ -101,7 +99,7 @@ def manifest():
         targets.append((target["name"], target["type"], names, products))
     paths = {
         target["name"]: target.get("path")
-        or f"{FOLDERS.get(target['type'], 'Sources')}/{target['name']}"
+        or ("Tests/" if target["type"] == "test" else "Sources/") + target["name"]
         for target in package["targets"]
     }
     return targets, paths
@@ -126,7 +124,7 @@ def crowded_folders():
 
 def stray_sources(paths):
     """Swift files that no target compiles."""
-    for file in sorted(file for folder in ("Sources", "Tests", "Plugins") for file in ROOT.glob(f"{folder}/**/*.swift")):
+    for file in sorted([*ROOT.glob("Sources/**/*.swift"), *ROOT.glob("Tests/**/*.swift")]):
         relative = file.relative_to(ROOT)
         if not any(relative.is_relative_to(folder) for folder in paths.values()):
             yield f"{relative}: belongs to no target of Package.swift"

@@ -38,6 +38,7 @@ private func expectUsageError(
     (["inspect", "--tensor", "M"], "did you mean `--tensors`?"),
     (["evaluate", "--frobnicate"], "`sluice help evaluate` lists those it has"),
     (["verify", "O", "--src", "M"], "did you mean `--source`?"),
+    (["status", "O", "--wach"], "did you mean `--watch`?"),
     (["--verison"], "`sluice` has no option `--verison`; did you mean `--version`?"),
   ])
   func `a mistyped option is named before what is missing`(arguments: [String], named: String)
@@ -58,6 +59,9 @@ private func expectUsageError(
     (["plan", "M", "--samples", "1.5"], "expected a whole number"),
     (["plan", "M", "--damping", "much"], "expected a number, such as 0.01"),
     (["plan", "M", "--samples", "99999999999999999999"], "the number is too large"),
+    (["quantize", "M", "-o", "O", "--log", "xml"], "'xml' is invalid for '--log <form>'"),
+    (["quantize", "M", "-o", "O", "-q", "-v"], "--quiet and --verbose say the opposite"),
+    (["status", "O", "--watch", "--json"], "leave one of them out"),
   ])
   func `a number that will not do is refused with what is expected`(
     arguments: [String], reason: String
@@ -139,7 +143,6 @@ private func expectUsageError(
       let examples = try examples(help.stdout)
       #expect(!examples.isEmpty)
       for words in examples {
-        let words = words.first == "watch" ? words.dropFirst() : words[...]
         #expect(words.first == "sluice", "\(words)")
         let outcome = try Program.run(Array(words.dropFirst()), in: folder)
         // Understood: what is missing is the model.

@@ -262,4 +262,12 @@ import TestSupport
     #expect(!spec.passesThrough(tensor + ".weight"))
     #expect(!spec.passesThrough("model.layers.0.self_attn.inv_freq"))
   }
+
+  @Test(arguments: ["slope_rate", "query_decay", "key_decay", "diagonal_decay"])
+  func `stored decays of lightning attention are passed through`(tensor: String) throws {
+    let spec = try describe("minimax-hf-window")
+    #expect(spec.passesThrough("model.layers.0.self_attn.\(tensor)"))
+    #expect(!spec.passesThrough("model.layers.0.\(tensor)"))
+    #expect(!spec.passesThrough("model.layers.0.self_attn.first_decay"))
+  }
 }

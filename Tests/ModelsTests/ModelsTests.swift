@@ -297,6 +297,10 @@ import Transformer
       text("Qwen3NextMoeForCausalLM").hasPrefix(
         "c: unknown architecture Qwen3NextMoeForCausalLM (nearest: Qwen3NextForCausalLM, "))
     #expect(text("Llama4ForCausalLm").contains("(nearest: Llama4ForCausalLM, "))
+    // Of the same family rather than of the same length.
+    #expect(
+      text("MiniMaxM3ForCausalLM").contains("(nearest: MiniMaxM3SparseForConditionalGeneration, "))
+    #expect(text("MiMoForCausalLM").contains("(nearest: MiMoV2FlashForCausalLM, "))
     for found in ["Qwen3NextMoeForCausalLM", "GPT2LMHeadModel", "X"] {
       #expect(text(found).hasSuffix(lists) && text(found).count < 250, "\(text(found))")
     }

@@ -22,7 +22,7 @@ import TestSupport
       let text = folder + "/ids.jsonl"
       try replaceFile(text, with: Array(rows.joined(separator: "\n").utf8))
       var options = EvaluateOptions(
-        model: model, reference: reference,
+        models: [model], reference: reference,
         data: CalibrationSource(
           path: text, selection: RowSelection(samples: 100, sequenceLength: 1000)),
         memory: memory, threads: threads, scratch: folder + "/scratch")
@@ -185,7 +185,7 @@ import TestSupport
         try SmallRun.run(options)
         let evaluation = try EvaluateModel(
           EvaluateOptions(
-            model: options.output, reference: options.model,
+            models: [options.output], reference: options.model,
             data: CalibrationSource(
               path: fixturePath("calibration.jsonl"),
               selection: RowSelection(samples: 8, sequenceLength: 128)),
@@ -220,9 +220,12 @@ import TestSupport
   }
 
   @Test func `checkpoints of different vocabularies are not compared`() throws {
-    #expect(throws: EvaluationError.otherVocabulary(model: 32, reference: 2048)) {
+    let folder = fixturePath("rtn/bf16/W4A16")
+    #expect(
+      throws: EvaluationError.otherVocabulary(folder: folder, model: 32, reference: 2048)
+    ) {
       try evaluate(
-        fixturePath("rtn/bf16/W4A16"), reference: fixturePath("glm4-moe-4m"), ids: [[1, 2]])
+        folder, reference: fixturePath("glm4-moe-4m"), ids: [[1, 2]])
     }
   }
 }

@@ -139,6 +139,11 @@ package final class ActivationStatistics {
     [Double(tokens), weight] + absoluteSum + squareSum + largest.map(Double.init)
   }
 
+  /// What tells the sizes of `sums` and of `matricesSoFar`.
+  package var storedShape: [Int] {
+    [channels, largest.count, gramSums.count, magnitudes == nil ? 0 : 1]
+  }
+
   package var sumsCount: Int { 2 * channels + 2 + largest.count }
 
   /// The sums of xᵀ x as they stand, on and above the diagonal, then the counts of magnitudes.

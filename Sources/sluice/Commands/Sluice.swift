@@ -35,7 +35,7 @@ struct Sluice: ParsableCommand {
     version: version,
     subcommands: [
       Quantize.self, Plan.self, Status.self, MakeReport.self, Inspect.self, Verify.self,
-      Evaluate.self,
+      Evaluate.self, Compare.self,
     ])
 
   static var version: String {
@@ -58,13 +58,12 @@ struct Sluice: ParsableCommand {
       try command.run()
       try Console.finish()
     } catch is Interrupted {
-      Console.error("stopped at a commit; the same command goes on from there:")
-      Console.error(command: shellText(goingOn))
+      Console.stopped(goingOn)
       Glibc.exit(130)
     } catch let problem as WordProblem {
       leave(with: problem)
     } catch let error where isOurs(error) {
-      Console.error("error: \(error)")
+      Console.failure("\(error)")
       Glibc.exit(1)
     } catch {
       leave(with: error)

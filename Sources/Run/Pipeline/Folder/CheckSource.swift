@@ -81,7 +81,7 @@ extension Commit {
       let isCut = if case .attend(layer, part, _) = next { true } else { false }
       let input = spec.tokens?.tap(.input)
       let searches = plan.rounded.contains { output in
-        output.smoothings[layer].contains { $0.tap == input }
+        output.smoothings[layer].contains { input.map($0.taps.contains) == true }
       }
       try check(spec.claims.map(\.name).filter { !units.contains($0) || searches && !isCut })
     case .experts(let layer, let part, let unit, _, _):
@@ -89,7 +89,7 @@ extension Commit {
       let units = spec.units
       let end =
         if case .experts(_, _, let unit, let end, _) = next { max(unit, end) } else { units.count }
-      let norm = spec.tokens?.preNorm.map { [$0.weight] } ?? []
+      let norm = spec.tokens?.preNorm?.parameters ?? []
       try check(names(units[unit..<max(unit, end)]) + norm)
     case .advance(let layer, let part, _):
       let layers = plan.spec.layers

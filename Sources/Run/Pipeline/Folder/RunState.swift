@@ -106,6 +106,9 @@ package enum RunPosition: Sendable, Equatable, CustomStringConvertible {
     }
   }
 
+  /// The first block of tokens that is still to be done; 0 where there is none.
+  var block: Int { parts.numbers[4] }
+
   /// A part of a file's name that no other position has.
   var fileName: String { ([parts.step] + parts.numbers.map(String.init)).joined(separator: "-") }
 }

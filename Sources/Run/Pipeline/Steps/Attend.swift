@@ -73,10 +73,10 @@ struct Attend {
     var applied: [AppliedSmoothing] = []
     let tokensInputs = Self.tokensInputs(part)
     for (tap, statistics) in zip(taps, statistics) {
-      let isOfUnits = tokensInputs.contains(tap)
-      // What reads the input of units is read once more for itself, unit by unit, and too much to stay mapped.
-      let weights = isOfUnits ? inputs.weights : weights
       if let smoothing = inputs.output.smoothings[layer.index].first(where: { $0.tap == tap }) {
+        // What reads the input of units is read once more for itself, unit by unit, and too much to stay mapped.
+        let isOfUnits = tokensInputs.contains(where: smoothing.taps.contains)
+        let weights = isOfUnits ? inputs.weights : weights
         applied.append(
           try inputs.smooth(
             smoothing, statistics, of: layer, weights: weights, under: applied, routedTokens: nil))
@@ -129,8 +129,9 @@ struct Attend {
       try results?.file.append(mixed, workers: workers)
       stream?.add(mixed, workers: workers)
       if let branch = part.tokens {
-        inputs.states.round(mixed)
-        let input = branch.input(mixed, weights: weights, workers: workers)
+        if !part.isParallel { inputs.states.round(mixed) }
+        let read = try part.isParallel ? states.read(index) : mixed
+        let input = branch.input(read, weights: weights, workers: workers)
         for (place, read) in branch.mixer.inputs(input, weights: weights, workers: workers) {
           gather(branch.tap(place), read)
         }

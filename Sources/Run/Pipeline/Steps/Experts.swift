@@ -15,6 +15,16 @@ struct Experts {
   let part: LayerPart
   /// Of the part, on tokens.
   let branch: Branch<MLPSpec>
+  /// What calibration must see of the layer. Every unit asks, and a layer may have hundreds.
+  private let taps: Set<Tap>
+
+  init(inputs: StepInputs, layer: LayerSpec, part: LayerPart, branch: Branch<MLPSpec>) {
+    self.inputs = inputs
+    self.layer = layer
+    self.part = part
+    self.branch = branch
+    taps = Set(inputs.output.taps[layer.index])
+  }
 
   private var mlp: MLPSpec { branch.mixer }
 
@@ -35,12 +45,13 @@ struct Experts {
   func run(
     _ group: Range<Int>, from block: Int, input: inout [Tap.Place: [ChosenRounding]]
   ) throws {
-    let taps = inputs.output.taps[layer.index]
     let places = Set(group.map(mlp.inputPlace))
     let read = places.map(branch.tap)
     // Before there are statistics of units: for a moment it takes the room of two Gram matrices.
     let applied = try inputs.rounds.map { round in
-      try round.recordedSmoothings(of: layer).filter { read.contains($0.smoothing.tap) }
+      try round.recordedSmoothings(of: layer).filter { each in
+        read.contains(where: each.smoothing.taps.contains)
+      }
     }
     input = input.filter { places.contains($0.key) }
     for place in mlp.inputPlaces where places.contains(place) && input[place] == nil {
@@ -75,9 +86,7 @@ struct Experts {
     let weights = weights
     if block > 0 {
       let first = inputs.results.resumption.statisticsUnit
-      let written = (first..<max(first, group.lowerBound)).filter {
-        inputs.output.taps[layer.index].contains(hidden($0))
-      }
+      let written = (first..<max(first, group.lowerBound)).filter { taps.contains(hidden($0)) }
       try inputs.states.restore(
         statistics.map(\.sums), passingOver: written.map { units[$0].down.inputs })
     }
@@ -137,7 +146,7 @@ struct Experts {
     }
     return groups + [
       spec.up.outputs, spec.up.hasBias ? 1 : 0, unit < mlp.alwaysOn.count ? 0 : 1,
-      inputs.output.taps[layer.index].contains(hidden(unit)) ? 1 : 0,
+      taps.contains(hidden(unit)) ? 1 : 0,
     ]
   }
 
@@ -153,7 +162,7 @@ struct Experts {
     var left = statistics
     let shape = { (unit: Int) in alike(unit, mlp.unit(unit)) }
     try workers.forEach(of: Array(group), alike: shape) { unit in
-      let spec = mlp.units[unit]
+      let spec = mlp.unit(unit)
       let place = left.firstIndex { $0.unit == unit }
       let sums = place.map { left.remove(at: $0).sums }
       for (number, inputs) in rounds.enumerated() {

@@ -156,6 +156,9 @@ struct Resumption {
 
 /// Where only shapes are known: nothing comes of a step, and every scale is 1.
 final class ShapeResults: StepResults {
+  /// By their number: a layer has hundreds of smoothings, and every step asks for them.
+  private var ones: [Int: [Float]] = [:]
+
   var resumption: Resumption { Resumption() }
   func note(_ choice: ChosenSmoothing, layer: Int) {}
   func note(_ measured: MeasuredLinear) {}
@@ -174,8 +177,10 @@ final class ShapeResults: StepResults {
     keepsStatistics: Bool, isDue: Bool
   ) {}
   func recordedSmoothings(of layer: LayerSpec, in output: OutputPlan) -> [AppliedSmoothing] {
-    output.smoothings[layer.index].map {
-      AppliedSmoothing($0, scale: [Float](repeating: 1, count: $0.channels))
+    output.smoothings[layer.index].map { smoothing in
+      let scale = ones[smoothing.channels] ?? [Float](repeating: 1, count: smoothing.channels)
+      ones[smoothing.channels] = scale
+      return AppliedSmoothing(smoothing, scale: scale)
     }
   }
 }
