@@ -5,6 +5,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,13 +37,16 @@ class Release:
 
     def __init__(self, build, *linking):
         flags = [word for flag in ("-s", *linking) for word in ("-Xlinker", flag)]
+        print("== Build (some minutes, the first time)", flush=True)
         run("swift", "build", "-c", "release", "--product", "sluice", "--static-swift-stdlib", "--scratch-path", build,
-            *flags, cwd=ROOT, stderr=None)
+            *flags, cwd=ROOT)
         self.build = build
         self.program = build / "release/sluice"
         version = self.says("--version")
         self.number, self.commit = re.match(r"sluice (\S+) \((\w+)\)", version).groups()
         self.time = int(os.environ.get("SOURCE_DATE_EPOCH") or self._time_of_sources())
+        if self.commit != "unknown" and self._git("status", "--porcelain", "--untracked-files=no"):
+            print(f"warning: the sources are other than those of commit {self.commit}", file=sys.stderr)
         self.date = datetime.datetime.fromtimestamp(self.time, datetime.timezone.utc)
 
     def says(self, *words):
@@ -77,10 +81,6 @@ class Release:
     @property
     def python(self):
         return self.number if self.is_tagged else f"{self.number}.dev{self.date:%Y%m%d}+g{self.commit[:8]}"
-
-    def changed(self):
-        """Whether the sources are other than those of the commit."""
-        return self.commit != "unknown" and bool(self._git("status", "--porcelain", "--untracked-files=no"))
 
     def licences(self):
         """The licences of Sluice and of what is linked into it, as (name, what it is of, text)."""

@@ -23,6 +23,9 @@ SYSTEM = re.compile(r"(ld-linux.*|libc|libm|libdl|librt|libpthread|libgcc_s|libs
 OPENBLAS = "libopenblas.so.0"
 # The C++ library comes with its compiler, the compiler with a system: the first glibc beside each version.
 GLIBCXX = {"3.4.29": "2.34", "3.4.30": "2.35", "3.4.31": "2.38", "3.4.32": "2.38", "3.4.33": "2.41", "3.4.34": "2.42"}
+# Of Sluice and the built-in chats; of what is linked in; of OpenBLAS, zstd, Oniguruma, snappy and GCC's libraries.
+LICENCE = ("Apache-2.0 AND CC0-1.0 AND PSF-2.0 AND MIT AND Unicode-3.0 AND BSD-3-Clause AND BSD-2-Clause "
+           "AND LGPL-2.1-or-later AND GPL-3.0-or-later WITH GCC-exception-3.1")
 SHELLS = {"bash": "share/bash-completion/completions/sluice", "zsh": "share/zsh/site-functions/_sluice",
           "fish": "share/fish/vendor_completions.d/sluice.fish"}
 
@@ -119,7 +122,7 @@ def library_licences(paths):
 
 def metadata(release, licences):
     fields = [("Metadata-Version", "2.4"), ("Name", "sluice"), ("Version", release.python),
-              ("Summary", ABSTRACT[0].upper() + ABSTRACT[1:]), ("License-Expression", "Apache-2.0"),
+              ("Summary", ABSTRACT[0].upper() + ABSTRACT[1:]), ("License-Expression", LICENCE),
               *(("License-File", licence) for licence in sorted(licences)), ("Requires-Python", ">=3.9"),
               ("Keywords", "quantization,awq,compressed-tensors,moe,vllm"),
               ("Classifier", "Operating System :: POSIX :: Linux"), ("Classifier", "Typing :: Typed"),
