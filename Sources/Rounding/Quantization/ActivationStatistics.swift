@@ -22,18 +22,23 @@ package final class ActivationStatistics {
   private var gramSums: [Matrix]
   /// How often magnitudes of each channel lie in each of `MagnitudeBins`, `[C, bins]`; nil where nobody asks.
   private let magnitudes: Matrix?
+  /// (x - x̂)ᵀ x̂ of each of `gramRanges`, where the activation is x̂ and x what it would be without errors before it; empty
+  /// where there are none.
+  private var errorSums: [Matrix]
   /// Whether `gramSums` have become means.
   private var gramIsMean = false
 
   /// - Parameters:
   ///   - withGram: also accumulate xᵀ x.
+  ///   - withErrors: also accumulate what errors before it do to the activation.
   ///   - withLargest: also keep the largest magnitudes.
   ///   - withMagnitudes: also keep how often magnitudes of every size come.
   ///   - block: channels whose products with each other are kept; nil for as many as there is room for.
   package init(
-    channels: Int, withGram: Bool, withLargest: Bool = false, withMagnitudes: Bool = false,
-    block: Int? = nil, workers: Workers = Workers(threads: 1)
+    channels: Int, withGram: Bool, withErrors: Bool = false, withLargest: Bool = false,
+    withMagnitudes: Bool = false, block: Int? = nil, workers: Workers = Workers(threads: 1)
   ) {
+    precondition(withGram || !withErrors, "errors without a Gram matrix")
     gramRanges = block.map { ranges(of: channels, by: $0) } ?? Self.gramRanges(channels)
     magnitudes =
       withMagnitudes
@@ -47,8 +52,13 @@ package final class ActivationStatistics {
       ? gramRanges.map {
         workers.matrix("Gram matrices", rows: $0.count, columns: $0.count)
       } : []
+    errorSums =
+      withErrors
+      ? gramRanges.map {
+        workers.matrix("errors handed on", rows: $0.count, columns: $0.count)
+      } : []
     workers.compute {
-      for gram in gramSums { gram.fill(0) }
+      for sums in gramSums + errorSums { sums.fill(0) }
       magnitudes?.fill(0)
     }
   }
@@ -72,7 +82,8 @@ package final class ActivationStatistics {
   /// Blocks of rows that statistics like these take in scratch, of another number of channels.
   package func storedBlocks(channels: Int) -> Int {
     func blocks(_ rows: Int) -> Int { (rows + Self.storedRows - 1) / Self.storedRows }
-    return (gramSums.isEmpty ? 0 : Self.gramRanges(channels).reduce(0) { $0 + blocks($1.count) })
+    let grams = Self.gramRanges(channels).reduce(0) { $0 + blocks($1.count) }
+    return (gramSums.isEmpty ? 0 : grams) + (errorSums.isEmpty ? 0 : grams)
       + (magnitudes == nil ? 0 : blocks(channels))
   }
 
@@ -80,7 +91,34 @@ package final class ActivationStatistics {
   ///
   /// - Parameter weights: how much each token counts, `[T]`; x is scaled by their roots then, and used up.
   package func add(_ x: Matrix, weights: [Float]? = nil, workers: Workers) {
+    add(x, weights: weights, missing: nil, workers)
+  }
+
+  /// Adds the rows of x, which comes of errors before it, to statistics with errors.
+  ///
+  /// - Parameters:
+  ///   - original: what x would be without them, `[T, C]`; it is used up.
+  ///   - scale: what `original` is divided by first; nil for nothing.
+  package func add(
+    _ x: Matrix, insteadOf original: Matrix, smoothedBy scale: [Float]?, workers: Workers
+  ) {
+    let inverse = scale.map { $0.map { 1 / $0 } }
+    let parts = ranges(of: x.rows, by: 64)
+    workers.ledger.note(Operation(.elements, [x.count]))
+    workers.forEach(parts.count) { index in
+      for row in parts[index] {
+        let missing = unsafe original.row(row)
+        if let inverse { unsafe sluice_multiply(missing, inverse, missing, x.columns) }
+        unsafe sluice_add_scaled(x.row(row), -1, missing, x.columns)
+      }
+    }
+    add(x, weights: nil, missing: original, workers)
+  }
+
+  /// - Parameter missing: what x lacks to be what it would be without errors before it, `[T, C]`.
+  private func add(_ x: Matrix, weights: [Float]?, missing: Matrix?, _ workers: Workers) {
     precondition(x.columns == channels, "\(x.columns) channels instead of \(channels)")
+    precondition((missing == nil) == errorSums.isEmpty, "errors that nobody keeps, or none")
     precondition(!gramIsMean, "the Gram matrix has been handed out")
     let strips = ranges(of: channels, by: 256)
     workers.ledger.note(Operation(.elements, [x.count]))
@@ -102,6 +140,11 @@ package final class ActivationStatistics {
       if let weights { scale(x, byRootsOf: weights, workers) }
       for (gram, columns) in zip(gramSums, gramRanges) {
         Gemm.addGram(of: x, columns: columns, to: gram, workers: workers)
+      }
+    }
+    if let missing {
+      for (sums, columns) in zip(errorSums, gramRanges) {
+        Gemm.addProducts(of: missing, and: x, columns: columns, to: sums, workers: workers)
       }
     }
     tokens += x.rows
@@ -141,10 +184,10 @@ package final class ActivationStatistics {
 
   package var sumsCount: Int { 2 * channels + 2 + largest.count }
 
-  /// The sums of xᵀ x as they stand, on and above the diagonal, then the counts of magnitudes.
+  /// The sums of xᵀ x as they stand, on and above the diagonal, those of errors, then the counts of magnitudes.
   package var matricesSoFar: [Matrix] {
     precondition(!gramIsMean, "the Gram matrix has been handed out")
-    return gramSums + (magnitudes.map { [$0] } ?? [])
+    return gramSums + errorSums + (magnitudes.map { [$0] } ?? [])
   }
 
   /// Goes on from what `sums` was; `matricesSoFar` are filled by who kept them.
@@ -212,7 +255,7 @@ package final class ActivationStatistics {
   /// - Parameters:
   ///   - scale: the smoothing scale of the activation, `[C]`; nil for none.
   ///   - refining: columns that are refined together, of the weights that read it.
-  ///   - keeping: whether the Gram matrices stay for another scale.
+  ///   - keeping: whether the Gram matrices stay for another scale; errors go with the first.
   package func factors(
     smoothedBy scale: [Float]?, refining sizes: Set<Int>, damping: Double, keeping: Bool = false,
     workers: Workers
@@ -222,6 +265,7 @@ package final class ActivationStatistics {
     var parts: [GramFactor] = []
     var grams = grams(workers: workers)
     if !keeping { gramSums = [] }
+    precondition(scale == nil || errorSums.isEmpty, "errors of an activation that is smoothed")
     for channels in gramRanges where !grams.isEmpty {
       let gram = keeping ? copy(grams[parts.count], workers) : grams.removeFirst()
       if let scale {
@@ -233,9 +277,18 @@ package final class ActivationStatistics {
       }
       parts.append(
         try GramFactor(
-          gram, channels: channels, refining: sizes, damping: damping, workers: workers))
+          gram, errors: errorSums.isEmpty ? nil : meanErrors(workers), channels: channels,
+          refining: sizes, damping: damping, workers: workers))
     }
     return GramFactors(parts)
+  }
+
+  /// (x - x̂)ᵀ x̂ / T of the first of the ranges that are left.
+  private func meanErrors(_ workers: Workers) -> Matrix {
+    let sums = errorSums.removeFirst()
+    workers.ledger.note(Operation(.elements, [sums.count]))
+    workers.compute { unsafe sluice_scale(sums.base, 1 / Float(weight), sums.base, sums.count) }
+    return sums
   }
 
   private func copy(_ gram: Matrix, _ workers: Workers) -> Matrix {
