@@ -1,5 +1,4 @@
-// Errors handed on within a mixer along the sequence: its output projection is rounded for what those before it make once
-// they are rounded.
+// Errors handed on within a branch: its last projection is rounded for what those before it make once they are rounded.
 
 internal import Calibration
 internal import CompressedTensors
@@ -36,10 +35,12 @@ struct HandOn {
       .filter { $0.smoothing.tap.branch == branch.number }
     let smoothed = SmoothedWeights(weights, applied)
     let statistics = inputs.newStatistics(tap, of: layer, withErrors: true)
+    let before = branch.mixer.linears.filter { $0 != branch.mixer.output }
     try gather(
-      statistics, from: block, weights: weights, rounded: written(smoothed),
+      statistics, from: block, weights: weights,
+      rounded: inputs.written(before, over: smoothed),
       scale: applied.first { $0.smoothing.tap == tap }?.scale)
-    for linear in packed { inputs.quantized(linear).letGoOfWritten(in: workers.ledger) }
+    inputs.letGoOfWritten(before)
     // What was gathered is smoothed already.
     let rounding = try inputs.rounding(statistics, at: tap, under: [], of: layer)
     let readers = layer.readers(at: tap)
@@ -51,23 +52,6 @@ struct HandOn {
     }
     inputs.results.noteMemory()
     inputs.weights.release(branch.mixer.linears + branch.mixer.deciding.map(\.linear))
-  }
-
-  /// Those before the output projection that are quantized.
-  private var packed: [LinearSpec] {
-    branch.mixer.linears.filter {
-      $0 != branch.mixer.output && inputs.output.fates[$0.weight] == .packed
-    }
-  }
-
-  private func written(_ smoothed: SmoothedWeights) throws -> WrittenWeights {
-    let linears = packed.map { ($0, inputs.quantized($0)) }
-    let names = linears.flatMap { $0.1.tensors.map(\.name) }
-    let tensors = try workers.computes ? inputs.writer?.written(names) : nil
-    return WrittenWeights(
-      smoothed: smoothed,
-      written: Dictionary(
-        uniqueKeysWithValues: linears.map { ($0.0.name, $0.1.written(tensors)) }))
   }
 
   private func gather(
@@ -85,7 +69,10 @@ struct HandOn {
         ) { branch.input(x, weights: weights, workers: workers) }
       }
       let original = read(weights)
-      statistics.add(read(rounded), insteadOf: original, smoothedBy: scale, workers: workers)
+      let found = read(rounded)
+      statistics.addErrors(
+        of: found, insteadOf: original, smoothedBy: scale, workers: workers)
+      statistics.add(found, workers: workers)
       inputs.results.noteBlock(index, .attend, layer: layer.index)
       if index + 1 < inputs.blocks.count {
         try inputs.results.commitIfDue(
@@ -109,11 +96,38 @@ extension StepInputs {
   }
 }
 
+extension StepInputs {
+  /// Whether the down projection of a unit is rounded for what rounding makes of its other Linears.
+  func handsOn(to unit: UnitSpec, in part: LayerPart) -> Bool {
+    output.method.handsErrorsOn && !measures && part.layer < calibratedLayers
+      && output.fates[unit.down.weight] == .packed
+      && unit.readers.contains { output.fates[$0.weight] == .packed }
+  }
+
+  /// Smoothed weights, but of those among some Linears that are quantized what was written.
+  func written(_ linears: [LinearSpec], over smoothed: SmoothedWeights) throws -> WrittenWeights {
+    let quantized = linears.filter { output.fates[$0.weight] == .packed }
+      .map { ($0.name, self.quantized($0)) }
+    let names = quantized.flatMap { $0.1.tensors.map(\.name) }
+    let tensors = try workers.computes ? writer?.written(names) : nil
+    return WrittenWeights(
+      smoothed: smoothed,
+      written: Dictionary(
+        uniqueKeysWithValues: quantized.map { ($0.0, $0.1.written(tensors)) }))
+  }
+
+  func letGoOfWritten(_ linears: [LinearSpec]) {
+    for linear in linears where output.fates[linear.weight] == .packed {
+      quantized(linear).letGoOfWritten(in: workers.ledger)
+    }
+  }
+}
+
 /// Smoothed weights, but of quantized Linears what their codes stand for.
-private struct WrittenWeights: LayerWeights {
-  let smoothed: SmoothedWeights
+struct WrittenWeights: LayerWeights {
+  fileprivate let smoothed: SmoothedWeights
   /// By name.
-  let written: [String: any WeightRows]
+  fileprivate let written: [String: any WeightRows]
 
   func vector(_ tensor: String) -> [Float] { smoothed.vector(tensor) }
 
