@@ -79,13 +79,14 @@ def parsed(path):
 
 
 def registered_file(folder, architecture):
-    """The file or package that the registry names."""
+    """The file or package that the registry names; of classes that vLLM had once, transformers' code."""
     registry = parsed(folder / "models/registry.py")
     entries = {key.value: value for node in ast.walk(registry) if isinstance(node, ast.Dict)
                for key, value in zip(node.keys, node.values) if isinstance(key, ast.Constant)}
     if architecture not in entries:
         raise ValueError(f"vLLM's registry has no {architecture}")
-    return entries[architecture].elts[0].value
+    entry = entries[architecture]
+    return "transformers" if isinstance(entry, ast.Constant) else entry.elts[0].value
 
 
 def model_sources(folder, architecture):
