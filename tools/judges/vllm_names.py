@@ -349,7 +349,7 @@ def judge(folder, config, names):
 def spoiled(names):
     """The names with one of every kind wrong: a module, a parameter, a missing part, a Linear left unquantized."""
     packed = sorted(name for name in names if name.endswith("weight_packed"))
-    yield [re.sub(r"\.(self_attn|mixer)\.", ".attending.", name) for name in names]
+    yield [re.sub(r"\.(self_attn|mixer|attention)\.", ".attending.", name) for name in names]
     yield [name.replace("weight_scale", "weight_scales") for name in names]
     made = [name for name in packed if re.search(r"\.(up_proj|gate_up_proj|w3)\.|\.w13_", name)]
     # Of experts, where there are any: they are one Linear in every class.

@@ -26,7 +26,7 @@ func bailingMoeV3(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec
       "num_hidden_layers", expected: "whole groups of \(group)", found: "\(count)")
   }
   var attention = try LatentReader(
-    &config, decoder, interleaves: true, headDimension: head)
+    &config, decoder, interleaves: true, namesRotated: false)
   attention.spelling = LatentReader.Spelling(module: "attention", output: "dense", gate: "g_proj")
   try config.require("gated_attention_proj_granularity_type", toBe: "head_wise")
   for key in ["no_kda_lora", "moe_router_enable_expert_bias", "use_qk_norm", "use_rmsnorm"] {
