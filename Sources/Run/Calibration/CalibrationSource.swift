@@ -51,7 +51,8 @@ package struct CalibrationSource: Sendable {
   package var savedTokens: String?
 
   package init(path: String?, selection: RowSelection) {
-    self.init(sets: path.map { [NamedRows(path: $0)] } ?? [], selection: selection)
+    self.init(sets: [], selection: selection)
+    self.path = path
   }
 
   package init(sets: [NamedRows], selection: RowSelection) {
@@ -70,9 +71,10 @@ package struct CalibrationSource: Sendable {
     sets.isEmpty ? "the built-in chats" : sets.map { $0.text($0.name) }.joined(separator: ",")
   }
 
-  /// Where they lie; nil for the built-in chats.
+  /// Where they lie; nil for the built-in chats. Set, it is one data set as a whole.
   package var path: String? {
-    sets.isEmpty ? nil : sets.map { $0.text($0.path) }.joined(separator: ",")
+    get { sets.isEmpty ? nil : sets.map { $0.text($0.path) }.joined(separator: ",") }
+    set { sets = newValue.map { [NamedRows(path: $0)] } ?? [] }
   }
 
   /// Refuses data that is not there, or without a column that is known.
