@@ -55,7 +55,9 @@ import TestSupport
 
       // Of a model itself and an output: everything that was quantized.
       let (source, _) = try compare(fixtureModel, plain)
-      #expect(source.stdout.contains("schemes: as it is and W4A16 in groups of 128: 93 Linears"), "\(source)")
+      #expect(
+        source.stdout.contains("schemes: as it is and W4A16 in groups of 128: 93 Linears"),
+        "\(source)")
 
       let evaluate = ["evaluate", plain, wide, "--text", fixtureCalibration, "--samples", "4"]
       let table = try Program.run(evaluate + ["--reference", fixtureModel])

@@ -33,7 +33,8 @@ import TestSupport
       let (output, other) = ("\(folder)/out", "\(folder)/other")
       let options =
         quickly + [
-          "--group-size", "64", "--ignore", "model.layers.0.*", "--evaluate-on", "\(fixtureCalibration)[:2]",
+          "--group-size", "64", "--ignore", "model.layers.0.*", "--evaluate-on",
+          "\(fixtureCalibration)[:2]",
         ]
       let run = try quantize(model.path, to: output, options)
       #expect(run.stdout.contains("KL to the reference: mean "), "\(run)")
