@@ -57,7 +57,9 @@ class Release:
         return json.loads(self.says("--experimental-dump-help"))["command"]
 
     def completions(self, shell):
-        return self.says("--generate-completion-script", shell)
+        """A file that the shell reads, so without the first line of a command."""
+        text = self.says("--generate-completion-script", shell)
+        return text.split("\n", 1)[1] if text.startswith("#!") else text
 
     def _time_of_sources(self):
         if self.commit == "unknown":
