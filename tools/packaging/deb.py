@@ -31,8 +31,9 @@ def make(build, folder):
     architecture = run("dpkg", "--print-architecture").strip()
     result = folder / f"sluice_{release.debian}_{architecture}.deb"
     with tempfile.TemporaryDirectory(prefix="sluice-deb-") as temporary:
-        # Where dpkg-shlibdeps expects it.
+        # Where dpkg-shlibdeps expects a package, and how it knows one.
         root = Path(temporary) / "debian/sluice"
+        (root / "DEBIAN").mkdir(parents=True)
         for path, content in files(release).items():
             write(root / path, content)
         write(root / "usr/bin/sluice", release.program.read_bytes())
