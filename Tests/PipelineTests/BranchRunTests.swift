@@ -1,6 +1,7 @@
 // The steps of a run over layers of other forms: one model, its branches dealt to layers in other ways, is one function,
 // and becomes the same output.
 
+import Calibration
 import CompressedTensors
 import Models
 import Pipeline
@@ -8,6 +9,7 @@ import Planning
 import Quantization
 import Safetensors
 import SystemIO
+import Tensors
 import Testing
 import TestSupport
 import Transformer

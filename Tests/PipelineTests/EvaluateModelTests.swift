@@ -219,6 +219,27 @@ import TestSupport
     }
   }
 
+  @Test func `models side by side come to what each comes to alone`() throws {
+    let (one, other) = (fixturePath("rtn/bf16/W4A16"), fixturePath("rtn/bf16/W8A16"))
+    let reference = fixturePath("rtn/bf16/source")
+    try withTemporaryFolder { folder in
+      let text = folder + "/ids.jsonl"
+      try replaceFile(
+        text, with: Array("{\"input_ids\":[1,2,3,4,5,6,7]}\n{\"input_ids\":[9,8,7]}\n".utf8))
+      var options = EvaluateOptions(
+        models: [one, other], reference: reference,
+        data: CalibrationSource(
+          path: text, selection: RowSelection(samples: 100, sequenceLength: 1000)),
+        memory: 256 << 20, threads: 2, scratch: folder + "/scratch")
+      let both = try EvaluateModel(options).runAll()
+      #expect(both.count == 2 && both[0] != both[1])
+      for (index, model) in [one, other].enumerated() {
+        options.models = [model]
+        #expect(try EvaluateModel(options).run() == both[index])
+      }
+    }
+  }
+
   @Test func `checkpoints of different vocabularies are not compared`() throws {
     let folder = fixturePath("rtn/bf16/W4A16")
     #expect(

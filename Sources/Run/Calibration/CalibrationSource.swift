@@ -70,9 +70,10 @@ package struct CalibrationSource: Sendable {
     sets.isEmpty ? "the built-in chats" : sets.map { $0.text($0.name) }.joined(separator: ",")
   }
 
-  /// Where they lie; nil for the built-in chats.
+  /// Where they lie; nil for the built-in chats. It can be set to that of a single data set.
   package var path: String? {
-    sets.isEmpty ? nil : sets.map { $0.text($0.path) }.joined(separator: ",")
+    get { sets.isEmpty ? nil : sets.map { $0.text($0.path) }.joined(separator: ",") }
+    set { sets = newValue.map { [NamedRows(path: $0)] } ?? [] }
   }
 
   /// Refuses data that is not there, or without a column that is known.

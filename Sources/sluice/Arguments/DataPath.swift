@@ -105,7 +105,7 @@ private func rows(_ text: String) throws -> NamedRows {
   }
   let found = try path(of: name, split: split)
   return NamedRows(
-    path: found, name: name + (split.map { "[\($0)]" } ?? ""), rows: range)
+    path: found, name: name == "-" ? "stdin" : name + (split.map { "[\($0)]" } ?? ""), rows: range)
 }
 
 /// The files that a name and a split mean.

@@ -75,6 +75,8 @@ struct ModelCard {
 
   private let source: CardSource
   private let report: Report
+  /// What stays as it is, without the reasons: these may name files.
+  private let left: [String]
   /// Of recipe.yaml.
   private let recipe: String
 
@@ -84,6 +86,7 @@ struct ModelCard {
     guard let source = state.history.card else { return nil }
     self.source = source
     report = try RunReport(output: folder.path).report
+    left = (state.history.coverage?.left ?? []).map(\.what)
     recipe = String(
       decoding: try FileSystem.readFile("\(folder.path)/\(OutputFolder.recipe)"), as: UTF8.self)
   }
@@ -160,7 +163,7 @@ struct ModelCard {
     var facts = [
       ("scheme", scheme + groups),
       ("quantized", "\(subject.quantized) (\(counted(report.choices.linears.count, "Linear")))"),
-      ("left as they are", subject.left.joined(separator: "; ")),
+      ("left as they are", left.joined(separator: "; ")),
     ]
     if let cache = setting("--kv-cache") { facts.append(("keys and values", cache)) }
     facts.append(("size", "\(bytesText(subject.outputBytes)), \(share) of the base model"))
