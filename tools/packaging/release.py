@@ -38,8 +38,8 @@ class Release:
     def __init__(self, build, *linking):
         flags = [word for flag in ("-s", *linking) for word in ("-Xlinker", flag)]
         print("== Build (some minutes, the first time)", flush=True)
-        run("swift", "build", "-c", "release", "--product", "sluice", "--static-swift-stdlib", "--scratch-path", build,
-            *flags, cwd=ROOT)
+        run("swift", "build", "-c", "release", "--product", "sluice", "--static-swift-stdlib", "--disable-local-rpath",
+            "--scratch-path", build, *flags, cwd=ROOT)
         self.build = build
         self.program = build / "release/sluice"
         version = self.says("--version")
