@@ -185,11 +185,11 @@ def fused(nodes):
     """Fused name -> its parts: those that always are, and those that are set under a condition."""
     required, optional = {}, {}
     for node in nodes:
-        if not isinstance(node, ast.Assign):
+        if not isinstance(node, (ast.Assign, ast.AnnAssign)):
             continue
-        target = node.targets[0]
+        target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
         if getattr(target, "id", "") == "packed_modules_mapping":
-            required |= literal(node.value) or {}
+            required |= node.value and literal(node.value) or {}
         elif isinstance(target, ast.Subscript) and getattr(target.value, "attr", "") == "packed_modules_mapping":
             optional[literal(target.slice)] = literal(node.value)
     return required, {whole: parts for whole, parts in optional.items() if whole not in required}
