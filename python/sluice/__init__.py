@@ -12,7 +12,7 @@ Options of the program are keyword arguments: ``--sequence-length 512`` is ``seq
 and an option that may be given several times takes a list. ``sluice help quantize`` lists them.
 
 ``progress`` gets each line that the program tells while it runs; without it they go to ``sys.stderr``, and ``None``
-drops them. Errors are :class:`SluiceError`. Ctrl-C (:class:`KeyboardInterrupt`) ends a run at its next commit, and a
+drops them. ``events`` gets events in place of lines: what ``--log json`` prints, as dictionaries. Errors are :class:`SluiceError`. Ctrl-C (:class:`KeyboardInterrupt`) ends a run at its next commit, and a
 second one at once; the same call goes on from there.
 """
 
@@ -20,11 +20,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
-from ._program import Progress, SluiceError, Stopped, UsageError, run, tell
+from ._program import Events, Progress, SluiceError, Stopped, UsageError, run, tell
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -47,6 +48,7 @@ def oneshot(
     recipe: Optional[StrPath] = None,
     dataset: Optional[StrPath] = None,
     progress: Optional[Progress] = tell,
+    events: Optional[Events] = None,
     **options: Unpack[QuantizeOptions],
 ) -> Path:
     """Quantize a checkpoint: ``sluice quantize``.
@@ -58,10 +60,12 @@ def oneshot(
     :param recipe: an llm-compressor recipe, a YAML or JSON file.
     :param dataset: calibration data, as for ``--calibration``; without it the built-in chats.
     :param progress: called with each line that the program tells.
+    :param events: called with each event, in place of lines.
     :param options: options of ``sluice quantize``.
     :returns: ``output`` as a path.
     """
-    run("quantize", [model], {**options, "output": output, "recipe": recipe, "calibration": dataset}, progress)
+    words = {**options, "output": output, "recipe": recipe, "calibration": dataset}
+    run("quantize", [model], words, progress, events)
     return Path(output)
 
 
@@ -89,6 +93,7 @@ def verify(
     *,
     source: Optional[StrPath] = None,
     progress: Optional[Progress] = tell,
+    events: Optional[Events] = None,
     **options: Unpack[VerifyOptions],
 ) -> dict[str, Any]:
     """Check a quantized checkpoint, and measure it against its source: ``sluice verify``.
@@ -99,26 +104,29 @@ def verify(
     :param source: the checkpoint it was made from.
     :returns: what ``sluice verify --json`` prints.
     """
-    return _object(run("verify", [output], {**options, "source": source, "json": True}, progress, results=(0, 1)))
+    words = {**options, "source": source, "json": True}
+    return _object(run("verify", [output], words, progress, events, results=(0, 1)))
 
 
 def evaluate(
-    model: StrPath,
+    model: Union[StrPath, Sequence[StrPath]],
     text: StrPath,
     *,
     reference: Optional[StrPath] = None,
     progress: Optional[Progress] = tell,
+    events: Optional[Events] = None,
     **options: Unpack[EvaluateOptions],
 ) -> dict[str, Any]:
     """Measure a checkpoint's likelihood, and its distance to a reference: ``sluice evaluate``.
 
-    :param model: a checkpoint, plain or quantized.
+    :param model: a checkpoint, plain or quantized, or several.
     :param text: data as for ``dataset`` of :func:`oneshot`.
     :param reference: the checkpoint to compare with.
     :returns: what ``sluice evaluate --json`` prints.
     """
     words = {**options, "text": text, "reference": reference, "json": True}
-    return _object(run("evaluate", [model], words, progress))
+    models = [model] if isinstance(model, (str, os.PathLike)) else model
+    return _object(run("evaluate", models, words, progress, events))
 
 
 def _object(text: str) -> dict[str, Any]:

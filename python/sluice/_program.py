@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import shutil
 import signal
@@ -11,9 +12,10 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
-from typing import Callable, Optional
+from typing import Any, Callable, Dict, Optional
 
 Progress = Callable[[str], object]
+Events = Callable[[Dict[str, Any]], object]
 
 _USAGE, _STOPPED = 64, 130
 _ERROR = "error: "
@@ -66,13 +68,18 @@ def run(
     operands: Iterable[object],
     options: Mapping[str, object],
     progress: Optional[Progress],
+    events: Optional[Events] = None,
     results: tuple[int, ...] = (0,),
 ) -> str:
     """Run a command of the program to its end.
 
+    :param progress: gets the lines that it tells.
+    :param events: gets its events in place of lines.
     :param results: exit codes of a run that came to a result.
     :returns: what it printed on stdout.
     """
+    if events is not None:
+        options = {**options, "log": "json"}
     words = [path(), command, *_words(options), "--", *(os.fspath(each) for each in operands)]  # type: ignore[call-overload]
     told: list[str] = []
     error: list[str] = []
@@ -94,7 +101,15 @@ def run(
                 try:
                     for line in process.stderr or ():
                         line = line.rstrip("\n")
-                        if error or line.startswith(_ERROR):
+                        # A command line that the program cannot read is told as text.
+                        if events is not None and line.startswith("{"):
+                            event = json.loads(line)
+                            if event["event"] == "error":
+                                error.append(_ERROR + event["message"])
+                            else:
+                                told.append(line)
+                                events(event)
+                        elif error or line.startswith(_ERROR):
                             error.append(line)
                         else:
                             told.append(line)

@@ -31,11 +31,13 @@ def make(build, folder):
     architecture = run("dpkg", "--print-architecture").strip()
     result = folder / f"sluice_{release.debian}_{architecture}.deb"
     with tempfile.TemporaryDirectory(prefix="sluice-deb-") as temporary:
-        root = Path(temporary) / "root"
+        # Where dpkg-shlibdeps expects a package, and how it knows one.
+        root = Path(temporary) / "debian/sluice"
+        (root / "DEBIAN").mkdir(parents=True)
         for path, content in files(release).items():
             write(root / path, content)
-        shutil.copy(release.program, root / "usr/bin/sluice")
-        write(root / "DEBIAN/control", control(release, architecture, root, Path(temporary)))
+        write(root / "usr/bin/sluice", release.program.read_bytes())
+        write(root / "DEBIAN/control", control(release, architecture, root))
         write(root / "DEBIAN/md5sums", checksums(root))
         for path in [root, *root.rglob("*")]:
             path.chmod(0o755 if path.is_dir() or path == root / "usr/bin/sluice" else 0o644)
@@ -54,7 +56,8 @@ def files(release):
     result[f"{documents}/copyright"] = copyright_file(release)
     result[f"{documents}/changelog.gz"] = packed(changelog(release))
     result[f"{documents}/examples/sluice@.service"] = Path(__file__).with_name("sluice@.service").read_text()
-    result["usr/bin/sluice"] = ""
+    # lintian wants LibYAML from its package; Yams compiles a copy.
+    result["usr/share/lintian/overrides/sluice"] = "sluice: embedded-library libyaml [usr/bin/sluice]\n"
     return result
 
 
@@ -72,7 +75,7 @@ def maintainer():
     return f"{name} <{address}>"
 
 
-def control(release, architecture, root, temporary):
+def control(release, architecture, root):
     size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
     fields = {
         "Package": "sluice",
@@ -80,7 +83,7 @@ def control(release, architecture, root, temporary):
         "Architecture": architecture,
         "Maintainer": maintainer(),
         "Installed-Size": -(-size // 1024),
-        "Depends": ", ".join(sorted([*libraries(root / "usr/bin/sluice", temporary), OPENBLAS])),
+        "Depends": ", ".join(sorted([*libraries(root / "usr/bin/sluice"), OPENBLAS])),
         "Section": "science",
         "Priority": "optional",
         "Description": ABSTRACT,
@@ -89,10 +92,11 @@ def control(release, architecture, root, temporary):
         f" {line}\n" for line in DESCRIPTION.splitlines())
 
 
-def libraries(program, temporary):
-    """The packages of the libraries that a program is linked with."""
-    write(temporary / "debian/control", "Source: sluice\n\nPackage: sluice\nArchitecture: any\n")
-    text = run("dpkg-shlibdeps", "-O", program, cwd=temporary)
+def libraries(program):
+    """The packages of the libraries that a program in `debian/sluice` is linked with."""
+    folder = next(path for path in program.parents if path.name == "debian")
+    write(folder / "control", "Source: sluice\n\nPackage: sluice\nArchitecture: any\n")
+    text = run("dpkg-shlibdeps", "-O", program, cwd=folder.parent)
     match = re.search(r"shlibs:Depends=(.*)", text)
     if not match:
         raise Failure(f"dpkg-shlibdeps names no libraries (found `{text.strip()}`)")

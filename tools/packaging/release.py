@@ -38,8 +38,8 @@ class Release:
     def __init__(self, build, *linking):
         flags = [word for flag in ("-s", *linking) for word in ("-Xlinker", flag)]
         print("== Build (some minutes, the first time)", flush=True)
-        run("swift", "build", "-c", "release", "--product", "sluice", "--static-swift-stdlib", "--scratch-path", build,
-            *flags, cwd=ROOT)
+        run("swift", "build", "-c", "release", "--product", "sluice", "--static-swift-stdlib", "--disable-local-rpath",
+            "--scratch-path", build, *flags, cwd=ROOT)
         self.build = build
         self.program = build / "release/sluice"
         version = self.says("--version")
@@ -57,7 +57,9 @@ class Release:
         return json.loads(self.says("--experimental-dump-help"))["command"]
 
     def completions(self, shell):
-        return self.says("--generate-completion-script", shell)
+        """A file that the shell reads, so without the first line of a command."""
+        text = self.says("--generate-completion-script", shell)
+        return text.split("\n", 1)[1] if text.startswith("#!") else text
 
     def _time_of_sources(self):
         if self.commit == "unknown":

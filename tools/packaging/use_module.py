@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import sluice
 
@@ -35,6 +35,9 @@ def main() -> None:
     assert sluice.verify(output, source="GLM", progress=None)["findings"] == []
     evaluation = sluice.evaluate(output, "ids.jsonl", reference="GLM", samples=2, progress=None)
     assert evaluation, evaluation
+    events: list[dict[str, Any]] = []
+    several = sluice.evaluate([output, "GLM"], "ids.jsonl", reference="GLM", samples=2, events=events.append)
+    assert len(several) > 0 and {"layer", "progress"} & {event["event"] for event in events}, events
 
     # Errors: the program's words and exit code.
     error = raised(lambda: sluice.oneshot("nowhere", "x", progress=None), sluice.SluiceError)
@@ -42,6 +45,8 @@ def main() -> None:
     assert not str(error).startswith("error:")
     error = raised(lambda: sluice.oneshot("GLM", "x", damping=7, progress=None), sluice.UsageError)
     assert isinstance(error, sluice.UsageError) and error.exit_code == 64 and "--damping" in str(error), error
+    error = raised(lambda: sluice.oneshot("nowhere", "x", events=events.append), sluice.SluiceError)
+    assert "nowhere" in str(error) and not str(error).startswith(("error:", "{")), error
     error = raised(lambda: sluice.oneshot("GLM", "x", recipe="none.yaml", progress=None), sluice.SluiceError)
     assert "none.yaml" in str(error), error
 
@@ -57,19 +62,19 @@ def main() -> None:
         if line.startswith("layer 0"):
             raise KeyError(line)
 
-    def again(progress: Callable[[str], object]) -> Path:
+    def go_on(progress: Callable[[str], object]) -> Path:
         return sluice.oneshot("GLM", "again", dataset="ids.jsonl", samples=8, memory="128MiB", threads=2, progress=progress)
 
-    raised(lambda: again(fail), KeyError)
-    interrupted(again)
+    raised(lambda: go_on(fail), KeyError)
+    interrupted(go_on)
     killed()
-    same = again(lines.append)
+    same = go_on(lines.append)
     for file in output.iterdir():
         assert file.is_dir() or file.read_bytes() == (same / file.name).read_bytes(), file
     print(f"module {sluice.__version__}: as it should be")
 
 
-def interrupted(again: Callable[[Callable[[str], object]], Path]) -> None:
+def interrupted(go_on: Callable[[Callable[[str], object]], Path]) -> None:
     """Ctrl-C reaches the program once, which commits before Python goes on."""
 
     def interrupt(line: str) -> None:
@@ -78,7 +83,7 @@ def interrupted(again: Callable[[Callable[[str], object]], Path]) -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
     seen: list[str] = []
-    error = raised(lambda: again(interrupt), KeyboardInterrupt)
+    error = raised(lambda: go_on(interrupt), KeyboardInterrupt)
     assert "the same command goes on" in str(error), error
     assert sum(line.startswith("stopping at the next commit") for line in seen) == 1, seen
 

@@ -141,8 +141,8 @@ report = sluice.verify("GLM-4.7-W4A16", source="zai-org/GLM-4.7")
 
 
 # What the functions of the module take by names of their own.
-NAMED = {"quantize": ("output", "recipe", "calibration"), "plan": ("recipe", "calibration", "json"),
-         "verify": ("source", "json"), "evaluate": ("text", "reference", "json")}
+NAMED = {"quantize": ("output", "recipe", "calibration", "log"), "plan": ("recipe", "calibration", "json"),
+         "verify": ("source", "json", "log"), "evaluate": ("text", "reference", "json", "log")}
 
 
 def options_module(program):
