@@ -1,11 +1,63 @@
 // Where text goes: results to stdout, progress and errors to stderr.
 
 internal import Glibc
+internal import JSON
+internal import Pipeline
+internal import Reporting
 internal import Synchronization
 internal import SystemIO
 
+/// How much is told.
+enum LogLevel {
+  case quiet, usual, verbose
+}
+
 /// Whatever goes out here is safe for a terminal: see `TerminalText`.
 enum Console {
+  private static let settings = Mutex((form: LogForm.text, level: LogLevel.usual))
+
+  static func set(_ form: LogForm, _ level: LogLevel) {
+    settings.withLock { $0 = (form, level) }
+  }
+
+  static var form: LogForm { settings.withLock { $0.form } }
+  static var level: LogLevel { settings.withLock { $0.level } }
+
+  /// An event, where news are events.
+  static func event(_ name: String, _ fields: [(String, JSONValue)]) {
+    if form != .json { return }
+    let object = JSONObject(
+      [("time", .string(dateText(Int(time(nil))))), ("event", .string(name))] + fields)
+    let line = JSONValue.object(object).serialized()
+    _ = write(TerminalText.escaped(line, keepsLines: false) + "\n", to: STDERR_FILENO)
+  }
+
+  /// What a user need not know, and scripts have as events of their own.
+  static func news(_ line: String) {
+    if form == .text, level != .quiet { error(line) }
+  }
+
+  static func warning(_ text: String) {
+    form == .json ? event("warning", [("message", .string(text))]) : error("warning: \(text)")
+  }
+
+  /// A run stopped because it was asked to.
+  ///
+  /// - Parameter command: what goes on with it.
+  static func stopped(_ command: [String]) {
+    if form == .json {
+      event("interrupted", [("command", .array(command.map { .string($0) }))])
+    } else {
+      error("stopped at a commit; the same command goes on from there:")
+      error(command: shellText(command))
+    }
+  }
+
+  /// What ends the program.
+  static func failure(_ text: String) {
+    form == .json ? event("error", [("message", .string(text))]) : error("error: \(text)")
+  }
+
   /// The errno of the first write to stdout that failed; 0 where none did.
   private static let failure = Mutex<Int32>(0)
 
@@ -13,8 +65,9 @@ enum Console {
   private static let hasLiveLine = Mutex(false)
 
   static func error(_ line: String) {
+    if form == .json { return event("message", [("text", .string(line))]) }
     hasLiveLine.withLock { live in
-      let text = wrapped(TerminalText.line(line), for: STDERR_FILENO)
+      let text = painted(wrapped(TerminalText.line(line), for: STDERR_FILENO))
       _ = write((live ? Self.eraseLine : "") + text + "\n", to: STDERR_FILENO)
       live = false
     }
@@ -29,6 +82,7 @@ enum Console {
 
   /// A command to be given again: whole, however long its words are.
   static func error(command: String) {
+    if form == .json { return event("message", [("text", .string(command))]) }
     _ = write("  " + TerminalText.escaped(command, keepsLines: false) + "\n", to: STDERR_FILENO)
   }
 
@@ -55,9 +109,10 @@ enum Console {
   private static let eraseLine = "\r\u{1B}[K"
 
   /// Replaces the live line of a terminal.
-  static func live(_ line: String) {
+  static func live(_ pieces: [Piece]) {
+    let line = pieces.map { painted(TerminalText.line($0.text), $0.style?.rawValue) }.joined()
     hasLiveLine.withLock { live in
-      _ = write(Self.eraseLine + TerminalText.line(line), to: STDERR_FILENO)
+      _ = write(Self.eraseLine + line, to: STDERR_FILENO)
       live = true
     }
   }
@@ -72,8 +127,39 @@ enum Console {
 
   /// Whether stderr is a terminal that can replace a line.
   static var takesEscapes: Bool {
-    let name = unsafe getenv("TERM").map { unsafe String(cString: $0) } ?? ""
+    let name = variable("TERM")
     return isatty(STDERR_FILENO) == 1 && name != "" && name != "dumb"
+  }
+
+  /// Whether colours are wanted on stderr. Source: no-color.org.
+  private static let hasColours = takesEscapes && variable("NO_COLOR").isEmpty
+
+  /// Words at the beginning of a line that are to be seen.
+  private static let marks = [
+    (word: "error:", style: "1;31"), (word: "warning:", style: "33"), (word: "done:", style: "32"),
+  ]
+
+  private static func painted(_ line: String) -> String {
+    guard hasColours, let mark = marks.first(where: { line.hasPrefix($0.word) }) else {
+      return line
+    }
+    return painted(mark.word, mark.style) + line.dropFirst(mark.word.count)
+  }
+
+  private static func painted(_ text: String, _ style: String?) -> String {
+    guard hasColours, let style, !text.isEmpty else { return text }
+    return "\u{1B}[\(style)m\(text)\u{1B}[0m"
+  }
+
+  /// What bars are drawn with: lines where the locale knows them.
+  static let cells: BarCells = {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].lazy.map(variable).first { !$0.isEmpty } ?? ""
+    let name = locale.lowercased().filter { $0 != "-" }
+    return name.hasSuffix("utf8") ? .lines : .ascii
+  }()
+
+  private static func variable(_ name: String) -> String {
+    unsafe getenv(name).map { unsafe String(cString: $0) } ?? ""
   }
 
   /// Columns of the terminal behind stderr; 80 where it does not say.

@@ -141,6 +141,6 @@ extension Evaluation {
 
 }
 
-private func number(_ value: Double?) -> String { value.map(rounded) ?? "none" }
+func number(_ value: Double?) -> String { value.map(rounded) ?? "none" }
 
-private func percent(_ share: Double) -> String { "\(rounded(100 * share)) %" }
+func percent(_ share: Double) -> String { "\(rounded(100 * share)) %" }

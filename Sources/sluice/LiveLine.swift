@@ -1,53 +1,62 @@
-// Progress on stderr: on a terminal one line that is replaced, elsewhere a line a minute.
+// Progress on stderr: on a terminal one line that is replaced, elsewhere a line a minute, as events one a second.
 
 internal import Glibc
 internal import JSON
-internal import Planning
 internal import Reporting
-
-/// Shows the first parts of a line, as many as fit, so that none is ever cut. The most important come first.
-func fitting(_ parts: [String], columns: Int) -> String {
-  var line = ""
-  for part in parts {
-    let longer = line.isEmpty ? part : line + "  " + part
-    if longer.count > columns { break }
-    line = longer
-  }
-  return line
-}
 
 struct LiveLine {
   private static let betweenUpdates = Duration.milliseconds(100)
   private static let betweenLines = Duration.seconds(60)
+  private static let betweenEvents = Duration.seconds(1)
 
   private let isLive = Console.takesEscapes
   private var last: ContinuousClock.Instant?
 
   /// - Parameters:
-  ///   - details: what stands after the percentage and the time that is left, the most important first.
-  mutating func show(share: Double, secondsLeft: Double?, details: () -> [String]) {
+  ///   - fields: what an event says beside what every progress has.
+  mutating func show(
+    _ moment: @autoclosure () -> ProgressMoment, fields: () -> [(String, JSONValue)] = { [] }
+  ) {
+    if Console.level == .quiet { return }
+    let isEvent = Console.form == .json
     let now = ContinuousClock.now
-    if let last, now - last < (isLive ? Self.betweenUpdates : Self.betweenLines) { return }
+    let pause =
+      isEvent ? Self.betweenEvents : isLive ? Self.betweenUpdates : Self.betweenLines
+    if let last, now - last < pause { return }
+    let moment = moment()
     // Where lines stay, one that has no time to tell is not worth a line.
-    if !isLive, secondsLeft == nil { return }
+    if !isEvent, !isLive, moment.secondsLeft == nil { return }
     last = now
-    let parts =
-      [percentText(share)] + (secondsLeft.map { ["ETA \(durationText($0))"] } ?? []) + details()
-    if isLive {
-      // A terminal wraps what reaches its last column.
-      Console.live(fitting(parts, columns: Console.columns - 1))
+    if isEvent {
+      Console.event("progress", moment.fields + fields())
+    } else if isLive {
+      Console.live(moment.pieces(columns: Console.columns, cells: Console.cells))
     } else {
-      Console.error(([dateText(Int(time(nil)))] + parts).joined(separator: "  "))
+      Console.error(([dateText(Int(time(nil)))] + moment.words).joined(separator: "  "))
     }
   }
 
   /// What is being done, on a terminal that can replace it.
   static func say(_ text: String) {
-    if Console.takesEscapes { Console.live(fitting([text], columns: Console.columns - 1)) }
+    if Console.takesEscapes {
+      Console.live([Piece(fitting([text], columns: Console.columns - 1))])
+    }
   }
 
   /// Another line went to the terminal: the next update is due at once.
   mutating func interrupted() {
-    if isLive { last = nil }
+    if isLive, Console.form == .text { last = nil }
+  }
+}
+
+extension ProgressMoment {
+  fileprivate var fields: [(String, JSONValue)] {
+    [
+      ("share", .double(share)), ("seconds_left", .double(secondsLeft)),
+      ("step", .text(step)), ("layer", .int(layer?.index)), ("layers", .int(layer?.count)),
+      ("tokens_done", .int(tokens?.done)), ("tokens_in_step", .int(tokens?.all)),
+      ("tokens_per_second", .double(tokensPerSecond)), ("share_read", .double(read)),
+      ("resident_bytes", .int(residentBytes)),
+    ]
   }
 }

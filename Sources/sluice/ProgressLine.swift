@@ -7,9 +7,10 @@ internal import Planning
 internal import Reporting
 internal import SystemIO
 
-/// What became of the rows of a data set.
-func dataLines(_ data: DataSummary) -> [String] {
+/// What became of the rows of a data set, and what to be warned of.
+func dataLines(_ data: DataSummary) -> (news: [String], warnings: [String]) {
   var lines: [String] = []
+  var warnings: [String] = []
   if data.path == nil {
     lines.append("note: calibrating with the built-in chats; --calibration DATA takes your own")
   }
@@ -20,16 +21,16 @@ func dataLines(_ data: DataSummary) -> [String] {
   if data.emptyRows > 0 { text += "; \(counted(data.emptyRows, "row")) empty" }
   if data.failedRows > 0 { text += "; \(counted(data.failedRows, "row")) unusable" }
   lines.append(text)
-  if let first = data.firstFailure { lines.append("warning: first unusable row: \(first)") }
+  if let first = data.firstFailure { warnings.append("first unusable row: \(first)") }
   if data.sequences < data.asked {
-    lines.append(
-      "warning: \(counted(data.asked, "sample")) \(data.asked == 1 ? "was" : "were") asked for, the data gives \(data.sequences)"
+    warnings.append(
+      "\(counted(data.asked, "sample")) \(data.asked == 1 ? "was" : "were") asked for, the data gives \(data.sequences)"
     )
   }
-  return lines
+  return (lines, warnings)
 }
 
-/// What a run came to, and what each of its steps took.
+/// What a run came to, and where more is told what each of its steps took.
 private func summaryLines(_ summary: RunSummary) -> [String] {
   let share = Double(summary.outputBytes) / Double(max(1, summary.sourceBytes))
   let peak = summary.steps.map(\.bytes).max() ?? 0
@@ -40,8 +41,9 @@ private func summaryLines(_ summary: RunSummary) -> [String] {
     "memory: peak \(bytesText(peak)) of \(bytesText(summary.budget)), "
       + "\(bytesText(summary.plan.peakBytes)) planned; scratch \(bytesText(summary.scratchBytes)), "
       + "\(bytesText(summary.plan.scratchBytes)) planned",
-    "  " + row(["step", "time", "peak", "planned", "heap", "mapped files"]),
   ]
+  if Console.level != .verbose { return lines }
+  lines.append("  " + row(["step", "time", "peak", "planned", "heap", "mapped files"]))
   for step in summary.steps {
     lines.append(
       "  "
@@ -71,8 +73,11 @@ final class ProgressLine {
   private var saidLegend = false
   /// Of passes that follow each other, each has a word of its own for what is the same.
   private var said: Set<String> = []
+  /// What is told of a step when the next one begins.
+  private var last: RunProgress?
   private var stepStarted = ContinuousClock.now
-  private var step: (RunStep, Int?)?
+  /// Whether inference engines load what is written.
+  private(set) var isServed = true
 
   init(memory: Int, threads: Int) {
     self.memory = memory
@@ -80,6 +85,8 @@ final class ProgressLine {
   }
 
   func show(_ event: RunEvent) {
+    if case .warning(.notLoaded) = event { isServed = false }
+    if Console.form == .json { return write(event) }
     switch event {
     case .started(let plan, let resumed):
       line(
@@ -88,7 +95,10 @@ final class ProgressLine {
           + (plan.outputBytes > 0 ? " to \(bytesText(plan.outputBytes))" : "") + "; memory "
           + "\(bytesText(memory)), planned peak \(bytesText(plan.peakBytes)); \(counted(threads, "thread")), "
           + "\(plan.engine.name), \(CPU.instructionSet)")
-    case .dataLoaded(let data): for text in dataLines(data) { once(text) }
+    case .dataLoaded(let data):
+      let (news, warnings) = dataLines(data)
+      for text in news { once(text) }
+      for text in warnings { warn(text) }
     case .covers(let coverage): for text in coverage.lines { once(text) }
     case .measuring(let groups, let choices):
       line(
@@ -102,6 +112,7 @@ final class ProgressLine {
           + rounded(size.loss))
     case .progress(let progress): show(progress)
     case .layerFinished(let layer):
+      endStep()
       let errors = errorText(layer)
       if !errors.isEmpty, !saidLegend {
         line(legend(layer))
@@ -114,13 +125,14 @@ final class ProgressLine {
             : "\(counted(layer.quantizedLinears, "Linear")), \(counted(layer.smoothings, "smoothing"))"
               + errors)
           + ", \(durationText(layer.seconds))")
-    case .warning(let warning): once("warning: \(warning)")
+    case .warning(let warning): warn("\(warning)")
     case .checking(let what): line(checkText(what))
     case .alreadyFinished(let output, let report, let bytes, let madeAgain):
       line("already finished: \(output), \(bytesText(bytes)), every tensor as it was written")
       for name in madeAgain { line("made again, as it was gone or changed: \(name)") }
       line("report: \(report)")
     case .finished(let summary):
+      endStep()
       for text in summaryLines(summary) { line(text) }
       line("report: \(summary.report)")
     }
@@ -130,28 +142,56 @@ final class ProgressLine {
     if said.insert(text).inserted { line(text) }
   }
 
+  private func warn(_ text: String) {
+    if said.insert(text).inserted { Console.warning(text) }
+    liveLine.interrupted()
+  }
+
   private func line(_ text: String) {
-    Console.error(text)
+    Console.news(text)
     liveLine.interrupted()
   }
 
   private func show(_ progress: RunProgress) {
-    let now = ContinuousClock.now
-    if step?.0 != progress.step || step?.1 != progress.layer {
-      step = (progress.step, progress.layer)
-      stepStarted = now
+    if last?.step != progress.step || last?.layer != progress.layer {
+      endStep()
+      stepStarted = ContinuousClock.now
     }
-    let stepSeconds = seconds(now - stepStarted)
-    liveLine.show(share: progress.share, secondsLeft: progress.secondsLeft) {
-      var parts = progress.layer.map { ["layer \($0) of 0-\(progress.layers - 1)"] } ?? []
-      parts.append(progress.step.rawValue)
-      if progress.tokensDone > 0, stepSeconds > 0.05 {
-        parts.append("\(progress.tokensDone)/\(progress.tokensInStep) tokens")
-        parts.append("\(Int(saturating: Double(progress.tokensDone) / stepSeconds)) tokens/s")
-      }
-      if let checked = progress.checked { parts.append("\(percentText(checked)) of it read") }
-      return parts + [bytesText(ResidentMemory.current().residentBytes)]
+    last = progress
+    liveLine.show(
+      ProgressMoment(progress, residentBytes: ResidentMemory.current().residentBytes))
+  }
+
+  /// Where more is told: what a step took that is done.
+  private func endStep() {
+    guard let progress = last else { return }
+    last = nil
+    if Console.level != .verbose { return }
+    let place = progress.layer.map { "layer \($0) of 0-\(progress.layers - 1), " } ?? ""
+    line(
+      "\(place)\(progress.step.rawValue): \(durationText(seconds(ContinuousClock.now - stepStarted)))"
+        + (progress.tokensPerSecond.map { ", \(Int(saturating: $0.rounded())) tokens/s" } ?? "")
+        + ", \(bytesText(ResidentMemory.current().residentBytes)) of memory")
+  }
+
+  /// The event as a line of JSON.
+  private func write(_ event: RunEvent) {
+    switch event {
+    case .progress(let progress):
+      liveLine.show(
+        ProgressMoment(progress, residentBytes: ResidentMemory.current().residentBytes))
+    case .warning(let warning): warn("\(warning)")
+    case .dataLoaded(let data):
+      writeNews(event)
+      for text in dataLines(data).warnings { warn(text) }
+    default: writeNews(event)
     }
+  }
+
+  private func writeNews(_ event: RunEvent) {
+    if Console.level == .quiet { return }
+    let (name, fields) = event.fields(memory: memory, threads: threads)
+    Console.event(name, fields)
   }
 }
 

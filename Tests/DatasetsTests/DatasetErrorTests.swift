@@ -42,12 +42,12 @@ private func failure(
 
   @Test func noFilesListsWhatIsThere() throws {
     try withTemporaryFolder { folder in
-      try write([], to: "\(folder)/a.csv")
+      try write([], to: "\(folder)/a.xls")
       try write(Array("{}".utf8), to: "\(folder)/dataset_info.json")
       try FileSystem.createFolder("\(folder)/data")
       let error = try #require(throws: DatasetError.self) { try Dataset(path: folder) }
       #expect(
-        error == .noFiles(path: folder, found: ["`a.csv`", "`data/`", "`dataset_info.json`"]))
+        error == .noFiles(path: folder, found: ["`a.xls`", "`data/`", "`dataset_info.json`"]))
       #expect(
         "\(error)".hasSuffix(
           "; name a file, a folder that holds such files, or a pattern in quotes"))
@@ -58,7 +58,7 @@ private func failure(
   }
 
   @Test(arguments: [
-    ("a.csv", "`.csv`; convert the rows to JSON lines"),
+    ("a.xls", "`.xls`; convert the rows to JSON lines"),
     ("rows", "a name without ending; convert the rows to JSON lines"),
     ("a.jsonl.xz", "`.jsonl.xz`; convert the rows to JSON lines"),
     ("a.arrow", "`.arrow`; load the folder with `datasets` and save it with `to_parquet`"),
@@ -67,7 +67,7 @@ private func failure(
   func unknownEndingIsRefusedByName(name: String, end: String) throws {
     #expect(
       try failure(reading: name)
-        == "\(name): expected `.jsonl`, `.ndjson`, `.json`, `.txt` (each also with `.gz` or `.zst`) or `.parquet`, "
+        == "\(name): expected `.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.txt` (each also with `.gz` or `.zst`) or `.parquet`, "
         + "found \(end)")
   }
 

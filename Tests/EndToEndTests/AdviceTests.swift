@@ -88,7 +88,7 @@ import TestSupport
       let (plain, marked) = (try result("\(folder)/plain"), try result("\(folder)/marked"))
       // What is copied keeps its bytes.
       let copied = Set(try FileSystem.list(fixtureModel)).subtracting(["config.json"])
-      #expect(differences(plain, marked).filter { !copied.contains($0) } == [])
+      #expect(differencesBesideCard(plain, marked).filter { !copied.contains($0) } == [])
       let verify = try Program.run(["verify", "\(folder)/marked", "--source", model])
       #expect(verify.end == .exit(0), "\(verify)")
     }

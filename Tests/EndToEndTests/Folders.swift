@@ -52,6 +52,13 @@ func differences(_ first: [String: [UInt8]], _ second: [String: [UInt8]]) -> [St
   Set(first.keys).union(second.keys).filter { first[$0] != second[$0] }.sorted()
 }
 
+/// Likewise, without the model card: that tells what source and data are called.
+func differencesBesideCard(
+  _ first: [String: [UInt8]], _ second: [String: [UInt8]]
+) -> [String] {
+  differences(first, second).filter { $0 != "README.md" }
+}
+
 /// Everything below a folder, by path; a folder reads as nil.
 func contents(_ folder: String) throws -> [String: [UInt8]?] {
   var files: [String: [UInt8]?] = [:]

@@ -58,10 +58,10 @@ import TestSupport
       }
       // The first 32 tokens are the same ones.
       #expect(data["long"]?.replacing("long", with: "short") == data["short"])
-      // choices.jsonl names the file of the data.
+      // Both name the file of the data.
       #expect(
         differences(try result("\(folder)/long"), try result("\(folder)/short"))
-          == ["choices.jsonl"])
+          == ["README.md", "choices.jsonl"])
       // All of it together is many sequences, and their end is cut, too.
       let packed = ["--calibration", path, "--pack", "--samples", "100", "--sequence-length", "64"]
       #expect(try run(["plan", fixtureModel] + packed).end == .exit(0))

@@ -1,6 +1,7 @@
 // What a user sees while a run goes on: on terminals of any width, without one, and on one that knows no escapes.
 
 import Glibc
+import JSON
 import SystemIO
 import Testing
 import TestSupport
@@ -35,11 +36,12 @@ private let options = ["--calibration", fixtureCalibration, "--samples", "48", "
   }
 
   private func quantize(
-    columns: Int?, environment: [String] = ["TERM=xterm"]
+    columns: Int?, environment: [String] = ["TERM=xterm", "NO_COLOR=1", "LC_ALL=C.UTF-8"],
+    more: [String] = []
   ) throws -> String {
     try withTemporaryFolder { folder in
       try told(
-        ["quantize", fixtureModel, "--output", "\(folder)/out"] + options,
+        ["quantize", fixtureModel, "--output", "\(folder)/out"] + options + more,
         terminal: columns.map { try Terminal(columns: $0) }, environment: environment)
     }
   }
@@ -51,17 +53,110 @@ private let options = ["--calibration", fixtureCalibration, "--samples", "48", "
   }
 
   @Test(arguments: [6, 20, 40, 80, 140])
-  func `percent and time come first and no line is wider than the terminal`(columns: Int) throws {
-    let frames = frames(try quantize(columns: columns))
+  func `a bar fits the terminal with percent, time, layer, step and rate`(columns: Int) throws {
+    let text = try quantize(columns: columns)
+    // NO_COLOR is obeyed.
+    #expect(!text.contains("\u{1B}[3"))
+    let frames = frames(text)
     #expect(!frames.isEmpty)
     for frame in frames {
       #expect(frame.count < columns, "\(frame)")
       #expect(frame.contains(#/^\d+ %/#), "\(frame)")
     }
-    let times = frames.filter { $0.contains(#/^\d+ %  ETA \d/#) }
-    #expect(times.isEmpty == (columns < 16), "\(frames)")
-    #expect(frames.contains { $0.contains("layer 1 of 0-3") } == (columns >= 40), "\(frames)")
+    // All at once.
+    let whole =
+      columns < 80
+      ? #/^\d+ % ━*╸?─* [0-9.]+[a-z0-9.]* 1/3 [a-z]+ \d+/s$/#
+      : #/^\d+ %  ━*╸?─*  ETA \d.*  layer 1 of 0-3  [a-z]+  .*\d+ tokens/s/#
+    #expect(frames.contains { $0.contains(whole) } == (columns >= 40), "\(frames)")
+    let times = frames.filter { $0.contains(#/^\d+ %  [0-9.]+[smhd]/#) }
+    #expect(times.isEmpty == (columns != 20), "\(frames)")
     if columns >= 140 { #expect(frames.contains { $0.hasSuffix("iB") }, "\(frames)") }
+  }
+
+  @Test
+  func
+    `colours are there where nothing speaks against them, and lines where the locale knows them`()
+    throws
+  {
+    let text = try quantize(columns: 80, environment: ["TERM=xterm", "NO_COLOR=", "LC_ALL=C"])
+    #expect(text.contains("\u{1B}[32m#") && text.contains("\u{1B}[2m-"), "\(text)")
+    #expect(text.contains("\u{1B}[32mdone:\u{1B}[0m "), "\(text)")
+    #expect(!text.contains("━"))
+  }
+
+  /// The end of a run says what comes next, in words that can be given as they are.
+  @Test func `news are few, usual or many, or events, and the end tells what to do next`() throws {
+    try withTemporaryFolder { folder in
+      func run(_ name: String, _ more: [String]) throws -> Outcome {
+        let outcome = try Program.run(
+          ["quantize", fixtureModel, "--output", "\(folder)/\(name)"] + quickly + more)
+        #expect(outcome.end == .exit(0) && outcome.stdout == "", "\(outcome)")
+        return outcome
+      }
+      let usual = try run("usual", [])
+      let verify = "  \(Program.path) verify \(folder)/usual --source \(fixtureModel)"
+      #expect(usual.messages.contains(Substring(verify)), "\(usual)")
+      #expect(usual.stderr.contains("  vllm serve \(folder)/usual\n"), "\(usual)")
+      #expect(usual.stderr.contains("next: check it"), "\(usual)")
+      #expect(!usual.stderr.contains("mapped files"), "\(usual)")
+      #expect(try run("few", ["--quiet"]).stderr == "")
+      let many = try run("many", ["-v"])
+      #expect(many.stderr.contains(#/\nlayer 2 of 0-3, experts: .*iB of memory\n/#), "\(many)")
+      #expect(many.stderr.contains("mapped files"), "\(many)")
+
+      let events = try run("events", ["--log", "json"]).messages.map { line in
+        try #require(try JSONValue.parse(Array(line.utf8)).object, "\(line)")
+      }
+      let names = events.map { $0["event"]?.string }
+      #expect(names.first == "started" && names.last == "next", "\(names)")
+      for name in ["coverage", "data", "checking", "progress", "layer", "finished"] {
+        #expect(names.contains(name), "\(names)")
+      }
+      #expect(events.allSatisfy { $0["time"]?.string?.hasSuffix("Z") == true })
+      let layers = events.filter { $0["event"]?.string == "layer" }
+      #expect(layers.map { $0["layer"]?.int } == [0, 1, 2, 3])
+      #expect(layers.allSatisfy { $0["rounding_error_left"]?.double != nil })
+      // What the Guide lists is all there is.
+      let guide = String(
+        decoding: try FileSystem.readFile(
+          projectPath("Sources/sluice/Sluice.docc/Guide.md")), as: UTF8.self)
+      for event in events {
+        for (key, _) in event.entries where key != "event" {
+          #expect(guide.contains("`\(key)`"), "\(key)")
+        }
+        #expect(guide.contains("| `\(event["event"]?.string ?? "")` |"), "\(event)")
+      }
+    }
+  }
+
+  @Test func `an error is an event, too, and so is a stop`() throws {
+    try withTemporaryFolder { folder in
+      let outcome = try Program.run(
+        ["quantize", "\(folder)/none", "--output", "\(folder)/out", "--log", "json"])
+      #expect(outcome.end == .exit(1))
+      let event = try #require(try JSONValue.parse(Array(outcome.stderr.utf8)).object)
+      #expect(event["event"]?.string == "error")
+      #expect(event["message"]?.string?.contains("none") == true)
+
+      let run = try Program(
+        ["quantize", fixtureModel, "--output", "\(folder)/out", "--log", "json"] + options)
+      for _ in 0..<60_000 {
+        if try run.stderr.contains("\"layer\"") { break }
+        usleep(1000)
+      }
+      run.send(SIGINT)
+      let stopped = try run.wait()
+      // On a busy machine it may be done before the signal comes.
+      if stopped.end == .exit(130) {
+        let last = try #require(stopped.messages.last)
+        let event = try #require(try JSONValue.parse(Array(last.utf8)).object)
+        #expect(event["event"]?.string == "interrupted")
+        #expect(event["command"]?.array?.count == 13, "\(last)")
+      } else {
+        #expect(stopped.end == .exit(0), "\(stopped)")
+      }
+    }
   }
 
   @Test(arguments: [nil, 80])
@@ -101,8 +196,12 @@ private let options = ["--calibration", fixtureCalibration, "--samples", "48", "
     ]
     let terminal = try Terminal(columns: 40)
     let frames = frames(
-      try told(command, terminal: terminal, after: "layer 0 of 0-3, ", environment: ["TERM=xterm"]))
-    #expect(frames.contains { $0.contains(#/^\d+ %  ETA \d/#) }, "\(frames)")
+      try told(
+        command, terminal: terminal, after: "layer 0 of 0-3, ",
+        environment: ["TERM=xterm", "NO_COLOR=1", "LC_ALL=C"]))
+    #expect(
+      frames.contains { $0.contains(#/^\d+ % #*-* [0-9.]+[a-z0-9]* \d/3 glm4-moe-4m$/#) },
+      "\(frames)")
     #expect(frames.allSatisfy { $0.count < 40 }, "\(frames)")
     let plain = try told(command, after: "layer 0 of 0-3, ")
     #expect(plain.contains(#/(?m)^\d{4}-\S+Z  \d+ %  ETA \d/#), "\(plain)")

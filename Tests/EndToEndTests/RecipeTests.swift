@@ -41,7 +41,7 @@ import TestSupport
       let (first, second) = ("\(folder)/flags", "\(folder)/recipe")
       try quantize(to: first, quickly + ["--ignore", "model.layers.0.*", "--rounding", "nearest"])
       let outcome = try quantize(to: second, quickly + recipe("peer-awq.yaml"))
-      #expect(differences(try result(first), try result(second)) == ["recipe.yaml"])
+      #expect(differences(try result(first), try result(second)) == ["README.md", "recipe.yaml"])
       #expect(
         outcome.stderr.contains("warning: mapping of `re:.*layers\\.(1|2|3|4)\\.self_attn.v_proj$`")
       )
@@ -130,7 +130,12 @@ import TestSupport
         #expect(outcome.end == .exit(0), "\(command): \(outcome)")
       }
       try quantize(to: "\(home)/folder", ["--no-smoothing"])
-      #expect(differences(try result(output), try result("\(home)/folder")) == [])
+      #expect(differencesBesideCard(try result(output), try result("\(home)/folder")) == [])
+      // The card knows the model's name, and what the evaluation found.
+      let card = String(decoding: try FileSystem.readFile("\(output)/README.md"), as: UTF8.self)
+      #expect(card.contains("\nbase_model: org/tiny\n"), "\(card)")
+      #expect(card.contains("\n# tiny-W4A16\n"), "\(card)")
+      #expect(card.contains("\n| calibration.jsonl | "), "\(card)")
     }
   }
 

@@ -39,7 +39,7 @@ private let options = [
       let planned = try Program.run(["plan", model] + options)
       #expect(planned.end == .exit(0) && planned.stdout.contains("(69 Linears)"), "\(planned)")
       try quantize(model, to: output, options)
-      #expect(differences(try result(output), try Self.reference.get().files) == [])
+      #expect(differencesBesideCard(try result(output), try Self.reference.get().files) == [])
       let verified = try Program.run(["verify", output, "--source", model])
       #expect(
         verified.end == .exit(0) && verified.stdout.contains("no findings"), "\(verified)")
@@ -61,7 +61,7 @@ private let options = [
       _ = try Program(command).kill(after: part * reference.milliseconds)
       let second = try Program.run(command)
       #expect(second.end == .exit(0), "\(second)")
-      #expect(differences(try result("\(folder)/out"), reference.files) == [])
+      #expect(differencesBesideCard(try result("\(folder)/out"), reference.files) == [])
     }
   }
 

@@ -66,7 +66,7 @@ private let options = [
     let second = try Program.run(command(folder))
     #expect(second.end == .exit(0), "\(second)", sourceLocation: sourceLocation)
     #expect(
-      differences(try result("\(folder)/out"), try Self.reference.get()) == [],
+      differencesBesideCard(try result("\(folder)/out"), try Self.reference.get()) == [],
       sourceLocation: sourceLocation)
   }
 
@@ -168,7 +168,7 @@ private let options = [
       let second = try Program.run(command(folder))
       #expect(second.end == .exit(0), "\(second)")
       #expect(second.stderr.contains("the source was moved or written"), "\(second)")
-      #expect(differences(try result("\(folder)/out"), try Self.reference.get()) == [])
+      #expect(differencesBesideCard(try result("\(folder)/out"), try Self.reference.get()) == [])
     }
     try withStoppedRun { folder in
       try #require(unsafe rename("\(folder)/model", "\(folder)/elsewhere") == 0)
@@ -176,7 +176,7 @@ private let options = [
         ["quantize", "\(folder)/elsewhere", "--output", "\(folder)/out"] + options)
       #expect(second.end == .exit(0), "\(second)")
       #expect(!second.stderr.contains("the source was moved or written"), "\(second)")
-      #expect(differences(try result("\(folder)/out"), try Self.reference.get()) == [])
+      #expect(differencesBesideCard(try result("\(folder)/out"), try Self.reference.get()) == [])
     }
   }
 
@@ -246,7 +246,7 @@ private let options = [
       program.send(SIGCONT)
       let outcome = try program.wait()
       #expect(outcome.end == .exit(0), "\(outcome)")
-      #expect(differences(try result("\(folder)/out"), try Self.reference.get()) == [])
+      #expect(differencesBesideCard(try result("\(folder)/out"), try Self.reference.get()) == [])
     }
   }
 }

@@ -76,6 +76,36 @@ private let options = [
     }
   }
 
+  @Test func `a run is watched to its end with the bar of its own terminal`() throws {
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      try withHaltedRun(output) { program in
+        let terminal = try Terminal(columns: 80)
+        let watch = try Program(
+          ["status", "--watch", output],
+          environment: ["TERM=xterm", "NO_COLOR=1", "LC_ALL=C.UTF-8"], errors: terminal.path)
+        let bar = #/\d+ %  ━*╸?─*.*  layer \d of 0-3  [a-z]+/#
+        for _ in 0..<20_000 {
+          if terminal.text.contains(bar) { break }
+          usleep(1000)
+        }
+        #expect(terminal.text.contains(bar), "\(terminal.text)")
+        program.send(SIGCONT)
+        #expect(try program.wait().end == .exit(0))
+        let outcome = try watch.wait()
+        #expect(outcome.end == .exit(0) && outcome.stdout.contains("\(output): finished"))
+      }
+      try FileSystem.remove(output)
+      try withHaltedRun(output) { program in
+        let watch = try Program(["status", "--watch", output])
+        program.send(SIGKILL)
+        _ = try program.wait()
+        let outcome = try watch.wait()
+        #expect(outcome.end == .exit(1) && outcome.stdout.contains(": stopped in layer "))
+      }
+    }
+  }
+
   @Test func aStoppedRunSaysWhyAndHowFar() throws {
     try withTemporaryFolder { folder in
       let output = "\(folder)/out"

@@ -77,7 +77,7 @@ private let classes: [String] = {
       func divergence(_ output: String) throws -> Double {
         let result = try EvaluateModel(
           EvaluateOptions(
-            model: output, reference: model,
+            models: [output], reference: model,
             data: CalibrationSource(
               path: model + "/ids.jsonl",
               selection: RowSelection(samples: 7, sequenceLength: 100)),

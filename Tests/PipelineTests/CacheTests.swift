@@ -122,7 +122,7 @@ import Transformer
     data.addsSpecialTokens = false
     return try EvaluateModel(
       EvaluateOptions(
-        model: model, reference: reference, data: data, memory: 1 << 30, threads: 2,
+        models: [model], reference: reference, data: data, memory: 1 << 30, threads: 2,
         scratch: folder + "/scratch")
     ).run()
   }

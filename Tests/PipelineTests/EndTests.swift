@@ -44,7 +44,7 @@ import Transformer
     return try #require(
       try EvaluateModel(
         EvaluateOptions(
-          model: model, reference: nil, data: data, memory: 1 << 30, threads: 2,
+          models: [model], reference: nil, data: data, memory: 1 << 30, threads: 2,
           scratch: folder + "/scratch")
       ).run().all.nll)
   }

@@ -22,7 +22,7 @@ import TestSupport
       let text = folder + "/ids.jsonl"
       try replaceFile(text, with: Array(rows.joined(separator: "\n").utf8))
       var options = EvaluateOptions(
-        model: model, reference: reference,
+        models: [model], reference: reference,
         data: CalibrationSource(
           path: text, selection: RowSelection(samples: 100, sequenceLength: 1000)),
         memory: memory, threads: threads, scratch: folder + "/scratch")
@@ -185,7 +185,7 @@ import TestSupport
         try SmallRun.run(options)
         let evaluation = try EvaluateModel(
           EvaluateOptions(
-            model: options.output, reference: options.model,
+            models: [options.output], reference: options.model,
             data: CalibrationSource(
               path: fixturePath("calibration.jsonl"),
               selection: RowSelection(samples: 8, sequenceLength: 128)),
@@ -219,10 +219,34 @@ import TestSupport
     }
   }
 
+  @Test func `models side by side come to what each comes to alone`() throws {
+    let (one, other) = (fixturePath("rtn/bf16/W4A16"), fixturePath("rtn/bf16/W8A16"))
+    let reference = fixturePath("rtn/bf16/source")
+    try withTemporaryFolder { folder in
+      let text = folder + "/ids.jsonl"
+      try replaceFile(
+        text, with: Array("{\"input_ids\":[1,2,3,4,5,6,7]}\n{\"input_ids\":[9,8,7]}\n".utf8))
+      var options = EvaluateOptions(
+        models: [one, other], reference: reference,
+        data: CalibrationSource(
+          path: text, selection: RowSelection(samples: 100, sequenceLength: 1000)),
+        memory: 256 << 20, threads: 2, scratch: folder + "/scratch")
+      let both = try EvaluateModel(options).runAll()
+      #expect(both.count == 2 && both[0] != both[1])
+      for (index, model) in [one, other].enumerated() {
+        options.models = [model]
+        #expect(try EvaluateModel(options).run() == both[index])
+      }
+    }
+  }
+
   @Test func `checkpoints of different vocabularies are not compared`() throws {
-    #expect(throws: EvaluationError.otherVocabulary(model: 32, reference: 2048)) {
+    let folder = fixturePath("rtn/bf16/W4A16")
+    #expect(
+      throws: EvaluationError.otherVocabulary(folder: folder, model: 32, reference: 2048)
+    ) {
       try evaluate(
-        fixturePath("rtn/bf16/W4A16"), reference: fixturePath("glm4-moe-4m"), ids: [[1, 2]])
+        folder, reference: fixturePath("glm4-moe-4m"), ids: [[1, 2]])
     }
   }
 }

@@ -11,7 +11,7 @@ import TestSupport
   private func summary(memory: Int, threads: Int = 2) throws -> EvaluationSummary {
     try withTemporaryFolder { folder in
       let options = EvaluateOptions(
-        model: fixturePath("glm4-moe-4m"), reference: fixturePath("glm4-moe-4m"),
+        models: [fixturePath("glm4-moe-4m")], reference: fixturePath("glm4-moe-4m"),
         data: CalibrationSource(
           path: fixturePath("calibration.jsonl"),
           selection: RowSelection(samples: 24, sequenceLength: 256)),

@@ -164,7 +164,7 @@ import Transformer
       func evaluate(_ model: String, _ reference: String) throws -> Evaluation {
         try EvaluateModel(
           EvaluateOptions(
-            model: model, reference: reference,
+            models: [model], reference: reference,
             data: CalibrationSource(
               path: SmallRun.calibration, selection: RowSelection(samples: 4, sequenceLength: 64)),
             memory: 256 << 20, threads: 2, scratch: folder + "/scratch")
@@ -194,7 +194,7 @@ import Transformer
       ) {
         try EvaluateModel(
           EvaluateOptions(
-            model: folder + "/model", reference: nil,
+            models: [folder + "/model"], reference: nil,
             data: CalibrationSource(
               path: SmallRun.calibration, selection: RowSelection(samples: 1, sequenceLength: 8)),
             memory: 256 << 20, threads: 2, scratch: folder + "/scratch")

@@ -77,7 +77,7 @@ import Transformer
       #expect(largest("self_attn") < 0.2 * largest(".experts."))
       let evaluation = try EvaluateModel(
         EvaluateOptions(
-          model: options.output, reference: options.model, data: options.data, memory: 256 << 20,
+          models: [options.output], reference: options.model, data: options.data, memory: 256 << 20,
           threads: 2, scratch: folder + "/scratch")
       ).run()
       #expect(try #require(evaluation.divergence).mean < 0.1)

@@ -272,7 +272,7 @@ extension SharedSource {
       let model = folder + "/model"
       try source.write(form, to: model)
       var options = EvaluateOptions(
-        model: model, reference: fixturePath("glm4-moe-4m"),
+        models: [model], reference: fixturePath("glm4-moe-4m"),
         data: CalibrationSource(
           path: fixturePath("calibration.jsonl"),
           selection: RowSelection(samples: 4, sequenceLength: 128)),

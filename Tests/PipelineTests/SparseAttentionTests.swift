@@ -33,7 +33,7 @@ import Transformer
       #expect(throws: error) {
         try EvaluateModel(
           EvaluateOptions(
-            model: model, reference: nil,
+            models: [model], reference: nil,
             data: CalibrationSource(
               path: model + "/ids.jsonl", selection: RowSelection(samples: 2, sequenceLength: 100)),
             memory: 1 << 30, threads: 2, scratch: folder + "/scratch"))

@@ -98,7 +98,7 @@ import TestSupport
   private func evaluate(_ output: SpoiledOutput) throws -> Evaluation {
     try EvaluateModel(
       EvaluateOptions(
-        model: output.path, reference: nil,
+        models: [output.path], reference: nil,
         data: CalibrationSource(
           path: SmallRun.calibration, selection: RowSelection(samples: 2, sequenceLength: 16)),
         memory: 1 << 30, threads: 2, scratch: output.path + "-scratch")

@@ -116,7 +116,13 @@ private let fixture = Result {
     #expect(rows.contains { $0.hasPrefix("<script>") && $0.contains("75\u{202F}%") })
     let thin = try #require(report.json.object?["thin_experts"]?.int)
     #expect(thin == 8)
-    #expect(tiles.contains("8 of 36"))
+    #expect(tiles.contains { $0.hasPrefix("8 of 36; ") })
+    // What alarms is explained right there.
+    let routing = try #require(page.all("section").first { $0.attributes["id"] == "routing" })
+    let words = routing.text
+    let explained = try #require(words.firstRange(of: "Thin data means fewer than 32 tokens"))
+    let map = try #require(words.firstRange(of: "Tokens of each expert"))
+    #expect(explained.lowerBound < map.lowerBound)
     #expect(report.json.object?["last_commit"]?.string == "2024-02-29T12:34:56Z")
   }
 
@@ -141,12 +147,59 @@ private let fixture = Result {
 
         """))
     var sections = try Markup(nearest.html).all("section").map { $0.attributes["id"] }
-    #expect(sections == ["smoothing", "cost", "layers", "settings"])
+    #expect(sections == ["smoothing", "cost", "layers", "settings", "next"])
     #expect(nearest.html.contains("AWQ's scales leave 25\u{202F}% of the error of RTN"))
     let empty = report(try choices(""))
     sections = try Markup(empty.html).all("section").map { $0.attributes["id"] }
-    #expect(sections == ["cost", "settings"])
+    #expect(sections == ["cost", "settings", "next"])
     #expect(empty.json.object?["linears"]?.object?["error_left"] == .null)
+  }
+
+  @Test func `the page says what was measured, who made it, what is left and what comes next`()
+    throws
+  {
+    var report = try fixture.get()
+    report.subject.quantized = "layers 1-3"
+    report.subject.left = ["layer 0 (--ignore '<b>')", "routers"]
+    report.subject.settings = [
+      Setting("--scheme", "W4A16"), Setting("--max-shard-size", "5000000000"),
+      Setting("--no-smoothing", "off"), Setting("n_grid", "20"),
+    ]
+    report.subject.version = "0.1.0"
+    report.subject.processor = "AMD EPYC"
+    report.evaluations = [
+      EvaluationRecord(
+        reference: "org/tiny", data: "org/texts[test]", samples: 64, sequenceLength: 128,
+        packs: true, sequences: 64, tokens: 8192, nll: 5.12, referenceNLL: 5.121,
+        divergence: .init(
+          mean: 0.0004217, median: 0.0001502, percentile99: 0.006216, agreement: 0.9813))
+    ]
+    let page = try Markup(report.html)
+    #expect(
+      page.all("section").compactMap { $0.attributes["id"] }.prefix(2) == ["coverage", "distance"])
+    #expect(page.all("section").last?.attributes["id"] == "next")
+    let tiles = page.all("dd").map(\.text)
+    #expect(tiles.contains("0.000422 98.1\u{202F}% of the choices are the same"), "\(tiles)")
+    for text in ["0.1.0", "AMD EPYC", "W4A16", "4.66\u{202F}GiB", "searched for"] {
+      #expect(tiles.contains(text), "\(text)")
+    }
+    // No raw names of options where there are words.
+    let names = page.all("dt").map(\.text)
+    #expect(names.contains("largest file") && names.contains("finished"))
+    #expect(!names.contains { $0.hasPrefix("--") || $0.contains("_") }, "\(names)")
+    #expect(
+      page.all("li").map(\.text).prefix(3) == ["layers 1-3", "layer 0 (--ignore '<b>')", "routers"])
+    let cells = page.all("td").map(\.text)
+    #expect(cells.contains("168") && cells.contains("0.00622"), "\(cells)")
+    let next = try #require(page.all("section").last).text
+    #expect(
+      next.contains("sluice verify '/data/out \"4\"' --source 'models/<tiny> & co'"), "\(next)")
+    #expect(!next.contains("sluice evaluate"))
+    let record = try #require(report.json.object?["evaluations"]?.array?.first)
+    #expect(EvaluationRecord(record) == report.evaluations[0])
+    // Every plot names its axes.
+    let axes = page.all("p").filter { $0.attributes["class"] == "axes" }.map(\.text)
+    #expect(axes.count == page.all("figure").count && axes.allSatisfy { $0.hasPrefix("Across: ") })
   }
 
   @Test func `errors are held against rounding to nearest`() throws {

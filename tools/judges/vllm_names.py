@@ -81,13 +81,14 @@ def parsed(path):
 
 
 def registered_file(folder, architecture):
-    """The file or package that the registry names."""
+    """The file or package that the registry names; of classes that vLLM had once, transformers' code."""
     registry = parsed(folder / "models/registry.py")
     entries = {key.value: value for node in ast.walk(registry) if isinstance(node, ast.Dict)
                for key, value in zip(node.keys, node.values) if isinstance(key, ast.Constant)}
     if architecture not in entries:
         raise ValueError(f"vLLM's registry has no {architecture}")
-    return entries[architecture].elts[0].value
+    entry = entries[architecture]
+    return "transformers" if isinstance(entry, ast.Constant) else entry.elts[0].value
 
 
 def model_sources(folder, architecture):
@@ -362,7 +363,7 @@ def judge(folder, config, names):
 def spoiled(names):
     """The names with one of every kind wrong: a module, a parameter, a missing part, a Linear left unquantized."""
     packed = sorted(name for name in names if name.endswith("weight_packed"))
-    yield [re.sub(r"\.(self_attn|mixer)\.", ".attending.", name) for name in names]
+    yield [re.sub(r"\.(self_attn|mixer|attention)\.", ".attending.", name) for name in names]
     yield [name.replace("weight_scale", "weight_scales") for name in names]
     made = [name for name in packed if re.search(r"\.(up_proj|gate_up_proj|w3)\.|\.w13_", name)]
     # Of experts, where there are any: they are one Linear in every class.

@@ -200,6 +200,11 @@ package enum FileSystem {
     return overflows ? .max : Int(clamping: bytes)
   }
 
+  /// The last part of a path.
+  package static func name(_ path: String) -> String {
+    path.split(separator: "/").last.map(String.init) ?? path
+  }
+
   /// The folder `path` lies in: `a/b` for `a/b/c` and `a/b/c/`, `.` for `a`, `/` for `/`.
   package static func parent(_ path: String) -> String {
     let components = path.split(separator: "/")

@@ -2,6 +2,7 @@
 
 package import Datasets
 internal import JSON
+internal import SystemIO
 internal import Tokenization
 
 /// A data set that cannot be used.
@@ -15,6 +16,7 @@ package enum CalibrationError: Error, CustomStringConvertible, Equatable {
   case textTooLong(place: String, bytes: Int, needed: Int, room: Int)
   case shuffledRowsTooLarge(place: String, limit: Int)
   case tooManyTokens(path: String, limit: Int)
+  case noSamples(set: String, share: Double, of: Int)
 
   package var description: String {
     func list(_ columns: [String]) -> String {
@@ -40,6 +42,8 @@ package enum CalibrationError: Error, CustomStringConvertible, Equatable {
     case .shuffledRowsTooLarge(let place, let limit):
       "\(place): the rows that --shuffle-seed chooses up to here take more than \(limit >> 20) MiB of memory; "
         + "raise --memory or lower --samples"
+    case .noSamples(let set, let share, let all):
+      "\(set): its share of \(share) of \(counted(all, "sample")) is less than one; raise --samples, or its share"
     case .tooManyTokens(let path, let limit):
       "\(path): the sequences take more than \(limit >> 20) MiB of memory; raise --memory or lower --samples"
     }
@@ -55,6 +59,8 @@ package struct RowSelection: Sendable, Equatable {
   package var shuffleSeed: UInt64?
   /// Whether rows are joined and cut into full sequences.
   package var packs: Bool
+  /// Rows to choose among, from 0; nil for all.
+  package var rows: Range<Int>?
 
   package init(samples: Int, sequenceLength: Int, shuffleSeed: UInt64? = nil, packs: Bool = false) {
     self.samples = samples
@@ -91,6 +97,31 @@ package struct CalibrationData: Sendable, Equatable {
 
   /// Rows that may come to a limit of the template before the template itself is taken to be the cause.
   private static let mostCostlyRows = 8
+
+  /// With the sequences of another data set behind these.
+  func joined(
+    with other: CalibrationData, path: String, room: Room
+  ) throws(CalibrationError) -> CalibrationData {
+    var result = self
+    result.sequences += other.sequences
+    result.emptyRows += other.emptyRows
+    result.cutRows += other.cutRows
+    result.failedRows += other.failedRows
+    result.rowsRead += other.rowsRead
+    if result.tokens > room.bytes / 16 {
+      throw .tooManyTokens(path: path, limit: room.bytes / 2)
+    }
+    return result
+  }
+
+  /// JSON lines with `input_ids`: as data they give these sequences again.
+  func write(to path: String) throws(SystemError) {
+    var text = ""
+    for sequence in sequences {
+      text += "{\"input_ids\": [\(sequence.map(String.init).joined(separator: ", "))]}\n"
+    }
+    try replaceFile(path, with: Array(text.utf8))
+  }
 
   package var tokens: Int { sequences.reduce(0) { $0 + $1.count } }
   package var longest: Int { sequences.map(\.count).max() ?? 0 }

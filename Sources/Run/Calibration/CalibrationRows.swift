@@ -44,16 +44,20 @@ package enum CalibrationRows: Sendable {
   /// - Parameter room: how much of the rows may be in memory at once.
   func makeReader(_ selection: RowSelection, _ room: Room) throws -> any RowStream {
     let stream: any RowStream
+    let wanted = selection.rows ?? 0..<Int.max
     switch self {
     case .dataset(var dataset):
       dataset.room = room
-      stream = dataset.makeReader()
+      let reader = dataset.makeReader()
+      if wanted.lowerBound > 0 { try reader.skip(to: wanted.lowerBound) }
+      stream = wanted.upperBound < .max ? SomeRows(reader, count: wanted.count) : reader
     case .builtIn: stream = BuiltInChats()
     }
     guard let seed = selection.shuffleSeed else { return stream }
     let count =
       switch self {
-      case .dataset(let dataset): try dataset.rowCount()
+      case .dataset(let dataset):
+        max(0, min(try dataset.rowCount(), wanted.upperBound) - wanted.lowerBound)
       case .builtIn: BuiltInChats().count
       }
     return try ShuffledRows(stream, rows: count, seed: seed, wanted: selection.samples, room)
@@ -66,6 +70,23 @@ protocol RowStream {
 }
 
 extension DatasetReader: RowStream {}
+
+/// The first rows of others.
+private final class SomeRows: RowStream {
+  private let rows: any RowStream
+  private var left: Int
+
+  init(_ rows: any RowStream, count: Int) {
+    self.rows = rows
+    left = count
+  }
+
+  func next() throws(DatasetError) -> DatasetRow? {
+    if left == 0 { return nil }
+    left -= 1
+    return try rows.next()
+  }
+}
 
 /// The chats that are compiled in.
 private final class BuiltInChats: RowStream {

@@ -3,12 +3,41 @@
 package import ChatTemplates
 internal import Datasets
 package import JSON
+internal import SystemIO
 internal import Tokenization
+
+/// A data set, which rows of it, and how much of it.
+package struct NamedRows: Sendable, Equatable {
+  /// A file, folder or glob, or `-` for stdin.
+  package var path: String
+  /// As the user named it, without rows and share.
+  package var name: String
+  /// Rows to choose among, from 0; nil for all.
+  package var rows: Range<Int>?
+  /// Its share of the samples, above 0 and at most 1.
+  package var share: Double
+
+  package init(path: String, name: String? = nil, rows: Range<Int>? = nil, share: Double = 1) {
+    self.path = path
+    self.name = name ?? path
+    self.rows = rows
+    self.share = share
+  }
+
+  /// As it can be given again.
+  package func text(_ name: String) -> String {
+    let rows = rows.map { rows in
+      let end = rows.upperBound == .max ? "" : "\(rows.upperBound)"
+      return "[\(rows.lowerBound > 0 ? "\(rows.lowerBound)" : ""):\(end)]"
+    }
+    return name + (rows ?? "") + (share < 1 ? ":\(share)" : "")
+  }
+}
 
 /// Everything a user can say about calibration or evaluation data.
 package struct CalibrationSource: Sendable {
-  /// A file, folder or glob; nil for the built-in chats.
-  package var path: String?
+  /// None for the built-in chats.
+  package var sets: [NamedRows]
   package var selection: RowSelection
   /// The column with plain text, where it is not called `text`.
   package var textColumn: String?
@@ -18,8 +47,16 @@ package struct CalibrationSource: Sendable {
   package var templateArguments: [(String, JSONValue)] = []
   package var templateDate = CalibrationSource.defaultDate
 
+  /// A file that the token ids are written to, so that they can be given again.
+  package var savedTokens: String?
+
   package init(path: String?, selection: RowSelection) {
+    self.init(sets: [], selection: selection)
     self.path = path
+  }
+
+  package init(sets: [NamedRows], selection: RowSelection) {
+    self.sets = sets
     self.selection = selection
   }
 
@@ -30,7 +67,24 @@ package struct CalibrationSource: Sendable {
   }()
 
   /// What errors and notes call the data.
-  package var name: String { path ?? "the built-in chats" }
+  package var name: String {
+    sets.isEmpty ? "the built-in chats" : sets.map { $0.text($0.name) }.joined(separator: ",")
+  }
+
+  /// Where they lie; nil for the built-in chats. Set, it is one data set as a whole.
+  package var path: String? {
+    get { sets.isEmpty ? nil : sets.map { $0.text($0.path) }.joined(separator: ",") }
+    set { sets = newValue.map { [NamedRows(path: $0)] } ?? [] }
+  }
+
+  /// Refuses data that is not there, or without a column that is known.
+  package func check() throws {
+    if let savedTokens { try checkReplaceable(savedTokens) }
+    for set in sets {
+      _ = try CalibrationRows.dataset(Dataset(path: set.path))
+        .column(path: set.name, named: textColumn)
+    }
+  }
 
   /// Reads, renders and tokenizes until there is enough.
   ///
@@ -43,27 +97,63 @@ package struct CalibrationSource: Sendable {
     room: (_ tokenizerBytes: Int) throws -> Int = { _ in Room.standard.bytes },
     used: (UsedRow) throws -> Void = { _ in }
   ) throws -> CalibrationData {
-    let rows: CalibrationRows =
-      try path.map { .dataset(try Dataset(path: $0, room: Room(bytes: room(0)))) } ?? .builtIn
-    let column = try rows.column(path: name, named: textColumn)
-    let tokenizerBytes =
-      if case .inputIDs = column { 0 } else { try Tokenizer.memory(folder: model) }
-    let left = Room(bytes: try room(tokenizerBytes))
-    let encoder = try encoder(for: column, model: model, vocabularySize: vocabularySize)
-    return try CalibrationData(
-      rows.selecting(column), path: name, encoder: encoder, selection: selection, room: left,
-      used: used)
+    if let savedTokens { try checkReplaceable(savedTokens) }
+    var tokenizer: Tokenizer?
+    var data: CalibrationData?
+    let all: [NamedRows?] = sets.isEmpty ? [nil] : sets
+    for (set, samples) in zip(all, try samples) {
+      let name = set?.name ?? name
+      let rows: CalibrationRows =
+        try set.map { .dataset(try Dataset(path: $0.path, room: Room(bytes: room(0)))) } ?? .builtIn
+      let column = try rows.column(path: name, named: textColumn)
+      var left = Room(bytes: try room(0))
+      if !column.isIDs {
+        left = Room(bytes: try room(Tokenizer.memory(folder: model)))
+        if tokenizer == nil { tokenizer = try Tokenizer(folder: model) }
+      }
+      let encoder = try encoder(
+        for: column, model: model, vocabularySize: vocabularySize, tokenizer)
+      var selection = selection
+      selection.samples = samples
+      selection.rows = set?.rows
+      let read = try CalibrationData(
+        rows.selecting(column), path: name, encoder: encoder, selection: selection, room: left,
+        used: used)
+      data = try data?.joined(with: read, path: self.name, room: left) ?? read
+    }
+    guard let data else { preconditionFailure("no data set and no built-in chats") }
+    if let savedTokens { try data.write(to: savedTokens) }
+    return data
+  }
+
+  /// The samples that each set gives, by their shares; what is left over goes to those with the largest remainders.
+  private var samples: [Int] {
+    get throws(CalibrationError) {
+      if sets.count < 2 { return [selection.samples] }
+      let exact = sets.map { $0.share * Double(selection.samples) }
+      var counts = exact.map { Int(saturating: $0.rounded(.down)) }
+      let order = exact.indices.sorted { one, other in
+        (-exact[one] + exact[one].rounded(.down), one)
+          < (-exact[other] + exact[other].rounded(.down), other)
+      }
+      for place in order.prefix(max(0, selection.samples - counts.reduce(0, +))) {
+        counts[place] += 1
+      }
+      if let none = counts.firstIndex(of: 0) {
+        throw .noSamples(set: sets[none].name, share: sets[none].share, of: selection.samples)
+      }
+      return counts
+    }
   }
 
   private func encoder(
-    for column: RowColumn, model: String, vocabularySize: Int
+    for column: RowColumn, model: String, vocabularySize: Int, _ tokenizer: Tokenizer?
   ) throws -> RowEncoder {
-    if case .inputIDs = column {
+    guard let tokenizer, !column.isIDs else {
       return RowEncoder(
         column: column, vocabularySize: vocabularySize, tokenizer: nil, template: nil,
         addsSpecialTokens: nil)
     }
-    let tokenizer = try Tokenizer(folder: model)
     if case .text = column {
       return RowEncoder(
         column: column, vocabularySize: vocabularySize, tokenizer: tokenizer, template: nil,

@@ -22,6 +22,9 @@ package enum RowColumn: Sendable, Equatable {
   /// What a chat may have beside it.
   static let tools = "tools"
 
+  /// Whether rows come as token ids.
+  var isIDs: Bool { if case .inputIDs = self { true } else { false } }
+
   var isChat: Bool {
     switch self {
     case .messages, .conversations: true

@@ -60,6 +60,7 @@ extension DataChoice {
   init(_ data: DataSummary, of source: CalibrationSource) {
     self.init()
     path = source.path
+    name = source.shortName
     samples = source.selection.samples
     sequenceLength = source.selection.sequenceLength
     shuffleSeed = source.selection.shuffleSeed

@@ -46,6 +46,8 @@ final class Commit: StepResults {
   /// is rounded other than to nearest over that of rounding to nearest.
   private var (layerLosses, layerErrors): ([Double], [Double])
   private var lastProgress: RunProgress?
+  /// When the pass over the tokens began that is in work, and how many of them were done by then.
+  private var pass = (clock: Clock(), tokens: 0)
   /// Where statistics are kept that a commit needs.
   var states: StateFiles?
 
@@ -162,6 +164,7 @@ final class Commit: StepResults {
     state.history = history.adding(
       memory.soFar(), scratchBytes: largestScratch,
       share: plan.run.operations > 0 ? (isDone ? 1 : passShare) : nil)
+    if next == .done { state.history = state.history.finishing() }
     try state.commit(to: folder.state)
     lastCommit = Clock()
     if next != .done { try dropScratch() }
@@ -223,9 +226,20 @@ final class Commit: StepResults {
     case .copy, .finish, .done: break
     case .attend(let layer, let part, _):
       needed.insert(StateFiles.name(.hidden, layer: layer, part: part))
+    case .handOn(let layer, let index, _):
+      let part = plan.spec.layers[layer].parts[index]
+      // What it reads, and what the step before it left to the next.
+      needed.formUnion(
+        [(layer, index), (layer, index + 1), (layer + 1, 0)].map {
+          StateFiles.name(.hidden, layer: $0, part: $1)
+        })
+      needed.formUnion([.attended, .routing].map { StateFiles.name($0, part) })
+      needed.formUnion(
+        (part.tokens?.mixer.inputPlaces ?? []).map { StateFiles.inputName(part, at: $0) })
     case .experts(let layer, let part, _, _, _), .advance(let layer, let part, _):
       let part = plan.spec.layers[layer].parts[part]
       needed.insert(StateFiles.name(.readByTokens(of: part), part))
+      needed.insert(StateFiles.name(.addedToByTokens(of: part), part))
       needed.insert(StateFiles.name(.routing, part))
       if case .experts = state.position {
         for place in part.tokens?.mixer.inputPlaces ?? [] {
@@ -249,7 +263,9 @@ final class Commit: StepResults {
   func recordSource() throws {
     begin(.check)
     if !plan.measures {
-      for line in try folder.copySideFiles(from: plan.options.model) { try files.add(line: line) }
+      let lines = try folder.copySideFiles(
+        from: plan.options.model, without: history.card == nil ? [] : [ModelCard.file])
+      for line in lines { try files.add(line: line) }
     }
     try readSource()
     if let found = plan.options.chosen?.checksums, found != checksumsDigest {
@@ -328,6 +344,7 @@ final class Commit: StepResults {
       try replaceFile(folder.path + "/" + name, with: bytes)
       try files.add(line: OutputFolder.line(name, Checksum(bytes)))
     }
+    try ModelCard(folder)?.write(to: folder)
     try commit(.done)
     try FileSystem.remove(scratch)
     writeRecord(nil)
@@ -337,8 +354,9 @@ final class Commit: StepResults {
   ///
   /// - Returns: their names.
   func restoreFiles() throws -> [String] {
-    let made = try folder.restoreFiles(
+    var made = try folder.restoreFiles(
       files.committed, from: plan.options.model, own: ownFiles)
+    if let card = try ModelCard(folder), try card.write(to: folder) { made.append(ModelCard.file) }
     writeReport()
     return made
   }
@@ -381,6 +399,7 @@ final class Commit: StepResults {
 
   func begin(_ step: RunStep) {
     memory.begin(plan.run.step(step))
+    pass = (Clock(), plan.blocks.prefix(position.block).reduce(0) { $0 + $1.count })
   }
 
   func noteMemory() { memory.note() }
@@ -407,11 +426,13 @@ final class Commit: StepResults {
   func reportProgress(_ step: RunStep, layer: Int?, tokensDone: Int, checked: Double? = nil) {
     let share = history.share(ofPass: passShare)
     let done = share - history.share(ofPass: shareBefore)
+    let (seconds, tokens) = (pass.clock.seconds, tokensDone - pass.tokens)
     let progress = RunProgress(
       step: step, layer: layer, layers: plan.spec.layers.count, tokensDone: tokensDone,
       tokensInStep: plan.run.tokens, share: share,
       secondsLeft: done > 0 && runClock.seconds > 1
         ? runClock.seconds / done * max(0, 1 - share) : nil,
+      tokensPerSecond: tokens > 0 && seconds > 0.05 ? Double(tokens) / seconds : nil,
       checked: checked)
     lastProgress = progress
     report(.progress(progress))

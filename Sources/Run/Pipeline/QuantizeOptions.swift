@@ -56,6 +56,10 @@ package struct QuantizeOptions: Sendable {
   package var restarts = false
   /// A file that the report is written to as well.
   package var report: String?
+  /// Whether README.md of the output is a model card, and not a copy of the source's.
+  package var writesCard = true
+  /// Of this program, for the report.
+  package var version = ""
 
   /// Keys of config.json that no description knows, and that the user takes to change nothing.
   package var acceptedKeys: Set<String> = []

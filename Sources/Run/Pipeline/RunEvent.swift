@@ -21,6 +21,8 @@ package struct RunProgress: Sendable, Equatable {
   package let share: Double
   /// As what this process did so far lets expect; nil while it did too little.
   package let secondsLeft: Double?
+  /// Of the pass over the tokens that is in work; nil while it did too little.
+  package let tokensPerSecond: Double?
   /// While files are read to their end and nothing else is done: how much of them was, 0 to 1.
   package var checked: Double?
 }

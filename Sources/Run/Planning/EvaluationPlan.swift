@@ -4,7 +4,7 @@
 package enum EvaluationStep: String, Sendable, CaseIterable {
   /// Opening the checkpoints and reading the data.
   case load
-  /// Every layer of one checkpoint, then of the other.
+  /// Every layer of one checkpoint after the other.
   case layers
   /// The heads over the vocabulary.
   case head

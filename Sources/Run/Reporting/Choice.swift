@@ -8,6 +8,7 @@ private enum Key {
 
   static let data = "data"
   static let path = "path"
+  static let name = "name"
   static let samples = "samples"
   static let sequenceLength = "sequence_length"
   static let shuffleSeed = "shuffle_seed"
@@ -114,6 +115,8 @@ package enum Choice: Sendable, Equatable {
 package struct DataChoice: Sendable, Equatable {
   /// nil for the built-in chats.
   package var path: String?
+  /// What people call the data, without where it lies.
+  package var name: String?
   package var samples: Int?
   package var sequenceLength: Int?
   package var shuffleSeed: UInt64?
@@ -132,7 +135,8 @@ package struct DataChoice: Sendable, Equatable {
 
   package var json: JSONValue {
     [
-      Key.path: .text(path), Key.samples: .int(samples), Key.sequenceLength: .int(sequenceLength),
+      Key.path: .text(path), Key.name: .text(name), Key.samples: .int(samples),
+      Key.sequenceLength: .int(sequenceLength),
       Key.shuffleSeed: shuffleSeed.map { .number(JSONNumber(literal: "\($0)")) } ?? .null,
       Key.pack: packs.map { .bool($0) } ?? .null, Key.textColumn: .text(textColumn),
       Key.addSpecialTokens: addsSpecialTokens.map { .bool($0) } ?? .null,
@@ -144,6 +148,7 @@ package struct DataChoice: Sendable, Equatable {
 
   fileprivate init(_ object: JSONObject) {
     path = object[Key.path]?.string
+    name = object[Key.name]?.string
     samples = object[Key.samples]?.size
     sequenceLength = object[Key.sequenceLength]?.size
     if case .number(let seed)? = object[Key.shuffleSeed] { shuffleSeed = UInt64(seed.literal) }

@@ -30,7 +30,7 @@ extension Report {
         + percent(worst?.errors.left ?? 0),
       layers: layers.map(\.layer),
       series: [Series(name: "left", style: "after", values: layers.map(\.errors.left))],
-      text: percent
+      text: percent, measure: "error as written over that of \(plainName)"
     ).html
   }
 
@@ -126,7 +126,7 @@ extension Report {
         "Error left by layer, most in layer \(worst.layer): \(percent(worst.smoothing.left ?? 0))",
       layers: layers.map(\.layer),
       series: [Series(name: "left", style: "after", values: layers.map(\.smoothing.left))],
-      text: percent
+      text: percent, measure: "loss with the scale over that without"
     ).html
   }
 
@@ -153,7 +153,8 @@ extension Report {
       [
         .text("Producer"), .extra(number: "count"), .number("left"),
         .extra("<span class=\"hidden\">left, as a bar</span>"), .extra("by layer"),
-        .extra(number: "mean exponent"), .text("exponents chosen"),
+        .extra(number: "mean exponent"),
+        .text("exponents chosen<small> up: how often</small>"),
       ], rows)
   }
 }

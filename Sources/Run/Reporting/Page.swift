@@ -20,9 +20,9 @@ extension Report {
       </head>
       <body>
       <main>
-      \(header)\(sizeSection)\(errorSection)\(smoothingSection)\(routingSection)\(costSection)\(layerSection)\
-      \(settingsSection)</main>
-      <footer>Written by Sluice. The same numbers, unrounded: <code>.sluice/report.json</code>; every \
+      \(header)\(coverageSection)\(distanceSection)\(sizeSection)\(errorSection)\(smoothingSection)\
+      \(routingSection)\(costSection)\(layerSection)\(settingsSection)\(nextSection)</main>
+      <footer>Written by Sluice\(subject.version.isEmpty ? "" : " " + subject.version). The same numbers, unrounded: <code>.sluice/report.json</code>; every \
       decision: <code>.sluice/choices.jsonl</code>, both in the output folder.</footer>
       </body>
       </html>
@@ -43,7 +43,7 @@ extension Report {
     <p class="eyebrow">Quantization report</p>
     <h1>\(title)</h1>
     <p class="lead">\(lead)</p>
-    \(coverage)\(unfinished)<dl class="tiles" style="--columns:\(tiles.count <= 4 ? tiles.count : (tiles.count + 1) / 2)">
+    \(unfinished)<dl class="tiles" style="--columns:\(tiles.count <= 4 ? tiles.count : (tiles.count + 1) / 2)">
     \(tiles)</dl>
     \(legend)</header>
 
@@ -65,10 +65,21 @@ extension Report {
   }
 
   /// What is quantized, and what is left.
-  private var coverage: HTML? {
+  private var coverageSection: HTML? {
     if subject.quantized.isEmpty { return nil }
+    let scheme = subject.settings.first { $0.name == "--scheme" }.map { " to \($0.value)" } ?? ""
+    let left = subject.left.map { item -> HTML in "<li>\(item)</li>\n" }
     return """
-      <p class="lead">Quantized: \(subject.quantized). Left as they are: \(subject.left.joined(separator: "; ")).</p>
+      <section id="coverage">
+      <h2>What is quantized, and what is not</h2>
+      <div class="pair">
+      <div><h3>Quantized\(scheme)</h3>
+      <ul><li>\(subject.quantized)</li></ul></div>
+      <div><h3>Left as they are</h3>
+      <ul>
+      \(left)</ul></div>
+      </div>
+      </section>
 
       """
   }
@@ -109,6 +120,12 @@ extension Report {
         "\(percent(Double(subject.outputBytes) / Double(max(1, subject.sourceBytes)))) of "
           + size(subject.sourceBytes))
     ]
+    if let distance = evaluations.last?.divergence {
+      tiles.append(
+        tile(
+          "KL to the model", figure(distance.mean),
+          "\(percent(distance.agreement)) of the choices are the same"))
+    }
     let errors = ErrorSummary(choices.linears)
     if let left = errors.left {
       tiles.append(tile("Error as written", percent(left), "of \(plainName)"))
@@ -121,8 +138,12 @@ extension Report {
     }
     let experts = choices.routings.reduce(0) { $0 + $1.tokens.count }
     if experts > 0 {
+      let thin = thinExperts.count
       tiles.append(
-        tile("Experts with thin data", whole(thinExperts.count), "of \(whole(experts))"))
+        tile(
+          "Experts with thin data", whole(thin),
+          "of \(whole(experts))"
+            + (thin == 0 ? "" : "; the section on experts says what that means")))
     }
     tiles.append(
       tile("Peak memory", size(cost.peakBytes), "of \(size(cost.budgetBytes)) allowed"))
@@ -140,15 +161,11 @@ extension Report {
   // MARK: How it was asked for
 
   private var settingsSection: HTML {
-    let settings = subject.settings.filter { !$0.value.isEmpty }.map { setting -> HTML in
+    let settings = subject.settings.compactMap(words).map { setting -> HTML in
       "<div><dt>\(setting.name)</dt><dd>\(setting.value)</dd></div>\n"
     }
-    let data = (choices.data?.json.object?.entries ?? []).filter { $0.value != .null }.map {
-      entry -> HTML in
-      """
-      <div><dt>\(entry.key)</dt><dd>\(entry.value.string ?? entry.value.serialized())</dd></div>
-
-      """
+    let data = (choices.data?.words ?? []).map { entry -> HTML in
+      "<div><dt>\(entry.name)</dt><dd>\(entry.value)</dd></div>\n"
     }
     let command: HTML? =
       subject.command.isEmpty
@@ -159,16 +176,71 @@ extension Report {
       \(command)<dl class="facts">
       <div><dt>model</dt><dd>\(subject.model)</dd></div>
       <div><dt>output</dt><dd>\(subject.output)</dd></div>
-      <div><dt>last commit</dt><dd>\(dateText(subject.lastCommit))</dd></div>
-      \(settings)</dl>
+      <div><dt>\(subject.progress == .finished ? "finished" : "last commit")</dt>\
+      <dd>\(dateText(subject.lastCommit))</dd></div>
+      \(fact("Sluice", subject.version))\(fact("processor", subject.processor))\(settings)</dl>
       \(data.isEmpty ? nil : "<h3>Calibration data</h3>\n<dl class=\"facts\">\n\(data)</dl>\n" as HTML)\
       </section>
 
       """
   }
 
-  private var commandText: String {
-    subject.command.map { $0.contains { $0 == " " || $0 == "*" } ? "'\($0)'" : $0 }
-      .joined(separator: " ")
+  private func fact(_ name: String, _ value: String) -> HTML? {
+    value.isEmpty ? nil : "<div><dt>\(name)</dt><dd>\(value)</dd></div>\n"
+  }
+
+  private var commandText: String { shellText(subject.command) }
+
+  // MARK: What comes next
+
+  private var nextSection: HTML {
+    if subject.progress != .finished {
+      return """
+        <section id="next">
+        <h2>What to do next</h2>
+        <p class="finding">Give the command of the run again: it goes on from the last commit.</p>
+        </section>
+
+        """
+    }
+    var steps: [(why: String, words: [String])] = [
+      (
+        "Check that the output is whole, and what tensor parallelism fits it:",
+        ["sluice", "verify", subject.output, "--source", subject.model]
+      )
+    ]
+    if evaluations.isEmpty {
+      steps.append(
+        (
+          "Measure how far it is from the model, on texts that it was not calibrated on:",
+          [
+            "sluice", "evaluate", subject.output, "--reference", subject.model, "--text",
+            "texts.jsonl",
+          ]
+        ))
+    }
+    if !thinExperts.isEmpty {
+      steps.append(
+        (
+          "Experts with thin data: calibrate on more, or on more varied, data, and compare:",
+          ["sluice", "compare", subject.output, "other-output"]
+        ))
+    }
+    steps.append(("Serve it:", ["vllm", "serve", subject.output]))
+    let items = steps.map { step -> HTML in
+      """
+      <li>\(step.why)
+      <pre class="scroll" tabindex="0">\(shellText(step.words))</pre></li>
+
+      """
+    }
+    return """
+      <section id="next">
+      <h2>What to do next</h2>
+      <ol>
+      \(items)</ol>
+      </section>
+
+      """
   }
 }

@@ -7,11 +7,16 @@ package struct Report: Sendable, Equatable {
   package var subject: Subject
   package var choices: Choices
   package var cost: Cost
+  /// How far the output is from its model, where that was measured; the last one last.
+  package var evaluations: [EvaluationRecord]
 
-  package init(subject: Subject, choices: Choices, cost: Cost) {
+  package init(
+    subject: Subject, choices: Choices, cost: Cost, evaluations: [EvaluationRecord] = []
+  ) {
     self.subject = subject
     self.choices = choices
     self.cost = cost
+    self.evaluations = evaluations
   }
 }
 
@@ -34,7 +39,10 @@ package struct Subject: Sendable, Equatable {
   package var settings: [Setting]
   /// The words of the command line; none where they are not known.
   package var command: [String]
-  /// Seconds since 1970.
+  /// The program's version and the processor of the last process; empty where they are not known.
+  package var version: String
+  package var processor: String
+  /// Of a finished run when it was done; seconds since 1970.
   package var lastCommit: Int
   package var progress: Progress
 
@@ -46,8 +54,8 @@ package struct Subject: Sendable, Equatable {
   package init(
     model: String, output: String, architecture: String, layers: Int, sourceBytes: Int,
     outputBytes: Int, groupSize: Int, quantized: String = "", left: [String] = [],
-    settings: [Setting], command: [String], lastCommit: Int,
-    progress: Progress
+    settings: [Setting], command: [String], version: String = "", processor: String = "",
+    lastCommit: Int, progress: Progress
   ) {
     self.model = model
     self.output = output
@@ -60,6 +68,8 @@ package struct Subject: Sendable, Equatable {
     self.left = left
     self.settings = settings
     self.command = command
+    self.version = version
+    self.processor = processor
     self.lastCommit = lastCommit
     self.progress = progress
   }

@@ -17,6 +17,9 @@ extension Report {
     ])
     for (key, value) in progressEntries { object[key] = value }
     object["last_commit"] = .string(dateText(subject.lastCommit))
+    object["version"] = .string(subject.version)
+    object["processor"] = .string(subject.processor)
+    object["evaluations"] = .array(evaluations.map(\.json))
     object["source_bytes"] = .int(subject.sourceBytes)
     object["output_bytes"] = .int(subject.outputBytes)
     object["quantized"] = .string(subject.quantized)

@@ -12,19 +12,29 @@ extension Report {
       <section id="routing">
       <h2>Experts and their tokens</h2>
       <p class="finding">\(finding(thin: thin, unrouted: unrouted, experts: experts))</p>
+      \(thin == 0 ? nil : explanation)\
       \(HeatMap(
         balances: balances,
         summary: "Tokens by layer and expert: \(thin) of \(experts) experts have thin data, \(unrouted) none").html)\
       \(balancePlots(balances))\(thinTable)\
       <p class="note">The <em>even share</em> is what each expert of a layer would get if the router spread \
-      the calibration tokens evenly. Data is <em>thin</em> below \(subject.groupSize) tokens (the group size) \
-      or a tenth of the even share, whichever is more. Statistics rest on all calibration tokens, whether \
-      the router sends them to an expert or not; those that a thin expert will meet are rare among them. \
-      More calibration data, or more varied data, helps. <em>Effective experts</em> is the number that, \
+      the calibration tokens evenly. <em>Effective experts</em> is the number that, \
       evenly used, would give the same entropy. The <em>busiest</em> expert's load counts in even shares.</p>
       </section>
 
       """
+  }
+
+  /// Said where thin data alarms.
+  private var explanation: HTML {
+    """
+    <p class="note"><strong>Thin data</strong> means fewer than \(subject.groupSize) tokens of an expert's own (the group \
+    size) or less than a tenth of the even share, whichever is more. It is no fault of the output: statistics rest on all \
+    calibration tokens, whether the router sends them to an expert or not. But those that a thin expert will meet are rare \
+    among them, so that its scales fit them less well. More calibration data (<code>--samples</code>), or data that is \
+    more like what the model will be asked, helps.</p>
+
+    """
   }
 
   private func finding(thin: Int, unrouted: Int, experts: Int) -> String {
@@ -47,14 +57,14 @@ extension Report {
         + figure(least?.effectiveExperts ?? 0),
       layers: layers,
       series: [Series(name: "effective", style: "after", values: balances.map(\.effectiveExperts))],
-      text: figure, reference: Double(experts))
+      text: figure, measure: "experts in use", reference: Double(experts))
     let busiest = LayerPlot(
       title: "Load of the busiest expert, in even shares",
       summary: "Load of the busiest expert by layer, most in layer \(most?.layer ?? 0): "
         + figure(most?.busiest ?? 0),
       layers: layers,
       series: [Series(name: "busiest", style: "after", values: balances.map(\.busiest))],
-      text: { figure($0) + "×" }, reference: 1)
+      text: { figure($0) + "×" }, measure: "even shares", reference: 1)
     return "<div class=\"pair\">\(effective.html)\(busiest.html)</div>\n"
   }
 

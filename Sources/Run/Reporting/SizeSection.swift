@@ -196,6 +196,7 @@ extension Report {
       <path class="dots before" d="M\(coordinate(x(chosen.bytes))) \(coordinate(y(chosen.loss)))h0"/>\
       <rect class="hover" x="0" y="0" width="1000" height="1000"><title>\(summary)</title></rect></svg>
       <div class="x" aria-hidden="true">\(names)</div></div>
+      <p class="axes">Across: size of the output. Up: predicted loss.</p>
       </figure>
 
       """

@@ -19,7 +19,7 @@ final class ByteStream {
   private var unpacked: [UInt8] = []
 
   init(_ file: DatasetFile, _ room: Room) throws(DatasetError) {
-    path = file.path
+    path = file.name
     self.room = room
     do {
       self.file = try MappedFile(path: file.path)
@@ -29,7 +29,7 @@ final class ByteStream {
     do {
       unpacking = try file.packing.makeStream(windowLog: room.windowLog)
     } catch {
-      throw .damaged(file: file.path, place: "byte 0", problem: error.problem)
+      throw .damaged(file: file.name, place: "byte 0", problem: error.problem)
     }
     let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
     while buffer.count < mark.count {

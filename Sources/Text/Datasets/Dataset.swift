@@ -34,7 +34,7 @@ package struct Dataset: Sendable {
   package let passedOver: [String]
 
   /// The files whose rows these are, in the order of reading: by name.
-  package var paths: [String] { files.map(\.path) }
+  package var paths: [String] { files.map(\.name) }
 
   /// - Parameters:
   ///   - path: a file, a folder (its files, not those of folders inside), or a shell pattern.
@@ -82,7 +82,7 @@ package struct Dataset: Sendable {
   ///
   /// - Parameter bytes: how much of the text is wanted.
   package func longer(_ row: DatasetRow, bytes: Int) throws(DatasetError) -> DatasetRow {
-    guard row.isCut, let file = DatasetFile(path: row.file) else { return row }
+    guard row.isCut, let file = files.first(where: { $0.name == row.file }) else { return row }
     if bytes > room.rowBytes {
       throw .rowTooLong(file: row.file, place: "row \(row.line)", limit: room.rowBytes)
     }
@@ -100,6 +100,8 @@ package struct Dataset: Sendable {
       switch file.format {
       case .parquet: return (try ParquetFile(path: file.path, columns: nil, room).columns, nil)
       case .text: return ([TextDocument.column], nil)
+      case .table(let delimiter):
+        return (try CSVRows(file, room, delimiter: delimiter).columns, nil)
       case .json, .jsonLines: break
       }
       let reader = DatasetReader(files: [file], columns: nil, room: room)

@@ -46,7 +46,7 @@ package enum DatasetError: Error, CustomStringConvertible, Equatable {
   }
 
   private static let endings =
-    "`.jsonl`, `.ndjson`, `.json`, `.txt` (each also with `.gz` or `.zst`) or `.parquet`"
+    "`.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.txt` (each also with `.gz` or `.zst`) or `.parquet`"
 
   private static func conversion(from ending: String) -> String {
     switch ending {

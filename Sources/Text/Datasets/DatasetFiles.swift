@@ -6,11 +6,21 @@ internal import SystemIO
 struct DatasetFile: Sendable, Equatable {
   enum Format: Sendable, Equatable {
     case jsonLines, json, text, parquet
+    case table(delimiter: UInt8)
   }
 
   let path: String
   let format: Format
   let packing: Packing
+  /// What messages call it.
+  let name: String
+
+  init(path: String, format: Format, packing: Packing, name: String) {
+    self.path = path
+    self.format = format
+    self.packing = packing
+    self.name = name
+  }
 
   /// Nil where the ending is not one of ours.
   init?(path: String) {
@@ -23,17 +33,16 @@ struct DatasetFile: Sendable, Equatable {
     }
     let formats: [(String, Format)] = [
       (".jsonl", .jsonLines), (".ndjson", .jsonLines), (".json", .json), (".txt", .text),
-      (".parquet", .parquet),
+      (".parquet", .parquet), (".csv", .table(delimiter: UInt8(ascii: ","))),
+      (".tsv", .table(delimiter: UInt8(ascii: "\t"))),
     ]
     guard let (_, format) = formats.first(where: { name.hasSuffix($0.0) }),
       format != .parquet || packing == .none
     else { return nil }
-    self.path = path
-    self.format = format
-    self.packing = packing
+    self.init(path: path, format: format, packing: packing, name: path)
   }
 
-  /// `.csv` for `a/b.csv`, `.parquet.gz` for `b.parquet.gz`, in backticks.
+  /// `.xlsx` for `a/b.xlsx`, `.parquet.gz` for `b.parquet.gz`, in backticks.
   static func ending(of path: String) -> String {
     let parts = name(of: path).split(separator: ".", omittingEmptySubsequences: false)
     guard parts.count > 1, let last = parts.last else { return "a name without ending" }
@@ -61,6 +70,11 @@ struct DatasetFiles {
   init(path: String) throws(DatasetError) {
     let paths: [String]
     do {
+      if path == StandardInput.word {
+        files = [try StandardInput.file.get()]
+        passedOver = []
+        return
+      }
       if FileSystem.isFolder(path) {
         let base = path.hasSuffix("/") ? path : path + "/"
         paths = try FileSystem.list(path).filter { !$0.hasPrefix(".") }.map { base + $0 }

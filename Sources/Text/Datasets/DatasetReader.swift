@@ -67,7 +67,7 @@ package final class DatasetReader {
         defer { index += 1 }
         let file = files[nextFile - 1]
         return DatasetRow(
-          file: file.path, index: index, line: row.line, isLine: file.format == .jsonLines,
+          file: file.name, index: index, line: row.line, isLine: file.format == .jsonLines,
           value: row.value.map(chosen), isCut: row.isCut)
       }
       self.source = nil
@@ -97,6 +97,7 @@ package final class DatasetReader {
     case .jsonLines: opened = try JSONLines(file, room)
     case .json: opened = try openJSONFile(file, room)
     case .text: opened = try TextDocument(file, room)
+    case .table(let delimiter): opened = try CSVRows(file, room, delimiter: delimiter)
     case .parquet: opened = try ParquetFile(path: file.path, columns: columns, room)
     }
     source = opened

@@ -61,7 +61,18 @@ struct DataArguments: ParsableArguments {
       valueName: "yes|no"))
   var addSpecialTokens: YesOrNo?
 
+  @Option(
+    name: .customLong("save-tokens"),
+    help: ArgumentHelp(
+      "Write the token ids that are used to this file, as data that can be given again.",
+      valueName: "file"), completion: .file(extensions: ["jsonl"]))
+  var savedTokens: String?
+
   func validate() throws {
+    if let savedTokens, !savedTokens.hasSuffix(".jsonl") {
+      throw ValidationError(
+        "--save-tokens '\(savedTokens)' does not end in .jsonl, by which it is known as data again")
+    }
     if samples < 1 { throw ValidationError("--samples is at least 1") }
     if sequenceLength < 1 { throw ValidationError("--sequence-length is at least 1") }
     for argument in templateArguments where !argument.dropFirst().contains("=") {
@@ -72,13 +83,14 @@ struct DataArguments: ParsableArguments {
     }
   }
 
-  /// - Parameter data: a file, folder, glob or ORG/NAME in the Hugging Face cache; nil for the built-in chats.
+  /// - Parameter data: as the user names it; nil for the built-in chats.
   func source(_ data: String?) throws -> CalibrationSource {
     var source = CalibrationSource(
-      path: try data.map(dataPath),
+      sets: try data.map(namedRows) ?? [],
       selection: RowSelection(
         samples: samples, sequenceLength: sequenceLength, shuffleSeed: shuffleSeed, packs: pack))
     source.textColumn = textColumn
+    source.savedTokens = savedTokens
     source.addsSpecialTokens = addSpecialTokens.map { $0 == .yes }
     source.chatTemplate = chatTemplate
     source.templateArguments = templateArguments.map { argument in

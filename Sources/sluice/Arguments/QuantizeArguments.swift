@@ -82,8 +82,9 @@ struct QuantizeArguments: ParsableArguments {
     help: ArgumentHelp(
       """
       Calibration data: chats (messages, conversations), text or token ids (input_ids) as JSON \
-      lines, JSON, parquet or plain text, also .gz and .zst; a file, a folder, a glob, or ORG/NAME in \
-      the Hugging Face cache. Default: built-in chats.
+      lines, JSON, CSV, parquet or plain text, also .gz and .zst; a file, a folder, a glob, - for stdin, or \
+      ORG/NAME[@REVISION] in the Hugging Face cache. Behind it may stand [SPLIT], [FIRST:END] for rows, \
+      and :SHARE where there are several, with commas between them. Default: built-in chats.
       """, valueName: "data"), completion: .file())
   var calibration: String?
 

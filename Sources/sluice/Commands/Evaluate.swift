@@ -1,7 +1,6 @@
 // sluice evaluate: how good is a checkpoint?
 
 import ArgumentParser
-internal import Dispatch
 internal import Glibc
 internal import JSON
 internal import Pipeline
@@ -18,10 +17,15 @@ struct Evaluate: ParsableCommand {
       distribution from the reference's, which tells more about a quantization than perplexity \
       does, over all positions and by how many tokens a position has seen, and the positions where \
       the two differ most. --pack joins texts and cuts them into full sequences, as perplexities \
-      are usually measured.
+      are usually measured. Several models share one pass over the data and the reference, and give a \
+      table. Where a model is an output of sluice quantize, its report tells what was found.
 
       EXAMPLES
         sluice evaluate GLM-4.6-W4A16 \\
+            --text texts.jsonl \\
+            --reference GLM-4.6
+        sluice evaluate GLM-4.6-W4A16 \\
+            GLM-4.6-W8A16 \\
             --text texts.jsonl \\
             --reference GLM-4.6
         sluice evaluate GLM-4.6 \\
@@ -33,9 +37,10 @@ struct Evaluate: ParsableCommand {
       """)
 
   @Argument(
-    help: "A model folder, plain or quantized, or ORG/NAME in the Hugging Face cache.",
-    completion: .directory)
-  var model: String
+    help: ArgumentHelp(
+      "Model folders, plain or quantized, or ORG/NAME in the Hugging Face cache.",
+      valueName: "model"), completion: .directory)
+  var models: [String]
 
   @Option(
     help: ArgumentHelp(
@@ -66,6 +71,8 @@ struct Evaluate: ParsableCommand {
       valueName: "folder"), completion: .directory)
   var scratch: String?
 
+  @OptionGroup var log: LogArguments
+
   @Flag(help: "Print JSON.")
   var json = false
 
@@ -75,103 +82,17 @@ struct Evaluate: ParsableCommand {
   }
 
   func run() throws {
+    log.begin()
     var options = try EvaluateOptions(
-      model: modelFolder(model), reference: reference.map(modelFolder), data: data.source(text),
+      models: models.map(modelFolder), reference: reference.map(modelFolder),
+      data: data.source(text),
       memory: machine.memoryBytes,
       threads: machine.threadCount,
       scratch: "\(scratch.map(trimmed) ?? temporaryFolder)/sluice-evaluate-\(getpid())")
     options.worst = worst
     options.acceptedKeys = keys.accepted
     try checkLimits(threads: options.threads)
-    let cleanup = ScratchCleanup(options.scratch)
-    defer { cleanup.stop() }
-    let progress = EvaluationLine(memory: options.memory, threads: options.threads)
-    let result: Evaluation
-    do {
-      result = try EvaluateModel(
-        options, residentPeak: { ResidentMemory.current().peakBytes }, report: progress.show
-      ).run()
-    } catch {
-      cleanup.waitWhereStopped()
-      throw error
-    }
-    Console.endLive()
-    json ? Console.out(result.json.serialized(indent: 2)) : Console.show(result.text)
-  }
-}
-
-/// Takes the hidden states away when the process is told to end.
-private final class ScratchCleanup {
-  private let signals: StopSignals
-  private let isStopping: Interruption
-
-  init(_ folder: String) {
-    let isStopping = Interruption()
-    self.isStopping = isStopping
-    // A queue of its own, as all others may be at work.
-    signals = StopSignals(on: DispatchQueue(label: "signals")) { _ in
-      isStopping.request()
-      // A file, or the folder itself, may be made in between.
-      while (try? FileSystem.remove(folder)) == nil {}
-      usleep(50_000)
-      while (try? FileSystem.remove(folder)) == nil {}
-      Console.error("stopped")
-      Glibc.exit(130)
-    }
-  }
-
-  func stop() { signals.stop() }
-
-  /// Waits for the end of a process that was told to end: the evaluation then fails only because its files went away.
-  func waitWhereStopped() {
-    while isStopping.isRequested { sleep(1) }
-  }
-}
-
-/// Events to stderr: what was found, how far it is, a line for each layer.
-private final class EvaluationLine {
-  private let memory: Int
-  private let threads: Int
-  private var liveLine = LiveLine()
-
-  init(memory: Int, threads: Int) {
-    self.memory = memory
-    self.threads = threads
-  }
-
-  func show(_ event: EvaluationEvent) {
-    switch event {
-    case .dataLoaded(let data): for text in dataLines(data) { Console.error(text) }
-    case .warning(let warning): Console.error("warning: \(warning)")
-    case .started(let plan):
-      Console.error(
-        "evaluating \(counted(plan.tokens, "token")), \(counted(plan.layerBlocks, "block")) at a time through "
-          + "the layers, \(plan.headBlocks) through the head; memory \(bytesText(memory)), planned "
-          + "peak \(bytesText(plan.peakBytes)); \(counted(threads, "thread"))")
-    case .progress(let progress): show(progress)
-    case .layerFinished(let folder, let layer, let layers, let seconds):
-      Console.error("\(folder): layer \(layer) of 0-\(layers - 1), \(durationText(seconds))")
-      liveLine.interrupted()
-    case .finished(let summary): finish(summary)
-    }
-  }
-
-  private func show(_ progress: EvaluationProgress) {
-    liveLine.show(share: progress.share, secondsLeft: progress.secondsLeft) {
-      let place = progress.folder.map { folder in
-        ["layer \(progress.layer) of 0-\(progress.layers - 1)", folder]
-      }
-      return (place ?? ["head"]) + [bytesText(ResidentMemory.current().residentBytes)]
-    }
-  }
-
-  private func finish(_ summary: EvaluationSummary) {
-    Console.error(
-      "memory: peak \(bytesText(summary.peakBytes)) of \(bytesText(memory)), "
-        + "\(bytesText(summary.plan.peakBytes)) planned; \(durationText(summary.seconds)), "
-        + "\(durationText(summary.processorSeconds)) of processor time")
-    if summary.peakBytes > memory {
-      Console.error("warning: \(RunWarning.overBudget(peak: summary.peakBytes, budget: memory))")
-    }
+    let measured = try MeasuredModels(options, isAlone: true)
+    json ? Console.out(measured.json.serialized(indent: 2)) : Console.show(measured.text)
   }
 }

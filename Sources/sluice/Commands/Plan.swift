@@ -65,7 +65,10 @@ struct Plan: ParsableCommand {
       ? nil : SizedRun(options, isWhole: false, residentPeak: peak)
     let plan = try sized?.writing ?? QuantizePlan(ofWhatIsHere: options, residentPeak: peak)
     let loading = seconds(ContinuousClock.now - started)
-    for line in plan.data.map(dataLines) ?? [] { Console.error(line) }
+    if let (news, warnings) = plan.data.map(dataLines) {
+      for line in news { Console.news(line) }
+      for line in warnings { Console.warning(line) }
+    }
     var said: Set<String> = []
     for warning in (sized?.measuring.warnings ?? []) + plan.warnings
     where said.insert("\(warning)").inserted {

@@ -1,9 +1,11 @@
 // sluice quantize: flags to a run.
 
 import ArgumentParser
+internal import Calibration
 internal import Glibc
 internal import Pipeline
 internal import Planning
+internal import Release
 internal import SystemIO
 
 struct Quantize: ParsableCommand {
@@ -45,16 +47,42 @@ struct Quantize: ParsableCommand {
   @Flag(help: "Forget an earlier run in the output folder and start over.")
   var restart = false
 
+  @Flag(
+    name: .customLong("no-card"),
+    help: "Copy the model's README.md instead of writing a model card.")
+  var noCard = false
+
+  @Option(
+    name: .customLong("evaluate-on"),
+    help: ArgumentHelp(
+      """
+      When all is done, measure the distance to the model on this data, for the report and the model card. What says \
+      which rows are used holds for it, too.
+      """, valueName: "data"), completion: .file())
+  var evaluateOn: String?
+
+  @OptionGroup var log: LogArguments
+
+  func validate() throws {
+    if evaluateOn != nil, arguments.data.sequenceLength < 2 {
+      throw ValidationError("--sequence-length is at least 2 where --evaluate-on measures")
+    }
+  }
+
   func run() throws {
+    log.begin()
     var options = try arguments.options(output: output)
     options.restarts = restart
     options.report = report
+    options.version = Version.number
+    options.writesCard = !noCard
     if let report { try RunReport.check(report, output: options.output) }
+    let evaluation = try evaluateOn.map { try self.evaluation(on: $0, of: options) }
     // A terminal or a pager that goes away must not end days of work.
     signal(SIGPIPE, SIG_IGN)
     let interruption = Interruption()
     let signals = StopSignals { number in
-      Console.error("stopping at the next commit; once more to stop at once")
+      Console.news("stopping at the next commit; once more to stop at once")
       interruption.request()
       signal(number, SIG_DFL)
     }
@@ -63,11 +91,34 @@ struct Quantize: ParsableCommand {
     if options.size != nil {
       let run = try SizedRun(options) { ResidentMemory.current().peakBytes }
       try checkLimits(threads: options.threads, bytes: run.peakBytes)
-      return try run.run(command: goingOn, interruption: interruption) { progress.show($0) }
+      try run.run(command: goingOn, interruption: interruption) { progress.show($0) }
+    } else {
+      let plan = try QuantizePlan(options) { ResidentMemory.current().peakBytes }
+      try checkLimits(threads: options.threads, bytes: plan.run.peakBytes)
+      try QuantizeModel(plan, command: goingOn, interruption: interruption) { progress.show($0) }
+        .run()
     }
-    let plan = try QuantizePlan(options) { ResidentMemory.current().peakBytes }
-    try checkLimits(threads: options.threads, bytes: plan.run.peakBytes)
-    try QuantizeModel(plan, command: goingOn, interruption: interruption) { progress.show($0) }
-      .run()
+    signals.stop()
+    if let evaluation, !EvaluationFile.holds(evaluation, of: options.output) {
+      Console.show(try MeasuredModels(evaluation, isAlone: false).text)
+    }
+    NextSteps(
+      output: options.output, model: trimmed(arguments.model), isMeasured: evaluation != nil,
+      isServed: progress.isServed
+    ).tell()
+  }
+
+  /// What is measured at the end. Data that cannot be read is refused before days of work.
+  private func evaluation(on data: String, of options: QuantizeOptions) throws -> EvaluateOptions {
+    var source = try arguments.data.source(data)
+    source.savedTokens = nil
+    try source.check()
+    var result = EvaluateOptions(
+      models: [options.output], reference: options.model, data: source, memory: options.memory,
+      threads: options.threads,
+      scratch: "\(options.scratch ?? options.output + "/.sluice")/sluice-evaluate-\(getpid())")
+    result.worst = 0
+    result.acceptedKeys = options.acceptedKeys
+    return result
   }
 }

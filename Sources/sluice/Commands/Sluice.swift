@@ -1,9 +1,12 @@
 // The command, its version and its subcommands.
 
 import ArgumentParser
+internal import CompressedTensors
 internal import Glibc
 internal import LinearAlgebra
+internal import Models
 internal import Pipeline
+internal import Release
 internal import SystemIO
 
 @main
@@ -32,10 +35,16 @@ struct Sluice: ParsableCommand {
     version: version,
     subcommands: [
       Quantize.self, Plan.self, Status.self, MakeReport.self, Inspect.self, Verify.self,
-      Evaluate.self,
+      Evaluate.self, Compare.self,
     ])
 
-  static var version: String { "0.1.0 (\(Engine.best.name), \(CPU.instructionSet))" }
+  static var version: String {
+    """
+    sluice \(Version.text)
+    engine    \(Engine.best.name), \(CPU.instructionSet)
+    built in  \(Architectures.all.count) classes of models, \(CompressionFormats.presets.count) presets
+    """
+  }
 
   /// One place where errors become a line on stderr and an exit code.
   static func main() {
@@ -49,13 +58,12 @@ struct Sluice: ParsableCommand {
       try command.run()
       try Console.finish()
     } catch is Interrupted {
-      Console.error("stopped at a commit; the same command goes on from there:")
-      Console.error(command: shellText(goingOn))
+      Console.stopped(goingOn)
       Glibc.exit(130)
     } catch let problem as WordProblem {
       leave(with: problem)
     } catch let error where isOurs(error) {
-      Console.error("error: \(error)")
+      Console.failure("\(error)")
       Glibc.exit(1)
     } catch {
       leave(with: error)

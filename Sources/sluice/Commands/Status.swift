@@ -12,22 +12,56 @@ struct Status: ParsableCommand {
     abstract: "Tell where a run is: layer and step, share done, memory, time left, last commit.",
     discussion: """
       Works from another terminal while a run goes on, and after it ended in whatever way. Looks \
-      only; disturbs nothing.
+      only; disturbs nothing. --watch follows a run to its end with the bar that its own terminal \
+      shows; the exit code is then 1 where the run stopped before it was done.
 
       EXAMPLES
         sluice status GLM-4.6-W4A16
-        watch sluice status GLM-4.6-W4A16
+        sluice status --watch GLM-4.6-W4A16
       """)
 
   @Argument(help: "The output folder of sluice quantize.", completion: .directory)
   var output: String
 
+  @Flag(help: "Follow the run to its end.")
+  var watch = false
+
   @Flag(help: "Print JSON.")
   var json = false
 
+  func validate() throws {
+    if watch, json {
+      throw ValidationError("--watch is for people, and --json for programs; leave one of them out")
+    }
+  }
+
   func run() throws {
+    if watch { try follow() }
     let status = try RunStatus(output: trimmed(output))
     json ? Console.out(Self.json(status).serialized(indent: 2)) : Console.show(text(status))
+    if watch, status.phase != .finished { throw ExitCode(1) }
+  }
+
+  /// Until no process works on it.
+  private func follow() throws {
+    var line = LiveLine()
+    defer { Console.endLive() }
+    // One pass may end a moment before the next begins.
+    var idle = 0
+    while idle < 3 {
+      idle += 1
+      do {
+        let status = try RunStatus(output: trimmed(output))
+        if status.phase == .finished { return }
+        if status.phase == .running { idle = 0 }
+        if let record = status.record, let progress = record.progress, idle == 0 {
+          line.show(ProgressMoment(progress, residentBytes: record.residentBytes))
+        }
+      } catch let error as NoRun where error.isBeginning {
+        idle = 0
+      }
+      usleep(250_000)
+    }
   }
 
   private func text(_ status: RunStatus) -> String {
@@ -114,6 +148,7 @@ struct Status: ParsableCommand {
       object["tokens_done"] = .int(progress.tokensDone)
       object["tokens_in_step"] = .int(progress.tokensInStep)
       object["seconds_left"] = .double(progress.secondsLeft)
+      object["tokens_per_second"] = .double(progress.tokensPerSecond)
     }
     return .object(object)
   }

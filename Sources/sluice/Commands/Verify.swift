@@ -38,10 +38,13 @@ struct Verify: ParsableCommand {
 
   @OptionGroup var machine: MachineArguments
 
+  @OptionGroup var log: LogArguments
+
   @Flag(help: "Print JSON.")
   var json = false
 
   func run() throws {
+    log.begin()
     try checkLimits(threads: machine.threadCount)
     var line = LiveLine()
     let report = try VerifyModel(
@@ -49,9 +52,10 @@ struct Verify: ParsableCommand {
       threads: machine.threadCount, memory: machine.memoryBytes,
       residentPeak: { ResidentMemory.current().peakBytes }
     ) { progress in
-      line.show(share: progress.share, secondsLeft: progress.secondsLeft) {
-        [progress.part.text, bytesText(ResidentMemory.current().residentBytes)]
-      }
+      line.show(
+        ProgressMoment(
+          share: progress.share, secondsLeft: progress.secondsLeft, step: progress.part.text,
+          residentBytes: ResidentMemory.current().residentBytes))
     }.run()
     Console.endLive()
     json ? Console.out(Self.json(report).serialized(indent: 2)) : Console.show(Self.text(report))
@@ -82,6 +86,10 @@ struct Verify: ParsableCommand {
       lines += report.errors.prefix(shownErrors).map {
         "  \(rounded($0.relative))  \(TerminalText.line($0.linear)), worst group \(rounded($0.worstGroup))"
       }
+    }
+    if !report.fittingDegrees.isEmpty {
+      let sizes = report.fittingDegrees.map(String.init).joined(separator: ", ")
+      lines.append("fits --tensor-parallel-size \(sizes) of vllm serve")
     }
     lines += report.notes.map { TerminalText.line("note: `\($0.subject)`: \($0.problem)") }
     lines += report.findings.prefix(shownFindings).map {
@@ -115,6 +123,7 @@ struct Verify: ParsableCommand {
       "decoded_tensors": .int(report.decodedTensors),
       "findings": list(report.findings),
       "notes": list(report.notes),
+      "tensor_parallel_sizes": .array(report.fittingDegrees.map { .int($0) }),
       "relative_errors": errors(\.relative),
       "worst_group_errors": errors(\.worstGroup),
     ]

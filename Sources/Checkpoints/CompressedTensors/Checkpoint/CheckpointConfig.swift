@@ -119,6 +119,9 @@ package struct CheckpointConfig: Sendable {
     return result
   }
 
+  /// What it says beside that.
+  package var withoutQuantization: JSONObject { Self.config(config, quantized: nil) }
+
   /// How the weights of a source are stored.
   package func storage() throws(QuantizationConfigError) -> WeightStorage {
     try checkNoOtherTool()

@@ -103,6 +103,21 @@ package struct HubCache: Sendable, Equatable {
     return try snapshot(id, .model, isWhole: isWhole)
   }
 
+  /// What people call a file or folder: ORG/NAME for one in a cache of the hub, else the last part of its path.
+  package static func name(of path: String) -> String {
+    let parts = path.split(separator: "/")
+    if let snapshots = parts.firstIndex(of: "snapshots"), snapshots > 0 {
+      for kind in [HubKind.model, .dataset] {
+        let prefix = kind.rawValue + "s--"
+        let name = parts[snapshots - 1]
+        guard name.hasPrefix(prefix) else { continue }
+        return String(
+          name.dropFirst(prefix.count).replacing("--", with: "/", maxReplacements: 1))
+      }
+    }
+    return FileSystem.name(path)
+  }
+
   /// The snapshot of the data set that `text` names, where it can only be a hub id and is in the cache.
   ///
   /// - Returns: nil for text that is, or can only be, a path.

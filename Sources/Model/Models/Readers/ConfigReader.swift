@@ -173,6 +173,13 @@ package struct ConfigReader {
     }
   }
 
+  /// A finite number below zero.
+  mutating func negative(_ name: String, default fallback: Float) throws(ConfigError) -> Float {
+    try read([name], "a number below 0", default: fallback) {
+      $0.double.flatMap { $0 < 0 && Self.isComputable($0) ? Float($0) : nil }
+    }
+  }
+
   /// Whether a forward pass in float32 gets on with it: its square is finite, too.
   private static func isComputable(_ value: Double) -> Bool { abs(value) < 1e19 }
 

@@ -1,4 +1,5 @@
-// A checkpoint, plain or quantized, over token sequences: every layer within a budget of memory, then the heads.
+// Checkpoints, plain or quantized, over token sequences: every layer within a budget of memory, then the heads of all of
+// them at once.
 
 package import Calibration
 internal import CompressedTensors
@@ -13,7 +14,8 @@ internal import Tokenization
 internal import Transformer
 
 package struct EvaluateOptions: Sendable {
-  package var model: String
+  /// Measured side by side.
+  package var models: [String]
   package var reference: String?
   package var data: CalibrationSource
   /// Peak resident memory of the process, in bytes.
@@ -27,10 +29,10 @@ package struct EvaluateOptions: Sendable {
   package var acceptedKeys: Set<String> = []
 
   package init(
-    model: String, reference: String?, data: CalibrationSource, memory: Int, threads: Int,
+    models: [String], reference: String?, data: CalibrationSource, memory: Int, threads: Int,
     scratch: String
   ) {
-    self.model = model
+    self.models = models
     self.reference = reference
     self.data = data
     self.memory = memory
@@ -41,15 +43,15 @@ package struct EvaluateOptions: Sendable {
 
 /// What stops an evaluation.
 package enum EvaluationError: Error, CustomStringConvertible, Equatable {
-  case otherVocabulary(model: Int, reference: Int)
+  case otherVocabulary(folder: String, model: Int, reference: Int)
   case nonFinite(folder: String, sequence: Int, position: Int)
   case noSpace(path: String, needed: Int, free: Int)
   case scratchChanged(ScratchError)
 
   package var description: String {
     switch self {
-    case .otherVocabulary(let model, let reference):
-      "the model has \(model) tokens, the reference \(reference); compare checkpoints of one model"
+    case .otherVocabulary(let folder, let model, let reference):
+      "\(folder): the model has \(model) tokens, the reference \(reference); compare checkpoints of one model"
     case .nonFinite(let folder, let sequence, let position):
       "\(folder): the logits of sequence \(sequence), position \(position), are NaN or infinite; "
         + "check its weights with sluice verify, or download it again"
@@ -66,7 +68,7 @@ package enum EvaluationError: Error, CustomStringConvertible, Equatable {
 package final class EvaluateModel {
   let options: EvaluateOptions
   let workers: Workers
-  /// The model, then the reference where there is one.
+  /// The models, then the reference where there is one.
   let checkpoints: [Checkpoint]
   let blocks: [TokenBlock]
   let plan: EvaluationPlan
@@ -85,33 +87,34 @@ package final class EvaluateModel {
     try Gemm.check(.f32)
     self.options = options
     self.report = report
-    for folder in [options.model] + (options.reference.map { [$0] } ?? []) {
-      try UnfinishedOutput.refuse(folder)
-    }
+    let folders = options.models + (options.reference.map { [$0] } ?? [])
+    for folder in folders { try UnfinishedOutput.refuse(folder) }
     let room = RunPlan.checkpointRoom(budget: options.memory)
     func open(_ folder: String) throws -> Checkpoint {
       try Checkpoint(folder: folder, accepting: options.acceptedKeys, room: room)
     }
-    let model = try open(options.model)
-    let reference = try options.reference.map(open)
-    if let problem = model.weights.activationProblem(of: model.spec) { throw problem }
-    let vocabulary = model.spec.vocabularySize
-    if let reference, reference.spec.vocabularySize != vocabulary {
+    let checkpoints = try folders.map(open)
+    for model in checkpoints.prefix(options.models.count) {
+      if let problem = model.weights.activationProblem(of: model.spec) { throw problem }
+    }
+    // The reference's, or the first model's without one.
+    let spelling = options.reference ?? folders[0]
+    let vocabulary = checkpoints[options.reference == nil ? 0 : folders.count - 1]
+      .spec.vocabularySize
+    for model in checkpoints where model.spec.vocabularySize != vocabulary {
       throw EvaluationError.otherVocabulary(
-        model: vocabulary, reference: reference.spec.vocabularySize)
+        folder: model.folder, model: model.spec.vocabularySize, reference: vocabulary)
     }
     try AcceptedKeyMissing.check(
-      options.acceptedKeys, in: [model.config] + (reference.map { [$0.config] } ?? []),
-      file: options.model + "/" + OutputFolder.config)
-    let spelling = options.reference ?? options.model
-    let checkpoints = [model] + (reference.map { [$0] } ?? [])
+      options.acceptedKeys, in: checkpoints.map(\.config),
+      file: folders[0] + "/" + OutputFolder.config)
     let spelledBytes =
       try options.worst > 0 ? Tokenizer.memory(folder: spelling) : 0
     let shapes = checkpoints.map { CheckpointShapes($0) }
     func planner(_ blocks: [TokenBlock], loadingBytes: Int) -> EvaluationPlanner {
       EvaluationPlanner(
-        shapes, blocks: blocks, threads: options.threads, loadingBytes: loadingBytes,
-        tokenizerBytes: spelledBytes)
+        shapes, measured: options.models.count, blocks: blocks, threads: options.threads,
+        loadingBytes: loadingBytes, tokenizerBytes: spelledBytes)
     }
     let data = try options.data.load(
       model: spelling, vocabularySize: vocabulary,
@@ -136,7 +139,14 @@ package final class EvaluateModel {
     progress = EvaluationProgressMeter(operations: plan.operations, report)
   }
 
-  package func run() throws -> Evaluation {
+  /// Bytes of all tensors of each model.
+  package var modelBytes: [Int] { checkpoints.prefix(options.models.count).map(\.model.totalBytes) }
+
+  /// What the first model comes to.
+  package func run() throws -> Evaluation { try runAll()[0] }
+
+  /// What each model comes to, in their order.
+  package func runAll() throws -> [Evaluation] {
     do {
       return try evaluate()
     } catch let error as ScratchError {
@@ -144,7 +154,7 @@ package final class EvaluateModel {
     }
   }
 
-  private func evaluate() throws -> Evaluation {
+  private func evaluate() throws -> [Evaluation] {
     report(.dataLoaded(data))
     for note in checkpoints.flatMap(\.notes) { report(.warning(.source(note: note))) }
     let longest = TokenBlock.longest(of: blocks)
@@ -165,8 +175,9 @@ package final class EvaluateModel {
         let weights = checkpoint.weights.noted(in: workers.ledger)
         return EvaluatedModel(
           folder: checkpoint.folder, spec: checkpoint.spec,
-          weights: index == 0 ? weights.served : weights)
-      }, blocks: blocks, layerBlocks: plan.layerBlocks, headBlocks: plan.headBlocks,
+          weights: index < options.models.count ? weights.served : weights)
+      }, measured: options.models.count, blocks: blocks, layerBlocks: plan.layerBlocks,
+      headBlocks: plan.headBlocks,
       workers: workers, scratch: options.scratch,
       progress: { [progress, workers] in progress.show(done: workers.ledger.arithmetic) })
     for index in checkpoints.indices { try throughLayers(index, steps) }
@@ -177,7 +188,8 @@ package final class EvaluateModel {
     progress.step = .head
     let scores = try steps.score(states, check: check)
     memory.begin(.text, plan)
-    let result = try Evaluation(scores, of: self)
+    let spelling = Spelling(self)
+    let result = scores.map { Evaluation($0, of: self, spelling) }
     report(.finished(memory.finish(plan)))
     return result
   }
@@ -200,9 +212,9 @@ package final class EvaluateModel {
     }
   }
 
-  private func check(_ tally: PositionTally, _ score: PositionScore) throws {
-    for (index, outlook) in [tally.model, tally.reference].prefix(checkpoints.count).enumerated()
-    where !outlook.isFinite {
+  private func check(_ model: Int, _ tally: PositionTally, _ score: PositionScore) throws {
+    let outlooks = [(model, tally.model), (options.models.count, tally.reference)]
+    for (index, outlook) in outlooks where index < checkpoints.count && !outlook.isFinite {
       let checkpoint = checkpoints[index]
       if checkpoint.fp8 != nil,
         let number = checkpoint.weights.firstNonFinite(in: checkpoint.spec.claims)

@@ -12,8 +12,10 @@ internal import Transformer
 
 /// Everything that the plan of an evaluation depends on but the budget.
 struct EvaluationPlanner {
-  /// The model, then the reference where there is one.
+  /// The models, then the reference where there is one.
   private let sources: [CheckpointShapes]
+  /// How many of them are measured.
+  private let measured: Int
   private let blocks: [TokenBlock]
   private let threads: Int
   /// The peak of resident memory when the checkpoints had been opened and the data read.
@@ -26,16 +28,19 @@ struct EvaluationPlanner {
   /// What is kept of a tensor of an opened checkpoint, and what its header took while it was read. Measured on two
   /// checkpoints of 72,000 tensors together: 1.1 KiB.
   private static let tensorBytes = 1280
-  /// Ids in blocks and the sequences they were cut from; what is kept of each position, and sorted once more.
-  private static let tokenBytes = 16 + 112
+  /// Ids in blocks and the sequences they were cut from; what is kept of each position of a model, and sorted once more.
+  private static let tokenBytes = 16
+  private static let scoreBytes = 112
   /// A head is let go of after every tile of the vocabulary.
   private static let headNeighbourBytes = 4 << 20
 
   init(
-    _ sources: [CheckpointShapes], blocks: [TokenBlock], threads: Int, loadingBytes: Int,
+    _ sources: [CheckpointShapes], measured: Int, blocks: [TokenBlock], threads: Int,
+    loadingBytes: Int,
     tokenizerBytes: Int
   ) {
     self.sources = sources
+    self.measured = measured
     self.blocks = blocks
     self.threads = threads
     self.loadingBytes = loadingBytes
@@ -62,8 +67,10 @@ struct EvaluationPlanner {
       models: sources.enumerated().map { index, source in
         let weights = ShapeWeights(source, ledger: ledger)
         return EvaluatedModel(
-          folder: source.folder, spec: source.spec, weights: index == 0 ? weights.served : weights)
-      }, blocks: blocks, layerBlocks: layerBlocks, headBlocks: headBlocks, workers: workers,
+          folder: source.folder, spec: source.spec,
+          weights: index < measured ? weights.served : weights)
+      }, measured: measured, blocks: blocks, layerBlocks: layerBlocks, headBlocks: headBlocks,
+      workers: workers,
       scratch: "", progress: {})
   }
 
@@ -100,7 +107,7 @@ struct EvaluationPlanner {
       let states = try sources.indices.map {
         try steps.states($0, layer: sources[$0].spec.layers.count)
       }
-      _ = try steps.score(states) { _, _ in }
+      _ = try steps.score(states) { _, _, _ in }
     }
   }
 
@@ -111,7 +118,9 @@ struct EvaluationPlanner {
     return [
       ResidentModel.process,
       MemoryUse("names and headers", tensors * Self.tensorBytes),
-      MemoryUse("tokens and what is known of each", tokens * Self.tokenBytes),
+      MemoryUse(
+        "tokens and what is known of each",
+        tokens * (Self.tokenBytes + measured * Self.scoreBytes)),
     ]
   }
 
@@ -186,9 +195,9 @@ struct EvaluationPlanner {
       headBlocks: headBlocks, tokens: tokens, scratchBytes: scratchBytes, operations: operations)
   }
 
-  /// Two generations of one model's states in float32, beside the final ones of the other.
+  /// Two generations of one checkpoint's states in float32, beside the final ones of those before it.
   private var scratchBytes: Int {
     let states = sources.map { tokens * $0.spec.hiddenSize * 4 }
-    return (states.max() ?? 0) * 2 + (states.count > 1 ? states[0] : 0)
+    return states.indices.map { 2 * states[$0] + states[..<$0].reduce(0, +) }.max() ?? 0
   }
 }

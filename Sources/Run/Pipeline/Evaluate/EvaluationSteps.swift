@@ -1,4 +1,4 @@
-// The steps of an evaluation: every layer of one checkpoint, then of the other, and both heads over the vocabulary.
+// The steps of an evaluation: every layer of one checkpoint after the other, and all heads over the vocabulary.
 
 internal import Calibration
 internal import CompressedTensors
@@ -20,8 +20,9 @@ struct EvaluatedModel {
 
 /// What the steps of an evaluation are made from. Where the workers compute nothing, they run on shapes.
 struct EvaluationSteps {
-  /// The model, then the reference where there is one.
+  /// Those that are measured, then the reference where there is one.
   let models: [EvaluatedModel]
+  let measured: Int
   let blocks: [TokenBlock]
   /// Blocks that go through a layer together.
   let layerBlocks: Int
@@ -35,7 +36,7 @@ struct EvaluationSteps {
   // MARK: Layers
 
   func path(_ checkpoint: Int, layer: Int) -> String {
-    "\(scratch)/\(checkpoint == 0 ? "model" : "reference")-\(layer).zst"
+    "\(scratch)/\(checkpoint)-\(layer).zst"
   }
 
   func states(_ checkpoint: Int, layer: Int) throws -> HiddenStates {
@@ -70,14 +71,18 @@ struct EvaluationSteps {
     try workers.forEach(of: passes, alike: { $0.map { blocks[$0].sequences } }) { pass in
       var results: [Matrix] = []
       for part in layer.parts {
+        var read: [Matrix] = []
         for (place, block) in pass.enumerated() {
           // Read where it is used: before the first part, one block's states are in memory at a time.
           let x = part.index == 0 ? try states.read(block) : results.remove(at: place)
+          if part.isParallel { read.append(x) }
           results.insert(mix(x, block, part, weights), at: place)
           progress()
         }
         if let mixer = part.sequence?.mixer { weights.release(mixer.linears) }
-        part.tokens?.add(to: results, weights: weights, workers: workers) {
+        part.tokens?.add(
+          to: results, reading: part.isParallel ? read : nil, weights: weights, workers: workers
+        ) {
           weights.release($0.linears)
           progress()
         }
@@ -101,14 +106,15 @@ struct EvaluationSteps {
 
   // MARK: Heads
 
-  /// Every position's view of the next token: the vocabulary outside, blocks inside, so that a pass reads each head
-  /// once.
+  /// Every position's view of the next token, for each model: the vocabulary outside, blocks inside, so that a pass reads
+  /// each head once.
   ///
-  /// - Parameter check: sees every position.
+  /// - Parameter check: sees every position of every model.
   func score(
-    _ states: [HiddenStates], check: (PositionTally, PositionScore) throws -> Void
-  ) throws -> [PositionScore] {
-    var scores: [PositionScore] = []
+    _ states: [HiddenStates],
+    check: (_ model: Int, PositionTally, PositionScore) throws -> Void
+  ) throws -> [[PositionScore]] {
+    var scores = [[PositionScore]](repeating: [], count: measured)
     var sequence = 0
     let passes = ranges(of: blocks.count, by: headBlocks)
     try workers.forEach(of: passes, alike: { $0.map { blocks[$0].sequences } }) { pass in
@@ -119,14 +125,17 @@ struct EvaluationSteps {
       }
       let tallies = tally(held, blocks[pass])
       if !workers.computes { return }
-      for (block, tallies) in zip(blocks[pass], tallies) {
+      for (place, block) in blocks[pass].enumerated() {
         for rows in block.sequences {
           for row in rows {
-            scores.append(
-              PositionScore(
-                tallies[row], sequence: sequence, seen: row - rows.lowerBound + 1,
-                hasNext: row + 1 < rows.upperBound, hasReference: states.count > 1))
-            try check(tallies[row], scores[scores.count - 1])
+            for model in 0..<measured {
+              let tally = tallies[model][place][row]
+              let score = PositionScore(
+                tally, sequence: sequence, seen: row - rows.lowerBound + 1,
+                hasNext: row + 1 < rows.upperBound, hasReference: hasReference)
+              scores[model].append(score)
+              try check(model, tally, score)
+            }
           }
           sequence += 1
         }
@@ -135,12 +144,16 @@ struct EvaluationSteps {
     return scores
   }
 
+  private var hasReference: Bool { models.count > measured }
+
   /// - Parameter states: of each checkpoint, the blocks of a pass.
+  /// - Returns: of each model, block and position.
   private func tally(
     _ states: [[Matrix]], _ blocks: ArraySlice<TokenBlock>
-  ) -> [[PositionTally]] {
+  ) -> [[[PositionTally]]] {
     let positions = blocks.reduce(0) { $0 + $1.count }
-    return workers.holding("positions under way", bytes: positions * Self.tallyBytes) {
+    let bytes = positions * measured * Self.tallyBytes
+    return workers.holding("positions under way", bytes: bytes) {
       tally(states, blocks, positions)
     }
   }
@@ -150,20 +163,24 @@ struct EvaluationSteps {
 
   private func tally(
     _ states: [[Matrix]], _ blocks: ArraySlice<TokenBlock>, _ positions: Int
-  ) -> [[PositionTally]] {
-    var tallies = blocks.map { [PositionTally](repeating: PositionTally(), count: $0.count) }
+  ) -> [[[PositionTally]]] {
+    let none = blocks.map { [PositionTally](repeating: PositionTally(), count: $0.count) }
+    var tallies = [[[PositionTally]]](repeating: none, count: measured)
     let following = blocks.map(\.following)
     let heads = models.map(\.spec.head)
     let vocabulary = models[0].spec.vocabularySize
     let parts = ranges(of: vocabulary, by: HeadTiles.vocabulary)
     workers.forEach(of: parts, alike: \.count) { tokens in
       let tiles = zip(models, heads).map { SomeRows($0.weights.weight($1), rows: tokens) }
-      for block in tallies.indices {
-        for rows in ranges(of: tallies[block].count, by: HeadTiles.positions) {
+      for block in none.indices {
+        for rows in ranges(of: none[block].count, by: HeadTiles.positions) {
           let logits = zip(states, tiles).enumerated().map { index, each in
             let (states, tile) = each
+            // Of shapes there are no numbers.
+            let bias = models[index].weights.bias(models[index].spec.head)
+              .map { workers.computes ? Array($0[tokens]) : $0 }
             let result = Gemm.multiply(
-              slice(states[block], rows), by: tile, workers: workers, into: "logits")
+              slice(states[block], rows), by: tile, bias: bias, workers: workers, into: "logits")
             let scale = models[index].spec.logitScale
             if scale != 1 { result.multiply(by: scale, workers: workers) }
             if let cap = models[index].spec.logitCap {
@@ -171,7 +188,13 @@ struct EvaluationSteps {
             }
             return result
           }
-          add(logits, of: tokens, to: &tallies[block], rows, next: following[block])
+          workers.ledger.note(Operation(.elements, [logits.reduce(0) { $0 + $1.count }]))
+          let reference = hasReference ? logits[measured] : nil
+          for model in 0..<measured {
+            add(
+              logits[model], reference, of: tokens, to: &tallies[model][block], rows,
+              next: following[block])
+          }
         }
         progress()
       }
@@ -189,11 +212,9 @@ struct EvaluationSteps {
   }
 
   private func add(
-    _ logits: [Matrix], of tokens: Range<Int>, to tallies: inout [PositionTally],
-    _ rows: Range<Int>, next: [Int?]
+    _ model: Matrix, _ reference: Matrix?, of tokens: Range<Int>,
+    to tallies: inout [PositionTally], _ rows: Range<Int>, next: [Int?]
   ) {
-    workers.ledger.note(Operation(.elements, [logits.reduce(0) { $0 + $1.count }]))
-    let (model, reference) = (logits[0], logits.count > 1 ? logits[1] : nil)
     unsafe tallies.withUnsafeMutableBufferPointer { buffer in
       nonisolated(unsafe) let tallies = unsafe buffer
       workers.forEach(rows.count) { row in

@@ -9,7 +9,7 @@ extension Evaluation {
   fileprivate static let contextTokens = 32
 
   /// - Parameter scores: of every position, in the order of the blocks.
-  init(_ scores: [PositionScore], of run: EvaluateModel) throws {
+  init(_ scores: [PositionScore], of run: EvaluateModel, _ spelling: Spelling) {
     let sequences = run.blocks.flatMap { block in
       block.sequences.map { block.tokens[$0] }
     }
@@ -24,7 +24,6 @@ extension Evaluation {
         first: bounds.lowerBound, last: min(bounds.upperBound - 1, longest),
         statistics: PositionStatistics(inside))
     }
-    let spelling = try Spelling(run)
     worst = Self.worst(scores, run.options.worst, in: sequences).map { score in
       WorstPosition(score, in: sequences[score.sequence], spelling)
     }
@@ -74,12 +73,12 @@ extension WorstPosition {
   }
 }
 
-/// Ids to text by the tokenizer of the reference, or of the model without one; to nothing where there is none.
-private struct Spelling {
+/// Ids to text by the tokenizer of the reference, or of the first model without one; to nothing where there is none.
+struct Spelling {
   private let tokenizer: Tokenizer?
 
-  init(_ run: EvaluateModel) throws {
-    let folder = run.options.reference ?? run.options.model
+  init(_ run: EvaluateModel) {
+    let folder = run.options.reference ?? run.options.models[0]
     let isThere = run.options.worst > 0 && (try? Tokenizer.memory(folder: folder)) ?? 0 > 0
     // One that cannot be read is no reason to lose the numbers.
     tokenizer = isThere ? try? Tokenizer(folder: folder) : nil

@@ -67,6 +67,8 @@ package struct OutputFolder {
   var files: String { work + "/files.txt" }
   package var reportPage: String { records + "/report.html" }
   var reportJSON: String { records + "/report.json" }
+  /// What evaluations of the output came to.
+  var evaluations: String { records + "/evaluations.json" }
   static let config = "config.json"
   static let index = "model.safetensors.index.json"
   static let recipe = "recipe.yaml"
@@ -162,8 +164,9 @@ package struct OutputFolder {
       $0.hasPrefix("model-") && $0.hasSuffix(".safetensors")
     }
     for name in made { try FileSystem.remove(path + "/" + name) }
-    if let scratch = try? RunState(readingFrom: beginning).scratch, isScratch(scratch) {
-      try FileSystem.remove(scratch)
+    if let old = try? RunState(readingFrom: beginning) {
+      if isScratch(old.scratch) { try FileSystem.remove(old.scratch) }
+      if old.history.card != nil { try FileSystem.remove("\(path)/\(ModelCard.file)") }
     }
     for path in try FileSystem.list(work).map({ work + "/" + $0 })
     where path != lock && path != beginning && path != measurements {
@@ -246,14 +249,17 @@ package struct OutputFolder {
 
   /// Copies what lies beside the weights: tokenizer, chat templates, generation config, licence.
   ///
+  /// - Parameter without: files that the run writes itself.
   /// - Returns: the lines that tell of them.
-  func copySideFiles(from source: String) throws -> [String] {
-    let lines = try copyFiles(from: source, below: "")
+  func copySideFiles(from source: String, without: [String]) throws -> [String] {
+    let lines = try copyFiles(from: source, below: "", without: without)
     try synchronizeFolder(path)
     return lines
   }
 
-  private func copyFiles(from source: String, below folder: String) throws -> [String] {
+  private func copyFiles(
+    from source: String, below folder: String, without: [String] = []
+  ) throws -> [String] {
     var lines: [String] = []
     for entry in try FileSystem.list(folder.isEmpty ? source : source + "/" + folder)
     where !entry.hasPrefix(".") {
@@ -265,7 +271,9 @@ package struct OutputFolder {
         try FileSystem.createFolder(path + "/" + name)
         lines += try copyFiles(from: source, below: name)
         try synchronizeFolder(path + "/" + name)
-      } else if name != Self.config, name != Self.recipe, !Self.holdsWeights(entry) {
+      } else if name != Self.config, name != Self.recipe, !without.contains(name),
+        !Self.holdsWeights(entry)
+      {
         let checksum = try FileSystem.copyFile(from: from, to: path + "/" + name)
         lines.append(Self.line(name, checksum))
       }
@@ -329,7 +337,7 @@ package struct OutputFolder {
   }
 
   /// Weights in any of the usual formats are what the run replaces, not what it copies.
-  private static func holdsWeights(_ name: String) -> Bool {
+  static func holdsWeights(_ name: String) -> Bool {
     [".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth", ".gguf"]
       .contains { name.hasSuffix($0) }
   }

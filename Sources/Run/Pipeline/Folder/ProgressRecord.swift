@@ -49,6 +49,8 @@ package struct ProgressRecord: Sendable, Equatable {
       object["tokens_in_step"] = .int(progress.tokensInStep)
       object["share"] = .double(progress.share)
       object["seconds_left"] = .double(progress.secondsLeft)
+      object["tokens_per_second"] = .double(progress.tokensPerSecond)
+      object["share_read"] = .double(progress.checked)
     }
     let text = JSONValue.object(object).serialized(indent: 2) + "\n"
     try? replaceFile(path, with: Array(text.utf8), durably: false)
@@ -79,7 +81,8 @@ package struct ProgressRecord: Sendable, Equatable {
     {
       progress = RunProgress(
         step: step, layer: object["layer"]?.size, layers: layers, tokensDone: done,
-        tokensInStep: all, share: share, secondsLeft: object["seconds_left"]?.double)
+        tokensInStep: all, share: share, secondsLeft: object["seconds_left"]?.double,
+        tokensPerSecond: object["tokens_per_second"]?.double, checked: object["share_read"]?.double)
     }
   }
 }

@@ -1,6 +1,7 @@
 // What a run is about and what it cost, over all its processes: the part of state.json that tells and decides nothing.
 
 internal import CompressedTensors
+internal import Glibc
 internal import JSON
 internal import Models
 package import Planning
@@ -9,6 +10,13 @@ internal import SystemIO
 /// Counts at every commit. What a process did after its last one is not counted, as it is done again.
 package struct RunHistory: Sendable, Equatable {
   package private(set) var model = ""
+  /// The program's version and the processor of the last process.
+  package private(set) var version = ""
+  package private(set) var processor = ""
+  /// When all was done, in seconds since 1970.
+  package private(set) var finished: Int?
+  /// What the model card says of the source; nil where there is no card.
+  package private(set) var card: CardSource?
   package private(set) var architecture = ""
   package private(set) var layers = 0
   package private(set) var sourceBytes = 0
@@ -35,6 +43,8 @@ package struct RunHistory: Sendable, Equatable {
   /// A process takes up the run.
   mutating func begin(_ plan: QuantizePlan) {
     model = plan.options.model
+    version = plan.options.version
+    processor = processorName()
     architecture = plan.spec.architecture
     layers = plan.spec.layers.count
     sourceBytes = plan.run.sourceBytes
@@ -43,7 +53,10 @@ package struct RunHistory: Sendable, Equatable {
     threads = plan.options.threads
     budgetBytes = plan.options.memory
     plannedBytes = Dictionary(uniqueKeysWithValues: plan.run.steps.map { ($0.step, $0.bytes) })
-    if processes == 0 { span = plan.span }
+    if processes == 0 {
+      span = plan.span
+      if plan.options.writesCard, !plan.measures { card = CardSource(folder: plan.options.model) }
+    }
     processes += 1
   }
 
@@ -70,12 +83,21 @@ package struct RunHistory: Sendable, Equatable {
     sum.passShare = share
     return sum
   }
+
+  /// All is done.
+  func finishing() -> RunHistory {
+    var result = self
+    result.finished = time(nil)
+    return result
+  }
 }
 
 extension RunHistory {
   var json: JSONObject {
     JSONObject([
-      ("model", .string(model)), ("architecture", .string(architecture)), ("layers", .int(layers)),
+      ("model", .string(model)), ("version", .string(version)), ("processor", .string(processor)),
+      ("finished", .int(finished)), ("card", card?.json ?? .null),
+      ("architecture", .string(architecture)), ("layers", .int(layers)),
       ("source_bytes", .int(sourceBytes)), ("output_bytes", .int(outputBytes)),
       ("coverage", coverage.map { .object($0.json) } ?? .null),
       ("threads", .int(threads)), ("budget_bytes", .int(budgetBytes)),
@@ -104,6 +126,10 @@ extension RunHistory {
       let planned = object["planned_bytes"]?.object, let steps = object["steps"]?.array
     else { return nil }
     self.model = model
+    version = object["version"]?.string ?? ""
+    processor = object["processor"]?.string ?? ""
+    finished = object["finished"]?.size
+    card = object["card"].flatMap { CardSource($0) }
     self.architecture = architecture
     self.layers = layers
     self.sourceBytes = sourceBytes

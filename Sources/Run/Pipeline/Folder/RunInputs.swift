@@ -117,6 +117,7 @@ extension QuantizePlan {
     if options.smooths, let smoothQuant = options.smoothQuant {
       inputs.options["smoothing_strength"] = "\(smoothQuant.strength)"
     }
+    if !options.writesCard { inputs.options["--no-card"] = "on" }
     if let cache = options.cache { inputs.options["--kv-cache"] = cache.rawValue }
     let accepted = spec.notes.compactMap { note -> String? in
       if case .accepted(let key, _) = note { key } else { nil }

@@ -45,7 +45,8 @@ package struct RunReport: Sendable {
     }
     report = Report(
       subject: Subject(state, output: output, status: status),
-      choices: try Choices(lines: lines, file: folder.choices), cost: Cost(state.history))
+      choices: try Choices(lines: lines, file: folder.choices), cost: Cost(state.history),
+      evaluations: EvaluationFile.read(folder))
   }
 
   /// Both files beside the state.
@@ -103,7 +104,8 @@ extension Subject {
       groupSize: state.inputs.groupSizes.max() ?? SchemePreset.groupSize,
       quantized: history.coverage?.quantized ?? "", left: history.coverage?.left.map(\.text) ?? [],
       settings: settings,
-      command: status.record?.command ?? [], lastCommit: status.lastCommit,
+      command: status.record?.command ?? [], version: history.version,
+      processor: history.processor, lastCommit: history.finished ?? status.lastCommit,
       progress: Progress(state.position, share: history.share))
   }
 }
@@ -112,7 +114,8 @@ extension Progress {
   fileprivate init(_ position: RunPosition, share: Double?) {
     switch position {
     case .copy: self = .unfinished(step: "copying unchanged tensors", layer: nil, share: share)
-    case .attend(let layer, _, _): self = .unfinished(step: "attend", layer: layer, share: share)
+    case .attend(let layer, _, _), .handOn(let layer, _, _):
+      self = .unfinished(step: "attend", layer: layer, share: share)
     case .experts(let layer, _, _, _, _):
       self = .unfinished(step: "experts", layer: layer, share: share)
     case .advance(let layer, _, _): self = .unfinished(step: "advance", layer: layer, share: share)

@@ -1,6 +1,7 @@
 // What is known of the run in an output folder, whether a process works on it or not.
 
 internal import Planning
+internal import Reporting
 internal import SystemIO
 
 package struct RunStatus: Sendable {
@@ -44,7 +45,7 @@ package struct RunStatus: Sendable {
           .contains(where: FileSystem.exists)
           ? "a run stopped there before its first commit; give the same command again"
           : "not an output of Sluice"
-      throw NoRun(path: output, problem: problem)
+      throw NoRun(path: output, problem: problem, isBeginning: isAlive)
     }
     let state = try RunState(readingFrom: folder.state)
     phase = state.position == .done && !isMeasuring ? .finished : isAlive ? .running : .stopped
@@ -75,6 +76,8 @@ package struct RunStatus: Sendable {
 package struct NoRun: Error, CustomStringConvertible, Equatable {
   package let path: String
   package let problem: String
+  /// Whether there will be one soon.
+  package var isBeginning = false
   package var description: String { "\(path): \(problem)" }
 }
 
@@ -119,16 +122,4 @@ package struct UnfinishedOutput: Error, CustomStringConvertible {
       throw UnfinishedOutput(path: path, status: status, gone: OutputFolder.config)
     }
   }
-}
-
-/// Words as a shell takes them.
-package func shellText(_ words: [String]) -> String {
-  let plain = Set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=:,@%+")
-  return words.map { word in
-    !word.isEmpty && word.allSatisfy(plain.contains)
-      ? word
-      : "'"
-        + word.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''")
-        + "'"
-  }.joined(separator: " ")
 }

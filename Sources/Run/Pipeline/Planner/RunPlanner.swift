@@ -173,7 +173,11 @@ struct RunPlanner {
       }
     case .attend:
       forEachPart { layer, part, count in
-        add(times: count) { try Attend(inputs: $0, layer: layer, part: part).run(from: 0) }
+        add(times: count) { inputs in
+          try Attend(inputs: inputs, layer: layer, part: part).run(from: 0)
+          guard let branch = inputs.handsOn(part) else { return }
+          try HandOn(inputs: inputs, layer: layer, part: part, branch: branch).run(from: 0)
+        }
       }
     case .experts:
       forEachPart { layer, part, count in
@@ -355,18 +359,20 @@ struct RunPlanner {
 
   // MARK: Disk
 
-  /// Two generations of hidden states; with Gram matrices, what one step leaves to the next, those of a group, and those
+  /// Two generations of hidden states, and a third where branches are side by side; with Gram matrices, what one step leaves to the next, those of a group, and those
   /// of attention where a commit cuts it.
   private func scratchBytes(_ passes: Passes) -> Int {
     if calibratedLayers == 0 { return 0 }
     let raw = tokens * source.spec.hiddenSize * source.stateType.byteWidth
     let states = Int(Double(raw) * (source.stateType == .bf16 ? Self.compression : 1))
-    if !options.gathersGrams { return 2 * states }
+    let generations = layers.contains { $0.layer.parts.contains(where: \.isParallel) } ? 3 : 2
+    if !options.gathersGrams { return generations * states }
     func stored(_ channels: Int) -> Int {
       ActivationStatistics.gramRanges(channels).reduce(0) {
         $0 + Int(Double($1.count * ($1.count + 256) / 2 * 4) * Self.gramCompression)
       }
     }
+    let inputs = inputs(passes, blocks, options, Ledger())
     let input = output.method.needsGram ? stored(source.spec.hiddenSize) : 0
     let group =
       mlps.map { mlp in
@@ -383,8 +389,20 @@ struct RunPlanner {
           .reduce(0) { $0 + stored(layer.channels(at: $1)) }
         }
       }.max() ?? 0
+    // What the output projection of a mixer reads, and beside its Gram matrices as many whole ones of errors.
+    let handedOn =
+      layers.flatMap { layer, _ in
+        layer.parts.compactMap { inputs.handsOn($0)?.mixer.output.inputs }
+      }.map { channels in
+        stored(channels)
+          + ActivationStatistics.gramRanges(channels).reduce(0) {
+            $0 + Int(Double($1.count * $1.count * 4) * Self.gramCompression)
+          }
+      }.max() ?? 0
     let isCut = tokens > Self.uncutTokens
-    return max(2 * states + max(input, isCut ? attention : 0), states + input + group)
+    return max(
+      generations * states + max(input, isCut ? max(attention, input + handedOn) : 0),
+      (generations - 1) * states + input + group)
   }
 }
 

@@ -21,6 +21,11 @@ enum StateKind: String {
 
   /// What the branch on tokens of a part reads.
   static func readByTokens(of part: LayerPart) -> StateKind {
+    part.isParallel ? .hidden : addedToByTokens(of: part)
+  }
+
+  /// What the branch on tokens of a part adds to.
+  static func addedToByTokens(of part: LayerPart) -> StateKind {
     part.sequence == nil ? .hidden : .attended
   }
 }

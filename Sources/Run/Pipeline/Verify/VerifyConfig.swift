@@ -53,33 +53,38 @@ extension VerifyModel {
   /// along outputs, those that it splits there.
   ///
   /// Source: vLLM's `RowParallelLinear`, `ColumnParallelLinear` and `FusedMoE`; vllm#41511.
-  func tensorParallelNotes(_ linears: [LinearSpec], _ schemes: LinearSchemes) -> [Finding] {
+  func tensorParallelism(
+    _ linears: [LinearSpec], _ schemes: LinearSchemes
+  ) -> (notes: [Finding], fitting: [Int]) {
     let quantized = Set(linears.map(\.name))
     let mixers = config.spec.layers.flatMap(\.branches).map(\.mixer)
     let (rowParallel, columnParallel) = (
       mixers.flatMap(\.splitByInputs), mixers.flatMap(\.splitByOutputs)
     )
-    let rows = notes(rowParallel.filter { quantized.contains($0.name) }, \.inputs) { linear in
+    let cutRows = notes(rowParallel.filter { quantized.contains($0.name) }, \.inputs) { linear in
       // A scale for a whole row serves any part of it.
       let weights = schemes[linear]?.weights
       return (weights?.groupSize ?? weights?.block?.columns).map { ($0, "") }
-    }.map { note in
+    }
+    let rows = cutRows.map { note in
       Finding(
         subject: note.kind,
         problem:
-          "tensor parallelism of \(note.degrees) cuts its groups: \(note.size) input features in groups "
+          "tensor parallelism of \(note.text) cuts its groups: \(note.size) input features in groups "
           + "of \(note.together)")
     }
-    let columns = notes(columnParallel.filter { quantized.contains($0.name) }, \.outputs) {
+    let cutColumns = notes(columnParallel.filter { quantized.contains($0.name) }, \.outputs) {
       linear in
       schemes.stored(linear)?.codec.outputsTogether.map { ($0.count, $0.what) }
-    }.map { note in
+    }
+    let columns = cutColumns.map { note in
       Finding(
         subject: note.kind,
-        problem: "tensor parallelism of \(note.degrees) cuts its \(note.what): \(note.size) output "
+        problem: "tensor parallelism of \(note.text) cuts its \(note.what): \(note.size) output "
           + "features, \(note.together) to a word")
     }
-    return rows + columns
+    let cutting = Set((cutRows + cutColumns).flatMap(\.degrees))
+    return (rows + columns, Self.degrees.filter { !cutting.contains($0) })
   }
 
   private struct SplitNote {
@@ -88,7 +93,9 @@ extension VerifyModel {
     /// Features that cannot be split, and what holds them.
     let together: Int
     let what: String
-    let degrees: String
+    let degrees: [Int]
+
+    var text: String { degrees.map(String.init).joined(separator: ", ") }
   }
 
   /// Linears of one kind and size together, with the degrees that would cut them.
@@ -103,12 +110,11 @@ extension VerifyModel {
       let size = linear[keyPath: size]
       guard let (count, what) = together(linear), seen.insert("\(kind) \(size) \(count)").inserted
       else { return nil }
-      let cutting = Self.degrees.filter { size % ($0 * count) != 0 }.map(String.init)
+      let cutting = Self.degrees.filter { size % ($0 * count) != 0 }
       return cutting.isEmpty
         ? nil
         : SplitNote(
-          kind: kind, size: size, together: count, what: what,
-          degrees: cutting.joined(separator: ", "))
+          kind: kind, size: size, together: count, what: what, degrees: cutting)
     }
   }
 }

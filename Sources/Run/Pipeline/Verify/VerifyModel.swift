@@ -77,10 +77,12 @@ package struct VerifyModel {
     report.findings += checkSums(expected: expected, &report)
     report.findings += checkContents(linears, schemes, expected)
     let sideFiles = checkSideFiles()
+    let split = tensorParallelism(linears, schemes)
     report.findings += sideFiles.findings
     report.notes =
       sideFiles.notes + config.spec.notes.map { Finding(subject: "config.json", problem: "\($0)") }
-      + tensorParallelNotes(linears, schemes)
+      + split.notes
+    report.fittingDegrees = split.fitting
     if let source {
       compare(
         with: source, linears, schemes,

@@ -31,6 +31,8 @@ package struct VerifyReport: Sendable, Equatable {
   package internal(set) var findings: [Finding]
   /// What may matter to whoever loads the output, and is no fault of it.
   package internal(set) var notes: [Finding] = []
+  /// How many devices of a tensor-parallel server cut no group, of those that are usual.
+  package internal(set) var fittingDegrees: [Int] = []
   /// The error of every quantized Linear that could be compared, worst first; empty without a source.
   package internal(set) var errors: [LinearError] = []
 }

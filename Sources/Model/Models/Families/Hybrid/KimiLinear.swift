@@ -108,8 +108,8 @@ private struct ChannelDeltaNetReader {
         convolution: CausalConvolution(
           weight: ParameterName.weight(of: name("\(part)_conv1d")), channels: width, taps: taps))
     }
-    func narrow(_ part: String, in module: String? = nil) -> ChannelDeltaNetSpec.Narrow {
-      ChannelDeltaNetSpec.Narrow(
+    func narrow(_ part: String, in module: String? = nil) -> ChannelDeltaNetSpec.Way {
+      .narrow(
         down: linear("\(part)_a", hidden, headDimension, in: module),
         up: linear("\(part)_b", headDimension, width, in: module))
     }
@@ -119,7 +119,8 @@ private struct ChannelDeltaNetReader {
         strength: linear("b", hidden, heads), decay: narrow("f", in: "forget_gate"),
         gate: narrow("g"),
         output: linear("o", width, hidden), norm: names.norm("self_attn.o_norm", headDimension),
-        heads: heads, headDimension: headDimension, decayRate: name("A_log"),
+        heads: heads, headDimension: headDimension,
+        decayRate: VectorSpec(name("A_log"), shape: [1, 1, heads, 1]),
         decayBias: name("dt_bias")))
   }
 }

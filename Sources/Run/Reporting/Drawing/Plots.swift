@@ -18,6 +18,8 @@ struct LayerPlot {
   let series: [Series]
   /// Values as text.
   let text: (Double) -> String
+  /// What the values are, for the name of their axis.
+  let measure: String
   /// A level to hold the values against.
   var reference: Double?
   /// The axis ends at this value or above it: a plot of shares goes up to the whole, however small its values are.
@@ -48,6 +50,7 @@ struct LayerPlot {
       <svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" aria-label="\(summary)">
       \(scale.ticks.map(grid))\(referenceLine)\(connections)\(series.map(draw))\(hovers)</svg>
       <div class="x" aria-hidden="true">\(names)</div></div>
+      <p class="axes">Across: layers. Up: \(measure).</p>
       </figure>
 
       """

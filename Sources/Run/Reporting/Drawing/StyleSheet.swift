@@ -115,6 +115,11 @@ let styleSheet: HTML = """
   .ends { display: flex; justify-content: space-between; color: var(--muted); font-size: .6875rem; line-height: 1.1; }
   .ends i { font-style: normal; }
 
+  ul, ol { margin: .4rem 0 0; padding-left: 1.25rem; font-size: .9375rem; }
+  li { margin: .2rem 0; overflow-wrap: anywhere; }
+  li::marker { color: var(--muted); }
+  #next li { margin-bottom: 1rem; }
+  #next pre { margin-top: .35rem; }
   details { margin-top: 1.25rem; }
   summary { cursor: pointer; font-size: .9375rem; font-weight: 600; }
   details .scroll { margin-top: .6rem; }

@@ -1,0 +1,58 @@
+// Options in words: what the page calls them. report.json has the names that scripts know.
+
+internal import JSON
+internal import Planning
+
+extension Report {
+  /// - Returns: nil for what says nothing.
+  func words(_ setting: Setting) -> Setting? {
+    let (name, value) = (setting.name, setting.value)
+    switch name {
+    case _ where value.isEmpty: return nil
+    case "--scheme": return Setting("scheme", value)
+    case "--group-size": return Setting("columns that share a scale", value)
+    case "--ignore": return Setting("patterns left out", value)
+    case "--no-smoothing": return Setting("AWQ's scales", value == "on" ? "none" : "searched for")
+    case "--loss":
+      return Setting(
+        "error in that search",
+        value == "gram" ? "by Gram matrices" : "by second moments of channels")
+    case "--rounding": return Setting("rounding", value)
+    case "--expert-weighting": return Setting("what a token counts for an expert", value)
+    case "--expert-tokens": return Setting("tokens of others that an expert sees", value)
+    case "--damping": return Setting("damping of Gram matrices", value)
+    case "--max-shard-size": return Setting("largest file", Int(value).map(size) ?? value)
+    case "--engine": return Setting("products by", value)
+    case "--kv-cache": return Setting("keys and values", value)
+    case "--accept-config-key": return Setting("keys taken to change nothing", value)
+    case "--choices": return Setting("schemes to choose among", value)
+    case "--target-size": return Setting("size asked for", Int(value).map(size) ?? value)
+    case "--target-bits": return Setting("bits asked for", value)
+    case "duo_scaling": return Setting("weights count in the scales", value)
+    case "n_grid": return Setting("points of the scale search", value)
+    case "mappings": return Setting("where scales are searched for", value)
+    case "smoothing_strength": return Setting("strength in the recipe", value)
+    default: return setting
+    }
+  }
+}
+
+extension DataChoice {
+  /// What was said, in the order of the line.
+  var words: [Setting] {
+    func yes(_ value: Bool) -> String { value ? "yes" : "no" }
+    let arguments = templateArguments.entries.map { "\($0.key)=\($0.value.serialized())" }
+    let all: [(String, String?)] = [
+      ("data", name ?? path ?? "the built-in chats"), ("rows asked for", samples.map(whole)),
+      ("tokens of a row at most", sequenceLength.map(whole)),
+      ("chosen at random with seed", shuffleSeed.map { "\($0)" }),
+      ("rows joined", packs.map(yes)), ("column of text", textColumn),
+      ("special tokens added", addsSpecialTokens.map(yes)), ("chat template", chatTemplate),
+      ("variables for the template", arguments.isEmpty ? nil : arguments.joined(separator: " ")),
+      ("day that templates take for today", templateDate),
+      ("sequences", sequences.map(whole)), ("tokens", tokens.map(whole)),
+      ("empty rows", emptyRows.map(whole)), ("unusable rows", failedRows.map(whole)),
+    ]
+    return all.compactMap { name, value in value.map { Setting(name, $0) } }
+  }
+}
