@@ -29,6 +29,8 @@ let wings: [(folder: String, targets: [Target])] = [
       .target(name: "SystemIO", dependencies: ["CLinux", "CMappings", "CZlib"]),
       .target(name: "Expressions", dependencies: ["COniguruma"]),
       .target(name: "JSON"),
+      // Which version this is, and from which commit.
+      .target(name: "Release", plugins: ["SourceCommit"]),
     ]
   ),
   // Rows of data sets, prompts, token ids.
@@ -117,8 +119,8 @@ let program: [Target] = [
     name: "sluice",
     dependencies: [
       "Calibration", "ChatTemplates", "CompressedTensors", "Datasets", "JSON", "LinearAlgebra",
-      "Models", "Pipeline", "Planning", "Quantization", "Recipes", "Reporting", "Safetensors",
-      "SystemIO", "Tensors", "Transformer",
+      "Models", "Pipeline", "Planning", "Quantization", "Recipes", "Release", "Reporting",
+      "Safetensors", "SystemIO", "Tensors", "Transformer",
       .product(name: "ArgumentParser", package: "swift-argument-parser"),
     ])
 ]
@@ -219,6 +221,11 @@ let tests: [Target] = [
     ]),
 ]
 
+// Run while a build goes on.
+let plugins: [Target] = [
+  .plugin(name: "SourceCommit", capability: .buildTool(), path: "tools/SourceCommit")
+]
+
 for wing in wings {
   for target in wing.targets { target.path = "Sources/\(wing.folder)/\(target.name)" }
 }
@@ -242,11 +249,12 @@ let package = Package(
     // `swift package generate-documentation`. No target uses it, and `--product sluice` does not build it.
     .package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.5.0"),
   ],
-  targets: wings.flatMap(\.targets) + program + instruments + tests
+  targets: wings.flatMap(\.targets) + program + instruments + tests + plugins
 )
 
 let inC = ["CKernels", "CMappings", "peaks"]
-for target in package.targets where target.type != .system && !inC.contains(target.name) {
+for target in package.targets
+where ![.system, .plugin].contains(target.type) && !inC.contains(target.name) {
   target.swiftSettings = [
     .strictMemorySafety(),
     .treatAllWarnings(as: .error),

@@ -27,7 +27,7 @@ SYSTEM_LIBRARIES = {
 }
 MOST_FILES = 16
 # What the toolchain brings. Foundation is left out on purpose.
-TOOLCHAIN = {"Swift", "Glibc", "Synchronization", "Dispatch", "Testing", "_RegexParser"}
+TOOLCHAIN = {"Swift", "Glibc", "Synchronization", "Dispatch", "Testing", "_RegexParser", "PackagePlugin"}
 IMPORT = re.compile(
     r"^\s*(?:@\w+(?:\([^)]*\))?\s+)*(?:(?:public|package|internal|fileprivate|private)\s+)?"
     r"import\s+(?:(?:struct|class|enum|protocol|typealias|func|let|var)\s+)?(\w+)"

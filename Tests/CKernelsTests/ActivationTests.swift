@@ -39,6 +39,42 @@ import TestSupport
     }
   }
 
+  @Test
+  func `a norm around the mean takes it away and divides by the deviation, with a bias or without`()
+  {
+    var generator = SeededGenerator(seed: 22)
+    for (columns, offset) in lengthsAndOffsets where columns > 0 {
+      let rows = 3
+      let x = generator.floats(rows * columns).map { 3 + $0 }
+      let (weight, bias) = (generator.floats(columns), generator.floats(columns))
+      for hasBias in [false, true] {
+        let expected = (0..<rows).flatMap { row -> [Double] in
+          let row = x[row * columns..<(row + 1) * columns].map(Double.init)
+          let mean = row.reduce(0, +) / Double(columns)
+          let variance = row.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(columns)
+          return row.indices.map {
+            (row[$0] - mean) / (variance + 1e-5).squareRoot() * Double(weight[$0])
+              + (hasBias ? Double(bias[$0]) : 0)
+          }
+        }
+        forEachInstructionSet { name in
+          let source = KernelMemory(x, offset: offset)
+          let result = KernelMemory([Float](repeating: 0, count: x.count), offset: offset)
+          unsafe sluice_layer_norm(
+            source.start, weight, hasBias ? bias : nil, 1e-5, rows, columns, result.start)
+          #expect(
+            zip(result.values, expected).allSatisfy { abs(Double($0) - $1) < 2e-5 },
+            "\(name) \(columns)")
+          #expect(result.guardsStand)
+          unsafe sluice_layer_norm(
+            source.start, weight, hasBias ? bias : nil, 1e-5, rows, columns, source.start)
+          #expect(source.values == result.values, "in place")
+          #expect(source.guardsStand)
+        }
+      }
+    }
+  }
+
   @Test func softmaxIsExactToSixDigitsAtEveryLength() {
     var generator = SeededGenerator(seed: 3)
     for (count, offset) in lengthsAndOffsets {

@@ -13,13 +13,14 @@ import TestSupport
         let stride = columns + 3
         let x = generator.floats(rows * stride)
         let weight = generator.floats(taps * stride)
-        var expected = x.map(Double.init)
+        var expected: [Double] = x.map { Double($0) }
         for row in 0..<rows {
           for column in 0..<columns {
             var sum = 0.0
             for back in 0..<min(taps, row + 1) {
-              let share = Double(weight[(taps - 1 - back) * stride + column])
-              sum += share * Double(x[(row - back) * stride + column])
+              let tap: Int = (taps - 1 - back) * stride + column
+              let place: Int = (row - back) * stride + column
+              sum += Double(weight[tap]) * Double(x[place])
             }
             expected[row * stride + column] = sum
           }

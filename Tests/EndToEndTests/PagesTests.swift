@@ -1,6 +1,6 @@
 // README.md and the pages of the documentation, held against the project and the program that they speak of.
 //
-//   SLUICE_WRITE_PAGES=1 tools/test --filter PagesTests      writes the table of architectures anew
+//   SLUICE_WRITE_PAGES=1 tools/test --filter PagesTests      writes what is made from code anew
 
 import CompressedTensors
 import Glibc
@@ -167,6 +167,25 @@ private func tools() throws -> [String] {
     #expect(names == subcommands)
   }
 
+  /// Holds a part of a page against what the code makes of it, or writes it.
+  private func check(_ name: String, of page: String, is text: String) throws {
+    var whole = try EndToEndTests.page(page)
+    let written = try part(name, of: whole)
+    if unsafe getenv("SLUICE_WRITE_PAGES") != nil {
+      whole.replaceSubrange(written.startIndex..<written.endIndex, with: text)
+      try replaceFile(pagePath("\(page).md"), with: Array(whole.utf8))
+    } else {
+      #expect(
+        written == text, "SLUICE_WRITE_PAGES=1 tools/test --filter PagesTests writes it anew")
+    }
+  }
+
+  @Test func `the page of commands is what the program says of them`() throws {
+    let reference = try CommandReference(Program.run(["--experimental-dump-help"]).stdout)
+    for name in subcommands { #expect(reference.text.contains("## sluice \(name)\n"), "\(name)") }
+    try check("commands", of: "Commands", is: reference.text)
+  }
+
   @Test func `the table of architectures is the list in the code`() throws {
     let rows = Architectures.all.map {
       "| `\($0.name)` | \($0.models) | \($0.attention) | \($0.feedForward) |\n"
@@ -174,15 +193,7 @@ private func tools() throws -> [String] {
     let table =
       "| class in config.json | models | attention | feed-forward |\n|---|---|---|---|\n"
       + rows.joined()
-    var page = try page("Architectures")
-    let written = try part("architectures", of: page)
-    if unsafe getenv("SLUICE_WRITE_PAGES") != nil {
-      page.replaceSubrange(written.startIndex..<written.endIndex, with: table)
-      try replaceFile(pagePath("Architectures.md"), with: Array(page.utf8))
-    } else {
-      #expect(
-        written == table, "SLUICE_WRITE_PAGES=1 tools/test --filter PagesTests writes it anew")
-    }
+    try check("architectures", of: "Architectures", is: table)
   }
 
   @Test func `README counts the architectures`() throws {

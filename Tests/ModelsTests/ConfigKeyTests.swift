@@ -27,6 +27,9 @@ import TestSupport
     "lfm2-moe-published", "lfm2-published",
     "nemotron-h-published", "granite-moe-multipliers", "granite-moe-hybrid-published",
     "kimi-linear-published", "jamba-published",
+    "cohere-published", "cohere2-published", "cohere2-moe-published", "ling2-published",
+    "ling3-published", "minimax-hf-window", "minimax-m1-full-last", "minimax-text01-published",
+    "phimoe-published", "sarvam-mla-published", "sarvam-moe-published",
   ]
 
   /// Keys of others that a class reads itself.
@@ -38,6 +41,10 @@ import TestSupport
     "qwen35-moe-fused": ["attn_output_gate", "mtp_num_hidden_layers"],
     "qwen35-moe-images": ["attn_output_gate", "mtp_num_hidden_layers"],
     "qwen35-dense": ["attn_output_gate", "mtp_num_hidden_layers"],
+    "phimoe-published": ["lm_head_bias"],
+    "cohere-published": ["logit_scale", "position_embedding_type"],
+    "cohere2-published": ["logit_scale", "position_embedding_type"],
+    "cohere2-moe-published": ["logit_scale", "position_embedding_type"],
     "step35-limits": ["moe_num_experts"], "step37-images": ["moe_num_experts"],
     "qwen35-dense-images": ["attn_output_gate", "mtp_num_hidden_layers"],
   ]
@@ -78,7 +85,8 @@ import TestSupport
     ("experts_implementation", "grouped_mm"), ("finetuning_task", "chat"),
     ("forced_bos_token_id", 7), ("forced_eos_token_id", 7), ("hidden_dropout", 1),
     ("gradient_checkpointing", true), ("is_decoder", true), ("is_llama_config", true),
-    ("is_qwen_config", true), ("length_penalty", 2), ("mask_token_id", 7), ("max_length", 7),
+    ("is_qwen_config", true), ("language_model_only", true), ("length_penalty", 2),
+    ("mask_token_id", 7), ("max_length", 7),
     ("max_sequence_length", 7), ("min_length", 7), ("model_max_length", 7),
     ("neuron", .object(JSONObject([("compiler_version", "2")]))), ("no_repeat_ngram_size", 3),
     ("num_beam_groups", 3), ("num_beams", 3), ("num_return_sequences", 3), ("output_scores", true),
@@ -261,5 +269,13 @@ import TestSupport
     #expect(spec.passesThrough(tensor))
     #expect(!spec.passesThrough(tensor + ".weight"))
     #expect(!spec.passesThrough("model.layers.0.self_attn.inv_freq"))
+  }
+
+  @Test(arguments: ["slope_rate", "query_decay", "key_decay", "diagonal_decay"])
+  func `stored decays of lightning attention are passed through`(tensor: String) throws {
+    let spec = try describe("minimax-hf-window")
+    #expect(spec.passesThrough("model.layers.0.self_attn.\(tensor)"))
+    #expect(!spec.passesThrough("model.layers.0.\(tensor)"))
+    #expect(!spec.passesThrough("model.layers.0.self_attn.first_decay"))
   }
 }

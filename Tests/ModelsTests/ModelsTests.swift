@@ -201,7 +201,8 @@ import Transformer
     try expect(
       unsupported(
         "rope_parameters.rope_type",
-        "default or dynamic or linear or llama3 or longrope or proportional or yarn", "mrope"),
+        "deepseek_yarn or default or dynamic or linear or llama3 or longrope or proportional or "
+          + "yarn", "mrope"),
       with: [("rope_parameters", rope([("rope_theta", 1_000_000), ("rope_type", "mrope")]))])
     try expect(
       .missing(file: "config.json", key: "rope_scaling.factor"),
@@ -297,6 +298,10 @@ import Transformer
       text("Qwen3NextMoeForCausalLM").hasPrefix(
         "c: unknown architecture Qwen3NextMoeForCausalLM (nearest: Qwen3NextForCausalLM, "))
     #expect(text("Llama4ForCausalLm").contains("(nearest: Llama4ForCausalLM, "))
+    // Of the same family rather than of the same length.
+    #expect(
+      text("MiniMaxM3ForCausalLM").contains("(nearest: MiniMaxM3SparseForConditionalGeneration, "))
+    #expect(text("MiMoForCausalLM").contains("(nearest: MiMoV2FlashForCausalLM, "))
     for found in ["Qwen3NextMoeForCausalLM", "GPT2LMHeadModel", "X"] {
       #expect(text(found).hasSuffix(lists) && text(found).count < 250, "\(text(found))")
     }

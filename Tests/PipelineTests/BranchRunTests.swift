@@ -1,12 +1,15 @@
 // The steps of a run over layers of other forms: one model, its branches dealt to layers in other ways, is one function,
 // and becomes the same output.
 
+import Calibration
 import CompressedTensors
 import Models
 import Pipeline
 import Planning
+import Quantization
 import Safetensors
 import SystemIO
+import Tensors
 import Testing
 import TestSupport
 import Transformer
@@ -66,6 +69,39 @@ enum Dealing: CaseIterable {
       for step in steps {
         #expect(step.bufferBytes <= plan.run.step(step.step).bufferBytes, "\(step.step)")
       }
+    }
+  }
+
+  /// What both branches read is needed until both are added.
+  @Test func `a run over branches side by side goes on from every commit`() throws {
+    try withTemporaryFolder { folder in
+      let model = folder + "/model"
+      try GrownModel("cohere2-moe-published", dtype: .bf16, in: model)
+      var options = QuantizeOptions(
+        model: model, output: folder + "/whole", memory: 1 << 30, threads: 2)
+      options.data.path = model + "/ids.jsonl"
+      options.data.selection.samples = 7
+      options.schemes = [IntegerScheme(.w4a16, groupSize: 32).scheme]
+      try QuantizeModel(QuantizePlan(options), report: { _ in }).run()
+      let expected = try tensors(options.output)
+      options.output = folder + "/cut"
+      var places: Set<String> = []
+      var isDone = false
+      while !isDone {
+        let interruption = Interruption()
+        do {
+          try QuantizeModel(QuantizePlan(options), interruption: interruption) { event in
+            if case .progress = event { interruption.request() }
+          }.run()
+          isDone = true
+        } catch is Interrupted {
+          let state = try RunState(readingFrom: options.output + "/.sluice/state.json")
+          places.insert("\(state.position)")
+          try #require(places.count < 1000)
+        }
+      }
+      #expect(places.count > 4)
+      #expect(try tensors(options.output) == expected)
     }
   }
 

@@ -60,6 +60,36 @@ import Transformer
     }
   }
 
+  /// By config.json, and the index where there is one: also experts that share a tensor, and numbers that are codes.
+  @Test(arguments: [
+    "gpt-oss-mxfp4", "gemma4-published", "granite-moe-multipliers", "qwen35-moe-fused",
+    "deepseek-v3-fp8-blocks",
+  ])
+  func `what the files will hold is told before they are there`(name: String) throws {
+    let files = try ShardedModel(folder: fixturePath("forward/" + name)).tensors
+    try withoutWeights("forward/" + name) { folder in
+      let stored = try #require(try shapes(folder).stored)
+      #expect(
+        stored.map { "\($0.name) \($0.dtype) \($0.shape)" }
+          == files.map { "\($0.name) \($0.dtype) \($0.shape)" }.sorted())
+    }
+  }
+
+  @Test func `what the files of quantized weights will hold is told by config json alone`() throws {
+    try withTemporaryFolder { folder in
+      let options = SmallRun.options(folder + "/out")
+      try SmallRun.run(options)
+      let files = try ShardedModel(folder: options.output).tensors
+      for name in try FileSystem.list(options.output) where name.contains("safetensors") {
+        try FileSystem.remove("\(options.output)/\(name)")
+      }
+      let stored = try #require(try shapes(options.output).stored)
+      #expect(
+        stored.map { "\($0.name) \($0.shape)" }
+          == files.map { "\($0.name) \($0.shape)" }.sorted())
+    }
+  }
+
   @Test func `a prediction layer is taken to be like the last one`() throws {
     let fixture = "forward/published-mtp-bf16"
     let real = CheckpointShapes(try Checkpoint(folder: fixturePath(fixture)))

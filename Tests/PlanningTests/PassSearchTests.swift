@@ -54,4 +54,19 @@ import Testing
   @Test func `commits come often enough`() {
     #expect(Work(budget: 1000).search.best.unitsPerGroup == 8)
   }
+
+  /// Whether a step fits is found by running it on shapes.
+  @Test func `what is quick to tell is asked first`() {
+    let work = Work(budget: 1000)
+    let search = PassSearch(
+      units: 12, blocks: 6,
+      fits: { passes, step in
+        #expect(passes.unitsPerGroup <= 8 && passes.blocksPerPass <= 2, "\(step)")
+        return true
+      }, reads: work.reads,
+      commitsOften: { passes, step in
+        step == .experts ? passes.unitsPerGroup <= 8 : passes.blocksPerPass <= 2
+      })
+    #expect(search.best.unitsPerGroup == 8 && search.best.blocksPerPass == 2)
+  }
 }

@@ -127,6 +127,97 @@ import Transformer
     #expect(layer.smoothings.count == 1 + mlp.units.count)
   }
 
+  // MARK: Branches side by side, and what goes on beside a mixer
+
+  private func mixed(_ x: Matrix) -> Matrix {
+    let result = Matrix(zeros: x.rows, x.columns)
+    let input = before.apply(to: x, weights: weights, workers: workers)
+    mlp.add(
+      to: [result], reading: [input],
+      routings: mlp.route([input], weights: weights, workers: workers), weights: weights,
+      workers: workers)
+    return result
+  }
+
+  @Test func `a branch beside another one reads what that one does`() throws {
+    var generator = SeededGenerator(seed: 66)
+    let x = generator.matrix(19, Self.hidden)
+    let layer = LayerSpec(
+      index: 0,
+      branches: [
+        Branch(preNorm: before, .sequence(attention)),
+        Branch(preNorm: before, .tokens(mlp), scale: 0.5, isBeside: true),
+      ])
+    let part = try #require(layer.parts.first)
+    #expect(layer.parts.count == 1 && part.isParallel)
+    let attended = try #require(part.sequence).apply(
+      to: x, sequences: [0..<19], weights: weights, workers: workers)
+    let expected = zip(attended.values, mixed(x).values).map { $0 + 0.5 * $1 }
+    let blocks = [
+      attended.prefix(7), attended.gathered(Array(7..<19), into: "rest", workers: workers),
+    ]
+    let read = [x.prefix(7), x.gathered(Array(7..<19), into: "rest", workers: workers)]
+    try #require(part.tokens).add(to: blocks, reading: read, weights: weights, workers: workers)
+    #expect(relativeError(blocks.flatMap(\.values), expected) < 1e-6)
+  }
+
+  @Test func `a norm of branches side by side is smoothed once, with the readers of both`() throws {
+    let layer = LayerSpec(
+      index: 0,
+      branches: [
+        Branch(preNorm: before, .sequence(attention)),
+        Branch(preNorm: before, .tokens(mlp), isBeside: true),
+      ])
+    let norms = layer.smoothings.filter { $0.producer == .norm(before) }
+    #expect(norms.count == 1 && norms[0].taps == [Tap(0, .input), Tap(1, .input)])
+    let sequence = attention.linears.filter { $0.name != "o" }
+    #expect(norms[0].consumers == sequence + mlp.deciding + mlp.units.flatMap(\.readers))
+    #expect(layer.smoothing(at: Tap(1, .input)) == norms[0])
+    #expect(layer.branches[1].isBeside && layer.smoothings.count == 2 + mlp.units.count)
+  }
+
+  @Test func `a branch is added to what its mixer reads where that goes on`() {
+    var generator = SeededGenerator(seed: 67)
+    let x = generator.matrix(19, Self.hidden)
+    let normed = before.apply(to: x, weights: weights, workers: workers)
+    let sequence = Branch(preNorm: before, attention, scale: 0.5, carried: 3)
+    let plain = Branch(preNorm: before, attention, scale: 0.5)
+    let found = sequence.apply(to: x, sequences: [0..<19], weights: weights, workers: workers)
+    let alone = plain.apply(to: x, sequences: [0..<19], weights: weights, workers: workers)
+    let expected = zip(zip(alone.values, x.values), normed.values).map { $0.0 - $0.1 + 3 * $1 }
+    #expect(relativeError(found.values, expected) < 1e-6)
+    let block = x.prefix(19)
+    Branch(preNorm: before, mlp, carried: 2).add(to: [block], weights: weights, workers: workers)
+    let sum = zip(normed.values, mixed(x).values).map { 2 * $0 + $1 }
+    #expect(relativeError(block.values, sum) < 1e-6)
+    // Whatever its readers take up, what goes on would be another.
+    let layer = LayerSpec(
+      index: 0, branches: [Branch(preNorm: before, .tokens(mlp), carried: 2)])
+    #expect(layer.smoothings.allSatisfy { $0.producer != .norm(before) })
+  }
+
+  @Test func `a norm around the mean is smoothed by its weight and its bias`() {
+    var generator = SeededGenerator(seed: 68)
+    let norm = NormSpec("around", size: Self.hidden, epsilon: 1e-5, kind: .deviation(hasBias: true))
+    #expect(norm.parameters == ["around.weight", "around.bias"])
+    let weights = RandomWeights(
+      attention.linears, norms: [norm], vectors: ["around.bias": Self.hidden])
+    let layer = LayerSpec(index: 0, branches: [Branch(preNorm: norm, .sequence(attention))])
+    let x = generator.matrix(9, Self.hidden)
+    func output(_ weights: any LayerWeights) -> [Float] {
+      Branch(preNorm: norm, attention).apply(
+        to: x, sequences: [0..<9], weights: weights, workers: workers
+      ).values
+    }
+    let applied = layer.smoothings.filter { $0.producer == .norm(norm) }.map { smoothing in
+      AppliedSmoothing(
+        smoothing,
+        scale: (0..<smoothing.channels).map { _ in Float.random(in: 0.25...4, using: &generator) })
+    }
+    #expect(applied.count == 1)
+    #expect(relativeError(output(SmoothedWeights(weights, applied)), output(weights)) < 1e-5)
+  }
+
   // MARK: Parts
 
   private func parts(_ kinds: String) -> [String] {

@@ -40,10 +40,12 @@ struct ForwardCase {
     let workers = workers ?? self.workers
     var states = x.prefix(x.rows)
     for part in layer.parts {
+      let read = part.isParallel ? [states] : nil
       states =
         part.sequence?.apply(
           to: states, sequences: sequences, weights: checkpoint.weights, workers: workers) ?? states
-      part.tokens?.add(to: [states], weights: checkpoint.weights, workers: workers)
+      part.tokens?.add(
+        to: [states], reading: read, weights: checkpoint.weights, workers: workers)
     }
     return states
   }
@@ -66,7 +68,8 @@ struct ForwardCase {
     let normed = spec.finalNorm.apply(
       to: x, weights: model.checkpoint.weights, workers: model.workers)
     let logits = Gemm.multiply(
-      normed, by: model.checkpoint.weights.weight(spec.head), workers: model.workers)
+      normed, by: model.checkpoint.weights.weight(spec.head),
+      bias: model.checkpoint.weights.bias(spec.head), workers: model.workers)
     if spec.logitScale != 1 { logits.multiply(by: spec.logitScale, workers: model.workers) }
     if let cap = spec.logitCap { logits.capSoftly(at: cap, workers: model.workers) }
     let expected = try model.golden.floats("log_probabilities")

@@ -26,7 +26,8 @@ private struct Recurrence: CustomTestStringConvertible, Sendable {
   static let all = [
     stateSpace(groups: 1, normWidth: 35, bias: true, steps: 0...(.infinity)),
     stateSpace(groups: 5, normWidth: 7, bias: false, steps: 0.5...0.75),
-    shortConvolution(bias: false), shortConvolution(bias: true), channelDeltaNet, selective,
+    shortConvolution(bias: false), shortConvolution(bias: true),
+    channelDeltaNet(leastDecay: nil), channelDeltaNet(leastDecay: -1.5), selective, lightning,
   ]
 }
 
@@ -35,6 +36,38 @@ private func silu(_ x: Double) -> Double { x * sigmoid(x) }
 private func softplus(_ x: Double) -> Double { log(1 + exp(x)) }
 private func vector(_ name: String, _ weights: RandomWeights) -> [Double] {
   weights.vector(name).map(Double.init)
+}
+
+extension Recurrence {
+  fileprivate static var lightning: Recurrence {
+    let (heads, width) = (3, 5)
+    let spec = LightningSpec(
+      projection: LinearSpec("in", inputs: hidden, outputs: 3 * heads * width),
+      gate: LinearSpec("gate", inputs: hidden, outputs: heads * width),
+      output: LinearSpec("out", inputs: heads * width, outputs: hidden),
+      norm: NormSpec("norm", size: heads * width, epsilon: 1e-6), headDimension: width,
+      decays: [0.5, 0.75, 0.875])
+    return Recurrence(testDescription: "lightning", mixer: .lightning(spec)) { x, weights in
+      let mixed = naiveLinear(x, spec.projection, weights).map { $0.map(silu) }
+      let gates = naiveLinear(x, spec.gate, weights).map { $0.map(sigmoid) }
+      return x.indices.map { token in
+        var row = [Double](repeating: 0, count: heads * width)
+        for head in 0..<heads {
+          let query = mixed[token][3 * head * width..<(3 * head + 1) * width]
+          for past in 0...token {
+            let key = mixed[past][(3 * head + 1) * width..<(3 * head + 2) * width]
+            let score = zip(query, key).reduce(0) { $0 + $1.0 * $1.1 }
+            let share = score * pow(Double(spec.decays[head]), Double(token - past))
+            for column in 0..<width {
+              row[head * width + column] += share * mixed[past][(3 * head + 2) * width + column]
+            }
+          }
+        }
+        let whole = normed(row, vector(spec.norm.weight, weights)[...], spec.norm.epsilon)
+        return zip(whole, gates[token]).map { $0 * $1 }
+      }
+    }
+  }
 }
 
 /// Every row's channels with those of the rows before it.
@@ -178,33 +211,40 @@ extension Recurrence {
     }
   }
 
-  private static var channelDeltaNet: Recurrence {
+  /// - Parameter leastDecay: where it is set, decays and gates are made at once, too.
+  private static func channelDeltaNet(leastDecay: Float?) -> Recurrence {
     let (heads, width) = (3, 6)
     func projection(_ name: String) -> ChannelDeltaNetSpec.Projection {
       ChannelDeltaNetSpec.Projection(
         linear: LinearSpec(name, inputs: hidden, outputs: heads * width),
         convolution: CausalConvolution(weight: name + " conv", channels: heads * width, taps: 4))
     }
-    func narrow(_ name: String) -> ChannelDeltaNetSpec.Narrow {
-      ChannelDeltaNetSpec.Narrow(
-        down: LinearSpec(name + " down", inputs: hidden, outputs: 4),
-        up: LinearSpec(name + " up", inputs: 4, outputs: heads * width))
+    func way(_ name: String) -> ChannelDeltaNetSpec.Way {
+      leastDecay == nil
+        ? .narrow(
+          down: LinearSpec(name + " down", inputs: hidden, outputs: 4),
+          up: LinearSpec(name + " up", inputs: 4, outputs: heads * width))
+        : .direct(LinearSpec(name, inputs: hidden, outputs: heads * width))
     }
     let spec = ChannelDeltaNetSpec(
       query: projection("q"), key: projection("k"), value: projection("v"),
-      strength: LinearSpec("b", inputs: hidden, outputs: heads), decay: narrow("f"),
-      gate: narrow("g"), output: LinearSpec("o", inputs: heads * width, outputs: hidden),
+      strength: LinearSpec("b", inputs: hidden, outputs: heads), decay: way("f"),
+      gate: way("g"), output: LinearSpec("o", inputs: heads * width, outputs: hidden),
       norm: NormSpec("norm", size: width, epsilon: 1e-5), heads: heads, headDimension: width,
-      decayRate: "rate", decayBias: "bias")
+      decayRate: VectorSpec("rate", size: heads), decayBias: "bias", leastDecay: leastDecay)
     return Recurrence(
-      testDescription: "delta net by channel", mixer: .channelDeltaNet(spec)
+      testDescription: "delta net by channel" + (leastDecay == nil ? "" : " that forgets little"),
+      mixer: .channelDeltaNet(spec)
     ) { x, weights in
       func mixed(_ projection: ChannelDeltaNetSpec.Projection) -> [[Double]] {
         convolved(naiveLinear(x, projection.linear, weights), projection.convolution, weights)
           .map { $0.map(silu) }
       }
-      func wide(_ narrow: ChannelDeltaNetSpec.Narrow) -> [[Double]] {
-        naiveLinear(naiveLinear(x, narrow.down, weights), narrow.up, weights)
+      func wide(_ way: ChannelDeltaNetSpec.Way) -> [[Double]] {
+        switch way {
+        case .narrow(let down, let up): naiveLinear(naiveLinear(x, down, weights), up, weights)
+        case .direct(let linear): naiveLinear(x, linear, weights)
+        }
       }
       func unit(_ x: ArraySlice<Double>) -> [Double] {
         let length = (x.reduce(0) { $0 + $1 * $1 } + 1e-6).squareRoot()
@@ -223,7 +263,10 @@ extension Recurrence {
           let (query, key) = (unit(queries[token][own]), unit(keys[token][own]))
           for row in 0..<width {
             let channel = own.lowerBound + row
-            let kept = exp(-exp(rates[head]) * softplus(decays[token][channel] + biases[channel]))
+            let step = decays[token][channel] + biases[channel]
+            let kept = exp(
+              leastDecay.map { Double($0) * sigmoid(exp(rates[head]) * step) }
+                ?? -exp(rates[head]) * softplus(step))
             state[row] = state[row].map { kept * $0 }
           }
           for column in 0..<width {

@@ -43,6 +43,20 @@ import Transformer
     #expect(relativeError(routing.weights, expected) < 1e-6)
   }
 
+  /// Shares among scores of 3, 2.95, 2 and 1, then among the three that are left: within a tenth of the best one.
+  @Test func `one expert after the other is weighed against those whose scores are near its own`() {
+    let routing = route(
+      [2, 3, 1, 2.95], correction: [0, 0, 0, 0], k: 2, scoring: .sparseMixer(within: 0.1))
+    #expect(routing.experts == [1, 3])
+    let first: Float = 1 / (1 + 0.9512294)
+    #expect(relativeError(routing.weights, [first, 1]) < 1e-6)
+    // Below zero the larger size is that of the other score: 0.3 is within a quarter of 1.3.
+    let below = route(
+      [-1, -1.3, -4], correction: [0, 0, 0], k: 2, scoring: .sparseMixer(within: 0.25))
+    #expect(below.experts == [0, 1])
+    #expect(relativeError(below.weights, [1 / (1 + 0.74081822), 1]) < 1e-6)
+  }
+
   @Test func theCorrectionBiasChoosesButDoesNotWeigh() {
     let routing = route([0, 2, 1, -1], correction: [10, 0, 0, 0], k: 2)
     #expect(routing.experts == [0, 1])

@@ -127,13 +127,13 @@ import Transformer
         case .groupedQuery(let spec):
           spec.heads == spec.keyValueHeads && spec.valueEpsilon == nil
             && (spec.value != spec.key || spec.key == spec.query)
-        case .stateSpace: true
+        case .stateSpace, .lightning: true
         case .latent, .deltaNet, .channelDeltaNet, .selective, .shortConvolution, nil: false
         }
-      // What reads the states as they are has no producer.
+      // What reads the states as they are, or a norm that goes on beside it, has no producer.
       let plain = layer.branches.filter { branch in
         if case .tokens(let mlp) = branch.mixer, mlp.strands != nil { return false }
-        return branch.preNorm == nil
+        return branch.preNorm == nil || branch.carried != nil
       }
       .flatMap { layer.readers(at: $0.tap(.input)) + $0.mixer.deciding }
       // What is not linear in up has none, either.
@@ -191,7 +191,8 @@ import Transformer
         (inner + layer.mlps.compactMap(\.latent?.up)
         + layer.mlps.flatMap { $0.router?.norm == nil ? [] : $0.deciding }).map(\.weight)
       let hasStrands = layer.mlps.contains { $0.strands != nil }
-      let plain = layer.branches.filter { $0.preNorm == nil && !hasStrands }
+      let plain = layer.branches
+        .filter { ($0.preNorm == nil || $0.carried != nil) && !hasStrands }
         .flatMap { layer.readers(at: $0.tap(.input)) + $0.mixer.deciding }.map(\.weight)
       for (tensor, shape) in matrices where tensor.hasPrefix(spec.names.layer(layer.index)) {
         let module = tensor.replacing(#/[._]weight$/#, with: "")

@@ -6,7 +6,8 @@ that reads it, so that the function stays the same.
 import torch
 
 ATTENTION_READERS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "q_a_proj", "kv_a_proj_with_mqa", "gate_proj", "g_proj", "index_q_proj",
-                     "index_k_proj", "indexer.wk", "indexer.weights_proj", "b_proj", "f_a_proj", "g_a_proj")
+                     "index_k_proj", "indexer.wk", "indexer.weights_proj", "b_proj", "f_a_proj", "g_a_proj",
+                     "query_key_value", "f_proj", "output_gate")
 MLP_READERS = ("gate_proj", "up_proj", "gate_up_proj", "w1", "w3", "gate", "wg", "router", "shared_expert_gate", "layer",
                "input_linear")
 # Of Nemotron's layers, which have one mixer under one name.
@@ -17,7 +18,7 @@ def readers(producer, state):
     """Names of the weights that read what `producer` gives."""
     block, _, leaf = producer.rpartition(".")
     has_latent = f"{block}.mixer.fc1_latent_proj.weight" in state
-    if leaf == "norm" and not block.endswith((".mixer", ".mamba")):
+    if leaf == "norm" and not block.endswith((".mixer", ".mamba", ".self_attn")):
         names = [name for name in state if name.startswith(block + ".mixer.") and name.endswith(".weight")
                  and name.split(".")[-2] in MIXER_READERS and not (has_latent and ".experts." in name)]
     elif leaf == "norm":
@@ -25,7 +26,9 @@ def readers(producer, state):
     elif leaf == "fc1_latent_proj":
         names = [name for name in state if name.startswith(block + ".experts.") and name.endswith(".up_proj.weight")]
     elif leaf in ("input_layernorm", "operator_norm"):
-        names = [f"{block}.self_attn.{name}.weight" for name in ATTENTION_READERS]
+        names = [f"{block}.{module}.{name}.weight" for module in ("self_attn", "attention") for name in ATTENTION_READERS]
+        if f"{block}.post_attention_layernorm.weight" not in state:  # attention and MLP side by side
+            names += [name for name in state if name.startswith(block + ".mlp.") and name.split(".")[-2] in MLP_READERS]
         names += [name for name in state if name.startswith((block + ".linear_attn.in_proj_", block + ".mamba.in_proj."))]
         names += [f"{block}.conv.in_proj.weight"]
     elif leaf == "pre_feedforward_layernorm_2":
@@ -38,7 +41,7 @@ def readers(producer, state):
                  and (name.split(".")[-2] in MLP_READERS and name.endswith(".weight") or name.endswith(".w13_weight"))]
     else:
         read = {"kv_a_layernorm": "kv_b_proj", "v_proj": "o_proj", "kv_b_proj": "o_proj",
-                "up_proj": "down_proj", "w3": "w2", "qkv_proj": "o_proj", "gate_up_proj": "down_proj"}
+                "up_proj": "down_proj", "w3": "w2", "qkv_proj": "o_proj", "gate_up_proj": "down_proj", "query_key_value": "dense"}
         if leaf not in read:
             raise ValueError(f"smoothing of {producer}: what reads it is not known here")
         # LFM2 calls attention's output projection so.

@@ -31,6 +31,31 @@ VARIANTS(void, sluice_rms_norm,
          (const float *x, const float *weight, float epsilon, size_t rows, size_t cols, float *result),
          (x, weight, epsilon, rows, cols, result))
 
+BODY void sluice_layer_norm_body(const float *x, const float *weight, const float *bias, float epsilon, size_t rows,
+                                 size_t cols, float *result) {
+    for (size_t row = 0; row < rows; row++) {
+        const float *from = x + row * cols;
+        float *to = result + row * cols;
+        float lanes[LANES] = {0};
+        size_t c = 0;
+        for (; c + LANES <= cols; c += LANES)
+            for (int i = 0; i < LANES; i++) lanes[i] += from[c + i];
+        for (; c < cols; c++) lanes[c % LANES] += from[c];
+        float mean = sum_lanes(lanes) / (float)cols, squares[LANES] = {0};
+        for (c = 0; c + LANES <= cols; c += LANES)
+            for (int i = 0; i < LANES; i++) squares[i] += (from[c + i] - mean) * (from[c + i] - mean);
+        for (; c < cols; c++) squares[c % LANES] += (from[c] - mean) * (from[c] - mean);
+        float factor = 1.0f / sqrtf(sum_lanes(squares) / (float)cols + epsilon);
+        for (c = 0; c < cols; c++) to[c] = weight[c] * ((from[c] - mean) * factor);
+        if (bias)
+            for (c = 0; c < cols; c++) to[c] += bias[c];
+    }
+}
+VARIANTS(void, sluice_layer_norm,
+         (const float *x, const float *weight, const float *bias, float epsilon, size_t rows, size_t cols,
+          float *result),
+         (x, weight, bias, epsilon, rows, cols, result))
+
 BODY void sluice_swiglu_body(const float *restrict gate, float *restrict up, size_t count) {
     for (size_t i = 0; i < count; i++) up[i] = gate[i] / (1.0f + exponential(-gate[i])) * up[i];
 }

@@ -133,7 +133,7 @@ package struct OutputPlan: Sendable {
     var rescaled: Set<String> = []
     for smoothing in smoothings.joined() {
       switch smoothing.producer {
-      case .norm(let norm): rescaled.insert(norm.weight)
+      case .norm(let norm): rescaled.formUnion(norm.parameters)
       case .linear(let linear): rescaled.formUnion([linear.weight, linear.bias])
       }
       rescaled.formUnion(smoothing.consumers.map(\.weight))

@@ -132,23 +132,17 @@ extension ShardLayout.Shard {
     let widths = Set(tensors.map(\.dtype.byteWidth)).sorted(by: >)
     let ordered = widths.flatMap { width in tensors.filter { $0.dtype.byteWidth == width } }
 
-    var entries: [(String, JSONValue)] = [
-      ("__metadata__", ["format": "pt"])
-    ]
+    // As text from the beginning: large models have hundreds of thousands of entries.
+    var text = #"{"__metadata__":{"format":"pt"}"#
     var end = 0
     for tensor in ordered {
-      let offsets: JSONValue = [
-        .int(end), .int(end + tensor.byteCount),
-      ]
-      let entry = JSONObject([
-        ("dtype", .string(tensor.dtype.rawValue)),
-        ("shape", .array(tensor.shape.map { .int($0) })),
-        ("data_offsets", offsets),
-      ])
-      entries.append((tensor.name, .object(entry)))
+      let shape = tensor.shape.map(String.init).joined(separator: ",")
+      text +=
+        ",\(JSONValue.string(tensor.name).serialized()):{\"dtype\":\"\(tensor.dtype.rawValue)\","
+      text += "\"shape\":[\(shape)],\"data_offsets\":[\(end),\(end + tensor.byteCount)]}"
       end += tensor.byteCount
     }
-    var json = Array(JSONValue.object(JSONObject(entries)).serialized().utf8)
+    var json = Array((text + "}").utf8)
     json.append(contentsOf: repeatElement(UInt8(ascii: " "), count: -json.count & 7))
     precondition(json.count <= Header.maximumBytes, "\(fileName): too many tensors for one header")
     let length = (0..<8).map { UInt8(truncatingIfNeeded: json.count >> (8 * $0)) }

@@ -79,4 +79,88 @@ package enum UpperFactor {
         columns.upperBound - first)
     }
   }
+
+  // MARK: Solving
+
+  /// Rows that one task solves for.
+  private static let solvedRows = 64
+
+  /// x = x (R Rᵀ)⁻¹ for every row of x `[m, n]`.
+  ///
+  /// - Parameters:
+  ///   - r: as `factor` left it.
+  ///   - order: the column of x that stands at each place of R.
+  package static func solve(_ r: Matrix, for x: Matrix, by order: [UInt32], workers: Workers) {
+    let n = r.rows
+    precondition(x.columns == n, "\(x.columns) columns solved with a factor of \(n)")
+    let inverses = workers.matrix("panel of a factor", rows: n, columns: min(block, n))
+    let strips = ranges(of: x.rows, by: solvedRows)
+    let rows = min(solvedRows, x.rows)
+    let each = [n, block].map { TaskBuffer("rows being solved for", floats: rows * $0) }
+    workers.ledger.note(.product(x.rows, n, n, isExact: true))
+    let blocks = ranges(of: n, by: block)
+    workers.forEach(blocks.count) { index in
+      let (start, count) = (blocks[index].lowerBound, blocks[index].count)
+      let work = Matrix(rows: 2 * block, columns: block)
+      unsafe sluice_invert_upper(
+        r.row(start) + start, count, n, inverses.row(start),
+        UnsafeMutableRawPointer(work.base).assumingMemoryBound(to: Double.self))
+    }
+    workers.forEach(strips.count, each: each) { index in
+      let strip = strips[index]
+      let solved = Matrix(
+        "rows being solved for", rows: strip.count, columns: n, from: workers.memory)
+      let part = Matrix(
+        "rows being solved for", rows: strip.count, columns: block, from: workers.memory)
+      for (row, from) in strip.enumerated() {
+        for (place, column) in order.enumerated() {
+          unsafe solved.row(row)[place] = x.row(from)[Int(column)]
+        }
+      }
+      // y Rᵀ = x from the last block to the first, then x R = y from the first to the last.
+      for rows in blocks.reversed() {
+        unsafe step(
+          rows, beside: rows.upperBound..<n, r.row(rows.lowerBound) + rows.upperBound, r, inverses,
+          transposed: true, solved, part)
+      }
+      for rows in blocks {
+        unsafe step(
+          rows, beside: 0..<rows.lowerBound, r.base + rows.lowerBound, r, inverses,
+          transposed: false, solved, part)
+      }
+      for (row, to) in strip.enumerated() {
+        for (place, column) in order.enumerated() {
+          unsafe x.row(to)[Int(column)] = solved.row(row)[place]
+        }
+      }
+    }
+  }
+
+  /// Takes what is known already from some columns, and divides them by their block of R, or of its transpose.
+  ///
+  /// - Parameters:
+  ///   - known: columns that are solved.
+  ///   - coupling: the block of R between both.
+  private static func step(
+    _ columns: Range<Int>, beside known: Range<Int>, _ coupling: UnsafePointer<Float>, _ r: Matrix,
+    _ inverses: Matrix, transposed: Bool, _ solved: Matrix, _ part: Matrix
+  ) {
+    let (n, count) = (r.columns, columns.count)
+    let own = unsafe solved.base + columns.lowerBound
+    if known.isEmpty {
+      part.fill(0)
+    } else {
+      unsafe Gemm.product(
+        transposeB: transposed, rows: solved.rows, columns: count, inner: known.count,
+        a: solved.base + known.lowerBound, aStride: n, b: coupling, bStride: n, c: part.base,
+        cStride: block)
+    }
+    for row in 0..<solved.rows {
+      unsafe sluice_scale(part.row(row), -1, part.row(row), count)
+      unsafe sluice_add_scaled(own + row * n, 1, part.row(row), count)
+    }
+    unsafe Gemm.product(
+      transposeB: transposed, rows: solved.rows, columns: count, inner: count, a: part.base,
+      aStride: block, b: inverses.row(columns.lowerBound), bStride: count, c: own, cStride: n)
+  }
 }

@@ -41,6 +41,26 @@ package enum Architectures {
       feedForward: "sigmoid router, shared experts, norm behind it",
       describe: afmoe),
     Architecture(
+      name: "BailingMoeV2ForCausalLM", models: "Ling 2.0 and Ring 2.0 mini, flash, 1T",
+      attention: "grouped queries, one Linear for queries, keys and values, norms of heads",
+      feedForward: "sigmoid router in groups, shared experts", describe: bailingMoeV2),
+    Architecture(
+      name: "BailingMoeV3ForCausalLM", models: "Ling 3.0 Flash",
+      attention: "delta nets with a decay for each channel; by layer latent, gates of heads",
+      feedForward: "sigmoid router in groups, shared experts", describe: bailingMoeV3),
+    Architecture(
+      name: "Cohere2ForCausalLM", models: "Command R7B, Command A",
+      attention: cohereAttention, feedForward: "dense, beside attention", describe: cohere2),
+    Architecture(
+      name: "Cohere2MoeForCausalLM", models: "Command A+",
+      attention: cohereAttention,
+      feedForward: "softmax or sigmoid router, shared experts, beside attention",
+      describe: cohere2Moe),
+    Architecture(
+      name: "CohereForCausalLM", models: "Command R, Aya 23, Aya Expanse",
+      attention: "grouped queries, norms around the mean", feedForward: "dense, beside attention",
+      describe: cohere),
+    Architecture(
       name: "DeepseekV2ForCausalLM", models: "DeepSeek-V2, V2.5, Coder-V2",
       attention: "latent", feedForward: "softmax router in groups, shared experts",
       describe: deepseekV2),
@@ -176,6 +196,12 @@ package enum Architectures {
       feedForward: "sigmoid router in groups",
       describe: miMoV2Flash),
     Architecture(
+      name: "MiniMaxForCausalLM", models: "MiniMax-Text-01 as transformers has it",
+      attention: miniMaxAttention, feedForward: "softmax router", describe: miniMax),
+    Architecture(
+      name: "MiniMaxM1ForCausalLM", models: "MiniMax-M1 40k, 80k",
+      attention: miniMaxAttention, feedForward: "softmax router", describe: miniMax),
+    Architecture(
       name: "MiniMaxM2ForCausalLM", models: "MiniMax-M2, M2.1, M2.5, M2.7",
       attention: "grouped queries, norms of all heads",
       feedForward: "sigmoid router",
@@ -185,6 +211,9 @@ package enum Architectures {
       attention: "grouped queries, norms of heads, up to 2048 tokens",
       feedForward: "sigmoid router, shared expert, clamped gates",
       in: .miniMaxM3, describe: miniMaxM3),
+    Architecture(
+      name: "MiniMaxText01ForCausalLM", models: "MiniMax-Text-01",
+      attention: miniMaxAttention, feedForward: "softmax router", describe: miniMax),
     Architecture(
       name: "Mistral3ForConditionalGeneration", models: "Mistral Small 3.1, 3.2, Magistral",
       attention: "grouped queries, window", feedForward: "dense",
@@ -221,6 +250,10 @@ package enum Architectures {
       attention: "grouped queries, one Linear for queries, keys and values, window",
       feedForward: "dense, one Linear for gates and up",
       describe: phi3),
+    Architecture(
+      name: "PhiMoEForCausalLM", models: "Phi-3.5-MoE, Phi-mini-MoE, Phi-tiny-MoE",
+      attention: "grouped queries, window, norms around the mean",
+      feedForward: "one expert after the other", describe: phiMoE),
     Architecture(
       name: "Qwen2ForCausalLM", models: "Qwen2, Qwen2.5",
       attention: "grouped queries, windows by layer", feedForward: "dense",
@@ -272,6 +305,14 @@ package enum Architectures {
       attention: deltaNetAttention, feedForward: "softmax router, gated shared expert",
       in: .qwen3VL("qwen3_5_moe_text"), describe: qwen35Moe),
     Architecture(
+      name: "SarvamMLAForCausalLM", models: "Sarvam 105B",
+      attention: "latent", feedForward: "sigmoid router in groups, shared experts",
+      describe: sarvamMLA),
+    Architecture(
+      name: "SarvamMoEForCausalLM", models: "Sarvam 30B",
+      attention: "grouped queries, one Linear for queries, keys and values, norms of heads",
+      feedForward: "sigmoid router in groups, shared experts", describe: sarvamMoE),
+    Architecture(
       name: "SeedOssForCausalLM", models: "Seed-OSS 36B",
       attention: "grouped queries",
       feedForward: "dense",
@@ -294,6 +335,12 @@ package enum Architectures {
       attention: step3p5Attention, feedForward: step3p5FeedForward, in: .step3p7,
       describe: step3p5),
   ]
+
+  private static let cohereAttention =
+    "grouped queries, windows by layer that turn, norms around the mean"
+
+  private static let miniMaxAttention =
+    "lightning attention; by layer grouped queries, window; added to normed states"
 
   private static let step3p5Attention =
     "grouped queries, norms of heads, gates of heads, windows by layer"

@@ -132,6 +132,9 @@ enum ConfigKeys {
 
     how positions in images are spread over a head, where a text has one for each token:
     mrope_interleaved mrope_section
+
+    whether an engine leaves out the towers for images and sounds:
+    language_model_only
     """)
 
   /// The words of the lines that are no headings.

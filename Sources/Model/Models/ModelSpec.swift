@@ -95,7 +95,7 @@ extension LinearSpec {
 }
 
 extension NormSpec {
-  fileprivate var claims: [TensorClaim] { [TensorClaim(weight, [size])] }
+  fileprivate var claims: [TensorClaim] { parameters.map { TensorClaim($0, [size]) } }
 }
 
 extension LayerSpec {
@@ -115,20 +115,22 @@ extension LayerSpec {
   /// What no forward pass of ours computes is found so, too: an indexer, which short sequences do not ask.
   package func unlistedReaders(of smoothing: Smoothing) -> [String] {
     guard case .norm(let norm) = smoothing.producer else { return [] }
-    let branch = branches[smoothing.tap.branch]
-    let others = taps.filter { $0.branch == branch.number && $0 != smoothing.tap }
-    let known = Set(
-      (smoothing.consumers + others.flatMap { readers(at: $0) }
-        + branch.mixer.decidingElsewhere(than: smoothing.tap.place)).map(\.weight))
-    return branch.claims.filter {
-      $0.shape.count == 2 && $0.shape[1] == norm.size && !known.contains($0.name)
-    }.map(\.name)
+    return smoothing.taps.flatMap { tap in
+      let branch = branches[tap.branch]
+      let others = taps.filter { $0.branch == branch.number && $0 != tap }
+      let known = Set(
+        (smoothing.consumers + others.flatMap { readers(at: $0) }
+          + branch.mixer.decidingElsewhere(than: tap.place)).map(\.weight))
+      return branch.claims.filter {
+        $0.shape.count == 2 && $0.shape[1] == norm.size && !known.contains($0.name)
+      }.map(\.name)
+    }
   }
 }
 
 extension Branch<Mixer> {
   fileprivate var claims: [TensorClaim] {
-    (preNorm?.claims ?? []) + mixer.claims + (postNorm?.claims ?? [])
+    (isBeside ? [] : preNorm?.claims ?? []) + mixer.claims + (postNorm?.claims ?? [])
       + (statesScale.map { [TensorClaim($0, [1])] } ?? [])
   }
 }
@@ -153,7 +155,7 @@ extension ModelSpec {
   /// Every tensor of the model but the passed-through ones, in the order of the forward pass.
   package var claims: [TensorClaim] {
     embeddingTable.claims(quantizable: true) + layers.flatMap(\.claims)
-      + [TensorClaim(finalNorm.weight, [finalNorm.size])]
+      + finalNorm.claims
       + (tiesEmbeddings ? [] : head.claims(quantizable: true))
   }
 
@@ -168,7 +170,7 @@ extension ModelSpec {
 
   package func passesThrough(_ tensor: String) -> Bool {
     passedThrough.contains { tensor.hasPrefix($0) } || beside.contains { tensor.hasPrefix($0) }
-      || Self.isRotation(tensor)
+      || Self.isDerived(tensor)
   }
 
   /// The module of a passed-through tensor that may be a Linear's weight: to be listed as not quantized.
@@ -179,15 +181,23 @@ extension ModelSpec {
     return module
   }
 
-  /// Old checkpoints store what follows from their config.json, in each layer or once for all; whoever loads them
-  /// passes over it.
+  /// Some checkpoints store what follows from their config.json, in each layer or once for all: rotations, and decays of
+  /// lightning attention. Whoever loads them passes over it, or makes it anew.
   ///
-  /// Source: vLLM 0.33, `AutoWeightsLoader`.
-  private static func isRotation(_ tensor: String) -> Bool {
+  /// Source: vLLM 0.33, `AutoWeightsLoader`; transformers `MiniMaxLightningAttention`.
+  private static func isDerived(_ tensor: String) -> Bool {
     // Large models have tens of thousands of names that are none.
-    guard tensor.hasSuffix("inv_freq") || tensor.hasSuffix("_cached") else { return false }
-    let parts = tensor.split(separator: ".").suffix(2)
-    return parts.count == 2 && ["rotary_emb", "rotary_pos_emb"].contains(parts.first)
-      && ["inv_freq", "cos_cached", "sin_cached"].contains(parts.last)
+    guard ["inv_freq", "_cached", "_decay", "slope_rate"].contains(where: tensor.hasSuffix) else {
+      return false
+    }
+    let parts = tensor.split(separator: ".").suffix(2).map(String.init)
+    guard parts.count == 2 else { return false }
+    return switch parts[0] {
+    case "rotary_emb", "rotary_pos_emb":
+      ["inv_freq", "cos_cached", "sin_cached"].contains(parts[1])
+    case "self_attn":
+      ["slope_rate", "query_decay", "key_decay", "diagonal_decay"].contains(parts[1])
+    default: false
+    }
   }
 }

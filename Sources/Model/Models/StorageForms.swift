@@ -160,6 +160,18 @@ extension ModelSpec {
   }
 }
 
+extension ModelSpec {
+  /// The names in a checkpoint whose experts are MXFP4, as such were published; config.json says no more than that.
+  package var namesInBlocks: Set<String> {
+    var names = Set(claims.map(\.name))
+    let forms = StorageForm.all.filter { $0.scales != nil }
+    for module in layers.flatMap({ Module.all(of: $0.linears) }) where module.isOfExperts {
+      for form in forms { module.store(as: form, in: &names) }
+    }
+    return names
+  }
+}
+
 /// Linears of one module by the last parts of their names; of a list of experts, of each of them.
 private struct Module {
   let name: String
@@ -196,6 +208,15 @@ private struct Module {
   private static func split(_ name: String) -> (module: String, last: String) {
     guard let dot = name.lastIndex(of: ".") else { return ("", name) }
     return (String(name[..<dot]), String(name[name.index(after: dot)...]))
+  }
+
+  /// Puts the names of a form's tensors in the place of those of its Linears.
+  func store(as form: StorageForm, in names: inout Set<String>) {
+    let linears = members.flatMap { member in form.linears.compactMap { member[$0] } }
+    if linears.count != members.count * form.linears.count { return }
+    names.subtract(linears.flatMap { [$0.weight, $0.bias] })
+    let ends = [form.weight, form.scales, linears[0].hasBias ? form.bias : nil]
+    names.formUnion(ends.compactMap(\.self).map { "\(form.module(name)).\($0)" })
   }
 
   /// Adds the places of the Linears whose tensors are not there, and a form's tensor is.

@@ -15,6 +15,14 @@ extension Branch {
     if scale != 1 { mixed.multiply(by: scale, workers: workers) }
   }
 
+  /// What the branch is added to: x, or what the mixer reads, times `carried`.
+  fileprivate func carry(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
+    guard let carried else { return x }
+    let read = input(x, weights: weights, workers: workers)
+    read.multiply(by: carried, workers: workers)
+    return read
+  }
+
   /// x *= statesScale.
   fileprivate func scaleStates(_ x: Matrix, weights: any LayerWeights, workers: Workers) {
     guard let statesScale else { return }
@@ -38,7 +46,7 @@ extension Branch<SequenceMixer> {
     let result = weights.apply(
       mixer.output, to: read, workers: workers, into: "hidden states of a block")
     finish(result, weights: weights, workers: workers)
-    result.add(x, workers: workers)
+    result.add(carry(x, weights: weights, workers: workers), workers: workers)
     scaleStates(result, weights: weights, workers: workers)
     return result
   }
@@ -47,15 +55,17 @@ extension Branch<SequenceMixer> {
 extension Branch<MLPSpec> {
   /// Adds the branch to each block.
   ///
-  /// - Parameter routings: the experts of each token, where they are known already.
+  /// - Parameters:
+  ///   - read: what the branch reads, where that is not the blocks as they are.
+  ///   - routings: the experts of each token, where they are known already.
   package func add(
-    to blocks: [Matrix], routings: [Routing]? = nil, weights: any LayerWeights, workers: Workers,
-    finished: (UnitSpec) -> Void = { _ in }
+    to blocks: [Matrix], reading read: [Matrix]? = nil, routings: [Routing]? = nil,
+    weights: any LayerWeights, workers: Workers, finished: (UnitSpec) -> Void = { _ in }
   ) {
-    let inputs = blocks.map { input($0, weights: weights, workers: workers) }
+    let inputs = (read ?? blocks).map { input($0, weights: weights, workers: workers) }
     // Units add to the states at once where these are read no more and the sum stays as it is.
     let isAtOnce =
-      preNorm != nil && postNorm == nil && scale == 1 && statesScale == nil
+      preNorm != nil && postNorm == nil && scale == 1 && statesScale == nil && carried == nil
       && mixer.strands == nil
     let results = isAtOnce ? blocks : blocks.map { workers.zeros("outputs of a branch", like: $0) }
     mixer.add(
@@ -63,8 +73,9 @@ extension Branch<MLPSpec> {
       routings: routings ?? mixer.route(inputs, weights: weights, workers: workers),
       weights: weights, workers: workers, finished: finished)
     if isAtOnce { return }
-    for (block, result) in zip(blocks, results) {
+    for (index, (block, result)) in zip(blocks, results).enumerated() {
       finish(result, weights: weights, workers: workers)
+      if let carried { block.become(inputs[index], times: carried, workers: workers) }
       block.add(result, workers: workers)
       scaleStates(block, weights: weights, workers: workers)
     }

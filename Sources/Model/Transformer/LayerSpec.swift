@@ -54,22 +54,40 @@ package struct VectorSpec: Sendable, Equatable {
   }
 }
 
-/// A root-mean-square norm, whose weight is `[size]`.
+/// A norm whose weight is `[size]`.
 package struct NormSpec: Sendable, Equatable {
+  /// What numbers are divided by, and what becomes of their mean.
+  package enum Kind: Sendable, Equatable {
+    /// The root of the mean square.
+    case rootMeanSquare
+    /// The deviation from the mean, which is taken away; a bias `[size]` may be added at last.
+    case deviation(hasBias: Bool)
+  }
+
   package let name: String
   package let size: Int
   package let epsilon: Float
   /// What is added to its weight: 1 where that is stored as the distance from 1.
   package let offset: Float
+  package let kind: Kind
 
-  package init(_ name: String, size: Int, epsilon: Float, offset: Float = 0) {
+  package init(
+    _ name: String, size: Int, epsilon: Float, offset: Float = 0, kind: Kind = .rootMeanSquare
+  ) {
     self.name = name
     self.size = size
     self.epsilon = epsilon
     self.offset = offset
+    self.kind = kind
   }
 
   package var weight: String { ParameterName.weight(of: name) }
+
+  package var bias: String? {
+    kind == .deviation(hasBias: true) ? ParameterName.bias(of: name) : nil
+  }
+
+  package var parameters: [String] { [weight] + (bias.map { [$0] } ?? []) }
 }
 
 /// x += scale * postNorm(mixer(preNorm(x))), without the norms that are nil; then x *= statesScale, where there is one.
@@ -82,16 +100,23 @@ package struct Branch<Kind: Sendable & Equatable>: Sendable, Equatable {
   package let scale: Float
   /// A tensor `[1]`.
   package let statesScale: String?
+  /// Set where the branch is added to what its mixer reads, times this, and not to x.
+  package let carried: Float?
+  /// Whether it reads what the branch before it does, by way of that one's norm; both are added to one x.
+  package let isBeside: Bool
 
   package init(
     preNorm: NormSpec?, _ mixer: Kind, postNorm: NormSpec? = nil, scale: Float = 1,
-    statesScale: String? = nil
+    statesScale: String? = nil, carried: Float? = nil, isBeside: Bool = false
   ) {
     self.preNorm = preNorm
     self.mixer = mixer
     self.postNorm = postNorm
     self.scale = scale
     self.statesScale = statesScale
+    precondition(carried == nil || preNorm != nil, "x itself is never used up")
+    self.carried = carried
+    self.isBeside = isBeside
   }
 
   func numbered(_ number: Int) -> Self {
@@ -103,7 +128,8 @@ package struct Branch<Kind: Sendable & Equatable>: Sendable, Equatable {
   /// This branch as one of another kind.
   func map<Other>(_ mixer: Other) -> Branch<Other> {
     Branch<Other>(
-      preNorm: preNorm, mixer, postNorm: postNorm, scale: scale, statesScale: statesScale
+      preNorm: preNorm, mixer, postNorm: postNorm, scale: scale, statesScale: statesScale,
+      carried: carried, isBeside: isBeside
     ).numbered(number)
   }
 
@@ -125,6 +151,9 @@ package struct LayerPart: Sendable, Equatable {
   }
 
   package var units: [UnitSpec] { tokens?.mixer.units ?? [] }
+
+  /// Whether the branch on tokens reads what the one along the sequence does.
+  package var isParallel: Bool { sequence != nil && tokens?.isBeside == true }
 }
 
 /// A decoder layer: residual branches, one after the other.
@@ -138,9 +167,17 @@ package struct LayerSpec: Sendable, Equatable {
     self.index = index
     self.branches = branches.enumerated().map { $1.numbered($0) }
     parts = Self.parts(of: self.branches, layer: index)
-    let norms = branches.compactMap(\.preNorm)
-    smoothings = self.branches.flatMap { branch in
-      branch.smoothings(ownsNorm: norms.count { $0 == branch.preNorm } == 1)
+    precondition(
+      parts.allSatisfy { part in
+        part.tokens?.isBeside != true
+          || part.isParallel && part.sequence?.preNorm == part.tokens?.preNorm
+      }, "a branch beside another one has its norm")
+    let norms = branches.filter { !$0.isBeside }.compactMap(\.preNorm)
+    let all = self.branches
+    smoothings = all.flatMap { branch in
+      branch.smoothings(
+        ownsNorm: norms.count { $0 == branch.preNorm } == 1,
+        beside: all[(branch.number + 1)...].first.flatMap { $0.isBeside ? $0 : nil })
     }
   }
 
@@ -194,7 +231,8 @@ package struct LayerSpec: Sendable, Equatable {
   /// A text that layers share whose work is the same.
   package var shape: String {
     branches.map { branch in
-      [branch.preNorm, branch.postNorm].map { $0 == nil ? "-" : "n" }.joined()
+      [branch.preNorm, branch.postNorm].map { $0.map { "\($0.kind)" } ?? "-" }.joined()
+        + (branch.isBeside ? "beside " : "") + (branch.carried == nil ? "" : "carried ")
         + "\(branch.scale) \(branch.mixer.shape)"
     }.joined(separator: " ")
   }
@@ -232,18 +270,27 @@ package struct LayerSpec: Sendable, Equatable {
     branches[tap.branch].mixer.readers(at: tap.place)
   }
 
-  package func smoothing(at tap: Tap) -> Smoothing? { smoothings.first { $0.tap == tap } }
+  package func smoothing(at tap: Tap) -> Smoothing? {
+    smoothings.first { $0.taps.contains(tap) }
+  }
 }
 
 extension Branch<Mixer> {
   /// Smoothings that keep the function, each with every consumer. A norm behind the mixer makes what nobody but the sum
   /// reads.
   ///
-  /// - Parameter ownsNorm: whether nobody else reads what the norm before the mixer makes.
-  fileprivate func smoothings(ownsNorm: Bool) -> [Smoothing] {
+  /// - Parameters:
+  ///   - ownsNorm: whether no other branch has the norm before the mixer, but one beside it.
+  ///   - other: a branch beside it.
+  fileprivate func smoothings(ownsNorm: Bool, beside other: Branch<Mixer>?) -> [Smoothing] {
+    let readers = [self] + (other.map { [$0] } ?? [])
+    // What goes on as it is cannot be scaled.
+    let isFree = ownsNorm && !isBeside && readers.allSatisfy { $0.carried == nil }
     let normed = preNorm.flatMap { norm in
-      ownsNorm
-        ? Smoothing(tap: tap(.input), producer: .norm(norm), consumers: mixer.inputReaders) : nil
+      isFree
+        ? Smoothing(
+          tap: tap(.input), alsoAt: other.map { [$0.tap(.input)] } ?? [], producer: .norm(norm),
+          consumers: readers.flatMap(\.mixer.inputReaders)) : nil
     }
     return [normed].compactMap(\.self) + mixer.smoothings(of: number)
   }

@@ -23,7 +23,7 @@ extension LayerWeights {
     _ x: Matrix, as part: KeyValueCache.Part, in cache: KeyValueCache, workers: Workers
   ) {}
 
-  func bias(_ linear: LinearSpec) -> [Float]? { linear.hasBias ? vector(linear.bias) : nil }
+  package func bias(_ linear: LinearSpec) -> [Float]? { linear.hasBias ? vector(linear.bias) : nil }
 
   package func apply(
     _ linear: LinearSpec, to x: Matrix, workers: Workers, into name: String

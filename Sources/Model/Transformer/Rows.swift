@@ -19,6 +19,16 @@ extension Matrix {
     }
   }
 
+  /// self = factor * other.
+  func become(_ other: Matrix, times factor: Float, workers: Workers) {
+    workers.ledger.note(Operation(.elements, [count]))
+    let parts = ranges(of: rows, by: taskRows)
+    workers.forEach(parts.count) { index in
+      let first = parts[index].lowerBound
+      unsafe sluice_scale(other.row(first), factor, row(first), parts[index].count * columns)
+    }
+  }
+
   /// self[rows[i]] += weights[i] * other[i]; no row twice.
   func add(_ other: Matrix, to rows: [(row: Int, weight: Float)], workers: Workers) {
     workers.ledger.note(Operation(.elements, [rows.count * columns]))

@@ -62,6 +62,7 @@ package struct SmoothedWeights: LayerWeights {
       case .norm(let norm):
         vectorDivisors[norm.weight] = each.scale
         if norm.offset != 0 { vectorOffsets[norm.weight] = norm.offset }
+        if let bias = norm.bias { vectorDivisors[bias] = each.scale }
       case .linear(let linear):
         let others = [Float](repeating: 1, count: linear.outputs - each.scale.count)
         rowDivisors[linear.name] = others + each.scale

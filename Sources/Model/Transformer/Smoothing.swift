@@ -41,13 +41,19 @@ package struct Smoothing: Sendable, Equatable {
   }
 
   package let tap: Tap
+  /// Other taps that see the same activation.
+  package let alsoAt: [Tap]
   package let producer: Producer
   package let channels: Int
   package var consumers: [LinearSpec]
 
   /// - Parameter channels: nil for all that the producer makes.
-  package init(tap: Tap, producer: Producer, channels: Int? = nil, consumers: [LinearSpec]) {
+  package init(
+    tap: Tap, alsoAt: [Tap] = [], producer: Producer, channels: Int? = nil,
+    consumers: [LinearSpec]
+  ) {
     self.tap = tap
+    self.alsoAt = alsoAt
     self.producer = producer
     self.channels =
       channels
@@ -59,6 +65,9 @@ package struct Smoothing: Sendable, Equatable {
       }()
     self.consumers = consumers
   }
+
+  /// Every tap that sees the activation.
+  package var taps: [Tap] { [tap] + alsoAt }
 
   package var producerName: String {
     switch producer {

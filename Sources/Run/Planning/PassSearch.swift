@@ -34,7 +34,7 @@ package struct PassSearch {
       passes.unitsPerGroup = largest(1...units) { count in
         var more = passes
         more.unitsPerGroup = count
-        return fits(more, .experts) && commitsOften(more, .experts)
+        return commitsOften(more, .experts) && fits(more, .experts)
       }
       if reads(passes) < reads(best) { best = passes }
     }
@@ -44,7 +44,7 @@ package struct PassSearch {
     best.blocksPerPass = largest(1...blocks) { count in
       var more = best
       more.blocksPerPass = count
-      return fits(more, .advance) && commitsOften(more, .advance)
+      return commitsOften(more, .advance) && fits(more, .advance)
     }
     return best
   }

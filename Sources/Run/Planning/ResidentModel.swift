@@ -19,8 +19,9 @@ package enum ResidentModel {
   private static let threadBytes = 1 << 20
   /// OpenBLAS's packing buffers for each calling thread, where matrices are large enough to fill them.
   private static let packingBytes = 3 << 20
-  /// Pages that the kernel maps around those that are asked for.
-  private static let neighbourBytes = 16 << 20
+  /// Pages that the kernel maps around those that are asked for: pieces of 2 MiB at both ends of a tensor that is read
+  /// and of the one that is read next. More of them do not add up, since whoever lets a tensor go lets go of them too.
+  private static let neighbourBytes = 8 << 20
   /// What the kernel maps at a touch of a file that is read for its checksum: a huge page.
   private static let pieceBytes = 2 << 20
 

@@ -128,7 +128,7 @@ extension RunPlan {
 }
 
 /// How a run spends its memory: what it does at once, and what it keeps mapped. No choice here changes a byte.
-package struct Passes: Sendable, Equatable {
+package struct Passes: Sendable, Hashable {
   /// Units (experts) whose statistics are gathered in one pass over the hidden states.
   package var unitsPerGroup: Int
   /// Whether the weights of a group stay mapped until they are written; otherwise every block maps them again.

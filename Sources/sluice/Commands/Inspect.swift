@@ -97,7 +97,7 @@ struct Inspect: ParsableCommand {
         notes = checkpoint.notes
       } else {
         let shapes = try CheckpointShapes(config, listing: listing)
-        stored = shapes.tensors.map(ListedTensor.init)
+        stored = (shapes.stored ?? shapes.tensors).map(ListedTensor.init)
         notes = shapes.notes
       }
       for note in notes { Console.error("note: \(note)") }

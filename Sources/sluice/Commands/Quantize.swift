@@ -5,6 +5,7 @@ internal import Calibration
 internal import Glibc
 internal import Pipeline
 internal import Planning
+internal import Release
 internal import SystemIO
 
 struct Quantize: ParsableCommand {
@@ -73,7 +74,7 @@ struct Quantize: ParsableCommand {
     var options = try arguments.options(output: output)
     options.restarts = restart
     options.report = report
-    options.version = Sluice.number
+    options.version = Version.number
     options.writesCard = !noCard
     if let report { try RunReport.check(report, output: options.output) }
     let evaluation = try evaluateOn.map { try self.evaluation(on: $0, of: options) }

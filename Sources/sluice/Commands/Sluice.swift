@@ -1,9 +1,12 @@
 // The command, its version and its subcommands.
 
 import ArgumentParser
+internal import CompressedTensors
 internal import Glibc
 internal import LinearAlgebra
+internal import Models
 internal import Pipeline
+internal import Release
 internal import SystemIO
 
 @main
@@ -35,10 +38,13 @@ struct Sluice: ParsableCommand {
       Evaluate.self, Compare.self,
     ])
 
-  /// The version alone.
-  static let number = "0.1.0"
-
-  static var version: String { "\(number) (\(Engine.best.name), \(CPU.instructionSet))" }
+  static var version: String {
+    """
+    sluice \(Version.text)
+    engine    \(Engine.best.name), \(CPU.instructionSet)
+    built in  \(Architectures.all.count) classes of models, \(CompressionFormats.presets.count) presets
+    """
+  }
 
   /// One place where errors become a line on stderr and an exit code.
   static func main() {

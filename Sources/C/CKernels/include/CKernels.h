@@ -43,6 +43,10 @@ void sluice_gather(const void *source, size_t width, size_t rows, size_t cols, s
 
 // result[r, c] = x[r, c] / sqrt(mean(x[r]^2) + epsilon) * weight[c]. `result` may be `x`.
 void sluice_rms_norm(const float *x, const float *weight, float epsilon, size_t rows, size_t cols, float *result);
+// result[r, c] = (x[r, c] - mean(x[r])) / sqrt(variance(x[r]) + epsilon) * weight[c] + bias[c]; no bias where that is NULL.
+// `result` may be `x`.
+void sluice_layer_norm(const float *x, const float *weight, const float *bias, float epsilon, size_t rows, size_t cols,
+                       float *result);
 // up[i] = silu(gate[i]) * up[i].
 void sluice_swiglu(const float *gate, float *up, size_t count);
 // x[i] = x[i] / (1 + exp(-x[i])).

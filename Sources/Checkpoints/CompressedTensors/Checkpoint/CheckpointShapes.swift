@@ -14,6 +14,8 @@ package struct CheckpointShapes: Sendable {
   package let spec: ModelSpec
   /// Every tensor, sorted by name; where Linears share one, each of them as if it had its own.
   package let tensors: [TensorSpec]
+  /// Every tensor as its file has it, sorted by name; nil for a checkpoint that is there, whose files tell it.
+  package let stored: [TensorSpec]?
   private let places: [String: StoredPlace]
   package let totalBytes: Int
   /// What its owner should know.
@@ -36,7 +38,7 @@ package struct CheckpointShapes: Sendable {
       schemes: checkpoint.schemes, redundantHead: checkpoint.redundantHead,
       tensors: parameters.map {
         TensorSpec(name: $0.name, dtype: $0.dtype, shape: $0.shape)
-      },
+      }, stored: nil,
       coded: Dictionary(
         uniqueKeysWithValues: parameters.compactMap { each in
           each.coded.map { (each.name, $0.codec.pages) }
@@ -48,8 +50,8 @@ package struct CheckpointShapes: Sendable {
   }
 
   /// As config.json says, and the index where there is one. Types are the one that config.json names, and FP8 where it
-  /// says so; a prediction layer is taken to be like the last layer, and experts that share a tensor to lie in it as in
-  /// most classes.
+  /// says so; a prediction layer is taken to be like the last layer, experts that share a tensor to lie in it as in
+  /// most classes, and MXFP4 to have the names that it was published with.
   ///
   /// - Throws: `CheckpointError` where the index does not list what config.json asks for.
   package init(_ config: CheckpointConfig, listing: ShardListing) throws {
@@ -78,9 +80,11 @@ package struct CheckpointShapes: Sendable {
           name: fp8.scales(of: module), dtype: .f32, shape: fp8.scaleShapes(of: shape)[0]))
     }
     var coded: [String: (bytes: Int, rowBytes: Int)] = [:]
+    var codes: [String: [TensorSpec]] = [:]
     for linear in spec.quantizable {
       guard let codec = schemes?.stored(linear)?.codec else { continue }
       coded[linear.weight] = codec.pages
+      codes[linear.weight] = codec.tensors
       add(linear.weight, [linear.outputs, linear.inputs], as: config.dtype, isLinear: true)
     }
     for each in spec.expectations(schemes) where each.module == nil {
@@ -90,14 +94,27 @@ package struct CheckpointShapes: Sendable {
     let known = Set(tensors.map(\.name)).union(spec.expectations(schemes).map(\.name))
     var places: [String: StoredPlace] = [:]
     var listed: Set<String>?
-    if let names = listing.tensors.map({ Set($0) }) {
+    var shared: [TensorSpec] = []
+    if let names = listing.tensors.map({ Set($0) })
+      ?? (storage == .blocks ? spec.namesInBlocks : nil)
+    {
       let forms = StorageForm.all.filter { $0.scales == nil || storage == .blocks }
       let parameters = spec.parameters(among: names, forms: forms)
       (listed, places) = (parameters.names, parameters.places)
+      shared = Self.shared(places.values.filter { $0.scales == nil }, as: config.dtype)
       for linear in spec.layers.flatMap(\.linears) {
         guard let place = places[linear.weight], let scales = place.scalesPiece else { continue }
-        coded[linear.weight] =
-          Microscaled.codec(linear, blocks: place.piece, scales: scales).pages
+        let codec = Microscaled.codec(linear, blocks: place.piece, scales: scales)
+        coded[linear.weight] = codec.pages
+        codes[linear.weight] = []
+        if place.index ?? 0 == 0 {
+          let count = parameters.places.values.count { $0.tensor == place.tensor }
+          shared += zip(place.tensors, codec.tensors).map { name, piece in
+            TensorSpec(
+              name: name, dtype: piece.dtype,
+              shape: (place.index == nil ? [] : [count]) + piece.shape)
+          }
+        }
         places[linear.weight] = nil
       }
     }
@@ -121,9 +138,13 @@ package struct CheckpointShapes: Sendable {
     }
     let head = spec.redundantHead.flatMap { listed?.contains($0) == true ? $0 : nil }
     if let head { add(head, [spec.vocabularySize, spec.hiddenSize], isLinear: false) }
+    let own = tensors.flatMap { tensor in
+      codes[tensor.name] ?? (places[tensor.name] == nil ? [tensor] : [])
+    }
     self.init(
       folder: config.folder, spec: spec, fp8: fp8, schemes: schemes,
-      redundantHead: head, tensors: tensors, coded: coded,
+      redundantHead: head, tensors: tensors,
+      stored: (own + shared).sorted { $0.name < $1.name }, coded: coded,
       activationScales: listed?.count {
         Self.isActivationScale($0, coded, schemes) || fp8?.isActivationScale($0) == true
       } ?? 0, places: places,
@@ -133,7 +154,8 @@ package struct CheckpointShapes: Sendable {
   private init(
     folder: String, spec: ModelSpec, fp8: FP8Format?, schemes: LinearSchemes?,
     redundantHead: String?,
-    tensors: [TensorSpec], coded: [String: (bytes: Int, rowBytes: Int)], activationScales: Int,
+    tensors: [TensorSpec], stored: [TensorSpec]?, coded: [String: (bytes: Int, rowBytes: Int)],
+    activationScales: Int,
     places: [String: StoredPlace], notes: [String]
   ) {
     self.folder = folder
@@ -142,6 +164,7 @@ package struct CheckpointShapes: Sendable {
     self.schemes = schemes
     self.redundantHead = redundantHead
     self.tensors = tensors.sorted { $0.name < $1.name }
+    self.stored = stored
     self.places = places
     self.coded = coded
     self.activationScales = activationScales
@@ -151,6 +174,18 @@ package struct CheckpointShapes: Sendable {
     totalBytes = tensors.reduce(0) { $0 + (coded[$1.name]?.bytes ?? $1.byteCount) }
     positions = Dictionary(
       self.tensors.enumerated().map { ($1.name, $0) }, uniquingKeysWith: { first, _ in first })
+  }
+
+  /// The tensors that hold several parameters each, with the rows of these one after the other.
+  private static func shared(_ places: [StoredPlace], as dtype: DType) -> [TensorSpec] {
+    Dictionary(grouping: places, by: \.tensor).map { tensor, places in
+      let experts = places.compactMap(\.index).max().map { [$0 + 1] } ?? []
+      let count = places.map(\.extent.upperBound).max() ?? 0
+      let piece =
+        places[0].shape.count == 1
+        ? [count] : [count / max(1, places[0].columns), places[0].columns]
+      return TensorSpec(name: tensor, dtype: dtype, shape: experts + piece)
+    }
   }
 
   private static func note(_ listing: ShardListing) -> String {

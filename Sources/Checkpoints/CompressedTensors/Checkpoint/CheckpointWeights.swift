@@ -126,8 +126,8 @@ package struct CheckpointWeights: SourceWeights {
   private let fp8: FP8Format?
   /// Weights that are stored as codes, by the names that they have in the model.
   private var coded: [String: CodedParameter] = [:]
-  private var isHeld = false
-  private var isServed = false
+  package var isHeld = false
+  package var isServed = false
   private var ledger: Ledger?
 
   /// The model's tensors must have been checked against its description.
@@ -179,20 +179,6 @@ package struct CheckpointWeights: SourceWeights {
         codec: codec, shape: [linear.outputs, linear.inputs], dtype: dtype,
         pieces: codec.tensors.compactMap { pieces[$0.name] })
     }
-    return result
-  }
-
-  /// These weights; what is read of them stays mapped until it is released by name.
-  package var held: CheckpointWeights {
-    var result = self
-    result.isHeld = true
-    return result
-  }
-
-  /// These weights; their Linears read what an inference engine makes of their inputs.
-  package var served: CheckpointWeights {
-    var result = self
-    result.isServed = true
     return result
   }
 

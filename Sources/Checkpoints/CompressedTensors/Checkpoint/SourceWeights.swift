@@ -9,8 +9,10 @@ package import Transformer
 
 /// The weights of a source, with what a step needs beside their numbers.
 package protocol SourceWeights: LayerWeights {
-  /// These weights, but what is read of them stays mapped until it is released by name.
-  var held: Self { get }
+  /// Whether what is read stays mapped until it is released by name.
+  var isHeld: Bool { get set }
+  /// Whether Linears read what an inference engine makes of their inputs.
+  var isServed: Bool { get set }
   /// The type of a tensor as it is stored.
   func dtype(of tensor: String) -> DType
   /// How many dimensions a tensor has.
@@ -39,6 +41,20 @@ package protocol SourceWeights: LayerWeights {
 }
 
 extension SourceWeights {
+  /// These weights; what is read of them stays mapped until it is released by name.
+  package var held: Self {
+    var result = self
+    result.isHeld = true
+    return result
+  }
+
+  /// These weights; their Linears read what an inference engine makes of their inputs.
+  package var served: Self {
+    var result = self
+    result.isServed = true
+    return result
+  }
+
   /// What the first layer of a model reads, `[tokens, H]`.
   package func embed(_ tokens: [Int32], of spec: ModelSpec, workers: Workers) throws -> Matrix {
     let result = try embed(
@@ -59,6 +75,8 @@ struct WeightPages: Sendable {
   let tileBytes: @Sendable (Int) -> Int?
   /// Whether they stay mapped when they were read.
   let isHeld: Bool
+  /// Whether they are of the source, and not of what was written.
+  var isOfSource = true
 
   static let name = "mapped weights"
 
@@ -72,10 +90,10 @@ struct WeightPages: Sendable {
     guard let tile = tileBytes(tileRows).map({ min(bytes, $0) }), !isHeld,
       tile >= CheckpointWeights.releasedTile
     else {
-      if ledger.map(key, bytes, as: Self.name) { ledger.note(.source, bytes: bytes) }
+      if ledger.map(key, bytes, as: Self.name), isOfSource { ledger.note(.source, bytes: bytes) }
       return
     }
-    ledger.note(.source, bytes: bytes)
+    if isOfSource { ledger.note(.source, bytes: bytes) }
     let most = min(bytes, workers.threads * tile)
     ledger.take(Self.name, most, from: .mapped)
     ledger.giveBack(Self.name, most, to: .mapped)
@@ -101,25 +119,12 @@ enum EmbeddingRows {
 package struct ShapeWeights: SourceWeights {
   private let source: CheckpointShapes
   private let ledger: Ledger
-  private var isHeld = false
-  private var isServed = false
+  package var isHeld = false
+  package var isServed = false
 
   package init(_ source: CheckpointShapes, ledger: Ledger) {
     self.source = source
     self.ledger = ledger
-  }
-
-  package var held: ShapeWeights {
-    var result = self
-    result.isHeld = true
-    return result
-  }
-
-  /// These weights; their Linears read what an inference engine makes of their inputs.
-  package var served: ShapeWeights {
-    var result = self
-    result.isServed = true
-    return result
   }
 
   package func vector(_ tensor: String) -> [Float] { [] }

@@ -50,8 +50,13 @@ package enum ConfigError: Error, CustomStringConvertible, Equatable {
         where: name.hasSuffix)
       return String(name.dropLast(end?.count ?? 0))
     }
-    let nearest = known.map { (editDistance(stem($0), stem(found)), $0) }.sorted { $0 < $1 }
-    return " (nearest: \(nearest.prefix(3).map(\.1).joined(separator: ", ")))"
+    // Names of one family begin alike, however they end.
+    let meant = stem(found)
+    let nearest = known.map { name in
+      let other = stem(name)
+      return (-zip(other, meant).prefix { $0 == $1 }.count, editDistance(other, meant), name)
+    }.sorted { $0 < $1 }
+    return " (nearest: \(nearest.prefix(3).map(\.2).joined(separator: ", ")))"
   }
 }
 
@@ -165,6 +170,13 @@ package struct ConfigReader {
   ) throws(ConfigError) -> Double {
     try read(names, "a number above 0", default: fallback) {
       $0.double.flatMap { $0 > 0 && Self.isComputable($0) ? $0 : nil }
+    }
+  }
+
+  /// A finite number below zero.
+  mutating func negative(_ name: String, default fallback: Float) throws(ConfigError) -> Float {
+    try read([name], "a number below 0", default: fallback) {
+      $0.double.flatMap { $0 < 0 && Self.isComputable($0) ? Float($0) : nil }
     }
   }
 

@@ -12,6 +12,10 @@ struct DecoderReader {
   /// What is added to the weights of norms.
   let normOffset: Float
   let activation: Activation
+  /// Of every norm.
+  var normKind = NormSpec.Kind.rootMeanSquare
+  /// Whether logits have a bias.
+  var headHasBias = false
   private let architecture: String
   fileprivate let names: ModelNames
   private let vocabulary: Int
@@ -82,9 +86,11 @@ struct DecoderReader {
       embedding: ParameterName.weight(of: names.model + spelling.embedding),
       layers: (0..<layerCount).map { layer(LayerNames(self, index: $0)) },
       finalNorm: NormSpec(
-        names.model + spelling.finalNorm, size: hidden, epsilon: epsilon, offset: normOffset),
+        names.model + spelling.finalNorm, size: hidden, epsilon: epsilon, offset: normOffset,
+        kind: normKind),
       head: LinearSpec(
-        tied ? names.model + spelling.embedding : names.head, inputs: hidden, outputs: vocabulary),
+        tied ? names.model + spelling.embedding : names.head, inputs: hidden, outputs: vocabulary,
+        hasBias: headHasBias),
       passedThrough: (0..<predictionLayers).map { names.layer(layerCount + $0) })
   }
 }
@@ -105,7 +111,8 @@ struct LayerNames {
 
   func norm(_ name: String, _ size: Int, epsilon: Float? = nil) -> NormSpec {
     NormSpec(
-      prefix + name, size: size, epsilon: epsilon ?? decoder.epsilon, offset: decoder.normOffset)
+      prefix + name, size: size, epsilon: epsilon ?? decoder.epsilon, offset: decoder.normOffset,
+      kind: decoder.normKind)
   }
 
   /// - Parameter servedAs: names by which inference engines may ask config.json for it, too.
@@ -173,6 +180,23 @@ extension LayerNames {
         Branch(
           preNorm: nil, .tokens(mlp),
           postNorm: norm("post_feedforward_layernorm", decoder.hidden)),
+      ])
+  }
+}
+
+extension LayerNames {
+  /// A layer whose two mixers read one norm and are added to one state.
+  ///
+  /// - Parameter scale: of what the mixer on tokens makes.
+  func parallelLayer(
+    _ attention: SequenceMixer, _ mlp: MLPSpec, scale: Float = 1
+  ) -> LayerSpec {
+    let norm = norm("input_layernorm", decoder.hidden)
+    return LayerSpec(
+      index: index,
+      branches: [
+        Branch(preNorm: norm, .sequence(attention)),
+        Branch(preNorm: norm, .tokens(mlp), scale: scale, isBeside: true),
       ])
   }
 }

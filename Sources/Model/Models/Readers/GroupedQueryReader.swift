@@ -7,6 +7,8 @@ struct GroupedQueryReader {
   /// Names of modules.
   struct Spelling {
     var module = "self_attn"
+    /// Of the Linear that makes queries, keys and values, where one does.
+    var joined = "qkv_proj"
     var output = "o_proj"
     var queryNorm = "q_norm"
     var keyNorm = "k_norm"
@@ -33,7 +35,7 @@ struct GroupedQueryReader {
   var norms = Norms.none
   /// Whether these norms stand behind the rotation.
   var normsFollowRotation = false
-  /// Whether one Linear, `qkv_proj`, makes queries, keys and values.
+  /// Whether one Linear makes queries, keys and values.
   var isJoined = false
   /// The name of the tensor with the heads' sinks.
   var sinks: String?
@@ -110,6 +112,14 @@ struct GroupedQueryReader {
 
   var rotatedDimensions: Int { rotary.dimensions }
 
+  /// Whether all four projections have biases, by the one key that says so.
+  mutating func readBiases(
+    _ config: inout ConfigReader, default fallback: Bool = false
+  ) throws(ConfigError) {
+    bias = try config.bool("attention_bias", default: fallback)
+    outputBias = bias
+  }
+
   /// Turns heads in layers with a window in a way of their own.
   mutating func turnLocally(
     _ config: ConfigReader, _ rotary: RotaryReader
@@ -155,7 +165,7 @@ struct GroupedQueryReader {
       case .ofAllHeads: names.norm("\(spelling.module).\(name)", outputs)
       }
     }
-    let all = isJoined ? projection("qkv_proj", own + 2 * shared) : nil
+    let all = isJoined ? projection(spelling.joined, own + 2 * shared) : nil
     var key = projection("k_proj", shared)
     if valuesAreKeys {
       // vLLM loads it twice, and asks config.json for both.

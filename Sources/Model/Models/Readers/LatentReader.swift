@@ -14,6 +14,15 @@ struct LatentReader {
   private let turns: Bool
   private let scale: Float
   private var indexer: (heads: Int, width: Int, chosen: Int)?
+  /// Names of modules.
+  var spelling = Spelling()
+
+  struct Spelling {
+    var module = "self_attn"
+    var output = "o_proj"
+    /// Of what gates heads, where there is such.
+    var gate: String?
+  }
 
   /// transformers norms latents with this, whatever `rms_norm_eps` says.
   private static let epsilon: Float = 1e-6
@@ -23,10 +32,11 @@ struct LatentReader {
   /// - Parameters:
   ///   - interleaves: whether neighbours turn together, where nothing is said; nil where they do and no key says so.
   ///   - isSparse: whether indexers choose what is attended to.
+  ///   - namesRotated: whether `head_dim` is the width that turns; where it is not, its caller reads it.
   ///   - turns: whether queries and keys turn by their positions.
   init(
     _ config: inout ConfigReader, _ decoder: DecoderReader, interleaves: Bool?,
-    isSparse: Bool = false, turns: Bool = true
+    isSparse: Bool = false, namesRotated: Bool = true, turns: Bool = true
   ) throws(ConfigError) {
     self.decoder = decoder
     queryRank = try config.intIfPresent("q_lora_rank")
@@ -52,7 +62,7 @@ struct LatentReader {
         try config.int("index_topk")
       )
       if queryRank == nil { throw config.missing("q_lora_rank") }
-    } else if turns {
+    } else if turns, namesRotated {
       try require("head_dim", rotated)
     }
     try require("qk_head_dim", plain + rotated)
@@ -89,26 +99,34 @@ struct LatentReader {
   func attention(_ names: LayerNames, indexes: Bool = true) -> SequenceMixer {
     let hidden = decoder.hidden
     let queries = decoder.heads * (plain + rotary.dimensions)
+    func linear(
+      _ name: String, _ inputs: Int, _ outputs: Int, bias: Bool = false
+    ) -> LinearSpec {
+      names.linear("\(spelling.module).\(name)", inputs, outputs, bias: bias)
+    }
+    func norm(_ name: String, _ size: Int) -> NormSpec {
+      names.norm("\(spelling.module).\(name)", size, epsilon: Self.epsilon)
+    }
     let query: LatentSpec.Query =
       if let queryRank {
         .latent(
-          down: names.linear("self_attn.q_a_proj", hidden, queryRank, bias: bias),
-          norm: names.norm("self_attn.q_a_layernorm", queryRank, epsilon: Self.epsilon),
-          up: names.linear("self_attn.q_b_proj", queryRank, queries))
+          down: linear("q_a_proj", hidden, queryRank, bias: bias),
+          norm: norm("q_a_layernorm", queryRank), up: linear("q_b_proj", queryRank, queries))
       } else {
-        .direct(names.linear("self_attn.q_proj", hidden, queries))
+        .direct(linear("q_proj", hidden, queries))
       }
     return .latent(
       LatentSpec(
         query: query,
-        keyValueDown: names.linear(
-          "self_attn.kv_a_proj_with_mqa", hidden, rank + rotary.dimensions, bias: bias),
-        keyValueNorm: names.norm("self_attn.kv_a_layernorm", rank, epsilon: Self.epsilon),
-        keyValueUp: names.linear("self_attn.kv_b_proj", rank, decoder.heads * (plain + value)),
-        output: names.linear("self_attn.o_proj", decoder.heads * value, hidden, bias: bias),
+        keyValueDown: linear(
+          "kv_a_proj_with_mqa", hidden, rank + rotary.dimensions, bias: bias),
+        keyValueNorm: norm("kv_a_layernorm", rank),
+        keyValueUp: linear("kv_b_proj", rank, decoder.heads * (plain + value)),
+        output: linear(spelling.output, decoder.heads * value, hidden, bias: bias),
         heads: decoder.heads, plainDimension: plain, valueDimension: value, rotary: rotary,
-        turns: turns,
-        scale: scale, indexer: indexes ? indexer(names) : nil))
+        turns: turns, scale: scale,
+        gate: spelling.gate.map { linear($0, hidden, decoder.heads) },
+        indexer: indexes ? indexer(names) : nil))
   }
 
   private func indexer(_ names: LayerNames) -> IndexerSpec? {

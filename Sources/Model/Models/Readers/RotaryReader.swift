@@ -216,6 +216,7 @@ private struct ScalingReader {
     },
     "dynamic": { reader throws(ConfigError) in try reader.dynamic() },
     "yarn": { reader throws(ConfigError) in try reader.yarn() },
+    "deepseek_yarn": { reader throws(ConfigError) in try reader.yarn() },
     "llama3": { reader throws(ConfigError) in try reader.llama3() },
     "longrope": { reader throws(ConfigError) in try reader.longrope() },
     "proportional": { reader throws(ConfigError) in try reader.proportional() },
@@ -281,6 +282,18 @@ private struct ScalingReader {
     return (.llama3(scaling), 1)
   }
 
+  /// Phi-3.5-MoE's words for what cosines and sines are multiplied with, in short texts and in long ones.
+  private mutating func longropeFactor() throws(ConfigError) -> Double? {
+    let short = try rope.positiveIfPresent("short_mscale")
+    let long = try rope.positiveIfPresent("long_mscale")
+    if short != long {
+      throw rope.unsupported(
+        "long_mscale", expected: "\(short.map { "\($0)" } ?? "nothing") as `short_mscale`",
+        found: long.map { "\($0)" } ?? "nothing")
+    }
+    return long
+  }
+
   private mutating func proportional() throws(ConfigError) -> (RotaryScaling, Double) {
     let share = try rope.positiveIfPresent("partial_rotary_factor") ?? 1
     if share > 1 {
@@ -297,7 +310,9 @@ private struct ScalingReader {
       throw rope.unsupported(
         "original_max_position_embeddings", expected: "more than 1", found: "\(original)")
     }
-    let own = factor <= 1 ? 1 : (1 + log(factor) / log(Double(original))).squareRoot()
+    let own =
+      try longropeFactor()
+      ?? (factor <= 1 ? 1 : (1 + log(factor) / log(Double(original))).squareRoot())
     let scaling = LongropeScaling(
       short: try rope.positives("short_factor"), long: try rope.positives("long_factor"),
       positions: original,

@@ -8,7 +8,8 @@ struct SharedExpertsReader {
   private let denseSize: Int
   private let expertSize: Int
   private let experts: Int
-  private let shared: Int
+  /// Of what every token sees; 0 where there is none.
+  private let sharedSize: Int
   private let perToken: Int
   private let groups: Int
   private let chosenGroups: Int
@@ -22,6 +23,8 @@ struct SharedExpertsReader {
     var expertSize = ["moe_intermediate_size"]
     /// Empty where there are none.
     var shared = ["n_shared_experts"]
+    /// The width of each of them; nil where it is that of the others.
+    var sharedSize: String?
     var perToken = ["num_experts_per_tok"]
     var groups = ["n_group"]
     var scalingFactor = "routed_scaling_factor"
@@ -78,7 +81,12 @@ struct SharedExpertsReader {
     denseSize = isSparse.contains(false) ? try config.int("intermediate_size") : 0
     expertSize = try config.int(spelling.expertSize)
     experts = try config.int(spelling.experts)
-    shared = spelling.shared.isEmpty ? 0 : try config.int(spelling.shared)
+    let shared = spelling.shared.isEmpty ? 0 : try config.int(spelling.shared)
+    let size = expertSize
+    let own = try spelling.sharedSize.map { key throws(ConfigError) in
+      try config.int(key, default: size)
+    }
+    sharedSize = shared * (own ?? size)
     perToken = try config.int(spelling.perToken)
     let groups = try config.int(spelling.groups, default: 1)
     let chosenGroups = try config.int("topk_group", default: 1)
@@ -120,7 +128,7 @@ struct SharedExpertsReader {
         expertsPerToken: perToken, groups: groups, chosenGroups: chosenGroups,
         groupScore: choice.groupScore, normalizes: choice.normalizes,
         scalingFactor: scalingFactor),
-      alwaysOn: shared == 0 ? [] : [names.mlp(spelling.sharedUnit, expertSize * shared)],
+      alwaysOn: sharedSize == 0 ? [] : [names.mlp(spelling.sharedUnit, sharedSize)],
       routed: (0..<experts).map {
         names.mlp(
           "\(spelling.routedUnits).\($0)", expertSize, projections: spelling.projections)

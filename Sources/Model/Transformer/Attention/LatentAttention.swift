@@ -1,9 +1,10 @@
 // Multi-head latent attention: keys and values, and most often queries, are made of a narrow normed latent; a part of
 // each head is rotated, and its key is one for all heads.
 //
-// Source: DeepSeek-V2, arXiv:2405.04434, section 2.1; transformers `DeepseekV3Attention`.
+// Source: DeepSeek-V2, arXiv:2405.04434, section 2.1; transformers `DeepseekV3Attention`, `BailingHybridAttention` (gates).
 
 internal import CKernels
+internal import Glibc
 internal import LinearAlgebra
 internal import Tensors
 
@@ -31,13 +32,15 @@ package struct LatentSpec: Sendable, Equatable {
   package let turns: Bool
   /// What scores are multiplied with.
   package let scale: Float
+  /// Of the mixer's input, to `[T, heads]`: what the output projection reads of a head is multiplied by its sigmoid.
+  package let gate: LinearSpec?
   /// What chooses the tokens that are attended to where there are more than it may choose; none in most models.
   package let indexer: IndexerSpec?
 
   package init(
     query: Query, keyValueDown: LinearSpec, keyValueNorm: NormSpec, keyValueUp: LinearSpec,
     output: LinearSpec, heads: Int, plainDimension: Int, valueDimension: Int, rotary: RotarySpec,
-    turns: Bool = true, scale: Float, indexer: IndexerSpec? = nil
+    turns: Bool = true, scale: Float, gate: LinearSpec? = nil, indexer: IndexerSpec? = nil
   ) {
     self.query = query
     self.keyValueDown = keyValueDown
@@ -50,6 +53,7 @@ package struct LatentSpec: Sendable, Equatable {
     self.rotary = rotary
     self.turns = turns
     self.scale = scale
+    self.gate = gate
     self.indexer = indexer
   }
 
@@ -70,19 +74,21 @@ package struct LatentSpec: Sendable, Equatable {
     }
   }
 
-  var parts: [(place: Tap.Place, readers: [LinearSpec])] {
+  /// What reads the mixer's input, and inference engines load as one.
+  var loadedAsOne: [LinearSpec] {
     switch query {
-    case .latent(let down, _, let up):
-      [
-        (.input, [down, keyValueDown]), (.queryLatent, [up]),
-        (.keyValueLatent, [keyValueUp]), (.output, [output]),
-      ]
-    case .direct(let linear):
-      [
-        (.input, [linear, keyValueDown]), (.keyValueLatent, [keyValueUp]),
-        (.output, [output]),
-      ]
+    case .latent(let down, _, _): [down, keyValueDown]
+    case .direct(let linear): [linear, keyValueDown]
     }
+  }
+
+  var parts: [(place: Tap.Place, readers: [LinearSpec])] {
+    let input = (place: Tap.Place.input, readers: loadedAsOne + (gate.map { [$0] } ?? []))
+    let others: [(place: Tap.Place, readers: [LinearSpec])] = [
+      (.keyValueLatent, [keyValueUp]), (.output, [output]),
+    ]
+    guard case .latent(_, _, let up) = query else { return [input] + others }
+    return [input, (.queryLatent, [up])] + others
   }
 
   /// What the output projection reads is made of outputs that lie among others, and stays as it is.
@@ -99,12 +105,13 @@ package struct LatentSpec: Sendable, Equatable {
   }
 }
 
-/// Queries `[T, heads * headDimension]`, keys and values `[T, heads * (plain + value)]`, and the rotated part of all keys
-/// `[T, rotary]`.
+/// Queries `[T, heads * headDimension]`, keys and values `[T, heads * (plain + value)]`, the rotated part of all keys
+/// `[T, rotary]`, and gates `[T, heads]`.
 struct LatentProjections {
   let queries: Matrix
   let keysAndValues: Matrix
   let rotatedKeys: Matrix
+  let gates: Matrix?
 }
 
 extension LatentSpec {
@@ -119,7 +126,10 @@ extension LatentSpec {
       queries: queries,
       keysAndValues: weights.apply(
         keyValueUp, to: latent, workers: workers, into: "keys and values"),
-      rotatedKeys: rotated)
+      rotatedKeys: rotated,
+      gates: gate.map {
+        weights.apply($0, to: x, workers: workers, into: "gates of attention")
+      })
   }
 
   private func makeQueries(
@@ -167,10 +177,12 @@ extension LatentSpec {
         values: HeadColumns(kv, first: head * both + plainDimension, count: valueDimension),
         result: HeadColumns(result, head, width: valueDimension), scale: scale, reach: .whole)
     }
-    if let probe { lead(probe, back: causal, tokens: q.rows, sequences, workers) }
+    let gates = projections.gates
+    if let probe { lead(probe, back: causal, gates: gates, tokens: q.rows, sequences, workers) }
     workers.forEachHead(heads, of: sequences, width: headDimension + valueDimension) {
       head, sequence in causal(head).attend(sequence, from: workers.memory)
     }
+    if let gates { result.multiply(by: gates, after: .sigmoid, workers: workers) }
     return result
   }
 
@@ -189,7 +201,7 @@ extension LatentSpec {
 
   /// Leads a probe back to the outputs of what makes queries, keys and values, one head after the other.
   private func lead(
-    _ probe: OutputProbe, back causal: @Sendable (Int) -> CausalHead, tokens: Int,
+    _ probe: OutputProbe, back causal: @Sendable (Int) -> CausalHead, gates: Matrix?, tokens: Int,
     _ sequences: [Range<Int>], _ workers: Workers
   ) {
     let both = plainDimension + valueDimension
@@ -207,7 +219,14 @@ extension LatentSpec {
             head: causal(head), queries: [plainQueries(q, 0), rotatedQueries(q, 0)],
             keys: [HeadColumns(kv, first: 0, count: plainDimension), nil],
             values: HeadColumns(kv, first: plainDimension, count: valueDimension)
-          ) { signs.make($0, head: head, into: $1, from: memory) }
+          ) { tokens, result in
+            signs.make(tokens, head: head, into: result, from: memory)
+            guard let gates else { return }
+            for (row, token) in tokens.enumerated() {
+              let share = unsafe 1 / (1 + exp(-gates.row(token)[head]))
+              unsafe sluice_scale(result.row(row), share, result.row(row), valueDimension)
+            }
+          }
           .add(sequence, from: memory)
           guard turns, let back = tables?.table(sequence.count).transposed else { continue }
           for (position, token) in sequence.enumerated() {

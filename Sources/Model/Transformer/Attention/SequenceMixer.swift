@@ -13,6 +13,7 @@ package enum SequenceMixer: Sendable, Equatable {
   case stateSpace(StateSpaceSpec)
   case selective(SelectiveSpec)
   case shortConvolution(ShortConvolutionSpec)
+  case lightning(LightningSpec)
 
   /// In the order of the forward pass.
   package var linears: [LinearSpec] { parts.flatMap(\.readers) }
@@ -27,6 +28,7 @@ package enum SequenceMixer: Sendable, Equatable {
     case .stateSpace(let spec): spec.output
     case .selective(let spec): spec.output
     case .shortConvolution(let spec): spec.output
+    case .lightning(let spec): spec.output
     }
   }
 
@@ -40,6 +42,7 @@ package enum SequenceMixer: Sendable, Equatable {
     case .stateSpace(let spec): [spec.norm]
     case .selective(let spec): spec.norms
     case .shortConvolution: []
+    case .lightning(let spec): [spec.norm]
     }
   }
 
@@ -50,6 +53,7 @@ package enum SequenceMixer: Sendable, Equatable {
       "\(spec.reach) \(spec.rotary.dimensions) \(spec.rotary.scaling.followsLength) \(spec.sharpening != nil)"
     case .latent(let spec): "\(spec.rotary.dimensions) \(spec.turns)"
     case .deltaNet, .channelDeltaNet, .shortConvolution: ""
+    case .lightning(let spec): "lightning \(spec.heads)"
     case .stateSpace(let spec): "\(spec.heads) \(spec.groups)"
     case .selective(let spec): "selective \(spec.stateSize)"
     }
@@ -60,7 +64,9 @@ package enum SequenceMixer: Sendable, Equatable {
     switch self {
     case .groupedQuery(let spec): spec.cache
     // A latent and one rotated key for all heads; a state that stands for all tokens; the few tokens before.
-    case .latent, .deltaNet, .channelDeltaNet, .stateSpace, .selective, .shortConvolution: nil
+    case .latent, .deltaNet, .channelDeltaNet, .stateSpace, .selective, .shortConvolution,
+      .lightning:
+      nil
     }
   }
 
@@ -74,6 +80,7 @@ package enum SequenceMixer: Sendable, Equatable {
     case .stateSpace(let spec): spec.vectors
     case .selective(let spec): spec.vectors
     case .shortConvolution(let spec): spec.convolution.vectors
+    case .lightning: []
     }
   }
 
@@ -87,6 +94,7 @@ package enum SequenceMixer: Sendable, Equatable {
     case .stateSpace(let spec): spec.parts
     case .selective: []
     case .shortConvolution(let spec): spec.parts
+    case .lightning(let spec): spec.parts
     }
   }
 
@@ -99,7 +107,7 @@ package enum SequenceMixer: Sendable, Equatable {
     switch self {
     case .groupedQuery(let spec): spec.indexer
     case .latent(let spec): spec.indexer
-    case .deltaNet, .channelDeltaNet, .stateSpace, .selective, .shortConvolution: nil
+    case .deltaNet, .channelDeltaNet, .stateSpace, .selective, .shortConvolution, .lightning: nil
     }
   }
 
@@ -111,6 +119,7 @@ package enum SequenceMixer: Sendable, Equatable {
     case .deltaNet(let spec): spec.valueHeads
     case .channelDeltaNet(let spec): spec.heads
     case .stateSpace(let spec): spec.heads
+    case .lightning(let spec): spec.heads
     case .selective, .shortConvolution: 1
     }
   }
@@ -126,7 +135,7 @@ package enum SequenceMixer: Sendable, Equatable {
     switch self {
     case .groupedQuery(let spec): spec.probed
     case .latent(let spec): spec.probed
-    case .deltaNet, .channelDeltaNet, .stateSpace, .selective, .shortConvolution: []
+    case .deltaNet, .channelDeltaNet, .stateSpace, .selective, .shortConvolution, .lightning: []
     }
   }
 
@@ -140,17 +149,18 @@ package enum SequenceMixer: Sendable, Equatable {
     case .deltaNet(let spec): spec.deciding.map { (.input, $0) }
     case .channelDeltaNet(let spec): spec.inner.map { (nil, $0) }
     case .selective(let spec): [(.input, spec.input)] + spec.inner.map { (nil, $0) }
-    case .stateSpace, .shortConvolution: []
+    case .stateSpace, .shortConvolution, .lightning: []
     }
   }
 
   /// What `deciding` is called in lists of what stays as it is.
   package var leftOut: String? {
     switch self {
-    case .groupedQuery, .stateSpace, .shortConvolution: nil
+    case .groupedQuery, .stateSpace, .shortConvolution, .lightning: nil
     case .latent: indexer == nil ? nil : "indexers"
     case .deltaNet: "steps of delta nets"
-    case .channelDeltaNet: "inner projections of delta nets"
+    case .channelDeltaNet(let spec):
+      spec.inner.isEmpty ? nil : "inner projections of delta nets"
     case .selective: "Mamba"
     }
   }
@@ -166,6 +176,7 @@ package enum SequenceMixer: Sendable, Equatable {
     case .groupedQuery(let spec): spec.smoothings(of: branch)
     case .latent(let spec): spec.smoothings(of: branch)
     case .stateSpace(let spec): spec.smoothings(of: branch)
+    case .lightning(let spec): spec.smoothings(of: branch)
     // What the output projection reads is no multiple of what a whole Linear or norm makes, channel by channel.
     case .deltaNet, .channelDeltaNet, .selective, .shortConvolution: []
     }
@@ -175,10 +186,10 @@ package enum SequenceMixer: Sendable, Equatable {
   var fusedGroups: [[LinearSpec]] {
     switch self {
     case .groupedQuery(let spec): [spec.loadedAsOne]
-    case .latent(let spec): [spec.parts[0].readers]
+    case .latent(let spec): [spec.loadedAsOne]
     case .deltaNet(let spec): [spec.projections]
     case .channelDeltaNet(let spec): [spec.projections]
-    case .stateSpace, .selective, .shortConvolution: []
+    case .stateSpace, .selective, .shortConvolution, .lightning: []
     }
   }
 
@@ -186,12 +197,13 @@ package enum SequenceMixer: Sendable, Equatable {
   package var splitByHeads: [LinearSpec] {
     switch self {
     case .groupedQuery(let spec): spec.loadedAsOne
-    case .latent(let spec): [spec.queryUp, spec.keyValueUp]
+    case .latent(let spec): [spec.queryUp, spec.keyValueUp] + (spec.gate.map { [$0] } ?? [])
     case .deltaNet(let spec): spec.projections
-    case .channelDeltaNet(let spec): spec.projections
+    case .channelDeltaNet(let spec): spec.readers
     case .stateSpace(let spec): [spec.input]
     case .selective: []
     case .shortConvolution(let spec): [spec.input]
+    case .lightning(let spec): [spec.projection, spec.gate]
     }
   }
 }
@@ -241,6 +253,10 @@ extension SequenceMixer {
           weights: weights, workers: workers)
       case .shortConvolution(let spec):
         spec.mix(
+          project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
+          weights: weights, workers: workers)
+      case .lightning(let spec):
+        spec.remember(
           project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
           weights: weights, workers: workers)
       }

@@ -66,6 +66,11 @@ package struct RouterSpec: Sendable, Equatable {
     case sigmoid
     /// Over all experts.
     case softmax
+    /// One after the other: the best of those that are left, and its share of a softmax over all of them whose scores are
+    /// within this share of its own.
+    ///
+    /// Source: Liu et al., arXiv:2409.12136; transformers `PhimoeTopKRouter`.
+    case sparseMixer(within: Float)
   }
 
   /// What a group of experts is judged by.

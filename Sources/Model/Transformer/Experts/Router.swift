@@ -1,6 +1,7 @@
 // Which experts a token goes to, and with what weight.
 
 internal import CKernels
+internal import Glibc
 package import LinearAlgebra
 package import Tensors
 
@@ -33,6 +34,11 @@ package struct Routing: Sendable, Equatable {
       }
     }
     return result
+  }
+
+  /// The tokens that are sent to one expert, and their weights.
+  package func tokens(of expert: Int) -> [(token: Int, weight: Float)] {
+    experts.indices.filter { experts[$0] == expert }.map { ($0 / expertsPerToken, weights[$0]) }
   }
 
   /// What `matrix` was made from; no choices where only shapes are known.
@@ -72,6 +78,7 @@ extension RouterSpec {
       case .sigmoid: unsafe sluice_sigmoid(result.base, result.count)
       case .softmax:
         for row in 0..<result.rows { unsafe sluice_softmax(result.row(row), 1, result.columns) }
+      case .sparseMixer: break
       }
     }
     return result
@@ -105,6 +112,7 @@ extension RouterSpec {
   private func choose(
     _ scores: [Float], correction: [Float]?, scales: [Float]?
   ) -> (experts: [Int], weights: [Float]) {
+    if case .sparseMixer(let nearness) = scoring { return mix(scores, within: nearness) }
     var choice = correction.map { zip(scores, $0).map { $0 + $1 } } ?? scores
     if chosenGroups < groups {
       let size = choice.count / groups
@@ -125,6 +133,24 @@ extension RouterSpec {
     }
     if let scales { weights = zip(experts, weights).map { scales[$0] * $1 } }
     return (experts, weights.map { $0 * scalingFactor })
+  }
+}
+
+extension RouterSpec {
+  /// - Parameter nearness: of a score to the best one that is left, over the larger of the two sizes.
+  private func mix(
+    _ scores: [Float], within nearness: Float
+  ) -> (experts: [Int], weights: [Float]) {
+    var left = scores
+    var weights: [Float] = []
+    let experts = largest(expertsPerToken, of: scores)
+    for expert in experts {
+      let best = scores[expert]
+      let near = left.filter { (best - $0) / max(abs($0), best) <= nearness }
+      weights.append(1 / near.reduce(0) { $0 + exp($1 - best) })
+      left[expert] = -.infinity
+    }
+    return (experts, weights)
   }
 }
 

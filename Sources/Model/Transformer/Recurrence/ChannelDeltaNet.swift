@@ -1,6 +1,6 @@
 // Kimi delta attention: a delta net in which every channel of a key forgets in its own time.
 //
-// Source: Kimi Team, arXiv:2510.26692; transformers `KimiLinearDeltaAttention`.
+// Source: Kimi Team, arXiv:2510.26692; transformers `KimiLinearDeltaAttention`, `BailingHybridDeltaAttention`.
 
 internal import CKernels
 internal import Glibc
@@ -8,14 +8,23 @@ internal import LinearAlgebra
 internal import Tensors
 
 package struct ChannelDeltaNetSpec: Sendable, Equatable {
-  /// Two Linears with a narrow latent between them.
-  package struct Narrow: Sendable, Equatable {
-    package let down: LinearSpec
-    package let up: LinearSpec
+  /// From the mixer's input to a number for each channel.
+  package enum Way: Sendable, Equatable {
+    /// Two Linears with a narrow latent between them.
+    case narrow(down: LinearSpec, up: LinearSpec)
+    case direct(LinearSpec)
 
-    package init(down: LinearSpec, up: LinearSpec) {
-      self.down = down
-      self.up = up
+    /// What reads the mixer's input.
+    fileprivate var first: LinearSpec {
+      switch self {
+      case .narrow(let down, _): down
+      case .direct(let linear): linear
+      }
+    }
+
+    /// What does not.
+    fileprivate var second: LinearSpec? {
+      if case .narrow(_, let up) = self { up } else { nil }
     }
   }
 
@@ -36,23 +45,25 @@ package struct ChannelDeltaNetSpec: Sendable, Equatable {
   /// To `[T, heads]`: how strongly a token is remembered.
   package let strength: LinearSpec
   /// To `[T, heads * headDimension]`: how much each channel of a key forgets.
-  package let decay: Narrow
+  package let decay: Way
   /// To `[T, heads * headDimension]`: what the output projection reads is multiplied by its sigmoid.
-  package let gate: Narrow
+  package let gate: Way
   package let output: LinearSpec
   /// Of each head's result, before it is gated.
   package let norm: NormSpec
   package let heads: Int
   package let headDimension: Int
-  /// A tensor `[1, 1, heads, 1]`: the logarithm of how fast each forgets.
-  package let decayRate: String
+  /// A tensor `[1, 1, heads, 1]` or `[heads]`: the logarithm of how fast each forgets.
+  package let decayRate: VectorSpec
   /// A tensor `[heads * headDimension]`, added to decays.
   package let decayBias: String
+  /// Set where no channel forgets more than a share with a token: the logarithm of what is kept then.
+  package let leastDecay: Float?
 
   package init(
-    query: Projection, key: Projection, value: Projection, strength: LinearSpec, decay: Narrow,
-    gate: Narrow, output: LinearSpec, norm: NormSpec, heads: Int, headDimension: Int,
-    decayRate: String, decayBias: String
+    query: Projection, key: Projection, value: Projection, strength: LinearSpec, decay: Way,
+    gate: Way, output: LinearSpec, norm: NormSpec, heads: Int, headDimension: Int,
+    decayRate: VectorSpec, decayBias: String, leastDecay: Float? = nil
   ) {
     self.query = query
     self.key = key
@@ -66,25 +77,31 @@ package struct ChannelDeltaNetSpec: Sendable, Equatable {
     self.headDimension = headDimension
     self.decayRate = decayRate
     self.decayBias = decayBias
+    self.leastDecay = leastDecay
   }
 
   var vectors: [VectorSpec] {
     [query, key, value].flatMap(\.convolution.vectors) + [
-      VectorSpec(decayRate, shape: [1, 1, heads, 1]),
-      VectorSpec(decayBias, size: heads * headDimension),
+      decayRate, VectorSpec(decayBias, size: heads * headDimension),
     ]
   }
 
   /// What inference engines load as one.
   var projections: [LinearSpec] {
-    [query.linear, key.linear, value.linear, strength, decay.down]
+    [query.linear, key.linear, value.linear, strength]
+      + (decay.second == nil ? [] : [decay.first])
   }
 
   /// The second halves of decays and gates, which stay as they are: no place shows what they read.
-  var inner: [LinearSpec] { [decay.up, gate.up] }
+  var inner: [LinearSpec] { [decay.second, gate.second].compactMap(\.self) }
+
+  /// What reads the mixer's input.
+  var readers: [LinearSpec] {
+    projections + (decay.second == nil ? [decay.first] : []) + [gate.first]
+  }
 
   var parts: [(place: Tap.Place, readers: [LinearSpec])] {
-    [(.input, projections + [gate.down]), (.output, [output])]
+    [(.input, readers), (.output, [output])]
   }
 }
 
@@ -106,9 +123,13 @@ extension ChannelDeltaNetSpec {
     func apply(_ linear: LinearSpec) -> Matrix {
       weights.apply(linear, to: x, workers: workers, into: "queries, keys and values")
     }
-    func apply(_ narrow: Narrow, _ name: String) -> Matrix {
-      let latent = weights.apply(narrow.down, to: x, workers: workers.exact, into: "latents")
-      return weights.apply(narrow.up, to: latent, workers: workers.exact, into: name)
+    func apply(_ way: Way, _ name: String) -> Matrix {
+      switch way {
+      case .direct(let linear): return weights.apply(linear, to: x, workers: workers, into: name)
+      case .narrow(let down, let up):
+        let latent = weights.apply(down, to: x, workers: workers.exact, into: "latents")
+        return weights.apply(up, to: latent, workers: workers.exact, into: name)
+      }
     }
     return ChannelDeltaProjections(
       queries: apply(query.linear), keys: apply(key.linear), values: apply(value.linear),
@@ -152,7 +173,7 @@ extension ChannelDeltaNetSpec {
   private func finish(
     _ strengths: Matrix, _ decays: Matrix, _ weights: any LayerWeights, _ workers: Workers
   ) {
-    let rates = weights.vector(decayRate).map { exp($0) }
+    let rates = weights.vector(decayRate.name).map { exp($0) }
     let biases = weights.vector(decayBias)
     workers.ledger.note(Operation(.elements, [strengths.count + decays.count]))
     let parts = ranges(of: decays.rows, by: Self.taskRows)
@@ -161,8 +182,9 @@ extension ChannelDeltaNetSpec {
         unsafe sluice_sigmoid(strengths.row(place), heads)
         let decay = unsafe decays.row(place)
         for channel in 0..<decays.columns {
-          let x = unsafe softened(decay[channel] + biases[channel])
-          unsafe decay[channel] = exp(-rates[channel / headDimension] * x)
+          let (x, rate) = unsafe (decay[channel] + biases[channel], rates[channel / headDimension])
+          let logarithm = leastDecay.map { $0 / (1 + exp(-rate * x)) } ?? -rate * softened(x)
+          unsafe decay[channel] = exp(logarithm)
         }
       }
     }

@@ -60,15 +60,11 @@ struct DeltaRule {
     workers.ledger.note(
       Operation(.elements, [2 * values.matrix.rows * keyDimension * valueDimension]),
       times: Double(valueHeads))
-    let state = TaskBuffer("states of a delta net", floats: (keyDimension + 1) * valueDimension)
     let (share, width) = (valueHeads / keyHeads, decays.columns / valueHeads)
-    let tasks = sequences.flatMap { sequence in (0..<valueHeads).map { (sequence, $0) } }
-    workers.forEach(tasks.count, each: [state]) { index in
-      let (sequence, head) = tasks[index]
-      let state = Matrix(
-        "states of a delta net", rows: keyDimension + 1, columns: valueDimension,
-        from: workers.memory)
-      state.fill(0)
+    workers.forEachState(
+      "states of a delta net", valueHeads, of: sequences, rows: keyDimension,
+      columns: valueDimension
+    ) { head, sequence, state in
       let (key, value) = (head / share * keyDimension, head * valueDimension)
       for token in sequence {
         unsafe sluice_delta_step(

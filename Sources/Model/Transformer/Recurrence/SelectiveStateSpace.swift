@@ -133,15 +133,12 @@ extension SelectiveSpec {
       let skips = weights.vector(skip)
       // Every number of a state is read and written for each token, and read once more.
       workers.ledger.note(Operation(.elements, [2 * values.count]), times: Double(stateSize))
-      let name = "states of a state space"
       let width = min(Self.taskChannels, channels)
-      let state = TaskBuffer(name, floats: (stateSize + 1) * width)
       let parts = ranges(of: channels, by: width)
-      let tasks = sequences.flatMap { sequence in parts.map { (sequence, $0) } }
-      workers.forEach(tasks.count, each: [state]) { index in
-        let (sequence, part) = tasks[index]
-        let state = Matrix(name, rows: stateSize + 1, columns: part.count, from: workers.memory)
-        state.fill(0)
+      workers.forEachState(
+        "states of a state space", parts.count, of: sequences, rows: stateSize, columns: width
+      ) { index, sequence, state in
+        let part = parts[index]
         unsafe rates.withUnsafeBufferPointer { rates in
           unsafe skips.withUnsafeBufferPointer { skips in
             guard let rates = rates.baseAddress, let skips = skips.baseAddress else { return }

@@ -125,13 +125,9 @@ extension StateSpaceSpec {
     // Every number of a state is read and written for each token, and read once more.
     workers.ledger.note(
       Operation(.elements, [2 * mixed.rows * stateSize * headDimension]), times: Double(heads))
-    let name = "states of a state space"
-    let state = TaskBuffer(name, floats: (stateSize + 1) * headDimension)
-    let tasks = sequences.flatMap { sequence in (0..<heads).map { (sequence, $0) } }
-    workers.forEach(tasks.count, each: [state]) { index in
-      let (sequence, head) = tasks[index]
-      let state = Matrix(name, rows: stateSize + 1, columns: headDimension, from: workers.memory)
-      state.fill(0)
+    workers.forEachState(
+      "states of a state space", heads, of: sequences, rows: stateSize, columns: headDimension
+    ) { head, sequence, state in
       let key = values + head / (heads / groups) * stateSize
       for token in sequence {
         let row = unsafe mixed.row(token)

@@ -71,14 +71,18 @@ struct EvaluationSteps {
     try workers.forEach(of: passes, alike: { $0.map { blocks[$0].sequences } }) { pass in
       var results: [Matrix] = []
       for part in layer.parts {
+        var read: [Matrix] = []
         for (place, block) in pass.enumerated() {
           // Read where it is used: before the first part, one block's states are in memory at a time.
           let x = part.index == 0 ? try states.read(block) : results.remove(at: place)
+          if part.isParallel { read.append(x) }
           results.insert(mix(x, block, part, weights), at: place)
           progress()
         }
         if let mixer = part.sequence?.mixer { weights.release(mixer.linears) }
-        part.tokens?.add(to: results, weights: weights, workers: workers) {
+        part.tokens?.add(
+          to: results, reading: part.isParallel ? read : nil, weights: weights, workers: workers
+        ) {
           weights.release($0.linears)
           progress()
         }
@@ -172,8 +176,11 @@ struct EvaluationSteps {
         for rows in ranges(of: none[block].count, by: HeadTiles.positions) {
           let logits = zip(states, tiles).enumerated().map { index, each in
             let (states, tile) = each
+            // Of shapes there are no numbers.
+            let bias = models[index].weights.bias(models[index].spec.head)
+              .map { workers.computes ? Array($0[tokens]) : $0 }
             let result = Gemm.multiply(
-              slice(states[block], rows), by: tile, workers: workers, into: "logits")
+              slice(states[block], rows), by: tile, bias: bias, workers: workers, into: "logits")
             let scale = models[index].spec.logitScale
             if scale != 1 { result.multiply(by: scale, workers: workers) }
             if let cap = models[index].spec.logitCap {

@@ -340,7 +340,9 @@ package struct QuantizePlan: Sendable {
     self.recipe = recipe
     if plan.trials.isEmpty {
       trials = []
-      output = plan.output.rounded(by: options.rounding, of: spec)
+      output =
+        options.rounding == plan.output.method
+        ? plan.output : plan.output.rounded(by: options.rounding, of: spec)
     } else {
       let method = Self.measuringMethod(options.rounding)
       trials = plan.trials.map { $0.rounded(by: method, of: plan.spec) }

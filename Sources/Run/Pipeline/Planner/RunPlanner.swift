@@ -7,6 +7,7 @@ internal import Models
 internal import Planning
 internal import Quantization
 internal import Safetensors
+internal import Synchronization
 internal import Tensors
 internal import Transformer
 
@@ -28,6 +29,8 @@ struct RunPlanner {
   private let copied: [TensorSpec]
   private let outputBytes: Int
   private let largestTensor: Int
+  /// What steps were found to use. The search for passes, and plans with fewer tokens, ask for much of it again.
+  private var known = KnownUses()
 
   /// Arithmetic after which a commit is due: about a minute on a small machine.
   private static let operationsPerCommit = 1e13
@@ -78,6 +81,7 @@ struct RunPlanner {
       result.output = output
       result.trials = trials
       result.layers = Self.distinct(source, output, trials)
+      result.known = KnownUses()
     }
     return result
   }
@@ -139,6 +143,16 @@ struct RunPlanner {
   private func use(
     _ step: RunStep, _ passes: Passes, _ blocks: [TokenBlock], _ options: QuantizeOptions
   ) -> StepUse {
+    known.use(
+      KnownUses.Key(
+        step: step, passes: passes, blocks: blocks.map(\.sequences),
+        expertTokens: options.expertTokens)
+    ) { newUse(step, passes, blocks, options) }
+  }
+
+  private func newUse(
+    _ step: RunStep, _ passes: Passes, _ blocks: [TokenBlock], _ options: QuantizeOptions
+  ) -> StepUse {
     var use = StepUse()
     func add(times: Double, _ body: (StepInputs) throws -> Void) {
       let ledger = Ledger()
@@ -159,7 +173,11 @@ struct RunPlanner {
       }
     case .attend:
       forEachPart { layer, part, count in
-        add(times: count) { try Attend(inputs: $0, layer: layer, part: part).run(from: 0) }
+        add(times: count) { inputs in
+          try Attend(inputs: inputs, layer: layer, part: part).run(from: 0)
+          guard let branch = inputs.handsOn(part) else { return }
+          try HandOn(inputs: inputs, layer: layer, part: part, branch: branch).run(from: 0)
+        }
       }
     case .experts:
       forEachPart { layer, part, count in
@@ -341,18 +359,20 @@ struct RunPlanner {
 
   // MARK: Disk
 
-  /// Two generations of hidden states; with Gram matrices, what one step leaves to the next, those of a group, and those
+  /// Two generations of hidden states, and a third where branches are side by side; with Gram matrices, what one step leaves to the next, those of a group, and those
   /// of attention where a commit cuts it.
   private func scratchBytes(_ passes: Passes) -> Int {
     if calibratedLayers == 0 { return 0 }
     let raw = tokens * source.spec.hiddenSize * source.stateType.byteWidth
     let states = Int(Double(raw) * (source.stateType == .bf16 ? Self.compression : 1))
-    if !options.gathersGrams { return 2 * states }
+    let generations = layers.contains { $0.layer.parts.contains(where: \.isParallel) } ? 3 : 2
+    if !options.gathersGrams { return generations * states }
     func stored(_ channels: Int) -> Int {
       ActivationStatistics.gramRanges(channels).reduce(0) {
         $0 + Int(Double($1.count * ($1.count + 256) / 2 * 4) * Self.gramCompression)
       }
     }
+    let inputs = inputs(passes, blocks, options, Ledger())
     let input = output.method.needsGram ? stored(source.spec.hiddenSize) : 0
     let group =
       mlps.map { mlp in
@@ -369,8 +389,20 @@ struct RunPlanner {
           .reduce(0) { $0 + stored(layer.channels(at: $1)) }
         }
       }.max() ?? 0
+    // What the output projection of a mixer reads, and beside its Gram matrices as many whole ones of errors.
+    let handedOn =
+      layers.flatMap { layer, _ in
+        layer.parts.compactMap { inputs.handsOn($0)?.mixer.output.inputs }
+      }.map { channels in
+        stored(channels)
+          + ActivationStatistics.gramRanges(channels).reduce(0) {
+            $0 + Int(Double($1.count * $1.count * 4) * Self.gramCompression)
+          }
+      }.max() ?? 0
     let isCut = tokens > Self.uncutTokens
-    return max(2 * states + max(input, isCut ? attention : 0), states + input + group)
+    return max(
+      generations * states + max(input, isCut ? max(attention, input + handedOn) : 0),
+      (generations - 1) * states + input + group)
   }
 }
 
@@ -394,5 +426,26 @@ extension [LayerSpec] {
       }
     }
     return result
+  }
+}
+
+/// What steps of one output use, by all that a plan of it varies: its passes, the sizes of its data, and the tokens of
+/// experts.
+private final class KnownUses: Sendable {
+  struct Key: Hashable {
+    let step: RunStep
+    let passes: Passes
+    /// The rows of each sequence of each block.
+    let blocks: [[Range<Int>]]
+    let expertTokens: Int?
+  }
+
+  private let uses = Mutex<[Key: StepUse]>([:])
+
+  func use(_ key: Key, _ find: () -> StepUse) -> StepUse {
+    if let use = uses.withLock({ $0[key] }) { return use }
+    let use = find()
+    uses.withLock { $0[key] = use }
+    return use
   }
 }

@@ -68,6 +68,7 @@ package struct ShorterRuns {
   package func all() throws -> [ShorterRun] {
     var runs: [ShorterRun] = []
     for rounding in roundings {
+      let plans = try plans.map { try QuantizePlan($0, with: options($0, rounding)) }
       let changesRounding = rounding != plan.options.rounding
       for samples in samples {
         let flags =
@@ -77,22 +78,33 @@ package struct ShorterRuns {
         if flags.isEmpty { continue }
         runs.append(
           ShorterRun(
-            flags: flags, seconds: try seconds(rounding, samples: samples),
+            flags: flags, seconds: try seconds(plans, samples: samples),
             changesRounding: changesRounding))
       }
     }
     return runs
   }
 
-  /// What all passes take with other settings.
-  private func seconds(_ rounding: RoundingMethod, samples: Int?) throws -> Double {
+  /// Those of a plan with another rounding, and with the tokens that are enough for an expert.
+  private func options(_ plan: QuantizePlan, _ rounding: RoundingMethod) -> QuantizeOptions {
+    var options = plan.options
+    options.rounding = rounding
+    options.expertTokens = expertTokens ?? options.expertTokens
+    return options
+  }
+
+  /// What all passes take with fewer sequences.
+  ///
+  /// - Parameter plans: of the passes with all of them.
+  private func seconds(_ plans: [QuantizePlan], samples: Int?) throws -> Double {
     try plans.reduce(loading) { sum, plan in
-      var options = plan.options
-      options.rounding = rounding
-      options.expertTokens = expertTokens ?? options.expertTokens
-      options.data.selection.samples = samples ?? plan.options.data.selection.samples
-      let other = try QuantizePlan(plan, with: options)
-      return sum + (try TimeEstimate(other, rates, reading: reading, loading: 0).total)
+      var fewer = plan
+      if let samples {
+        var options = plan.options
+        options.data.selection.samples = samples
+        fewer = try QuantizePlan(plan, with: options)
+      }
+      return sum + (try TimeEstimate(fewer, rates, reading: reading, loading: 0).total)
     }
   }
 

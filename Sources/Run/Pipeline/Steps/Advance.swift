@@ -24,21 +24,25 @@ struct Advance {
     let weights = inputs.weights
     if block == 0, !inputs.measures { try Proof(inputs, layer, part).prove(branch) }
     guard let results = try inputs.writeNext(after: part, from: block) else { return }
-    let states = try inputs.states.read(.readByTokens(of: part), part)
+    let states = try inputs.states.read(.addedToByTokens(of: part), part)
+    let beside = try part.isParallel ? inputs.states.read(.readByTokens(of: part), part) : nil
     let routings = try inputs.states.readRouting(part)
     let passes = ranges(of: inputs.blocks.count - block, by: inputs.passes.blocksPerPass).map {
       $0.lowerBound + block..<$0.upperBound + block
     }
     try workers.forEach(of: passes, alike: { $0.map { inputs.blocks[$0].count } }) { pass in
       var blocks: [Matrix] = []
+      var read: [Matrix] = []
       var chosen: [Routing] = []
       for index in pass {
         blocks.append(try states.read(index))
+        if let beside { read.append(try beside.read(index)) }
         if let routings { chosen.append(Routing(try routings.read(index), workers: workers)) }
       }
-      branch.add(to: blocks, routings: chosen, weights: weights, workers: workers) {
-        weights.release($0.linears)
-      }
+      branch.add(
+        to: blocks, reading: beside == nil ? nil : read, routings: chosen, weights: weights,
+        workers: workers
+      ) { weights.release($0.linears) }
       for block in blocks { try results.file.append(block, workers: workers) }
       for index in pass { inputs.results.noteBlock(index, .advance, layer: layer.index) }
       if pass.upperBound < inputs.blocks.count {

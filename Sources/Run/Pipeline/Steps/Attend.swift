@@ -32,14 +32,19 @@ struct Attend {
     tap.branch == part.sequence?.number || tokensInputs(part).contains(tap)
   }
 
+  /// Whether `HandOn` rounds what reads an activation.
+  private func isHandedOn(_ tap: Tap) -> Bool { inputs.handsOn(part)?.tap(.output) == tap }
+
   /// Reads the part's hidden states, writes the ones behind its branch along the sequence, and writes every tensor of the
-  /// part that belongs to no unit.
+  /// part that belongs to no unit and waits for no errors.
   ///
   /// - Parameter block: blocks before it are done.
   func run(from block: Int) throws {
     let weights = weights
     let taps = inputs.output.taps[layer.index].filter { Self.sees($0, part) }
-    let statistics = taps.map { inputs.newStatistics($0, of: layer) }
+    let statistics = taps.map {
+      inputs.newStatistics($0, of: layer, searching: isHandedOn($0))
+    }
     let gradients = OutputGradients(inputs, layer, part)
     if layer.index < inputs.calibratedLayers {
       try gather(taps, statistics, gradients, from: block, weights: weights)
@@ -73,10 +78,10 @@ struct Attend {
     var applied: [AppliedSmoothing] = []
     let tokensInputs = Self.tokensInputs(part)
     for (tap, statistics) in zip(taps, statistics) {
-      let isOfUnits = tokensInputs.contains(tap)
-      // What reads the input of units is read once more for itself, unit by unit, and too much to stay mapped.
-      let weights = isOfUnits ? inputs.weights : weights
       if let smoothing = inputs.output.smoothings[layer.index].first(where: { $0.tap == tap }) {
+        // What reads the input of units is read once more for itself, unit by unit, and too much to stay mapped.
+        let isOfUnits = tokensInputs.contains(where: smoothing.taps.contains)
+        let weights = isOfUnits ? inputs.weights : weights
         applied.append(
           try inputs.smooth(
             smoothing, statistics, of: layer, weights: weights, under: applied, routedTokens: nil))
@@ -129,8 +134,9 @@ struct Attend {
       try results?.file.append(mixed, workers: workers)
       stream?.add(mixed, workers: workers)
       if let branch = part.tokens {
-        inputs.states.round(mixed)
-        let input = branch.input(mixed, weights: weights, workers: workers)
+        if !part.isParallel { inputs.states.round(mixed) }
+        let read = try part.isParallel ? states.read(index) : mixed
+        let input = branch.input(read, weights: weights, workers: workers)
         for (place, read) in branch.mixer.inputs(input, weights: weights, workers: workers) {
           gather(branch.tap(place), read)
         }
@@ -158,19 +164,21 @@ struct Attend {
       : try inputs.states.write(.attended, layer: layer.index, part: part.index, from: block)
   }
 
-  /// Every tensor of the part that belongs to no unit.
+  /// Every tensor of the part that belongs to no unit and waits for no errors.
   private func writeTensors(
     _ weights: SmoothedWeights, _ applied: [AppliedSmoothing], _ taps: [Tap],
     _ statistics: [ActivationStatistics], _ outputs: [String: OutputFactor], keeping: Bool
   ) throws {
-    let linears = part.sequence?.mixer.linears ?? []
+    let waiting = layer.taps.filter(isHandedOn).flatMap(layer.readers)
+    let linears = (part.sequence?.mixer.linears ?? []).filter { !waiting.contains($0) }
     let own = Set(linears.map(\.name))
     let fused = layer.fusedGroups.filter { $0.allSatisfy { own.contains($0.name) } }
     let alone = own.subtracting(fused.joined().map(\.name))
     let largest = try inputs.largestWeights(
       of: fused + linears.filter { alone.contains($0.name) }.map { [$0] }, from: weights)
     var written = Set(part.units.flatMap(\.linears).flatMap { [$0.weight, $0.bias] })
-    for tap in layer.taps where tap.branch == part.sequence?.number {
+      .union(waiting.map(\.weight))
+    for tap in layer.taps where tap.branch == part.sequence?.number && !isHandedOn(tap) {
       let rounding = try inputs.rounding(
         taps.firstIndex(of: tap).map { statistics[$0] }, at: tap, under: applied, of: layer,
         keeping: keeping)

@@ -31,7 +31,7 @@ extension StepInputs {
     if let channel = statistics.firstNonFiniteChannel {
       throw nonFiniteActivation(channel, read: layer.readers(at: tap)[0], of: layer)
     }
-    let scale = applied.first { $0.smoothing.tap == tap }?.scale
+    let scale = applied.first { $0.smoothing.taps.contains(tap) }?.scale
     var result = ChosenRounding.nearest
     // Before rounding uses statistics up.
     result.largestInput = statistics.range(

@@ -15,6 +15,16 @@ struct Experts {
   let part: LayerPart
   /// Of the part, on tokens.
   let branch: Branch<MLPSpec>
+  /// What calibration must see of the layer. Every unit asks, and a layer may have hundreds.
+  private let taps: Set<Tap>
+
+  init(inputs: StepInputs, layer: LayerSpec, part: LayerPart, branch: Branch<MLPSpec>) {
+    self.inputs = inputs
+    self.layer = layer
+    self.part = part
+    self.branch = branch
+    taps = Set(inputs.output.taps[layer.index])
+  }
 
   private var mlp: MLPSpec { branch.mixer }
 
@@ -35,12 +45,13 @@ struct Experts {
   func run(
     _ group: Range<Int>, from block: Int, input: inout [Tap.Place: [ChosenRounding]]
   ) throws {
-    let taps = inputs.output.taps[layer.index]
     let places = Set(group.map(mlp.inputPlace))
     let read = places.map(branch.tap)
     // Before there are statistics of units: for a moment it takes the room of two Gram matrices.
     let applied = try inputs.rounds.map { round in
-      try round.recordedSmoothings(of: layer).filter { read.contains($0.smoothing.tap) }
+      try round.recordedSmoothings(of: layer).filter { each in
+        read.contains(where: each.smoothing.taps.contains)
+      }
     }
     input = input.filter { places.contains($0.key) }
     for place in mlp.inputPlaces where places.contains(place) && input[place] == nil {
@@ -75,9 +86,7 @@ struct Experts {
     let weights = weights
     if block > 0 {
       let first = inputs.results.resumption.statisticsUnit
-      let written = (first..<max(first, group.lowerBound)).filter {
-        inputs.output.taps[layer.index].contains(hidden($0))
-      }
+      let written = (first..<max(first, group.lowerBound)).filter { taps.contains(hidden($0)) }
       try inputs.states.restore(
         statistics.map(\.sums), passingOver: written.map { units[$0].down.inputs })
     }
@@ -137,7 +146,7 @@ struct Experts {
     }
     return groups + [
       spec.up.outputs, spec.up.hasBias ? 1 : 0, unit < mlp.alwaysOn.count ? 0 : 1,
-      inputs.output.taps[layer.index].contains(hidden(unit)) ? 1 : 0,
+      taps.contains(hidden(unit)) ? 1 : 0,
     ]
   }
 
@@ -153,7 +162,7 @@ struct Experts {
     var left = statistics
     let shape = { (unit: Int) in alike(unit, mlp.unit(unit)) }
     try workers.forEach(of: Array(group), alike: shape) { unit in
-      let spec = mlp.units[unit]
+      let spec = mlp.unit(unit)
       let place = left.firstIndex { $0.unit == unit }
       let sums = place.map { left.remove(at: $0).sums }
       for (number, inputs) in rounds.enumerated() {
@@ -165,20 +174,26 @@ struct Experts {
           try Proof(inputs, layer, part).prove(
             unit, of: branch, smoothed, against: weights, on: proof)
         }
-        let downRounding = try inputs.rounding(
-          sums, at: hidden(unit), under: applied, of: layer, keeping: number + 1 < rounds.count)
         let largest = try inputs.largestWeights(
           of: [spec.readers, [spec.down]], from: smoothed)
-        for linear in spec.linears {
+        func write(_ linear: LinearSpec, by rounding: ChosenRounding) throws {
           try inputs.write(
-            linear.weight, linear: linear, from: smoothed, layer: layer,
-            by: linear == spec.down
-              ? downRounding : inputRoundings[mlp.inputPlace(of: unit)]?[number] ?? .nearest,
+            linear.weight, linear: linear, from: smoothed, layer: layer, by: rounding,
             largest: largest)
           if linear.hasBias {
             try inputs.write(linear.bias, linear: nil, from: smoothed, layer: layer)
           }
         }
+        for linear in spec.readers {
+          try write(linear, by: inputRoundings[mlp.inputPlace(of: unit)]?[number] ?? .nearest)
+        }
+        if let sums, inputs.handsOn(to: spec, in: part) {
+          try handOn(unit, to: sums, shares, smoothed, under: applied)
+        }
+        try write(
+          spec.down,
+          by: inputs.rounding(
+            sums, at: hidden(unit), under: applied, of: layer, keeping: number + 1 < rounds.count))
       }
       inputs.weights.release(spec.linears)
       inputs.results.noteMemory()
@@ -203,6 +218,62 @@ struct Experts {
         smoothing, sums, of: layer, weights: weights, under: applied,
         routedTokens: expert(unit).map { shares[$0].tokens })
     ]
+  }
+
+  // MARK: Errors handed on
+
+  /// Adds what rounding made of a unit's other projections to what its down projection reads.
+  private func handOn(
+    _ unit: Int, to sums: ActivationStatistics, _ shares: [ExpertShare],
+    _ smoothed: SmoothedWeights, under applied: [AppliedSmoothing]
+  ) throws {
+    let spec = mlp.unit(unit)
+    let (place, expert) = (mlp.inputPlace(of: unit), expert(unit))
+    let scale = applied.first { $0.smoothing.tap == hidden(unit) }?.scale
+    let rounded = try inputs.written(spec.readers, over: smoothed)
+    sums.beginErrors(workers: workers)
+    let states = try inputs.states.read(.readByTokens(of: part), part)
+    let routings = try expert.flatMap { _ in try inputs.states.readRouting(part) }
+    let tokens = ErrorTokens(
+      inputs: inputs, unit: spec, router: expert.flatMap { _ in mlp.router },
+      share: expert.map { shares[$0] } ?? ExpertShare())
+    try inputs.forEachBlock(from: 0) { index in
+      let x = try states.read(index)
+      var routed: [(token: Int, weight: Float)] = []
+      if let expert, let routings {
+        routed = Routing(try routings.read(index), workers: workers).tokens(of: expert)
+      }
+      let seen = tokens.seen(of: routed, count: x.rows)
+      let rows = seen.rows ?? Array(0..<x.rows)
+      for part in ranges(of: rows.count, by: MLPSpec.gatheredRows) {
+        let gathered = x.gathered(
+          Array(rows[part]), into: "tokens of an expert", workers: workers)
+        let weights = seen.weights.map { Array($0[part]) }
+        let original = read(gathered, at: place, by: spec, expert, weights: self.weights)
+        sums.addErrors(
+          of: read(gathered, at: place, by: spec, expert, weights: rounded),
+          insteadOf: original, smoothedBy: scale, weights: weights, workers: workers)
+      }
+    }
+    inputs.letGoOfWritten(spec.readers)
+  }
+
+  /// What the down projection of a unit reads of some tokens.
+  ///
+  /// - Parameter x: what the branch reads of them.
+  private func read(
+    _ x: Matrix, at place: Tap.Place, by unit: UnitSpec, _ expert: Int?,
+    weights: any LayerWeights
+  ) -> Matrix {
+    let input = branch.input(x, weights: weights, workers: workers)
+    let read = mlp.input(input, at: place, weights: weights, workers: workers)
+    if let expert, let router = mlp.router, router.scalesInputs {
+      let scores = router.scores(
+        branch.input(x, weights: inputs.weights, workers: workers), weights: inputs.weights,
+        workers: workers)
+      read.multiply(byRows: scores.column(expert, workers), workers: workers)
+    }
+    return unit.hidden(read, weights: weights, workers: workers)
   }
 
   // MARK: What counts for an expert

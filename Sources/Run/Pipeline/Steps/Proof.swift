@@ -60,7 +60,9 @@ struct Proof {
 
   /// The smoothings of a branch, as they were written.
   private func applied(to branch: Int) throws -> [AppliedSmoothing] {
-    try inputs.recordedSmoothings(of: layer).filter { $0.smoothing.tap.branch == branch }
+    try inputs.recordedSmoothings(of: layer).filter { each in
+      each.smoothing.taps.contains { $0.branch == branch }
+    }
   }
 
   /// The branch along the sequence under its smoothings.

@@ -21,6 +21,11 @@ enum StateKind: String {
 
   /// What the branch on tokens of a part reads.
   static func readByTokens(of part: LayerPart) -> StateKind {
+    part.isParallel ? .hidden : addedToByTokens(of: part)
+  }
+
+  /// What the branch on tokens of a part adds to.
+  static func addedToByTokens(of part: LayerPart) -> StateKind {
     part.sequence == nil ? .hidden : .attended
   }
 }
@@ -166,7 +171,7 @@ struct StateFiles {
     let file =
       try workers.computes
       ? ScratchWriter(path: path(name), dtype: .f32) : ScratchWriter(ofShapes: .f32)
-    for each in statistics {
+    try workers.forEach(of: statistics, alike: \.storedShape) { each in
       try file.append(each.sums, workers: workers)
       for gram in each.matricesSoFar {
         for rows in ranges(of: gram.rows, by: ActivationStatistics.storedRows) {

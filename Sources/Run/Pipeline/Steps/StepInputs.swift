@@ -78,12 +78,20 @@ struct StepInputs {
   }
 
   /// Empty statistics of an activation.
-  func newStatistics(_ tap: Tap, of layer: LayerSpec) -> ActivationStatistics {
+  ///
+  /// - Parameters:
+  ///   - searching: whether they are for the search of its scale alone.
+  ///   - withErrors: whether it comes of errors before it.
+  func newStatistics(
+    _ tap: Tap, of layer: LayerSpec, searching: Bool = false, withErrors: Bool = false
+  ) -> ActivationStatistics {
     let isRead = !layer.readers(at: tap).isEmpty
+    let gathersGrams = searching ? options.loss == .gram : options.gathersGrams
     return ActivationStatistics(
-      channels: layer.channels(at: tap), withGram: isRead && options.gathersGrams,
+      channels: layer.channels(at: tap), withGram: isRead && gathersGrams, withErrors: withErrors,
       withLargest: output.storesScales(at: tap, of: layer),
-      withMagnitudes: storedActivations(at: tap, of: layer)?.leastSquares == true, workers: workers)
+      withMagnitudes: !searching && storedActivations(at: tap, of: layer)?.leastSquares == true,
+      workers: workers)
   }
 
   /// How an activation is quantized that has a stored scale; what reads it has one scheme for it, since it is loaded as one
@@ -156,6 +164,9 @@ struct Resumption {
 
 /// Where only shapes are known: nothing comes of a step, and every scale is 1.
 final class ShapeResults: StepResults {
+  /// By their number: a layer has hundreds of smoothings, and every step asks for them.
+  private var ones: [Int: [Float]] = [:]
+
   var resumption: Resumption { Resumption() }
   func note(_ choice: ChosenSmoothing, layer: Int) {}
   func note(_ measured: MeasuredLinear) {}
@@ -174,8 +185,10 @@ final class ShapeResults: StepResults {
     keepsStatistics: Bool, isDue: Bool
   ) {}
   func recordedSmoothings(of layer: LayerSpec, in output: OutputPlan) -> [AppliedSmoothing] {
-    output.smoothings[layer.index].map {
-      AppliedSmoothing($0, scale: [Float](repeating: 1, count: $0.channels))
+    output.smoothings[layer.index].map { smoothing in
+      let scale = ones[smoothing.channels] ?? [Float](repeating: 1, count: smoothing.channels)
+      ones[smoothing.channels] = scale
+      return AppliedSmoothing(smoothing, scale: scale)
     }
   }
 }

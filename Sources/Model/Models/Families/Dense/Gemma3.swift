@@ -12,8 +12,7 @@ func gemma3(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   var attention = try GroupedQueryReader(
     &config, decoder, keyValueHeads: 4, headDimension: 256, whole)
   try attention.turnLocally(config, local)
-  attention.bias = try config.bool("attention_bias", default: false)
-  attention.outputBias = attention.bias
+  try attention.readBiases(&config)
   attention.norms = .ofEachHead
   attention.scale = Float(
     1 / (try config.positive("query_pre_attn_scalar", default: 256)).squareRoot())

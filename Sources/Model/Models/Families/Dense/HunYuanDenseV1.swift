@@ -22,8 +22,7 @@ extension GroupedQueryReader {
   ) throws(ConfigError) -> GroupedQueryReader {
     var attention = try GroupedQueryReader(
       &config, decoder, keyValueHeads: decoder.heads, RotaryReader(&config, theta: 10_000))
-    attention.bias = try config.bool("attention_bias", default: false)
-    attention.outputBias = attention.bias
+    try attention.readBiases(&config)
     attention.norms = .ofEachHead
     attention.spelling.queryNorm = "query_layernorm"
     attention.spelling.keyNorm = "key_layernorm"

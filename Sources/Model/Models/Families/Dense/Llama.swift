@@ -9,8 +9,7 @@ func llama(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   // The first ones were published without a theta, and without groups.
   var attention = try GroupedQueryReader(
     &config, decoder, keyValueHeads: decoder.heads, RotaryReader(&config, theta: 10_000))
-  attention.bias = try config.bool("attention_bias", default: false)
-  attention.outputBias = attention.bias
+  try attention.readBiases(&config)
   let size = try config.int("intermediate_size")
   let bias = try config.bool("mlp_bias", default: false)
   return decoder.model { names in

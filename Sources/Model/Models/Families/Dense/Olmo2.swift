@@ -9,8 +9,7 @@ func olmo2(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let decoder = try DecoderReader(&config)
   var attention = try GroupedQueryReader(
     &config, decoder, keyValueHeads: decoder.heads, RotaryReader(&config))
-  attention.bias = try config.bool("attention_bias", default: false)
-  attention.outputBias = attention.bias
+  try attention.readBiases(&config)
   attention.norms = .ofAllHeads
   try config.require("use_qk_norm", toBe: true)
   let size = try config.int("intermediate_size")

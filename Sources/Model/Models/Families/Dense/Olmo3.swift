@@ -11,8 +11,7 @@ func olmo3(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   var attention = try GroupedQueryReader(
     &config, decoder, keyValueHeads: decoder.heads, whole)
   try attention.turnLocally(config, local)
-  attention.bias = try config.bool("attention_bias", default: false)
-  attention.outputBias = attention.bias
+  try attention.readBiases(&config)
   attention.norms = .ofAllHeads
   let windows = try WindowReader(&config, layers: decoder.layerCount) { ($0 + 1) % 4 != 0 }.windows
   let size = try config.int("intermediate_size")

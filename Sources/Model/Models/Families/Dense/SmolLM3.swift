@@ -9,8 +9,7 @@ func smolLM3(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let decoder = try DecoderReader(&config, isTied: true)
   var attention = try GroupedQueryReader(
     &config, decoder, keyValueHeads: 4, RotaryReader(&config, theta: 2_000_000))
-  attention.bias = try config.bool("attention_bias", default: false)
-  attention.outputBias = attention.bias
+  try attention.readBiases(&config)
   // No published model slides.
   try config.require("use_sliding_window", toBe: false)
   config.ignore("sliding_window", "max_window_layers")

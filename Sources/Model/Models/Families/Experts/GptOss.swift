@@ -15,8 +15,7 @@ func gptOss(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   var attention = try GroupedQueryReader(
     &config, decoder, keyValueHeads: decoder.heads, headDimension: 64,
     RotaryReader(&config, theta: 150_000))
-  attention.bias = try config.bool("attention_bias", default: true)
-  attention.outputBias = attention.bias
+  try attention.readBiases(&config, default: true)
   attention.sinks = "sinks"
   let windows = try WindowReader(&config, layers: decoder.layerCount) { $0 % 2 == 0 }.windows
   let size = try config.int("intermediate_size")

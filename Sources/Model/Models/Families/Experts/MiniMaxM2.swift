@@ -36,22 +36,11 @@ func miniMaxM2(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   // Prediction layers, which no published checkpoint has.
   config.ignore("use_mtp", "mtp_transformer_layers")
   let predictionLayers = try config.int("num_mtp_modules", atLeast: 0, default: 0)
-  let size = try config.int("intermediate_size")
-  let experts = try config.int("num_local_experts", "num_experts")
-  let perToken = try config.int("num_experts_per_tok")
-  try config.checkChoice(of: perToken, from: experts)
+  let experts = try PlainExpertsReader(&config)
   return decoder.model(predictionLayers: predictionLayers) { names in
     names.layer(
       attention.attention(names),
-      MLPSpec(
-        router: RouterSpec(
-          linear: names.linear("block_sparse_moe.gate", decoder.hidden, experts),
-          scoring: .sigmoid,
-          correctionBias: names.name("block_sparse_moe.e_score_correction_bias"),
-          expertsPerToken: perToken, normalizes: true),
-        alwaysOn: [],
-        routed: (0..<experts).map {
-          names.mlp("block_sparse_moe.experts.\($0)", size, projections: ("w1", "w3", "w2"))
-        }))
+      experts.mixtral(
+        names, hidden: decoder.hidden, .sigmoid, correction: "e_score_correction_bias"))
   }
 }

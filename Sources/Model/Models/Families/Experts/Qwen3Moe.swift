@@ -26,8 +26,7 @@ private func qwen3Moe(
 ) throws(ConfigError) -> ModelSpec {
   let decoder = try DecoderReader(&config)
   var attention = try GroupedQueryReader(&config, decoder, RotaryReader(&config))
-  attention.bias = try config.bool("attention_bias", default: false)
-  attention.outputBias = attention.bias
+  try attention.readBiases(&config)
   attention.norms = .ofEachHead
   try config.require("use_qk_norm", toBe: true)
   // Every layer slides, or none; then the size of a window may be anything.

@@ -82,8 +82,7 @@ func graniteAttention(
   _ scales: GraniteScales
 ) throws(ConfigError) -> GroupedQueryReader {
   var attention = try GroupedQueryReader(&config, decoder, keyValueHeads: decoder.heads, rotary)
-  attention.bias = try config.bool("attention_bias", default: false)
-  attention.outputBias = attention.bias
+  try attention.readBiases(&config)
   attention.scale = scales.attention
   return attention
 }

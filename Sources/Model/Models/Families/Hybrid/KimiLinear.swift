@@ -103,8 +103,8 @@ private struct ChannelDeltaNetReader {
         convolution: CausalConvolution(
           weight: ParameterName.weight(of: name("\(part)_conv1d")), channels: width, taps: taps))
     }
-    func narrow(_ part: String) -> ChannelDeltaNetSpec.Narrow {
-      ChannelDeltaNetSpec.Narrow(
+    func narrow(_ part: String) -> ChannelDeltaNetSpec.Way {
+      .narrow(
         down: linear("\(part)_a", hidden, headDimension),
         up: linear("\(part)_b", headDimension, width))
     }
@@ -113,7 +113,8 @@ private struct ChannelDeltaNetReader {
         query: projection("q"), key: projection("k"), value: projection("v"),
         strength: linear("b", hidden, heads), decay: narrow("f"), gate: narrow("g"),
         output: linear("o", width, hidden), norm: names.norm("self_attn.o_norm", headDimension),
-        heads: heads, headDimension: headDimension, decayRate: name("A_log"),
+        heads: heads, headDimension: headDimension,
+        decayRate: VectorSpec(name("A_log"), shape: [1, 1, heads, 1]),
         decayBias: name("dt_bias")))
   }
 }

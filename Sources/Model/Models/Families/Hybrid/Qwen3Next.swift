@@ -63,8 +63,7 @@ private func hybrid(
 ) throws(ConfigError) -> ModelSpec {
   var attention = try GroupedQueryReader(
     &config, decoder, headDimension: 256, RotaryReader(&config, isPartial: true), share: 0.25)
-  attention.bias = try config.bool("attention_bias", default: false)
-  attention.outputBias = attention.bias
+  try attention.readBiases(&config)
   attention.norms = .ofEachHead
   attention.queryMakesGates = true
   let deltaNets = try DeltaNetReader(&config, decoder, isByKeyHead: isByKeyHead)

@@ -9,8 +9,7 @@ func afmoe(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let decoder = try DecoderReader(&config)
   var attention = try GroupedQueryReader(
     &config, decoder, keyValueHeads: decoder.heads, headDimension: 128, RotaryReader(&config))
-  attention.bias = try config.bool("attention_bias", default: false)
-  attention.outputBias = attention.bias
+  try attention.readBiases(&config)
   attention.norms = .ofEachHead
   attention.gate = GroupedQueryReader.Gate(name: "gate_proj")
   attention.turnsLocallyOnly = true

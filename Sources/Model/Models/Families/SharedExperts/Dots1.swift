@@ -9,8 +9,7 @@ func dots1(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let decoder = try DecoderReader(&config)
   var attention = try GroupedQueryReader(
     &config, decoder, keyValueHeads: decoder.heads, RotaryReader(&config))
-  attention.bias = try config.bool("attention_bias", default: false)
-  attention.outputBias = attention.bias
+  try attention.readBiases(&config)
   attention.norms = .ofEachHead
   let limit = try config.int("max_window_layers", atLeast: 0, default: 62)
   let windows = try WindowReader(&config, layers: decoder.layerCount) { $0 >= limit }.windows

@@ -9,8 +9,7 @@ func hyV3(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let decoder = try DecoderReader(&config)
   var attention = try GroupedQueryReader(
     &config, decoder, headDimension: 128, RotaryReader(&config))
-  attention.bias = try config.bool("attention_bias", default: false)
-  attention.outputBias = attention.bias
+  try attention.readBiases(&config)
   attention.norms = .ofEachHead
   try config.require("qk_norm", toBe: true)
   try config.require("route_norm", toBe: true)

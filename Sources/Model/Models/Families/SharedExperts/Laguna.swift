@@ -15,8 +15,7 @@ func laguna(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   var attention = try GroupedQueryReader(
     &config, decoder, headDimension: 128, rotary.whole)
   try attention.turnLocally(config, rotary.local)
-  attention.bias = try config.bool("attention_bias", default: false)
-  attention.outputBias = attention.bias
+  try attention.readBiases(&config)
   attention.norms = .ofEachHead
   attention.gate = GroupedQueryReader.Gate(
     name: "g_proj", isByHead: try config.gatesHeads(), activation: .softplus)

@@ -11,8 +11,7 @@ func llama4(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   var attention = try GroupedQueryReader(
     &config, decoder, keyValueHeads: decoder.heads, headDimension: 128,
     RotaryReader(&config, theta: 500_000), order: .pairs)
-  attention.bias = try config.bool("attention_bias", default: false)
-  attention.outputBias = attention.bias
+  try attention.readBiases(&config)
   if try config.bool("use_qk_norm", default: true) {
     attention.queryKeyEpsilon = decoder.epsilon
   }

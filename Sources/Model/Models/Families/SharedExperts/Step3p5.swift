@@ -44,8 +44,7 @@ private struct Step3p5Attention {
     attention = try GroupedQueryReader(
       config, decoder, keyValueHeads: shared, headDimension: width, rotary.whole)
     try attention.turnLocally(config, rotary.local)
-    attention.bias = try config.bool("attention_bias", default: false)
-    attention.outputBias = attention.bias
+    try attention.readBiases(&config)
     attention.norms = .ofEachHead
     attention.scale = Float(
       1 / (try config.positive("query_pre_attn_scalar", default: Double(width))).squareRoot())

@@ -1,4 +1,5 @@
-// Root-mean-square norm (Zhang and Sennrich, arXiv:1910.07467).
+// Norms by the root mean square (Zhang and Sennrich, arXiv:1910.07467) and by the deviation from the mean (Ba et al.,
+// arXiv:1607.06450).
 
 internal import CKernels
 package import LinearAlgebra
@@ -11,7 +12,7 @@ extension NormSpec {
     return offset == 0 ? stored : stored.map { offset + $0 }
   }
 
-  /// x `[T, size]` over its root mean square, times the weight.
+  /// x `[T, size]`, normed.
   package func apply(to x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
     let result = workers.matrix("normed input", rows: x.rows, columns: x.columns)
     apply(to: x, into: result, weights: weights, workers: workers)
@@ -26,13 +27,31 @@ extension NormSpec {
   private func apply(
     to x: Matrix, into result: Matrix, weights: any LayerWeights, workers: Workers
   ) {
-    RMSNorm.apply(
-      to: x, into: result, size: x.columns, gains: gains(weights), epsilon: epsilon,
-      workers: workers)
+    let gains = gains(weights)
+    guard case .deviation = kind else {
+      return RMSNorm.apply(
+        to: x, into: result, size: x.columns, gains: gains, epsilon: epsilon, workers: workers)
+    }
+    let bias = bias.map { weights.vector($0) }
+    let parts = ranges(of: x.rows, by: RMSNorm.taskRows)
+    workers.ledger.note(Operation(.elements, [2 * x.count]))
+    workers.forEach(parts.count) { index in
+      let part = parts[index]
+      func apply(_ bias: UnsafePointer<Float>?) {
+        unsafe sluice_layer_norm(
+          x.row(part.lowerBound), gains, bias, epsilon, part.count, x.columns,
+          result.row(part.lowerBound))
+      }
+      guard let bias else { return apply(nil) }
+      unsafe bias.withUnsafeBufferPointer { unsafe apply($0.baseAddress) }
+    }
   }
 }
 
 enum RMSNorm {
+  /// Rows of a task.
+  fileprivate static let taskRows = 64
+
   /// Every `size` numbers of a row over their root mean square, times `gains`, in the place of x.
   ///
   /// - Parameter gains: `[size]`; nil for ones.
@@ -47,7 +66,7 @@ enum RMSNorm {
     workers: Workers
   ) {
     let gains = gains ?? [Float](repeating: 1, count: size)
-    let parts = ranges(of: x.rows, by: 64)
+    let parts = ranges(of: x.rows, by: taskRows)
     workers.ledger.note(Operation(.elements, [x.count]))
     workers.forEach(parts.count) { index in
       let part = parts[index]
