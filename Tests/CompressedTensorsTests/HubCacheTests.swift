@@ -50,6 +50,21 @@ private struct SmallCache {
 }
 
 @Suite struct HubCacheTests {
+  @Test(arguments: [
+    ("/h/hub/models--zai-org--GLM-4.7/snapshots/abc", "zai-org/GLM-4.7"),
+    (
+      "/h/datasets--HuggingFaceH4--ultrachat_200k/snapshots/a/data/train_sft-*",
+      "HuggingFaceH4/ultrachat_200k"
+    ),
+    ("/data/GLM-4.7", "GLM-4.7"), ("chats.jsonl", "chats.jsonl"), ("snapshots/x", "x"), ("-", "-"),
+    ("a/other--b--c/snapshots/x", "x"),
+  ])
+  func `a path in a cache is called by its hub id, any other by its last part`(
+    path: String, name: String
+  ) {
+    #expect(HubCache.name(of: path) == name)
+  }
+
   @Test func `the cache is where huggingface_hub keeps it`() {
     func path(_ environment: [String: String]) -> String {
       HubCache { environment[$0] }.path

@@ -47,14 +47,17 @@ import TestSupport
       let (other, all) = try compare(plain, wide)
       #expect(other.end == .exit(1))
       for text in [
-        "schemes: as it is and W4A16", "W4A16 and W8A16: 75 Linears, the first `model.layers.1.",
+        "schemes: as it is and W4A16 in groups of 128: 7 Linears",
+        "W4A16 in groups of 128 and W8A16 in groups of 128: 72 Linears, the first `model.layers.1.",
         "`ignore`: 7 modules in the first alone: `model.layers.0.", "tensors: ", "sizes: 4.",
       ] { #expect(other.stdout.contains(text), "\(text) in \(other)") }
-      #expect(all["schemes"]?.array?.count == 82)
+      #expect(all["schemes"]?.array?.count == 79)
 
       // Of a model itself and an output: everything that was quantized.
       let (source, _) = try compare(fixtureModel, plain)
-      #expect(source.stdout.contains("schemes: as it is and W4A16: 93 Linears"), "\(source)")
+      #expect(
+        source.stdout.contains("schemes: as it is and W4A16 in groups of 128: 93 Linears"),
+        "\(source)")
 
       let evaluate = ["evaluate", plain, wide, "--text", fixtureCalibration, "--samples", "4"]
       let table = try Program.run(evaluate + ["--reference", fixtureModel])

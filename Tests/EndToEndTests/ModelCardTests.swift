@@ -32,7 +32,10 @@ import TestSupport
       try write(Self.sourceCard.utf8, to: "\(model.path)/README.md")
       let (output, other) = ("\(folder)/out", "\(folder)/other")
       let options =
-        quickly + ["--ignore", "model.layers.0.*", "--evaluate-on", "\(fixtureCalibration)[:2]"]
+        quickly + [
+          "--group-size", "64", "--ignore", "model.layers.0.*", "--evaluate-on",
+          "\(fixtureCalibration)[:2]",
+        ]
       let run = try quantize(model.path, to: output, options)
       #expect(run.stdout.contains("KL to the reference: mean "), "\(run)")
       #expect(!run.stderr.contains(" evaluate "), "what comes next is not what was done")
@@ -60,7 +63,7 @@ import TestSupport
         """
       #expect(card.hasPrefix(head), "\(card)")
       for line in [
-        "| scheme | W4A16 in groups of 128 |", "| quantized | layers 1-3 (93 Linears) |",
+        "| scheme | W4A16 in groups of 64 |", "| quantized | layers 1-3 (93 Linears) |",
         "| left as they are | layer 0; routers, norms, embeddings, lm_head |",
         "| method | AWQ's scales, then compensated rounding |",
         "| calibration data | calibration.jsonl: 6 sequences, ", "\nvllm serve GLM-5M-W4A16\n",

@@ -152,7 +152,7 @@ private let options = ["--calibration", fixtureCalibration, "--samples", "48", "
         let last = try #require(stopped.messages.last)
         let event = try #require(try JSONValue.parse(Array(last.utf8)).object)
         #expect(event["event"]?.string == "interrupted")
-        #expect(event["command"]?.array?.count == 11, "\(last)")
+        #expect(event["command"]?.array?.count == 13, "\(last)")
       } else {
         #expect(stopped.end == .exit(0), "\(stopped)")
       }

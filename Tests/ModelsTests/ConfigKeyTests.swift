@@ -27,6 +27,9 @@ import TestSupport
     "lfm2-moe-published", "lfm2-published",
     "nemotron-h-published", "granite-moe-multipliers", "granite-moe-hybrid-published",
     "kimi-linear-published", "jamba-published",
+    "cohere-published", "cohere2-published", "cohere2-moe-published", "ling2-published",
+    "ling3-published", "minimax-hf-window", "minimax-m1-full-last", "minimax-text01-published",
+    "phimoe-published", "sarvam-mla-published", "sarvam-moe-published",
   ]
 
   /// Keys of others that a class reads itself.
@@ -38,6 +41,10 @@ import TestSupport
     "qwen35-moe-fused": ["attn_output_gate", "mtp_num_hidden_layers"],
     "qwen35-moe-images": ["attn_output_gate", "mtp_num_hidden_layers"],
     "qwen35-dense": ["attn_output_gate", "mtp_num_hidden_layers"],
+    "phimoe-published": ["lm_head_bias"],
+    "cohere-published": ["logit_scale", "position_embedding_type"],
+    "cohere2-published": ["logit_scale", "position_embedding_type"],
+    "cohere2-moe-published": ["logit_scale", "position_embedding_type"],
     "step35-limits": ["moe_num_experts"], "step37-images": ["moe_num_experts"],
     "qwen35-dense-images": ["attn_output_gate", "mtp_num_hidden_layers"],
   ]

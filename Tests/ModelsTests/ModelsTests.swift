@@ -201,7 +201,8 @@ import Transformer
     try expect(
       unsupported(
         "rope_parameters.rope_type",
-        "default or dynamic or linear or llama3 or longrope or proportional or yarn", "mrope"),
+        "deepseek_yarn or default or dynamic or linear or llama3 or longrope or proportional or "
+          + "yarn", "mrope"),
       with: [("rope_parameters", rope([("rope_theta", 1_000_000), ("rope_type", "mrope")]))])
     try expect(
       .missing(file: "config.json", key: "rope_scaling.factor"),

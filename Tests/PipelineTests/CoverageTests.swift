@@ -12,7 +12,7 @@ import TestSupport
   private func coverage(_ ignore: String...) throws -> Coverage {
     var options = SmallRun.options("/nowhere")
     options.model = fixturePath("glm4-moe-4m")
-    options.data.sets = [NamedRows(path: fixturePath("calibration.jsonl"))]
+    options.data.path = fixturePath("calibration.jsonl")
     options.data.selection.samples = 1
     options.ignore = ignore
     return try QuantizePlan(options).coverage

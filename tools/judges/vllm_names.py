@@ -9,7 +9,8 @@ file and of the model files that it imports it takes
                 like, names that load_weights itself rewrites (if "x" in name: name = name.replace("y", "z")), and what
                 the architecture's own file replaces by hand; what orig_to_new_prefix passes over is not looked at
     fused       the lists of packed_modules_mapping: all parts of a fused Linear must be there, and must all be quantized
-                alike; a list that is set under a condition (q_lora_rank, dense layers) may also be absent as a whole
+                alike; a list that is set under a condition (q_lora_rank, dense layers) may also be absent as a whole, and
+                where load_weights passes over what a layer does not have, one part alone is a Linear by itself
     experts     the names in ckpt_names or ckpt_*_proj_name
     parameters  what compressed-tensors' scheme for 4- and 8-bit weights registers, and its method for experts as w13_ and w2_
 
@@ -60,6 +61,7 @@ class Loader:
                 if not any(key != "." + part and key.endswith("." + part) for key in self.stacked):
                     self.stacked["." + part] = "." + whole
         self.rewritten = rewritten(nodes)
+        self.passes_over = any(map(passes_over, nodes))
         self.experts = expert_names(nodes) or {"gate_proj": "w13_", "up_proj": "w13_", "down_proj": "w2_"}
         self.skips_prediction_layers = any(
             name in ("skip_spec_layers", "get_spec_layer_idx_from_weight_name") for name in map(called, nodes))
@@ -79,13 +81,14 @@ def parsed(path):
 
 
 def registered_file(folder, architecture):
-    """The file or package that the registry names."""
+    """The file or package that the registry names; of classes that vLLM had once, transformers' code."""
     registry = parsed(folder / "models/registry.py")
     entries = {key.value: value for node in ast.walk(registry) if isinstance(node, ast.Dict)
                for key, value in zip(node.keys, node.values) if isinstance(key, ast.Constant)}
     if architecture not in entries:
         raise ValueError(f"vLLM's registry has no {architecture}")
-    return entries[architecture].elts[0].value
+    entry = entries[architecture]
+    return "transformers" if isinstance(entry, ast.Constant) else entry.elts[0].value
 
 
 def model_sources(folder, architecture):
@@ -173,24 +176,35 @@ def rewritten(nodes):
     return found
 
 
+def passes_over(node):
+    """Whether a name under a fused Linear is tried, and left as it was where a layer has no such parameter."""
+    test = getattr(node, "test", None)
+    return (isinstance(node, ast.If) and isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.NotIn)
+            and [getattr(side, "id", "") for side in (test.left, test.comparators[0])] == ["name_mapped", "params_dict"]
+            and isinstance(node.body[0], ast.Continue))
+
+
+def assigned(nodes):
+    """(target, value) of every assignment, with a type beside its name or without."""
+    for node in nodes:
+        if isinstance(node, ast.Assign) or isinstance(node, ast.AnnAssign) and node.value:
+            yield (node.targets[0] if isinstance(node, ast.Assign) else node.target), node.value
+
+
 def streamed(nodes):
     """The ends of names behind an expert's number, where a table says to which part of all experts each belongs."""
-    tables = [literal(node.value) for node in nodes
-              if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "").endswith("_SUFFIX_TO_SHARD")]
+    tables = [literal(value) for target, value in assigned(nodes) if getattr(target, "id", "").endswith("_SUFFIX_TO_SHARD")]
     return set().union(*tables)
 
 
 def fused(nodes):
     """Fused name -> its parts: those that always are, and those that are set under a condition."""
     required, optional = {}, {}
-    for node in nodes:
-        if not isinstance(node, ast.Assign):
-            continue
-        target = node.targets[0]
+    for target, value in assigned(nodes):
         if getattr(target, "id", "") == "packed_modules_mapping":
-            required |= literal(node.value) or {}
+            required |= literal(value) or {}
         elif isinstance(target, ast.Subscript) and getattr(target.value, "attr", "") == "packed_modules_mapping":
-            optional[literal(target.slice)] = literal(node.value)
+            optional[literal(target.slice)] = literal(value)
     return required, {whole: parts for whole, parts in optional.items() if whole not in required}
 
 
@@ -306,7 +320,8 @@ def incomplete(loader, kinds, config):
             if whole == "qkv_proj" and is_doubled(config, block):
                 parts = [part for part in parts if part != "v_proj"]
             present = [part for part in parts if f"{block}.{part}" in kinds]
-            if len(present) < len(parts) and whole in loader.required:
+            alone = loader.passes_over and len(present) == 1
+            if len(present) < len(parts) and whole in loader.required and not alone:
                 lines.append(f"{block}: {whole} takes {', '.join(parts)}, and there is only {', '.join(present)}")
             elif len(present) == len(parts) and len({frozenset(kinds[f"{block}.{part}"]) for part in parts}) > 1:
                 lines.append(f"{block}: the parts of {whole} are not quantized alike")
@@ -348,7 +363,7 @@ def judge(folder, config, names):
 def spoiled(names):
     """The names with one of every kind wrong: a module, a parameter, a missing part, a Linear left unquantized."""
     packed = sorted(name for name in names if name.endswith("weight_packed"))
-    yield [re.sub(r"\.(self_attn|mixer)\.", ".attending.", name) for name in names]
+    yield [re.sub(r"\.(self_attn|mixer|attention)\.", ".attending.", name) for name in names]
     yield [name.replace("weight_scale", "weight_scales") for name in names]
     made = [name for name in packed if re.search(r"\.(up_proj|gate_up_proj|w3)\.|\.w13_", name)]
     # Of experts, where there are any: they are one Linear in every class.

@@ -12,8 +12,8 @@ package enum RoundingMethod: String, Sendable, CaseIterable {
   case clip
   /// Group ranges from a search, and later weights of a row make up for the errors of earlier ones.
   case fast
-  /// Likewise, and later rows make up for earlier ones where it is known what their errors do behind them, and the output
-  /// projection of a mixer for what rounding did to those before it.
+  /// Likewise, and later rows make up for earlier ones where it is known what their errors do behind them, and the last
+  /// projection of a branch for what rounding did to those before it.
   case compensated
 
   /// Whether it asks for Gram matrices of the activations.

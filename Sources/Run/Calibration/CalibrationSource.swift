@@ -51,7 +51,8 @@ package struct CalibrationSource: Sendable {
   package var savedTokens: String?
 
   package init(path: String?, selection: RowSelection) {
-    self.init(sets: path.map { [NamedRows(path: $0)] } ?? [], selection: selection)
+    self.init(sets: [], selection: selection)
+    self.path = path
   }
 
   package init(sets: [NamedRows], selection: RowSelection) {
@@ -70,7 +71,7 @@ package struct CalibrationSource: Sendable {
     sets.isEmpty ? "the built-in chats" : sets.map { $0.text($0.name) }.joined(separator: ",")
   }
 
-  /// Where they lie; nil for the built-in chats. It can be set to that of a single data set.
+  /// Where they lie; nil for the built-in chats. Set, it is one data set as a whole.
   package var path: String? {
     get { sets.isEmpty ? nil : sets.map { $0.text($0.path) }.joined(separator: ",") }
     set { sets = newValue.map { [NamedRows(path: $0)] } ?? [] }

@@ -14,7 +14,8 @@ struct Compare: ParsableCommand {
       the codes that differ; of other tensors the numbers. Exit code 1 where anything differs.
 
       EXAMPLES
-        sluice compare GLM-4.6-W4A16 other-W4A16
+        sluice compare GLM-4.6-W4A16 \\
+            GLM-4.6-AWQ
         sluice compare GLM-4.6-W4A16 \\
             GLM-4.6-RTN --json
       """)

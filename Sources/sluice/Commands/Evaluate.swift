@@ -25,7 +25,8 @@ struct Evaluate: ParsableCommand {
             --text texts.jsonl \\
             --reference GLM-4.6
         sluice evaluate GLM-4.6-W4A16 \\
-            GLM-4.6-W8A16 --text texts.jsonl \\
+            GLM-4.6-W8A16 \\
+            --text texts.jsonl \\
             --reference GLM-4.6
         sluice evaluate GLM-4.6 \\
             --text texts.jsonl --pack \\

@@ -100,6 +100,8 @@ struct CodedLinear: WeightCodec {
     return (all.reduce(0) { $0 + $1.byteCount }, layout.byteCount(inputs))
   }
 
+  var codeWidth: Int { layout.bits }
+
   private var scaleLayout: ScaleLayout { ScaleLayout(quantizer.scales) }
 
   // MARK: Writing

@@ -41,6 +41,8 @@ package protocol WeightCodec: Sendable {
   func encode(_ rounded: QuantizedRows, rows: Range<Int>, write: TensorWrite) throws
   /// The pages of the stored weight: bytes of all that a product reads, and of the codes of a row.
   var pages: (bytes: Int, rowBytes: Int) { get }
+  /// Bits from one code of a row to the next.
+  var codeWidth: Int { get }
   /// Writes what belongs to no row.
   ///
   /// - Parameter whole: what was known of the whole weight when its rows were rounded.

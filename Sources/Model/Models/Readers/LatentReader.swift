@@ -32,13 +32,11 @@ struct LatentReader {
   /// - Parameters:
   ///   - interleaves: whether neighbours turn together, where nothing is said; nil where they do and no key says so.
   ///   - isSparse: whether indexers choose what is attended to.
-  ///   - namesCache: whether `head_dim` may be the width of what is kept of a token.
-  ///   - headDimension: set where its caller has read `head_dim`, which says something else.
+  ///   - namesRotated: whether `head_dim` is the width that turns; where it is not, its caller reads it.
   ///   - turns: whether queries and keys turn by their positions.
   init(
     _ config: inout ConfigReader, _ decoder: DecoderReader, interleaves: Bool?,
-    isSparse: Bool = false, namesCache: Bool = false, headDimension: Int? = nil,
-    turns: Bool = true
+    isSparse: Bool = false, namesRotated: Bool = true, turns: Bool = true
   ) throws(ConfigError) {
     self.decoder = decoder
     queryRank = try config.intIfPresent("q_lora_rank")
@@ -64,9 +62,8 @@ struct LatentReader {
         try config.int("index_topk")
       )
       if queryRank == nil { throw config.missing("q_lora_rank") }
-    } else if turns, headDimension == nil {
-      let named = try namesCache ? config.intIfPresent("head_dim") : nil
-      if named != rank + rotated { try require("head_dim", rotated) }
+    } else if turns, namesRotated {
+      try require("head_dim", rotated)
     }
     try require("qk_head_dim", plain + rotated)
   }

@@ -38,9 +38,12 @@ package struct CompareModels {
 
     func scheme(_ linear: LinearSpec) -> QuantizationScheme? { schemes?[linear] }
 
-    /// The tensor with the codes of a Linear, where it is quantized.
-    func codes(_ linear: LinearSpec) -> StoredTensor? {
-      (schemes?.stored(linear)?.codec.tensors.first).flatMap { model[$0.name] }
+    /// The tensor with the codes of a Linear and the bits of a code, where it is quantized.
+    func codes(_ linear: LinearSpec) -> (tensor: StoredTensor, width: Int)? {
+      guard let codec = schemes?.stored(linear)?.codec,
+        let tensor = codec.tensors.first.flatMap({ model[$0.name] })
+      else { return nil }
+      return (tensor, codec.codeWidth)
     }
 
     /// Everything beside the weights and config.json; what begins with a dot is a tool's own.
@@ -116,25 +119,26 @@ package struct CompareModels {
 
   // MARK: Tensors
 
-  /// Two tensors of one type and shape, and the bits of a number.
+  /// Two tensors of one type and shape.
   private struct Pair: Sendable {
     /// A module, where these are its codes; else a tensor.
     let name: String
     let isCode: Bool
     let first: StoredTensor
     let second: StoredTensor
-    let bits: Int
+    /// Bits of a number.
+    let width: Int
     /// Numbers of a row.
     let columns: Int
   }
 
   private func compareTensors(_ result: inout Comparison) {
-    var codes: [String: LinearSpec] = [:]
+    var codes: [String: (linear: LinearSpec, width: Int)] = [:]
     for linear in linears {
       guard let one = first.codes(linear), let other = second.codes(linear),
-        one.name == other.name
+        one.tensor.name == other.tensor.name
       else { continue }
-      codes[one.name] = linear
+      codes[one.tensor.name] = (linear, one.width)
     }
     var pairs: [Pair] = []
     for one in first.model.tensors {
@@ -145,17 +149,12 @@ package struct CompareModels {
           Difference(subject: one.name, first: text(one), second: text(other)))
         continue
       }
-      let linear = codes[one.name].flatMap { linear in
-        first.scheme(linear)?.weights.map { (name: linear.name, columns: linear.inputs, $0.bits) }
-      }
-      let width = 8 * one.dtype.byteWidth
-      // Integers of eight bits, and floats of as many, have a byte for each.
-      let isPacked = linear.map { one.shape.last != $0.columns } ?? false
+      let code = codes[one.name]
       pairs.append(
         Pair(
-          name: linear?.name ?? one.name, isCode: linear != nil, first: one, second: other,
-          bits: isPacked ? linear?.2 ?? width : width,
-          columns: linear?.columns ?? one.shape.last ?? 1))
+          name: code?.linear.name ?? one.name, isCode: code != nil, first: one, second: other,
+          width: code?.width ?? 8 * one.dtype.byteWidth,
+          columns: code?.linear.inputs ?? one.shape.last ?? 1))
     }
     let differences = compare(pairs)
     for (pair, differing) in zip(pairs, differences) {
@@ -187,7 +186,7 @@ package struct CompareModels {
       result += workers.map(pairs.count) { index in
         let pair = pairs[pairs.startIndex + index]
         return pair.first.differingNumbers(
-          from: pair.second, bits: pair.bits, columns: pair.columns)
+          from: pair.second, bits: pair.width, columns: pair.columns)
       }
       done += pairs.reduce(0) { $0 + $1.first.byteCount }
       let share = Double(done) / all

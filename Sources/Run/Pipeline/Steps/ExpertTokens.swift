@@ -72,29 +72,6 @@ struct ExpertTokens {
     return SeenTokens(rows: rows, weights: weights.map { all in rows.map { all[$0] } })
   }
 
-  /// The tokens of a block by which an expert's errors are told: twice as many as the router sends it on average, those
-  /// first that count most.
-  static func handedOn(
-    _ routed: [(token: Int, weight: Float)], meanSquare: Double, count: Int, router: RouterSpec,
-    _ weighting: ExpertWeighting, computes: Bool
-  ) -> SeenTokens {
-    let even = (count * router.expertsPerToken + router.linear.outputs - 1) / router.linear.outputs
-    let most = min(count, 2 * even)
-    if !computes { return SeenTokens(rows: Array(0..<most), weights: nil) }
-    let first = routed.sorted {
-      $0.weight != $1.weight ? $0.weight > $1.weight : $0.token < $1.token
-    }.prefix(most)
-    let sent = Set(routed.map(\.token))
-    let others = (0..<count).filter { !sent.contains($0) }
-    let wanted = min(others.count, most - first.count)
-    let rows = (first.map(\.token) + (0..<wanted).map { others[$0 * others.count / wanted] })
-      .sorted()
-    let all = weighting.weights(
-      tokens: count, routed: routed, meanSquare: meanSquare,
-      others: wanted > 0 ? Float(others.count) / Float(wanted) : 1)
-    return SeenTokens(rows: rows, weights: all.map { all in rows.map { all[$0] } })
-  }
-
   /// As many of a block as of all tokens.
   private func evenly(_ sample: TokenSample, _ expert: Int, count: Int) -> SeenTokens {
     if sample.isWhole { return .all }
@@ -106,6 +83,50 @@ struct ExpertTokens {
   mutating func pass(_ routed: [[(token: Int, weight: Float)]], count: Int) {
     passed.tokens += count
     for expert in routed.indices { passed.routed[expert] += routed[expert].count }
+  }
+}
+
+/// The tokens by which it is told what rounding does to what a down projection reads: enough of them, since each goes
+/// through a unit twice more. As many of every block, whatever the router sends.
+struct ErrorTokens {
+  /// Tokens for each channel: of errors that so many tell, chance makes less than a thirtieth part.
+  private static let perChannel = 32
+
+  let inputs: StepInputs
+  let unit: UnitSpec
+  /// nil for a unit that sees every token.
+  let router: RouterSpec?
+  /// What the router sends to the unit, over all blocks.
+  let share: ExpertShare
+
+  /// - Parameters:
+  ///   - routed: tokens of the block that are sent to the unit, and their weights; those with the largest come first.
+  ///   - count: the block's tokens.
+  func seen(of routed: [(token: Int, weight: Float)], count: Int) -> SeenTokens {
+    let most = most(of: count)
+    if most == count, router == nil { return .all }
+    if !inputs.workers.computes { return SeenTokens(rows: Array(0..<most), weights: nil) }
+    let first = routed.sorted {
+      $0.weight != $1.weight ? $0.weight > $1.weight : $0.token < $1.token
+    }.prefix(most)
+    let sent = Set(routed.map(\.token))
+    let others = (0..<count).filter { !sent.contains($0) }
+    let wanted = most - first.count
+    let rows = (first.map(\.token) + (0..<wanted).map { others[$0 * others.count / wanted] })
+      .sorted()
+    if router == nil { return SeenTokens(rows: rows, weights: nil) }
+    let weights = inputs.options.weighting.weights(
+      tokens: count, routed: routed, meanSquare: share.squares / Double(inputs.tokens),
+      others: wanted > 0 ? Float(others.count) / Float(wanted) : 1)
+    return SeenTokens(rows: rows, weights: weights.map { all in rows.map { all[$0] } })
+  }
+
+  /// Twice what the router sends on average.
+  private func most(of count: Int) -> Int {
+    func part(_ tokens: Int, of all: Int) -> Int { (count * tokens + all - 1) / max(1, all) }
+    let even = router.map { 2 * part($0.expertsPerToken, of: $0.linear.outputs) } ?? count
+    return min(
+      count, even, part(Self.perChannel * unit.down.inputs, of: inputs.tokens))
   }
 }
 

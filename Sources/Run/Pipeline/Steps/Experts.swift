@@ -234,15 +234,16 @@ struct Experts {
     sums.beginErrors(workers: workers)
     let states = try inputs.states.read(.readByTokens(of: part), part)
     let routings = try expert.flatMap { _ in try inputs.states.readRouting(part) }
+    let tokens = ErrorTokens(
+      inputs: inputs, unit: spec, router: expert.flatMap { _ in mlp.router },
+      share: expert.map { shares[$0] } ?? ExpertShare())
     try inputs.forEachBlock(from: 0) { index in
       let x = try states.read(index)
-      var seen = SeenTokens.all
-      if let expert, let routings, let router = mlp.router {
-        let routed = Routing(try routings.read(index), workers: workers).tokens(of: expert)
-        seen = ExpertTokens.handedOn(
-          routed, meanSquare: shares[expert].squares / Double(inputs.tokens), count: x.rows,
-          router: router, inputs.options.weighting, computes: workers.computes)
+      var routed: [(token: Int, weight: Float)] = []
+      if let expert, let routings {
+        routed = Routing(try routings.read(index), workers: workers).tokens(of: expert)
       }
+      let seen = tokens.seen(of: routed, count: x.rows)
       let rows = seen.rows ?? Array(0..<x.rows)
       for part in ranges(of: rows.count, by: MLPSpec.gatheredRows) {
         let gathered = x.gathered(

@@ -26,13 +26,15 @@ func bailingMoeV3(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec
       "num_hidden_layers", expected: "whole groups of \(group)", found: "\(count)")
   }
   var attention = try LatentReader(
-    &config, decoder, interleaves: true, headDimension: head)
+    &config, decoder, interleaves: true, namesRotated: false)
   attention.spelling = LatentReader.Spelling(module: "attention", output: "dense", gate: "g_proj")
   try config.require("gated_attention_proj_granularity_type", toBe: "head_wise")
   for key in ["no_kda_lora", "moe_router_enable_expert_bias", "use_qk_norm", "use_rmsnorm"] {
     try config.require(key, toBe: true)
   }
-  for key in ["use_bias", "use_qkv_bias"] { try config.require(key, toBe: false) }
+  for key in ["use_bias", "use_qkv_bias", "norm_head", "using_split_qkv_in_self_attention"] {
+    try config.require(key, toBe: false)
+  }
   for key in ["expert_swiglu_limit_list", "share_expert_swiglu_limit_list"]
   where try config.limits(key).contains(where: { $0 > 0 }) {
     throw config.unsupported(key, expected: "null or 0 for every layer", found: "limits")

@@ -23,6 +23,10 @@ func miniMax(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let window = try config.intIfPresent("sliding_window")
   // Tokens that are computed together.
   config.ignore("block_size")
+  // Published files say so; without it, states themselves would go on.
+  if config.architecture != "MiniMaxForCausalLM", !config.names("postnorm") {
+    throw config.missing("postnorm")
+  }
   try config.require("postnorm", toBe: true)
   try config.require("shared_intermediate_size", toBe: 0)
   config.ignore("shared_moe_mode")

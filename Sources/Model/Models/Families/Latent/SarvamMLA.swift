@@ -7,8 +7,9 @@ internal import Transformer
 
 func sarvamMLA(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let decoder = try DecoderReader(&config)
-  config.ignore("q_head_dim")
-  let attention = try LatentReader(&config, decoder, interleaves: true, namesCache: true)
+  // The width of what vLLM keeps of a token; transformers passes over both.
+  config.ignore("head_dim", "q_head_dim")
+  let attention = try LatentReader(&config, decoder, interleaves: true, namesRotated: false)
   try config.require("moe_router_enable_expert_bias", toBe: true)
   let experts = try bailingExperts(
     &config, decoder, correction: "mlp.gate.e_score_correction_bias")
