@@ -21,6 +21,8 @@ def raised(call: Callable[[], object], kind: type[BaseException]) -> BaseExcepti
 
 
 def main() -> None:
+    # A shell may start its jobs with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     lines: list[str] = []
     output = sluice.oneshot(
         Path("GLM"), "module", dataset="ids.jsonl", samples=8, memory="128MiB", threads=2, progress=lines.append
