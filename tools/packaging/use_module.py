@@ -65,8 +65,9 @@ def main() -> None:
     # Whatever ended it: the same call goes on, and writes the same bytes.
     for stopped in ("failed", "interrupted", "killed"):
         again(stopped, lines.append)
+        # `evaluate` has added to the card of the first.
         for file in output.iterdir():
-            assert file.is_dir() or file.read_bytes() == (Path(stopped) / file.name).read_bytes(), (stopped, file)
+            assert file.is_dir() or file.name == "README.md" or file.read_bytes() == (Path(stopped) / file.name).read_bytes(), (stopped, file)
     print(f"module {sluice.__version__}: as it should be")
 
 
