@@ -68,39 +68,6 @@ import TestSupport
     #expect(relativeError(found, mirrored) < 1e-6)
   }
 
-  /// Every product of a channel of one matrix with a channel of the other, in each engine, for any number of threads.
-  @Test(arguments: [Engine.f32, .bf16].filter(\.isAvailable), [5, 130, 1100])
-  func `products of two matrices add up`(engine: Engine, columns: Int) {
-    var generator = SeededGenerator(seed: 65)
-    let (count, first) = (columns - 3, 2)
-    // Numbers that bf16 holds.
-    func matrix(_ rows: Int) -> Matrix {
-      Matrix(
-        rows: rows, columns: columns, values: DType.bf16.rounded(generator.floats(rows * columns)))
-    }
-    let blocks = [(matrix(7), matrix(7)), (matrix(4), matrix(4))]
-    let results = [1, 3].map { threads in
-      let sums = Matrix(zeros: count, count)
-      for (y, x) in blocks {
-        Gemm.addProducts(
-          of: y, and: x, columns: first..<first + count, to: sums,
-          workers: Workers(threads: threads, engine: engine))
-      }
-      return sums.values
-    }
-    #expect(results[0] == results[1])
-    var expected = [Float](repeating: 0, count: count * count)
-    for (y, x) in blocks {
-      for row in 0..<y.rows {
-        for a in 0..<count {
-          let factor = unsafe y.row(row)[first + a]
-          for b in 0..<count { expected[a * count + b] += unsafe factor * x.row(row)[first + b] }
-        }
-      }
-    }
-    #expect(relativeError(results[0], expected) < 1e-5)
-  }
-
   /// The sum over tokens and rows of (x d)², of each block of columns by itself.
   @Test func aQuadraticFormIsTheSquareOfTheOutputs() {
     var generator = SeededGenerator(seed: 64)

@@ -70,35 +70,4 @@ import TestSupport
       #expect(!UpperFactor.factor(a, workers: Workers(threads: 2)))
     }
   }
-
-  @Test(arguments: [1, 2, 127, 128, 129, 300])
-  func `what is solved for gives back what was asked`(n: Int) {
-    let a = positive(n, seed: UInt64(n))
-    let order = (0..<n).map { UInt32(n - 1 - $0) }
-    // The matrix in that order.
-    let r = Matrix(zeros: n, n)
-    for i in 0..<n {
-      for j in i..<n { unsafe r.row(i)[j] = a.row(n - 1 - i)[n - 1 - j] }
-    }
-    #expect(UpperFactor.factor(r, workers: Workers(threads: 1)))
-    var generator = SeededGenerator(seed: 5)
-    let asked = generator.matrix(70, n)
-    let solutions = [1, 3].map { threads in
-      let x = asked.prefix(70)
-      UpperFactor.solve(r, for: x, by: order, workers: Workers(threads: threads))
-      return x
-    }
-    #expect(solutions[0].values == solutions[1].values)
-    var (difference, size) = (0.0, 0.0)
-    for row in 0..<70 {
-      for column in 0..<n {
-        var sum = 0.0
-        for k in 0..<n { sum += unsafe Double(solutions[0].row(row)[k]) * Double(a.row(k)[column]) }
-        let wanted = unsafe Double(asked.row(row)[column])
-        difference += (sum - wanted) * (sum - wanted)
-        size += wanted * wanted
-      }
-    }
-    #expect(difference.squareRoot() < 2e-5 * size.squareRoot())
-  }
 }

@@ -10,9 +10,7 @@ package import Transformer
 package struct QuantizedLinear: Sendable {
   package let quantizer: WeightQuantizer
   package let codec: any WeightCodec
-  private let name: String
   private let rows: Int
-  private let columns: Int
 
   /// - Parameter dtype: of the weight that is quantized, which its scales share.
   package init(_ linear: LinearSpec, _ scheme: QuantizationScheme, dtype: DType) {
@@ -22,9 +20,7 @@ package struct QuantizedLinear: Sendable {
     quantizer = WeightQuantizer(
       weights, columns: linear.inputs, dtype: dtype, signsScales: scheme.signsScales)
     codec = CompressionFormats.codec(linear, scheme, dtype: dtype)
-    name = linear.name
     rows = linear.outputs
-    columns = linear.inputs
   }
 
   package var tensors: [TensorSpec] { codec.tensors }
@@ -58,9 +54,6 @@ package struct QuantizedLinear: Sendable {
     workers.ledger.note(
       rounding.operation(
         rows: rows, channels: weight.columns, outputs: inTurn?.and, measuring: measuring))
-    if case .compensated(let factors) = rounding {
-      for product in factors.corrections(rows: rows) { workers.ledger.note(product) }
-    }
     if !measuring {
       for tensor in tensors { workers.ledger.note(.output, bytes: tensor.byteCount) }
     }
@@ -94,50 +87,5 @@ package struct QuantizedLinear: Sendable {
     if !workers.computes { return errors }
     if let write = unsafe write { try unsafe codec.encodeRest(whole, write: write) }
     return errors
-  }
-}
-
-// MARK: What was written
-
-extension QuantizedLinear {
-  /// What the codes that were written stand for.
-  ///
-  /// - Parameter tensors: by name, as they stand in the output; nil where only shapes are known.
-  package func written(_ tensors: [String: StoredTensor]?) -> any WeightRows {
-    let coded = tensors.map { tensors in
-      guard let coded = codec.decode({ tensors[$0] }) else {
-        preconditionFailure("\(name) was not written")
-      }
-      return coded
-    }
-    return WrittenRows(name: name, rows: rows, columns: columns, pages: codec.pages, coded: coded)
-  }
-
-  /// Says that nobody reads any more what was written.
-  package func letGoOfWritten(in ledger: Ledger) { ledger.unmap(WrittenRows.key(name)) }
-}
-
-/// A weight of the output.
-private struct WrittenRows: WeightRows {
-  let name: String
-  let rows: Int
-  let columns: Int
-  let pages: (bytes: Int, rowBytes: Int)
-  /// nil where only shapes are known.
-  let coded: (any CodedWeight)?
-
-  /// No Linear of the source has it.
-  static func key(_ name: String) -> String { "written \(name)" }
-
-  func decode(_ range: Range<Int>, into result: UnsafeMutablePointer<Float>) {
-    unsafe coded?.decode(range, into: result)
-  }
-
-  func noteReading(_ count: Int, tileRows: Int, workers: Workers) {
-    let pages = pages
-    WeightPages(
-      key: Self.key(name), bytes: pages.bytes, rows: rows, tileBytes: { $0 * pages.rowBytes },
-      isHeld: false, isOfSource: false
-    ).noteReading(count, tileRows: tileRows, workers: workers)
   }
 }

@@ -66,24 +66,7 @@ package enum BF16Products {
   /// gram `[C, C]` += xᵀ x for C columns of x `[T, ...]`, on and above the diagonal.
   static func addGram(of x: Matrix, columns channels: Range<Int>, to gram: Matrix, workers: Workers)
   {
-    add(x, and: x, channels, to: gram, gramTasks(channels.count), workers)
-  }
-
-  /// sums `[C, C]` += yᵀ x for C columns of x and y `[T, ...]`.
-  static func addProducts(
-    of y: Matrix, and x: Matrix, columns channels: Range<Int>, to sums: Matrix, workers: Workers
-  ) {
-    let tasks = ranges(of: channels.count, by: gramColumns(channels.count)).flatMap { columns in
-      ranges(of: channels.count, by: gramRows).map { (rows: $0, columns: columns) }
-    }
-    add(y, and: x, channels, to: sums, tasks, workers)
-  }
-
-  /// - Parameter tasks: parts of `sums`.
-  private static func add(
-    _ y: Matrix, and x: Matrix, _ channels: Range<Int>, to sums: Matrix,
-    _ tasks: [(rows: Range<Int>, columns: Range<Int>)], _ workers: Workers
-  ) {
+    let tasks = gramTasks(channels.count)
     let panel = TaskBuffer(
       "packed weights",
       byteCount: panelBytes(min(channels.count, gramColumns(channels.count))))
@@ -92,7 +75,7 @@ package enum BF16Products {
       let strips = ranges(of: channels.count, by: 64)
       workers.forEach(strips.count) {
         packed.fill(
-          strips[$0], fromColumnsOf: y, from: channels.lowerBound, tokens: chunk.lowerBound)
+          strips[$0], fromColumnsOf: x, from: channels.lowerBound, tokens: chunk.lowerBound)
       }
       workers.forEach(tasks.count, each: [panel]) { index in
         let (rows, columns) = tasks[index]
@@ -103,7 +86,7 @@ package enum BF16Products {
             columns.count, block.count, x.columns, panels.elements)
           unsafe sluice_multiply_packed(
             packed.row(rows.lowerBound, block: index), panels.elements, rows.count, columns.count,
-            block.count, 1, sums.row(rows.lowerBound) + columns.lowerBound, sums.columns)
+            block.count, 1, gram.row(rows.lowerBound) + columns.lowerBound, gram.columns)
         }
       }
     }

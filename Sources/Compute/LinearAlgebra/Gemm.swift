@@ -105,30 +105,6 @@ package enum Gemm {
     }
   }
 
-  /// sums `[n, n]` += yᵀ x for n columns of both, which have as many rows.
-  package static func addProducts(
-    of y: Matrix, and x: Matrix, columns: Range<Int>, to sums: Matrix, workers: Workers
-  ) {
-    precondition(
-      sums.rows == columns.count && sums.columns == columns.count && y.rows == x.rows
-        && y.columns == x.columns && columns.upperBound <= x.columns, "products of other sizes")
-    let isExact = workers.engine == .f32
-    workers.ledger.note(.product(columns.count, x.rows, columns.count, isExact: isExact))
-    if !isExact {
-      BF16Products.addProducts(of: y, and: x, columns: columns, to: sums, workers: workers)
-      return
-    }
-    let strips = ranges(of: columns.count, by: columns.count < 1024 ? 128 : 256)
-    workers.forEach(strips.count * strips.count) { index in
-      let (rows, others) = (strips[index / strips.count], strips[index % strips.count])
-      unsafe product(
-        transposeA: true, rows: rows.count, columns: others.count, inner: x.rows,
-        a: y.base + columns.lowerBound + rows.lowerBound, aStride: y.columns,
-        b: x.base + columns.lowerBound + others.lowerBound, bStride: x.columns,
-        add: true, c: sums.row(rows.lowerBound) + others.lowerBound, cStride: sums.columns)
-    }
-  }
-
   /// Copies the upper triangle that `addGram` fills to the lower one, a tile at a time to stay in the cache.
   package static func symmetrize(_ gram: Matrix) {
     let strips = ranges(of: gram.rows, by: 64)

@@ -27,11 +27,6 @@ package final class GramFactor: @unchecked Sendable {
   private let corners: [Int: Matrix]
   /// `[n, block]`: the blocks of R on its diagonal.
   let pivots: Matrix
-  /// `[n, n]`, where the activation x̂ comes with errors x - x̂: w times this is what a row w is moved by.
-  ///
-  /// The mean of |w x - q x̂|² over tokens is (w' - q) G (w' - q)ᵀ and what no q can change, w' = w + w E[(x - x̂) x̂ᵀ] G⁻¹.
-  /// Source: GPTAQ (Li et al., arXiv:2504.02692), with G + λI for G.
-  let correction: Matrix?
   /// λ, which is added to the diagonal of G.
   let lambda: Float
   /// What errors are multiplied with R and G in: bf16 rounds both by less than a code's step can tell.
@@ -54,20 +49,18 @@ package final class GramFactor: @unchecked Sendable {
 
   /// - Parameters:
   ///   - gram: xᵀ x / T, symmetric; it becomes part of this object.
-  ///   - errors: (x - x̂)ᵀ x̂ / T, where the activation is x̂ and what it would be without errors before it x; it becomes part
-  ///     of this object. nil where there are none.
   ///   - refining: columns that are refined together, of the weights that are rounded under it.
   ///   - damping: λ over the mean of the diagonal; ten times as much where that is too little.
   package convenience init(
-    _ gram: consuming Matrix, errors: Matrix? = nil, channels: Range<Int>,
-    refining sizes: Set<Int>, damping: Double, workers: Workers
+    _ gram: consuming Matrix, channels: Range<Int>, refining sizes: Set<Int>, damping: Double,
+    workers: Workers
   ) throws(NotPositiveDefinite) {
     let n = gram.rows
     precondition(
       gram.columns == n && channels.count == n && !sizes.isEmpty && sizes.allSatisfy { $0 > 0 },
       "another Gram")
     if !workers.computes {
-      self.init(ofShape: gram, errors, channels: channels, refining: sizes, damping, workers)
+      self.init(ofShape: gram, channels: channels, refining: sizes, damping, workers)
       return
     }
     let diagonal = (0..<n).map { unsafe gram.base[$0 * n + $0] }
@@ -84,22 +77,20 @@ package final class GramFactor: @unchecked Sendable {
       if share > Self.mostDamping { throw NotPositiveDefinite() }
     }
     let lambda = Float(share * mean)
-    if let errors { UpperFactor.solve(gram, for: errors, by: order, workers: workers) }
     self.init(
-      factored: gram, correction: errors, channels: channels, order: order, diagonal: diagonal,
+      factored: gram, channels: channels, order: order, diagonal: diagonal,
       corners: Self.corners(gram, diagonal, sizes, lambda: lambda, workers),
       lambda: lambda, damping: share, workers)
   }
 
   /// What a factor takes, where there are no numbers.
   private convenience init(
-    ofShape gram: consuming Matrix, _ errors: Matrix?, channels: Range<Int>,
-    refining sizes: Set<Int>, _ damping: Double, _ workers: Workers
+    ofShape gram: consuming Matrix, channels: Range<Int>, refining sizes: Set<Int>,
+    _ damping: Double, _ workers: Workers
   ) {
     _ = UpperFactor.factor(gram, workers: workers)
-    if let errors { UpperFactor.solve(gram, for: errors, by: [], workers: workers) }
     self.init(
-      factored: gram, correction: errors, channels: channels, order: [], diagonal: [],
+      factored: gram, channels: channels, order: [], diagonal: [],
       corners: Self.corners(gram, [], sizes, lambda: 0, workers), lambda: 0,
       damping: damping, workers)
   }
@@ -117,10 +108,9 @@ package final class GramFactor: @unchecked Sendable {
   }
 
   private init(
-    factored gram: consuming Matrix, correction: Matrix?, channels: Range<Int>, order: [UInt32],
-    diagonal: [Float], corners: [Int: Matrix], lambda: Float, damping: Double, _ workers: Workers
+    factored gram: consuming Matrix, channels: Range<Int>, order: [UInt32], diagonal: [Float],
+    corners: [Int: Matrix], lambda: Float, damping: Double, _ workers: Workers
   ) {
-    self.correction = correction
     self.corners = corners
     pivots = Self.pivots(gram, workers)
     operands =
@@ -242,9 +232,6 @@ package struct GramFactors: Sendable {
   var moments: [Float] { parts.flatMap(\.diagonal) }
 
   var engine: Engine { parts.first?.engine ?? .f32 }
-
-  /// Whether weights are moved to where errors before them ask them to be.
-  var corrects: Bool { parts.contains { $0.correction != nil } }
 
   /// The largest share that had to be added to a diagonal.
   package var damping: Double { parts.map(\.damping).max() ?? 0 }

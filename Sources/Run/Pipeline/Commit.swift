@@ -226,16 +226,6 @@ final class Commit: StepResults {
     case .copy, .finish, .done: break
     case .attend(let layer, let part, _):
       needed.insert(StateFiles.name(.hidden, layer: layer, part: part))
-    case .handOn(let layer, let index, _):
-      let part = plan.spec.layers[layer].parts[index]
-      // What it reads, and what the step before it left to the next.
-      needed.formUnion(
-        [(layer, index), (layer, index + 1), (layer + 1, 0)].map {
-          StateFiles.name(.hidden, layer: $0, part: $1)
-        })
-      needed.formUnion([.attended, .routing].map { StateFiles.name($0, part) })
-      needed.formUnion(
-        (part.tokens?.mixer.inputPlaces ?? []).map { StateFiles.inputName(part, at: $0) })
     case .experts(let layer, let part, _, _, _), .advance(let layer, let part, _):
       let part = plan.spec.layers[layer].parts[part]
       needed.insert(StateFiles.name(.readByTokens(of: part), part))

@@ -1,4 +1,4 @@
-// The run: copy what stays, then for each part of each layer attend, hand on, experts, advance; commit after each.
+// The run: copy what stays, then for each part of each layer attend, experts, advance; commit after each.
 
 internal import Calibration
 internal import CompressedTensors
@@ -145,17 +145,9 @@ package final class QuantizeModel {
         let part = layers[layer].parts[index]
         if index == 0 { layerClock = Clock() }
         try Attend(inputs: inputs, layer: layers[layer], part: part).run(from: block)
-        try inputs.handsOn(part) == nil
-          ? attended(part, since: layerClock)
-          : commit.commit(.handOn(layer: layer, part: index, block: 0))
-      case .handOn(let layer, let index, let block):
-        commit.begin(.attend)
-        let part = layers[layer].parts[index]
-        if let branch = inputs.handsOn(part) {
-          try HandOn(inputs: inputs, layer: layers[layer], part: part, branch: branch)
-            .run(from: block)
-        }
-        try attended(part, since: layerClock)
+        try part.tokens == nil
+          ? finish(part, since: layerClock)
+          : commit.commit(.experts(layer: layer, part: index, unit: 0, end: 0, block: 0))
       case .experts(let layer, let index, let unit, let end, let block):
         commit.begin(.experts)
         let part = layers[layer].parts[index]
@@ -187,13 +179,6 @@ package final class QuantizeModel {
       }
     }
     if !plan.measures { report(.finished(commit.summary(seconds: started.seconds))) }
-  }
-
-  /// The commit behind a part's branch along the sequence.
-  private func attended(_ part: LayerPart, since started: Clock) throws {
-    try part.tokens == nil
-      ? finish(part, since: started)
-      : commit.commit(.experts(layer: part.layer, part: part.index, unit: 0, end: 0, block: 0))
   }
 
   /// The commit behind the last step of a part; behind the last part, the layer is done.

@@ -75,8 +75,6 @@ struct WeightPages: Sendable {
   let tileBytes: @Sendable (Int) -> Int?
   /// Whether they stay mapped when they were read.
   let isHeld: Bool
-  /// Whether they are of the source, and not of what was written.
-  var isOfSource = true
 
   static let name = "mapped weights"
 
@@ -90,10 +88,10 @@ struct WeightPages: Sendable {
     guard let tile = tileBytes(tileRows).map({ min(bytes, $0) }), !isHeld,
       tile >= CheckpointWeights.releasedTile
     else {
-      if ledger.map(key, bytes, as: Self.name), isOfSource { ledger.note(.source, bytes: bytes) }
+      if ledger.map(key, bytes, as: Self.name) { ledger.note(.source, bytes: bytes) }
       return
     }
-    if isOfSource { ledger.note(.source, bytes: bytes) }
+    ledger.note(.source, bytes: bytes)
     let most = min(bytes, workers.threads * tile)
     ledger.take(Self.name, most, from: .mapped)
     ledger.giveBack(Self.name, most, to: .mapped)

@@ -36,11 +36,6 @@ package struct Routing: Sendable, Equatable {
     return result
   }
 
-  /// The tokens that are sent to one expert, and their weights.
-  package func tokens(of expert: Int) -> [(token: Int, weight: Float)] {
-    experts.indices.filter { experts[$0] == expert }.map { ($0 / expertsPerToken, weights[$0]) }
-  }
-
   /// What `matrix` was made from; no choices where only shapes are known.
   package init(_ matrix: Matrix, workers: Workers) {
     expertsPerToken = matrix.columns / 2

@@ -84,15 +84,6 @@ extension Commit {
         output.smoothings[layer].contains { input.map($0.taps.contains) == true }
       }
       try check(spec.claims.map(\.name).filter { !units.contains($0) || searches && !isCut })
-    case .handOn(let layer, let part, _):
-      let branch = plan.spec.layers[layer].parts[part].sequence
-      let linears = branch.map { $0.mixer.linears + $0.mixer.deciding.map(\.linear) } ?? []
-      let read = Set(
-        linears.flatMap { [$0.weight, $0.bias] }
-          + (branch.map { [$0.preNorm].compactMap(\.self) + $0.mixer.norms } ?? []).map(\.weight)
-          + (branch?.mixer.vectors.map(\.name) ?? []))
-      try check(
-        plan.spec.layers[layer].parts[part].claims.map(\.name).filter { read.contains($0) })
     case .experts(let layer, let part, let unit, _, _):
       let spec = plan.spec.layers[layer].parts[part]
       let units = spec.units

@@ -72,29 +72,6 @@ struct ExpertTokens {
     return SeenTokens(rows: rows, weights: weights.map { all in rows.map { all[$0] } })
   }
 
-  /// The tokens of a block by which an expert's errors are told: twice as many as the router sends it on average, those
-  /// first that count most.
-  static func handedOn(
-    _ routed: [(token: Int, weight: Float)], meanSquare: Double, count: Int, router: RouterSpec,
-    _ weighting: ExpertWeighting, computes: Bool
-  ) -> SeenTokens {
-    let even = (count * router.expertsPerToken + router.linear.outputs - 1) / router.linear.outputs
-    let most = min(count, 2 * even)
-    if !computes { return SeenTokens(rows: Array(0..<most), weights: nil) }
-    let first = routed.sorted {
-      $0.weight != $1.weight ? $0.weight > $1.weight : $0.token < $1.token
-    }.prefix(most)
-    let sent = Set(routed.map(\.token))
-    let others = (0..<count).filter { !sent.contains($0) }
-    let wanted = min(others.count, most - first.count)
-    let rows = (first.map(\.token) + (0..<wanted).map { others[$0 * others.count / wanted] })
-      .sorted()
-    let all = weighting.weights(
-      tokens: count, routed: routed, meanSquare: meanSquare,
-      others: wanted > 0 ? Float(others.count) / Float(wanted) : 1)
-    return SeenTokens(rows: rows, weights: all.map { all in rows.map { all[$0] } })
-  }
-
   /// As many of a block as of all tokens.
   private func evenly(_ sample: TokenSample, _ expert: Int, count: Int) -> SeenTokens {
     if sample.isWhole { return .all }

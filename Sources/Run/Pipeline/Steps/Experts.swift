@@ -174,26 +174,20 @@ struct Experts {
           try Proof(inputs, layer, part).prove(
             unit, of: branch, smoothed, against: weights, on: proof)
         }
+        let downRounding = try inputs.rounding(
+          sums, at: hidden(unit), under: applied, of: layer, keeping: number + 1 < rounds.count)
         let largest = try inputs.largestWeights(
           of: [spec.readers, [spec.down]], from: smoothed)
-        func write(_ linear: LinearSpec, by rounding: ChosenRounding) throws {
+        for linear in spec.linears {
           try inputs.write(
-            linear.weight, linear: linear, from: smoothed, layer: layer, by: rounding,
+            linear.weight, linear: linear, from: smoothed, layer: layer,
+            by: linear == spec.down
+              ? downRounding : inputRoundings[mlp.inputPlace(of: unit)]?[number] ?? .nearest,
             largest: largest)
           if linear.hasBias {
             try inputs.write(linear.bias, linear: nil, from: smoothed, layer: layer)
           }
         }
-        for linear in spec.readers {
-          try write(linear, by: inputRoundings[mlp.inputPlace(of: unit)]?[number] ?? .nearest)
-        }
-        if let sums, inputs.handsOn(to: spec, in: part) {
-          try handOn(unit, to: sums, shares, smoothed, under: applied)
-        }
-        try write(
-          spec.down,
-          by: inputs.rounding(
-            sums, at: hidden(unit), under: applied, of: layer, keeping: number + 1 < rounds.count))
       }
       inputs.weights.release(spec.linears)
       inputs.results.noteMemory()
@@ -218,61 +212,6 @@ struct Experts {
         smoothing, sums, of: layer, weights: weights, under: applied,
         routedTokens: expert(unit).map { shares[$0].tokens })
     ]
-  }
-
-  // MARK: Errors handed on
-
-  /// Adds what rounding made of a unit's other projections to what its down projection reads.
-  private func handOn(
-    _ unit: Int, to sums: ActivationStatistics, _ shares: [ExpertShare],
-    _ smoothed: SmoothedWeights, under applied: [AppliedSmoothing]
-  ) throws {
-    let spec = mlp.unit(unit)
-    let (place, expert) = (mlp.inputPlace(of: unit), expert(unit))
-    let scale = applied.first { $0.smoothing.tap == hidden(unit) }?.scale
-    let rounded = try inputs.written(spec.readers, over: smoothed)
-    sums.beginErrors(workers: workers)
-    let states = try inputs.states.read(.readByTokens(of: part), part)
-    let routings = try expert.flatMap { _ in try inputs.states.readRouting(part) }
-    try inputs.forEachBlock(from: 0) { index in
-      let x = try states.read(index)
-      var seen = SeenTokens.all
-      if let expert, let routings, let router = mlp.router {
-        let routed = Routing(try routings.read(index), workers: workers).tokens(of: expert)
-        seen = ExpertTokens.handedOn(
-          routed, meanSquare: shares[expert].squares / Double(inputs.tokens), count: x.rows,
-          router: router, inputs.options.weighting, computes: workers.computes)
-      }
-      let rows = seen.rows ?? Array(0..<x.rows)
-      for part in ranges(of: rows.count, by: MLPSpec.gatheredRows) {
-        let gathered = x.gathered(
-          Array(rows[part]), into: "tokens of an expert", workers: workers)
-        let weights = seen.weights.map { Array($0[part]) }
-        let original = read(gathered, at: place, by: spec, expert, weights: self.weights)
-        sums.addErrors(
-          of: read(gathered, at: place, by: spec, expert, weights: rounded),
-          insteadOf: original, smoothedBy: scale, weights: weights, workers: workers)
-      }
-    }
-    inputs.letGoOfWritten(spec.readers)
-  }
-
-  /// What the down projection of a unit reads of some tokens.
-  ///
-  /// - Parameter x: what the branch reads of them.
-  private func read(
-    _ x: Matrix, at place: Tap.Place, by unit: UnitSpec, _ expert: Int?,
-    weights: any LayerWeights
-  ) -> Matrix {
-    let input = branch.input(x, weights: weights, workers: workers)
-    let read = mlp.input(input, at: place, weights: weights, workers: workers)
-    if let expert, let router = mlp.router, router.scalesInputs {
-      let scores = router.scores(
-        branch.input(x, weights: inputs.weights, workers: workers), weights: inputs.weights,
-        workers: workers)
-      read.multiply(byRows: scores.column(expert, workers), workers: workers)
-    }
-    return unit.hidden(read, weights: weights, workers: workers)
   }
 
   // MARK: What counts for an expert

@@ -78,20 +78,12 @@ struct StepInputs {
   }
 
   /// Empty statistics of an activation.
-  ///
-  /// - Parameters:
-  ///   - searching: whether they are for the search of its scale alone.
-  ///   - withErrors: whether it comes of errors before it.
-  func newStatistics(
-    _ tap: Tap, of layer: LayerSpec, searching: Bool = false, withErrors: Bool = false
-  ) -> ActivationStatistics {
+  func newStatistics(_ tap: Tap, of layer: LayerSpec) -> ActivationStatistics {
     let isRead = !layer.readers(at: tap).isEmpty
-    let gathersGrams = searching ? options.loss == .gram : options.gathersGrams
     return ActivationStatistics(
-      channels: layer.channels(at: tap), withGram: isRead && gathersGrams, withErrors: withErrors,
+      channels: layer.channels(at: tap), withGram: isRead && options.gathersGrams,
       withLargest: output.storesScales(at: tap, of: layer),
-      withMagnitudes: !searching && storedActivations(at: tap, of: layer)?.leastSquares == true,
-      workers: workers)
+      withMagnitudes: storedActivations(at: tap, of: layer)?.leastSquares == true, workers: workers)
   }
 
   /// How an activation is quantized that has a stored scale; what reads it has one scheme for it, since it is loaded as one
