@@ -10,7 +10,7 @@ import TestSupport
   private func positive(_ n: Int, seed: UInt64) -> Matrix {
     var generator = SeededGenerator(seed: seed)
     let a = Matrix(zeros: n, n)
-    Gemm.addGram(of: generator.matrix(n + 3, n), to: a, workers: Workers(threads: 1))
+    Gemm.addGram(of: generator.matrix(n + 3, n), to: a, backend: Backend(threads: 1))
     Gemm.symmetrize(a)
     for index in 0..<n { unsafe a.row(index)[index] += Float(n) / 8 }
     return a
@@ -20,7 +20,7 @@ import TestSupport
   func theFactorTimesItsTransposeIsTheMatrix(n: Int) {
     let a = positive(n, seed: UInt64(n))
     let r = a.prefix(n)
-    #expect(UpperFactor.factor(r, workers: Workers(threads: 2)))
+    #expect(UpperFactor.factor(r, backend: Backend(threads: 2)))
     var (difference, size) = (0.0, 0.0)
     for i in 0..<n {
       for j in i..<n {
@@ -40,7 +40,7 @@ import TestSupport
     for row in 0..<n {
       for column in 0..<row { unsafe a.row(row)[column] = Float(row * n + column) }
     }
-    #expect(UpperFactor.factor(a, workers: Workers(threads: 2)))
+    #expect(UpperFactor.factor(a, backend: Backend(threads: 2)))
     for row in 0..<n {
       for column in 0..<row {
         #expect(unsafe a.row(row)[column] == Float(row * n + column))
@@ -52,7 +52,7 @@ import TestSupport
     let a = positive(700, seed: 8)
     let factors = [1, 2, 3, 7].map { threads in
       let r = a.prefix(700)
-      #expect(UpperFactor.factor(r, workers: Workers(threads: threads)))
+      #expect(UpperFactor.factor(r, backend: Backend(threads: threads)))
       return r.values.map(\.bitPattern)
     }
     for other in factors[1...] { #expect(other == factors[0]) }
@@ -67,7 +67,7 @@ import TestSupport
         unsafe a.row(index)[place] = 0
       }
       unsafe a.row(place)[place] = bad
-      #expect(!UpperFactor.factor(a, workers: Workers(threads: 2)))
+      #expect(!UpperFactor.factor(a, backend: Backend(threads: 2)))
     }
   }
 }

@@ -36,10 +36,10 @@ package struct QuantizedLinear: Sendable {
   @discardableResult
   package func round(
     _ weight: any WeightRows, by rounding: Rounding = .nearest, outputs: OutputFactor? = nil,
-    largest: Float? = nil, largestInput: Float = 0, workers: Workers,
+    largest: Float? = nil, largestInput: Float = 0, backend: Backend,
     write: (@Sendable (UnsafeRawBufferPointer, String, Int) throws -> Void)?
   ) throws -> RoundingErrors {
-    let whole = try quantizer.whole(weight, largest: largest, workers: workers)
+    let whole = try quantizer.whole(weight, largest: largest, backend: backend)
       .reading(largestInput)
     let measuring = unsafe write == nil
     let inTurn: (under: GramFactors, and: OutputFactor)? =
@@ -50,12 +50,12 @@ package struct QuantizedLinear: Sendable {
       }
     let tileRows = inTurn?.and.taskRows ?? rounding.tileRows
     let tiles = ranges(of: rows, by: tileRows)
-    weight.noteReading(rows, tileRows: tileRows, workers: workers)
-    workers.ledger.note(
+    weight.noteReading(rows, tileRows: tileRows, backend: backend)
+    backend.ledger.note(
       rounding.operation(
         rows: rows, channels: weight.columns, outputs: inTurn?.and, measuring: measuring))
     if !measuring {
-      for tensor in tensors { workers.ledger.note(.output, bytes: tensor.byteCount) }
+      for tensor in tensors { backend.ledger.note(.output, bytes: tensor.byteCount) }
     }
     let each =
       if let inTurn {
@@ -63,18 +63,18 @@ package struct QuantizedLinear: Sendable {
       } else {
         rounding.buffers(rows: rows, channels: weight.columns)
       }
-    let results = workers.map(tiles.count, each: each) {
+    let results = backend.map(tiles.count, each: each) {
       index -> Result<RoundingErrors, any Error> in
       Result {
         let rounded =
           if let inTurn {
             try quantizer.round(
               weight, rows: tiles[index], under: inTurn.under, and: inTurn.and, knowing: whole,
-              from: workers.memory)
+              from: backend.memory)
           } else {
             try quantizer.round(
               weight, rows: tiles[index], by: rounding, knowing: whole, measuring: measuring,
-              from: workers.memory)
+              from: backend.memory)
           }
         if let write = unsafe write {
           try unsafe codec.encode(rounded, rows: tiles[index], write: write)
@@ -84,7 +84,7 @@ package struct QuantizedLinear: Sendable {
     }
     var errors = RoundingErrors()
     for result in results { errors.add(try result.get()) }
-    if !workers.computes { return errors }
+    if !backend.computes { return errors }
     if let write = unsafe write { try unsafe codec.encodeRest(whole, write: write) }
     return errors
   }

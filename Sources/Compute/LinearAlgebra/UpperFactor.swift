@@ -13,20 +13,20 @@ package enum UpperFactor {
   ///
   /// Right-looking, with the same operations in the same order for any number of threads.
   /// - Returns: false, with the upper triangle undefined, where the matrix is not positive definite.
-  package static func factor(_ a: Matrix, workers: Workers) -> Bool {
+  package static func factor(_ a: Matrix, backend: Backend) -> Bool {
     precondition(a.rows == a.columns, "a factor of \(a.rows) x \(a.columns)")
     let n = a.rows
     let work = Matrix(rows: 2 * (block + 1), columns: block)
     let negative = Matrix(rows: block, columns: block)
-    let panel = workers.matrix("panel of a factor", rows: n, columns: min(block, n))
-    workers.ledger.note(
+    let panel = backend.matrix("panel of a factor", rows: n, columns: min(block, n))
+    backend.ledger.note(
       Operation(.factor, [n], arithmetic: Double(n) * Double(n) * Double(n) / 3))
     // What is left of the last block's rows: the most.
     let most = max(0, (n - 1) / block * block)
     let product = TaskBuffer("tile of a factor", floats: min(tile, most) * min(tile, most))
-    if !workers.computes {
+    if !backend.computes {
       let strips = (most + tile - 1) / tile
-      workers.forEach(strips * (strips + 1) / 2, each: [product]) { _ in }
+      backend.forEach(strips * (strips + 1) / 2, each: [product]) { _ in }
       return true
     }
     for rows in ranges(of: n, by: block).reversed() {
@@ -38,7 +38,7 @@ package enum UpperFactor {
       unsafe sluice_scale(negative.base, -1, negative.base, count * count)
       let strips = ranges(of: start, by: tile)
       // panel = -A[above, rows] R[rows, rows]⁻ᵀ, and A[above, rows] its opposite.
-      workers.forEach(strips.count) { index in
+      backend.forEach(strips.count) { index in
         let strip = strips[index]
         let above = unsafe a.base + strip.lowerBound * n + start
         unsafe Gemm.product(
@@ -53,11 +53,11 @@ package enum UpperFactor {
       let tiles = strips.indices.flatMap { row in
         (row..<strips.count).map { (strips[row], strips[$0]) }
       }
-      workers.forEach(tiles.count, each: [product]) { index in
+      backend.forEach(tiles.count, each: [product]) { index in
         let (rows, columns) = tiles[index]
         unsafe subtract(
           panel.base + rows.lowerBound * count, panel.base + columns.lowerBound * count, count,
-          rows, columns, from: a, memory: workers.memory)
+          rows, columns, from: a, memory: backend.memory)
       }
     }
     return true

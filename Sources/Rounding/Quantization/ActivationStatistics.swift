@@ -32,12 +32,12 @@ package final class ActivationStatistics {
   ///   - block: channels whose products with each other are kept; nil for as many as there is room for.
   package init(
     channels: Int, withGram: Bool, withLargest: Bool = false, withMagnitudes: Bool = false,
-    block: Int? = nil, workers: Workers = Workers(threads: 1)
+    block: Int? = nil, backend: Backend = Backend(threads: 1)
   ) {
     gramRanges = block.map { ranges(of: channels, by: $0) } ?? Self.gramRanges(channels)
     magnitudes =
       withMagnitudes
-      ? workers.matrix("sizes of activations", rows: channels, columns: MagnitudeBins.count) : nil
+      ? backend.matrix("sizes of activations", rows: channels, columns: MagnitudeBins.count) : nil
     largest = [Float](repeating: 0, count: withLargest ? channels : 0)
     self.channels = channels
     absoluteSum = [Double](repeating: 0, count: channels)
@@ -45,9 +45,9 @@ package final class ActivationStatistics {
     gramSums =
       withGram
       ? gramRanges.map {
-        workers.matrix("Gram matrices", rows: $0.count, columns: $0.count)
+        backend.matrix("Gram matrices", rows: $0.count, columns: $0.count)
       } : []
-    workers.compute {
+    backend.compute {
       for gram in gramSums { gram.fill(0) }
       magnitudes?.fill(0)
     }
@@ -79,16 +79,16 @@ package final class ActivationStatistics {
   /// Adds the rows of x. Blocks must come in the same order in every run: sums are not associative.
   ///
   /// - Parameter weights: how much each token counts, `[T]`; x is scaled by their roots then, and used up.
-  package func add(_ x: Matrix, weights: [Float]? = nil, workers: Workers) {
+  package func add(_ x: Matrix, weights: [Float]? = nil, backend: Backend) {
     precondition(x.columns == channels, "\(x.columns) channels instead of \(channels)")
     precondition(!gramIsMean, "the Gram matrix has been handed out")
     let strips = ranges(of: channels, by: 256)
-    workers.ledger.note(Operation(.elements, [x.count]))
+    backend.ledger.note(Operation(.elements, [x.count]))
     unsafe absoluteSum.withUnsafeMutableBufferPointer { absolute in
       unsafe squareSum.withUnsafeMutableBufferPointer { square in
         nonisolated(unsafe) let absolute = absolute.baseAddress!
         nonisolated(unsafe) let square = square.baseAddress!
-        workers.forEach(strips.count) { index in
+        backend.forEach(strips.count) { index in
           let strip = strips[index]
           unsafe sluice_add_moments(
             x.base + strip.lowerBound, weights, x.rows, strip.count, x.columns,
@@ -96,23 +96,23 @@ package final class ActivationStatistics {
         }
       }
     }
-    if !largest.isEmpty { addLargest(x, strips, workers) }
-    if let magnitudes { MagnitudeBins.count(x, into: magnitudes, workers) }
+    if !largest.isEmpty { addLargest(x, strips, backend) }
+    if let magnitudes { MagnitudeBins.count(x, into: magnitudes, backend) }
     if !gramSums.isEmpty {
-      if let weights { scale(x, byRootsOf: weights, workers) }
+      if let weights { scale(x, byRootsOf: weights, backend) }
       for (gram, columns) in zip(gramSums, gramRanges) {
-        Gemm.addGram(of: x, columns: columns, to: gram, workers: workers)
+        Gemm.addGram(of: x, columns: columns, to: gram, backend: backend)
       }
     }
     tokens += x.rows
     weight += weights.map { $0.reduce(0) { $0 + Double($1) } } ?? Double(x.rows)
   }
 
-  private func addLargest(_ x: Matrix, _ strips: [Range<Int>], _ workers: Workers) {
-    workers.ledger.note(Operation(.elements, [x.count]))
+  private func addLargest(_ x: Matrix, _ strips: [Range<Int>], _ backend: Backend) {
+    backend.ledger.note(Operation(.elements, [x.count]))
     unsafe largest.withUnsafeMutableBufferPointer { largest in
       nonisolated(unsafe) let base = largest.baseAddress!
-      workers.forEach(strips.count) { index in
+      backend.forEach(strips.count) { index in
         let strip = strips[index]
         for row in 0..<x.rows {
           unsafe sluice_group_magnitudes(
@@ -122,9 +122,9 @@ package final class ActivationStatistics {
     }
   }
 
-  private func scale(_ x: Matrix, byRootsOf weights: [Float], _ workers: Workers) {
+  private func scale(_ x: Matrix, byRootsOf weights: [Float], _ backend: Backend) {
     let parts = ranges(of: x.rows, by: 64)
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       for row in parts[index] {
         unsafe sluice_scale(x.row(row), weights[row].squareRoot(), x.row(row), x.columns)
       }
@@ -199,11 +199,11 @@ package final class ActivationStatistics {
   }
 
   /// xᵀ x / T of each of `gramRanges`; empty where they were not asked for. Ends accumulation.
-  package func grams(workers: Workers = Workers(threads: 1)) -> [Matrix] {
+  package func grams(backend: Backend = Backend(threads: 1)) -> [Matrix] {
     if gramIsMean { return gramSums }
     for gram in gramSums {
-      workers.ledger.note(Operation(.elements, [gram.count]))
-      workers.compute {
+      backend.ledger.note(Operation(.elements, [gram.count]))
+      backend.compute {
         Gemm.symmetrize(gram)
         unsafe sluice_scale(gram.base, 1 / Float(weight), gram.base, gram.count)
       }
@@ -220,33 +220,33 @@ package final class ActivationStatistics {
   ///   - keeping: whether the Gram matrices stay for another scale.
   package func factors(
     smoothedBy scale: [Float]?, refining sizes: Set<Int>, damping: Double, keeping: Bool = false,
-    workers: Workers
+    backend: Backend
   ) throws(NotPositiveDefinite) -> GramFactors {
     // What is packed for products in bf16 is cut in units.
-    let workers = channels % PackedColumns.unit == 0 ? workers : workers.exact
+    let backend = channels % PackedColumns.unit == 0 ? backend : backend.exact
     var parts: [GramFactor] = []
-    var grams = grams(workers: workers)
+    var grams = grams(backend: backend)
     if !keeping { gramSums = [] }
     for channels in gramRanges where !grams.isEmpty {
-      let gram = keeping ? copy(grams[parts.count], workers) : grams.removeFirst()
+      let gram = keeping ? copy(grams[parts.count], backend) : grams.removeFirst()
       if let scale {
         let inverse = scale[channels].map { 1 / $0 }
-        workers.forEach(gram.rows) { row in
+        backend.forEach(gram.rows) { row in
           unsafe sluice_multiply(gram.row(row), inverse, gram.row(row), gram.columns)
           unsafe sluice_scale(gram.row(row), inverse[row], gram.row(row), gram.columns)
         }
       }
       parts.append(
         try GramFactor(
-          gram, channels: channels, refining: sizes, damping: damping, workers: workers))
+          gram, channels: channels, refining: sizes, damping: damping, backend: backend))
     }
     return GramFactors(parts)
   }
 
-  private func copy(_ gram: Matrix, _ workers: Workers) -> Matrix {
-    let result = workers.matrix("Gram matrices", rows: gram.rows, columns: gram.columns)
-    workers.ledger.note(Operation(.elements, [gram.count]))
-    workers.compute { unsafe result.base.update(from: gram.base, count: gram.count) }
+  private func copy(_ gram: Matrix, _ backend: Backend) -> Matrix {
+    let result = backend.matrix("Gram matrices", rows: gram.rows, columns: gram.columns)
+    backend.ledger.note(Operation(.elements, [gram.count]))
+    backend.compute { unsafe result.base.update(from: gram.base, count: gram.count) }
     return result
   }
 

@@ -15,7 +15,7 @@ internal import Transformer
 package final class QuantizeModel {
   private let plan: QuantizePlan
   private let folder: OutputFolder
-  private let workers: Workers
+  private let backend: Backend
   private let commit: Commit
   private let inputs: StepInputs
   private let lock: FileLock
@@ -55,26 +55,26 @@ package final class QuantizeModel {
     if !resumed { try folder.begin() }
     let scratch = try folder.openScratch(
       options.scratch, plan: plan, state: &state, resumed: resumed)
-    let workers = Workers(
+    let backend = Backend(
       threads: options.threads, memory: MemoryBudget(limit: 0), engine: plan.run.engine)
     let commit = try Commit(
-      plan, folder: folder, scratch: scratch, state: state, resumed: resumed, workers: workers,
+      plan, folder: folder, scratch: scratch, state: state, resumed: resumed, backend: backend,
       command: command, interruption: interruption, report: report)
     self.plan = plan
     self.folder = folder
     self.lock = lock
-    self.workers = workers
+    self.backend = backend
     self.commit = commit
     self.resumed = resumed
     self.report = report
     inputs = StepInputs(
       spec: plan.spec, output: plan.output, trials: plan.trials, options: options,
       blocks: plan.blocks,
-      passes: plan.run.passes, calibratedLayers: plan.run.calibratedLayers, workers: workers,
-      weights: plan.checkpoint.weights.noted(in: workers.ledger),
+      passes: plan.run.passes, calibratedLayers: plan.run.calibratedLayers, backend: backend,
+      weights: plan.checkpoint.weights.noted(in: backend.ledger),
       states: StateFiles(
         folder: scratch, type: plan.stateType, blocks: plan.blocks,
-        hidden: plan.spec.hiddenSize, workers: workers,
+        hidden: plan.spec.hiddenSize, backend: backend,
         // It keeps them, too: neither would ever go.
         resumption: { [unowned commit] in commit.resumption },
         grew: { [unowned commit] in commit.noteScratch() }),
@@ -83,7 +83,7 @@ package final class QuantizeModel {
   }
 
   /// What was done so far.
-  package var ledger: Ledger { workers.ledger }
+  package var ledger: Ledger { backend.ledger }
 
   /// What buffers took at their most, by step and name, as the ledger has it.
   package var usedBuffers: [RunStep: [String: Int]] { commit.usedBuffers }

@@ -22,7 +22,7 @@ extension Commit {
   func readSource() throws {
     tell(.checking(.source(bytes: plan.run.sourceBytes)))
     try forEachPart { tensors in
-      let results = workers.map(tensors.count) { index in
+      let results = backend.map(tensors.count) { index in
         let tensor = tensors[index]
         var bad: Int?
         let checksum = unsafe tensor.checksum { start, bytes in
@@ -104,14 +104,14 @@ extension Commit {
   /// Read, not mapped: a step that is cut holds what its memory has room for.
   private func check(_ names: [String]) throws {
     let tensors = plan.checkpoint.weights.pieces(of: names)
-    let results = workers.map(tensors.count) { index in
+    let results = backend.map(tensors.count) { index in
       Result { try tensors[index].checksumOfFile() }
     }
     for (tensor, result) in zip(tensors, results) { try compare(tensor, result.get().text) }
   }
 
   private func check(_ tensors: [StoredTensor]) throws {
-    let checksums = workers.map(tensors.count) { tensors[$0].checksum().text }
+    let checksums = backend.map(tensors.count) { tensors[$0].checksum().text }
     for (tensor, checksum) in zip(tensors, checksums) { try compare(tensor, checksum) }
   }
 

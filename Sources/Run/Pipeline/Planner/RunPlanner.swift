@@ -125,17 +125,17 @@ struct RunPlanner {
   private func inputs(
     _ passes: Passes, _ blocks: [TokenBlock], _ options: QuantizeOptions, _ ledger: Ledger
   ) -> StepInputs {
-    let workers = Workers(
+    let backend = Backend(
       threads: options.threads, memory: MemoryBudget(isReal: false), engine: engine,
       ledger: ledger)
     return StepInputs(
       spec: source.spec, output: output, trials: trials, options: options, blocks: blocks,
       passes: passes,
-      calibratedLayers: blocks.isEmpty ? 0 : calibratedLayers, workers: workers,
+      calibratedLayers: blocks.isEmpty ? 0 : calibratedLayers, backend: backend,
       weights: ShapeWeights(source, ledger: ledger),
       states: StateFiles(
         folder: "", type: source.stateType, blocks: blocks, hidden: source.spec.hiddenSize,
-        workers: workers, resumption: { Resumption() }, grew: {}),
+        backend: backend, resumption: { Resumption() }, grew: {}),
       results: ShapeResults())
   }
 
@@ -213,7 +213,7 @@ struct RunPlanner {
     let kind = { (group: Range<Int>) in
       [group.count, group.count { $0 < always }, group.contains(first) ? 1 : 0]
     }
-    try step.inputs.workers.forEach(of: Array(groups.dropFirst()), alike: kind) { group in
+    try step.inputs.backend.forEach(of: Array(groups.dropFirst()), alike: kind) { group in
       try step.run(group, from: 0, input: &input)
     }
   }

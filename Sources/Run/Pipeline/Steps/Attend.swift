@@ -20,7 +20,7 @@ struct Attend {
     inputs.passes.holdsAttention ? inputs.weights.held : inputs.weights
   }
 
-  private var workers: Workers { inputs.workers }
+  private var backend: Backend { inputs.backend }
 
   /// What the units of the branch on tokens read.
   private static func tokensInputs(_ part: LayerPart) -> [Tap] {
@@ -120,23 +120,23 @@ struct Attend {
     let writers = [results, routings].compactMap(\.self)
     func gather(_ tap: Tap, _ activation: Matrix) {
       if let place = taps.firstIndex(of: tap) {
-        statistics[place].add(activation, workers: workers)
+        statistics[place].add(activation, backend: backend)
       }
     }
     try inputs.forEachBlock(from: block) { index in
       let probe = gradients.probe(of: index, with: probes)
       let mixed = try mix(block: index, of: states, weights: weights, probe, tap: gather)
-      try results?.file.append(mixed, workers: workers)
-      stream?.add(mixed, workers: workers)
+      try results?.file.append(mixed, backend: backend)
+      stream?.add(mixed, backend: backend)
       if let branch = part.tokens {
         if !part.isParallel { inputs.states.round(mixed) }
         let read = try part.isParallel ? states.read(index) : mixed
-        let input = branch.input(read, weights: weights, workers: workers)
-        for (place, read) in branch.mixer.inputs(input, weights: weights, workers: workers) {
+        let input = branch.input(read, weights: weights, backend: backend)
+        for (place, read) in branch.mixer.inputs(input, weights: weights, backend: backend) {
           gather(branch.tap(place), read)
         }
-        for routing in branch.mixer.route([input], weights: weights, workers: workers) {
-          try routings?.file.append(routing.matrix(workers: workers), workers: workers)
+        for routing in branch.mixer.route([input], weights: weights, backend: backend) {
+          try routings?.file.append(routing.matrix(backend: backend), backend: backend)
         }
       }
       inputs.results.noteBlock(index, .attend, layer: layer.index)
@@ -195,7 +195,7 @@ struct Attend {
   ) throws -> Matrix {
     let x = try states.read(block)
     return part.sequence?.apply(
-      to: x, sequences: inputs.blocks[block].sequences, weights: weights, workers: workers,
+      to: x, sequences: inputs.blocks[block].sequences, weights: weights, backend: backend,
       tap: tap, probe: probe) ?? x
   }
 

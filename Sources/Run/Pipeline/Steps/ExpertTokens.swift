@@ -94,30 +94,30 @@ extension ActivationStatistics {
   ///   - scales: `[T]`, what the unit's router scales each token by before the unit reads it; nil where it does not.
   func add(
     _ seen: SeenTokens, of x: Matrix, scaledBy scales: [Float]? = nil, through unit: UnitSpec,
-    weights: any LayerWeights, workers: Workers
+    weights: any LayerWeights, backend: Backend
   ) {
     guard let rows = seen.rows ?? scales.map({ _ in Array(0..<x.rows) }) else {
       return add(
-        unit.hidden(x, weights: weights, workers: workers), weights: seen.weights,
-        workers: workers)
+        unit.hidden(x, weights: weights, backend: backend), weights: seen.weights,
+        backend: backend)
     }
     func addPart(_ part: [Int], weights partWeights: [Float]?) {
-      let gathered = x.gathered(part, into: "tokens of an expert", workers: workers)
+      let gathered = x.gathered(part, into: "tokens of an expert", backend: backend)
       if let scales {
         gathered.multiply(
-          byRows: workers.computes ? part.map { scales[$0] } : [], workers: workers)
+          byRows: backend.computes ? part.map { scales[$0] } : [], backend: backend)
       }
       self.add(
-        unit.hidden(gathered, weights: weights, workers: workers), weights: partWeights,
-        workers: workers)
+        unit.hidden(gathered, weights: weights, backend: backend), weights: partWeights,
+        backend: backend)
     }
     for part in ranges(of: rows.count, by: MLPSpec.gatheredRows) {
       addPart(Array(rows[part]), weights: seen.weights.map { Array($0[part]) })
     }
-    if !workers.computes {
+    if !backend.computes {
       // Another block may send more tokens to an expert: what that takes is planned, too.
       let most = Array(repeating: 0, count: min(x.rows, MLPSpec.gatheredRows))
-      workers.ledger.repeated(0) { addPart(most, weights: nil) }
+      backend.ledger.repeated(0) { addPart(most, weights: nil) }
     }
   }
 }

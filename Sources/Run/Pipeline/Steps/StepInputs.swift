@@ -12,7 +12,7 @@ internal import Transformer
 
 /// The inputs of every step. A step changes nothing of them: what it makes goes to `writer`, `scales` and `results`.
 ///
-/// Where the workers compute nothing, the same steps run on shapes: there are no files, and the ledger of the workers
+/// Where the backend computes nothing, the same steps run on shapes: there are no files, and the ledger of the backend
 /// is all that comes of it.
 struct StepInputs {
   let spec: ModelSpec
@@ -26,7 +26,7 @@ struct StepInputs {
   let passes: Passes
   /// Layers that the calibration tokens run through.
   let calibratedLayers: Int
-  let workers: Workers
+  let backend: Backend
   let weights: any SourceWeights
   /// Hidden states and statistics between steps.
   let states: StateFiles
@@ -73,7 +73,7 @@ struct StepInputs {
   func forEachBlock(
     from first: Int, _ body: (_ block: Int) throws -> Void
   ) throws {
-    try workers.forEach(
+    try backend.forEach(
       of: Array(first..<max(first, blocks.count)), alike: { blocks[$0].sequences }, body)
   }
 
@@ -83,7 +83,7 @@ struct StepInputs {
     return ActivationStatistics(
       channels: layer.channels(at: tap), withGram: isRead && options.gathersGrams,
       withLargest: output.storesScales(at: tap, of: layer),
-      withMagnitudes: storedActivations(at: tap, of: layer)?.leastSquares == true, workers: workers)
+      withMagnitudes: storedActivations(at: tap, of: layer)?.leastSquares == true, backend: backend)
   }
 
   /// How an activation is quantized that has a stored scale; what reads it has one scheme for it, since it is loaded as one
