@@ -72,29 +72,6 @@ struct ExpertTokens {
     return SeenTokens(rows: rows, weights: weights.map { all in rows.map { all[$0] } })
   }
 
-  /// The tokens of a block by which an expert's errors are told: twice as many as the router sends it on average, those
-  /// first that count most.
-  static func handedOn(
-    _ routed: [(token: Int, weight: Float)], meanSquare: Double, count: Int, router: RouterSpec,
-    _ weighting: ExpertWeighting, computes: Bool
-  ) -> SeenTokens {
-    let even = (count * router.expertsPerToken + router.linear.outputs - 1) / router.linear.outputs
-    let most = min(count, 2 * even)
-    if !computes { return SeenTokens(rows: Array(0..<most), weights: nil) }
-    let first = routed.sorted {
-      $0.weight != $1.weight ? $0.weight > $1.weight : $0.token < $1.token
-    }.prefix(most)
-    let sent = Set(routed.map(\.token))
-    let others = (0..<count).filter { !sent.contains($0) }
-    let wanted = min(others.count, most - first.count)
-    let rows = (first.map(\.token) + (0..<wanted).map { others[$0 * others.count / wanted] })
-      .sorted()
-    let all = weighting.weights(
-      tokens: count, routed: routed, meanSquare: meanSquare,
-      others: wanted > 0 ? Float(others.count) / Float(wanted) : 1)
-    return SeenTokens(rows: rows, weights: all.map { all in rows.map { all[$0] } })
-  }
-
   /// As many of a block as of all tokens.
   private func evenly(_ sample: TokenSample, _ expert: Int, count: Int) -> SeenTokens {
     if sample.isWhole { return .all }
@@ -117,30 +94,30 @@ extension ActivationStatistics {
   ///   - scales: `[T]`, what the unit's router scales each token by before the unit reads it; nil where it does not.
   func add(
     _ seen: SeenTokens, of x: Matrix, scaledBy scales: [Float]? = nil, through unit: UnitSpec,
-    weights: any LayerWeights, workers: Workers
+    weights: any LayerWeights, backend: Backend
   ) {
     guard let rows = seen.rows ?? scales.map({ _ in Array(0..<x.rows) }) else {
       return add(
-        unit.hidden(x, weights: weights, workers: workers), weights: seen.weights,
-        workers: workers)
+        unit.hidden(x, weights: weights, backend: backend), weights: seen.weights,
+        backend: backend)
     }
     func addPart(_ part: [Int], weights partWeights: [Float]?) {
-      let gathered = x.gathered(part, into: "tokens of an expert", workers: workers)
+      let gathered = x.gathered(part, into: "tokens of an expert", backend: backend)
       if let scales {
         gathered.multiply(
-          byRows: workers.computes ? part.map { scales[$0] } : [], workers: workers)
+          byRows: backend.computes ? part.map { scales[$0] } : [], backend: backend)
       }
       self.add(
-        unit.hidden(gathered, weights: weights, workers: workers), weights: partWeights,
-        workers: workers)
+        unit.hidden(gathered, weights: weights, backend: backend), weights: partWeights,
+        backend: backend)
     }
     for part in ranges(of: rows.count, by: MLPSpec.gatheredRows) {
       addPart(Array(rows[part]), weights: seen.weights.map { Array($0[part]) })
     }
-    if !workers.computes {
+    if !backend.computes {
       // Another block may send more tokens to an expert: what that takes is planned, too.
       let most = Array(repeating: 0, count: min(x.rows, MLPSpec.gatheredRows))
-      workers.ledger.repeated(0) { addPart(most, weights: nil) }
+      backend.ledger.repeated(0) { addPart(most, weights: nil) }
     }
   }
 }
