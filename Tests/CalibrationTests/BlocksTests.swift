@@ -49,14 +49,14 @@ import TestSupport
       ])
       var generator = SeededGenerator(seed: 66)
       let states = blocks.map { generator.matrix($0.count, 4) }
-      let workers = Workers(threads: 2)
+      let backend = Backend(threads: 2)
       let writer = try ScratchWriter(path: folder + "/states", dtype: .f32)
-      for state in states { try writer.append(state, workers: workers) }
+      for state in states { try writer.append(state, backend: backend) }
       let hidden = try HiddenStates(
-        path: folder + "/states", dtype: .f32, blocks: blocks, columns: 4, workers: workers)
+        path: folder + "/states", dtype: .f32, blocks: blocks, columns: 4, backend: backend)
       for index in blocks.indices { #expect(try hidden.read(index).values == states[index].values) }
       let other = try HiddenStates(
-        path: folder + "/states", dtype: .f32, blocks: blocks, columns: 5, workers: workers)
+        path: folder + "/states", dtype: .f32, blocks: blocks, columns: 5, backend: backend)
       #expect(throws: ScratchError.self) { try other.read(0) }
     }
   }

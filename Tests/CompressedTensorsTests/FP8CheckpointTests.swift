@@ -118,7 +118,7 @@ import Transformer
       let source = try FP8Source(fixture, scaling, isExact: false)
       try source.write(to: folder + "/fp8")
       try source.writeTwin(to: folder + "/bf16", as: .bf16)
-      let workers = Workers(threads: 2, engine: .bf16)
+      let backend = Backend(threads: 2, engine: .bf16)
       var generator = SeededGenerator(seed: 73)
       let (fp8, plain) = try (
         Checkpoint(folder: folder + "/fp8"), Checkpoint(folder: folder + "/bf16")
@@ -126,8 +126,8 @@ import Transformer
       for linear in fp8.spec.layers.flatMap(\.linears) {
         let x = generator.matrix(37, linear.inputs)
         #expect(
-          Gemm.multiply(x, by: fp8.weights.weight(linear), workers: workers).values
-            == Gemm.multiply(x, by: plain.weights.weight(linear), workers: workers).values)
+          Gemm.multiply(x, by: fp8.weights.weight(linear), backend: backend).values
+            == Gemm.multiply(x, by: plain.weights.weight(linear), backend: backend).values)
       }
     }
   }

@@ -60,7 +60,7 @@ func packed(
         ($0.name, [UInt8](repeating: 0xee, count: $0.byteCount))
       }))
   try unsafe linear.round(
-    weight, largest: largest, workers: Workers(threads: threads)
+    weight, largest: largest, backend: Backend(threads: threads)
   ) { bytes, name, offset in
     let bytes = unsafe Array(bytes)
     parts.withLock { $0[name]!.replaceSubrange(offset..<offset + bytes.count, with: bytes) }
@@ -189,7 +189,7 @@ func packed(
     let linear = IntegerScheme(.w4a16, groupSize: 32).linear(
       LinearSpec("m", inputs: 128, outputs: 600), dtype: .bf16)
     #expect(throws: Full()) {
-      try unsafe linear.round(weight, workers: Workers(threads: 2)) { _, name, offset in
+      try unsafe linear.round(weight, backend: Backend(threads: 2)) { _, name, offset in
         if name == "m.weight_scale", offset > 0 { throw Full() }
       }
     }

@@ -5,7 +5,7 @@ import Tensors
 import Testing
 import TestSupport
 
-private func bf16(threads: Int) -> Workers { Workers(threads: threads, engine: .bf16) }
+private func bf16(threads: Int) -> Backend { Backend(threads: threads, engine: .bf16) }
 
 private func rounded(_ matrix: Matrix) -> Matrix {
   Matrix(
@@ -39,10 +39,10 @@ func naive(_ x: Matrix, _ weight: Matrix, bias: [Float]? = nil) -> [Float] {
     let rows = BF16Rows(rounding: weight)
     let expected = naive(rounded(x), rounded(weight))
     #expect(
-      relativeError(Gemm.multiply(x, by: rows, workers: bf16(threads: 2)).values, expected) < 1e-6)
+      relativeError(Gemm.multiply(x, by: rows, backend: bf16(threads: 2)).values, expected) < 1e-6)
     #expect(
       relativeError(
-        Gemm.multiply(x, by: rows, bias: bias, workers: bf16(threads: 2)).values,
+        Gemm.multiply(x, by: rows, bias: bias, backend: bf16(threads: 2)).values,
         naive(rounded(x), rounded(weight), bias: bias)) < 1e-6)
   }
 
@@ -66,7 +66,7 @@ func naive(_ x: Matrix, _ weight: Matrix, bias: [Float]? = nil) -> [Float] {
     unsafe packed.fill(448..<576, from: change.base)
     unsafe x.row(448).update(from: change.base, count: change.count)
     let a = generator.matrix(n, n + 3)
-    let square = PackedSquare("a", n: n, shape, Workers(threads: 1))
+    let square = PackedSquare("a", n: n, shape, Backend(threads: 1))
     let cut = terms / 2 / 32 * 32
     let values = a.values
     let transposed = Matrix(
@@ -97,7 +97,7 @@ func naive(_ x: Matrix, _ weight: Matrix, bias: [Float]? = nil) -> [Float] {
   @Test func aProductOfNoTokensIsEmpty() {
     let result = Gemm.multiply(
       Matrix(rows: 0, columns: 4), by: BF16Rows(rounding: Matrix(zeros: 3, 4)), bias: [1, 2, 3],
-      workers: bf16(threads: 2))
+      backend: bf16(threads: 2))
     #expect(result.rows == 0 && result.columns == 3)
   }
 
@@ -107,9 +107,9 @@ func naive(_ x: Matrix, _ weight: Matrix, bias: [Float]? = nil) -> [Float] {
     let rows = BF16Rows(rounding: weight)
     let results = [1, 2, 3, 7].map { threads in
       let gram = Matrix(zeros: 600, 600)
-      Gemm.addGram(of: x, to: gram, workers: bf16(threads: threads))
+      Gemm.addGram(of: x, to: gram, backend: bf16(threads: threads))
       let product = Gemm.multiply(
-        x, by: rows, bias: Array(x.values.prefix(300)), workers: bf16(threads: threads))
+        x, by: rows, bias: Array(x.values.prefix(300)), backend: bf16(threads: threads))
       return (product.values + gram.values).map(\.bitPattern)
     }
     #expect(results.allSatisfy { $0 == results[0] })
@@ -121,8 +121,8 @@ func naive(_ x: Matrix, _ weight: Matrix, bias: [Float]? = nil) -> [Float] {
     var generator = SeededGenerator(seed: 73)
     let (x, weight) = (generator.matrix(200, 700), generator.matrix(70, 700))
     let rows = BF16Rows(rounding: weight)
-    let all = Gemm.multiply(x, by: rows, workers: bf16(threads: 1)).values
-    let few = Gemm.multiply(x.prefix(count), by: rows, workers: bf16(threads: 1)).values
+    let all = Gemm.multiply(x, by: rows, backend: bf16(threads: 1)).values
+    let few = Gemm.multiply(x.prefix(count), by: rows, backend: bf16(threads: 1)).values
     #expect(few == Array(all.prefix(few.count)))
   }
 
@@ -131,8 +131,8 @@ func naive(_ x: Matrix, _ weight: Matrix, bias: [Float]? = nil) -> [Float] {
     var generator = SeededGenerator(seed: 74)
     let (x, weight) = (generator.matrix(64, 2048), generator.matrix(96, 2048))
     let rows = BF16Rows(rounding: weight)
-    let exact = Gemm.multiply(x, by: rows, workers: Workers(threads: 2)).values
-    let found = Gemm.multiply(x, by: rows, workers: bf16(threads: 2)).values
+    let exact = Gemm.multiply(x, by: rows, backend: Backend(threads: 2)).values
+    let found = Gemm.multiply(x, by: rows, backend: bf16(threads: 2)).values
     let (xs, ws) = (x.values, rounded(weight).values)
     for row in 0..<x.rows {
       for output in 0..<weight.rows {
@@ -155,12 +155,12 @@ func naive(_ x: Matrix, _ weight: Matrix, bias: [Float]? = nil) -> [Float] {
     var generator = SeededGenerator(seed: 75)
     let (x, weight) = (generator.matrix(9, 300), generator.matrix(130, 300))
     #expect(
-      Gemm.multiply(x, by: weight, workers: bf16(threads: 2)).values
-        == Gemm.multiply(x, by: weight, workers: Workers(threads: 2)).values)
+      Gemm.multiply(x, by: weight, backend: bf16(threads: 2)).values
+        == Gemm.multiply(x, by: weight, backend: Backend(threads: 2)).values)
     let rows = BF16Rows(rounding: weight)
     #expect(
-      Gemm.multiply(x, by: rows, workers: bf16(threads: 2).exact).values
-        == Gemm.multiply(x, by: rows, workers: Workers(threads: 2)).values)
+      Gemm.multiply(x, by: rows, backend: bf16(threads: 2).exact).values
+        == Gemm.multiply(x, by: rows, backend: Backend(threads: 2)).values)
   }
 
   @Test(arguments: [1, 255, 256, 257, 520, 1300], [1, 5, 513, 1030])
@@ -171,8 +171,8 @@ func naive(_ x: Matrix, _ weight: Matrix, bias: [Float]? = nil) -> [Float] {
     let gram = Matrix(zeros: channels, channels)
     let plain = Matrix(zeros: channels, channels)
     for block in blocks {
-      Gemm.addGram(of: block, to: gram, workers: bf16(threads: 2))
-      Gemm.addGram(of: rounded(block), to: plain, workers: Workers(threads: 2))
+      Gemm.addGram(of: block, to: gram, backend: bf16(threads: 2))
+      Gemm.addGram(of: rounded(block), to: plain, backend: Backend(threads: 2))
     }
     Gemm.symmetrize(gram)
     Gemm.symmetrize(plain)

@@ -12,21 +12,21 @@ import TestSupport
     var generator = SeededGenerator(seed: 61)
     let (x, weight) = (generator.matrix(3, 19), generator.matrix(outputs, 19))
     let bias = generator.floats(outputs)
-    let workers = Workers(threads: 2)
+    let backend = Backend(threads: 2)
     #expect(
       relativeError(
-        Gemm.multiply(x, by: weight, workers: workers).values, naive(x, weight, bias: nil))
+        Gemm.multiply(x, by: weight, backend: backend).values, naive(x, weight, bias: nil))
         < 1e-6)
     #expect(
       relativeError(
-        Gemm.multiply(x, by: weight, bias: bias, workers: workers).values,
+        Gemm.multiply(x, by: weight, bias: bias, backend: backend).values,
         naive(x, weight, bias: bias)) < 1e-6)
   }
 
   @Test func aProductOfNoTokensIsEmpty() {
     let result = Gemm.multiply(
       Matrix(rows: 0, columns: 4), by: Matrix(zeros: 3, 4), bias: [1, 2, 3],
-      workers: Workers(threads: 2))
+      backend: Backend(threads: 2))
     #expect(result.rows == 0 && result.columns == 3)
   }
 
@@ -34,11 +34,11 @@ import TestSupport
     var generator = SeededGenerator(seed: 62)
     let (x, weight) = (generator.matrix(70, 300), generator.matrix(600, 300))
     let results = [1, 2, 7].map { threads in
-      let workers = Workers(threads: threads)
+      let backend = Backend(threads: threads)
       let gram = Matrix(zeros: 300, 300)
-      Gemm.addGram(of: x, to: gram, workers: workers)
+      Gemm.addGram(of: x, to: gram, backend: backend)
       let product = Gemm.multiply(
-        x, by: weight, bias: Array(weight.values.prefix(600)), workers: workers)
+        x, by: weight, bias: Array(weight.values.prefix(600)), backend: backend)
       return (product.values + gram.values).map(\.bitPattern)
     }
     #expect(results[0] == results[1] && results[0] == results[2])
@@ -49,7 +49,7 @@ import TestSupport
     var generator = SeededGenerator(seed: 63)
     let blocks = [generator.matrix(5, columns), generator.matrix(9, columns)]
     let gram = Matrix(zeros: columns, columns)
-    for block in blocks { Gemm.addGram(of: block, to: gram, workers: Workers(threads: 2)) }
+    for block in blocks { Gemm.addGram(of: block, to: gram, backend: Backend(threads: 2)) }
     Gemm.symmetrize(gram)
     var expected = [Double](repeating: 0, count: columns * columns)
     for block in blocks {
@@ -68,39 +68,6 @@ import TestSupport
     #expect(relativeError(found, mirrored) < 1e-6)
   }
 
-  /// Every product of a channel of one matrix with a channel of the other, in each engine, for any number of threads.
-  @Test(arguments: [Engine.f32, .bf16].filter(\.isAvailable), [5, 130, 1100])
-  func `products of two matrices add up`(engine: Engine, columns: Int) {
-    var generator = SeededGenerator(seed: 65)
-    let (count, first) = (columns - 3, 2)
-    // Numbers that bf16 holds.
-    func matrix(_ rows: Int) -> Matrix {
-      Matrix(
-        rows: rows, columns: columns, values: DType.bf16.rounded(generator.floats(rows * columns)))
-    }
-    let blocks = [(matrix(7), matrix(7)), (matrix(4), matrix(4))]
-    let results = [1, 3].map { threads in
-      let sums = Matrix(zeros: count, count)
-      for (y, x) in blocks {
-        Gemm.addProducts(
-          of: y, and: x, columns: first..<first + count, to: sums,
-          workers: Workers(threads: threads, engine: engine))
-      }
-      return sums.values
-    }
-    #expect(results[0] == results[1])
-    var expected = [Float](repeating: 0, count: count * count)
-    for (y, x) in blocks {
-      for row in 0..<y.rows {
-        for a in 0..<count {
-          let factor = unsafe y.row(row)[first + a]
-          for b in 0..<count { expected[a * count + b] += unsafe factor * x.row(row)[first + b] }
-        }
-      }
-    }
-    #expect(relativeError(results[0], expected) < 1e-5)
-  }
-
   /// The sum over tokens and rows of (x d)², of each block of columns by itself.
   @Test func aQuadraticFormIsTheSquareOfTheOutputs() {
     var generator = SeededGenerator(seed: 64)
@@ -108,7 +75,7 @@ import TestSupport
     let parts = [0..<18, 18..<30]
     let grams = parts.map { columns in
       let gram = Matrix(zeros: columns.count, columns.count)
-      Gemm.addGram(of: x, columns: columns, to: gram, workers: Workers(threads: 1))
+      Gemm.addGram(of: x, columns: columns, to: gram, backend: Backend(threads: 1))
       Gemm.symmetrize(gram)
       return gram
     }
@@ -128,13 +95,13 @@ import TestSupport
   }
 }
 
-@Suite struct WorkersTests {
+@Suite struct BackendTests {
   @Test(arguments: [1, 2, 7], [0, 1, 2, 6, 7, 8, 1000])
   func everyIndexIsVisitedOnceAndResultsAreInOrder(threads: Int, count: Int) {
-    let workers = Workers(threads: threads)
-    #expect(workers.map(count) { "\($0)" } == (0..<count).map { "\($0)" })
+    let backend = Backend(threads: threads)
+    #expect(backend.map(count) { "\($0)" } == (0..<count).map { "\($0)" })
     let visits = Matrix(zeros: 1, max(count, 1))
-    workers.forEach(count) { unsafe visits.row(0)[$0] += 1 }
+    backend.forEach(count) { unsafe visits.row(0)[$0] += 1 }
     #expect(visits.values.prefix(count).allSatisfy { $0 == 1 })
   }
 

@@ -57,7 +57,7 @@ import TestSupport
     let (x, expected) = (try matrix("x"), try matrix(name))
     let stored = try stored(name)
     let found = ActivationQuantizer(arguments, columns: x.columns, stored: stored)
-      .rounded(x, workers: Workers(threads: 2))
+      .rounded(x, backend: Backend(threads: 2))
     var largest: Float = 0
     for (one, other) in zip(found.values, expected.values) {
       largest = max(largest, abs(one - other) / max(abs(other), 1e-6))
@@ -69,7 +69,7 @@ import TestSupport
     let x = try matrix("x")
     let statistics = ActivationStatistics(
       channels: x.columns, withGram: false, withLargest: true)
-    statistics.add(x, workers: Workers(threads: 1))
+    statistics.add(x, backend: Backend(threads: 1))
     let largest = statistics.largest(smoothedBy: nil)
     for (name, arguments) in Self.cases where arguments.dynamic != .always {
       let stored = try stored(name)
@@ -101,19 +101,19 @@ import TestSupport
     }
     let scale = louder.map { by in (0..<96).map { $0 % 20 == 3 ? by : 1 } }
     // In two blocks, and gone on from between them.
-    let workers = Workers(threads: threads)
+    let backend = Backend(threads: threads)
     func empty() -> ActivationStatistics {
       ActivationStatistics(
-        channels: 96, withGram: false, withLargest: true, withMagnitudes: true, workers: workers)
+        channels: 96, withGram: false, withLargest: true, withMagnitudes: true, backend: backend)
     }
     let (first, statistics) = (empty(), empty())
     first.add(
-      Matrix(rows: 200, columns: 96, values: Array(x.values[..<(200 * 96)])), workers: workers)
+      Matrix(rows: 200, columns: 96, values: Array(x.values[..<(200 * 96)])), backend: backend)
     statistics.restore(sums: first.sums)
     unsafe statistics.matricesSoFar[0].base.update(
       from: first.matricesSoFar[0].base, count: first.matricesSoFar[0].count)
     statistics.add(
-      Matrix(rows: 1800, columns: 96, values: Array(x.values[(200 * 96)...])), workers: workers)
+      Matrix(rows: 1800, columns: 96, values: Array(x.values[(200 * 96)...])), backend: backend)
     let largest = statistics.largest(smoothedBy: scale)
     let found = statistics.range(for: integers, smoothedBy: scale)
     func error(_ range: Float) -> Double {
@@ -150,7 +150,7 @@ import TestSupport
     let values: [Float] = [1, -2, 3, 500, 0.1, 7, -0.3, 448]
     let x = Matrix(rows: 1, columns: 8, values: values)
     ActivationQuantizer(.fp8OfHeads, columns: 8, stored: [1, 0.5])
-      .round(x, into: x, workers: Workers(threads: 1))
+      .round(x, into: x, backend: Backend(threads: 1))
     // E4M3 of 0.2 is 0.203125, of -0.6 is -0.625; 500 and 896 are cut to 448.
     #expect(x.values == [1, -2, 3, 448, 0.1015625, 7, -0.3125, 224])
   }
@@ -160,7 +160,7 @@ import TestSupport
     unsafe x.row(2)[7] = .nan
     for (name, arguments) in Self.cases {
       let found = ActivationQuantizer(arguments, columns: x.columns, stored: 1)
-        .rounded(x, workers: Workers(threads: 1))
+        .rounded(x, backend: Backend(threads: 1))
       #expect(unsafe found.row(2)[7].isNaN, "\(name)")
       #expect(unsafe found.row(1)[7].isFinite, "\(name)")
     }

@@ -9,7 +9,7 @@ import Testing
 import TestSupport
 
 @Suite struct CompensationTests {
-  private let workers = Workers(threads: 2)
+  private let backend = Backend(threads: 2)
 
   /// What codes stand for.
   private func dequantized(_ rows: QuantizedRows, group: Int) -> [Float] {
@@ -49,7 +49,7 @@ import TestSupport
       }
     }
     let result = ActivationStatistics(channels: channels, withGram: true)
-    result.add(x, workers: workers)
+    result.add(x, backend: backend)
     return result
   }
 
@@ -60,7 +60,7 @@ import TestSupport
     .compensated(
       try statistics.factors(
         smoothedBy: scale, refining: [group], damping: damping,
-        workers: Workers(threads: 2, engine: engine)))
+        backend: Backend(threads: 2, engine: engine)))
   }
 
   // MARK: Signs of scales
@@ -127,7 +127,7 @@ import TestSupport
         unsafe factor.row(i)[j] = gram.row(order[i])[order[j]] + (i == j ? damping : 0)
       }
     }
-    #expect(UpperFactor.factor(factor, workers: workers))
+    #expect(UpperFactor.factor(factor, backend: backend))
     let width = Int(SLUICE_TILE_STRIP)
     func byColumns(_ values: [Float], _ count: Int, filler: Float) -> [Float] {
       (0..<count * width).map { index in
@@ -171,7 +171,7 @@ import TestSupport
     let weight = try file.matrix("weight", columns: 160)
     let gram = try file.matrix("gram", columns: 160)
     let factor = try GramFactor(
-      gram.prefix(160), channels: 0..<160, refining: [32], damping: 0.01, workers: workers)
+      gram.prefix(160), channels: 0..<160, refining: [32], damping: 0.01, backend: backend)
     let scheme = IntegerScheme(bits: 4, groupSize: 32, isSymmetric: name == "symmetric")
     let rounded = try scheme.round(
       weight, rows: 0..<48, dtype: .f32, by: .compensated(GramFactors([factor])))
@@ -255,7 +255,7 @@ import TestSupport
     let factors = try zip(grams, parts).map { gram, channels in
       try GramFactor(
         gram.prefix(gram.rows), channels: channels, refining: [32], damping: 0.01,
-        workers: workers)
+        backend: backend)
     }
     let rounded = try IntegerScheme(.w4a16, groupSize: 32).round(
       weight, rows: 0..<40, dtype: .f32, by: .compensated(GramFactors(factors)))
@@ -295,7 +295,7 @@ import TestSupport
     let (weight, x) = (generator.matrix(70, 64), generator.matrix(90, 64))
     let input = ActivationStatistics(channels: 64, withGram: true)
     for row in 0..<90 { unsafe x.row(row)[9] = 0 }
-    input.add(x, workers: workers)
+    input.add(x, backend: backend)
     let rounded = try IntegerScheme(.w4a16, groupSize: 32).round(
       weight, rows: 0..<70, dtype: .bf16, by: rounding(input, group: 32))
     let values = dequantized(rounded, group: 32)
@@ -324,7 +324,7 @@ import TestSupport
     unsafe gram.row(3)[20] = 1.05
     unsafe gram.row(20)[3] = 1.05
     let factor = try GramFactor(
-      gram, channels: 0..<32, refining: [32], damping: 0.001, workers: workers)
+      gram, channels: 0..<32, refining: [32], damping: 0.001, backend: backend)
     #expect(factor.damping == 0.1)
   }
 
@@ -333,7 +333,7 @@ import TestSupport
       let gram = Matrix(zeros: 32, 32)
       for index in 0..<32 { unsafe gram.row(index)[index] = bad }
       #expect(throws: NotPositiveDefinite.self) {
-        try GramFactor(gram, channels: 0..<32, refining: [32], damping: 0.01, workers: workers)
+        try GramFactor(gram, channels: 0..<32, refining: [32], damping: 0.01, backend: backend)
       }
     }
     let far = Matrix(zeros: 32, 32)
@@ -341,7 +341,7 @@ import TestSupport
     unsafe far.row(1)[0] = 100
     unsafe far.row(0)[1] = 100
     #expect(throws: NotPositiveDefinite.self) {
-      try GramFactor(far, channels: 0..<32, refining: [32], damping: 0.01, workers: workers)
+      try GramFactor(far, channels: 0..<32, refining: [32], damping: 0.01, backend: backend)
     }
   }
 

@@ -23,7 +23,7 @@ import TestSupport
         block: QuantizationArguments.Block(rows: 24, columns: 40)),
     ]
 
-  private let workers = Workers(threads: 2)
+  private let backend = Backend(threads: 2)
 
   /// tr(D G Dᵀ) by rows, in Double.
   private func errors(_ found: [Float], _ weight: Matrix, _ gram: Matrix) -> [Double] {
@@ -70,14 +70,14 @@ import TestSupport
       }
     }
     let statistics = ActivationStatistics(channels: columns, withGram: true)
-    statistics.add(x, workers: workers)
+    statistics.add(x, backend: backend)
     let gram = try #require(statistics.grams().first).prefix(columns)
     let quantizer = WeightQuantizer(arguments, columns: columns, dtype: .bf16)
-    let whole = try quantizer.whole(weight, workers: workers)
+    let whole = try quantizer.whole(weight, backend: backend)
     let rounding = Rounding.compensated(
       try statistics.factors(
         smoothedBy: nil, refining: [quantizer.refinedColumns], damping: 0.005,
-        workers: Workers(threads: 2, engine: engine)))
+        backend: Backend(threads: 2, engine: engine)))
     let plain = try quantizer.round(weight, rows: 0..<rows, knowing: whole)
     let found = try quantizer.round(weight, rows: 0..<rows, by: rounding, knowing: whole)
     let (before, after) = (
@@ -100,7 +100,7 @@ import TestSupport
     let weight = generator.matrix(rows, columns)
     for column in 0..<columns { unsafe weight.row(5)[column] = 0 }
     let quantizer = WeightQuantizer(arguments, columns: columns, dtype: .bf16)
-    let whole = try quantizer.whole(weight, workers: workers)
+    let whole = try quantizer.whole(weight, backend: backend)
     let found = try quantizer.round(weight, rows: 0..<rows, knowing: whole)
     var evidence = RoundingEvidence(quantizer)
     let stands = Matrix(rows: rows, columns: columns, values: values(found, quantizer))
@@ -129,7 +129,7 @@ import TestSupport
     let weight = generator.matrix(rows, columns)
     let quantizer = WeightQuantizer(arguments, columns: columns, dtype: .bf16)
     guard case .plain = quantizer.scales else { return }
-    let whole = try quantizer.whole(weight, workers: workers)
+    let whole = try quantizer.whole(weight, backend: backend)
     let found = try quantizer.round(weight, rows: 0..<rows, knowing: whole)
     var evidence = RoundingEvidence(quantizer)
     let stands = values(found, quantizer).map { 3 * $0 }
@@ -149,16 +149,16 @@ import TestSupport
     let weight = generator.matrix(200, 64)
     unsafe weight.row(131)[40] = -9
     for threads in [1, 2, 5] {
-      let workers = Workers(threads: threads)
-      #expect(try quantizer.largest(of: weight, workers: workers) == 9)
-      #expect(try quantizer.whole(weight, workers: workers).globalScale == (1 / 9 as Float) * 2688)
+      let backend = Backend(threads: threads)
+      #expect(try quantizer.largest(of: weight, backend: backend) == 9)
+      #expect(try quantizer.whole(weight, backend: backend).globalScale == (1 / 9 as Float) * 2688)
       #expect(
-        try quantizer.whole(weight, largest: 12, workers: workers).globalScale == (1 / 12 as Float)
+        try quantizer.whole(weight, largest: 12, backend: backend).globalScale == (1 / 12 as Float)
           * 2688)
     }
     unsafe weight.row(131)[41] = .nan
     #expect(throws: NonFiniteWeight(row: 131, column: 41)) {
-      try quantizer.largest(of: weight, workers: workers)
+      try quantizer.largest(of: weight, backend: backend)
     }
   }
 }

@@ -7,7 +7,7 @@ import Testing
 import TestSupport
 
 @Suite struct MeasuringTests {
-  private let workers = Workers(threads: 2)
+  private let backend = Backend(threads: 2)
 
   private func statistics(_ channels: Int) -> ActivationStatistics {
     var generator = SeededGenerator(seed: 21)
@@ -18,7 +18,7 @@ import TestSupport
       }
     }
     let result = ActivationStatistics(channels: channels, withGram: true)
-    result.add(x, workers: workers)
+    result.add(x, backend: backend)
     return result
   }
 
@@ -51,7 +51,7 @@ import TestSupport
     let rounding = Rounding.compensated(
       try statistics(channels).factors(
         smoothedBy: nil, refining: [32], damping: 0.005,
-        workers: Workers(threads: 2, engine: engine)))
+        backend: Backend(threads: 2, engine: engine)))
     let quantizer = IntegerScheme(.w4a16, groupSize: 32).quantizer(.bf16)
     let plain = try quantizer.round(weight, rows: 0..<70, by: rounding)
     let measured = try quantizer.round(weight, rows: 0..<70, by: rounding, measuring: true)
@@ -69,7 +69,7 @@ import TestSupport
     let moments = (0..<256).map { Float(1 + $0 % 5) }
     let scheme = try #require(SchemePreset.named(name)?.scheme.weights)
     let quantizer = WeightQuantizer(scheme, columns: 256, dtype: .bf16)
-    let whole = try quantizer.whole(weight, workers: workers)
+    let whole = try quantizer.whole(weight, backend: backend)
     let measured = try quantizer.round(
       weight, rows: 0..<70, by: .clip(moments), knowing: whole, measuring: true)
     var signal = 0.0
@@ -92,7 +92,7 @@ import TestSupport
     func rounded(_ statistics: ActivationStatistics, keeping: Bool) throws -> [[UInt32]] {
       let rounding = Rounding.compensated(
         try statistics.factors(
-          smoothedBy: scale, refining: [32], damping: 0.005, keeping: keeping, workers: workers))
+          smoothedBy: scale, refining: [32], damping: 0.005, keeping: keeping, backend: backend))
       return bits(
         try IntegerScheme(.w4a16, groupSize: 32).round(
           weight, rows: 0..<20, dtype: .bf16, by: rounding))

@@ -7,7 +7,7 @@ import Testing
 import TestSupport
 
 @Suite struct OutputCompensationTests {
-  private let workers = Workers(threads: 2)
+  private let backend = Backend(threads: 2)
 
   /// A weight, what is known of its input and of its outputs, and both second moments.
   private struct Case {
@@ -39,18 +39,18 @@ import TestSupport
     }
     func statistics(_ x: Matrix, block: Int? = nil) -> ActivationStatistics {
       let result = ActivationStatistics(
-        channels: x.columns, withGram: true, block: block, workers: workers)
-      result.add(x, workers: workers)
+        channels: x.columns, withGram: true, block: block, backend: backend)
+      result.add(x, backend: backend)
       return result
     }
     return Case(
       weight: generator.matrix(blocks * size, channels),
       factors: try statistics(x).factors(
         smoothedBy: nil, refining: [32], damping: 0.005,
-        workers: Workers(threads: 2, engine: engine)),
-      outputs: OutputFactor([statistics(g, block: size)], size: size, workers: workers),
-      gram: statistics(x).grams(workers: workers)[0],
-      moments: statistics(g, block: size).grams(workers: workers))
+        backend: Backend(threads: 2, engine: engine)),
+      outputs: OutputFactor([statistics(g, block: size)], size: size, backend: backend),
+      gram: statistics(x).grams(backend: backend)[0],
+      moments: statistics(g, block: size).grams(backend: backend))
   }
 
   /// The sum of tr(A D G Dᵀ) over blocks, in Double.
@@ -116,12 +116,12 @@ import TestSupport
     let each = try makeCase(blocks: 2, size: 16, channels: 64, shared: 0)
     // No gradients at all: nothing is known of the outputs.
     let statistics = ActivationStatistics(
-      channels: 32, withGram: true, block: 16, workers: workers)
+      channels: 32, withGram: true, block: 16, backend: backend)
     let zeros = Matrix(zeros: 4, 32)
-    statistics.add(zeros, workers: workers)
+    statistics.add(zeros, backend: backend)
     let found = try quantizer.round(
       each.weight, rows: 0..<32, under: each.factors,
-      and: OutputFactor([statistics], size: 16, workers: workers))
+      and: OutputFactor([statistics], size: 16, backend: backend))
     let expected = try alone(each)
     #expect(found.codes == expected.codes)
     #expect(found.scales == expected.scales)
@@ -134,9 +134,9 @@ import TestSupport
     let scale = (0..<blocks * size).map { 1 + Float($0 % 5) / 4 }
     func factor(_ g: Matrix, smoothedBy scale: [Float]?) -> OutputFactor {
       let statistics = ActivationStatistics(
-        channels: g.columns, withGram: true, block: size, workers: workers)
-      statistics.add(g, workers: workers)
-      return OutputFactor([statistics], size: size, smoothedBy: scale, workers: workers)
+        channels: g.columns, withGram: true, block: size, backend: backend)
+      statistics.add(g, backend: backend)
+      return OutputFactor([statistics], size: size, smoothedBy: scale, backend: backend)
     }
     let each = try makeCase(blocks: blocks, size: size, channels: 64, shared: 1)
     let scaled = Matrix(rows: g.rows, columns: g.columns)

@@ -26,7 +26,7 @@ private struct AWQCase {
   let checkpoint: Checkpoint
   let searches: [Search]
   private(set) var statistics: [String: ActivationStatistics] = [:]
-  let workers = Workers(threads: 2)
+  let backend = Backend(threads: 2)
   static let scheme = IntegerScheme(bits: 4, groupSize: 32, isSymmetric: true)
 
   init(_ name: String) throws {
@@ -65,19 +65,19 @@ private struct AWQCase {
           let sums =
             statistics[producer]
             ?? ActivationStatistics(channels: activation.columns, withGram: true)
-          sums.add(activation, workers: workers)
+          sums.add(activation, backend: backend)
           statistics[producer] = sums
         }
         let attended = layer.attending.apply(
-          to: x, sequences: block.sequences, weights: weights, workers: workers, tap: add)
-        let normed = layer.feeding.input(attended, weights: weights, workers: workers)
+          to: x, sequences: block.sequences, weights: weights, backend: backend, tap: add)
+        let normed = layer.feeding.input(attended, weights: weights, backend: backend)
         add(layer.feeding.tap(.input), normed)
         for (index, unit) in layer.mlp.units.enumerated() {
           add(
             layer.feeding.tap(.hidden(index)),
-            unit.hidden(normed, weights: weights, workers: workers))
+            unit.hidden(normed, weights: weights, backend: backend))
         }
-        layer.feeding.add(to: [attended], weights: weights, workers: workers)
+        layer.feeding.add(to: [attended], weights: weights, backend: backend)
         x = attended
       }
     }
@@ -92,10 +92,10 @@ private struct AWQCase {
       .map { checkpoint.weights.weight($0) }
     let quantizer = Self.scheme.quantizer(.f32)
     for weight in consumers {
-      try search.addMagnitude(of: weight, in: quantizer, workers: workers)
+      try search.addMagnitude(of: weight, in: quantizer, backend: backend)
     }
     search.fixCandidates()
-    for weight in consumers { search.addErrors(of: weight, in: quantizer, workers: workers) }
+    for weight in consumers { search.addErrors(of: weight, in: quantizer, backend: backend) }
     return search
   }
 

@@ -8,7 +8,7 @@ import Testing
 import TestSupport
 
 @Suite struct RoundingEvidenceTests {
-  private let workers = Workers(threads: 2, engine: .f32)
+  private let backend = Backend(threads: 2, engine: .f32)
 
   /// A weight, what it meets, and how it is rounded.
   private struct Case {
@@ -158,7 +158,7 @@ import TestSupport
     let weight = test.weight(&generator)
     let statistics = ActivationStatistics(
       channels: test.columns, withGram: test.method.needsGram)
-    statistics.add(test.activation(&generator), workers: workers)
+    statistics.add(test.activation(&generator), backend: backend)
     let rounding: Rounding =
       switch test.method {
       case .nearest: .nearest
@@ -167,7 +167,7 @@ import TestSupport
         .compensated(
           try statistics.factors(
             smoothedBy: nil, refining: [test.scheme.groupSize], damping: test.damping,
-            workers: workers))
+            backend: backend))
       }
     let rows = try test.scheme.round(
       weight, rows: 0..<test.rows, dtype: test.dtype, by: rounding)

@@ -10,11 +10,11 @@ import Transformer
 
 @Suite struct SmoothingSearchTests {
   private let scheme = IntegerScheme(bits: 4, groupSize: 32, isSymmetric: true)
-  private let workers = Workers(threads: 2)
+  private let backend = Backend(threads: 2)
 
   private func statistics(_ x: Matrix) -> ActivationStatistics {
     let result = ActivationStatistics(channels: x.columns, withGram: true)
-    result.add(x, workers: workers)
+    result.add(x, backend: backend)
     return result
   }
 
@@ -22,12 +22,12 @@ import Transformer
     _ weights: [Matrix], _ x: Matrix, _ loss: SmoothingLoss, dtype: DType = .f32,
     scheme: IntegerScheme? = nil, threads: Int = 2
   ) throws -> SmoothingSearch {
-    let workers = Workers(threads: threads)
+    let backend = Backend(threads: threads)
     let quantizer = (scheme ?? self.scheme).quantizer(dtype)
     var search = SmoothingSearch(statistics: statistics(x), loss: loss)
-    for weight in weights { try search.addMagnitude(of: weight, in: quantizer, workers: workers) }
+    for weight in weights { try search.addMagnitude(of: weight, in: quantizer, backend: backend) }
     search.fixCandidates()
-    for weight in weights { search.addErrors(of: weight, in: quantizer, workers: workers) }
+    for weight in weights { search.addErrors(of: weight, in: quantizer, backend: backend) }
     return search
   }
 
@@ -89,7 +89,7 @@ import Transformer
     let grid = GridPoint.grid(points: 5, duo: .off)
     var search = SmoothingSearch(statistics: statistics(x), loss: .diagonal, grid: grid)
     for weight in weights {
-      try search.addMagnitude(of: weight, in: scheme.quantizer(.f32), workers: workers)
+      try search.addMagnitude(of: weight, in: scheme.quantizer(.f32), backend: backend)
     }
     search.fixCandidates()
     let mean = (0..<64).map { channel in
@@ -235,20 +235,20 @@ import Transformer
     for column in 0..<64 { unsafe producer.row(9)[column] *= 100 }
     let quantizer = WeightQuantizer(try Self.weights(preset), columns: 64, dtype: .bf16)
     var search = SmoothingSearch(statistics: statistics(x), loss: .diagonal)
-    try search.addMagnitude(of: reader, in: quantizer, workers: workers)
+    try search.addMagnitude(of: reader, in: quantizer, backend: backend)
     search.fixCandidates()
     var readers = SharedColumns(columns: 64)
-    readers.add(reader, workers: workers)
+    readers.add(reader, backend: backend)
     search.addErrors(
-      of: reader, in: quantizer, sharing: quantizer.needsLargest ? readers : nil, workers: workers)
+      of: reader, in: quantizer, sharing: quantizer.needsLargest ? readers : nil, backend: backend)
     let before = search.losses
     let naive = search.best
     try search.addLosses(
-      ofProducer: producer, in: quantizer, beside: 0, readers: readers, workers: workers)
+      ofProducer: producer, in: quantizer, beside: 0, readers: readers, backend: backend)
     func lost(_ candidate: Int) throws -> Int {
       let divided = SmoothedRows(
         producer, columnScale: nil, rowDivisor: search.candidates[candidate])
-      let whole = try quantizer.whole(divided, workers: workers)
+      let whole = try quantizer.whole(divided, backend: backend)
       return try quantizer.round(divided, rows: 0..<64, knowing: whole).errors.lostRows
     }
     #expect(try lost(naive) > 30)
@@ -265,15 +265,15 @@ import Transformer
     var generator = SeededGenerator(seed: 62)
     let producer = generator.matrix(64, 64)
     var readers = SharedColumns(columns: 64)
-    for weight in weights { readers.add(weight, workers: workers) }
+    for weight in weights { readers.add(weight, backend: backend) }
     func search(_ shared: SharedColumns?) throws -> SmoothingSearch {
       var result = SmoothingSearch(statistics: statistics(x), loss: .diagonal)
       for weight in weights {
-        try result.addMagnitude(of: weight, in: quantizer, workers: workers)
+        try result.addMagnitude(of: weight, in: quantizer, backend: backend)
       }
       result.fixCandidates()
       for weight in weights {
-        result.addErrors(of: weight, in: quantizer, sharing: shared, workers: workers)
+        result.addErrors(of: weight, in: quantizer, sharing: shared, backend: backend)
       }
       return result
     }
@@ -281,7 +281,7 @@ import Transformer
     var shared = try search(quantizer.needsLargest ? readers : nil)
     #expect(shared.losses == alone.losses)
     try shared.addLosses(
-      ofProducer: producer, in: quantizer, beside: 3, readers: readers, workers: workers)
+      ofProducer: producer, in: quantizer, beside: 3, readers: readers, backend: backend)
     #expect(shared.losses == alone.losses)
   }
 
@@ -290,7 +290,7 @@ import Transformer
     let weights = [generator.matrix(1100, 64), generator.matrix(5, 64)]
     let all = [1, 2, 7].map { threads in
       var columns = SharedColumns(columns: 64)
-      for weight in weights { columns.add(weight, workers: Workers(threads: threads)) }
+      for weight in weights { columns.add(weight, backend: Backend(threads: threads)) }
       return columns
     }
     #expect(all[0] == all[1] && all[0] == all[2])

@@ -9,7 +9,7 @@ import TestSupport
 @Suite struct StatisticsTests {
   private func collect(_ blocks: [Matrix], channels: Int, threads: Int) -> ActivationStatistics {
     let result = ActivationStatistics(channels: channels, withGram: true)
-    for block in blocks { result.add(block, workers: Workers(threads: threads)) }
+    for block in blocks { result.add(block, backend: Backend(threads: threads)) }
     return result
   }
 
@@ -55,7 +55,7 @@ import TestSupport
       [Matrix(rows: counts.reduce(0, +), columns: 300, values: repeated)], channels: 300, threads: 1
     )
     let weighted = ActivationStatistics(channels: 300, withGram: true)
-    weighted.add(x, weights: counts.map(Float.init), workers: Workers(threads: 2))
+    weighted.add(x, weights: counts.map(Float.init), backend: Backend(threads: 2))
     #expect(weighted.tokens == 40)
     #expect(relativeError(weighted.meanAbsolute, plain.meanAbsolute) < 1e-6)
     #expect(relativeError(weighted.meanSquare, plain.meanSquare) < 1e-6)

@@ -7,14 +7,14 @@ import Tensors
 import Testing
 import TestSupport
 
-private let workers = Workers(threads: 2)
+private let backend = Backend(threads: 2)
 
 extension ScratchReader {
   fileprivate func block(
     _ index: Int, _ rows: Int, _ columns: Int, _ dtype: DType
   ) throws(ScratchError) -> Matrix {
     try read(
-      index, rows: rows, columns: columns, dtype: dtype, workers: workers, into: "a block")
+      index, rows: rows, columns: columns, dtype: dtype, backend: backend, into: "a block")
   }
 }
 
@@ -31,7 +31,7 @@ extension ScratchReader {
 
   private func write(_ blocks: [Matrix], _ dtype: DType, to path: String) throws {
     let writer = try ScratchWriter(path: path, dtype: dtype)
-    for block in blocks { try writer.append(block, workers: workers) }
+    for block in blocks { try writer.append(block, backend: backend) }
     try writer.synchronize()
   }
 
@@ -124,9 +124,9 @@ extension ScratchReader {
     try withTemporaryFolder { folder in
       let numbers = [0, -0.0, 1e300, .pi, .infinity, 0x1p-1070]
       let writer = try ScratchWriter(path: folder + "/scratch", dtype: .f32)
-      try writer.append(numbers, workers: workers)
+      try writer.append(numbers, backend: backend)
       let read = try ScratchReader(path: folder + "/scratch")
-        .readNumbers(0, count: numbers.count, workers: workers)
+        .readNumbers(0, count: numbers.count, backend: backend)
       #expect(read.map(\.bitPattern) == numbers.map(\.bitPattern))
     }
   }
@@ -138,7 +138,7 @@ extension ScratchReader {
         rows: 3, columns: 200_001, values: DType.bf16.rounded(generator.floats(600_003)))
       for threads in [1, 2, 5] {
         let writer = try ScratchWriter(path: "\(folder)/\(threads)", dtype: .bf16)
-        try writer.append(block, workers: Workers(threads: threads))
+        try writer.append(block, backend: Backend(threads: threads))
         let read = try ScratchReader(path: "\(folder)/\(threads)").block(0, 3, 200_001, .bf16)
         #expect(read.values.map(\.bitPattern) == block.values.map(\.bitPattern))
       }
@@ -152,13 +152,13 @@ extension ScratchReader {
       try write(blocks, .bf16, to: folder + "/whole")
       let path = folder + "/cut"
       let writer = try ScratchWriter(path: path, dtype: .bf16)
-      for block in blocks.prefix(2) { try writer.append(block, workers: workers) }
+      for block in blocks.prefix(2) { try writer.append(block, backend: backend) }
       let committed = writer.byteCount
       // Never committed.
-      try writer.append(blocks[4], workers: workers)
+      try writer.append(blocks[4], backend: backend)
       let second = try ScratchWriter(
         continuing: path, dtype: .bf16, blocks: 2, byteCount: committed)
-      for block in blocks.dropFirst(2) { try second.append(block, workers: workers) }
+      for block in blocks.dropFirst(2) { try second.append(block, backend: backend) }
       #expect(try FileSystem.readFile(path) == FileSystem.readFile(folder + "/whole"))
     }
   }

@@ -95,7 +95,7 @@ import Transformer
       headDimension: attention.headDimension, rotary: attention.rotary, reach: reach,
       sinks: hasSinks ? "sinks" : nil)
     return SequenceMixer.groupedQuery(spec).read(
-      sequences: sequences, weights: weights, workers: Workers(threads: threads)
+      sequences: sequences, weights: weights, backend: Backend(threads: threads)
     ) { x }
   }
 

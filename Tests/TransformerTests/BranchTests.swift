@@ -15,7 +15,7 @@ import Transformer
   private let before = NormSpec("before", size: hidden, epsilon: 1e-5)
   private let other = NormSpec("other", size: hidden, epsilon: 1e-5)
   private let behind = NormSpec("behind", size: hidden, epsilon: 1e-5)
-  private let workers = Workers(threads: 2)
+  private let backend = Backend(threads: 2)
 
   private static func unit(_ name: String, _ size: Int) -> UnitSpec {
     UnitSpec(
@@ -54,12 +54,12 @@ import Transformer
   /// x + scale * postNorm(mixed).
   private func sum(_ x: Matrix, _ mixed: Matrix, _ form: (norms: [Bool], scale: Float)) -> [Float] {
     let mixed =
-      form.norms[1] ? behind.apply(to: mixed, weights: weights, workers: workers) : mixed
+      form.norms[1] ? behind.apply(to: mixed, weights: weights, backend: backend) : mixed
     return zip(x.values, mixed.values).map { $0 + form.scale * $1 }
   }
 
   private func read(_ x: Matrix, _ form: (norms: [Bool], scale: Float)) -> Matrix {
-    form.norms[0] ? before.apply(to: x, weights: weights, workers: workers) : x
+    form.norms[0] ? before.apply(to: x, weights: weights, backend: backend) : x
   }
 
   @Test func `a branch on tokens is its definition, with norms before, behind, both or none`() {
@@ -70,12 +70,12 @@ import Transformer
       let mixed = Matrix(zeros: x.rows, x.columns)
       mlp.add(
         to: [mixed], reading: [input],
-        routings: mlp.route([input], weights: weights, workers: workers), weights: weights,
-        workers: workers)
+        routings: mlp.route([input], weights: weights, backend: backend), weights: weights,
+        backend: backend)
       let expected = sum(x, mixed, form)
       // In two blocks, whose states are added to in place.
-      let blocks = [x.prefix(7), x.gathered(Array(7..<19), into: "rest", workers: workers)]
-      branch(mlp, form).add(to: blocks, weights: weights, workers: workers)
+      let blocks = [x.prefix(7), x.gathered(Array(7..<19), into: "rest", backend: backend)]
+      branch(mlp, form).add(to: blocks, weights: weights, backend: backend)
       #expect(relativeError(blocks.flatMap(\.values), expected) < 1e-6, "\(form)")
     }
   }
@@ -87,11 +87,11 @@ import Transformer
     let before = x.values
     for form in Self.forms {
       let mixed = Gemm.multiply(
-        attention.read(sequences: [0..<11, 11..<19], weights: weights, workers: workers) {
+        attention.read(sequences: [0..<11, 11..<19], weights: weights, backend: backend) {
           read(x, form)
-        }, by: weights.weight(attention.output), workers: workers)
+        }, by: weights.weight(attention.output), backend: backend)
       let result = branch(attention, form).apply(
-        to: x, sequences: [0..<11, 11..<19], weights: weights, workers: workers)
+        to: x, sequences: [0..<11, 11..<19], weights: weights, backend: backend)
       #expect(relativeError(result.values, sum(x, mixed, form)) < 1e-6, "\(form)")
       #expect(x.values == before)
     }
@@ -131,11 +131,11 @@ import Transformer
 
   private func mixed(_ x: Matrix) -> Matrix {
     let result = Matrix(zeros: x.rows, x.columns)
-    let input = before.apply(to: x, weights: weights, workers: workers)
+    let input = before.apply(to: x, weights: weights, backend: backend)
     mlp.add(
       to: [result], reading: [input],
-      routings: mlp.route([input], weights: weights, workers: workers), weights: weights,
-      workers: workers)
+      routings: mlp.route([input], weights: weights, backend: backend), weights: weights,
+      backend: backend)
     return result
   }
 
@@ -151,13 +151,13 @@ import Transformer
     let part = try #require(layer.parts.first)
     #expect(layer.parts.count == 1 && part.isParallel)
     let attended = try #require(part.sequence).apply(
-      to: x, sequences: [0..<19], weights: weights, workers: workers)
+      to: x, sequences: [0..<19], weights: weights, backend: backend)
     let expected = zip(attended.values, mixed(x).values).map { $0 + 0.5 * $1 }
     let blocks = [
-      attended.prefix(7), attended.gathered(Array(7..<19), into: "rest", workers: workers),
+      attended.prefix(7), attended.gathered(Array(7..<19), into: "rest", backend: backend),
     ]
-    let read = [x.prefix(7), x.gathered(Array(7..<19), into: "rest", workers: workers)]
-    try #require(part.tokens).add(to: blocks, reading: read, weights: weights, workers: workers)
+    let read = [x.prefix(7), x.gathered(Array(7..<19), into: "rest", backend: backend)]
+    try #require(part.tokens).add(to: blocks, reading: read, weights: weights, backend: backend)
     #expect(relativeError(blocks.flatMap(\.values), expected) < 1e-6)
   }
 
@@ -179,15 +179,15 @@ import Transformer
   @Test func `a branch is added to what its mixer reads where that goes on`() {
     var generator = SeededGenerator(seed: 67)
     let x = generator.matrix(19, Self.hidden)
-    let normed = before.apply(to: x, weights: weights, workers: workers)
+    let normed = before.apply(to: x, weights: weights, backend: backend)
     let sequence = Branch(preNorm: before, attention, scale: 0.5, carried: 3)
     let plain = Branch(preNorm: before, attention, scale: 0.5)
-    let found = sequence.apply(to: x, sequences: [0..<19], weights: weights, workers: workers)
-    let alone = plain.apply(to: x, sequences: [0..<19], weights: weights, workers: workers)
+    let found = sequence.apply(to: x, sequences: [0..<19], weights: weights, backend: backend)
+    let alone = plain.apply(to: x, sequences: [0..<19], weights: weights, backend: backend)
     let expected = zip(zip(alone.values, x.values), normed.values).map { $0.0 - $0.1 + 3 * $1 }
     #expect(relativeError(found.values, expected) < 1e-6)
     let block = x.prefix(19)
-    Branch(preNorm: before, mlp, carried: 2).add(to: [block], weights: weights, workers: workers)
+    Branch(preNorm: before, mlp, carried: 2).add(to: [block], weights: weights, backend: backend)
     let sum = zip(normed.values, mixed(x).values).map { 2 * $0 + $1 }
     #expect(relativeError(block.values, sum) < 1e-6)
     // Whatever its readers take up, what goes on would be another.
@@ -206,7 +206,7 @@ import Transformer
     let x = generator.matrix(9, Self.hidden)
     func output(_ weights: any LayerWeights) -> [Float] {
       Branch(preNorm: norm, attention).apply(
-        to: x, sequences: [0..<9], weights: weights, workers: workers
+        to: x, sequences: [0..<9], weights: weights, backend: backend
       ).values
     }
     let applied = layer.smoothings.filter { $0.producer == .norm(norm) }.map { smoothing in
@@ -261,8 +261,8 @@ import Transformer
       #expect(layer.linears == unit.linears && unit.linears.count == (gated ? 3 : 2))
       #expect(layer.smoothings.map(\.producerName) == ["before"] + (gated ? ["shared.up"] : []))
       func output(_ weights: any LayerWeights) -> [Float] {
-        let input = before.apply(to: x, weights: weights, workers: workers)
-        return unit.apply(to: input, weights: weights, workers: workers).values
+        let input = before.apply(to: x, weights: weights, backend: backend)
+        return unit.apply(to: input, weights: weights, backend: backend).values
       }
       let applied = layer.smoothings.map { smoothing in
         AppliedSmoothing(
@@ -298,7 +298,7 @@ import Transformer
         return Float((max(-0.75, min(row[index + 1], 0.75)) + 1) * gate / (1 + exp(-1.5 * gate)))
       }
     }
-    let found = unit.hidden(x, weights: weights, workers: workers)
+    let found = unit.hidden(x, weights: weights, backend: backend)
     #expect(found.columns == 6 && relativeError(found.values, expected) < 1e-5)
   }
 
@@ -316,7 +316,7 @@ import Transformer
       let expected = zip(gate.joined(), up.joined()).map {
         Float(gated ? squared($0) * $1 : squared($1))
       }
-      let found = unit.hidden(x, weights: weights, workers: workers).values
+      let found = unit.hidden(x, weights: weights, backend: backend).values
       #expect(relativeError(found, expected) < 1e-5)
     }
   }

@@ -151,7 +151,7 @@ import Transformer
     _ x: Matrix, _ sequences: [Range<Int>], _ spec: DeltaNetSpec, threads: Int
   ) -> [Float] {
     SequenceMixer.deltaNet(spec).read(
-      sequences: sequences, weights: weights(spec), workers: Workers(threads: threads)
+      sequences: sequences, weights: weights(spec), backend: Backend(threads: threads)
     ) { x }.values
   }
 

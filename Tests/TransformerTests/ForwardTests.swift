@@ -19,10 +19,10 @@ struct ForwardCase {
   let golden: SafetensorsFile
   let tokens: [Int32]
   let sequences: [Range<Int>]
-  let workers: Workers
+  let backend: Backend
 
   init(_ name: String, engine: Engine = .f32) throws {
-    workers = Workers(threads: 2, engine: engine)
+    backend = Backend(threads: 2, engine: engine)
     let folder = fixturePath("forward/" + name)
     checkpoint = try Checkpoint(folder: folder)
     golden = try SafetensorsFile(path: folder + "/golden.safetensors")
@@ -36,16 +36,16 @@ struct ForwardCase {
     try golden.matrix("hidden.\(layer)", columns: checkpoint.spec.hiddenSize)
   }
 
-  func run(_ layer: LayerSpec, _ x: Matrix, workers: Workers? = nil) -> Matrix {
-    let workers = workers ?? self.workers
+  func run(_ layer: LayerSpec, _ x: Matrix, backend: Backend? = nil) -> Matrix {
+    let backend = backend ?? self.backend
     var states = x.prefix(x.rows)
     for part in layer.parts {
       let read = part.isParallel ? [states] : nil
       states =
         part.sequence?.apply(
-          to: states, sequences: sequences, weights: checkpoint.weights, workers: workers) ?? states
+          to: states, sequences: sequences, weights: checkpoint.weights, backend: backend) ?? states
       part.tokens?.add(
-        to: [states], reading: read, weights: checkpoint.weights, workers: workers)
+        to: [states], reading: read, weights: checkpoint.weights, backend: backend)
     }
     return states
   }
@@ -66,12 +66,12 @@ struct ForwardCase {
     #expect(relativeError(x.values, try model.hidden(spec.layers.count).values) < 1e-4)
 
     let normed = spec.finalNorm.apply(
-      to: x, weights: model.checkpoint.weights, workers: model.workers)
+      to: x, weights: model.checkpoint.weights, backend: model.backend)
     let logits = Gemm.multiply(
       normed, by: model.checkpoint.weights.weight(spec.head),
-      bias: model.checkpoint.weights.bias(spec.head), workers: model.workers)
-    if spec.logitScale != 1 { logits.multiply(by: spec.logitScale, workers: model.workers) }
-    if let cap = spec.logitCap { logits.capSoftly(at: cap, workers: model.workers) }
+      bias: model.checkpoint.weights.bias(spec.head), backend: model.backend)
+    if spec.logitScale != 1 { logits.multiply(by: spec.logitScale, backend: model.backend) }
+    if let cap = spec.logitCap { logits.capSoftly(at: cap, backend: model.backend) }
     let expected = try model.golden.floats("log_probabilities")
     #expect(logits.count == expected.count)
     for row in 0..<logits.rows {
@@ -116,7 +116,7 @@ struct ForwardCase {
     for layer in model.checkpoint.spec.layers {
       let x = try model.hidden(layer.index)
       let outputs = [1, 2, 7].map { threads in
-        model.run(layer, x, workers: Workers(threads: threads)).values.map(\.bitPattern)
+        model.run(layer, x, backend: Backend(threads: threads)).values.map(\.bitPattern)
       }
       #expect(outputs[0] == outputs[1] && outputs[0] == outputs[2])
     }
@@ -133,8 +133,8 @@ struct ForwardCase {
       let rest = Matrix(
         rows: x.rows - 5, columns: x.columns, values: Array(x.values[first.count...]))
       let apart = [first, rest].map { $0.prefix($0.rows) }
-      for block in apart { feeding.add(to: [block], weights: weights, workers: model.workers) }
-      feeding.add(to: [first, rest], weights: weights, workers: model.workers)
+      for block in apart { feeding.add(to: [block], weights: weights, backend: model.backend) }
+      feeding.add(to: [first, rest], weights: weights, backend: model.backend)
       for (one, other) in zip([first, rest], apart) {
         #expect(one.values.map(\.bitPattern) == other.values.map(\.bitPattern))
       }
@@ -147,7 +147,7 @@ struct ForwardCase {
       var finished: [UnitSpec] = []
       layer.feeding.add(
         to: [try model.hidden(layer.index)], weights: model.checkpoint.weights,
-        workers: model.workers
+        backend: model.backend
       ) { finished.append($0) }
       #expect(finished == layer.mlp.units)
     }
@@ -159,16 +159,16 @@ struct ForwardCase {
     let x = try model.hidden(1)
     var seen: [Tap: Matrix] = [:]
     let output = layer.attending.apply(
-      to: x, sequences: model.sequences, weights: model.checkpoint.weights, workers: model.workers
+      to: x, sequences: model.sequences, weights: model.checkpoint.weights, backend: model.backend
     ) { seen[$0] = $1 }
     let normed = layer.attending.input(
-      x, weights: model.checkpoint.weights, workers: model.workers)
+      x, weights: model.checkpoint.weights, backend: model.backend)
     let kept = [Tap(0, .cached(.keys)), Tap(0, .cached(.values))]
     #expect(Set(seen.keys) == Set([Tap(0, .input), Tap(0, .output)] + kept))
     #expect(seen[Tap(0, .input)]?.values == normed.values)
     let read = try #require(seen[Tap(0, .output)])
     let projected = Gemm.multiply(
-      read, by: model.checkpoint.weights.weight(layer.attention.output), workers: model.workers)
+      read, by: model.checkpoint.weights.weight(layer.attention.output), backend: model.backend)
     #expect(zip(projected.values, x.values).map { $0 + $1 } == output.values)
   }
 }

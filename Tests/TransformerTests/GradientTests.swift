@@ -35,7 +35,7 @@ import Transformer
       }
       _ = layer.attending.apply(
         to: try model.hidden(layer.index), sequences: model.sequences,
-        weights: model.checkpoint.weights, workers: model.workers, probe: probe)
+        weights: model.checkpoint.weights, backend: model.backend, probe: probe)
       for (name, gradient) in found.withLock({ $0 }) {
         let short = name.split(separator: ".").last ?? ""
         let expected = try golden.floats("gradient.\(layer.index).\(short)")
@@ -62,7 +62,7 @@ import Transformer
     let model = try ForwardCase("published-qk-norm")
     let mixer = model.checkpoint.spec.layers[0].attending.mixer
     let factors = OutputProbe.factors(
-      of: mixer, weights: model.checkpoint.weights, workers: model.workers)
+      of: mixer, weights: model.checkpoint.weights, backend: model.backend)
     let weight = model.checkpoint.weights.weight(mixer.output)
     let whole = weight.matrix(0..<weight.rows)
     let width = whole.columns / mixer.heads

@@ -294,7 +294,7 @@ extension Recurrence {
     _ recurrence: Recurrence, _ x: Matrix, _ sequences: [Range<Int>], threads: Int
   ) -> [Float] {
     recurrence.mixer.read(
-      sequences: sequences, weights: recurrence.weights, workers: Workers(threads: threads)
+      sequences: sequences, weights: recurrence.weights, backend: Backend(threads: threads)
     ) { x }.values
   }
 

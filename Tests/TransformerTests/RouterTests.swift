@@ -33,7 +33,7 @@ import Transformer
       groupScore: groupScore, normalizes: normalizes, scalingFactor: factor)
     return router.route(
       Matrix(rows: x.count / count, columns: count, values: x),
-      weights: Identity(correction: correction), workers: Workers(threads: 2))
+      weights: Identity(correction: correction), backend: Backend(threads: 2))
   }
 
   @Test func theBestScoresAreChosenAndTheirSigmoidsAreTheWeights() {

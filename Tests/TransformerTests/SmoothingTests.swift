@@ -27,39 +27,39 @@ import Transformer
   {
     #expect(layer.parts.count == 1)
     let x = try model.hidden(layer.index)
-    let workers = model.workers
+    let backend = model.backend
     var halves = Halves()
     if let branch = layer.parts[0].sequence {
       let read = branch.mixer.read(
-        sequences: model.sequences, weights: weights, workers: workers,
+        sequences: model.sequences, weights: weights, backend: backend,
         tap: { tap, x in
           for (place, linear) in branch.mixer.scored where place == tap {
             halves.indexScores.append(
-              Gemm.multiply(x, by: weights.weight(linear), workers: workers).values)
+              Gemm.multiply(x, by: weights.weight(linear), backend: backend).values)
           }
         }
-      ) { branch.input(x, weights: weights, workers: workers) }
+      ) { branch.input(x, weights: weights, backend: backend) }
       halves.attention =
-        Gemm.multiply(read, by: weights.weight(branch.mixer.output), workers: workers).values
+        Gemm.multiply(read, by: weights.weight(branch.mixer.output), backend: backend).values
     }
     guard let branch = layer.parts[0].tokens else { return halves }
-    let input = branch.input(x, weights: weights, workers: workers)
+    let input = branch.input(x, weights: weights, backend: backend)
     let mlp = Matrix(zeros: x.rows, x.columns)
     branch.mixer.add(
       to: [mlp], reading: [input],
-      routings: branch.mixer.route([input], weights: weights, workers: workers), weights: weights,
-      workers: workers)
+      routings: branch.mixer.route([input], weights: weights, backend: backend), weights: weights,
+      backend: backend)
     halves.mlp = mlp.values
     halves.units = branch.mixer.units.enumerated().map { index, unit in
       let read = branch.mixer.input(
-        input, at: branch.mixer.inputPlace(of: index), weights: weights, workers: workers)
-      return unit.apply(to: read, weights: weights, workers: workers).values
+        input, at: branch.mixer.inputPlace(of: index), weights: weights, backend: backend)
+      return unit.apply(to: read, weights: weights, backend: backend).values
     }
     if let router = branch.mixer.router {
       halves.routerScores =
         router.norm == nil
-        ? Gemm.multiply(input, by: weights.weight(router.linear), workers: workers).values
-        : router.scores(input, weights: weights, workers: workers).values
+        ? Gemm.multiply(input, by: weights.weight(router.linear), backend: backend).values
+        : router.scores(input, weights: weights, backend: backend).values
     }
     return halves
   }

@@ -66,9 +66,9 @@ class Root:
 
 
 def hash_of(output):
-    """Of everything that a run writes for others."""
+    """Of everything that a run writes for others, without the card, to which `evaluate` adds."""
     total = hashlib.sha256()
-    files = sorted(path for path in output.iterdir() if path.is_file())
+    files = sorted(path for path in output.iterdir() if path.is_file() and path.name != "README.md")
     insist(any(path.suffix == ".safetensors" for path in files), f"`{output}` has no shards")
     for path in files:
         total.update(path.name.encode() + path.read_bytes())

@@ -21,6 +21,8 @@ def raised(call: Callable[[], object], kind: type[BaseException]) -> BaseExcepti
 
 
 def main() -> None:
+    # A shell may start its jobs with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     lines: list[str] = []
     output = sluice.oneshot(
         Path("GLM"), "module", dataset="ids.jsonl", samples=8, memory="128MiB", threads=2, progress=lines.append
@@ -57,49 +59,58 @@ def main() -> None:
     assert sluice.verify(output, progress=None)["findings"], "damage was not found"
     shard.write_bytes(data)
 
-    # An error in `progress` ends the run, which then goes on.
+    failed()
+    interrupted()
+    killed()
+    # Whatever ended it: the same call goes on, and writes the same bytes.
+    for stopped in ("failed", "interrupted", "killed"):
+        again(stopped, lines.append)
+        # `evaluate` has added to the card of the first.
+        for file in output.iterdir():
+            assert file.is_dir() or file.name == "README.md" or file.read_bytes() == (Path(stopped) / file.name).read_bytes(), (stopped, file)
+    print(f"module {sluice.__version__}: as it should be")
+
+
+def again(output: str, progress: Callable[[str], object]) -> Path:
+    return sluice.oneshot("GLM", output, dataset="ids.jsonl", samples=8, memory="128MiB", threads=2, progress=progress)
+
+
+def failed() -> None:
+    """An error in `progress` comes through, and ends the run."""
+
     def fail(line: str) -> None:
         if line.startswith("layer 0"):
             raise KeyError(line)
 
-    def go_on(progress: Callable[[str], object]) -> Path:
-        return sluice.oneshot("GLM", "again", dataset="ids.jsonl", samples=8, memory="128MiB", threads=2, progress=progress)
-
-    raised(lambda: go_on(fail), KeyError)
-    interrupted(go_on)
-    killed()
-    same = go_on(lines.append)
-    for file in output.iterdir():
-        assert file.is_dir() or file.read_bytes() == (same / file.name).read_bytes(), file
-    print(f"module {sluice.__version__}: as it should be")
+    raised(lambda: again("failed", fail), KeyError)
 
 
-def interrupted(go_on: Callable[[Callable[[str], object]], Path]) -> None:
+def interrupted() -> None:
     """Ctrl-C reaches the program once, which commits before Python goes on."""
 
     def interrupt(line: str) -> None:
         seen.append(line)
-        if line.startswith("layer 1"):
+        if line.startswith("layer 0"):
             os.kill(os.getpid(), signal.SIGINT)
 
     seen: list[str] = []
-    error = raised(lambda: go_on(interrupt), KeyboardInterrupt)
+    error = raised(lambda: again("interrupted", interrupt), KeyboardInterrupt)
     assert "the same command goes on" in str(error), error
     assert sum(line.startswith("stopping at the next commit") for line in seen) == 1, seen
 
 
 def killed() -> None:
     """The program ends, at a commit, when Python is killed."""
-    script = "import sluice; sluice.oneshot('GLM', 'again', dataset='ids.jsonl', samples=8, memory='128MiB', threads=2)"
+    script = "import sys, use_module; use_module.again('killed', lambda line: print(line, file=sys.stderr, flush=True))"
     with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True) as python:
         assert python.stderr is not None
         for line in python.stderr:
-            if line.startswith("layer 2"):
+            if line.startswith("layer 0"):
                 break
         python.kill()
     for _ in range(600):
-        status = subprocess.run(["v/bin/sluice", "status", "again"], check=True, stdout=subprocess.PIPE, text=True).stdout
-        if "again: stopped" in status:
+        status = subprocess.run(["v/bin/sluice", "status", "killed"], check=True, stdout=subprocess.PIPE, text=True).stdout
+        if "killed: stopped" in status:
             return
         time.sleep(0.1)
     raise AssertionError(f"the run goes on without Python: {status}")

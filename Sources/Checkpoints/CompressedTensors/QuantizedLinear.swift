@@ -10,9 +10,7 @@ package import Transformer
 package struct QuantizedLinear: Sendable {
   package let quantizer: WeightQuantizer
   package let codec: any WeightCodec
-  private let name: String
   private let rows: Int
-  private let columns: Int
 
   /// - Parameter dtype: of the weight that is quantized, which its scales share.
   package init(_ linear: LinearSpec, _ scheme: QuantizationScheme, dtype: DType) {
@@ -22,9 +20,7 @@ package struct QuantizedLinear: Sendable {
     quantizer = WeightQuantizer(
       weights, columns: linear.inputs, dtype: dtype, signsScales: scheme.signsScales)
     codec = CompressionFormats.codec(linear, scheme, dtype: dtype)
-    name = linear.name
     rows = linear.outputs
-    columns = linear.inputs
   }
 
   package var tensors: [TensorSpec] { codec.tensors }
@@ -40,10 +36,10 @@ package struct QuantizedLinear: Sendable {
   @discardableResult
   package func round(
     _ weight: any WeightRows, by rounding: Rounding = .nearest, outputs: OutputFactor? = nil,
-    largest: Float? = nil, largestInput: Float = 0, workers: Workers,
+    largest: Float? = nil, largestInput: Float = 0, backend: Backend,
     write: (@Sendable (UnsafeRawBufferPointer, String, Int) throws -> Void)?
   ) throws -> RoundingErrors {
-    let whole = try quantizer.whole(weight, largest: largest, workers: workers)
+    let whole = try quantizer.whole(weight, largest: largest, backend: backend)
       .reading(largestInput)
     let measuring = unsafe write == nil
     let inTurn: (under: GramFactors, and: OutputFactor)? =
@@ -54,15 +50,12 @@ package struct QuantizedLinear: Sendable {
       }
     let tileRows = inTurn?.and.taskRows ?? rounding.tileRows
     let tiles = ranges(of: rows, by: tileRows)
-    weight.noteReading(rows, tileRows: tileRows, workers: workers)
-    workers.ledger.note(
+    weight.noteReading(rows, tileRows: tileRows, backend: backend)
+    backend.ledger.note(
       rounding.operation(
         rows: rows, channels: weight.columns, outputs: inTurn?.and, measuring: measuring))
-    if case .compensated(let factors) = rounding {
-      for product in factors.corrections(rows: rows) { workers.ledger.note(product) }
-    }
     if !measuring {
-      for tensor in tensors { workers.ledger.note(.output, bytes: tensor.byteCount) }
+      for tensor in tensors { backend.ledger.note(.output, bytes: tensor.byteCount) }
     }
     let each =
       if let inTurn {
@@ -70,18 +63,18 @@ package struct QuantizedLinear: Sendable {
       } else {
         rounding.buffers(rows: rows, channels: weight.columns)
       }
-    let results = workers.map(tiles.count, each: each) {
+    let results = backend.map(tiles.count, each: each) {
       index -> Result<RoundingErrors, any Error> in
       Result {
         let rounded =
           if let inTurn {
             try quantizer.round(
               weight, rows: tiles[index], under: inTurn.under, and: inTurn.and, knowing: whole,
-              from: workers.memory)
+              from: backend.memory)
           } else {
             try quantizer.round(
               weight, rows: tiles[index], by: rounding, knowing: whole, measuring: measuring,
-              from: workers.memory)
+              from: backend.memory)
           }
         if let write = unsafe write {
           try unsafe codec.encode(rounded, rows: tiles[index], write: write)
@@ -91,53 +84,8 @@ package struct QuantizedLinear: Sendable {
     }
     var errors = RoundingErrors()
     for result in results { errors.add(try result.get()) }
-    if !workers.computes { return errors }
+    if !backend.computes { return errors }
     if let write = unsafe write { try unsafe codec.encodeRest(whole, write: write) }
     return errors
-  }
-}
-
-// MARK: What was written
-
-extension QuantizedLinear {
-  /// What the codes that were written stand for.
-  ///
-  /// - Parameter tensors: by name, as they stand in the output; nil where only shapes are known.
-  package func written(_ tensors: [String: StoredTensor]?) -> any WeightRows {
-    let coded = tensors.map { tensors in
-      guard let coded = codec.decode({ tensors[$0] }) else {
-        preconditionFailure("\(name) was not written")
-      }
-      return coded
-    }
-    return WrittenRows(name: name, rows: rows, columns: columns, pages: codec.pages, coded: coded)
-  }
-
-  /// Says that nobody reads any more what was written.
-  package func letGoOfWritten(in ledger: Ledger) { ledger.unmap(WrittenRows.key(name)) }
-}
-
-/// A weight of the output.
-private struct WrittenRows: WeightRows {
-  let name: String
-  let rows: Int
-  let columns: Int
-  let pages: (bytes: Int, rowBytes: Int)
-  /// nil where only shapes are known.
-  let coded: (any CodedWeight)?
-
-  /// No Linear of the source has it.
-  static func key(_ name: String) -> String { "written \(name)" }
-
-  func decode(_ range: Range<Int>, into result: UnsafeMutablePointer<Float>) {
-    unsafe coded?.decode(range, into: result)
-  }
-
-  func noteReading(_ count: Int, tileRows: Int, workers: Workers) {
-    let pages = pages
-    WeightPages(
-      key: Self.key(name), bytes: pages.bytes, rows: rows, tileBytes: { $0 * pages.rowBytes },
-      isHeld: false, isOfSource: false
-    ).noteReading(count, tileRows: tileRows, workers: workers)
   }
 }

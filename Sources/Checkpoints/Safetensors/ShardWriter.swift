@@ -26,7 +26,6 @@ package final class ShardWriter: Sendable {
   package let layout: ShardLayout
 
   private let files: [OutputFile]
-  private let folder: String
   /// Shards with bytes that may not be on the disk yet.
   private let unsynchronized: Mutex<Set<Int>>
   /// Checksums of the parts of a tensor that were written so far, by offset.
@@ -47,7 +46,6 @@ package final class ShardWriter: Sendable {
     }
     if !resume { try withSystemErrors { () throws(SystemError) in try synchronizeFolder(folder) } }
     self.layout = layout
-    self.folder = folder
     self.files = files
     unsynchronized = Mutex(resume ? [] : Set(files.indices))
   }
@@ -92,29 +90,6 @@ package final class ShardWriter: Sendable {
         return (name, ordered.reduce(Checksum()) { $0.followed(by: $1) })
       }
     }
-  }
-
-  /// Some tensors as they stand in their files now. Each file is mapped as long as someone holds a tensor of it.
-  package func written(_ names: [String]) throws(SafetensorsError) -> [String: StoredTensor] {
-    var mapped: [Int: MappedFile] = [:]
-    var result: [String: StoredTensor] = [:]
-    for name in names {
-      guard let place = layout.location(of: name) else {
-        preconditionFailure("`\(name)` is not in the layout")
-      }
-      if mapped[place.shard] == nil {
-        let path = "\(folder)/\(layout.shards[place.shard].fileName)"
-        mapped[place.shard] = try withSystemErrors { () throws(SystemError) in
-          try MappedFile(path: path)
-        }
-      }
-      result[name] = mapped[place.shard].map { file in
-        StoredTensor(
-          file: file, name: name, dtype: place.spec.dtype, shape: place.spec.shape,
-          range: place.offset..<place.offset + place.spec.byteCount)
-      }
-    }
-    return result
   }
 
   /// Returns when everything written before is on the disk; touches only files written since the

@@ -27,20 +27,20 @@ package enum BF16Products {
 
   /// result `[T, N]` = x `[T, D]` times the transpose of `weight` `[N, D]`; added to what is there where `adds`.
   static func multiply(
-    _ x: Matrix, by weight: any WeightRows, adds: Bool, into result: Matrix, workers: Workers
+    _ x: Matrix, by weight: any WeightRows, adds: Bool, into result: Matrix, backend: Backend
   ) {
     let blocks = ranges(of: x.columns, by: depth)
     let tiles = ranges(of: weight.rows, by: tileRows)
     let panel = TaskBuffer("packed weights", byteCount: panelBytes(min(weight.rows, tileRows)))
-    weight.noteReading(weight.rows, tileRows: tileRows, workers: workers)
+    weight.noteReading(weight.rows, tileRows: tileRows, backend: backend)
     for chunk in ranges(of: x.rows, by: tokens) {
-      let packed = PackedRows(count: chunk.count, depth: x.columns, workers)
+      let packed = PackedRows(count: chunk.count, depth: x.columns, backend)
       let strips = ranges(of: chunk.count, by: 8)
-      workers.forEach(strips.count) { packed.fill(strips[$0], from: x, at: chunk.lowerBound) }
-      let parts = parts(of: chunk.count, tiles: tiles.count, threads: workers.threads)
-      workers.forEach(tiles.count * parts.count, each: [panel]) { index in
+      backend.forEach(strips.count) { packed.fill(strips[$0], from: x, at: chunk.lowerBound) }
+      let parts = parts(of: chunk.count, tiles: tiles.count, threads: backend.threads)
+      backend.forEach(tiles.count * parts.count, each: [panel]) { index in
         let (tile, rows) = (tiles[index / parts.count], parts[index % parts.count])
-        let panels = panels(tile.count, from: workers.memory)
+        let panels = panels(tile.count, from: backend.memory)
         for (index, block) in blocks.enumerated() {
           unsafe weight.withBF16(tile, columns: block) { stored, stride in
             unsafe sluice_pack_panels(stored, tile.count, block.count, stride, panels.elements)
@@ -64,46 +64,29 @@ package enum BF16Products {
   // MARK: Gram matrices
 
   /// gram `[C, C]` += xᵀ x for C columns of x `[T, ...]`, on and above the diagonal.
-  static func addGram(of x: Matrix, columns channels: Range<Int>, to gram: Matrix, workers: Workers)
+  static func addGram(of x: Matrix, columns channels: Range<Int>, to gram: Matrix, backend: Backend)
   {
-    add(x, and: x, channels, to: gram, gramTasks(channels.count), workers)
-  }
-
-  /// sums `[C, C]` += yᵀ x for C columns of x and y `[T, ...]`.
-  static func addProducts(
-    of y: Matrix, and x: Matrix, columns channels: Range<Int>, to sums: Matrix, workers: Workers
-  ) {
-    let tasks = ranges(of: channels.count, by: gramColumns(channels.count)).flatMap { columns in
-      ranges(of: channels.count, by: gramRows).map { (rows: $0, columns: columns) }
-    }
-    add(y, and: x, channels, to: sums, tasks, workers)
-  }
-
-  /// - Parameter tasks: parts of `sums`.
-  private static func add(
-    _ y: Matrix, and x: Matrix, _ channels: Range<Int>, to sums: Matrix,
-    _ tasks: [(rows: Range<Int>, columns: Range<Int>)], _ workers: Workers
-  ) {
+    let tasks = gramTasks(channels.count)
     let panel = TaskBuffer(
       "packed weights",
       byteCount: panelBytes(min(channels.count, gramColumns(channels.count))))
     for chunk in ranges(of: x.rows, by: tokens) {
-      let packed = PackedRows(count: channels.count, depth: chunk.count, workers)
+      let packed = PackedRows(count: channels.count, depth: chunk.count, backend)
       let strips = ranges(of: channels.count, by: 64)
-      workers.forEach(strips.count) {
+      backend.forEach(strips.count) {
         packed.fill(
-          strips[$0], fromColumnsOf: y, from: channels.lowerBound, tokens: chunk.lowerBound)
+          strips[$0], fromColumnsOf: x, from: channels.lowerBound, tokens: chunk.lowerBound)
       }
-      workers.forEach(tasks.count, each: [panel]) { index in
+      backend.forEach(tasks.count, each: [panel]) { index in
         let (rows, columns) = tasks[index]
-        let panels = panels(columns.count, from: workers.memory)
+        let panels = panels(columns.count, from: backend.memory)
         for (index, block) in packed.blocks.enumerated() {
           unsafe sluice_pack_column_panels(
             x.row(chunk.lowerBound + block.lowerBound) + channels.lowerBound + columns.lowerBound,
             columns.count, block.count, x.columns, panels.elements)
           unsafe sluice_multiply_packed(
             packed.row(rows.lowerBound, block: index), panels.elements, rows.count, columns.count,
-            block.count, 1, sums.row(rows.lowerBound) + columns.lowerBound, sums.columns)
+            block.count, 1, gram.row(rows.lowerBound) + columns.lowerBound, gram.columns)
         }
       }
     }
@@ -136,10 +119,10 @@ private struct PackedRows: Sendable {
   let blocks: [Range<Int>]
   private let buffer: Buffer
 
-  init(count: Int, depth: Int, _ workers: Workers) {
+  init(count: Int, depth: Int, _ backend: Backend) {
     self.count = count
     blocks = ranges(of: depth, by: Int(SLUICE_DEPTH))
-    buffer = workers.buffer("packed activations", byteCount: Self.byteCount(count, depth: depth))
+    buffer = backend.buffer("packed activations", byteCount: Self.byteCount(count, depth: depth))
   }
 
   private static func byteCount(_ rows: Int, depth: Int) -> Int {

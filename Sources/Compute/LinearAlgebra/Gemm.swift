@@ -40,27 +40,27 @@ package enum Gemm {
   ///
   /// - Parameter name: of the result, in the budget.
   package static func multiply(
-    _ x: Matrix, by weight: any WeightRows, bias: [Float]? = nil, workers: Workers,
+    _ x: Matrix, by weight: any WeightRows, bias: [Float]? = nil, backend: Backend,
     into name: String = "products"
   ) -> Matrix {
     precondition(
       x.columns == weight.columns, "\(x.columns) columns times \(weight.columns) columns")
-    let result = workers.matrix(name, rows: x.rows, columns: weight.rows)
+    let result = backend.matrix(name, rows: x.rows, columns: weight.rows)
     if x.rows == 0 { return result }
-    let isExact = workers.engine == .f32 || !weight.isBF16
-    workers.ledger.note(.product(x.rows, x.columns, weight.rows, isExact: isExact))
-    if let bias { workers.compute { fill(result, with: bias) } }
+    let isExact = backend.engine == .f32 || !weight.isBF16
+    backend.ledger.note(.product(x.rows, x.columns, weight.rows, isExact: isExact))
+    if let bias { backend.compute { fill(result, with: bias) } }
     if !isExact {
-      BF16Products.multiply(x, by: weight, adds: bias != nil, into: result, workers: workers)
+      BF16Products.multiply(x, by: weight, adds: bias != nil, into: result, backend: backend)
       return result
     }
     let tileRows = tileRows(weight.rows, columns: weight.columns)
     let tiles = ranges(of: weight.rows, by: tileRows)
-    weight.noteReading(weight.rows, tileRows: tileRows, workers: workers)
+    weight.noteReading(weight.rows, tileRows: tileRows, backend: backend)
     let tile = TaskBuffer("weight tiles", floats: min(tileRows, weight.rows) * weight.columns)
-    workers.forEach(tiles.count, each: [tile]) { index in
+    backend.forEach(tiles.count, each: [tile]) { index in
       let tile = tiles[index]
-      let decoded = weight.matrix(tile, from: workers.memory)
+      let decoded = weight.matrix(tile, from: backend.memory)
       unsafe product(
         transposeB: true, rows: x.rows, columns: tile.count, inner: x.columns,
         a: x.base, aStride: x.columns, b: decoded.base, bStride: weight.columns,
@@ -75,25 +75,25 @@ package enum Gemm {
 
   /// gram `[n, n]` += xᵀ x for n columns of x; only what lies on and above the diagonal means something.
   package static func addGram(
-    of x: Matrix, columns: Range<Int>? = nil, to gram: Matrix, workers: Workers
+    of x: Matrix, columns: Range<Int>? = nil, to gram: Matrix, backend: Backend
   ) {
     let columns = columns ?? 0..<x.columns
     precondition(
       gram.rows == columns.count && gram.columns == columns.count, "Gram matrix of another size")
     precondition(columns.upperBound <= x.columns, "columns \(columns) of \(x.columns)")
-    workers.ledger.note(
+    backend.ledger.note(
       Operation(
         .gram, [x.rows, columns.count],
         arithmetic: Double(x.rows) * Double(columns.count) * Double(columns.count)))
-    if workers.engine == .bf16 {
-      BF16Products.addGram(of: x, columns: columns, to: gram, workers: workers)
+    if backend.engine == .bf16 {
+      BF16Products.addGram(of: x, columns: columns, to: gram, backend: backend)
       return
     }
     let strips = ranges(of: columns.count, by: columns.count < 1024 ? 128 : 256)
     let tiles = strips.indices.flatMap { row in
       (row..<strips.count).map { (strips[row], strips[$0]) }
     }
-    workers.forEach(tiles.count) { index in
+    backend.forEach(tiles.count) { index in
       let (rows, others) = tiles[index]
       let base = unsafe x.base + columns.lowerBound
       unsafe product(
@@ -102,30 +102,6 @@ package enum Gemm {
         b: base + others.lowerBound, bStride: x.columns,
         add: true, c: gram.base + rows.lowerBound * gram.columns + others.lowerBound,
         cStride: gram.columns)
-    }
-  }
-
-  /// sums `[n, n]` += yᵀ x for n columns of both, which have as many rows.
-  package static func addProducts(
-    of y: Matrix, and x: Matrix, columns: Range<Int>, to sums: Matrix, workers: Workers
-  ) {
-    precondition(
-      sums.rows == columns.count && sums.columns == columns.count && y.rows == x.rows
-        && y.columns == x.columns && columns.upperBound <= x.columns, "products of other sizes")
-    let isExact = workers.engine == .f32
-    workers.ledger.note(.product(columns.count, x.rows, columns.count, isExact: isExact))
-    if !isExact {
-      BF16Products.addProducts(of: y, and: x, columns: columns, to: sums, workers: workers)
-      return
-    }
-    let strips = ranges(of: columns.count, by: columns.count < 1024 ? 128 : 256)
-    workers.forEach(strips.count * strips.count) { index in
-      let (rows, others) = (strips[index / strips.count], strips[index % strips.count])
-      unsafe product(
-        transposeA: true, rows: rows.count, columns: others.count, inner: x.rows,
-        a: y.base + columns.lowerBound + rows.lowerBound, aStride: y.columns,
-        b: x.base + columns.lowerBound + others.lowerBound, bStride: x.columns,
-        add: true, c: sums.row(rows.lowerBound) + others.lowerBound, cStride: sums.columns)
     }
   }
 
@@ -197,11 +173,11 @@ package enum Gemm {
       try check(c, is: a, times: b, .f32)
     }
     if engine == .f32 { return }
-    let workers = Workers(threads: 1, engine: engine)
+    let backend = Backend(threads: 1, engine: engine)
     try check(
-      multiply(a, by: BF16Rows(rounding: bTransposed), workers: workers), is: a, times: b, engine)
+      multiply(a, by: BF16Rows(rounding: bTransposed), backend: backend), is: a, times: b, engine)
     let gram = Matrix(zeros: inner, inner)
-    addGram(of: a, to: gram, workers: workers)
+    addGram(of: a, to: gram, backend: backend)
     symmetrize(gram)
     try check(gram, is: aTransposed, times: a, engine)
   }

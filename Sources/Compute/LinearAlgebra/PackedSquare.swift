@@ -17,10 +17,10 @@ package struct PackedSquare: Sendable {
   private static let depth = Int(SLUICE_DEPTH)
 
   /// Contents are undefined until filled.
-  package init(_ name: String, n: Int, _ shape: Shape, _ workers: Workers) {
+  package init(_ name: String, n: Int, _ shape: Shape, _ backend: Backend) {
     self.n = n
     self.shape = shape
-    buffer = workers.buffer(name, byteCount: Self.byteCount(n: n, shape))
+    buffer = backend.buffer(name, byteCount: Self.byteCount(n: n, shape))
   }
 
   package static func byteCount(n: Int, _ shape: Shape) -> Int {

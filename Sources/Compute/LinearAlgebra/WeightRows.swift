@@ -21,13 +21,13 @@ package protocol WeightRows: Sendable {
   )
   /// Writes down the pages that reading `count` rows maps, where they lie in a file: in tiles of `tileRows` rows, one for
   /// each thread at a time.
-  func noteReading(_ count: Int, tileRows: Int, workers: Workers)
+  func noteReading(_ count: Int, tileRows: Int, backend: Backend)
 }
 
 extension WeightRows {
   package var isBF16: Bool { false }
 
-  package func noteReading(_ count: Int, tileRows: Int, workers: Workers) {}
+  package func noteReading(_ count: Int, tileRows: Int, backend: Backend) {}
 
   package func withBF16(
     _ range: Range<Int>, columns: Range<Int>, _ body: (UnsafePointer<UInt16>, _ stride: Int) -> Void

@@ -4,8 +4,8 @@ internal import CKernels
 
 /// A row-major float32 matrix, freed with its last reference.
 ///
-/// A class, so that one buffer can be filled by several workers and kept in arrays. The invariant that makes it
-/// `Sendable`: workers that run at the same time write disjoint rows or columns, and nobody reads what is being
+/// A class, so that one buffer can be filled by several threads and kept in arrays. The invariant that makes it
+/// `Sendable`: tasks that run at the same time write disjoint rows or columns, and nobody reads what is being
 /// written.
 @safe package final class Matrix: @unchecked Sendable {
   package let rows: Int

@@ -5,29 +5,29 @@ package import Tensors
 
 extension Branch {
   /// What the mixer reads, `[T, H]`: x itself where there is no norm before it.
-  package func input(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
-    preNorm?.apply(to: x, weights: weights, workers: workers) ?? x
+  package func input(_ x: Matrix, weights: any LayerWeights, backend: Backend) -> Matrix {
+    preNorm?.apply(to: x, weights: weights, backend: backend) ?? x
   }
 
   /// mixed = scale * postNorm(mixed).
-  fileprivate func finish(_ mixed: Matrix, weights: any LayerWeights, workers: Workers) {
-    postNorm?.apply(in: mixed, weights: weights, workers: workers)
-    if scale != 1 { mixed.multiply(by: scale, workers: workers) }
+  fileprivate func finish(_ mixed: Matrix, weights: any LayerWeights, backend: Backend) {
+    postNorm?.apply(in: mixed, weights: weights, backend: backend)
+    if scale != 1 { mixed.multiply(by: scale, backend: backend) }
   }
 
   /// What the branch is added to: x, or what the mixer reads, times `carried`.
-  fileprivate func carry(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
+  fileprivate func carry(_ x: Matrix, weights: any LayerWeights, backend: Backend) -> Matrix {
     guard let carried else { return x }
-    let read = input(x, weights: weights, workers: workers)
-    read.multiply(by: carried, workers: workers)
+    let read = input(x, weights: weights, backend: backend)
+    read.multiply(by: carried, backend: backend)
     return read
   }
 
   /// x *= statesScale.
-  fileprivate func scaleStates(_ x: Matrix, weights: any LayerWeights, workers: Workers) {
+  fileprivate func scaleStates(_ x: Matrix, weights: any LayerWeights, backend: Backend) {
     guard let statesScale else { return }
     // Of shapes there are no numbers.
-    x.multiply(by: weights.vector(statesScale).first ?? 1, workers: workers)
+    x.multiply(by: weights.vector(statesScale).first ?? 1, backend: backend)
   }
 }
 
@@ -36,18 +36,18 @@ extension Branch<SequenceMixer> {
   ///
   /// - Parameter sequences: the rows of each sequence; positions count from the start of each.
   package func apply(
-    to x: Matrix, sequences: [Range<Int>], weights: any LayerWeights, workers: Workers,
+    to x: Matrix, sequences: [Range<Int>], weights: any LayerWeights, backend: Backend,
     tap: (Tap, Matrix) -> Void = { _, _ in }, probe: OutputProbe? = nil
   ) -> Matrix {
     let read = mixer.read(
-      sequences: sequences, weights: weights, workers: workers,
+      sequences: sequences, weights: weights, backend: backend,
       tap: { tap(self.tap($0), $1) }, probe: probe
-    ) { input(x, weights: weights, workers: workers) }
+    ) { input(x, weights: weights, backend: backend) }
     let result = weights.apply(
-      mixer.output, to: read, workers: workers, into: "hidden states of a block")
-    finish(result, weights: weights, workers: workers)
-    result.add(carry(x, weights: weights, workers: workers), workers: workers)
-    scaleStates(result, weights: weights, workers: workers)
+      mixer.output, to: read, backend: backend, into: "hidden states of a block")
+    finish(result, weights: weights, backend: backend)
+    result.add(carry(x, weights: weights, backend: backend), backend: backend)
+    scaleStates(result, weights: weights, backend: backend)
     return result
   }
 }
@@ -60,24 +60,24 @@ extension Branch<MLPSpec> {
   ///   - routings: the experts of each token, where they are known already.
   package func add(
     to blocks: [Matrix], reading read: [Matrix]? = nil, routings: [Routing]? = nil,
-    weights: any LayerWeights, workers: Workers, finished: (UnitSpec) -> Void = { _ in }
+    weights: any LayerWeights, backend: Backend, finished: (UnitSpec) -> Void = { _ in }
   ) {
-    let inputs = (read ?? blocks).map { input($0, weights: weights, workers: workers) }
+    let inputs = (read ?? blocks).map { input($0, weights: weights, backend: backend) }
     // Units add to the states at once where these are read no more and the sum stays as it is.
     let isAtOnce =
       preNorm != nil && postNorm == nil && scale == 1 && statesScale == nil && carried == nil
       && mixer.strands == nil
-    let results = isAtOnce ? blocks : blocks.map { workers.zeros("outputs of a branch", like: $0) }
+    let results = isAtOnce ? blocks : blocks.map { backend.zeros("outputs of a branch", like: $0) }
     mixer.add(
       to: results, reading: inputs,
-      routings: routings ?? mixer.route(inputs, weights: weights, workers: workers),
-      weights: weights, workers: workers, finished: finished)
+      routings: routings ?? mixer.route(inputs, weights: weights, backend: backend),
+      weights: weights, backend: backend, finished: finished)
     if isAtOnce { return }
     for (index, (block, result)) in zip(blocks, results).enumerated() {
-      finish(result, weights: weights, workers: workers)
-      if let carried { block.become(inputs[index], times: carried, workers: workers) }
-      block.add(result, workers: workers)
-      scaleStates(block, weights: weights, workers: workers)
+      finish(result, weights: weights, backend: backend)
+      if let carried { block.become(inputs[index], times: carried, backend: backend) }
+      block.add(result, backend: backend)
+      scaleStates(block, weights: weights, backend: backend)
     }
   }
 }

@@ -13,29 +13,29 @@ extension NormSpec {
   }
 
   /// x `[T, size]`, normed.
-  package func apply(to x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
-    let result = workers.matrix("normed input", rows: x.rows, columns: x.columns)
-    apply(to: x, into: result, weights: weights, workers: workers)
+  package func apply(to x: Matrix, weights: any LayerWeights, backend: Backend) -> Matrix {
+    let result = backend.matrix("normed input", rows: x.rows, columns: x.columns)
+    apply(to: x, into: result, weights: weights, backend: backend)
     return result
   }
 
   /// Applies the norm in the place of x.
-  func apply(in x: Matrix, weights: any LayerWeights, workers: Workers) {
-    apply(to: x, into: x, weights: weights, workers: workers)
+  func apply(in x: Matrix, weights: any LayerWeights, backend: Backend) {
+    apply(to: x, into: x, weights: weights, backend: backend)
   }
 
   private func apply(
-    to x: Matrix, into result: Matrix, weights: any LayerWeights, workers: Workers
+    to x: Matrix, into result: Matrix, weights: any LayerWeights, backend: Backend
   ) {
     let gains = gains(weights)
     guard case .deviation = kind else {
       return RMSNorm.apply(
-        to: x, into: result, size: x.columns, gains: gains, epsilon: epsilon, workers: workers)
+        to: x, into: result, size: x.columns, gains: gains, epsilon: epsilon, backend: backend)
     }
     let bias = bias.map { weights.vector($0) }
     let parts = ranges(of: x.rows, by: RMSNorm.taskRows)
-    workers.ledger.note(Operation(.elements, [2 * x.count]))
-    workers.forEach(parts.count) { index in
+    backend.ledger.note(Operation(.elements, [2 * x.count]))
+    backend.forEach(parts.count) { index in
       let part = parts[index]
       func apply(_ bias: UnsafePointer<Float>?) {
         unsafe sluice_layer_norm(
@@ -56,19 +56,19 @@ enum RMSNorm {
   ///
   /// - Parameter gains: `[size]`; nil for ones.
   static func apply(
-    in x: Matrix, size: Int, gains: [Float]?, epsilon: Float, workers: Workers
+    in x: Matrix, size: Int, gains: [Float]?, epsilon: Float, backend: Backend
   ) {
-    apply(to: x, into: x, size: size, gains: gains, epsilon: epsilon, workers: workers)
+    apply(to: x, into: x, size: size, gains: gains, epsilon: epsilon, backend: backend)
   }
 
   static func apply(
     to x: Matrix, into result: Matrix, size: Int, gains: [Float]?, epsilon: Float,
-    workers: Workers
+    backend: Backend
   ) {
     let gains = gains ?? [Float](repeating: 1, count: size)
     let parts = ranges(of: x.rows, by: taskRows)
-    workers.ledger.note(Operation(.elements, [x.count]))
-    workers.forEach(parts.count) { index in
+    backend.ledger.note(Operation(.elements, [x.count]))
+    backend.forEach(parts.count) { index in
       let part = parts[index]
       unsafe sluice_rms_norm(
         x.row(part.lowerBound), gains, epsilon, part.count * (x.columns / size), size,

@@ -1,4 +1,4 @@
-// Rows of matrices added and gathered by all workers.
+// Rows of matrices added and gathered by all threads.
 
 internal import CKernels
 package import LinearAlgebra
@@ -9,10 +9,10 @@ private let taskRows = 16
 
 extension Matrix {
   /// self += other.
-  package func add(_ other: Matrix, workers: Workers) {
-    workers.ledger.note(Operation(.elements, [count]))
+  package func add(_ other: Matrix, backend: Backend) {
+    backend.ledger.note(Operation(.elements, [count]))
     let parts = ranges(of: rows, by: taskRows)
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       let part = parts[index]
       unsafe sluice_add_scaled(
         other.row(part.lowerBound), 1, row(part.lowerBound), part.count * columns)
@@ -20,20 +20,20 @@ extension Matrix {
   }
 
   /// self = factor * other.
-  func become(_ other: Matrix, times factor: Float, workers: Workers) {
-    workers.ledger.note(Operation(.elements, [count]))
+  func become(_ other: Matrix, times factor: Float, backend: Backend) {
+    backend.ledger.note(Operation(.elements, [count]))
     let parts = ranges(of: rows, by: taskRows)
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       let first = parts[index].lowerBound
       unsafe sluice_scale(other.row(first), factor, row(first), parts[index].count * columns)
     }
   }
 
   /// self[rows[i]] += weights[i] * other[i]; no row twice.
-  func add(_ other: Matrix, to rows: [(row: Int, weight: Float)], workers: Workers) {
-    workers.ledger.note(Operation(.elements, [rows.count * columns]))
+  func add(_ other: Matrix, to rows: [(row: Int, weight: Float)], backend: Backend) {
+    backend.ledger.note(Operation(.elements, [rows.count * columns]))
     let parts = ranges(of: rows.count, by: taskRows)
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       for place in parts[index] {
         unsafe sluice_add_scaled(
           other.row(place), rows[place].weight, row(rows[place].row), columns)
@@ -42,29 +42,29 @@ extension Matrix {
   }
 
   /// self = cap * tanh(self / cap).
-  package func capSoftly(at cap: Float, workers: Workers) {
-    workers.ledger.note(Operation(.elements, [count]))
+  package func capSoftly(at cap: Float, backend: Backend) {
+    backend.ledger.note(Operation(.elements, [count]))
     let parts = ranges(of: rows, by: taskRows)
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       unsafe sluice_soft_cap(row(parts[index].lowerBound), cap, parts[index].count * columns)
     }
   }
 
   /// self *= factor.
-  package func multiply(by factor: Float, workers: Workers) {
-    workers.ledger.note(Operation(.elements, [count]))
+  package func multiply(by factor: Float, backend: Backend) {
+    backend.ledger.note(Operation(.elements, [count]))
     let parts = ranges(of: rows, by: taskRows)
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       let first = unsafe row(parts[index].lowerBound)
       unsafe sluice_scale(first, factor, first, parts[index].count * columns)
     }
   }
 
   /// self *= other.
-  func multiply(by other: Matrix, workers: Workers) {
-    workers.ledger.note(Operation(.elements, [count]))
+  func multiply(by other: Matrix, backend: Backend) {
+    backend.ledger.note(Operation(.elements, [count]))
     let parts = ranges(of: rows, by: taskRows)
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       let own = unsafe row(parts[index].lowerBound)
       unsafe sluice_multiply(
         own, other.row(parts[index].lowerBound), own, parts[index].count * columns)
@@ -74,12 +74,12 @@ extension Matrix {
   /// self *= activation(gates), which are used up: a gate for each number, or for as many as make up a gate's share of a
   /// row.
   func multiply(
-    by gates: Matrix, after activation: GroupedQuerySpec.GateActivation, workers: Workers
+    by gates: Matrix, after activation: GroupedQuerySpec.GateActivation, backend: Backend
   ) {
-    workers.ledger.note(Operation(.elements, [count]))
+    backend.ledger.note(Operation(.elements, [count]))
     let parts = ranges(of: rows, by: taskRows)
     let share = columns / gates.columns
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       let (first, count) = (parts[index].lowerBound, parts[index].count)
       let (own, gate) = unsafe (row(first), gates.row(first))
       switch activation {
@@ -95,9 +95,9 @@ extension Matrix {
   }
 
   /// Row i times factors[i, 0].
-  func multiply(byRows factors: Matrix, workers: Workers) {
+  func multiply(byRows factors: Matrix, backend: Backend) {
     let parts = ranges(of: rows, by: taskRows)
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       for place in parts[index] {
         unsafe sluice_scale(row(place), factors.row(place)[0], row(place), columns)
       }
@@ -105,9 +105,9 @@ extension Matrix {
   }
 
   /// Row i times factors[i].
-  package func multiply(byRows factors: [Float], workers: Workers) {
+  package func multiply(byRows factors: [Float], backend: Backend) {
     let parts = ranges(of: rows, by: taskRows)
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       for place in parts[index] {
         unsafe sluice_scale(row(place), factors[place], row(place), columns)
       }
@@ -115,20 +115,20 @@ extension Matrix {
   }
 
   /// Some columns of every row, copied.
-  func columns(_ range: Range<Int>, into name: String, workers: Workers) -> Matrix {
-    columns([range], ofEach: columns, into: name, workers: workers)
+  func columns(_ range: Range<Int>, into name: String, backend: Backend) -> Matrix {
+    columns([range], ofEach: columns, into: name, backend: backend)
   }
 
   /// Some of every `width` columns of every row, copied: the first range of all of them, then the next.
   func columns(
-    _ ranges: [Range<Int>], ofEach width: Int, into name: String, workers: Workers
+    _ ranges: [Range<Int>], ofEach width: Int, into name: String, backend: Backend
   ) -> Matrix {
     let groups = columns / width
-    let result = workers.matrix(
+    let result = backend.matrix(
       name, rows: rows, columns: groups * ranges.reduce(0) { $0 + $1.count })
-    workers.ledger.note(Operation(.elements, [result.count]))
+    backend.ledger.note(Operation(.elements, [result.count]))
     let parts = LinearAlgebra.ranges(of: rows, by: taskRows)
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       for place in parts[index] {
         let from = unsafe row(place)
         var to = unsafe result.row(place)
@@ -144,11 +144,11 @@ extension Matrix {
   }
 
   /// The given rows, copied one after the other.
-  package func gathered(_ rows: [Int], into name: String, workers: Workers) -> Matrix {
-    let result = workers.matrix(name, rows: rows.count, columns: columns)
-    workers.ledger.note(Operation(.elements, [result.count]))
+  package func gathered(_ rows: [Int], into name: String, backend: Backend) -> Matrix {
+    let result = backend.matrix(name, rows: rows.count, columns: columns)
+    backend.ledger.note(Operation(.elements, [result.count]))
     let parts = ranges(of: rows.count, by: taskRows)
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       for place in parts[index] {
         unsafe result.row(place).update(from: row(rows[place]), count: columns)
       }
@@ -157,7 +157,7 @@ extension Matrix {
   }
 }
 
-extension Workers {
+extension Backend {
   /// A matrix of zeros, as large as another.
   func zeros(_ name: String, like other: Matrix) -> Matrix {
     let result = matrix(name, rows: other.rows, columns: other.columns)

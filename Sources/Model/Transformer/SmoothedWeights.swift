@@ -20,8 +20,8 @@ package struct SmoothedRows: WeightRows {
   package var rows: Int { base.rows }
   package var columns: Int { base.columns }
 
-  package func noteReading(_ count: Int, tileRows: Int, workers: Workers) {
-    base.noteReading(count, tileRows: tileRows, workers: workers)
+  package func noteReading(_ count: Int, tileRows: Int, backend: Backend) {
+    base.noteReading(count, tileRows: tileRows, backend: backend)
   }
 
   package func decode(_ range: Range<Int>, into result: UnsafeMutablePointer<Float>) {

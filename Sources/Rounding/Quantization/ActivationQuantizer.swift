@@ -79,20 +79,20 @@ package struct ActivationQuantizer: Sendable {
   private static let taskRows = 16
 
   /// What a product takes for `x` `[T, columns]`.
-  package func rounded(_ x: Matrix, workers: Workers) -> Matrix {
-    let result = workers.matrix("quantized activations", rows: x.rows, columns: x.columns)
-    round(x, into: result, workers: workers)
+  package func rounded(_ x: Matrix, backend: Backend) -> Matrix {
+    let result = backend.matrix("quantized activations", rows: x.rows, columns: x.columns)
+    round(x, into: result, backend: backend)
     return result
   }
 
   /// - Parameter result: may be x itself.
-  package func round(_ x: Matrix, into result: Matrix, workers: Workers) {
-    workers.ledger.note(Operation(.elements, [x.count]))
+  package func round(_ x: Matrix, into result: Matrix, backend: Backend) {
+    backend.ledger.note(Operation(.elements, [x.count]))
     let parts = ranges(of: x.rows, by: Self.taskRows)
     let kernel = quantizer.kernel(globalScale: globalScale)
     let groups = quantizer.groups(of: x.columns)
     let fixed = scales
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       var codes = [Int8](repeating: 0, count: x.columns)
       var (scales, zeros) = (
         fixed ?? [Float](repeating: 0, count: groups), [Int8](repeating: 0, count: groups)

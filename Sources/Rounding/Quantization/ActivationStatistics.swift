@@ -22,28 +22,22 @@ package final class ActivationStatistics {
   private var gramSums: [Matrix]
   /// How often magnitudes of each channel lie in each of `MagnitudeBins`, `[C, bins]`; nil where nobody asks.
   private let magnitudes: Matrix?
-  /// (x - x̂)ᵀ x̂ of each of `gramRanges`, where the activation is x̂ and x what it would be without errors before it; empty
-  /// where there are none.
-  private var errorSums: [Matrix]
-  /// Of the tokens that errors were looked at for: the sum of their weights, and that of the squares.
-  private var errorWeight = (sum: 0.0, squares: 0.0)
   /// Whether `gramSums` have become means.
   private var gramIsMean = false
 
   /// - Parameters:
   ///   - withGram: also accumulate xᵀ x.
-  ///   - withErrors: also accumulate what errors before it do to the activation.
   ///   - withLargest: also keep the largest magnitudes.
   ///   - withMagnitudes: also keep how often magnitudes of every size come.
   ///   - block: channels whose products with each other are kept; nil for as many as there is room for.
   package init(
-    channels: Int, withGram: Bool, withErrors: Bool = false, withLargest: Bool = false,
-    withMagnitudes: Bool = false, block: Int? = nil, workers: Workers = Workers(threads: 1)
+    channels: Int, withGram: Bool, withLargest: Bool = false, withMagnitudes: Bool = false,
+    block: Int? = nil, backend: Backend = Backend(threads: 1)
   ) {
     gramRanges = block.map { ranges(of: channels, by: $0) } ?? Self.gramRanges(channels)
     magnitudes =
       withMagnitudes
-      ? workers.matrix("sizes of activations", rows: channels, columns: MagnitudeBins.count) : nil
+      ? backend.matrix("sizes of activations", rows: channels, columns: MagnitudeBins.count) : nil
     largest = [Float](repeating: 0, count: withLargest ? channels : 0)
     self.channels = channels
     absoluteSum = [Double](repeating: 0, count: channels)
@@ -51,23 +45,12 @@ package final class ActivationStatistics {
     gramSums =
       withGram
       ? gramRanges.map {
-        workers.matrix("Gram matrices", rows: $0.count, columns: $0.count)
+        backend.matrix("Gram matrices", rows: $0.count, columns: $0.count)
       } : []
-    errorSums = []
-    workers.compute {
-      for sums in gramSums { sums.fill(0) }
+    backend.compute {
+      for gram in gramSums { gram.fill(0) }
       magnitudes?.fill(0)
     }
-    if withErrors { beginErrors(workers: workers) }
-  }
-
-  /// From now on errors before the activation are added.
-  package func beginErrors(workers: Workers) {
-    precondition(!gramSums.isEmpty && errorSums.isEmpty, "errors without a Gram matrix, or twice")
-    errorSums = gramRanges.map {
-      workers.matrix("errors handed on", rows: $0.count, columns: $0.count)
-    }
-    workers.compute { for sums in errorSums { sums.fill(0) } }
   }
 
   /// Channels whose products are kept: all of them, or blocks of heads where there are more than any hidden size has:
@@ -89,24 +72,23 @@ package final class ActivationStatistics {
   /// Blocks of rows that statistics like these take in scratch, of another number of channels.
   package func storedBlocks(channels: Int) -> Int {
     func blocks(_ rows: Int) -> Int { (rows + Self.storedRows - 1) / Self.storedRows }
-    let grams = Self.gramRanges(channels).reduce(0) { $0 + blocks($1.count) }
-    return (gramSums.isEmpty ? 0 : grams) + (errorSums.isEmpty ? 0 : grams)
+    return (gramSums.isEmpty ? 0 : Self.gramRanges(channels).reduce(0) { $0 + blocks($1.count) })
       + (magnitudes == nil ? 0 : blocks(channels))
   }
 
   /// Adds the rows of x. Blocks must come in the same order in every run: sums are not associative.
   ///
   /// - Parameter weights: how much each token counts, `[T]`; x is scaled by their roots then, and used up.
-  package func add(_ x: Matrix, weights: [Float]? = nil, workers: Workers) {
+  package func add(_ x: Matrix, weights: [Float]? = nil, backend: Backend) {
     precondition(x.columns == channels, "\(x.columns) channels instead of \(channels)")
     precondition(!gramIsMean, "the Gram matrix has been handed out")
     let strips = ranges(of: channels, by: 256)
-    workers.ledger.note(Operation(.elements, [x.count]))
+    backend.ledger.note(Operation(.elements, [x.count]))
     unsafe absoluteSum.withUnsafeMutableBufferPointer { absolute in
       unsafe squareSum.withUnsafeMutableBufferPointer { square in
         nonisolated(unsafe) let absolute = absolute.baseAddress!
         nonisolated(unsafe) let square = square.baseAddress!
-        workers.forEach(strips.count) { index in
+        backend.forEach(strips.count) { index in
           let strip = strips[index]
           unsafe sluice_add_moments(
             x.base + strip.lowerBound, weights, x.rows, strip.count, x.columns,
@@ -114,55 +96,23 @@ package final class ActivationStatistics {
         }
       }
     }
-    if !largest.isEmpty { addLargest(x, strips, workers) }
-    if let magnitudes { MagnitudeBins.count(x, into: magnitudes, workers) }
+    if !largest.isEmpty { addLargest(x, strips, backend) }
+    if let magnitudes { MagnitudeBins.count(x, into: magnitudes, backend) }
     if !gramSums.isEmpty {
-      if let weights { scale(x, byRootsOf: weights, workers) }
+      if let weights { scale(x, byRootsOf: weights, backend) }
       for (gram, columns) in zip(gramSums, gramRanges) {
-        Gemm.addGram(of: x, columns: columns, to: gram, workers: workers)
+        Gemm.addGram(of: x, columns: columns, to: gram, backend: backend)
       }
     }
     tokens += x.rows
     weight += weights.map { $0.reduce(0) { $0 + Double($1) } } ?? Double(x.rows)
   }
 
-  /// Adds errors before the activation, where that is x for want of `original`.
-  ///
-  /// - Parameters:
-  ///   - original: what x would be without them, `[T, C]`; it is used up.
-  ///   - scale: what `original` is divided by first; nil for nothing.
-  ///   - weights: how much each token counts, `[T]`; nil where all count alike.
-  package func addErrors(
-    of x: Matrix, insteadOf original: Matrix, smoothedBy scale: [Float]?,
-    weights: [Float]? = nil, workers: Workers
-  ) {
-    precondition(x.columns == channels, "\(x.columns) channels instead of \(channels)")
-    precondition(!errorSums.isEmpty, "errors that nobody keeps")
-    let inverse = scale.map { $0.map { 1 / $0 } }
-    let parts = ranges(of: x.rows, by: 64)
-    workers.ledger.note(Operation(.elements, [x.count]))
-    workers.forEach(parts.count) { index in
-      for row in parts[index] {
-        let missing = unsafe original.row(row)
-        if let inverse { unsafe sluice_multiply(missing, inverse, missing, x.columns) }
-        unsafe sluice_add_scaled(x.row(row), -1, missing, x.columns)
-        if let weights { unsafe sluice_scale(missing, weights[row], missing, x.columns) }
-      }
-    }
-    for (sums, columns) in zip(errorSums, gramRanges) {
-      Gemm.addProducts(of: original, and: x, columns: columns, to: sums, workers: workers)
-    }
-    for weight in weights ?? [Float](repeating: 1, count: x.rows) {
-      errorWeight.sum += Double(weight)
-      errorWeight.squares += Double(weight) * Double(weight)
-    }
-  }
-
-  private func addLargest(_ x: Matrix, _ strips: [Range<Int>], _ workers: Workers) {
-    workers.ledger.note(Operation(.elements, [x.count]))
+  private func addLargest(_ x: Matrix, _ strips: [Range<Int>], _ backend: Backend) {
+    backend.ledger.note(Operation(.elements, [x.count]))
     unsafe largest.withUnsafeMutableBufferPointer { largest in
       nonisolated(unsafe) let base = largest.baseAddress!
-      workers.forEach(strips.count) { index in
+      backend.forEach(strips.count) { index in
         let strip = strips[index]
         for row in 0..<x.rows {
           unsafe sluice_group_magnitudes(
@@ -172,9 +122,9 @@ package final class ActivationStatistics {
     }
   }
 
-  private func scale(_ x: Matrix, byRootsOf weights: [Float], _ workers: Workers) {
+  private func scale(_ x: Matrix, byRootsOf weights: [Float], _ backend: Backend) {
     let parts = ranges(of: x.rows, by: 64)
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       for row in parts[index] {
         unsafe sluice_scale(x.row(row), weights[row].squareRoot(), x.row(row), x.columns)
       }
@@ -183,24 +133,23 @@ package final class ActivationStatistics {
 
   // MARK: Kept for later
 
-  /// What was added up so far: tokens and their weight, that of those with errors and its squares, then the sums of |x| and
-  /// of x² per channel, and the largest |x| where it is kept.
+  /// What was added up so far: tokens and their weight, then the sums of |x| and of x² per channel, and the largest |x|
+  /// where it is kept.
   package var sums: [Double] {
-    [Double(tokens), weight, errorWeight.sum, errorWeight.squares] + absoluteSum + squareSum
-      + largest.map(Double.init)
+    [Double(tokens), weight] + absoluteSum + squareSum + largest.map(Double.init)
   }
 
   /// What tells the sizes of `sums` and of `matricesSoFar`.
   package var storedShape: [Int] {
-    [channels, largest.count, gramSums.count, errorSums.count, magnitudes == nil ? 0 : 1]
+    [channels, largest.count, gramSums.count, magnitudes == nil ? 0 : 1]
   }
 
-  package var sumsCount: Int { 2 * channels + 4 + largest.count }
+  package var sumsCount: Int { 2 * channels + 2 + largest.count }
 
-  /// The sums of xᵀ x as they stand, on and above the diagonal, those of errors, then the counts of magnitudes.
+  /// The sums of xᵀ x as they stand, on and above the diagonal, then the counts of magnitudes.
   package var matricesSoFar: [Matrix] {
     precondition(!gramIsMean, "the Gram matrix has been handed out")
-    return gramSums + errorSums + (magnitudes.map { [$0] } ?? [])
+    return gramSums + (magnitudes.map { [$0] } ?? [])
   }
 
   /// Goes on from what `sums` was; `matricesSoFar` are filled by who kept them.
@@ -208,10 +157,9 @@ package final class ActivationStatistics {
     precondition(sums.count == sumsCount, "other sums")
     tokens = Int(exactly: sums[0]) ?? 0
     weight = sums[1]
-    errorWeight = (sums[2], sums[3])
-    absoluteSum = Array(sums[4..<channels + 4])
-    squareSum = Array(sums[channels + 4..<2 * channels + 4])
-    largest = sums[(2 * channels + 4)...].map { Float($0) }
+    absoluteSum = Array(sums[2..<channels + 2])
+    squareSum = Array(sums[channels + 2..<2 * channels + 2])
+    largest = sums[(2 * channels + 2)...].map { Float($0) }
   }
 
   // MARK: Results
@@ -251,11 +199,11 @@ package final class ActivationStatistics {
   }
 
   /// xᵀ x / T of each of `gramRanges`; empty where they were not asked for. Ends accumulation.
-  package func grams(workers: Workers = Workers(threads: 1)) -> [Matrix] {
+  package func grams(backend: Backend = Backend(threads: 1)) -> [Matrix] {
     if gramIsMean { return gramSums }
     for gram in gramSums {
-      workers.ledger.note(Operation(.elements, [gram.count]))
-      workers.compute {
+      backend.ledger.note(Operation(.elements, [gram.count]))
+      backend.compute {
         Gemm.symmetrize(gram)
         unsafe sluice_scale(gram.base, 1 / Float(weight), gram.base, gram.count)
       }
@@ -269,52 +217,36 @@ package final class ActivationStatistics {
   /// - Parameters:
   ///   - scale: the smoothing scale of the activation, `[C]`; nil for none.
   ///   - refining: columns that are refined together, of the weights that read it.
-  ///   - keeping: whether the Gram matrices stay for another scale; errors, which are smoothed already, go with the first.
+  ///   - keeping: whether the Gram matrices stay for another scale.
   package func factors(
     smoothedBy scale: [Float]?, refining sizes: Set<Int>, damping: Double, keeping: Bool = false,
-    workers: Workers
+    backend: Backend
   ) throws(NotPositiveDefinite) -> GramFactors {
     // What is packed for products in bf16 is cut in units.
-    let workers = channels % PackedColumns.unit == 0 ? workers : workers.exact
+    let backend = channels % PackedColumns.unit == 0 ? backend : backend.exact
     var parts: [GramFactor] = []
-    var grams = grams(workers: workers)
+    var grams = grams(backend: backend)
     if !keeping { gramSums = [] }
     for channels in gramRanges where !grams.isEmpty {
-      let gram = keeping ? copy(grams[parts.count], workers) : grams.removeFirst()
+      let gram = keeping ? copy(grams[parts.count], backend) : grams.removeFirst()
       if let scale {
         let inverse = scale[channels].map { 1 / $0 }
-        workers.forEach(gram.rows) { row in
+        backend.forEach(gram.rows) { row in
           unsafe sluice_multiply(gram.row(row), inverse, gram.row(row), gram.columns)
           unsafe sluice_scale(gram.row(row), inverse[row], gram.row(row), gram.columns)
         }
       }
       parts.append(
         try GramFactor(
-          gram, errors: errorSums.isEmpty ? nil : meanErrors(workers), channels: channels,
-          refining: sizes, damping: damping, workers: workers))
+          gram, channels: channels, refining: sizes, damping: damping, backend: backend))
     }
     return GramFactors(parts)
   }
 
-  /// (x - x̂)ᵀ x̂ / T of the first of the ranges that are left, less what chance makes of them: the fewer tokens there are for
-  /// each channel, the less of it is true of others.
-  private func meanErrors(_ workers: Workers) -> Matrix {
-    let sums = errorSums.removeFirst()
-    workers.ledger.note(Operation(.elements, [sums.count]))
-    workers.compute {
-      let (weight, squares) = errorWeight
-      // As many as would be as sure if all counted alike.
-      let tokens = squares > 0 ? weight * weight / squares : 0
-      let share = weight > 0 ? tokens / (tokens + Double(sums.columns)) / weight : 0
-      unsafe sluice_scale(sums.base, Float(share), sums.base, sums.count)
-    }
-    return sums
-  }
-
-  private func copy(_ gram: Matrix, _ workers: Workers) -> Matrix {
-    let result = workers.matrix("Gram matrices", rows: gram.rows, columns: gram.columns)
-    workers.ledger.note(Operation(.elements, [gram.count]))
-    workers.compute { unsafe result.base.update(from: gram.base, count: gram.count) }
+  private func copy(_ gram: Matrix, _ backend: Backend) -> Matrix {
+    let result = backend.matrix("Gram matrices", rows: gram.rows, columns: gram.columns)
+    backend.ledger.note(Operation(.elements, [gram.count]))
+    backend.compute { unsafe result.base.update(from: gram.base, count: gram.count) }
     return result
   }
 

@@ -9,9 +9,6 @@ internal import Tensors
 /// For every row: clipped group ranges; codes one after the other, each making up for the errors so far (GPTQ); then, a
 /// few times over all groups, the scale that fits the codes best and each code where it fits best. Every step makes
 /// d G dᵀ smaller, and a row that is not better than rounded to nearest in the end is rounded to nearest.
-///
-/// Where errors before the activation are known, d is the distance from what the row would best be then, and so is that of
-/// the row rounded to nearest.
 struct CompensatedTile {
   /// In bf16 as many more as what is packed of the factor at a time is then worth.
   static func largestRows(_ engine: Engine) -> Int { engine == .bf16 ? 384 : 128 }
@@ -43,17 +40,12 @@ struct CompensatedTile {
 
   /// Bytes by buffer of a tile of a Linear with `rows` outputs, under the factor of `channels` channels.
   ///
-  /// - Parameters:
-  ///   - refined: columns that are refined together.
-  ///   - corrects: whether errors before the activation are known.
-  static func buffers(
-    rows: Int, channels: Int, refined: Int, corrects: Bool, _ engine: Engine
-  ) -> [Int] {
+  /// - Parameter refined: columns that are refined together.
+  static func buffers(rows: Int, channels: Int, refined: Int, _ engine: Engine) -> [Int] {
     let width = width(min(rows, largestRows(engine)))
     let block = 4 * GramFactor.block * width
     let sums = 4 * max(GramFactor.block, refined) * width
-    let both =
-      [4 * channels * width, channels * width, sums] + (corrects ? [4 * channels * width] : [])
+    let both = [4 * channels * width, channels * width, sums]
     switch engine {
     case .bf16:
       return both + [block, PackedColumns.byteCount(depth: channels, columns: width)]
@@ -133,8 +125,6 @@ private final class TilePart {
   private let sums: Matrix
   private let work: Matrix
   private let codes: Buffer
-  /// `[n, width]`: what the weights are moved by before they are compensated; nil where there is nothing.
-  private var moves: Matrix?
 
   init(
     _ values: Matrix, _ factor: GramFactor, _ kernel: sluice_rounding,
@@ -158,12 +148,6 @@ private final class TilePart {
     if rows < width { columns.fill(0) }
     unsafe sluice_transpose(
       values.base + factor.channels.lowerBound, rows, count, values.columns, columns.base, width)
-    guard let correction = factor.correction else { return }
-    let moves = Matrix("rows being rounded", rows: count, columns: width, from: memory)
-    unsafe Gemm.product(
-      transposeA: true, rows: count, columns: width, inner: count, a: correction.base,
-      aStride: count, b: columns.base, bStride: width, c: moves.base, cStride: width)
-    self.moves = moves
   }
 
   /// Adds w G wᵀ of each row to `total`.
@@ -198,26 +182,13 @@ private final class TilePart {
             width, block.count, order.baseAddress! + block.lowerBound, columns.base, scales,
             zeroPoints, kernel, errors)
         }
-        unsafe move(errors, of: block)
         unsafe addSquares(of: block, errors, to: &loss)
       }
     }
   }
 
-  /// From the errors of the weights to those of what they would best be.
-  private func move(_ errors: UnsafeMutablePointer<Float>, of block: Range<Int>) {
-    guard let moves else { return }
-    for (place, channel) in factor.order[block].enumerated() {
-      unsafe sluice_add_scaled(moves.row(Int(channel)), 1, errors + place * width, width)
-    }
-  }
-
   /// Rounds, refines scales and codes, and adds what is left of d G dᵀ of each row to `total`.
   func compensate(within ranges: inout ColumnRanges, addingTo total: inout [Double]) {
-    if let moves {
-      unsafe sluice_add_scaled(moves.base, 1, columns.base, columns.count)
-      self.moves = nil
-    }
     unsafe ranges.withGroups(of: factor.channels, by: group) { scales, zeroPoints in
       unsafe addLosses(to: &total) { block, errors, loss in
         unsafe factor.order.withUnsafeBufferPointer { order in

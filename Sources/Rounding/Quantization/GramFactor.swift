@@ -27,11 +27,6 @@ package final class GramFactor: @unchecked Sendable {
   private let corners: [Int: Matrix]
   /// `[n, block]`: the blocks of R on its diagonal.
   let pivots: Matrix
-  /// `[n, n]`, where the activation x̂ comes with errors x - x̂: w times this is what a row w is moved by.
-  ///
-  /// The mean of |w x - q x̂|² over tokens is (w' - q) G (w' - q)ᵀ and what no q can change, w' = w + w E[(x - x̂) x̂ᵀ] G⁻¹.
-  /// Source: GPTAQ (Li et al., arXiv:2504.02692), with G + λI for G.
-  let correction: Matrix?
   /// λ, which is added to the diagonal of G.
   let lambda: Float
   /// What errors are multiplied with R and G in: bf16 rounds both by less than a code's step can tell.
@@ -54,20 +49,18 @@ package final class GramFactor: @unchecked Sendable {
 
   /// - Parameters:
   ///   - gram: xᵀ x / T, symmetric; it becomes part of this object.
-  ///   - errors: (x - x̂)ᵀ x̂ / T, where the activation is x̂ and what it would be without errors before it x; it becomes part
-  ///     of this object. nil where there are none.
   ///   - refining: columns that are refined together, of the weights that are rounded under it.
   ///   - damping: λ over the mean of the diagonal; ten times as much where that is too little.
   package convenience init(
-    _ gram: consuming Matrix, errors: Matrix? = nil, channels: Range<Int>,
-    refining sizes: Set<Int>, damping: Double, workers: Workers
+    _ gram: consuming Matrix, channels: Range<Int>, refining sizes: Set<Int>, damping: Double,
+    backend: Backend
   ) throws(NotPositiveDefinite) {
     let n = gram.rows
     precondition(
       gram.columns == n && channels.count == n && !sizes.isEmpty && sizes.allSatisfy { $0 > 0 },
       "another Gram")
-    if !workers.computes {
-      self.init(ofShape: gram, errors, channels: channels, refining: sizes, damping, workers)
+    if !backend.computes {
+      self.init(ofShape: gram, channels: channels, refining: sizes, damping, backend)
       return
     }
     let diagonal = (0..<n).map { unsafe gram.base[$0 * n + $0] }
@@ -78,75 +71,72 @@ package final class GramFactor: @unchecked Sendable {
     }.map { UInt32($0) }
     var share = damping
     while true {
-      Self.arrange(gram, by: order, diagonal: diagonal, lambda: Float(share * mean), workers)
-      if UpperFactor.factor(gram, workers: workers) { break }
+      Self.arrange(gram, by: order, diagonal: diagonal, lambda: Float(share * mean), backend)
+      if UpperFactor.factor(gram, backend: backend) { break }
       share *= 10
       if share > Self.mostDamping { throw NotPositiveDefinite() }
     }
     let lambda = Float(share * mean)
-    if let errors { UpperFactor.solve(gram, for: errors, by: order, workers: workers) }
     self.init(
-      factored: gram, correction: errors, channels: channels, order: order, diagonal: diagonal,
-      corners: Self.corners(gram, diagonal, sizes, lambda: lambda, workers),
-      lambda: lambda, damping: share, workers)
+      factored: gram, channels: channels, order: order, diagonal: diagonal,
+      corners: Self.corners(gram, diagonal, sizes, lambda: lambda, backend),
+      lambda: lambda, damping: share, backend)
   }
 
   /// What a factor takes, where there are no numbers.
   private convenience init(
-    ofShape gram: consuming Matrix, _ errors: Matrix?, channels: Range<Int>,
-    refining sizes: Set<Int>, _ damping: Double, _ workers: Workers
+    ofShape gram: consuming Matrix, channels: Range<Int>, refining sizes: Set<Int>,
+    _ damping: Double, _ backend: Backend
   ) {
-    _ = UpperFactor.factor(gram, workers: workers)
-    if let errors { UpperFactor.solve(gram, for: errors, by: [], workers: workers) }
+    _ = UpperFactor.factor(gram, backend: backend)
     self.init(
-      factored: gram, correction: errors, channels: channels, order: [], diagonal: [],
-      corners: Self.corners(gram, [], sizes, lambda: 0, workers), lambda: 0,
-      damping: damping, workers)
+      factored: gram, channels: channels, order: [], diagonal: [],
+      corners: Self.corners(gram, [], sizes, lambda: 0, backend), lambda: 0,
+      damping: damping, backend)
   }
 
   private static func corners(
-    _ gram: Matrix, _ diagonal: [Float], _ asked: Set<Int>, lambda: Float, _ workers: Workers
+    _ gram: Matrix, _ diagonal: [Float], _ asked: Set<Int>, lambda: Float, _ backend: Backend
   ) -> [Int: Matrix] {
     // A Gram matrix is packed by units; groups may be smaller.
     let unit = PackedColumns.unit
     let sizes = (asked.contains { $0 % unit == 0 } ? asked : asked.union([unit])).sorted()
     let matrices = sizes.map {
-      corners(gram, diagonal, refining: $0, lambda: lambda, workers)
+      corners(gram, diagonal, refining: $0, lambda: lambda, backend)
     }
     return Dictionary(uniqueKeysWithValues: zip(sizes, matrices))
   }
 
   private init(
-    factored gram: consuming Matrix, correction: Matrix?, channels: Range<Int>, order: [UInt32],
-    diagonal: [Float], corners: [Int: Matrix], lambda: Float, damping: Double, _ workers: Workers
+    factored gram: consuming Matrix, channels: Range<Int>, order: [UInt32], diagonal: [Float],
+    corners: [Int: Matrix], lambda: Float, damping: Double, _ backend: Backend
   ) {
-    self.correction = correction
     self.corners = corners
-    pivots = Self.pivots(gram, workers)
+    pivots = Self.pivots(gram, backend)
     operands =
-      switch workers.engine {
+      switch backend.engine {
       case .bf16:
         Self.packed(
           gram,
           corners.filter { $0.key % PackedColumns.unit == 0 }.sorted { $0.key < $1.key }[0].value,
-          workers)
+          backend)
       case .f32: .floats(gram)
       }
     self.channels = channels
     self.order = order
     self.diagonal = diagonal
     self.lambda = lambda
-    engine = workers.engine
+    engine = backend.engine
     self.damping = damping
   }
 
   /// Writes G + λI in `order` on and above the diagonal, from what stands below it.
   private static func arrange(
-    _ gram: Matrix, by order: [UInt32], diagonal: [Float], lambda: Float, _ workers: Workers
+    _ gram: Matrix, by order: [UInt32], diagonal: [Float], lambda: Float, _ backend: Backend
   ) {
     let n = gram.rows
     let parts = ranges(of: n, by: 64)
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       for row in parts[index] {
         let first = Int(order[row])
         let to = unsafe gram.row(row)
@@ -175,10 +165,10 @@ package final class GramFactor: @unchecked Sendable {
   }
 
   private static func corners(
-    _ gram: Matrix, _ diagonal: [Float], refining size: Int, lambda: Float, _ workers: Workers
+    _ gram: Matrix, _ diagonal: [Float], refining size: Int, lambda: Float, _ backend: Backend
   ) -> Matrix {
-    let result = workers.matrix("corners of a factor", rows: gram.rows, columns: size)
-    if !workers.computes { return result }
+    let result = backend.matrix("corners of a factor", rows: gram.rows, columns: size)
+    if !backend.computes { return result }
     for part in ranges(of: gram.rows, by: size) {
       for row in part {
         let to = unsafe result.row(part.lowerBound) + (row - part.lowerBound) * part.count
@@ -194,9 +184,9 @@ package final class GramFactor: @unchecked Sendable {
 }
 
 extension GramFactor {
-  private static func pivots(_ gram: Matrix, _ workers: Workers) -> Matrix {
-    let result = workers.matrix("pivots of a factor", rows: gram.rows, columns: block)
-    if !workers.computes { return result }
+  private static func pivots(_ gram: Matrix, _ backend: Backend) -> Matrix {
+    let result = backend.matrix("pivots of a factor", rows: gram.rows, columns: block)
+    if !backend.computes { return result }
     for rows in ranges(of: gram.rows, by: block) {
       for row in rows {
         unsafe result.row(row).update(from: gram.row(row) + rows.lowerBound, count: rows.count)
@@ -205,18 +195,18 @@ extension GramFactor {
     return result
   }
 
-  private static func packed(_ gram: Matrix, _ corners: Matrix, _ workers: Workers) -> Operands {
+  private static func packed(_ gram: Matrix, _ corners: Matrix, _ backend: Backend) -> Operands {
     let n = gram.rows
-    let factor = PackedSquare("a factor, packed", n: n, .lower, workers)
+    let factor = PackedSquare("a factor, packed", n: n, .lower, backend)
     let blocks = ranges(of: n, by: block)
-    workers.forEach(blocks.count) { index in
+    backend.forEach(blocks.count) { index in
       let rows = blocks[index]
       unsafe factor.fill(
         rows, 0..<rows.lowerBound, from: gram.base + rows.lowerBound, stride: n, transposed: true)
     }
-    let whole = PackedSquare("a Gram matrix, packed", n: n, .whole, workers)
+    let whole = PackedSquare("a Gram matrix, packed", n: n, .whole, backend)
     let groups = ranges(of: n, by: corners.columns)
-    workers.forEach(groups.count) { index in
+    backend.forEach(groups.count) { index in
       let rows = groups[index]
       unsafe whole.fill(
         rows, 0..<rows.lowerBound, from: gram.row(rows.lowerBound), stride: n, transposed: false)
@@ -242,9 +232,6 @@ package struct GramFactors: Sendable {
   var moments: [Float] { parts.flatMap(\.diagonal) }
 
   var engine: Engine { parts.first?.engine ?? .f32 }
-
-  /// Whether weights are moved to where errors before them ask them to be.
-  var corrects: Bool { parts.contains { $0.correction != nil } }
 
   /// The largest share that had to be added to a diagonal.
   package var damping: Double { parts.map(\.damping).max() ?? 0 }

@@ -30,10 +30,10 @@ enum MagnitudeBins {
   }
 
   /// Adds the magnitudes of x `[T, C]` to counts `[C, bins]`.
-  static func count(_ x: Matrix, into counts: Matrix, _ workers: Workers) {
+  static func count(_ x: Matrix, into counts: Matrix, _ backend: Backend) {
     let strips = ranges(of: x.columns, by: 64)
-    workers.ledger.note(Operation(.elements, [x.count]))
-    workers.forEach(strips.count) { index in
+    backend.ledger.note(Operation(.elements, [x.count]))
+    backend.forEach(strips.count) { index in
       for row in 0..<x.rows {
         let values = unsafe x.row(row)
         for channel in strips[index] {

@@ -21,7 +21,6 @@ extension WeightQuantizer {
     and outputs: OutputFactor, knowing whole: WholeWeight = .unneeded,
     from budget: MemoryBudget = Matrix.unlimited
   ) throws(NonFiniteWeight) -> QuantizedRows {
-    precondition(!factors.corrects, "errors of two sides at once")
     let values = try finite(weight, rows, from: budget)
     let kernel = kernel(globalScale: whole.globalScale, signed: true)
     var result = QuantizedRows(

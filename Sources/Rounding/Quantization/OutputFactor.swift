@@ -35,15 +35,15 @@ package struct OutputFactor: Sendable {
   ///   - scale: what each output is divided by where it is smoothed, `[blocks * size]`; nil for none.
   package init(
     _ statistics: [ActivationStatistics], size: Int, smoothedBy scale: [Float]? = nil,
-    workers: Workers
+    backend: Backend
   ) {
     self.size = size
     blocks = statistics.reduce(0) { $0 + $1.channels } / size
     together = Self.together(size)
-    let sums = statistics.flatMap { $0.grams(workers: workers) }
+    let sums = statistics.flatMap { $0.grams(backend: backend) }
     let factors = sums.enumerated().map { block, gram in
       Self.factor(
-        gram, scale.map { Array($0[block * size..<(block + 1) * size]) }, workers)
+        gram, scale.map { Array($0[block * size..<(block + 1) * size]) }, backend)
     }
     order = factors.map(\.order)
     handed = factors.map(\.handed)
@@ -68,12 +68,12 @@ package struct OutputFactor: Sendable {
   var steps: [Range<Int>] { ranges(of: size, by: together) }
 
   private static func factor(
-    _ gram: Matrix, _ scale: [Float]?, _ workers: Workers
+    _ gram: Matrix, _ scale: [Float]?, _ backend: Backend
   ) -> (order: [Int], handed: [Float], weights: [Double]) {
     let n = gram.rows
-    let result = workers.matrix("factor of outputs", rows: n, columns: n)
-    if !workers.computes {
-      _ = UpperFactor.factor(result, workers: workers)
+    let result = backend.matrix("factor of outputs", rows: n, columns: n)
+    if !backend.computes {
+      _ = UpperFactor.factor(result, backend: backend)
       return ([], [], [])
     }
     func element(_ row: Int, _ column: Int) -> Float {
@@ -92,7 +92,7 @@ package struct OutputFactor: Sendable {
           element(first, second) / mean + (row == column ? damping : 0)
       }
     }
-    guard UpperFactor.factor(result, workers: workers) else { return unfactored(n) }
+    guard UpperFactor.factor(result, backend: backend) else { return unfactored(n) }
     var weights: [Double] = []
     var handed = [Float](repeating: 0, count: n * n)
     for step in ranges(of: n, by: together(n)) {

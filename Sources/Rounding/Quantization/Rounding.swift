@@ -12,16 +12,13 @@ package enum RoundingMethod: String, Sendable, CaseIterable {
   case clip
   /// Group ranges from a search, and later weights of a row make up for the errors of earlier ones.
   case fast
-  /// Likewise, and later rows make up for earlier ones where it is known what their errors do behind them, and the last
-  /// projection of a branch for what rounding did to those before it.
+  /// Likewise, and later rows make up for earlier ones where it is known what their errors do behind them.
   case compensated
 
   /// Whether it asks for Gram matrices of the activations.
   package var needsGram: Bool { self == .fast || self == .compensated }
   /// Whether it asks for gradients at the outputs of Linears.
   package var compensatesOutputs: Bool { self == .compensated }
-  /// Whether it asks for what errors of Linears do to the inputs of those behind them.
-  package var handsErrorsOn: Bool { self == .compensated }
   /// Whether it asks for statistics of the activations at all.
   package var needsStatistics: Bool { self != .nearest }
 }
@@ -88,24 +85,16 @@ extension Rounding {
 }
 
 extension GramFactors {
-  /// Products by which the rows of a weight are moved to where errors before it ask them to be.
-  package func corrections(rows: Int) -> [Operation] {
-    parts.filter { $0.correction != nil }.map {
-      .product(rows, $0.channels.count, $0.channels.count, isExact: true)
-    }
-  }
-
   /// What errors are handed on in, for some rows at a time.
   func tileBuffers(rows: Int) -> [TaskBuffer] {
     CompensatedTile.buffers(
       rows: rows, channels: parts.map(\.channels.count).max() ?? 0,
-      refined: parts.map(\.refinedColumns).max() ?? 0, corrects: corrects, engine
+      refined: parts.map(\.refinedColumns).max() ?? 0, engine
     ).map { TaskBuffer("rows being rounded", byteCount: $0) }
   }
 }
 
-/// What rounding did to a Linear's output: mean squares per token, summed over rows of the weight. Where errors before the
-/// Linear are known, what lies beyond the least that any weight could leave.
+/// What rounding did to a Linear's output: mean squares per token, summed over rows of the weight.
 package struct RoundingErrors: Sendable, Equatable {
   /// tr(D G Dᵀ) of what was chosen; of `clip`, its diagonal alone.
   package var chosen = 0.0

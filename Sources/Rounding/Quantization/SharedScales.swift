@@ -20,18 +20,18 @@ package struct SharedColumns: Sendable, Equatable {
     squares = [Double](repeating: 0, count: columns)
   }
 
-  package mutating func add(_ weight: any WeightRows, workers: Workers) {
+  package mutating func add(_ weight: any WeightRows, backend: Backend) {
     let tasks = ranges(of: weight.rows, by: Self.taskRows)
     let tileRows = SmoothingSearch.tileRows
-    weight.noteReading(weight.rows, tileRows: tileRows, workers: workers)
-    workers.ledger.note(Operation(.elements, [weight.rows * weight.columns]))
-    let parts = workers.map(tasks.count, each: [SmoothingSearch.tile(of: weight)]) { index in
+    weight.noteReading(weight.rows, tileRows: tileRows, backend: backend)
+    backend.ledger.note(Operation(.elements, [weight.rows * weight.columns]))
+    let parts = backend.map(tasks.count, each: [SmoothingSearch.tile(of: weight)]) { index in
       var part = SharedColumns(columns: weight.columns)
       var absolute = part.squares
       for rows in ranges(of: tasks[index].count, by: tileRows) {
         let first = tasks[index].lowerBound
         let tile = weight.matrix(
-          first + rows.lowerBound..<first + rows.upperBound, from: workers.memory)
+          first + rows.lowerBound..<first + rows.upperBound, from: backend.memory)
         unsafe sluice_add_moments(
           tile.base, nil, tile.rows, tile.columns, tile.columns, &absolute, &part.squares)
         for row in 0..<tile.rows {
@@ -87,9 +87,9 @@ extension SmoothingSearch {
   ///   - readers: all weights that read the activation.
   package mutating func addLosses(
     ofProducer weight: any WeightRows, in quantizer: WeightQuantizer, beside largest: Float,
-    readers: SharedColumns, workers: Workers
+    readers: SharedColumns, backend: Backend
   ) throws(NonFiniteWeight) {
-    let sizes = try sizes(of: weight, in: quantizer, workers)
+    let sizes = try sizes(of: weight, in: quantizer, backend)
     if sizes.isEmpty { return }
     let lossy = candidates.map { scale in
       LossyRows(sizes, under: scale, beside: largest, quantizer)
@@ -101,8 +101,8 @@ extension SmoothingSearch {
     }
     let free = quantizer.kernel()
     let candidates = candidates
-    let parts = workers.map(tiles.count, each: [Self.tile(of: weight)]) { index in
-      let rows = weight.matrix(tiles[index], from: workers.memory)
+    let parts = backend.map(tiles.count, each: [Self.tile(of: weight)]) { index in
+      let rows = weight.matrix(tiles[index], from: backend.memory)
       let ones = [Float](repeating: 1, count: rows.columns)
       var error = ones
       func square(_ values: UnsafePointer<Float>) -> Double {
@@ -132,15 +132,15 @@ extension SmoothingSearch {
 
   /// Of every row; none where only shapes are known.
   private func sizes(
-    of weight: any WeightRows, in quantizer: WeightQuantizer, _ workers: Workers
+    of weight: any WeightRows, in quantizer: WeightQuantizer, _ backend: Backend
   ) throws(NonFiniteWeight) -> [RowSizes] {
     let tiles = ranges(of: weight.rows, by: Self.tileRows)
     let groups = quantizer.groups(of: weight.columns)
-    weight.noteReading(weight.rows, tileRows: Self.tileRows, workers: workers)
-    workers.ledger.note(Operation(.elements, [weight.rows * weight.columns]))
-    let parts = workers.map(tiles.count, each: [Self.tile(of: weight)]) {
+    weight.noteReading(weight.rows, tileRows: Self.tileRows, backend: backend)
+    backend.ledger.note(Operation(.elements, [weight.rows * weight.columns]))
+    let parts = backend.map(tiles.count, each: [Self.tile(of: weight)]) {
       index -> Result<[RowSizes], NonFiniteWeight> in
-      let rows = weight.matrix(tiles[index], from: workers.memory)
+      let rows = weight.matrix(tiles[index], from: backend.memory)
       if let bad = rows.firstNonFinite {
         return .failure(
           NonFiniteWeight(

@@ -91,27 +91,27 @@ package struct SmoothingSearch {
 
   package init(
     statistics: ActivationStatistics, loss: SmoothingLoss, grid: [GridPoint] = GridPoint.grid(),
-    workers: Workers = Workers(threads: 1)
+    backend: Backend = Backend(threads: 1)
   ) {
     meanAbsolute = statistics.meanAbsolute
     meanSquare = statistics.meanSquare
     largest = statistics.largest
-    grams = loss == .gram ? statistics.grams(workers: workers) : []
+    grams = loss == .gram ? statistics.grams(backend: backend) : []
     self.grid = grid
     magnitude = [Double](repeating: 0, count: statistics.channels)
   }
 
   /// Adds the weight's share to the mean relative magnitude of each input channel.
   package mutating func addMagnitude(
-    of weight: any WeightRows, in quantizer: WeightQuantizer, workers: Workers
+    of weight: any WeightRows, in quantizer: WeightQuantizer, backend: Backend
   ) throws(NonFiniteWeight) {
     let tiles = ranges(of: weight.rows, by: Self.tileRows)
     let group = quantizer.groupSize
-    weight.noteReading(weight.rows, tileRows: Self.tileRows, workers: workers)
-    workers.ledger.note(Operation(.elements, [weight.rows * weight.columns]))
-    let parts = workers.map(tiles.count, each: [Self.tile(of: weight)]) {
+    weight.noteReading(weight.rows, tileRows: Self.tileRows, backend: backend)
+    backend.ledger.note(Operation(.elements, [weight.rows * weight.columns]))
+    let parts = backend.map(tiles.count, each: [Self.tile(of: weight)]) {
       index -> Result<[Double], NonFiniteWeight> in
-      let rows = weight.matrix(tiles[index], from: workers.memory)
+      let rows = weight.matrix(tiles[index], from: backend.memory)
       let bad = unsafe sluice_first_nonfinite(rows.base, rows.count)
       if bad < rows.count {
         return .failure(
@@ -135,8 +135,8 @@ package struct SmoothingSearch {
   }
 
   /// s = x^r / (w^(1-r) + 1e-4), or x^r where weights take no part; at least 1e-4, over the geometric middle of its range.
-  package mutating func fixCandidates(workers: Workers = Workers(threads: 1)) {
-    if !workers.computes {
+  package mutating func fixCandidates(backend: Backend = Backend(threads: 1)) {
+    if !backend.computes {
       candidates = grid.map { _ in [] }
       losses = grid.map { _ in 0 }
       return
@@ -166,7 +166,7 @@ package struct SmoothingSearch {
   ///   - inputs: how the input is quantized; nil where it is read as it is.
   package mutating func addErrors(
     of weight: any WeightRows, in quantizer: WeightQuantizer, sharing columns: SharedColumns? = nil,
-    inputs: QuantizationArguments? = nil, workers: Workers
+    inputs: QuantizationArguments? = nil, backend: Backend
   ) {
     let tiles = ranges(of: weight.rows, by: Self.tileRows)
     // As if every row had its own scales: what is compared is how well the numbers fit.
@@ -180,13 +180,13 @@ package struct SmoothingSearch {
     let (candidates, grams, meanSquare) = (candidates, grams, meanSquare)
     let noises = inputs.map { inputs in candidates.map { noise(of: inputs, under: $0) } } ?? []
     let squares = noises.isEmpty ? [] : candidates.map { $0.map { $0 * $0 } }
-    weight.noteReading(weight.rows, tileRows: Self.tileRows, workers: workers)
-    noteErrors(of: weight, workers)
-    let parts = workers.map(tiles.count, each: buffers(of: weight)) { index in
-      let rows = weight.matrix(tiles[index], from: workers.memory)
+    weight.noteReading(weight.rows, tileRows: Self.tileRows, backend: backend)
+    noteErrors(of: weight, backend)
+    let parts = backend.map(tiles.count, each: buffers(of: weight)) { index in
+      let rows = weight.matrix(tiles[index], from: backend.memory)
       let error = Matrix(
         "rows under search", rows: grams.isEmpty ? 1 : rows.rows, columns: rows.columns,
-        from: workers.memory)
+        from: backend.memory)
       return candidates.indices.map { candidate -> Double in
         var loss = 0.0
         if !noises.isEmpty, noises[candidate] > 0 {
@@ -205,7 +205,7 @@ package struct SmoothingSearch {
             loss += unsafe sluice_weighted_squares(errorRow, meanSquare, rows.columns)
           }
         }
-        return loss + Gemm.quadraticForm(error, grams, from: workers.memory)
+        return loss + Gemm.quadraticForm(error, grams, from: backend.memory)
       }
     }
     for part in parts {
@@ -246,9 +246,9 @@ package struct SmoothingSearch {
       + (grams.isEmpty ? [] : [TaskBuffer("rows under search", floats: rows * widest)])
   }
 
-  private func noteErrors(of weight: any WeightRows, _ workers: Workers) {
+  private func noteErrors(of weight: any WeightRows, _ backend: Backend) {
     let squares = grams.reduce(0) { $0 + Double($1.columns) * Double($1.columns) }
-    workers.ledger.note(
+    backend.ledger.note(
       Operation(
         .search, [weight.rows, weight.columns, grid.count, grams.count],
         arithmetic: 2 * Double(weight.rows) * squares * Double(grid.count)))

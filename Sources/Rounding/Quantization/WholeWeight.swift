@@ -42,15 +42,15 @@ extension WeightQuantizer {
   /// - Parameter largest: the largest weight of this and of all that are loaded as one with it; nil for this alone.
   /// - Throws: `NonFiniteWeight` at the first NaN or infinity.
   package func whole(
-    _ weight: any WeightRows, largest: Float? = nil, workers: Workers
+    _ weight: any WeightRows, largest: Float? = nil, backend: Backend
   ) throws(NonFiniteWeight) -> WholeWeight {
     var result = WholeWeight()
     if needsLargest {
       var found = largest
-      if found == nil { found = try magnitudes(weight, workers).max() }
+      if found == nil { found = try magnitudes(weight, backend).max() }
       result.globalScale = WholeWeight.globalScale(largest: found ?? 0)
     } else if sharesScales {
-      let largest = try magnitudes(weight, workers)
+      let largest = try magnitudes(weight, backend)
       var scales = [Float](repeating: 0, count: largest.count)
       var zeroPoints = scales
       var each = kernel()
@@ -63,25 +63,25 @@ extension WeightQuantizer {
 
   /// The largest magnitude in a weight.
   package func largest(
-    of weight: any WeightRows, workers: Workers
+    of weight: any WeightRows, backend: Backend
   ) throws(NonFiniteWeight) -> Float {
-    try magnitudes(weight, workers).max() ?? 0
+    try magnitudes(weight, backend).max() ?? 0
   }
 
   /// The largest magnitudes, `[blocks of rows, groups]`.
   private func magnitudes(
-    _ weight: any WeightRows, _ workers: Workers
+    _ weight: any WeightRows, _ backend: Backend
   ) throws(NonFiniteWeight) -> [Float] {
     let tiles = ranges(of: weight.rows, by: Self.rowsAtATime)
     let groups = groups(of: weight.columns)
-    weight.noteReading(weight.rows, tileRows: Self.rowsAtATime, workers: workers)
-    workers.ledger.note(Operation(.elements, [weight.rows * weight.columns]))
+    weight.noteReading(weight.rows, tileRows: Self.rowsAtATime, backend: backend)
+    backend.ledger.note(Operation(.elements, [weight.rows * weight.columns]))
     let tile = TaskBuffer(
       "weight tiles", floats: min(Self.rowsAtATime, weight.rows) * weight.columns)
     let blocks = rowsTogether == 1 ? 1 : (weight.rows - 1) / rowsTogether + 1
-    let parts = workers.map(tiles.count, each: [tile]) {
+    let parts = backend.map(tiles.count, each: [tile]) {
       index -> Result<[Int: [Float]], NonFiniteWeight> in
-      let rows = weight.matrix(tiles[index], from: workers.memory)
+      let rows = weight.matrix(tiles[index], from: backend.memory)
       if let bad = rows.firstNonFinite {
         return .failure(
           NonFiniteWeight(

@@ -18,7 +18,7 @@ internal import Transformer
 /// The files of an output, the state that speaks of them, and what is told while they grow.
 final class Commit: StepResults {
   let plan: QuantizePlan
-  let workers: Workers
+  let backend: Backend
   let folder: OutputFolder
   let writer: ShardWriter
   let scales: ShardWriter
@@ -53,7 +53,7 @@ final class Commit: StepResults {
 
   init(
     _ plan: QuantizePlan, folder: OutputFolder, scratch: String, state: RunState, resumed: Bool,
-    workers: Workers, command: [String], interruption: Interruption,
+    backend: Backend, command: [String], interruption: Interruption,
     report: @escaping (RunEvent) -> Void
   ) throws {
     do {
@@ -86,10 +86,10 @@ final class Commit: StepResults {
     self.state = state
     history = state.history
     self.scratch = scratch
-    self.workers = workers
+    self.backend = backend
     self.interruption = interruption
     self.report = report
-    memory = StepWatch(workers, isFirst: plan.span.lowerBound == 0)
+    memory = StepWatch(backend, isFirst: plan.span.lowerBound == 0)
     record = ProgressRecord(
       command: command, threads: plan.options.threads, budget: plan.options.memory)
     shareBefore = state.history.passShare ?? 0
@@ -168,7 +168,7 @@ final class Commit: StepResults {
     try state.commit(to: folder.state)
     lastCommit = Clock()
     if next != .done { try dropScratch() }
-    if let unplanned = workers.memory.unplanned { throw unplanned }
+    if let unplanned = backend.memory.unplanned { throw unplanned }
   }
 
   func recordChecksums() throws {
@@ -183,7 +183,7 @@ final class Commit: StepResults {
     let layout = plan.layout
     func check(_ path: String, shard: Int?) throws {
       let file = try SafetensorsFile(path: path)
-      let change = checksums.firstChange(workers: workers) { name in
+      let change = checksums.firstChange(backend: backend) { name in
         layout.location(of: name)?.shard == shard ? file[name] : nil
       }
       if let change { throw change }
@@ -202,7 +202,7 @@ final class Commit: StepResults {
     let stops = interruption.isRequested
     let interval =
       statistics.isEmpty ? Self.secondsBetweenCommits : Self.secondsBetweenStatistics
-    let isUnplanned = workers.memory.unplanned != nil
+    let isUnplanned = backend.memory.unplanned != nil
     if !stops, !isDue, !isUnplanned, lastCommit.seconds < interval { return }
     for writer in writers { try writer.file.synchronize() }
     try synchronizeFolder(scratch)
@@ -226,16 +226,6 @@ final class Commit: StepResults {
     case .copy, .finish, .done: break
     case .attend(let layer, let part, _):
       needed.insert(StateFiles.name(.hidden, layer: layer, part: part))
-    case .handOn(let layer, let index, _):
-      let part = plan.spec.layers[layer].parts[index]
-      // What it reads, and what the step before it left to the next.
-      needed.formUnion(
-        [(layer, index), (layer, index + 1), (layer + 1, 0)].map {
-          StateFiles.name(.hidden, layer: $0, part: $1)
-        })
-      needed.formUnion([.attended, .routing].map { StateFiles.name($0, part) })
-      needed.formUnion(
-        (part.tokens?.mixer.inputPlaces ?? []).map { StateFiles.inputName(part, at: $0) })
     case .experts(let layer, let part, _, _, _), .advance(let layer, let part, _):
       let part = plan.spec.layers[layer].parts[part]
       needed.insert(StateFiles.name(.readByTokens(of: part), part))
@@ -419,7 +409,7 @@ final class Commit: StepResults {
   /// The share of the pass's arithmetic that is done, over all processes.
   private var passShare: Double {
     let all = plan.run.operations
-    return all > 0 ? min(1, shareBefore + workers.ledger.arithmetic / all) : 0
+    return all > 0 ? min(1, shareBefore + backend.ledger.arithmetic / all) : 0
   }
 
   /// - Parameter checked: of a file that is read to its end, the share that was.

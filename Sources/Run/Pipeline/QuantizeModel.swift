@@ -1,4 +1,4 @@
-// The run: copy what stays, then for each part of each layer attend, hand on, experts, advance; commit after each.
+// The run: copy what stays, then for each part of each layer attend, experts, advance; commit after each.
 
 internal import Calibration
 internal import CompressedTensors
@@ -15,7 +15,7 @@ internal import Transformer
 package final class QuantizeModel {
   private let plan: QuantizePlan
   private let folder: OutputFolder
-  private let workers: Workers
+  private let backend: Backend
   private let commit: Commit
   private let inputs: StepInputs
   private let lock: FileLock
@@ -55,26 +55,26 @@ package final class QuantizeModel {
     if !resumed { try folder.begin() }
     let scratch = try folder.openScratch(
       options.scratch, plan: plan, state: &state, resumed: resumed)
-    let workers = Workers(
+    let backend = Backend(
       threads: options.threads, memory: MemoryBudget(limit: 0), engine: plan.run.engine)
     let commit = try Commit(
-      plan, folder: folder, scratch: scratch, state: state, resumed: resumed, workers: workers,
+      plan, folder: folder, scratch: scratch, state: state, resumed: resumed, backend: backend,
       command: command, interruption: interruption, report: report)
     self.plan = plan
     self.folder = folder
     self.lock = lock
-    self.workers = workers
+    self.backend = backend
     self.commit = commit
     self.resumed = resumed
     self.report = report
     inputs = StepInputs(
       spec: plan.spec, output: plan.output, trials: plan.trials, options: options,
       blocks: plan.blocks,
-      passes: plan.run.passes, calibratedLayers: plan.run.calibratedLayers, workers: workers,
-      weights: plan.checkpoint.weights.noted(in: workers.ledger),
+      passes: plan.run.passes, calibratedLayers: plan.run.calibratedLayers, backend: backend,
+      weights: plan.checkpoint.weights.noted(in: backend.ledger),
       states: StateFiles(
         folder: scratch, type: plan.stateType, blocks: plan.blocks,
-        hidden: plan.spec.hiddenSize, workers: workers,
+        hidden: plan.spec.hiddenSize, backend: backend,
         // It keeps them, too: neither would ever go.
         resumption: { [unowned commit] in commit.resumption },
         grew: { [unowned commit] in commit.noteScratch() }),
@@ -83,7 +83,7 @@ package final class QuantizeModel {
   }
 
   /// What was done so far.
-  package var ledger: Ledger { workers.ledger }
+  package var ledger: Ledger { backend.ledger }
 
   /// What buffers took at their most, by step and name, as the ledger has it.
   package var usedBuffers: [RunStep: [String: Int]] { commit.usedBuffers }
@@ -145,17 +145,9 @@ package final class QuantizeModel {
         let part = layers[layer].parts[index]
         if index == 0 { layerClock = Clock() }
         try Attend(inputs: inputs, layer: layers[layer], part: part).run(from: block)
-        try inputs.handsOn(part) == nil
-          ? attended(part, since: layerClock)
-          : commit.commit(.handOn(layer: layer, part: index, block: 0))
-      case .handOn(let layer, let index, let block):
-        commit.begin(.attend)
-        let part = layers[layer].parts[index]
-        if let branch = inputs.handsOn(part) {
-          try HandOn(inputs: inputs, layer: layers[layer], part: part, branch: branch)
-            .run(from: block)
-        }
-        try attended(part, since: layerClock)
+        try part.tokens == nil
+          ? finish(part, since: layerClock)
+          : commit.commit(.experts(layer: layer, part: index, unit: 0, end: 0, block: 0))
       case .experts(let layer, let index, let unit, let end, let block):
         commit.begin(.experts)
         let part = layers[layer].parts[index]
@@ -187,13 +179,6 @@ package final class QuantizeModel {
       }
     }
     if !plan.measures { report(.finished(commit.summary(seconds: started.seconds))) }
-  }
-
-  /// The commit behind a part's branch along the sequence.
-  private func attended(_ part: LayerPart, since started: Clock) throws {
-    try part.tokens == nil
-      ? finish(part, since: started)
-      : commit.commit(.experts(layer: part.layer, part: part.index, unit: 0, end: 0, block: 0))
   }
 
   /// The commit behind the last step of a part; behind the last part, the layer is done.

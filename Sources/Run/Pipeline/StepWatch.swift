@@ -49,9 +49,9 @@ struct StepWatch {
   private let ledger: Ledger
 
   /// - Parameter isFirst: whether what the process took so far is that of loading, and not of a pass before.
-  init(_ workers: Workers, isFirst: Bool) {
-    budget = workers.memory
-    ledger = workers.ledger
+  init(_ backend: Backend, isFirst: Bool) {
+    budget = backend.memory
+    ledger = backend.ledger
     if !isFirst { mark = ResidentMemory.current().peakBytes }
   }
 

@@ -15,7 +15,7 @@ extension Report {
     case "--no-smoothing": return Setting("AWQ's scales", value == "on" ? "none" : "searched for")
     case "--loss":
       return Setting(
-        "error in that search",
+        "error in the scale search",
         value == "gram" ? "by Gram matrices" : "by second moments of channels")
     case "--rounding": return Setting("rounding", value)
     case "--expert-weighting": return Setting("what a token counts for an expert", value)
@@ -28,7 +28,9 @@ extension Report {
     case "--choices": return Setting("schemes to choose among", value)
     case "--target-size": return Setting("size asked for", Int(value).map(size) ?? value)
     case "--target-bits": return Setting("bits asked for", value)
-    case "duo_scaling": return Setting("weights count in the scales", value)
+    case "duo_scaling":
+      let words = ["true": "yes", "false": "no"]
+      return Setting("weights count in the scales", words[value.lowercased()] ?? value)
     case "n_grid": return Setting("points of the scale search", value)
     case "mappings": return Setting("where scales are searched for", value)
     case "smoothing_strength": return Setting("strength in the recipe", value)

@@ -99,20 +99,20 @@ package final class ScratchWriter {
   package var byteCount: Int { file?.byteCount ?? 0 }
 
   /// - Parameter rows: of the block; nil for all.
-  package func append(_ block: Matrix, rows: Range<Int>? = nil, workers: Workers) throws {
+  package func append(_ block: Matrix, rows: Range<Int>? = nil, backend: Backend) throws {
     let dtype = dtype
     let rows = rows ?? 0..<block.rows
     let first = rows.lowerBound * block.columns
     try unsafe append(
-      rows: rows.count, columns: block.columns, width: dtype.byteWidth, workers
+      rows: rows.count, columns: block.columns, width: dtype.byteWidth, backend
     ) { strip, values in
       unsafe dtype.encode(block.base + first + strip.lowerBound, count: strip.count, into: values)
     }
   }
 
   /// One row of numbers that must come back as they are.
-  package func append(_ numbers: [Double], workers: Workers) throws {
-    try unsafe append(rows: 1, columns: numbers.count, width: 8, workers) { strip, values in
+  package func append(_ numbers: [Double], backend: Backend) throws {
+    try unsafe append(rows: 1, columns: numbers.count, width: 8, backend) { strip, values in
       unsafe numbers[strip].withUnsafeBytes {
         unsafe values.copyMemory(from: $0.baseAddress!, byteCount: $0.count)
       }
@@ -120,20 +120,20 @@ package final class ScratchWriter {
   }
 
   private func append(
-    rows: Int, columns: Int, width: Int, _ workers: Workers,
+    rows: Int, columns: Int, width: Int, _ backend: Backend,
     encode: @Sendable (Range<Int>, UnsafeMutableRawPointer) -> Void
   ) throws {
     let strips = Layout.strips(rows * columns)
     let sizes = ScratchSizes(elements: rows * columns, width: width)
     let slot = sizes.slotBytes
-    let frames = workers.buffer("a block to scratch", byteCount: sizes.frameBytes)
-    workers.ledger.note(.scratchWritten, bytes: rows * columns * width)
-    workers.ledger.note(Operation(.strips, [rows * columns, width]))
+    let frames = backend.buffer("a block to scratch", byteCount: sizes.frameBytes)
+    backend.ledger.note(.scratchWritten, bytes: rows * columns * width)
+    backend.ledger.note(Operation(.strips, [rows * columns, width]))
     let strip = TaskBuffer("strips of scratch", byteCount: sizes.writeStripBytes)
-    let lengths = workers.map(strips.count, each: [strip]) { index -> Result<Int, ZstdError> in
+    let lengths = backend.map(strips.count, each: [strip]) { index -> Result<Int, ZstdError> in
       let bytes = strips[index].count * width
       let buffer = Buffer(
-        "strips of scratch", byteCount: sizes.writeStripBytes, from: workers.memory)
+        "strips of scratch", byteCount: sizes.writeStripBytes, from: backend.memory)
       return Result { () throws(ZstdError) in
         let values = unsafe buffer.bytes.baseAddress!
         let planes = unsafe values + bytes
@@ -166,12 +166,12 @@ package final class ScratchWriter {
 
   /// Writes down that there is room for a block of so many numbers to be written and read, as what a commit or a resumed
   /// run may do at any time.
-  package static func noteRoom(elements: Int, width: Int, workers: Workers) {
+  package static func noteRoom(elements: Int, width: Int, backend: Backend) {
     let sizes = ScratchSizes(elements: elements, width: width)
-    let tasks = min(workers.threads, sizes.strips)
+    let tasks = min(backend.threads, sizes.strips)
     func note(_ uses: [(String, Int)]) {
-      for (name, bytes) in uses { workers.ledger.take(name, bytes, from: .buffers) }
-      for (name, bytes) in uses { workers.ledger.giveBack(name, bytes, to: .buffers) }
+      for (name, bytes) in uses { backend.ledger.take(name, bytes, from: .buffers) }
+      for (name, bytes) in uses { backend.ledger.giveBack(name, bytes, to: .buffers) }
     }
     note([
       ("a block to scratch", MemoryBudget.footprint(sizes.frameBytes)),
@@ -254,20 +254,20 @@ package final class ScratchReader {
 
   /// The values of a block, which must have the given shape and have been written in `dtype`.
   package func read(
-    _ index: Int, rows: Int, columns: Int, dtype: DType, workers: Workers, into name: String
+    _ index: Int, rows: Int, columns: Int, dtype: DType, backend: Backend, into name: String
   ) throws(ScratchError) -> Matrix {
-    let result = workers.matrix(name, rows: rows, columns: columns)
-    try read(index, into: result, rows: 0..<rows, dtype: dtype, workers: workers)
+    let result = backend.matrix(name, rows: rows, columns: columns)
+    try read(index, into: result, rows: 0..<rows, dtype: dtype, backend: backend)
     return result
   }
 
   /// Reads a block into rows of a matrix that is there.
   package func read(
-    _ index: Int, into result: Matrix, rows: Range<Int>, dtype: DType, workers: Workers
+    _ index: Int, into result: Matrix, rows: Range<Int>, dtype: DType, backend: Backend
   ) throws(ScratchError) {
     let first = rows.lowerBound * result.columns
     try unsafe read(
-      index, rows: rows.count, columns: result.columns, width: dtype.byteWidth, workers
+      index, rows: rows.count, columns: result.columns, width: dtype.byteWidth, backend
     ) { strip, values in
       unsafe dtype.decode(values, count: strip.count, into: result.base + first + strip.lowerBound)
     }
@@ -275,11 +275,11 @@ package final class ScratchReader {
 
   /// A row of numbers, as they were.
   package func readNumbers(
-    _ index: Int, count: Int, workers: Workers
+    _ index: Int, count: Int, backend: Backend
   ) throws(ScratchError) -> [Double] {
     let result = Matrix(rows: 2, columns: count)
-    if !workers.computes { result.fill(0) }
-    try unsafe read(index, rows: 1, columns: count, width: 8, workers) { strip, values in
+    if !backend.computes { result.fill(0) }
+    try unsafe read(index, rows: 1, columns: count, width: 8, backend) { strip, values in
       let to = unsafe UnsafeMutableRawPointer(result.base + 2 * strip.lowerBound)
       unsafe to.copyMemory(from: values, byteCount: 8 * strip.count)
     }
@@ -289,16 +289,16 @@ package final class ScratchReader {
   }
 
   private func read(
-    _ index: Int, rows: Int, columns: Int, width: Int, _ workers: Workers,
+    _ index: Int, rows: Int, columns: Int, width: Int, _ backend: Backend,
     decode: @Sendable (Range<Int>, UnsafeRawPointer) -> Void
   ) throws(ScratchError) {
     let strips = Layout.strips(rows * columns)
     let sizes = ScratchSizes(elements: rows * columns, width: width)
     let each = TaskBuffer("strips of scratch", byteCount: sizes.readStripBytes)
-    workers.ledger.note(.scratchRead, bytes: rows * columns * width)
-    workers.ledger.note(Operation(.strips, [rows * columns, width]))
+    backend.ledger.note(.scratchRead, bytes: rows * columns * width)
+    backend.ledger.note(Operation(.strips, [rows * columns, width]))
     guard let file else {
-      workers.forEach(strips.count, each: [each]) { _ in }
+      backend.forEach(strips.count, each: [each]) { _ in }
       return
     }
     func damaged(_ problem: String) -> ScratchError {
@@ -316,12 +316,12 @@ package final class ScratchReader {
       file.prefetch(next.lowerBound..<blocks[index + 1].frames.last!.upperBound)
     }
     let bound = sizes.slotBytes
-    let problems = workers.map(strips.count, each: [each]) { strip -> String? in
+    let problems = backend.map(strips.count, each: [each]) { strip -> String? in
       let frame = block.frames[strip]
       if frame.count > bound { return "a frame of \(frame.count) bytes" }
       let bytes = strips[strip].count * width
       let buffer = Buffer(
-        "strips of scratch", byteCount: sizes.readStripBytes, from: workers.memory)
+        "strips of scratch", byteCount: sizes.readStripBytes, from: backend.memory)
       let planes = unsafe UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[..<bytes])
       let compressed = unsafe UnsafeMutableRawBufferPointer(
         rebasing: buffer.bytes[

@@ -28,6 +28,7 @@ enum StandardInput {
         if beginning.count < 64 { beginning += buffer[..<min(count, 64)] }
         try write(buffer[..<count], to: descriptor)
       }
+      if beginning.isEmpty { throw refusal(found: "nothing", "pipe rows into it") }
       // Whoever opens this path opens the file anew.
       return DatasetFile(
         path: "/proc/self/fd/\(descriptor)", format: try format(beginning), packing: .none,

@@ -126,9 +126,11 @@ private func path(of name: String, split: String?) throws -> String {
       throw DataNameError.severalSplits(
         name: name, splits: meant.map { "\($0.group)/\($0.name)" })
     }
+    let id = name.split(separator: "@", maxSplits: 1).map(String.init)
+    let revision = id.count > 1 ? ["--revision", id[1]] : []
     let command = cached.map { _ in
       "hf download --repo-type dataset "
-        + shellText([String(name.prefix { $0 != "@" }), "--include", "*\(split)*"])
+        + shellText([id[0]] + revision + ["--include", "*\(split)*"])
     }
     throw DataNameError.noSuchSplit(
       name: name, split: split, splits: found.map(\.name), command: command)

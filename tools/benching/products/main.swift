@@ -51,11 +51,11 @@ struct Time {
 
 /// The best of a few tries, for as many operations a thread as `peakOperations` says.
 func peak(_ engine: Engine, threads: Int) -> Time {
-  let workers = Workers(threads: threads)
+  let backend = Backend(threads: threads)
   return (0..<3).reduce(Time()) { best, _ in
     best.best(
       Time {
-        workers.forEach(threads) { _ in
+        backend.forEach(threads) { _ in
           _ = engine == .bf16 ? peak_bf16(peakRounds) : peak_f32(peakRounds)
         }
       })
@@ -103,11 +103,11 @@ func report(
 /// Bytes a second that some threads read together, each from numbers of its own.
 func bandwidth(threads: Int) -> Double {
   let parts = (0..<threads).map { _ in numbers(1, 32 << 20) }
-  let workers = Workers(threads: threads)
+  let backend = Backend(threads: threads)
   let best = (0..<5).reduce(Time()) { best, _ in
     best.best(
       Time {
-        workers.forEach(threads) { index in
+        backend.forEach(threads) { index in
           unsafe parts[index].base.withMemoryRebound(
             to: UInt64.self, capacity: parts[index].count / 2
           ) {
@@ -144,12 +144,12 @@ for (outputs, inputs) in shapes {
     let x = numbers(tokens, inputs)
     for engine in engines where engine == .bf16 || tokens <= 1024 {
       for threads in threadCounts {
-        let workers = Workers(threads: threads, engine: engine)
+        let backend = Backend(threads: threads, engine: engine)
         let calls = tokens >= 1024 ? min(2, copies) : copies
         report(
           "[\(outputs), \(inputs)]", engine, threads: threads, tokens: tokens,
           operations: 2 * Double(tokens) * Double(inputs) * Double(outputs), calls: calls
-        ) { _ = Gemm.multiply(x, by: weights[$0], workers: workers) }
+        ) { _ = Gemm.multiply(x, by: weights[$0], backend: backend) }
       }
     }
   }
@@ -158,12 +158,12 @@ for channels in gramChannels {
   let (x, gram) = (numbers(gramTokens, channels), Matrix(zeros: channels, channels))
   for engine in engines {
     for threads in threadCounts {
-      let workers = Workers(threads: threads, engine: engine)
+      let backend = Backend(threads: threads, engine: engine)
       // Half of a symmetric matrix is enough.
       report(
         "Gram \(channels)", engine, threads: threads, tokens: gramTokens,
         operations: Double(gramTokens) * Double(channels) * Double(channels + 1), calls: 1
-      ) { _ in Gemm.addGram(of: x, to: gram, workers: workers) }
+      ) { _ in Gemm.addGram(of: x, to: gram, backend: backend) }
     }
   }
 }

@@ -109,10 +109,10 @@ package struct CheckpointShapes: Sendable {
         codes[linear.weight] = []
         if place.index ?? 0 == 0 {
           let count = parameters.places.values.count { $0.tensor == place.tensor }
-          shared += zip(place.tensors, codec.tensors).map { name, piece in
+          let shapes = Microscaled.shapes(ofBlocks: linear)
+          shared += zip(place.tensors, [shapes.blocks, shapes.scales]).map { name, shape in
             TensorSpec(
-              name: name, dtype: piece.dtype,
-              shape: (place.index == nil ? [] : [count]) + piece.shape)
+              name: name, dtype: .u8, shape: (place.index == nil ? [] : [count]) + shape)
           }
         }
         places[linear.weight] = nil

@@ -54,11 +54,11 @@ package struct StoredWeight: WeightRows {
     tensor.letGo(rows: range, isHeld: isHeld)
   }
 
-  package func noteReading(_ count: Int, tileRows: Int, workers: Workers) {
+  package func noteReading(_ count: Int, tileRows: Int, backend: Backend) {
     WeightPages(
       key: WeightPages.key(ofTensor: tensor.name), bytes: tensor.byteCount, rows: rows,
       tileBytes: { $0 * columns * tensor.dtype.byteWidth }, isHeld: isHeld
-    ).noteReading(count, tileRows: tileRows, workers: workers)
+    ).noteReading(count, tileRows: tileRows, backend: backend)
   }
 
   package var isBF16: Bool { tensor.dtype == .bf16 }
@@ -254,16 +254,16 @@ package struct CheckpointWeights: SourceWeights {
     codedWeight(linear) ?? rows(of: parameter(linear.weight))
   }
 
-  package func read(_ x: Matrix, by linear: LinearSpec, workers: Workers) -> Matrix {
+  package func read(_ x: Matrix, by linear: LinearSpec, backend: Backend) -> Matrix {
     guard isServed, let activations = activations(linear) else { return x }
-    return activations.rounded(x, workers: workers)
+    return activations.rounded(x, backend: backend)
   }
 
   package func keep(
-    _ x: Matrix, as part: KeyValueCache.Part, in cache: KeyValueCache, workers: Workers
+    _ x: Matrix, as part: KeyValueCache.Part, in cache: KeyValueCache, backend: Backend
   ) {
     guard isServed, let scheme = cacheScheme else { return }
-    scheme.quantizer(part, of: cache) { pieces[$0] }.round(x, into: x, workers: workers)
+    scheme.quantizer(part, of: cache) { pieces[$0] }.round(x, into: x, backend: backend)
   }
 
   private var cacheScheme: CacheScheme? { schemes?.cache ?? fp8?.cache }
@@ -349,14 +349,14 @@ package struct CheckpointWeights: SourceWeights {
 
   /// The rows of an embedding, `[tokens, columns]`. Read, not mapped: a row here and there would map their neighbours.
   package func embed(
-    _ tokens: [Int32], _ name: String, columns: Int, workers: Workers
+    _ tokens: [Int32], _ name: String, columns: Int, backend: Backend
   ) throws -> Matrix {
-    if let coded = coded[name] { return embed(tokens, coded, workers) }
+    if let coded = coded[name] { return embed(tokens, coded, backend) }
     let tensor = tensor(name)
-    let result = workers.matrix("hidden states of a block", rows: tokens.count, columns: columns)
+    let result = backend.matrix("hidden states of a block", rows: tokens.count, columns: columns)
     let bytes = columns * tensor.dtype.byteWidth
-    let row = Buffer("an embedding", byteCount: bytes, from: workers.memory)
-    workers.ledger.note(.source, bytes: tokens.count * bytes)
+    let row = Buffer("an embedding", byteCount: bytes, from: backend.memory)
+    backend.ledger.note(.source, bytes: tokens.count * bytes)
     for (index, token) in tokens.enumerated() {
       try unsafe tensor.read(bytes: Int(token) * bytes..<(Int(token) + 1) * bytes, into: row.bytes)
       unsafe tensor.dtype.decode(row.bytes.baseAddress!, count: columns, into: result.row(index))
@@ -365,12 +365,12 @@ package struct CheckpointWeights: SourceWeights {
   }
 
   /// Of an embedding that is stored as codes.
-  private func embed(_ tokens: [Int32], _ table: CodedParameter, _ workers: Workers) -> Matrix {
+  private func embed(_ tokens: [Int32], _ table: CodedParameter, _ backend: Backend) -> Matrix {
     let rows = table.rows
-    let result = workers.matrix(
+    let result = backend.matrix(
       "hidden states of a block", rows: tokens.count, columns: rows.columns)
-    workers.ledger.note(.source, bytes: tokens.count * table.rowBytes)
-    EmbeddingRows.noteMapping(of: table.bytes, rowBytes: table.rowBytes, workers.ledger)
+    backend.ledger.note(.source, bytes: tokens.count * table.rowBytes)
+    EmbeddingRows.noteMapping(of: table.bytes, rowBytes: table.rowBytes, backend.ledger)
     for (index, token) in tokens.enumerated() {
       unsafe rows.decode(Int(token)..<Int(token) + 1, into: result.row(index))
       if (index + 1) % EmbeddingRows.together == 0 || index + 1 == tokens.count {

@@ -36,7 +36,7 @@ package protocol SourceWeights: LayerWeights {
   func releaseAll()
   /// The rows of an embedding, `[tokens, columns]`.
   func embed(
-    _ tokens: [Int32], _ name: String, columns: Int, workers: Workers
+    _ tokens: [Int32], _ name: String, columns: Int, backend: Backend
   ) throws -> Matrix
 }
 
@@ -56,10 +56,10 @@ extension SourceWeights {
   }
 
   /// What the first layer of a model reads, `[tokens, H]`.
-  package func embed(_ tokens: [Int32], of spec: ModelSpec, workers: Workers) throws -> Matrix {
+  package func embed(_ tokens: [Int32], of spec: ModelSpec, backend: Backend) throws -> Matrix {
     let result = try embed(
-      tokens, spec.embedding, columns: spec.hiddenSize, workers: workers)
-    if spec.embeddingScale != 1 { result.multiply(by: spec.embeddingScale, workers: workers) }
+      tokens, spec.embedding, columns: spec.hiddenSize, backend: backend)
+    if spec.embeddingScale != 1 { result.multiply(by: spec.embeddingScale, backend: backend) }
     return result
   }
 }
@@ -75,8 +75,6 @@ struct WeightPages: Sendable {
   let tileBytes: @Sendable (Int) -> Int?
   /// Whether they stay mapped when they were read.
   let isHeld: Bool
-  /// Whether they are of the source, and not of what was written.
-  var isOfSource = true
 
   static let name = "mapped weights"
 
@@ -84,17 +82,17 @@ struct WeightPages: Sendable {
   static func key(ofTensor name: String) -> String { String(name.dropLast(".weight".count)) }
 
   /// Small tiles stay mapped until their Linear is released; of larger ones there is one for each thread at a time.
-  func noteReading(_ count: Int, tileRows: Int, workers: Workers) {
-    let ledger = workers.ledger
+  func noteReading(_ count: Int, tileRows: Int, backend: Backend) {
+    let ledger = backend.ledger
     let bytes = count == rows ? self.bytes : self.bytes / max(1, rows) * count
     guard let tile = tileBytes(tileRows).map({ min(bytes, $0) }), !isHeld,
       tile >= CheckpointWeights.releasedTile
     else {
-      if ledger.map(key, bytes, as: Self.name), isOfSource { ledger.note(.source, bytes: bytes) }
+      if ledger.map(key, bytes, as: Self.name) { ledger.note(.source, bytes: bytes) }
       return
     }
-    if isOfSource { ledger.note(.source, bytes: bytes) }
-    let most = min(bytes, workers.threads * tile)
+    ledger.note(.source, bytes: bytes)
+    let most = min(bytes, backend.threads * tile)
     ledger.take(Self.name, most, from: .mapped)
     ledger.giveBack(Self.name, most, to: .mapped)
   }
@@ -129,16 +127,16 @@ package struct ShapeWeights: SourceWeights {
 
   package func vector(_ tensor: String) -> [Float] { [] }
 
-  package func read(_ x: Matrix, by linear: LinearSpec, workers: Workers) -> Matrix {
+  package func read(_ x: Matrix, by linear: LinearSpec, backend: Backend) -> Matrix {
     guard isServed, let activations = source.activations(linear) else { return x }
-    return activations.rounded(x, workers: workers)
+    return activations.rounded(x, backend: backend)
   }
 
   package func keep(
-    _ x: Matrix, as part: KeyValueCache.Part, in cache: KeyValueCache, workers: Workers
+    _ x: Matrix, as part: KeyValueCache.Part, in cache: KeyValueCache, backend: Backend
   ) {
     guard isServed, let quantizer = source.cached(part, in: cache) else { return }
-    quantizer.round(x, into: x, workers: workers)
+    quantizer.round(x, into: x, backend: backend)
   }
 
   package func weight(_ linear: LinearSpec) -> any WeightRows {
@@ -186,16 +184,16 @@ package struct ShapeWeights: SourceWeights {
   package func releaseAll() { ledger.unmapAll() }
 
   package func embed(
-    _ tokens: [Int32], _ name: String, columns: Int, workers: Workers
+    _ tokens: [Int32], _ name: String, columns: Int, backend: Backend
   ) throws -> Matrix {
     if let pages = source.codedPages(name) {
-      workers.ledger.note(.source, bytes: tokens.count * pages.rowBytes)
-      EmbeddingRows.noteMapping(of: pages.bytes, rowBytes: pages.rowBytes, workers.ledger)
+      backend.ledger.note(.source, bytes: tokens.count * pages.rowBytes)
+      EmbeddingRows.noteMapping(of: pages.bytes, rowBytes: pages.rowBytes, backend.ledger)
     } else {
-      workers.ledger.note(
+      backend.ledger.note(
         .source, bytes: tokens.count * columns * source.tensor(name).dtype.byteWidth)
     }
-    return workers.matrix("hidden states of a block", rows: tokens.count, columns: columns)
+    return backend.matrix("hidden states of a block", rows: tokens.count, columns: columns)
   }
 }
 
@@ -210,7 +208,7 @@ private struct ShapeRows: WeightRows {
     preconditionFailure("there are no numbers")
   }
 
-  func noteReading(_ count: Int, tileRows: Int, workers: Workers) {
-    pages.noteReading(count, tileRows: tileRows, workers: workers)
+  func noteReading(_ count: Int, tileRows: Int, backend: Backend) {
+    pages.noteReading(count, tileRows: tileRows, backend: backend)
   }
 }

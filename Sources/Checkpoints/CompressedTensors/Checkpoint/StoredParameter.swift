@@ -160,12 +160,12 @@ struct ScatteredWeight: WeightRows {
   var rows: Int { place.rows }
   var columns: Int { place.columns }
 
-  func noteReading(_ count: Int, tileRows: Int, workers: Workers) {
+  func noteReading(_ count: Int, tileRows: Int, backend: Backend) {
     WeightPages(
       key: WeightPages.key(ofTensor: extent.name), bytes: extent.byteCount, rows: rows,
       tileBytes: { place.isByRows ? place.span(rows: $0) * extent.dtype.byteWidth : nil },
       isHeld: isHeld
-    ).noteReading(count, tileRows: tileRows, workers: workers)
+    ).noteReading(count, tileRows: tileRows, backend: backend)
   }
 
   /// Rows and columns that are gathered at a time: they fit a core's first cache.

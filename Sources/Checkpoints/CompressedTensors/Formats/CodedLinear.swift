@@ -286,12 +286,12 @@ private struct CodedRows: CodedWeight {
 
   private var groups: Int { quantizer.groups(of: columns) }
 
-  func noteReading(_ count: Int, tileRows: Int, workers: Workers) {
+  func noteReading(_ count: Int, tileRows: Int, backend: Backend) {
     let all = [codes, scales] + (zeroPoints.map { [$0] } ?? [])
     WeightPages(
       key: module, bytes: all.reduce(0) { $0 + $1.byteCount }, rows: rows,
       tileBytes: { $0 * codes.byteCount / max(1, rows) }, isHeld: false
-    ).noteReading(count, tileRows: tileRows, workers: workers)
+    ).noteReading(count, tileRows: tileRows, backend: backend)
   }
 
   func decode(_ range: Range<Int>, into result: UnsafeMutablePointer<Float>) {

@@ -104,12 +104,12 @@ package struct FP8Weight: WeightRows {
     weight.letGo(rows: range, isHeld: isHeld)
   }
 
-  package func noteReading(_ count: Int, tileRows: Int, workers: Workers) {
+  package func noteReading(_ count: Int, tileRows: Int, backend: Backend) {
     WeightPages(
       key: WeightPages.key(ofTensor: weight.name),
       bytes: weight.byteCount + scales.byteCount, rows: rows,
       tileBytes: { $0 * columns }, isHeld: isHeld
-    ).noteReading(count, tileRows: tileRows, workers: workers)
+    ).noteReading(count, tileRows: tileRows, backend: backend)
   }
 
   package var isBF16: Bool { true }

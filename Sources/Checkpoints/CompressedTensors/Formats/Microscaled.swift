@@ -89,4 +89,10 @@ package struct Microscaled: WrittenFormat {
       linear, Self.blocks, dtype: .bf16, layout: .packedBytes(bits: 4),
       names: CodedLinear.Names(codes: blocks, scales: scales), areWhole: true)
   }
+
+  /// The shapes in which gpt-oss was published: of the tensor with the codes of a weight, and of the one with its scales.
+  static func shapes(ofBlocks linear: LinearSpec) -> (blocks: [Int], scales: [Int]) {
+    let scales = [linear.outputs, linear.inputs / 32]
+    return (scales + [16], scales)
+  }
 }

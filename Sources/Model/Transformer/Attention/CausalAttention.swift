@@ -52,14 +52,14 @@ package enum CausalAttention {
   }
 
   /// One sequence whose queries, keys and values are all x `[T, heads * width]`, in the place of x.
-  package static func attend(_ x: Matrix, heads: Int, workers: Workers) {
+  package static func attend(_ x: Matrix, heads: Int, backend: Backend) {
     let width = x.columns / heads
-    workers.forEachHead(heads, of: [0..<x.rows], width: 2 * width) { head, sequence in
+    backend.forEachHead(heads, of: [0..<x.rows], width: 2 * width) { head, sequence in
       let own = HeadColumns(x, head, width: width)
       CausalHead(
         factors: [(own, own)], values: own, result: own, scale: 1 / Float(width).squareRoot(),
         reach: .whole
-      ).attend(sequence, from: workers.memory)
+      ).attend(sequence, from: backend.memory)
     }
   }
 }
@@ -143,7 +143,7 @@ struct CausalHead {
   }
 }
 
-extension Workers {
+extension Backend {
   /// Every head of every sequence, on all threads.
   ///
   /// - Parameters:

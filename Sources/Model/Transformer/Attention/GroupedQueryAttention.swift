@@ -158,25 +158,25 @@ struct QueriesKeysValues {
 
 extension GroupedQuerySpec {
   /// - Parameter x: `[T, H]`, what the mixer reads.
-  func project(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> QueriesKeysValues {
-    if isJoined { return projectJoined(x, weights: weights, workers: workers) }
-    let (queries, gates) = makeQueries(x, weights: weights, workers: workers)
-    let keys = weights.apply(key, to: x, workers: workers, into: "keys and values")
+  func project(_ x: Matrix, weights: any LayerWeights, backend: Backend) -> QueriesKeysValues {
+    if isJoined { return projectJoined(x, weights: weights, backend: backend) }
+    let (queries, gates) = makeQueries(x, weights: weights, backend: backend)
+    let keys = weights.apply(key, to: x, backend: backend, into: "keys and values")
     return QueriesKeysValues(
       queries: queries, keys: keys,
       values: value == key
-        ? keys.columns(0..<keys.columns, into: "keys and values", workers: workers)
-        : weights.apply(value, to: x, workers: workers, into: "keys and values"),
+        ? keys.columns(0..<keys.columns, into: "keys and values", backend: backend)
+        : weights.apply(value, to: x, backend: backend, into: "keys and values"),
       gates: gates)
   }
 
   private func projectJoined(
-    _ x: Matrix, weights: any LayerWeights, workers: Workers
+    _ x: Matrix, weights: any LayerWeights, backend: Backend
   ) -> QueriesKeysValues {
-    let all = weights.apply(query, to: x, workers: workers, into: "queries, keys and values")
+    let all = weights.apply(query, to: x, backend: backend, into: "queries, keys and values")
     let (queries, keys, values) = widths
     func part(_ first: Int, _ count: Int, _ name: String) -> Matrix {
-      all.columns(first..<first + count, into: name, workers: workers)
+      all.columns(first..<first + count, into: name, backend: backend)
     }
     return QueriesKeysValues(
       queries: part(0, queries, "queries"), keys: part(queries, keys, "keys and values"),
@@ -184,17 +184,17 @@ extension GroupedQuerySpec {
   }
 
   private func makeQueries(
-    _ x: Matrix, weights: any LayerWeights, workers: Workers
+    _ x: Matrix, weights: any LayerWeights, backend: Backend
   ) -> (queries: Matrix, gates: Matrix?) {
-    let made = weights.apply(query, to: x, workers: workers, into: "queries")
+    let made = weights.apply(query, to: x, backend: backend, into: "queries")
     guard queryMakesGates else {
       let gates = gate.map {
-        weights.apply($0, to: x, workers: workers, into: "gates of attention")
+        weights.apply($0, to: x, backend: backend, into: "gates of attention")
       }
       return (made, gates)
     }
     func part(_ range: Range<Int>, _ name: String) -> Matrix {
-      made.columns([range], ofEach: 2 * headDimension, into: name, workers: workers)
+      made.columns([range], ofEach: 2 * headDimension, into: name, backend: backend)
     }
     return (
       part(0..<headDimension, "queries"),
@@ -210,44 +210,44 @@ extension GroupedQuerySpec {
   ///   - sequences: the rows of each sequence; positions count from the start of each.
   func attend(
     _ projections: consuming QueriesKeysValues, sequences: [Range<Int>],
-    weights: any LayerWeights, workers: Workers, tap: (Tap.Place, Matrix) -> Void,
+    weights: any LayerWeights, backend: Backend, tap: (Tap.Place, Matrix) -> Void,
     probe: OutputProbe? = nil
   ) -> Matrix {
     let (q, k, v) = (projections.queries, projections.keys, projections.values)
     let before = probe.map { _ in
       (
-        queries: positioned(q, queryNorm, weights, workers),
-        keys: positioned(k, keyNorm, weights, workers)
+        queries: positioned(q, queryNorm, weights, backend),
+        keys: positioned(k, keyNorm, weights, backend)
       )
     }
     if let queryKeyEpsilon {
       // Before they turn is as good as after it: no number has a weight of its own.
       for x in [q, k] {
         RMSNorm.apply(
-          in: x, size: headDimension, gains: nil, epsilon: queryKeyEpsilon, workers: workers)
+          in: x, size: headDimension, gains: nil, epsilon: queryKeyEpsilon, backend: backend)
       }
     }
     if let sharpening {
-      for sequence in sequences { sharpen(q, sequence, sharpening, workers) }
+      for sequence in sequences { sharpen(q, sequence, sharpening, backend) }
     }
     if let valueEpsilon {
       RMSNorm.apply(
-        in: v, size: valueDimension, gains: nil, epsilon: valueEpsilon, workers: workers)
+        in: v, size: valueDimension, gains: nil, epsilon: valueEpsilon, backend: backend)
     }
-    if valueScale != 1 { v.multiply(by: valueScale, workers: workers) }
-    RotaryTables.with(rotary, sequences: sequences, workers: workers) { sequence, table in
-      position(q, heads: heads, norm: queryNorm, sequence, table, weights, workers)
-      position(k, heads: keyValueHeads, norm: keyNorm, sequence, table, weights, workers)
+    if valueScale != 1 { v.multiply(by: valueScale, backend: backend) }
+    RotaryTables.with(rotary, sequences: sequences, backend: backend) { sequence, table in
+      position(q, heads: heads, norm: queryNorm, sequence, table, weights, backend)
+      position(k, heads: keyValueHeads, norm: keyNorm, sequence, table, weights, backend)
     }
     for (part, kept) in [(KeyValueCache.Part.keys, k), (.values, v)] {
       tap(.cached(part), kept)
-      weights.keep(kept, as: part, in: cache, workers: workers)
+      weights.keep(kept, as: part, in: cache, backend: backend)
     }
     let sinks = sinks.map { weights.vector($0) }
     let result =
       valueDimension == headDimension
       ? q
-      : workers.matrix("attention's outputs", rows: q.rows, columns: heads * valueDimension)
+      : backend.matrix("attention's outputs", rows: q.rows, columns: heads * valueDimension)
     @Sendable func causal(_ head: Int) -> CausalHead {
       let shared = head / (heads / keyValueHeads)
       return CausalHead(
@@ -264,23 +264,23 @@ extension GroupedQuerySpec {
     if let probe, let before {
       lead(
         probe, back: causal, queries: before.queries, keys: before.keys,
-        gates: projections.gates, sequences, workers)
+        gates: projections.gates, sequences, backend)
     }
-    workers.forEachHead(heads, of: sequences, width: headDimension + valueDimension, reach: reach) {
-      head, sequence in causal(head).attend(sequence, from: workers.memory)
+    backend.forEachHead(heads, of: sequences, width: headDimension + valueDimension, reach: reach) {
+      head, sequence in causal(head).attend(sequence, from: backend.memory)
     }
     if let gates = projections.gates {
-      result.multiply(by: gates, after: gateActivation, workers: workers)
+      result.multiply(by: gates, after: gateActivation, backend: backend)
     }
     return result
   }
 
   private func sharpen(
-    _ q: Matrix, _ sequence: Range<Int>, _ sharpening: Sharpening, _ workers: Workers
+    _ q: Matrix, _ sequence: Range<Int>, _ sharpening: Sharpening, _ backend: Backend
   ) {
     let parts = ranges(of: sequence.count, by: 64)
-    workers.ledger.note(Operation(.elements, [sequence.count * q.columns]))
-    workers.forEach(parts.count) { index in
+    backend.ledger.note(Operation(.elements, [sequence.count * q.columns]))
+    backend.forEach(parts.count) { index in
       for offset in parts[index] {
         let row = unsafe q.row(sequence.lowerBound + offset)
         unsafe sluice_scale(row, sharpening.factor(position: offset), row, q.columns)
@@ -291,12 +291,12 @@ extension GroupedQuerySpec {
   /// Norms and rotates every head of every token of a sequence, in place; or rotates and norms.
   private func position(
     _ x: Matrix, heads: Int, norm: NormSpec?, _ sequence: Range<Int>, _ table: RotaryTable,
-    _ weights: any LayerWeights, _ workers: Workers
+    _ weights: any LayerWeights, _ backend: Backend
   ) {
     let weight = norm.map { $0.gains(weights) }
     let parts = ranges(of: sequence.count, by: 64)
-    workers.ledger.note(Operation(.elements, [sequence.count * heads * headDimension]))
-    workers.forEach(parts.count) { index in
+    backend.ledger.note(Operation(.elements, [sequence.count * heads * headDimension]))
+    backend.forEach(parts.count) { index in
       for offset in parts[index] {
         let row = unsafe x.row(sequence.lowerBound + offset)
         func normHeads() {

@@ -30,14 +30,14 @@ extension GroupedQuerySpec {
 
   /// Takes down what a norm will divide by, before it does.
   func positioned(
-    _ x: Matrix, _ norm: NormSpec?, _ weights: any LayerWeights, _ workers: Workers
+    _ x: Matrix, _ norm: NormSpec?, _ weights: any LayerWeights, _ backend: Backend
   ) -> PositionedHeads {
     guard let norm else { return PositionedHeads(read: x, gains: [], normed: 0, roots: nil) }
     let count = x.columns / norm.size
-    let roots = workers.matrix("roots of heads", rows: x.rows, columns: count)
-    workers.ledger.note(Operation(.elements, [x.count]))
+    let roots = backend.matrix("roots of heads", rows: x.rows, columns: count)
+    backend.ledger.note(Operation(.elements, [x.count]))
     let parts = ranges(of: x.rows, by: 64)
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       for row in parts[index] {
         for place in 0..<count {
           let numbers = unsafe x.row(row) + place * norm.size
@@ -57,16 +57,16 @@ extension GroupedQuerySpec {
   /// - Parameter causal: each head before it goes forward.
   func lead(
     _ probe: OutputProbe, back causal: @Sendable (Int) -> CausalHead, queries: PositionedHeads,
-    keys: PositionedHeads, gates: Matrix?, _ sequences: [Range<Int>], _ workers: Workers
+    keys: PositionedHeads, gates: Matrix?, _ sequences: [Range<Int>], _ backend: Backend
   ) {
     let back = GroupBack(
       spec: self, signs: probe.signs, queries: queries, keys: keys, gates: gates,
-      memory: workers.memory)
-    let work = workers.groupsBack(
+      memory: backend.memory)
+    let work = backend.groupsBack(
       keyValueHeads, heads: heads / keyValueHeads, of: sequences, width: 2 * headDimension,
       valueWidth: headDimension,
       gradients: [heads / keyValueHeads, 1, 1].map { $0 * headDimension }, reach: reach)
-    RotaryTables.with(rotary, all: sequences, workers: workers) { tables in
+    RotaryTables.with(rotary, all: sequences, backend: backend) { tables in
       // What one norm takes of all heads is known once all groups were there.
       var means: HeadMeans?
       if max(queries.normed, keys.normed) > headDimension {

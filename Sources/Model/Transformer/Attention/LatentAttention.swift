@@ -117,56 +117,56 @@ struct LatentProjections {
 extension LatentSpec {
   /// - Parameter x: `[T, H]`, what the mixer reads.
   func project(
-    _ x: Matrix, weights: any LayerWeights, workers: Workers, tap: (Tap.Place, Matrix) -> Void
+    _ x: Matrix, weights: any LayerWeights, backend: Backend, tap: (Tap.Place, Matrix) -> Void
   ) -> LatentProjections {
-    let queries = makeQueries(x, weights: weights, workers: workers, tap: tap)
-    let (latent, rotated) = narrow(x, weights: weights, workers: workers)
+    let queries = makeQueries(x, weights: weights, backend: backend, tap: tap)
+    let (latent, rotated) = narrow(x, weights: weights, backend: backend)
     tap(.keyValueLatent, latent)
     return LatentProjections(
       queries: queries,
       keysAndValues: weights.apply(
-        keyValueUp, to: latent, workers: workers, into: "keys and values"),
+        keyValueUp, to: latent, backend: backend, into: "keys and values"),
       rotatedKeys: rotated,
       gates: gate.map {
-        weights.apply($0, to: x, workers: workers, into: "gates of attention")
+        weights.apply($0, to: x, backend: backend, into: "gates of attention")
       })
   }
 
   private func makeQueries(
-    _ x: Matrix, weights: any LayerWeights, workers: Workers, tap: (Tap.Place, Matrix) -> Void
+    _ x: Matrix, weights: any LayerWeights, backend: Backend, tap: (Tap.Place, Matrix) -> Void
   ) -> Matrix {
     switch query {
     case .direct(let linear):
-      return weights.apply(linear, to: x, workers: workers, into: "queries")
+      return weights.apply(linear, to: x, backend: backend, into: "queries")
     case .latent(let down, let norm, let up):
-      let latent = weights.apply(down, to: x, workers: workers, into: "latents")
-      norm.apply(in: latent, weights: weights, workers: workers)
+      let latent = weights.apply(down, to: x, backend: backend, into: "latents")
+      norm.apply(in: latent, weights: weights, backend: backend)
       tap(.queryLatent, latent)
-      return weights.apply(up, to: latent, workers: workers, into: "queries")
+      return weights.apply(up, to: latent, backend: backend, into: "queries")
     }
   }
 
   /// The normed latent of keys and values, and what will be rotated.
   private func narrow(
-    _ x: Matrix, weights: any LayerWeights, workers: Workers
+    _ x: Matrix, weights: any LayerWeights, backend: Backend
   ) -> (latent: Matrix, rotated: Matrix) {
-    let both = weights.apply(keyValueDown, to: x, workers: workers, into: "latents")
+    let both = weights.apply(keyValueDown, to: x, backend: backend, into: "latents")
     let rank = keyValueUp.inputs
-    let latent = both.columns(0..<rank, into: "latents", workers: workers)
-    let rotated = both.columns(rank..<both.columns, into: "rotated keys", workers: workers)
-    keyValueNorm.apply(in: latent, weights: weights, workers: workers)
+    let latent = both.columns(0..<rank, into: "latents", backend: backend)
+    let rotated = both.columns(rank..<both.columns, into: "rotated keys", backend: backend)
+    keyValueNorm.apply(in: latent, weights: weights, backend: backend)
     return (latent, rotated)
   }
 
   /// What the output projection reads, `[T, heads * valueDimension]`.
   func attend(
-    _ projections: consuming LatentProjections, sequences: [Range<Int>], workers: Workers,
+    _ projections: consuming LatentProjections, sequences: [Range<Int>], backend: Backend,
     probe: OutputProbe? = nil
   ) -> Matrix {
     let (q, kv) = (projections.queries, projections.keysAndValues)
     let shared = projections.rotatedKeys
-    if turns { rotate(q, shared, sequences, workers) }
-    let result = workers.matrix("attention's outputs", rows: q.rows, columns: output.inputs)
+    if turns { rotate(q, shared, sequences, backend) }
+    let result = backend.matrix("attention's outputs", rows: q.rows, columns: output.inputs)
     let both = plainDimension + valueDimension
     @Sendable func causal(_ head: Int) -> CausalHead {
       CausalHead(
@@ -178,11 +178,11 @@ extension LatentSpec {
         result: HeadColumns(result, head, width: valueDimension), scale: scale, reach: .whole)
     }
     let gates = projections.gates
-    if let probe { lead(probe, back: causal, gates: gates, tokens: q.rows, sequences, workers) }
-    workers.forEachHead(heads, of: sequences, width: headDimension + valueDimension) {
-      head, sequence in causal(head).attend(sequence, from: workers.memory)
+    if let probe { lead(probe, back: causal, gates: gates, tokens: q.rows, sequences, backend) }
+    backend.forEachHead(heads, of: sequences, width: headDimension + valueDimension) {
+      head, sequence in causal(head).attend(sequence, from: backend.memory)
     }
-    if let gates { result.multiply(by: gates, after: .sigmoid, workers: workers) }
+    if let gates { result.multiply(by: gates, after: .sigmoid, backend: backend) }
     return result
   }
 
@@ -202,14 +202,14 @@ extension LatentSpec {
   /// Leads a probe back to the outputs of what makes queries, keys and values, one head after the other.
   private func lead(
     _ probe: OutputProbe, back causal: @Sendable (Int) -> CausalHead, gates: Matrix?, tokens: Int,
-    _ sequences: [Range<Int>], _ workers: Workers
+    _ sequences: [Range<Int>], _ backend: Backend
   ) {
     let both = plainDimension + valueDimension
-    let (signs, memory) = (probe.signs, workers.memory)
-    let work = workers.groupsBack(
+    let (signs, memory) = (probe.signs, backend.memory)
+    let work = backend.groupsBack(
       heads, heads: 1, of: sequences, width: headDimension + valueDimension,
       valueWidth: valueDimension, gradients: [headDimension, both], reach: .whole)
-    RotaryTables.with(rotary, all: sequences, workers: workers) { tables in
+    RotaryTables.with(rotary, all: sequences, backend: backend) { tables in
       work.forEach { head in
         let q = Matrix("gradients", rows: tokens, columns: headDimension, from: memory)
         let kv = Matrix("gradients", rows: tokens, columns: both, from: memory)
@@ -241,12 +241,12 @@ extension LatentSpec {
   }
 
   private func rotate(
-    _ q: Matrix, _ shared: Matrix, _ sequences: [Range<Int>], _ workers: Workers
+    _ q: Matrix, _ shared: Matrix, _ sequences: [Range<Int>], _ backend: Backend
   ) {
-    RotaryTables.with(rotary, sequences: sequences, workers: workers) { sequence, table in
+    RotaryTables.with(rotary, sequences: sequences, backend: backend) { sequence, table in
       let parts = ranges(of: sequence.count, by: 64)
-      workers.ledger.note(Operation(.elements, [sequence.count * q.columns]))
-      workers.forEach(parts.count) { index in
+      backend.ledger.note(Operation(.elements, [sequence.count * q.columns]))
+      backend.forEach(parts.count) { index in
         for offset in parts[index] {
           unsafe table.rotate(shared.row(sequence.lowerBound + offset), position: offset)
           let row = unsafe q.row(sequence.lowerBound + offset)

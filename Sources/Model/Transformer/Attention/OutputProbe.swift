@@ -33,26 +33,26 @@ package struct OutputProbe {
   /// What the probes of each group of heads are made with, `[width, width]`: R of R Rᵀ = Wᵀ W of its columns, summed over
   /// the heads of the group.
   package static func factors(
-    of mixer: SequenceMixer, weights: any LayerWeights, workers: Workers
+    of mixer: SequenceMixer, weights: any LayerWeights, backend: Backend
   ) -> [Matrix] {
     let weight = weights.weight(mixer.output)
     let width = weight.columns / mixer.heads
     let factors = (0..<mixer.headGroups).map { _ in
-      workers.matrix("probes of heads", rows: width, columns: width)
+      backend.matrix("probes of heads", rows: width, columns: width)
     }
-    workers.compute { for factor in factors { factor.fill(0) } }
+    backend.compute { for factor in factors { factor.fill(0) } }
     let tiles = ranges(of: weight.rows, by: tileRows)
-    weight.noteReading(weight.rows, tileRows: tileRows, workers: workers)
-    workers.forEach(of: tiles, alike: \.count) { tile in
-      let rows = workers.matrix("weight tiles", rows: tile.count, columns: weight.columns)
-      workers.compute { unsafe weight.decode(tile, into: rows.base) }
+    weight.noteReading(weight.rows, tileRows: tileRows, backend: backend)
+    backend.forEach(of: tiles, alike: \.count) { tile in
+      let rows = backend.matrix("weight tiles", rows: tile.count, columns: weight.columns)
+      backend.compute { unsafe weight.decode(tile, into: rows.base) }
       for head in 0..<mixer.heads {
         Gemm.addGram(
           of: rows, columns: head * width..<(head + 1) * width,
-          to: factors[head * factors.count / mixer.heads], workers: workers.exact)
+          to: factors[head * factors.count / mixer.heads], backend: backend.exact)
       }
     }
-    for factor in factors { makeFactor(factor, workers.exact) }
+    for factor in factors { makeFactor(factor, backend.exact) }
     return factors
   }
 
@@ -60,14 +60,14 @@ package struct OutputProbe {
   /// Of the mean of a diagonal, added to it: a head's columns may be few.
   private static let damping: Float = 1e-3
 
-  private static func makeFactor(_ squares: Matrix, _ workers: Workers) {
+  private static func makeFactor(_ squares: Matrix, _ backend: Backend) {
     let n = squares.rows
-    workers.compute {
+    backend.compute {
       let mean = (0..<n).reduce(0) { unsafe $0 + squares.row($1)[$1] } / Float(n)
       for row in 0..<n { unsafe squares.row(row)[row] += damping * mean }
     }
-    let isFactored = UpperFactor.factor(squares, workers: workers)
-    workers.compute {
+    let isFactored = UpperFactor.factor(squares, backend: backend)
+    backend.compute {
       if !isFactored { squares.fill(0) }
       for row in 0..<n {
         unsafe squares.row(row).update(repeating: 0, count: row)
@@ -166,7 +166,7 @@ struct CausalGradient {
   }
 }
 
-extension Workers {
+extension Backend {
   /// The work on groups of heads on the way back through attention, each of them a task.
   ///
   /// - Parameters:
@@ -180,14 +180,14 @@ extension Workers {
     gradients: [Int], reach: Reach
   ) -> GroupsBack {
     GroupsBack(
-      workers: self, count: count, heads: heads, sequences: sequences, width: width,
+      backend: self, count: count, heads: heads, sequences: sequences, width: width,
       valueWidth: valueWidth, gradients: gradients, reach: reach)
   }
 }
 
 /// A loop over groups of heads on the way back.
 struct GroupsBack {
-  fileprivate let workers: Workers
+  fileprivate let backend: Backend
   fileprivate let count: Int
   fileprivate let heads: Int
   fileprivate let sequences: [Range<Int>]
@@ -211,23 +211,23 @@ struct GroupsBack {
     for sequence in sequences {
       let count = sequence.count
       // Five products, where the way there has two.
-      workers.ledger.note(
+      backend.ledger.note(
         Operation(
           .scores, [count, width, reach.most(of: count)],
           arithmetic: CausalAttention.arithmetic(tokens: count, width: width, reach: reach)),
         times: 2.5 * Double(self.count * heads))
     }
-    workers.ledger.note(
+    backend.ledger.note(
       Operation(.elements, [4 * tokens * gradients.reduce(0, +)]), times: Double(count))
   }
 
   func forEach(_ body: @Sendable (_ group: Int) -> Void) {
     note()
-    workers.forEach(count, each: each, body)
+    backend.forEach(count, each: each, body)
   }
 
   func map<Value: Sendable>(_ body: @Sendable (_ group: Int) -> Value) -> [Value] {
     note()
-    return workers.map(count, each: each, body)
+    return backend.map(count, each: each, body)
   }
 }

@@ -81,26 +81,26 @@ struct RotaryTables: Sendable {
 
   /// Calls `body` with every sequence and its table.
   static func with(
-    _ spec: RotarySpec, sequences: [Range<Int>], workers: Workers,
+    _ spec: RotarySpec, sequences: [Range<Int>], backend: Backend,
     _ body: (_ sequence: Range<Int>, _ table: RotaryTable) -> Void
   ) {
     let lengths = sequences.map(\.count)
     // Angles in double, then a cosine and a sine.
     let longest = lengths.max() ?? 0
-    workers.holding("rotations", bytes: longest * spec.dimensions * 8) {
-      let tables = RotaryTables(spec, lengths: workers.computes ? lengths : [])
-      for sequence in sequences { body(sequence, tables[workers.computes ? sequence.count : 0]) }
+    backend.holding("rotations", bytes: longest * spec.dimensions * 8) {
+      let tables = RotaryTables(spec, lengths: backend.computes ? lengths : [])
+      for sequence in sequences { body(sequence, tables[backend.computes ? sequence.count : 0]) }
     }
   }
 
   /// Calls `body` with the tables of all sequences; none where only shapes are known.
   static func with(
-    _ spec: RotarySpec, all sequences: [Range<Int>], workers: Workers,
+    _ spec: RotarySpec, all sequences: [Range<Int>], backend: Backend,
     _ body: (_ tables: RotaryTables?) -> Void
   ) {
     let lengths = sequences.map(\.count)
-    workers.holding("rotations", bytes: (lengths.max() ?? 0) * spec.dimensions * 8) {
-      body(workers.computes ? RotaryTables(spec, lengths: lengths) : nil)
+    backend.holding("rotations", bytes: (lengths.max() ?? 0) * spec.dimensions * 8) {
+      body(backend.computes ? RotaryTables(spec, lengths: lengths) : nil)
     }
   }
 

@@ -216,7 +216,7 @@ extension SequenceMixer {
   ///   - probe: of a mixer that has `probed` Linears.
   ///   - input: makes what the mixer reads, `[T, H]`, which is gone before scores are computed.
   package func read(
-    sequences: [Range<Int>], weights: any LayerWeights, workers: Workers,
+    sequences: [Range<Int>], weights: any LayerWeights, backend: Backend,
     tap: (Tap.Place, Matrix) -> Void = { _, _ in }, probe: OutputProbe? = nil,
     input: () -> Matrix
   ) -> Matrix {
@@ -229,36 +229,36 @@ extension SequenceMixer {
       switch self {
       case .groupedQuery(let spec):
         spec.attend(
-          project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
-          weights: weights, workers: workers, tap: tap, probe: probe)
+          project { spec.project($0, weights: weights, backend: backend) }, sequences: sequences,
+          weights: weights, backend: backend, tap: tap, probe: probe)
       case .latent(let spec):
         spec.attend(
-          project { spec.project($0, weights: weights, workers: workers, tap: tap) },
-          sequences: sequences, workers: workers, probe: probe)
+          project { spec.project($0, weights: weights, backend: backend, tap: tap) },
+          sequences: sequences, backend: backend, probe: probe)
       case .deltaNet(let spec):
         spec.remember(
-          project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
-          weights: weights, workers: workers)
+          project { spec.project($0, weights: weights, backend: backend) }, sequences: sequences,
+          weights: weights, backend: backend)
       case .channelDeltaNet(let spec):
         spec.remember(
-          project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
-          weights: weights, workers: workers)
+          project { spec.project($0, weights: weights, backend: backend) }, sequences: sequences,
+          weights: weights, backend: backend)
       case .stateSpace(let spec):
         spec.remember(
-          project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
-          weights: weights, workers: workers)
+          project { spec.project($0, weights: weights, backend: backend) }, sequences: sequences,
+          weights: weights, backend: backend)
       case .selective(let spec):
         spec.remember(
-          project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
-          weights: weights, workers: workers)
+          project { spec.project($0, weights: weights, backend: backend) }, sequences: sequences,
+          weights: weights, backend: backend)
       case .shortConvolution(let spec):
         spec.mix(
-          project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
-          weights: weights, workers: workers)
+          project { spec.project($0, weights: weights, backend: backend) }, sequences: sequences,
+          weights: weights, backend: backend)
       case .lightning(let spec):
         spec.remember(
-          project { spec.project($0, weights: weights, workers: workers) }, sequences: sequences,
-          weights: weights, workers: workers)
+          project { spec.project($0, weights: weights, backend: backend) }, sequences: sequences,
+          weights: weights, backend: backend)
       }
     tap(.output, read)
     return read

@@ -22,9 +22,9 @@ package struct Routing: Sendable, Equatable {
   }
 
   /// `[T, 2K]`: each token's experts, then their weights.
-  package func matrix(workers: Workers) -> Matrix {
-    let result = workers.matrix("routing", rows: tokens, columns: 2 * expertsPerToken)
-    workers.compute {
+  package func matrix(backend: Backend) -> Matrix {
+    let result = backend.matrix("routing", rows: tokens, columns: 2 * expertsPerToken)
+    backend.compute {
       for token in 0..<tokens {
         for choice in 0..<expertsPerToken {
           let index = token * expertsPerToken + choice
@@ -36,17 +36,12 @@ package struct Routing: Sendable, Equatable {
     return result
   }
 
-  /// The tokens that are sent to one expert, and their weights.
-  package func tokens(of expert: Int) -> [(token: Int, weight: Float)] {
-    experts.indices.filter { experts[$0] == expert }.map { ($0 / expertsPerToken, weights[$0]) }
-  }
-
   /// What `matrix` was made from; no choices where only shapes are known.
-  package init(_ matrix: Matrix, workers: Workers) {
+  package init(_ matrix: Matrix, backend: Backend) {
     expertsPerToken = matrix.columns / 2
     tokens = matrix.rows
     var (experts, weights): ([Int], [Float]) = ([], [])
-    for token in 0..<(workers.computes ? tokens : 0) {
+    for token in 0..<(backend.computes ? tokens : 0) {
       for choice in 0..<expertsPerToken {
         experts.append(unsafe Int(matrix.row(token)[choice]))
         weights.append(unsafe matrix.row(token)[expertsPerToken + choice])
@@ -68,12 +63,12 @@ package struct Routing: Sendable, Equatable {
 
 extension RouterSpec {
   /// Scores of every expert, `[T, E]`, all in float32: a token's experts hang on their last digits.
-  package func scores(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
+  package func scores(_ x: Matrix, weights: any LayerWeights, backend: Backend) -> Matrix {
     let result = weights.apply(
-      linear, to: input(x, weights: weights, workers: workers), workers: workers.exact,
+      linear, to: input(x, weights: weights, backend: backend), backend: backend.exact,
       into: "router scores")
-    if let logitCap { result.capSoftly(at: logitCap, workers: workers) }
-    workers.compute {
+    if let logitCap { result.capSoftly(at: logitCap, backend: backend) }
+    backend.compute {
       switch scoring {
       case .sigmoid: unsafe sluice_sigmoid(result.base, result.count)
       case .softmax:
@@ -84,22 +79,22 @@ extension RouterSpec {
     return result
   }
 
-  private func input(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
+  private func input(_ x: Matrix, weights: any LayerWeights, backend: Backend) -> Matrix {
     guard let norm else { return x }
-    let result = workers.matrix("normed input", rows: x.rows, columns: x.columns)
+    let result = backend.matrix("normed input", rows: x.rows, columns: x.columns)
     RMSNorm.apply(
       to: x, into: result, size: x.columns,
       gains: weights.vector(norm.gains).map { norm.factor * $0 }, epsilon: norm.epsilon,
-      workers: workers)
+      backend: backend)
     return result
   }
 
   /// Ties go to the lower index.
-  package func route(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> Routing {
-    let scores = scores(x, weights: weights, workers: workers)
+  package func route(_ x: Matrix, weights: any LayerWeights, backend: Backend) -> Routing {
+    let scores = scores(x, weights: weights, backend: backend)
     let correction = correctionBias.map { weights.vector($0) }
     let scales = expertScales.map { weights.vector($0) }
-    let chosen = workers.map(x.rows) { row in
+    let chosen = backend.map(x.rows) { row in
       choose(
         unsafe Array(UnsafeBufferPointer(start: scores.row(row), count: linear.outputs)),
         correction: correction, scales: scales)

@@ -40,15 +40,15 @@ extension Activation {
 
 extension UnitSpec {
   /// What the down projection reads, `[T, F]`.
-  package func hidden(_ x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
-    let (gated, result) = project(x, weights: weights, workers: workers)
-    if activation == .gatedHalves { return gateHalves(result, workers: workers) }
+  package func hidden(_ x: Matrix, weights: any LayerWeights, backend: Backend) -> Matrix {
+    let (gated, result) = project(x, weights: weights, backend: backend)
+    if activation == .gatedHalves { return gateHalves(result, backend: backend) }
     if case .clampedPairs(let alpha, let limit) = activation {
-      return clamped(result, alpha: alpha, limit: limit, workers: workers)
+      return clamped(result, alpha: alpha, limit: limit, backend: backend)
     }
     let parts = ranges(of: result.count, by: 1 << 16)
-    workers.ledger.note(Operation(.elements, [result.count]))
-    workers.forEach(parts.count) { index in
+    backend.ledger.note(Operation(.elements, [result.count]))
+    backend.forEach(parts.count) { index in
       let part = parts[index]
       let up = unsafe result.base + part.lowerBound
       if let gated {
@@ -61,38 +61,38 @@ extension UnitSpec {
   }
 
   private func project(
-    _ x: Matrix, weights: any LayerWeights, workers: Workers
+    _ x: Matrix, weights: any LayerWeights, backend: Backend
   ) -> (gates: Matrix?, up: Matrix) {
     let name = "activations of an expert"
-    let gates = gate.map { weights.apply($0, to: x, workers: workers, into: name) }
-    let made = weights.apply(up, to: x, workers: workers, into: name)
+    let gates = gate.map { weights.apply($0, to: x, backend: backend, into: name) }
+    let made = weights.apply(up, to: x, backend: backend, into: name)
     if !upMakesGates { return (gates, made) }
     func half(_ columns: Range<Int>) -> Matrix {
-      made.columns(columns, into: name, workers: workers)
+      made.columns(columns, into: name, backend: backend)
     }
     return (half(0..<down.inputs), half(down.inputs..<up.outputs))
   }
 
   /// Half as many columns as `halves` has.
-  private func gateHalves(_ halves: Matrix, workers: Workers) -> Matrix {
+  private func gateHalves(_ halves: Matrix, backend: Backend) -> Matrix {
     let width = halves.columns / 2
     let result = halves.columns(
-      width..<halves.columns, into: "activations of an expert", workers: workers)
+      width..<halves.columns, into: "activations of an expert", backend: backend)
     let parts = ranges(of: result.rows, by: 16)
-    workers.ledger.note(Operation(.elements, [result.count]))
-    workers.forEach(parts.count) { index in
+    backend.ledger.note(Operation(.elements, [result.count]))
+    backend.forEach(parts.count) { index in
       for row in parts[index] { unsafe sluice_swiglu(halves.row(row), result.row(row), width) }
     }
     return result
   }
 
   /// Half as many columns as `pairs` has.
-  private func clamped(_ pairs: Matrix, alpha: Float, limit: Float, workers: Workers) -> Matrix {
-    let result = workers.matrix(
+  private func clamped(_ pairs: Matrix, alpha: Float, limit: Float, backend: Backend) -> Matrix {
+    let result = backend.matrix(
       "activations of an expert", rows: pairs.rows, columns: pairs.columns / 2)
     let parts = ranges(of: result.count, by: 1 << 16)
-    workers.ledger.note(Operation(.elements, [result.count]))
-    workers.forEach(parts.count) { index in
+    backend.ledger.note(Operation(.elements, [result.count]))
+    backend.forEach(parts.count) { index in
       let part = parts[index]
       unsafe sluice_clamped_pairs(
         pairs.base + 2 * part.lowerBound, alpha, limit, result.base + part.lowerBound, part.count)
@@ -101,15 +101,15 @@ extension UnitSpec {
   }
 
   /// `[T, H]`.
-  package func apply(to x: Matrix, weights: any LayerWeights, workers: Workers) -> Matrix {
+  package func apply(to x: Matrix, weights: any LayerWeights, backend: Backend) -> Matrix {
     let result = weights.apply(
-      down, to: hidden(x, weights: weights, workers: workers), workers: workers,
+      down, to: hidden(x, weights: weights, backend: backend), backend: backend,
       into: "outputs of an expert")
     if let outputGate {
       let shares = weights.apply(
-        outputGate, to: x, workers: workers.exact, into: "gates of outputs")
-      workers.compute { unsafe sluice_sigmoid(shares.base, shares.count) }
-      result.multiply(byRows: shares, workers: workers)
+        outputGate, to: x, backend: backend.exact, into: "gates of outputs")
+      backend.compute { unsafe sluice_sigmoid(shares.base, shares.count) }
+      result.multiply(byRows: shares, backend: backend)
     }
     return result
   }

@@ -35,7 +35,7 @@ package struct CausalConvolution: Sendable, Equatable {
   ///   - activates: whether SiLU follows.
   func apply(
     in x: Matrix, sequences: [Range<Int>], activates: Bool, weights: any LayerWeights,
-    workers: Workers
+    backend: Backend
   ) {
     let stored = weights.vector(weight)
     // Tap by tap; of shapes there are no numbers.
@@ -43,11 +43,11 @@ package struct CausalConvolution: Sendable, Equatable {
       stride(from: tap, to: stored.count, by: taps).map { stored[$0] }
     }
     let bias = bias.map { weights.vector($0) }
-    workers.ledger.note(
+    backend.ledger.note(
       Operation(.elements, [(taps + (activates ? 1 : 0) + (bias == nil ? 0 : 1)) * x.count]))
     let parts = ranges(of: channels, by: Self.taskChannels)
     let tasks = sequences.flatMap { sequence in parts.map { (sequence, $0) } }
-    workers.forEach(tasks.count) { index in
+    backend.forEach(tasks.count) { index in
       let (sequence, part) = tasks[index]
       unsafe kernel.withUnsafeBufferPointer { kernel in
         guard let kernel = kernel.baseAddress else { return }

@@ -118,24 +118,24 @@ struct ChannelDeltaProjections {
 extension ChannelDeltaNetSpec {
   /// - Parameter x: `[T, H]`, what the mixer reads.
   func project(
-    _ x: Matrix, weights: any LayerWeights, workers: Workers
+    _ x: Matrix, weights: any LayerWeights, backend: Backend
   ) -> ChannelDeltaProjections {
     func apply(_ linear: LinearSpec) -> Matrix {
-      weights.apply(linear, to: x, workers: workers, into: "queries, keys and values")
+      weights.apply(linear, to: x, backend: backend, into: "queries, keys and values")
     }
     func apply(_ way: Way, _ name: String) -> Matrix {
       switch way {
-      case .direct(let linear): return weights.apply(linear, to: x, workers: workers, into: name)
+      case .direct(let linear): return weights.apply(linear, to: x, backend: backend, into: name)
       case .narrow(let down, let up):
-        let latent = weights.apply(down, to: x, workers: workers.exact, into: "latents")
-        return weights.apply(up, to: latent, workers: workers.exact, into: name)
+        let latent = weights.apply(down, to: x, backend: backend.exact, into: "latents")
+        return weights.apply(up, to: latent, backend: backend.exact, into: name)
       }
     }
     return ChannelDeltaProjections(
       queries: apply(query.linear), keys: apply(key.linear), values: apply(value.linear),
       gates: apply(gate, "gates of a delta net"),
       strengths: weights.apply(
-        strength, to: x, workers: workers.exact, into: "steps of a delta net"),
+        strength, to: x, backend: backend.exact, into: "steps of a delta net"),
       decays: apply(decay, "decays of a delta net"))
   }
 
@@ -146,23 +146,23 @@ extension ChannelDeltaNetSpec {
   ///   - sequences: the rows of each sequence, which begins with nothing to remember.
   func remember(
     _ projections: consuming ChannelDeltaProjections, sequences: [Range<Int>],
-    weights: any LayerWeights, workers: Workers
+    weights: any LayerWeights, backend: Backend
   ) -> Matrix {
     let parts = [projections.queries, projections.keys, projections.values]
     for (matrix, projection) in zip(parts, [query, key, value]) {
       projection.convolution.apply(
-        in: matrix, sequences: sequences, activates: true, weights: weights, workers: workers)
+        in: matrix, sequences: sequences, activates: true, weights: weights, backend: backend)
     }
     let columns = parts.map { HeadColumns($0, first: 0, count: $0.columns) }
     let rule = DeltaRule(
       keyHeads: heads, valueHeads: heads, keyDimension: headDimension,
       valueDimension: headDimension)
-    rule.normKeys(queries: columns[0], keys: columns[1], workers)
-    finish(projections.strengths, projections.decays, weights, workers)
+    rule.normKeys(queries: columns[0], keys: columns[1], backend)
+    finish(projections.strengths, projections.decays, weights, backend)
     rule.recur(
       queries: columns[0], keys: columns[1], values: columns[2], strengths: projections.strengths,
-      decays: projections.decays, sequences: sequences, workers)
-    gate(projections.values, projections.gates, weights, workers)
+      decays: projections.decays, sequences: sequences, backend)
+    gate(projections.values, projections.gates, weights, backend)
     return projections.gates
   }
 
@@ -171,13 +171,13 @@ extension ChannelDeltaNetSpec {
 
   /// What share of a change is made, and what share of a state is kept.
   private func finish(
-    _ strengths: Matrix, _ decays: Matrix, _ weights: any LayerWeights, _ workers: Workers
+    _ strengths: Matrix, _ decays: Matrix, _ weights: any LayerWeights, _ backend: Backend
   ) {
     let rates = weights.vector(decayRate.name).map { exp($0) }
     let biases = weights.vector(decayBias)
-    workers.ledger.note(Operation(.elements, [strengths.count + decays.count]))
+    backend.ledger.note(Operation(.elements, [strengths.count + decays.count]))
     let parts = ranges(of: decays.rows, by: Self.taskRows)
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       for place in parts[index] {
         unsafe sluice_sigmoid(strengths.row(place), heads)
         let decay = unsafe decays.row(place)
@@ -192,12 +192,12 @@ extension ChannelDeltaNetSpec {
 
   /// gates = norm(results) * sigmoid(gates).
   private func gate(
-    _ results: Matrix, _ gates: Matrix, _ weights: any LayerWeights, _ workers: Workers
+    _ results: Matrix, _ gates: Matrix, _ weights: any LayerWeights, _ backend: Backend
   ) {
     let gains = norm.gains(weights)
-    workers.ledger.note(Operation(.elements, [2 * gates.count]))
+    backend.ledger.note(Operation(.elements, [2 * gates.count]))
     let parts = ranges(of: gates.rows, by: Self.taskRows)
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       for place in parts[index] {
         let (result, gate) = unsafe (results.row(place), gates.row(place))
         unsafe sluice_rms_norm(result, gains, norm.epsilon, heads, headDimension, result)

@@ -99,13 +99,13 @@ extension DeltaNetSpec {
 
   /// - Parameter x: `[T, H]`, what the mixer reads.
   func project(
-    _ x: Matrix, weights: any LayerWeights, workers: Workers
+    _ x: Matrix, weights: any LayerWeights, backend: Backend
   ) -> DeltaProjections {
     func apply(_ linear: LinearSpec, _ name: String) -> Matrix {
-      weights.apply(linear, to: x, workers: workers, into: name)
+      weights.apply(linear, to: x, backend: backend, into: name)
     }
     func applyExactly(_ linear: LinearSpec) -> Matrix {
-      weights.apply(linear, to: x, workers: workers.exact, into: Self.stepsName)
+      weights.apply(linear, to: x, backend: backend.exact, into: Self.stepsName)
     }
     switch input {
     case .byKind(let mixed, let gates, let strengths, let decays):
@@ -118,14 +118,14 @@ extension DeltaNetSpec {
       let both = apply(mixed, Self.mixedName)
       let numbers = applyExactly(steps)
       func step(_ range: Range<Int>) -> Matrix {
-        numbers.columns([range], ofEach: 2 * share, into: Self.stepsName, workers: workers)
+        numbers.columns([range], ofEach: 2 * share, into: Self.stepsName, backend: backend)
       }
       return DeltaProjections(
         mixed: both.columns(
           [0..<key, key..<2 * key, 2 * key..<2 * key + value], ofEach: width,
-          into: Self.mixedName, workers: workers),
+          into: Self.mixedName, backend: backend),
         gates: both.columns(
-          [width - value..<width], ofEach: width, into: Self.gatesName, workers: workers),
+          [width - value..<width], ofEach: width, into: Self.gatesName, backend: backend),
         strengths: step(0..<share), decays: step(share..<2 * share))
     }
   }
@@ -137,22 +137,22 @@ extension DeltaNetSpec {
   ///   - sequences: the rows of each sequence, which begins with nothing to remember.
   func remember(
     _ projections: consuming DeltaProjections, sequences: [Range<Int>],
-    weights: any LayerWeights, workers: Workers
+    weights: any LayerWeights, backend: Backend
   ) -> Matrix {
     let (mixed, gates) = (projections.mixed, projections.gates)
     convolution.apply(
-      in: mixed, sequences: sequences, activates: true, weights: weights, workers: workers)
+      in: mixed, sequences: sequences, activates: true, weights: weights, backend: backend)
     let rule = DeltaRule(
       keyHeads: keyHeads, valueHeads: valueHeads, keyDimension: keyDimension,
       valueDimension: valueDimension)
     let queries = HeadColumns(mixed, 0, width: keys)
     let ownKeys = HeadColumns(mixed, 1, width: keys)
-    rule.normKeys(queries: queries, keys: ownKeys, workers)
-    finish(projections.strengths, projections.decays, weights, workers)
+    rule.normKeys(queries: queries, keys: ownKeys, backend)
+    finish(projections.strengths, projections.decays, weights, backend)
     rule.recur(
       queries: queries, keys: ownKeys, values: HeadColumns(mixed, first: 2 * keys, count: values),
-      strengths: projections.strengths, decays: projections.decays, sequences: sequences, workers)
-    gate(mixed, gates, weights, workers)
+      strengths: projections.strengths, decays: projections.decays, sequences: sequences, backend)
+    gate(mixed, gates, weights, backend)
     return gates
   }
 
@@ -161,13 +161,13 @@ extension DeltaNetSpec {
 
   /// What share of a change is made, and what share of a state is kept.
   private func finish(
-    _ strengths: Matrix, _ decays: Matrix, _ weights: any LayerWeights, _ workers: Workers
+    _ strengths: Matrix, _ decays: Matrix, _ weights: any LayerWeights, _ backend: Backend
   ) {
     let rates = weights.vector(decayRate).map { exp($0) }
     let biases = weights.vector(decayBias)
-    workers.ledger.note(Operation(.elements, [2 * decays.count]))
+    backend.ledger.note(Operation(.elements, [2 * decays.count]))
     let parts = ranges(of: decays.rows, by: Self.taskRows)
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       for place in parts[index] {
         unsafe sluice_sigmoid(strengths.row(place), valueHeads)
         let decay = unsafe decays.row(place)
@@ -180,12 +180,12 @@ extension DeltaNetSpec {
 
   /// gates = norm(results) * silu(gates).
   private func gate(
-    _ mixed: Matrix, _ gates: Matrix, _ weights: any LayerWeights, _ workers: Workers
+    _ mixed: Matrix, _ gates: Matrix, _ weights: any LayerWeights, _ backend: Backend
   ) {
     let gains = norm.gains(weights)
-    workers.ledger.note(Operation(.elements, [2 * gates.count]))
+    backend.ledger.note(Operation(.elements, [2 * gates.count]))
     let parts = ranges(of: gates.rows, by: Self.taskRows)
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       for place in parts[index] {
         let (result, gate) = unsafe (mixed.row(place) + 2 * keys, gates.row(place))
         unsafe sluice_rms_norm(result, gains, norm.epsilon, valueHeads, valueDimension, result)

@@ -28,13 +28,13 @@ struct DeltaRule {
   /// - Parameters:
   ///   - queries: those of all heads, side by side.
   ///   - keys: those of all heads, side by side.
-  func normKeys(queries: HeadColumns, keys: HeadColumns, _ workers: Workers) {
+  func normKeys(queries: HeadColumns, keys: HeadColumns, _ backend: Backend) {
     let (rows, width) = (keys.matrix.rows, Float(keyDimension))
     let queryGains = [Float](repeating: 1 / width, count: keyDimension)
     let keyGains = [Float](repeating: 1 / width.squareRoot(), count: keyDimension)
-    workers.ledger.note(Operation(.elements, [2 * rows * keys.count]))
+    backend.ledger.note(Operation(.elements, [2 * rows * keys.count]))
     let parts = ranges(of: rows, by: Self.taskRows)
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       for place in parts[index] {
         let (query, key) = unsafe (queries.row(place), keys.row(place))
         // The mean of squares instead of their sum.
@@ -54,14 +54,14 @@ struct DeltaRule {
   ///   - sequences: the rows of each sequence, which begins with nothing to remember.
   func recur(
     queries: HeadColumns, keys: HeadColumns, values: HeadColumns, strengths: Matrix,
-    decays: Matrix, sequences: [Range<Int>], _ workers: Workers
+    decays: Matrix, sequences: [Range<Int>], _ backend: Backend
   ) {
     // Every number of a state is read and written twice for each token.
-    workers.ledger.note(
+    backend.ledger.note(
       Operation(.elements, [2 * values.matrix.rows * keyDimension * valueDimension]),
       times: Double(valueHeads))
     let (share, width) = (valueHeads / keyHeads, decays.columns / valueHeads)
-    workers.forEachState(
+    backend.forEachState(
       "states of a delta net", valueHeads, of: sequences, rows: keyDimension,
       columns: valueDimension
     ) { head, sequence, state in

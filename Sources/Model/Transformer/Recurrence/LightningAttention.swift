@@ -46,12 +46,12 @@ package struct LightningSpec: Sendable, Equatable {
 extension LightningSpec {
   /// - Parameter x: `[T, H]`, what the mixer reads.
   func project(
-    _ x: Matrix, weights: any LayerWeights, workers: Workers
+    _ x: Matrix, weights: any LayerWeights, backend: Backend
   ) -> (mixed: Matrix, gates: Matrix) {
     (
       weights.apply(
-        projection, to: x, workers: workers, into: "queries, keys and values"),
-      weights.apply(gate, to: x, workers: workers, into: "gates of attention")
+        projection, to: x, backend: backend, into: "queries, keys and values"),
+      weights.apply(gate, to: x, backend: backend, into: "gates of attention")
     )
   }
 
@@ -62,35 +62,35 @@ extension LightningSpec {
   ///   - sequences: the rows of each sequence, which begins with nothing to remember.
   func remember(
     _ projections: consuming (mixed: Matrix, gates: Matrix), sequences: [Range<Int>],
-    weights: any LayerWeights, workers: Workers
+    weights: any LayerWeights, backend: Backend
   ) -> Matrix {
     let (mixed, gates) = (projections.mixed, projections.gates)
-    activate(mixed, workers)
-    recur(mixed, sequences, workers)
+    activate(mixed, backend)
+    recur(mixed, sequences, backend)
     let width = headDimension
     let result = mixed.columns(
-      [2 * width..<3 * width], ofEach: 3 * width, into: "attention's outputs", workers: workers)
-    norm.apply(in: result, weights: weights, workers: workers)
-    result.multiply(by: gates, after: .sigmoid, workers: workers)
+      [2 * width..<3 * width], ofEach: 3 * width, into: "attention's outputs", backend: backend)
+    norm.apply(in: result, weights: weights, backend: backend)
+    result.multiply(by: gates, after: .sigmoid, backend: backend)
     return result
   }
 
-  private func activate(_ mixed: Matrix, _ workers: Workers) {
-    workers.ledger.note(Operation(.elements, [mixed.count]))
+  private func activate(_ mixed: Matrix, _ backend: Backend) {
+    backend.ledger.note(Operation(.elements, [mixed.count]))
     let parts = ranges(of: mixed.rows, by: 16)
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       let part = parts[index]
       unsafe sluice_silu(mixed.row(part.lowerBound), part.count * mixed.columns)
     }
   }
 
   /// Token by token, each head of each sequence for itself; results take the place of values.
-  private func recur(_ mixed: Matrix, _ sequences: [Range<Int>], _ workers: Workers) {
+  private func recur(_ mixed: Matrix, _ sequences: [Range<Int>], _ backend: Backend) {
     let width = headDimension
     // Every number of a state is read and written for each token, and read once more.
-    workers.ledger.note(
+    backend.ledger.note(
       Operation(.elements, [2 * mixed.rows * width * width]), times: Double(heads))
-    workers.forEachState(
+    backend.forEachState(
       "states of lightning attention", heads, of: sequences, rows: width, columns: width
     ) { head, sequence, state in
       for token in sequence {

@@ -62,13 +62,13 @@ package struct SelectiveSpec: Sendable, Equatable {
 extension SelectiveSpec {
   /// - Parameter x: `[T, H]`, what the mixer reads.
   func project(
-    _ x: Matrix, weights: any LayerWeights, workers: Workers
+    _ x: Matrix, weights: any LayerWeights, backend: Backend
   ) -> (values: Matrix, gates: Matrix) {
     let both = weights.apply(
-      input, to: x, workers: workers, into: "projections of a state space")
+      input, to: x, backend: backend, into: "projections of a state space")
     return (
-      both.columns(0..<channels, into: "values of a state space", workers: workers),
-      both.columns(channels..<2 * channels, into: "gates of a state space", workers: workers)
+      both.columns(0..<channels, into: "values of a state space", backend: backend),
+      both.columns(channels..<2 * channels, into: "gates of a state space", backend: backend)
     )
   }
 
@@ -79,27 +79,27 @@ extension SelectiveSpec {
   ///   - sequences: the rows of each sequence, which begins with nothing to remember.
   func remember(
     _ projections: consuming (values: Matrix, gates: Matrix), sequences: [Range<Int>],
-    weights: any LayerWeights, workers: Workers
+    weights: any LayerWeights, backend: Backend
   ) -> Matrix {
     let (values, gates) = (projections.values, projections.gates)
     convolution.apply(
-      in: values, sequences: sequences, activates: true, weights: weights, workers: workers)
+      in: values, sequences: sequences, activates: true, weights: weights, backend: backend)
     let selected = weights.apply(
-      selection, to: values, workers: workers.exact, into: "selections of a state space")
+      selection, to: values, backend: backend.exact, into: "selections of a state space")
     func part(_ start: Int, _ norm: NormSpec) -> Matrix {
       let result = selected.columns(
-        start..<start + norm.size, into: "selections of a state space", workers: workers)
-      norm.apply(in: result, weights: weights, workers: workers)
+        start..<start + norm.size, into: "selections of a state space", backend: backend)
+      norm.apply(in: result, weights: weights, backend: backend)
       return result
     }
     let steps = weights.apply(
-      step, to: part(0, stepNorm), workers: workers.exact, into: "steps of a state space")
+      step, to: part(0, stepNorm), backend: backend.exact, into: "steps of a state space")
     let keys = part(stepNorm.size, keyNorm)
     let queries = part(stepNorm.size + stateSize, queryNorm)
-    soften(steps, workers)
+    soften(steps, backend)
     recur(
-      values: values, keys: keys, queries: queries, steps: steps, sequences, weights, workers)
-    gate(values, gates, workers)
+      values: values, keys: keys, queries: queries, steps: steps, sequences, weights, backend)
+    gate(values, gates, backend)
     return values
   }
 
@@ -108,10 +108,10 @@ extension SelectiveSpec {
   /// Channels of a task.
   private static let taskChannels = 256
 
-  private func soften(_ steps: Matrix, _ workers: Workers) {
-    workers.ledger.note(Operation(.elements, [steps.count]))
+  private func soften(_ steps: Matrix, _ backend: Backend) {
+    backend.ledger.note(Operation(.elements, [steps.count]))
     let parts = ranges(of: steps.rows, by: Self.taskRows)
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       for place in parts[index] {
         let row = unsafe steps.row(place)
         for channel in 0..<channels { unsafe row[channel] = softened(row[channel]) }
@@ -122,20 +122,20 @@ extension SelectiveSpec {
   /// Token by token, some channels of each sequence for themselves; results take the place of values.
   private func recur(
     values: Matrix, keys: Matrix, queries: Matrix, steps: Matrix, _ sequences: [Range<Int>],
-    _ weights: any LayerWeights, _ workers: Workers
+    _ weights: any LayerWeights, _ backend: Backend
   ) {
     let stored = weights.vector(decayRate)
-    workers.holding("decay rates of a state space", bytes: 8 * channels * stateSize) {
+    backend.holding("decay rates of a state space", bytes: 8 * channels * stateSize) {
       // Number by number of a state; of shapes there are none.
       let rates = (0..<stateSize).flatMap { number in
         stride(from: number, to: stored.count, by: stateSize).map { exp(stored[$0]) }
       }
       let skips = weights.vector(skip)
       // Every number of a state is read and written for each token, and read once more.
-      workers.ledger.note(Operation(.elements, [2 * values.count]), times: Double(stateSize))
+      backend.ledger.note(Operation(.elements, [2 * values.count]), times: Double(stateSize))
       let width = min(Self.taskChannels, channels)
       let parts = ranges(of: channels, by: width)
-      workers.forEachState(
+      backend.forEachState(
         "states of a state space", parts.count, of: sequences, rows: stateSize, columns: width
       ) { index, sequence, state in
         let part = parts[index]
@@ -155,10 +155,10 @@ extension SelectiveSpec {
   }
 
   /// results *= silu(gates), which are used up.
-  private func gate(_ results: Matrix, _ gates: Matrix, _ workers: Workers) {
-    workers.ledger.note(Operation(.elements, [gates.count]))
+  private func gate(_ results: Matrix, _ gates: Matrix, _ backend: Backend) {
+    backend.ledger.note(Operation(.elements, [gates.count]))
     let parts = ranges(of: gates.rows, by: Self.taskRows)
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       let part = parts[index]
       unsafe sluice_swiglu(
         gates.row(part.lowerBound), results.row(part.lowerBound), part.count * channels)

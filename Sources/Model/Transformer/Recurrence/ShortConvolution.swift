@@ -26,16 +26,16 @@ extension ShortConvolutionSpec {
   /// - Parameter x: `[T, H]`, what the mixer reads.
   /// - Returns: What is mixed, gated, and the gates behind the convolution, each `[T, channels]`.
   func project(
-    _ x: Matrix, weights: any LayerWeights, workers: Workers
+    _ x: Matrix, weights: any LayerWeights, backend: Backend
   ) -> (mixed: Matrix, gates: Matrix) {
     let all = weights.apply(
-      input, to: x, workers: workers, into: "projections of a short convolution")
+      input, to: x, backend: backend, into: "projections of a short convolution")
     let width = convolution.channels
     func part(_ index: Int, _ name: String) -> Matrix {
-      all.columns(index * width..<(index + 1) * width, into: name, workers: workers)
+      all.columns(index * width..<(index + 1) * width, into: name, backend: backend)
     }
     let mixed = part(2, "channels of a short convolution")
-    mixed.multiply(by: part(0, "gates of a short convolution"), workers: workers)
+    mixed.multiply(by: part(0, "gates of a short convolution"), backend: backend)
     return (mixed, part(1, "gates of a short convolution"))
   }
 
@@ -44,12 +44,12 @@ extension ShortConvolutionSpec {
   /// - Parameter sequences: the rows of each sequence, before which there is nothing.
   func mix(
     _ projections: consuming (mixed: Matrix, gates: Matrix), sequences: [Range<Int>],
-    weights: any LayerWeights, workers: Workers
+    weights: any LayerWeights, backend: Backend
   ) -> Matrix {
     let mixed = projections.mixed
     convolution.apply(
-      in: mixed, sequences: sequences, activates: false, weights: weights, workers: workers)
-    mixed.multiply(by: projections.gates, workers: workers)
+      in: mixed, sequences: sequences, activates: false, weights: weights, backend: backend)
+    mixed.multiply(by: projections.gates, backend: backend)
     return mixed
   }
 }

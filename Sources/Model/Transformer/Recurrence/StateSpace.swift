@@ -81,13 +81,13 @@ struct StateSpaceProjections {
 extension StateSpaceSpec {
   /// - Parameter x: `[T, H]`, what the mixer reads.
   func project(
-    _ x: Matrix, weights: any LayerWeights, workers: Workers
+    _ x: Matrix, weights: any LayerWeights, backend: Backend
   ) -> StateSpaceProjections {
     let all = weights.apply(
-      input, to: x, workers: workers, into: "projections of a state space")
+      input, to: x, backend: backend, into: "projections of a state space")
     let channels = convolution.channels
     func part(_ start: Int, _ count: Int, _ name: String) -> Matrix {
-      all.columns(start..<start + count, into: name, workers: workers)
+      all.columns(start..<start + count, into: name, backend: backend)
     }
     return StateSpaceProjections(
       mixed: part(values, channels, "values, keys and queries"),
@@ -102,13 +102,13 @@ extension StateSpaceSpec {
   ///   - sequences: the rows of each sequence, which begins with nothing to remember.
   func remember(
     _ projections: consuming StateSpaceProjections, sequences: [Range<Int>],
-    weights: any LayerWeights, workers: Workers
+    weights: any LayerWeights, backend: Backend
   ) -> Matrix {
     let (mixed, gates) = (projections.mixed, projections.gates)
     convolution.apply(
-      in: mixed, sequences: sequences, activates: true, weights: weights, workers: workers)
-    recur(mixed, projections.steps, sequences, weights, workers)
-    gate(mixed, gates, weights, workers)
+      in: mixed, sequences: sequences, activates: true, weights: weights, backend: backend)
+    recur(mixed, projections.steps, sequences, weights, backend)
+    gate(mixed, gates, weights, backend)
     return gates
   }
 
@@ -118,14 +118,14 @@ extension StateSpaceSpec {
   /// Token by token, each head of each sequence for itself; results take the place of values.
   private func recur(
     _ mixed: Matrix, _ steps: Matrix, _ sequences: [Range<Int>], _ weights: any LayerWeights,
-    _ workers: Workers
+    _ backend: Backend
   ) {
     let rates = weights.vector(decayRate).map { exp($0) }
     let (biases, skips) = (weights.vector(stepBias), weights.vector(skip))
     // Every number of a state is read and written for each token, and read once more.
-    workers.ledger.note(
+    backend.ledger.note(
       Operation(.elements, [2 * mixed.rows * stateSize * headDimension]), times: Double(heads))
-    workers.forEachState(
+    backend.forEachState(
       "states of a state space", heads, of: sequences, rows: stateSize, columns: headDimension
     ) { head, sequence, state in
       let key = values + head / (heads / groups) * stateSize
@@ -144,12 +144,12 @@ extension StateSpaceSpec {
 
   /// gates = norm(results * silu(gates)).
   private func gate(
-    _ mixed: Matrix, _ gates: Matrix, _ weights: any LayerWeights, _ workers: Workers
+    _ mixed: Matrix, _ gates: Matrix, _ weights: any LayerWeights, _ backend: Backend
   ) {
     let gains = norm.gains(weights)
-    workers.ledger.note(Operation(.elements, [2 * gates.count]))
+    backend.ledger.note(Operation(.elements, [2 * gates.count]))
     let parts = ranges(of: gates.rows, by: Self.taskRows)
-    workers.forEach(parts.count) { index in
+    backend.forEach(parts.count) { index in
       unsafe gains.withUnsafeBufferPointer { gains in
         guard let gains = gains.baseAddress else { return }
         for place in parts[index] {

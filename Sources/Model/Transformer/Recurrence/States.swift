@@ -3,7 +3,7 @@
 internal import LinearAlgebra
 internal import Tensors
 
-extension Workers {
+extension Backend {
   /// Every head of every sequence, on all threads, each with a state of its own.
   ///
   /// - Parameters:

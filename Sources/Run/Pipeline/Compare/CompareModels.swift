@@ -15,7 +15,7 @@ internal import Transformer
 package struct CompareModels {
   private let first: Side
   private let second: Side
-  private let workers: Workers
+  private let backend: Backend
   private let report: (_ share: Double, _ secondsLeft: Double?) -> Void
 
   /// One of the folders.
@@ -65,7 +65,7 @@ package struct CompareModels {
     try AcceptedKeyMissing.check(
       accepted, in: [self.first.config.config, self.second.config.config],
       file: self.first.config.file)
-    workers = Workers(threads: threads, memory: MemoryBudget(limit: 0))
+    backend = Backend(threads: threads, memory: MemoryBudget(limit: 0))
     self.report = report
   }
 
@@ -183,7 +183,7 @@ package struct CompareModels {
     var result: [Int] = []
     for part in ranges(of: pairs.count, by: 64) {
       let pairs = pairs[part]
-      result += workers.map(pairs.count) { index in
+      result += backend.map(pairs.count) { index in
         let pair = pairs[pairs.startIndex + index]
         return pair.first.differingNumbers(
           from: pair.second, bits: pair.width, columns: pair.columns)

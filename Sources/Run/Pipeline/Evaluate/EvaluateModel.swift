@@ -67,7 +67,7 @@ package enum EvaluationError: Error, CustomStringConvertible, Equatable {
 
 package final class EvaluateModel {
   let options: EvaluateOptions
-  let workers: Workers
+  let backend: Backend
   /// The models, then the reference where there is one.
   let checkpoints: [Checkpoint]
   let blocks: [TokenBlock]
@@ -134,8 +134,8 @@ package final class EvaluateModel {
       try checkpoint.spec.checkLength(TokenBlock.longest(of: blocks))
     }
     plan = try planner(blocks, loadingBytes: residentPeak()).plan(budget: options.memory)
-    workers = Workers(threads: options.threads, memory: MemoryBudget(limit: 0))
-    memory = EvaluationWatch(workers.memory)
+    backend = Backend(threads: options.threads, memory: MemoryBudget(limit: 0))
+    memory = EvaluationWatch(backend.memory)
     progress = EvaluationProgressMeter(operations: plan.operations, report)
   }
 
@@ -172,14 +172,14 @@ package final class EvaluateModel {
     memory.begin(.layers, plan)
     let steps = EvaluationSteps(
       models: checkpoints.enumerated().map { index, checkpoint in
-        let weights = checkpoint.weights.noted(in: workers.ledger)
+        let weights = checkpoint.weights.noted(in: backend.ledger)
         return EvaluatedModel(
           folder: checkpoint.folder, spec: checkpoint.spec,
           weights: index < options.models.count ? weights.served : weights)
       }, measured: options.models.count, blocks: blocks, layerBlocks: plan.layerBlocks,
       headBlocks: plan.headBlocks,
-      workers: workers, scratch: options.scratch,
-      progress: { [progress, workers] in progress.show(done: workers.ledger.arithmetic) })
+      backend: backend, scratch: options.scratch,
+      progress: { [progress, backend] in progress.show(done: backend.ledger.arithmetic) })
     for index in checkpoints.indices { try throughLayers(index, steps) }
     let states = try checkpoints.indices.map {
       try steps.states($0, layer: checkpoints[$0].spec.layers.count)
@@ -204,7 +204,7 @@ package final class EvaluateModel {
       weights.discard(layer.linears)
       weights.releaseAll()
       try FileSystem.remove(steps.path(index, layer: layer.index))
-      if let unplanned = workers.memory.unplanned { throw unplanned }
+      if let unplanned = backend.memory.unplanned { throw unplanned }
       report(
         .layerFinished(
           folder: checkpoints[index].folder, layer: layer.index, layers: spec.layers.count,

@@ -61,7 +61,7 @@ struct EvaluationPlanner {
   private func steps(
     _ blocks: [TokenBlock], layerBlocks: Int, headBlocks: Int, _ ledger: Ledger
   ) -> EvaluationSteps {
-    let workers = Workers(
+    let backend = Backend(
       threads: threads, memory: MemoryBudget(isReal: false), ledger: ledger)
     return EvaluationSteps(
       models: sources.enumerated().map { index, source in
@@ -70,7 +70,7 @@ struct EvaluationPlanner {
           folder: source.folder, spec: source.spec,
           weights: index < measured ? weights.served : weights)
       }, measured: measured, blocks: blocks, layerBlocks: layerBlocks, headBlocks: headBlocks,
-      workers: workers,
+      backend: backend,
       scratch: "", progress: {})
   }
 

@@ -18,7 +18,7 @@ struct EvaluatedModel {
   let weights: any SourceWeights
 }
 
-/// What the steps of an evaluation are made from. Where the workers compute nothing, they run on shapes.
+/// What the steps of an evaluation are made from. Where the backend computes nothing, they run on shapes.
 struct EvaluationSteps {
   /// Those that are measured, then the reference where there is one.
   let models: [EvaluatedModel]
@@ -28,7 +28,7 @@ struct EvaluationSteps {
   let layerBlocks: Int
   /// Blocks that meet the vocabulary together.
   let headBlocks: Int
-  let workers: Workers
+  let backend: Backend
   let scratch: String
   /// Some work was done.
   let progress: () -> Void
@@ -42,11 +42,11 @@ struct EvaluationSteps {
   func states(_ checkpoint: Int, layer: Int) throws -> HiddenStates {
     try HiddenStates(
       path: path(checkpoint, layer: layer), dtype: .f32, blocks: blocks,
-      columns: models[checkpoint].spec.hiddenSize, workers: workers)
+      columns: models[checkpoint].spec.hiddenSize, backend: backend)
   }
 
   private func writer(_ index: Int, layer: Int) throws -> ScratchWriter {
-    try workers.computes
+    try backend.computes
       ? ScratchWriter(path: path(index, layer: layer), dtype: .f32) : ScratchWriter(ofShapes: .f32)
   }
 
@@ -55,9 +55,9 @@ struct EvaluationSteps {
   func embed(_ index: Int) throws {
     let (spec, weights) = (models[index].spec, models[index].weights)
     let embedded = try writer(index, layer: 0)
-    try workers.forEach(of: blocks, alike: \.count) { block in
+    try backend.forEach(of: blocks, alike: \.count) { block in
       try embedded.append(
-        weights.embed(block.tokens, of: spec, workers: workers), workers: workers)
+        weights.embed(block.tokens, of: spec, backend: backend), backend: backend)
     }
   }
 
@@ -68,7 +68,7 @@ struct EvaluationSteps {
     let file = try writer(index, layer: layer.index + 1)
     let isLast = layer.index + 1 == spec.layers.count
     let passes = ranges(of: blocks.count, by: layerBlocks)
-    try workers.forEach(of: passes, alike: { $0.map { blocks[$0].sequences } }) { pass in
+    try backend.forEach(of: passes, alike: { $0.map { blocks[$0].sequences } }) { pass in
       var results: [Matrix] = []
       for part in layer.parts {
         var read: [Matrix] = []
@@ -81,7 +81,7 @@ struct EvaluationSteps {
         }
         if let mixer = part.sequence?.mixer { weights.release(mixer.linears) }
         part.tokens?.add(
-          to: results, reading: part.isParallel ? read : nil, weights: weights, workers: workers
+          to: results, reading: part.isParallel ? read : nil, weights: weights, backend: backend
         ) {
           weights.release($0.linears)
           progress()
@@ -89,8 +89,8 @@ struct EvaluationSteps {
       }
       for block in results {
         try file.append(
-          isLast ? spec.finalNorm.apply(to: block, weights: weights, workers: workers) : block,
-          workers: workers)
+          isLast ? spec.finalNorm.apply(to: block, weights: weights, backend: backend) : block,
+          backend: backend)
       }
       progress()
     }
@@ -101,7 +101,7 @@ struct EvaluationSteps {
     _ x: Matrix, _ block: Int, _ part: LayerPart, _ weights: any SourceWeights
   ) -> Matrix {
     part.sequence?.apply(
-      to: x, sequences: blocks[block].sequences, weights: weights, workers: workers) ?? x
+      to: x, sequences: blocks[block].sequences, weights: weights, backend: backend) ?? x
   }
 
   // MARK: Heads
@@ -117,14 +117,14 @@ struct EvaluationSteps {
     var scores = [[PositionScore]](repeating: [], count: measured)
     var sequence = 0
     let passes = ranges(of: blocks.count, by: headBlocks)
-    try workers.forEach(of: passes, alike: { $0.map { blocks[$0].sequences } }) { pass in
+    try backend.forEach(of: passes, alike: { $0.map { blocks[$0].sequences } }) { pass in
       let held = try zip(states, models).map { reader, model in
         try pass.map { block in
-          model.weights.read(try reader.read(block), by: model.spec.head, workers: workers)
+          model.weights.read(try reader.read(block), by: model.spec.head, backend: backend)
         }
       }
       let tallies = tally(held, blocks[pass])
-      if !workers.computes { return }
+      if !backend.computes { return }
       for (place, block) in blocks[pass].enumerated() {
         for rows in block.sequences {
           for row in rows {
@@ -153,7 +153,7 @@ struct EvaluationSteps {
   ) -> [[[PositionTally]]] {
     let positions = blocks.reduce(0) { $0 + $1.count }
     let bytes = positions * measured * Self.tallyBytes
-    return workers.holding("positions under way", bytes: bytes) {
+    return backend.holding("positions under way", bytes: bytes) {
       tally(states, blocks, positions)
     }
   }
@@ -170,7 +170,7 @@ struct EvaluationSteps {
     let heads = models.map(\.spec.head)
     let vocabulary = models[0].spec.vocabularySize
     let parts = ranges(of: vocabulary, by: HeadTiles.vocabulary)
-    workers.forEach(of: parts, alike: \.count) { tokens in
+    backend.forEach(of: parts, alike: \.count) { tokens in
       let tiles = zip(models, heads).map { SomeRows($0.weights.weight($1), rows: tokens) }
       for block in none.indices {
         for rows in ranges(of: none[block].count, by: HeadTiles.positions) {
@@ -178,17 +178,17 @@ struct EvaluationSteps {
             let (states, tile) = each
             // Of shapes there are no numbers.
             let bias = models[index].weights.bias(models[index].spec.head)
-              .map { workers.computes ? Array($0[tokens]) : $0 }
+              .map { backend.computes ? Array($0[tokens]) : $0 }
             let result = Gemm.multiply(
-              slice(states[block], rows), by: tile, bias: bias, workers: workers, into: "logits")
+              slice(states[block], rows), by: tile, bias: bias, backend: backend, into: "logits")
             let scale = models[index].spec.logitScale
-            if scale != 1 { result.multiply(by: scale, workers: workers) }
+            if scale != 1 { result.multiply(by: scale, backend: backend) }
             if let cap = models[index].spec.logitCap {
-              result.capSoftly(at: cap, workers: workers)
+              result.capSoftly(at: cap, backend: backend)
             }
             return result
           }
-          workers.ledger.note(Operation(.elements, [logits.reduce(0) { $0 + $1.count }]))
+          backend.ledger.note(Operation(.elements, [logits.reduce(0) { $0 + $1.count }]))
           let reference = hasReference ? logits[measured] : nil
           for model in 0..<measured {
             add(
@@ -205,9 +205,9 @@ struct EvaluationSteps {
 
   private func slice(_ block: Matrix, _ rows: Range<Int>) -> Matrix {
     if rows.count == block.rows { return block }
-    let result = workers.matrix(
+    let result = backend.matrix(
       "positions of a product", rows: rows.count, columns: block.columns)
-    workers.compute { unsafe block.decode(rows, into: result.base) }
+    backend.compute { unsafe block.decode(rows, into: result.base) }
     return result
   }
 
@@ -217,7 +217,7 @@ struct EvaluationSteps {
   ) {
     unsafe tallies.withUnsafeMutableBufferPointer { buffer in
       nonisolated(unsafe) let tallies = unsafe buffer
-      workers.forEach(rows.count) { row in
+      backend.forEach(rows.count) { row in
         let position = rows.lowerBound + row
         unsafe tallies[position].add(
           model: model.row(row), reference: reference?.row(row), of: tokens, next: next[position])
@@ -250,8 +250,8 @@ private struct SomeRows: WeightRows {
   var rows: Int { range.count }
   var columns: Int { base.columns }
 
-  func noteReading(_ count: Int, tileRows: Int, workers: Workers) {
-    base.noteReading(count, tileRows: tileRows, workers: workers)
+  func noteReading(_ count: Int, tileRows: Int, backend: Backend) {
+    base.noteReading(count, tileRows: tileRows, backend: backend)
   }
 
   func decode(_ rows: Range<Int>, into result: UnsafeMutablePointer<Float>) {

@@ -22,7 +22,7 @@ extension Commit {
   func readSource() throws {
     tell(.checking(.source(bytes: plan.run.sourceBytes)))
     try forEachPart { tensors in
-      let results = workers.map(tensors.count) { index in
+      let results = backend.map(tensors.count) { index in
         let tensor = tensors[index]
         var bad: Int?
         let checksum = unsafe tensor.checksum { start, bytes in
@@ -84,15 +84,6 @@ extension Commit {
         output.smoothings[layer].contains { input.map($0.taps.contains) == true }
       }
       try check(spec.claims.map(\.name).filter { !units.contains($0) || searches && !isCut })
-    case .handOn(let layer, let part, _):
-      let branch = plan.spec.layers[layer].parts[part].sequence
-      let linears = branch.map { $0.mixer.linears + $0.mixer.deciding.map(\.linear) } ?? []
-      let read = Set(
-        linears.flatMap { [$0.weight, $0.bias] }
-          + (branch.map { [$0.preNorm].compactMap(\.self) + $0.mixer.norms } ?? []).map(\.weight)
-          + (branch?.mixer.vectors.map(\.name) ?? []))
-      try check(
-        plan.spec.layers[layer].parts[part].claims.map(\.name).filter { read.contains($0) })
     case .experts(let layer, let part, let unit, _, _):
       let spec = plan.spec.layers[layer].parts[part]
       let units = spec.units
@@ -113,14 +104,14 @@ extension Commit {
   /// Read, not mapped: a step that is cut holds what its memory has room for.
   private func check(_ names: [String]) throws {
     let tensors = plan.checkpoint.weights.pieces(of: names)
-    let results = workers.map(tensors.count) { index in
+    let results = backend.map(tensors.count) { index in
       Result { try tensors[index].checksumOfFile() }
     }
     for (tensor, result) in zip(tensors, results) { try compare(tensor, result.get().text) }
   }
 
   private func check(_ tensors: [StoredTensor]) throws {
-    let checksums = workers.map(tensors.count) { tensors[$0].checksum().text }
+    let checksums = backend.map(tensors.count) { tensors[$0].checksum().text }
     for (tensor, checksum) in zip(tensors, checksums) { try compare(tensor, checksum) }
   }
 

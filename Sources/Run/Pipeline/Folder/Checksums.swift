@@ -45,9 +45,9 @@ struct Checksums {
 
   /// - Returns: the first tensor that is not as it was written.
   func firstChange(
-    workers: Workers, find: @Sendable (String) -> StoredTensor?
+    backend: Backend, find: @Sendable (String) -> StoredTensor?
   ) -> TensorChanged? {
-    changes(workers: workers, find: find).first
+    changes(backend: backend, find: find).first
   }
 
   /// Reads every listed tensor that `find` knows.
@@ -55,20 +55,20 @@ struct Checksums {
   /// - Parameter progress: sees how many more were read.
   /// - Returns: those that are not as they were written.
   func changes(
-    workers: Workers, progress: (Int) -> Void = { _ in },
+    backend: Backend, progress: (Int) -> Void = { _ in },
     find: @Sendable (String) -> StoredTensor?
   ) -> [TensorChanged] {
     ranges(of: entries.count, by: 256).flatMap { part in
       defer { progress(part.count) }
-      return changes(in: entries[part], workers, find)
+      return changes(in: entries[part], backend, find)
     }
   }
 
   private func changes(
-    in entries: ArraySlice<(tensor: Substring, checksum: Substring)>, _ workers: Workers,
+    in entries: ArraySlice<(tensor: Substring, checksum: Substring)>, _ backend: Backend,
     _ find: @Sendable (String) -> StoredTensor?
   ) -> [TensorChanged] {
-    let changes = workers.map(entries.count) { index -> TensorChanged? in
+    let changes = backend.map(entries.count) { index -> TensorChanged? in
       let (name, written) = entries[entries.startIndex + index]
       guard let tensor = find(String(name)) else { return nil }
       let checksum = tensor.checksum()

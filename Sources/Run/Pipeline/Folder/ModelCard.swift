@@ -34,9 +34,9 @@ package struct CardSource: Sendable, Equatable {
 
   /// Lines of the keys that are kept, with what is indented or listed under them.
   private static func head(of card: String) -> [String] {
-    let lines = card.split(separator: "\n", omittingEmptySubsequences: false).map { line in
-      String(line.last == "\r" ? line.dropLast() : line)
-    }
+    // The end of a line may be two characters, which are one here.
+    let lines = card.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
+      .map(String.init)
     guard lines.first == "---", let end = lines.dropFirst().firstIndex(of: "---") else { return [] }
     var kept: [String] = []
     var isKept = false

@@ -114,8 +114,7 @@ extension Progress {
   fileprivate init(_ position: RunPosition, share: Double?) {
     switch position {
     case .copy: self = .unfinished(step: "copying unchanged tensors", layer: nil, share: share)
-    case .attend(let layer, _, _), .handOn(let layer, _, _):
-      self = .unfinished(step: "attend", layer: layer, share: share)
+    case .attend(let layer, _, _): self = .unfinished(step: "attend", layer: layer, share: share)
     case .experts(let layer, _, _, _, _):
       self = .unfinished(step: "experts", layer: layer, share: share)
     case .advance(let layer, _, _): self = .unfinished(step: "advance", layer: layer, share: share)

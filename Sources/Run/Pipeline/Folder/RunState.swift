@@ -43,8 +43,6 @@ package enum RunPosition: Sendable, Equatable, CustomStringConvertible {
   case copy
   /// Blocks before `block` have gone through the part's branch along the sequence.
   case attend(layer: Int, part: Int, block: Int)
-  /// Blocks before `block` have gone through the part's branch along the sequence once more, as it was written.
-  case handOn(layer: Int, part: Int, block: Int)
   /// Units before `unit` are written. The statistics of `unit..<end` rest on the blocks before `block`.
   case experts(layer: Int, part: Int, unit: Int, end: Int, block: Int)
   /// Blocks before `block` have become the next part's input.
@@ -57,7 +55,6 @@ package enum RunPosition: Sendable, Equatable, CustomStringConvertible {
     switch self {
     case .copy: ("copy", [0, 0, 0, 0, 0])
     case .attend(let layer, let part, let block): ("attend", [layer, part, 0, 0, block])
-    case .handOn(let layer, let part, let block): ("hand-on", [layer, part, 0, 0, block])
     case .experts(let layer, let part, let unit, let end, let block):
       ("experts", [layer, part, unit, end, block])
     case .advance(let layer, let part, let block): ("advance", [layer, part, 0, 0, block])
@@ -71,7 +68,6 @@ package enum RunPosition: Sendable, Equatable, CustomStringConvertible {
     switch step {
     case "copy": self = .copy
     case "attend": self = .attend(layer: layer, part: part, block: block)
-    case "hand-on": self = .handOn(layer: layer, part: part, block: block)
     case "experts":
       self = .experts(layer: layer, part: part, unit: numbers[2], end: numbers[3], block: block)
     case "advance": self = .advance(layer: layer, part: part, block: block)
@@ -90,8 +86,6 @@ package enum RunPosition: Sendable, Equatable, CustomStringConvertible {
     case .copy: "copying"
     case .attend(let layer, let part, let block):
       place(layer, part, "attend") + (block > 0 ? ", from token block \(block)" : "")
-    case .handOn(let layer, let part, let block):
-      place(layer, part, "attend once more") + (block > 0 ? ", from token block \(block)" : "")
     case .experts(let layer, let part, let unit, _, let block):
       // A count, not a number: shared experts come before those that have numbers.
       place(layer, part, "experts") + (unit > 0 ? " after the first \(unit)" : "")
@@ -106,8 +100,7 @@ package enum RunPosition: Sendable, Equatable, CustomStringConvertible {
   /// The layer in work, where there is one.
   package var layer: Int? {
     switch self {
-    case .attend(let layer, _, _), .handOn(let layer, _, _), .experts(let layer, _, _, _, _),
-      .advance(let layer, _, _):
+    case .attend(let layer, _, _), .experts(let layer, _, _, _, _), .advance(let layer, _, _):
       layer
     case .copy, .finish, .done: nil
     }
@@ -151,7 +144,7 @@ package struct RunState: Sendable, Equatable {
     position = .copy
   }
 
-  private static let format = 10
+  private static let format = 9
 
   /// Makes this state the truth, durably. All that it speaks of must be durable already.
   package func commit(to path: String) throws {
@@ -223,8 +216,6 @@ extension RunState {
       case .copy, .finish, .done: true
       case .attend(let layer, let index, let block):
         part(layer, index) != nil && block <= plan.blocks.count
-      case .handOn(let layer, let index, let block):
-        part(layer, index)?.sequence != nil && block <= plan.blocks.count
       case .advance(let layer, let index, let block):
         part(layer, index)?.tokens != nil && block <= plan.blocks.count
       case .experts(let layer, let index, let unit, let end, let block):

@@ -13,7 +13,7 @@ internal import Transformer
 /// Seconds by operation, measured when somebody asks and kept.
 package final class Rates {
   private let options: QuantizeOptions
-  private let workers: Workers
+  private let backend: Backend
   /// On the disk that the run will write to.
   private let folder: String
   /// Room for buffers that are kept for the next of their size.
@@ -33,7 +33,7 @@ package final class Rates {
     self.options = options
     self.folder = folder
     // What is measured with goes when it was used: a plan may have no more memory than its run.
-    workers = Workers(
+    backend = Backend(
       threads: options.threads, memory: MemoryBudget(limit: Self.keptBytes), engine: engine)
   }
 
@@ -50,12 +50,12 @@ package final class Rates {
   /// leaves threads with nothing to do.
   private func unevenness(_ operation: Operation) -> Double {
     guard operation.kind == .compensate, operation.sizes[0] > 0 else { return 1 }
-    var rows = [Int](repeating: 0, count: workers.threads)
+    var rows = [Int](repeating: 0, count: backend.threads)
     for tile in ranges(of: operation.sizes[0], by: operation.sizes[3]) {
       let free = rows.indices.min { rows[$0] < rows[$1] } ?? 0
       rows[free] += tile.count
     }
-    return Double((rows.max() ?? 0) * workers.threads) / Double(operation.sizes[0])
+    return Double((rows.max() ?? 0) * backend.threads) / Double(operation.sizes[0])
   }
 
   private static func units(_ operation: Operation) -> Double {
@@ -97,7 +97,7 @@ package final class Rates {
       case .round: [min(sizes[1], Most.channels)]
       case .compensate:
         [
-          rounded(sizes[2], 8...Rounding.compensatedRows(workers.engine)),
+          rounded(sizes[2], 8...Rounding.compensatedRows(backend.engine)),
           min(sizes[1], Most.channels),
         ]
       case .elements: []
@@ -115,25 +115,25 @@ package final class Rates {
       let (rows, inner, columns) = (sizes[0], sizes[1], sizes[2])
       let x = numbers(rows, inner)
       let plain = numbers(columns, inner)
-      let engine = measured.kind == .product ? workers : workers.exact
+      let engine = measured.kind == .product ? backend : backend.exact
       let weight: any WeightRows = BF16Rows(rounding: plain)
-      return time { _ = Gemm.multiply(x, by: weight, workers: engine) }
+      return time { _ = Gemm.multiply(x, by: weight, backend: engine) }
         / (2 * Double(rows) * Double(inner) * Double(columns))
     case .scores:
-      let heads = 2 * workers.threads
+      let heads = 2 * backend.threads
       let arithmetic = CausalAttention.arithmetic(tokens: sizes[0], width: sizes[1])
       let half = numbers(sizes[0], heads * max(1, sizes[1] / 2))
       return time {
-        CausalAttention.attend(half, heads: heads, workers: workers)
+        CausalAttention.attend(half, heads: heads, backend: backend)
       } / (arithmetic * Double(heads))
     case .gram:
       let x = numbers(sizes[0], sizes[1])
       let gram = zeros(sizes[1])
-      return time { Gemm.addGram(of: x, to: gram, workers: workers) }
+      return time { Gemm.addGram(of: x, to: gram, backend: backend) }
         / (Double(sizes[0]) * Double(sizes[1]) * Double(sizes[1]))
     case .factor:
       let n = sizes[0]
-      return time({ correlated(n) }, { _ = UpperFactor.factor($0, workers: workers) })
+      return time({ correlated(n) }, { _ = UpperFactor.factor($0, backend: backend) })
         / (Double(n) * Double(n) * Double(n) / 3)
     case .search: return try search(channels: sizes[0], withGram: sizes[2] == 1, points: sizes[1])
     case .round:
@@ -145,16 +145,16 @@ package final class Rates {
         / Double(rows * columns)
     case .compensate:
       // A tile for each thread.
-      let (rows, columns) = (sizes[0] * workers.threads, fitting(sizes[1]))
+      let (rows, columns) = (sizes[0] * backend.threads, fitting(sizes[1]))
       let factor = try GramFactor(
         correlated(columns), channels: 0..<columns, refining: [quantizer(columns).refinedColumns],
-        damping: options.damping, workers: workers)
+        damping: options.damping, backend: backend)
       let rounding = Rounding.compensated(GramFactors([factor]))
       return try round(numbers(rows, columns), by: rounding, tileRows: sizes[0])
         / rounding.operation(rows: rows, channels: columns).arithmetic
     case .elements:
       let (x, y) = (numbers(512, 512), numbers(512, 512))
-      return time { x.add(y, workers: workers) } / Double(x.count)
+      return time { x.add(y, backend: backend) } / Double(x.count)
     case .strips: return try strips(width: sizes[0])
     }
   }
@@ -182,15 +182,15 @@ package final class Rates {
     let columns = fitting(channels)
     let weight = numbers(256, columns)
     let statistics = ActivationStatistics(
-      channels: columns, withGram: withGram, workers: workers)
-    statistics.add(numbers(256, columns), workers: workers)
+      channels: columns, withGram: withGram, backend: backend)
+    statistics.add(numbers(256, columns), backend: backend)
     let seconds = try time {
       var search = SmoothingSearch(
         statistics: statistics, loss: withGram ? .gram : .diagonal, grid: options.grid,
-        workers: workers)
-      try search.addMagnitude(of: weight, in: quantizer(columns), workers: workers)
-      search.fixCandidates(workers: workers)
-      search.addErrors(of: weight, in: quantizer(columns), workers: workers)
+        backend: backend)
+      try search.addMagnitude(of: weight, in: quantizer(columns), backend: backend)
+      search.fixCandidates(backend: backend)
+      search.addErrors(of: weight, in: quantizer(columns), backend: backend)
     }
     return seconds / Double(weight.count * points)
   }
@@ -199,14 +199,14 @@ package final class Rates {
   private func round(
     _ weight: Matrix, by rounding: Rounding, tileRows: Int
   ) throws -> Double {
-    let (quantizer, workers) = (quantizer(weight.columns), workers)
+    let (quantizer, backend) = (quantizer(weight.columns), backend)
     return try time {
-      let whole = try quantizer.whole(weight, workers: workers)
+      let whole = try quantizer.whole(weight, backend: backend)
       let tiles = ranges(of: weight.rows, by: tileRows)
-      let results = workers.map(tiles.count) { index in
+      let results = backend.map(tiles.count) { index in
         Result {
           _ = try quantizer.round(
-            weight, rows: tiles[index], by: rounding, knowing: whole, from: workers.memory)
+            weight, rows: tiles[index], by: rounding, knowing: whole, from: backend.memory)
         }
       }
       for result in results { try result.get() }
@@ -220,9 +220,9 @@ package final class Rates {
     let x = numbers(512, 1024)
     let type: DType = width == 2 ? .bf16 : .f32
     let both = try time {
-      try ScratchWriter(path: path, dtype: type).append(x, workers: workers)
+      try ScratchWriter(path: path, dtype: type).append(x, backend: backend)
       _ = try ScratchReader(path: path).read(
-        0, rows: x.rows, columns: x.columns, dtype: type, workers: workers, into: "a block")
+        0, rows: x.rows, columns: x.columns, dtype: type, backend: backend, into: "a block")
     }
     return both / Double(2 * x.count)
   }
@@ -287,7 +287,7 @@ package final class Rates {
 
   /// Like weights and activations: as many signs of both kinds, and no two rows alike.
   private func numbers(_ rows: Int, _ columns: Int) -> Matrix {
-    let result = workers.matrix("numbers to measure with", rows: rows, columns: columns)
+    let result = backend.matrix("numbers to measure with", rows: rows, columns: columns)
     var state = random
     for index in 0..<result.count {
       state = state &* 1_664_525 &+ 1_013_904_223
@@ -298,7 +298,7 @@ package final class Rates {
   }
 
   private func zeros(_ n: Int) -> Matrix {
-    let result = workers.matrix("numbers to measure with", rows: n, columns: n)
+    let result = backend.matrix("numbers to measure with", rows: n, columns: n)
     result.fill(0)
     return result
   }
@@ -307,7 +307,7 @@ package final class Rates {
   private func correlated(_ n: Int) -> Matrix {
     let x = numbers(64, n)
     let result = zeros(n)
-    Gemm.addGram(of: x, to: result, workers: workers)
+    Gemm.addGram(of: x, to: result, backend: backend)
     Gemm.symmetrize(result)
     for index in 0..<n { unsafe result.row(index)[index] += 1 }
     return result

@@ -125,17 +125,17 @@ struct RunPlanner {
   private func inputs(
     _ passes: Passes, _ blocks: [TokenBlock], _ options: QuantizeOptions, _ ledger: Ledger
   ) -> StepInputs {
-    let workers = Workers(
+    let backend = Backend(
       threads: options.threads, memory: MemoryBudget(isReal: false), engine: engine,
       ledger: ledger)
     return StepInputs(
       spec: source.spec, output: output, trials: trials, options: options, blocks: blocks,
       passes: passes,
-      calibratedLayers: blocks.isEmpty ? 0 : calibratedLayers, workers: workers,
+      calibratedLayers: blocks.isEmpty ? 0 : calibratedLayers, backend: backend,
       weights: ShapeWeights(source, ledger: ledger),
       states: StateFiles(
         folder: "", type: source.stateType, blocks: blocks, hidden: source.spec.hiddenSize,
-        workers: workers, resumption: { Resumption() }, grew: {}),
+        backend: backend, resumption: { Resumption() }, grew: {}),
       results: ShapeResults())
   }
 
@@ -173,11 +173,7 @@ struct RunPlanner {
       }
     case .attend:
       forEachPart { layer, part, count in
-        add(times: count) { inputs in
-          try Attend(inputs: inputs, layer: layer, part: part).run(from: 0)
-          guard let branch = inputs.handsOn(part) else { return }
-          try HandOn(inputs: inputs, layer: layer, part: part, branch: branch).run(from: 0)
-        }
+        add(times: count) { try Attend(inputs: $0, layer: layer, part: part).run(from: 0) }
       }
     case .experts:
       forEachPart { layer, part, count in
@@ -217,7 +213,7 @@ struct RunPlanner {
     let kind = { (group: Range<Int>) in
       [group.count, group.count { $0 < always }, group.contains(first) ? 1 : 0]
     }
-    try step.inputs.workers.forEach(of: Array(groups.dropFirst()), alike: kind) { group in
+    try step.inputs.backend.forEach(of: Array(groups.dropFirst()), alike: kind) { group in
       try step.run(group, from: 0, input: &input)
     }
   }
@@ -372,7 +368,6 @@ struct RunPlanner {
         $0 + Int(Double($1.count * ($1.count + 256) / 2 * 4) * Self.gramCompression)
       }
     }
-    let inputs = inputs(passes, blocks, options, Ledger())
     let input = output.method.needsGram ? stored(source.spec.hiddenSize) : 0
     let group =
       mlps.map { mlp in
@@ -389,19 +384,9 @@ struct RunPlanner {
           .reduce(0) { $0 + stored(layer.channels(at: $1)) }
         }
       }.max() ?? 0
-    // What the output projection of a mixer reads, and beside its Gram matrices as many whole ones of errors.
-    let handedOn =
-      layers.flatMap { layer, _ in
-        layer.parts.compactMap { inputs.handsOn($0)?.mixer.output.inputs }
-      }.map { channels in
-        stored(channels)
-          + ActivationStatistics.gramRanges(channels).reduce(0) {
-            $0 + Int(Double($1.count * $1.count * 4) * Self.gramCompression)
-          }
-      }.max() ?? 0
     let isCut = tokens > Self.uncutTokens
     return max(
-      generations * states + max(input, isCut ? max(attention, input + handedOn) : 0),
+      generations * states + max(input, isCut ? attention : 0),
       (generations - 1) * states + input + group)
   }
 }

@@ -62,7 +62,7 @@ struct PartEnergy: Equatable {
 extension StepInputs {
   /// Empty statistics of a part's states.
   func newStream() -> ActivationStatistics {
-    ActivationStatistics(channels: spec.hiddenSize, withGram: false, workers: workers)
+    ActivationStatistics(channels: spec.hiddenSize, withGram: false, backend: backend)
   }
 }
 

@@ -15,7 +15,7 @@ struct Advance {
   /// Of the part, on tokens.
   let branch: Branch<MLPSpec>
 
-  private var workers: Workers { inputs.workers }
+  private var backend: Backend { inputs.backend }
 
   /// Reads what the branch on tokens reads and writes the next part's input. Only routed experts contribute.
   ///
@@ -30,20 +30,20 @@ struct Advance {
     let passes = ranges(of: inputs.blocks.count - block, by: inputs.passes.blocksPerPass).map {
       $0.lowerBound + block..<$0.upperBound + block
     }
-    try workers.forEach(of: passes, alike: { $0.map { inputs.blocks[$0].count } }) { pass in
+    try backend.forEach(of: passes, alike: { $0.map { inputs.blocks[$0].count } }) { pass in
       var blocks: [Matrix] = []
       var read: [Matrix] = []
       var chosen: [Routing] = []
       for index in pass {
         blocks.append(try states.read(index))
         if let beside { read.append(try beside.read(index)) }
-        if let routings { chosen.append(Routing(try routings.read(index), workers: workers)) }
+        if let routings { chosen.append(Routing(try routings.read(index), backend: backend)) }
       }
       branch.add(
         to: blocks, reading: beside == nil ? nil : read, routings: chosen, weights: weights,
-        workers: workers
+        backend: backend
       ) { weights.release($0.linears) }
-      for block in blocks { try results.file.append(block, workers: workers) }
+      for block in blocks { try results.file.append(block, backend: backend) }
       for index in pass { inputs.results.noteBlock(index, .advance, layer: layer.index) }
       if pass.upperBound < inputs.blocks.count {
         try inputs.results.commitIfDue(

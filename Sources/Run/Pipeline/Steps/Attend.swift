@@ -20,7 +20,7 @@ struct Attend {
     inputs.passes.holdsAttention ? inputs.weights.held : inputs.weights
   }
 
-  private var workers: Workers { inputs.workers }
+  private var backend: Backend { inputs.backend }
 
   /// What the units of the branch on tokens read.
   private static func tokensInputs(_ part: LayerPart) -> [Tap] {
@@ -32,19 +32,14 @@ struct Attend {
     tap.branch == part.sequence?.number || tokensInputs(part).contains(tap)
   }
 
-  /// Whether `HandOn` rounds what reads an activation.
-  private func isHandedOn(_ tap: Tap) -> Bool { inputs.handsOn(part)?.tap(.output) == tap }
-
   /// Reads the part's hidden states, writes the ones behind its branch along the sequence, and writes every tensor of the
-  /// part that belongs to no unit and waits for no errors.
+  /// part that belongs to no unit.
   ///
   /// - Parameter block: blocks before it are done.
   func run(from block: Int) throws {
     let weights = weights
     let taps = inputs.output.taps[layer.index].filter { Self.sees($0, part) }
-    let statistics = taps.map {
-      inputs.newStatistics($0, of: layer, searching: isHandedOn($0))
-    }
+    let statistics = taps.map { inputs.newStatistics($0, of: layer) }
     let gradients = OutputGradients(inputs, layer, part)
     if layer.index < inputs.calibratedLayers {
       try gather(taps, statistics, gradients, from: block, weights: weights)
@@ -125,23 +120,23 @@ struct Attend {
     let writers = [results, routings].compactMap(\.self)
     func gather(_ tap: Tap, _ activation: Matrix) {
       if let place = taps.firstIndex(of: tap) {
-        statistics[place].add(activation, workers: workers)
+        statistics[place].add(activation, backend: backend)
       }
     }
     try inputs.forEachBlock(from: block) { index in
       let probe = gradients.probe(of: index, with: probes)
       let mixed = try mix(block: index, of: states, weights: weights, probe, tap: gather)
-      try results?.file.append(mixed, workers: workers)
-      stream?.add(mixed, workers: workers)
+      try results?.file.append(mixed, backend: backend)
+      stream?.add(mixed, backend: backend)
       if let branch = part.tokens {
         if !part.isParallel { inputs.states.round(mixed) }
         let read = try part.isParallel ? states.read(index) : mixed
-        let input = branch.input(read, weights: weights, workers: workers)
-        for (place, read) in branch.mixer.inputs(input, weights: weights, workers: workers) {
+        let input = branch.input(read, weights: weights, backend: backend)
+        for (place, read) in branch.mixer.inputs(input, weights: weights, backend: backend) {
           gather(branch.tap(place), read)
         }
-        for routing in branch.mixer.route([input], weights: weights, workers: workers) {
-          try routings?.file.append(routing.matrix(workers: workers), workers: workers)
+        for routing in branch.mixer.route([input], weights: weights, backend: backend) {
+          try routings?.file.append(routing.matrix(backend: backend), backend: backend)
         }
       }
       inputs.results.noteBlock(index, .attend, layer: layer.index)
@@ -164,21 +159,19 @@ struct Attend {
       : try inputs.states.write(.attended, layer: layer.index, part: part.index, from: block)
   }
 
-  /// Every tensor of the part that belongs to no unit and waits for no errors.
+  /// Every tensor of the part that belongs to no unit.
   private func writeTensors(
     _ weights: SmoothedWeights, _ applied: [AppliedSmoothing], _ taps: [Tap],
     _ statistics: [ActivationStatistics], _ outputs: [String: OutputFactor], keeping: Bool
   ) throws {
-    let waiting = layer.taps.filter(isHandedOn).flatMap(layer.readers)
-    let linears = (part.sequence?.mixer.linears ?? []).filter { !waiting.contains($0) }
+    let linears = part.sequence?.mixer.linears ?? []
     let own = Set(linears.map(\.name))
     let fused = layer.fusedGroups.filter { $0.allSatisfy { own.contains($0.name) } }
     let alone = own.subtracting(fused.joined().map(\.name))
     let largest = try inputs.largestWeights(
       of: fused + linears.filter { alone.contains($0.name) }.map { [$0] }, from: weights)
     var written = Set(part.units.flatMap(\.linears).flatMap { [$0.weight, $0.bias] })
-      .union(waiting.map(\.weight))
-    for tap in layer.taps where tap.branch == part.sequence?.number && !isHandedOn(tap) {
+    for tap in layer.taps where tap.branch == part.sequence?.number {
       let rounding = try inputs.rounding(
         taps.firstIndex(of: tap).map { statistics[$0] }, at: tap, under: applied, of: layer,
         keeping: keeping)
@@ -202,7 +195,7 @@ struct Attend {
   ) throws -> Matrix {
     let x = try states.read(block)
     return part.sequence?.apply(
-      to: x, sequences: inputs.blocks[block].sequences, weights: weights, workers: workers,
+      to: x, sequences: inputs.blocks[block].sequences, weights: weights, backend: backend,
       tap: tap, probe: probe) ?? x
   }
 

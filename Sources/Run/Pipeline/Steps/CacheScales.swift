@@ -29,8 +29,8 @@ extension StepInputs {
     let largest = statistics.largest(inEach: each, smoothedBy: scale)
     let tensor = scheme.tensor(
       part, of: cache, dtype: weights.dtype(of: cache.value.weight).unscaled)
-    workers.ledger.note(.output, bytes: tensor.byteCount)
-    if !workers.computes { return }
+    backend.ledger.note(.output, bytes: tensor.byteCount)
+    if !backend.computes { return }
     let scales = largest.map {
       ActivationQuantizer.stored(scheme.arguments, largest: $0, as: tensor.dtype)
     }

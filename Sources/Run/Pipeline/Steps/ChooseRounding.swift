@@ -43,7 +43,7 @@ extension StepInputs {
           try statistics.factors(
             smoothedBy: scale,
             refining: output.schemes.refinedColumns(of: layer.readers(at: tap)),
-            damping: options.damping, keeping: keeping, workers: workers))
+            damping: options.damping, keeping: keeping, backend: backend))
         return result
       } catch {
         results.warn(.notFactored(layer: layer.index, linear: layer.readers(at: tap)[0].name))

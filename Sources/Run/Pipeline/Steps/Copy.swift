@@ -18,7 +18,7 @@ struct Copy {
   /// The parameters of the source.
   let tensors: [TensorSpec]
 
-  private var workers: Workers { inputs.workers }
+  private var backend: Backend { inputs.backend }
 
   /// Copies every unchanged tensor to its place, writes FP8 that stays unquantized as bf16, and rounds what is quantized
   /// and belongs to no layer.
@@ -44,10 +44,10 @@ struct Copy {
   private func copy(_ tensor: TensorSpec) throws {
     let window = min(Windows.bytes, tensor.byteCount)
     if !inputs.weights.isInOnePiece(tensor.name) { return try rewrite(tensor.name) }
-    workers.ledger.note(.source, bytes: tensor.byteCount)
-    workers.ledger.note(.output, bytes: tensor.byteCount)
-    workers.ledger.take("a window of the source", window, from: .mapped)
-    defer { workers.ledger.giveBack("a window of the source", window, to: .mapped) }
+    backend.ledger.note(.source, bytes: tensor.byteCount)
+    backend.ledger.note(.output, bytes: tensor.byteCount)
+    backend.ledger.take("a window of the source", window, from: .mapped)
+    defer { backend.ledger.giveBack("a window of the source", window, to: .mapped) }
     guard let stored = inputs.checkpoint?.weights.parameter(tensor.name).tensor,
       let writer = inputs.writer
     else { return }
@@ -78,7 +78,7 @@ struct Copy {
   private func rewrite(_ name: String) throws {
     if inputs.weights.rank(of: name) == 2 {
       try inputs.writeRows(of: inputs.weights.rows(ofTensor: name), to: name)
-    } else if workers.computes {
+    } else if backend.computes {
       let dtype = inputs.weights.dtype(of: name)
       try unsafe dtype.encoded(inputs.weights.vector(name)).withUnsafeBytes {
         try unsafe inputs.writer?.write($0, to: name)
@@ -92,9 +92,9 @@ struct Copy {
     if inputs.calibratedLayers == 0 { return }
     let spec = inputs.spec
     let states = try inputs.states.write(.hidden, layer: 0, part: 0)
-    try workers.forEach(of: inputs.blocks, alike: \.count) { block in
+    try backend.forEach(of: inputs.blocks, alike: \.count) { block in
       try states.file.append(
-        inputs.weights.embed(block.tokens, of: spec, workers: workers), workers: workers)
+        inputs.weights.embed(block.tokens, of: spec, backend: backend), backend: backend)
     }
     try inputs.states.finish(states)
   }

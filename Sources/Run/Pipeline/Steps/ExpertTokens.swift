@@ -86,50 +86,6 @@ struct ExpertTokens {
   }
 }
 
-/// The tokens by which it is told what rounding does to what a down projection reads: enough of them, since each goes
-/// through a unit twice more. As many of every block, whatever the router sends.
-struct ErrorTokens {
-  /// Tokens for each channel: of errors that so many tell, chance makes less than a thirtieth part.
-  private static let perChannel = 32
-
-  let inputs: StepInputs
-  let unit: UnitSpec
-  /// nil for a unit that sees every token.
-  let router: RouterSpec?
-  /// What the router sends to the unit, over all blocks.
-  let share: ExpertShare
-
-  /// - Parameters:
-  ///   - routed: tokens of the block that are sent to the unit, and their weights; those with the largest come first.
-  ///   - count: the block's tokens.
-  func seen(of routed: [(token: Int, weight: Float)], count: Int) -> SeenTokens {
-    let most = most(of: count)
-    if most == count, router == nil { return .all }
-    if !inputs.workers.computes { return SeenTokens(rows: Array(0..<most), weights: nil) }
-    let first = routed.sorted {
-      $0.weight != $1.weight ? $0.weight > $1.weight : $0.token < $1.token
-    }.prefix(most)
-    let sent = Set(routed.map(\.token))
-    let others = (0..<count).filter { !sent.contains($0) }
-    let wanted = most - first.count
-    let rows = (first.map(\.token) + (0..<wanted).map { others[$0 * others.count / wanted] })
-      .sorted()
-    if router == nil { return SeenTokens(rows: rows, weights: nil) }
-    let weights = inputs.options.weighting.weights(
-      tokens: count, routed: routed, meanSquare: share.squares / Double(inputs.tokens),
-      others: wanted > 0 ? Float(others.count) / Float(wanted) : 1)
-    return SeenTokens(rows: rows, weights: weights.map { all in rows.map { all[$0] } })
-  }
-
-  /// Twice what the router sends on average.
-  private func most(of count: Int) -> Int {
-    func part(_ tokens: Int, of all: Int) -> Int { (count * tokens + all - 1) / max(1, all) }
-    let even = router.map { 2 * part($0.expertsPerToken, of: $0.linear.outputs) } ?? count
-    return min(
-      count, even, part(Self.perChannel * unit.down.inputs, of: inputs.tokens))
-  }
-}
-
 extension ActivationStatistics {
   /// Adds what the down projection of a unit reads for the tokens that the unit sees of a block.
   ///
@@ -138,30 +94,30 @@ extension ActivationStatistics {
   ///   - scales: `[T]`, what the unit's router scales each token by before the unit reads it; nil where it does not.
   func add(
     _ seen: SeenTokens, of x: Matrix, scaledBy scales: [Float]? = nil, through unit: UnitSpec,
-    weights: any LayerWeights, workers: Workers
+    weights: any LayerWeights, backend: Backend
   ) {
     guard let rows = seen.rows ?? scales.map({ _ in Array(0..<x.rows) }) else {
       return add(
-        unit.hidden(x, weights: weights, workers: workers), weights: seen.weights,
-        workers: workers)
+        unit.hidden(x, weights: weights, backend: backend), weights: seen.weights,
+        backend: backend)
     }
     func addPart(_ part: [Int], weights partWeights: [Float]?) {
-      let gathered = x.gathered(part, into: "tokens of an expert", workers: workers)
+      let gathered = x.gathered(part, into: "tokens of an expert", backend: backend)
       if let scales {
         gathered.multiply(
-          byRows: workers.computes ? part.map { scales[$0] } : [], workers: workers)
+          byRows: backend.computes ? part.map { scales[$0] } : [], backend: backend)
       }
       self.add(
-        unit.hidden(gathered, weights: weights, workers: workers), weights: partWeights,
-        workers: workers)
+        unit.hidden(gathered, weights: weights, backend: backend), weights: partWeights,
+        backend: backend)
     }
     for part in ranges(of: rows.count, by: MLPSpec.gatheredRows) {
       addPart(Array(rows[part]), weights: seen.weights.map { Array($0[part]) })
     }
-    if !workers.computes {
+    if !backend.computes {
       // Another block may send more tokens to an expert: what that takes is planned, too.
       let most = Array(repeating: 0, count: min(x.rows, MLPSpec.gatheredRows))
-      workers.ledger.repeated(0) { addPart(most, weights: nil) }
+      backend.ledger.repeated(0) { addPart(most, weights: nil) }
     }
   }
 }

@@ -32,7 +32,7 @@ struct Experts {
     inputs.passes.holdsExperts ? inputs.weights.held : inputs.weights
   }
 
-  private var workers: Workers { inputs.workers }
+  private var backend: Backend { inputs.backend }
 
   /// Runs every calibration token, or what `--expert-tokens` leaves of them, through every unit of the group, whether the
   /// router chose it or not, and writes the units' tensors.
@@ -64,7 +64,7 @@ struct Experts {
     }
     let shares = try statistics.isEmpty ? [] : inputs.states.expertShares(part)
     let sums = statistics.reduce(0) { $0 + 3 * 16 * $1.sums.channels }
-    try workers.holding("statistics of the group", bytes: sums) {
+    try backend.holding("statistics of the group", bytes: sums) {
       if !statistics.isEmpty { try gather(statistics, of: group, shares, from: block) }
       try write(group, statistics, shares, under: applied, inputRoundings)
     }
@@ -100,15 +100,15 @@ struct Experts {
       }
       let read = Dictionary(
         uniqueKeysWithValues: places.map {
-          ($0, mlp.input(input, at: $0, weights: inputs.weights, workers: workers))
+          ($0, mlp.input(input, at: $0, weights: inputs.weights, backend: backend))
         })
       let routed = try routedTokens(block: index)
       // What the router would scale a token by for an expert, whether it chose that expert or not.
       let scores = mlp.router.flatMap { router in
         router.scalesInputs
-          ? router.scores(input, weights: inputs.weights, workers: workers) : nil
+          ? router.scores(input, weights: inputs.weights, backend: backend) : nil
       }
-      workers.forEach(
+      backend.forEach(
         of: statistics, alike: { alike($0.unit, units[$0.unit]) }, leavesPages: true
       ) { each in
         let expert = expert(each.unit)
@@ -120,8 +120,8 @@ struct Experts {
           }
         each.sums.add(
           seen, of: read[mlp.inputPlace(of: each.unit)] ?? input,
-          scaledBy: expert.flatMap { expert in scores.map { $0.column(expert, workers) } },
-          through: units[each.unit], weights: weights, workers: workers)
+          scaledBy: expert.flatMap { expert in scores.map { $0.column(expert, backend) } },
+          through: units[each.unit], weights: weights, backend: backend)
         weights.letGoOfScattered(units[each.unit].readers)
       }
       tokens.pass(routed, count: input.rows)
@@ -131,7 +131,7 @@ struct Experts {
         position(group.lowerBound, of: group, block: index + 1), [],
         statistics: statistics.map(\.sums), keepsStatistics: false, isDue: isDue)
     }
-    if !workers.computes, group.count > 1 {
+    if !backend.computes, group.count > 1 {
       // The commit that is due after the last block.
       _ = try inputs.states.save(
         statistics.map(\.sums),
@@ -161,7 +161,7 @@ struct Experts {
     let rounds = inputs.rounds
     var left = statistics
     let shape = { (unit: Int) in alike(unit, mlp.unit(unit)) }
-    try workers.forEach(of: Array(group), alike: shape) { unit in
+    try backend.forEach(of: Array(group), alike: shape) { unit in
       let spec = mlp.unit(unit)
       let place = left.firstIndex { $0.unit == unit }
       let sums = place.map { left.remove(at: $0).sums }
@@ -174,26 +174,20 @@ struct Experts {
           try Proof(inputs, layer, part).prove(
             unit, of: branch, smoothed, against: weights, on: proof)
         }
+        let downRounding = try inputs.rounding(
+          sums, at: hidden(unit), under: applied, of: layer, keeping: number + 1 < rounds.count)
         let largest = try inputs.largestWeights(
           of: [spec.readers, [spec.down]], from: smoothed)
-        func write(_ linear: LinearSpec, by rounding: ChosenRounding) throws {
+        for linear in spec.linears {
           try inputs.write(
-            linear.weight, linear: linear, from: smoothed, layer: layer, by: rounding,
+            linear.weight, linear: linear, from: smoothed, layer: layer,
+            by: linear == spec.down
+              ? downRounding : inputRoundings[mlp.inputPlace(of: unit)]?[number] ?? .nearest,
             largest: largest)
           if linear.hasBias {
             try inputs.write(linear.bias, linear: nil, from: smoothed, layer: layer)
           }
         }
-        for linear in spec.readers {
-          try write(linear, by: inputRoundings[mlp.inputPlace(of: unit)]?[number] ?? .nearest)
-        }
-        if let sums, inputs.handsOn(to: spec, in: part) {
-          try handOn(unit, to: sums, shares, smoothed, under: applied)
-        }
-        try write(
-          spec.down,
-          by: inputs.rounding(
-            sums, at: hidden(unit), under: applied, of: layer, keeping: number + 1 < rounds.count))
       }
       inputs.weights.release(spec.linears)
       inputs.results.noteMemory()
@@ -220,62 +214,6 @@ struct Experts {
     ]
   }
 
-  // MARK: Errors handed on
-
-  /// Adds what rounding made of a unit's other projections to what its down projection reads.
-  private func handOn(
-    _ unit: Int, to sums: ActivationStatistics, _ shares: [ExpertShare],
-    _ smoothed: SmoothedWeights, under applied: [AppliedSmoothing]
-  ) throws {
-    let spec = mlp.unit(unit)
-    let (place, expert) = (mlp.inputPlace(of: unit), expert(unit))
-    let scale = applied.first { $0.smoothing.tap == hidden(unit) }?.scale
-    let rounded = try inputs.written(spec.readers, over: smoothed)
-    sums.beginErrors(workers: workers)
-    let states = try inputs.states.read(.readByTokens(of: part), part)
-    let routings = try expert.flatMap { _ in try inputs.states.readRouting(part) }
-    let tokens = ErrorTokens(
-      inputs: inputs, unit: spec, router: expert.flatMap { _ in mlp.router },
-      share: expert.map { shares[$0] } ?? ExpertShare())
-    try inputs.forEachBlock(from: 0) { index in
-      let x = try states.read(index)
-      var routed: [(token: Int, weight: Float)] = []
-      if let expert, let routings {
-        routed = Routing(try routings.read(index), workers: workers).tokens(of: expert)
-      }
-      let seen = tokens.seen(of: routed, count: x.rows)
-      let rows = seen.rows ?? Array(0..<x.rows)
-      for part in ranges(of: rows.count, by: MLPSpec.gatheredRows) {
-        let gathered = x.gathered(
-          Array(rows[part]), into: "tokens of an expert", workers: workers)
-        let weights = seen.weights.map { Array($0[part]) }
-        let original = read(gathered, at: place, by: spec, expert, weights: self.weights)
-        sums.addErrors(
-          of: read(gathered, at: place, by: spec, expert, weights: rounded),
-          insteadOf: original, smoothedBy: scale, weights: weights, workers: workers)
-      }
-    }
-    inputs.letGoOfWritten(spec.readers)
-  }
-
-  /// What the down projection of a unit reads of some tokens.
-  ///
-  /// - Parameter x: what the branch reads of them.
-  private func read(
-    _ x: Matrix, at place: Tap.Place, by unit: UnitSpec, _ expert: Int?,
-    weights: any LayerWeights
-  ) -> Matrix {
-    let input = branch.input(x, weights: weights, workers: workers)
-    let read = mlp.input(input, at: place, weights: weights, workers: workers)
-    if let expert, let router = mlp.router, router.scalesInputs {
-      let scores = router.scores(
-        branch.input(x, weights: inputs.weights, workers: workers), weights: inputs.weights,
-        workers: workers)
-      read.multiply(byRows: scores.column(expert, workers), workers: workers)
-    }
-    return unit.hidden(read, weights: weights, workers: workers)
-  }
-
   // MARK: What counts for an expert
 
   /// The number of a routed expert among the units of the layer.
@@ -287,7 +225,7 @@ struct Experts {
   private func routedTokens(block: Int) throws -> [[(token: Int, weight: Float)]] {
     let isAsked = inputs.options.weighting != .all || inputs.options.expertTokens != nil
     guard isAsked, let routings = try inputs.states.readRouting(part) else { return [] }
-    return Routing(try routings.read(block), workers: workers).byExpert(mlp.routed.count)
+    return Routing(try routings.read(block), backend: backend).byExpert(mlp.routed.count)
   }
 
   private func expertTokens(_ shares: [ExpertShare], from block: Int) throws -> ExpertTokens {
@@ -295,19 +233,19 @@ struct Experts {
       inputs.options, layer: layer.index, tokens: inputs.tokens, shares: shares,
       passed: inputs.blocks[..<block].reduce(0) { $0 + $1.count },
       routed: try inputs.states.expertShares(part, before: block).map(\.tokens),
-      computes: workers.computes)
+      computes: backend.computes)
   }
 
   /// A function of its own, so that the states are gone before the units run.
   private func branchInput(block: Int, of states: HiddenStates) throws -> Matrix {
-    branch.input(try states.read(block), weights: inputs.weights, workers: workers)
+    branch.input(try states.read(block), weights: inputs.weights, backend: backend)
   }
 }
 
 extension Matrix {
   /// Empty where only shapes are known.
-  fileprivate func column(_ column: Int, _ workers: Workers) -> [Float] {
-    workers.computes ? (0..<rows).map { unsafe row($0)[column] } : []
+  fileprivate func column(_ column: Int, _ backend: Backend) -> [Float] {
+    backend.computes ? (0..<rows).map { unsafe row($0)[column] } : []
   }
 }
 

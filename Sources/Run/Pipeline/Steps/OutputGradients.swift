@@ -32,7 +32,7 @@ struct OutputGradients {
     sums = probed.map { linear, size in
       (0..<groups).map { _ in
         ActivationStatistics(
-          channels: linear.outputs / groups, withGram: true, block: size, workers: inputs.workers)
+          channels: linear.outputs / groups, withGram: true, block: size, backend: inputs.backend)
       }
     }
   }
@@ -43,7 +43,7 @@ struct OutputGradients {
   /// What the probes of all blocks are made with.
   func probes(weights: any SourceWeights) -> [Matrix] {
     guard let mixer, !probed.isEmpty else { return [] }
-    return OutputProbe.factors(of: mixer, weights: weights, workers: inputs.workers)
+    return OutputProbe.factors(of: mixer, weights: weights, backend: inputs.backend)
   }
 
   /// The probe of a block of tokens; nil where nothing is probed.
@@ -51,10 +51,10 @@ struct OutputGradients {
     guard let mixer, !probed.isEmpty else { return nil }
     let tokens = inputs.blocks[block].count
     for ((linear, size), sums) in zip(probed, sums) {
-      inputs.workers.ledger.note(
+      inputs.backend.ledger.note(
         Operation(.gram, [tokens, size], arithmetic: Double(tokens * size * size)),
         times: Double(linear.outputs / size))
-      inputs.workers.ledger.note(Operation(.elements, [tokens * linear.outputs / sums.count]))
+      inputs.backend.ledger.note(Operation(.elements, [tokens * linear.outputs / sums.count]))
     }
     let first = inputs.blocks[..<block].reduce(0) { $0 + $1.count }
     var seed = FNV1a<UInt64>()
@@ -63,11 +63,11 @@ struct OutputGradients {
     nonisolated(unsafe) let sums = sums
     let names = probed.map(\.linear.name)
     // Noted above; a group's task is a thread's.
-    let alone = Workers(threads: 1, memory: inputs.workers.memory)
+    let alone = Backend(threads: 1, memory: inputs.backend.memory)
     return OutputProbe(probes, of: mixer, token: first, seed: seed.value) {
       linear, group, gradient in
       guard let place = names.firstIndex(of: linear.name) else { return }
-      unsafe sums[place][group].add(gradient, workers: alone)
+      unsafe sums[place][group].add(gradient, backend: alone)
     }
   }
 
@@ -79,7 +79,7 @@ struct OutputGradients {
     for ((linear, size), statistics) in zip(probed, sums) {
       let scale = applied.first { $0.smoothing.producer == .linear(linear) }?.scale
       result[linear.name] = OutputFactor(
-        statistics, size: size, smoothedBy: scale, workers: inputs.workers.exact)
+        statistics, size: size, smoothedBy: scale, backend: inputs.backend.exact)
     }
     return result
   }

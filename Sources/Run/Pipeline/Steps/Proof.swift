@@ -55,7 +55,7 @@ struct Proof {
     self.part = part
   }
 
-  private var exact: Workers { inputs.workers.exact }
+  private var exact: Backend { inputs.backend.exact }
   private var weights: any SourceWeights { inputs.weights }
 
   /// The smoothings of a branch, as they were written.
@@ -73,12 +73,12 @@ struct Proof {
     func output(_ weights: any LayerWeights) -> ProofOutput {
       var scores: [Matrix] = []
       let block = branch.apply(
-        to: x, sequences: [0..<x.rows], weights: weights, workers: exact
+        to: x, sequences: [0..<x.rows], weights: weights, backend: exact
       ) { tap, read in
         // What decides in longer sequences only.
         for (place, linear) in branch.mixer.scored where place == tap.place {
           scores.append(
-            weights.apply(linear, to: read, workers: exact, into: "scores of the proof"))
+            weights.apply(linear, to: read, backend: exact, into: "scores of the proof"))
         }
       }
       return ProofOutput(block: block, scores: scores)
@@ -98,9 +98,9 @@ struct Proof {
     let place = mlp.inputPlace(of: index)
     func output(_ weights: any LayerWeights) -> Matrix {
       let input = mlp.input(
-        branch.input(x, weights: weights, workers: exact), at: place, weights: weights,
-        workers: exact)
-      return unit.apply(to: input, weights: weights, workers: exact)
+        branch.input(x, weights: weights, backend: exact), at: place, weights: weights,
+        backend: exact)
+      return unit.apply(to: input, weights: weights, backend: exact)
     }
     let difference = relativeDifference(output(weights), output(smoothed), exact)
     if !(difference <= proofTolerance) {
@@ -118,20 +118,20 @@ struct Proof {
     if applied.isEmpty { return }
     let x = try tokensRead()
     func input(_ weights: any LayerWeights) -> Matrix {
-      branch.input(x, weights: weights, workers: exact)
+      branch.input(x, weights: weights, backend: exact)
     }
     // Experts are chosen once, from the original weights: two scores may differ by less than float32 tells apart,
     // and then a choice proves nothing. The scores themselves are compared instead.
-    let routings = branch.mixer.route([input(weights)], weights: weights, workers: exact)
+    let routings = branch.mixer.route([input(weights)], weights: weights, backend: exact)
     func output(_ weights: any LayerWeights) -> ProofOutput {
       let result = prefix(of: x)
       branch.add(
-        to: [result], routings: routings, weights: weights, workers: exact,
+        to: [result], routings: routings, weights: weights, backend: exact,
         finished: { inputs.weights.release($0.linears) })
       return ProofOutput(
         block: result,
         scores: branch.mixer.router.map {
-          [$0.scores(input(weights), weights: weights, workers: exact)]
+          [$0.scores(input(weights), weights: weights, backend: exact)]
         } ?? [])
     }
     let original = output(weights)
@@ -188,9 +188,9 @@ private struct ProofOutput {
   /// Of what decides.
   let scores: [Matrix]
 
-  func difference(to other: ProofOutput, _ workers: Workers) -> Float {
+  func difference(to other: ProofOutput, _ backend: Backend) -> Float {
     zip([block] + scores, [other.block] + other.scores).reduce(0) { largest, pair in
-      let difference = relativeDifference(pair.0, pair.1, workers)
+      let difference = relativeDifference(pair.0, pair.1, backend)
       // Not max(): a NaN must not hide.
       return difference > largest || difference.isNaN ? difference : largest
     }
@@ -198,8 +198,8 @@ private struct ProofOutput {
 }
 
 /// The largest norm of a row's difference over the norm of the row.
-private func relativeDifference(_ a: Matrix, _ b: Matrix, _ workers: Workers) -> Float {
-  if !workers.computes { return 0 }
+private func relativeDifference(_ a: Matrix, _ b: Matrix, _ backend: Backend) -> Float {
+  if !backend.computes { return 0 }
   var largest: Float = 0
   for row in 0..<a.rows {
     var (difference, size) = (0.0, 0.0)

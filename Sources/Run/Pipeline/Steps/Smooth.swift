@@ -25,17 +25,17 @@ extension StepInputs {
     let grid = options.grid
     var search = SmoothingSearch(
       statistics: statistics, loss: options.loss, grid: grid,
-      workers: workers)
+      backend: backend)
     for consumer in consumers {
       do {
         try search.addMagnitude(
-          of: weights.weight(consumer), in: quantized(consumer).quantizer, workers: workers)
+          of: weights.weight(consumer), in: quantized(consumer).quantizer, backend: backend)
       } catch {
         throw nonFinite(error, consumer)
       }
       weights.letGo(consumer)
     }
-    search.fixCandidates(workers: workers)
+    search.fixCandidates(backend: backend)
     var shared: (group: Set<String>, columns: SharedColumns)?
     for consumer in consumers {
       let quantizer = quantized(consumer).quantizer
@@ -47,12 +47,12 @@ extension StepInputs {
       }
       search.addErrors(
         of: weights.weight(consumer), in: quantizer, sharing: shared?.columns,
-        inputs: output.schemes[consumer]?.inputActivations, workers: workers)
+        inputs: output.schemes[consumer]?.inputActivations, backend: backend)
       weights.letGo(consumer)
     }
     try addLosses(of: smoothing, read: consumers, to: &search, weights, under: applied, of: layer)
     let best = search.best
-    if !workers.computes {
+    if !backend.computes {
       return AppliedSmoothing(
         smoothing, scale: [Float](repeating: 1, count: smoothing.channels))
     }
@@ -81,7 +81,7 @@ extension StepInputs {
   private func columns(of linears: [LinearSpec], _ weights: any SourceWeights) -> SharedColumns {
     var result = SharedColumns(columns: linears.first?.inputs ?? 0)
     for linear in linears {
-      result.add(weights.weight(linear), workers: workers)
+      result.add(weights.weight(linear), backend: backend)
       weights.letGo(linear)
     }
     return result
@@ -103,12 +103,12 @@ extension StepInputs {
       for other in sharingScales(with: producer, of: layer) where other != producer {
         largest = max(
           largest,
-          try quantized(other).quantizer.largest(of: smoothed.weight(other), workers: workers))
+          try quantized(other).quantizer.largest(of: smoothed.weight(other), backend: backend))
         weights.letGo(other)
       }
       try search.addLosses(
         ofProducer: smoothed.weight(producer), in: quantizer, beside: largest,
-        readers: columns(of: consumers, weights), workers: workers)
+        readers: columns(of: consumers, weights), backend: backend)
     } catch {
       throw nonFinite(error, producer)
     }

@@ -50,7 +50,7 @@ struct StateFiles {
   let type: DType
   let blocks: [TokenBlock]
   let hidden: Int
-  let workers: Workers
+  let backend: Backend
   /// What an earlier process left.
   let resumption: () -> Resumption
   /// A file grew.
@@ -78,7 +78,7 @@ struct StateFiles {
   ) throws -> StatesWriter {
     let name = Self.name(kind, layer: layer, part: part)
     let path = path(name)
-    if !workers.computes {
+    if !backend.computes {
       return StatesWriter(name: name, file: ScratchWriter(ofShapes: type(kind)))
     }
     if block == 0 {
@@ -98,7 +98,7 @@ struct StateFiles {
 
   /// Makes a finished file durable, name and all: what a commit speaks of must survive a power loss.
   func finish(_ states: StatesWriter) throws {
-    if !workers.computes { return }
+    if !backend.computes { return }
     try states.file.synchronize()
     try synchronizeFolder(folder)
     grew()
@@ -108,7 +108,7 @@ struct StateFiles {
   func read(_ kind: StateKind, _ part: LayerPart, columns: Int? = nil) throws -> HiddenStates {
     try HiddenStates(
       path: path(Self.name(kind, part)), dtype: type(kind), blocks: blocks,
-      columns: columns ?? hidden, workers: workers)
+      columns: columns ?? hidden, backend: backend)
   }
 
   /// The experts of each token, where a part has a router.
@@ -122,8 +122,8 @@ struct StateFiles {
   func round(_ x: Matrix) {
     let type = type
     if type == .f32 { return }
-    workers.ledger.note(Operation(.elements, [x.count]))
-    workers.forEach(x.rows) { unsafe type.round(x.row($0), count: x.columns) }
+    backend.ledger.note(Operation(.elements, [x.count]))
+    backend.forEach(x.rows) { unsafe type.round(x.row($0), count: x.columns) }
   }
 
   /// What the router of a part sends to each expert; nothing where there is none.
@@ -135,14 +135,14 @@ struct StateFiles {
     else { return [] }
     var result = [ExpertShare](repeating: ExpertShare(), count: mlp.routed.count)
     let read = Array(blocks.indices.prefix(end ?? blocks.count))
-    try workers.forEach(of: read, alike: { blocks[$0].count }) { index in
-      let routing = Routing(try states.read(index), workers: workers)
+    try backend.forEach(of: read, alike: { blocks[$0].count }) { index in
+      let routing = Routing(try states.read(index), backend: backend)
       for (expert, weight) in zip(routing.experts, routing.weights) {
         result[expert].tokens += 1
         result[expert].squares += Double(weight) * Double(weight)
       }
     }
-    if !workers.computes {
+    if !backend.computes {
       let even = read.reduce(0) { $0 + blocks[$1].count } * router.expertsPerToken / result.count
       for expert in result.indices { result[expert].tokens = even }
     }
@@ -163,23 +163,23 @@ struct StateFiles {
     for gram in statistics.flatMap(\.matricesSoFar) {
       ScratchWriter.noteRoom(
         elements: min(gram.rows, ActivationStatistics.storedRows) * gram.columns,
-        width: DType.f32.byteWidth, workers: workers)
+        width: DType.f32.byteWidth, backend: backend)
     }
   }
 
   private func save(_ statistics: [ActivationStatistics], as name: String) throws {
     let file =
-      try workers.computes
+      try backend.computes
       ? ScratchWriter(path: path(name), dtype: .f32) : ScratchWriter(ofShapes: .f32)
-    try workers.forEach(of: statistics, alike: \.storedShape) { each in
-      try file.append(each.sums, workers: workers)
+    try backend.forEach(of: statistics, alike: \.storedShape) { each in
+      try file.append(each.sums, backend: backend)
       for gram in each.matricesSoFar {
         for rows in ranges(of: gram.rows, by: ActivationStatistics.storedRows) {
-          try file.append(gram, rows: rows, workers: workers)
+          try file.append(gram, rows: rows, backend: backend)
         }
       }
     }
-    if !workers.computes { return }
+    if !backend.computes { return }
     try file.synchronize()
     try synchronizeFolder(folder)
     grew()
@@ -200,15 +200,15 @@ struct StateFiles {
   private func restore(
     _ statistics: [ActivationStatistics], from name: String, at first: Int = 0
   ) throws {
-    let file = try workers.computes ? ScratchReader(path: path(name)) : ScratchReader()
+    let file = try backend.computes ? ScratchReader(path: path(name)) : ScratchReader()
     var block = first
     for each in statistics {
       each.restore(
-        sums: try file.readNumbers(block, count: each.sumsCount, workers: workers))
+        sums: try file.readNumbers(block, count: each.sumsCount, backend: backend))
       block += 1
       for gram in each.matricesSoFar {
         for rows in ranges(of: gram.rows, by: ActivationStatistics.storedRows) {
-          try file.read(block, into: gram, rows: rows, dtype: .f32, workers: workers)
+          try file.read(block, into: gram, rows: rows, dtype: .f32, backend: backend)
           block += 1
         }
       }

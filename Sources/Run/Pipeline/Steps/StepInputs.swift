@@ -12,7 +12,7 @@ internal import Transformer
 
 /// The inputs of every step. A step changes nothing of them: what it makes goes to `writer`, `scales` and `results`.
 ///
-/// Where the workers compute nothing, the same steps run on shapes: there are no files, and the ledger of the workers
+/// Where the backend computes nothing, the same steps run on shapes: there are no files, and the ledger of the backend
 /// is all that comes of it.
 struct StepInputs {
   let spec: ModelSpec
@@ -26,7 +26,7 @@ struct StepInputs {
   let passes: Passes
   /// Layers that the calibration tokens run through.
   let calibratedLayers: Int
-  let workers: Workers
+  let backend: Backend
   let weights: any SourceWeights
   /// Hidden states and statistics between steps.
   let states: StateFiles
@@ -73,25 +73,17 @@ struct StepInputs {
   func forEachBlock(
     from first: Int, _ body: (_ block: Int) throws -> Void
   ) throws {
-    try workers.forEach(
+    try backend.forEach(
       of: Array(first..<max(first, blocks.count)), alike: { blocks[$0].sequences }, body)
   }
 
   /// Empty statistics of an activation.
-  ///
-  /// - Parameters:
-  ///   - searching: whether they are for the search of its scale alone.
-  ///   - withErrors: whether it comes of errors before it.
-  func newStatistics(
-    _ tap: Tap, of layer: LayerSpec, searching: Bool = false, withErrors: Bool = false
-  ) -> ActivationStatistics {
+  func newStatistics(_ tap: Tap, of layer: LayerSpec) -> ActivationStatistics {
     let isRead = !layer.readers(at: tap).isEmpty
-    let gathersGrams = searching ? options.loss == .gram : options.gathersGrams
     return ActivationStatistics(
-      channels: layer.channels(at: tap), withGram: isRead && gathersGrams, withErrors: withErrors,
+      channels: layer.channels(at: tap), withGram: isRead && options.gathersGrams,
       withLargest: output.storesScales(at: tap, of: layer),
-      withMagnitudes: !searching && storedActivations(at: tap, of: layer)?.leastSquares == true,
-      workers: workers)
+      withMagnitudes: storedActivations(at: tap, of: layer)?.leastSquares == true, backend: backend)
   }
 
   /// How an activation is quantized that has a stored scale; what reads it has one scheme for it, since it is loaded as one

@@ -60,7 +60,7 @@ extension StepInputs {
             ParameterName.module(ofWeight: name) ?? name, inputs: plain.columns, outputs: plain.rows
           )
         try writeRows(of: weights.weight(linear), to: name)
-      } else if workers.computes {
+      } else if backend.computes {
         do {
           try unsafe dtype.encoded(weights.vector(name)).withUnsafeBytes {
             try unsafe writer?.write($0, to: name)
@@ -92,7 +92,7 @@ extension StepInputs {
     do {
       return try unsafe quantized.round(
         weight, by: rounding.rounding, outputs: outputs, largest: largest,
-        largestInput: rounding.largestInput, workers: workers, write: trial == nil ? write : nil)
+        largestInput: rounding.largestInput, backend: backend, write: trial == nil ? write : nil)
     } catch let error as NonFiniteWeight {
       throw nonFinite(error, linear)
     } catch let error as NonFiniteOutput {
@@ -118,7 +118,7 @@ extension StepInputs {
           largest = max(
             largest,
             try quantized(linear).quantizer.largest(
-              of: weights.weight(linear), workers: workers))
+              of: weights.weight(linear), backend: backend))
         } catch {
           throw nonFinite(error, linear)
         }
@@ -135,16 +135,16 @@ extension StepInputs {
     let dtype = weights.dtype(of: name).unscaled
     let rowBytes = weight.columns * dtype.byteWidth
     let tiles = ranges(of: weight.rows, by: WeightTile.rows)
-    let (writer, memory) = (writer, workers.memory)
+    let (writer, memory) = (writer, backend.memory)
     let tile = min(WeightTile.rows, weight.rows) * weight.columns
-    weight.noteReading(weight.rows, tileRows: WeightTile.rows, workers: workers)
-    workers.ledger.note(Operation(.elements, [weight.rows * weight.columns]))
-    workers.ledger.note(.output, bytes: weight.rows * rowBytes)
+    weight.noteReading(weight.rows, tileRows: WeightTile.rows, backend: backend)
+    backend.ledger.note(Operation(.elements, [weight.rows * weight.columns]))
+    backend.ledger.note(.output, bytes: weight.rows * rowBytes)
     let each = [
       TaskBuffer("weight tiles", floats: tile),
       TaskBuffer("rows being written", byteCount: tile * dtype.byteWidth, pool: .heap),
     ]
-    let written = workers.map(tiles.count, each: each) {
+    let written = backend.map(tiles.count, each: each) {
       index -> Result<NonFiniteWeight?, any Error> in
       Result {
         let rows = tiles[index]

@@ -19,7 +19,7 @@ extension VerifyModel {
       findings.append(Finding(subject: module, problem: "not quantized, but not in `ignore`"))
     }
     let modules = Set((spec.claims.map(\.name) + survey.model.tensors.map(\.name)).map(module))
-      .union(spec.layers.flatMap(\.linears).flatMap(\.standsFor))
+      .union(spec.layers.flatMap { $0.linears + $0.deciding }.flatMap(\.standsFor))
     for name in quantization.ignore where !modules.contains(name) && name != spec.headName {
       findings.append(
         Finding(subject: name, problem: "in `ignore`, but there is no such module"))

@@ -15,7 +15,7 @@ package struct VerifyModel {
   let config: CheckpointConfig
   let survey: ModelSurvey
   let source: Checkpoint?
-  let workers: Workers
+  let backend: Backend
   let meter: VerifyMeter
   package let plan: VerifyPlan
 
@@ -36,7 +36,7 @@ package struct VerifyModel {
     self.source = try source.map { try Checkpoint(folder: $0, accepting: accepted) }
     try AcceptedKeyMissing.check(
       accepted, in: [config.config] + (self.source.map { [$0.config] } ?? []), file: config.file)
-    workers = Workers(threads: threads, memory: MemoryBudget(limit: 0))
+    backend = Backend(threads: threads, memory: MemoryBudget(limit: 0))
     plan = try VerifyPlanner(
       output: survey.model, source: self.source.map { CheckpointShapes($0) },
       linears: config.spec.quantizable, threads: threads,
@@ -88,17 +88,17 @@ package struct VerifyModel {
         with: source, linears, schemes,
         try CheckpointWeights(survey.model, schemes: schemes), &report)
     }
-    if let unplanned = workers.memory.unplanned { throw unplanned }
+    if let unplanned = backend.memory.unplanned { throw unplanned }
     return report
   }
 
   /// What the buffers of the last step took at their most.
-  package var peakBuffers: Int { workers.memory.peak }
+  package var peakBuffers: Int { backend.memory.peak }
 
   /// Buffers of the step that begins may take what its plan says.
   func begin(_ step: VerifyStep) {
     let planned = plan.step(step)
-    workers.memory.setLimit(planned.bufferBytes, kept: planned.keptBytes)
+    backend.memory.setLimit(planned.bufferBytes, kept: planned.keptBytes)
     ResidentMemory.returnFreedMemory()
     meter.part = step
   }
@@ -177,7 +177,7 @@ package struct VerifyModel {
       Finding(subject: name, problem: "line \($0) is no checksum and name")
     }
     let changes = sums.changes(
-      workers: workers, progress: { meter.add(bytes: $0 * share) }
+      backend: backend, progress: { meter.add(bytes: $0 * share) }
     ) { model[$0] ?? scales?[$0] }
     findings += changes.map {
       Finding(

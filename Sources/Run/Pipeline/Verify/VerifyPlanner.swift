@@ -63,13 +63,13 @@ struct VerifyPlanner {
 
   private func comparison(with source: CheckpointShapes) -> StepUse {
     let ledger = Ledger()
-    let workers = Workers(threads: threads, memory: MemoryBudget(isReal: false), ledger: ledger)
+    let backend = Backend(threads: threads, memory: MemoryBudget(isReal: false), ledger: ledger)
     for linear in linears {
       let stored = CompressionFormats.storedBytes(of: linear) { output[$0]?.byteCount }
       let mapped = stored + (source[linear.weight] == nil ? 0 : source.mappedBytes([linear]))
       ledger.take(Self.name, mapped, from: .mapped)
       let tiles = (linear.outputs + VerifyModel.tileRows - 1) / VerifyModel.tileRows
-      workers.forEach(tiles, each: VerifyModel.tileBuffers(columns: linear.inputs)) { _ in }
+      backend.forEach(tiles, each: VerifyModel.tileBuffers(columns: linear.inputs)) { _ in }
       ledger.giveBack(Self.name, mapped, to: .mapped)
     }
     for tensor in output.tensors {

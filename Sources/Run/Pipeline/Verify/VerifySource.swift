@@ -96,8 +96,8 @@ extension VerifyModel {
   ) -> RoundingEvidence {
     let tiles = ranges(of: source.rows, by: Self.tileRows)
     let buffers = Self.tileBuffers(columns: source.columns)
-    let memory = workers.memory
-    let parts = workers.map(tiles.count, each: buffers) { index in
+    let memory = backend.memory
+    let parts = backend.map(tiles.count, each: buffers) { index in
       let rows = tiles[index]
       var evidence = RoundingEvidence(quantizer, globalScale: found.globalScale)
       evidence.add(
@@ -238,7 +238,7 @@ extension VerifyModel {
     let rowBytes = weight.columns * tensor.dtype.byteWidth
     return ranges(of: weight.rows, by: Self.tileRows).allSatisfy { rows in
       holds(
-        tensor, weight.matrix(rows, from: workers.memory).encoded(as: tensor.dtype),
+        tensor, weight.matrix(rows, from: backend.memory).encoded(as: tensor.dtype),
         at: rows.lowerBound * rowBytes)
     }
   }

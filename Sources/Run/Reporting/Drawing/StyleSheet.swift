@@ -118,6 +118,7 @@ let styleSheet: HTML = """
   ul, ol { margin: .4rem 0 0; padding-left: 1.25rem; font-size: .9375rem; }
   li { margin: .2rem 0; overflow-wrap: anywhere; }
   li::marker { color: var(--muted); }
+  #distance tbody th { overflow-wrap: anywhere; }
   #next li { margin-bottom: 1rem; }
   #next pre { margin-top: .35rem; }
   details { margin-top: 1.25rem; }

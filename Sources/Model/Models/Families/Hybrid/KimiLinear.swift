@@ -94,8 +94,13 @@ private struct ChannelDeltaNetReader {
   func deltaNet(_ names: LayerNames) -> SequenceMixer {
     let (hidden, width) = (decoder.hidden, heads * headDimension)
     func name(_ part: String) -> String { names.name("self_attn.\(part)") }
-    func linear(_ part: String, _ inputs: Int, _ outputs: Int) -> LinearSpec {
-      names.linear("self_attn.\(part)_proj", inputs, outputs)
+    /// - Parameter module: what transformers has around it, where config.json is asked for it by that name.
+    func linear(
+      _ part: String, _ inputs: Int, _ outputs: Int, in module: String? = nil
+    ) -> LinearSpec {
+      names.linear(
+        "self_attn.\(part)_proj", inputs, outputs,
+        servedAs: module.map { ["self_attn.\($0).\(part)_proj"] } ?? [])
     }
     func projection(_ part: String) -> ChannelDeltaNetSpec.Projection {
       ChannelDeltaNetSpec.Projection(
@@ -103,15 +108,16 @@ private struct ChannelDeltaNetReader {
         convolution: CausalConvolution(
           weight: ParameterName.weight(of: name("\(part)_conv1d")), channels: width, taps: taps))
     }
-    func narrow(_ part: String) -> ChannelDeltaNetSpec.Way {
+    func narrow(_ part: String, in module: String? = nil) -> ChannelDeltaNetSpec.Way {
       .narrow(
-        down: linear("\(part)_a", hidden, headDimension),
-        up: linear("\(part)_b", headDimension, width))
+        down: linear("\(part)_a", hidden, headDimension, in: module),
+        up: linear("\(part)_b", headDimension, width, in: module))
     }
     return .channelDeltaNet(
       ChannelDeltaNetSpec(
         query: projection("q"), key: projection("k"), value: projection("v"),
-        strength: linear("b", hidden, heads), decay: narrow("f"), gate: narrow("g"),
+        strength: linear("b", hidden, heads), decay: narrow("f", in: "forget_gate"),
+        gate: narrow("g"),
         output: linear("o", width, hidden), norm: names.norm("self_attn.o_norm", headDimension),
         heads: heads, headDimension: headDimension,
         decayRate: VectorSpec(name("A_log"), shape: [1, 1, heads, 1]),

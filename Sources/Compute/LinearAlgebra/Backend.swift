@@ -1,20 +1,23 @@
-// The one way to use more than one core, and the memory that is shared by those who do.
+// What the steps of a run compute with: threads, memory, an engine for products, and a ledger of all of it.
 
 internal import Dispatch
 internal import Synchronization
 package import Tensors
 
-/// A number of threads that share a loop.
+/// Every allocation and every loop of a step goes through one of these.
 ///
-/// Results never depend on the number: callers cut work by the size of the data, and add partial results in index
-/// order.
-package struct Workers: Sendable {
+/// With memory that is real, threads share the loops and numbers come out. With memory that is not, nothing is computed,
+/// and the ledger alone is filled: a plan is the run on such a backend.
+///
+/// Results never depend on the number of threads: callers cut work by the size of the data, and add partial results in
+/// index order.
+package struct Backend: Sendable {
   package let threads: Int
-  /// Where their large buffers come from.
+  /// Where large buffers come from.
   package let memory: MemoryBudget
-  /// What their products are computed with.
+  /// What products are computed with.
   package let engine: Engine
-  /// Where everything they do is written down.
+  /// Where everything that is done is written down.
   package let ledger: Ledger
 
   package init(
@@ -33,9 +36,9 @@ package struct Workers: Sendable {
   /// from shapes alone, by the same calls.
   package var computes: Bool { memory.isReal }
 
-  /// These workers with products in float32: for what must not be rounded.
-  package var exact: Workers {
-    Workers(threads: threads, memory: memory, ledger: ledger)
+  /// This backend with products in float32: for what must not be rounded.
+  package var exact: Backend {
+    Backend(threads: threads, memory: memory, ledger: ledger)
   }
 
   /// A matrix whose contents are undefined until written.
