@@ -317,6 +317,9 @@ def incomplete(loader, kinds, config):
     for whole, parts in (loader.required | loader.optional).items():
         for block in sorted({module.rpartition(".")[0] for module in kinds
                              if module.rpartition(".")[2] in parts and loader.takes(whole, module)}):
+            # Latent attention of hybrid models makes queries by a Linear of their own.
+            if whole.startswith("qkv") and f"{block}.kv_a_proj_with_mqa" in kinds:
+                continue
             if whole == "qkv_proj" and is_doubled(config, block):
                 parts = [part for part in parts if part != "v_proj"]
             present = [part for part in parts if f"{block}.{part}" in kinds]
