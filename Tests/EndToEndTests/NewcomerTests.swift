@@ -521,8 +521,8 @@ private func expectUsageError(
       #expect(
         try firstIDs("-", ten, script: "exec \"$@\" < a.jsonl") == Array(100..<110))
       #expect(
-        try firstIDs("-[2:4]:0.5,c.jsonl:0.5", ["--samples", "4"], script: "cat a.jsonl | \"$@\"")
-          == [102, 103, 300, 301])
+        try firstIDs("c.jsonl:0.5,-[2:4]:0.5", ["--samples", "4"], script: "cat a.jsonl | \"$@\"")
+          == [300, 301, 102, 103])
       let saved = ["--save-tokens", "ids.jsonl"]
       #expect(try firstIDs("a.jsonl[3:6],c.jsonl", ["--samples", "6"] + saved).count == 6)
       let text = String(decoding: try FileSystem.readFile("\(home)/ids.jsonl"), as: UTF8.self)
