@@ -91,7 +91,16 @@ private let options = [
         }
         #expect(terminal.text.contains(bar), "\(terminal.text)")
         program.send(SIGCONT)
+        // A terminal holds little: it is read until the run has ended and the watch has seen it.
+        for _ in 0..<60_000 {
+          if terminal.text.isEmpty || FileSystem.exists("\(output)/.sluice/report.json") { break }
+          usleep(1000)
+        }
         #expect(try program.wait().end == .exit(0))
+        for _ in 0..<2000 {
+          _ = terminal.text
+          usleep(1000)
+        }
         let outcome = try watch.wait()
         #expect(outcome.end == .exit(0) && outcome.stdout.contains("\(output): finished"))
       }
