@@ -74,11 +74,13 @@ enum SmallRun {
   ]
 
   /// Every other file of a finished output by its name.
-  static func contents(_ output: String) throws -> [String: [UInt8]] {
+  ///
+  /// - Parameter card: whether the model card counts, which tells the source and the options of its run.
+  static func contents(_ output: String, card: Bool = true) throws -> [String: [UInt8]] {
     var result: [String: [UInt8]] = [:]
     for folder in ["", ".sluice/"] {
       for name in try FileSystem.list(output + "/" + folder)
-      where !own.contains(name) {
+      where !own.contains(name) && (card || name != "README.md") {
         result[folder + name] = try FileSystem.readFile("\(output)/\(folder)\(name)")
       }
     }

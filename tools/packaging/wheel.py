@@ -1,4 +1,4 @@
-"""The Python wheel: the program, the libraries that it needs, and the module in `python/`. A module, not a command.
+"""The Python wheel: the program, the libraries that it needs, and the module in `module/`. A module, not a command.
 
 The program goes where pip puts scripts, its libraries beside that, in `lib/sluice`, where its run path finds them: a
 virtual environment, `~/.local` and `/usr/local` all have `bin` and `lib` side by side.
@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 import manual
-from release import ABSTRACT, ROOT, Failure, Release, run
+from release import ABSTRACT, Failure, Release, run
 
 # In the old form the run path counts for what the libraries need themselves, too.
 RUN_PATH = ("--disable-new-dtags", "-rpath=$ORIGIN/../lib/sluice")
@@ -47,7 +47,7 @@ def make(build, folder):
     content |= {f"{data}/data/{path}": release.completions(shell).encode() for shell, path in SHELLS.items()}
     content |= {f"{data}/data/share/man/man1/{page}": text.encode()
                 for page, text in manual.pages(release.commands(), release).items()}
-    content |= {f"sluice/{path.name}": path.read_bytes() for path in (ROOT / "python/sluice").iterdir() if path.is_file()}
+    content |= {f"sluice/{path.name}": path.read_bytes() for path in (Path(__file__).parent / "module").iterdir() if path.is_file()}
     content["sluice/_options.py"] = options_module(release.commands()).encode()
     licences = {licence: text for licence, _, text in release.licences()} | library_licences(bundled.values())
     content |= {f"{information}/licenses/{licence}": text.encode() for licence, text in licences.items()}
