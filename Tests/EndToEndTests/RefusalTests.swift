@@ -158,7 +158,7 @@ func expectRefusal(
       #expect(second.end == .exit(0), "\(second)")
       #expect(second.stderr.contains("going on"))
       try quantize(to: "\(folder)/straight")
-      #expect(differences(try result(output), try result("\(folder)/straight")) == [])
+      #expect(differencesBesideCard(try result(output), try result("\(folder)/straight")) == [])
     }
   }
 

@@ -330,11 +330,12 @@ final class Commit: StepResults {
     try checkWritten(try FileSystem.readFile(folder.checksums))
     _ = try folder.restoreFiles(try files.lines(), from: plan.options.model)
     for (name, bytes) in ownFiles {
+      // The card quotes the recipe.
+      if name == OutputFolder.index { try ModelCard(folder)?.write(to: folder) }
       try folder.checkPlace(folder.path + "/" + name)
       try replaceFile(folder.path + "/" + name, with: bytes)
       try files.add(line: OutputFolder.line(name, Checksum(bytes)))
     }
-    try ModelCard(folder)?.write(to: folder)
     try commit(.done)
     try FileSystem.remove(scratch)
     writeRecord(nil)
