@@ -89,7 +89,7 @@ def run_all(deb, wheel, program, name):
         for source in (deb, wheel, FOLDER / "use_module.py", DATA):
             shutil.copy(source, root.folder / "home/user" / ("ids.jsonl" if source == DATA else source.name))
         shutil.copytree(MODEL, root.folder / "home/user/GLM")
-        root.run("chown -R user: /home/user")
+        root.run("chown -R user: ~user")
         try_wheel(root, wheel.name, expected)
         try_deb(root, deb.name, expected)
     step("done")
@@ -123,7 +123,7 @@ def try_wheel(root, wheel, expected):
 
 def try_deb(root, deb, expected):
     step("the Debian package")
-    root.run(f"apt-get install -y -qq --no-install-recommends /home/user/{deb}")
+    root.run(f"apt-get install -y -qq --no-install-recommends ~user/{deb}")
     print(root.run("sluice --version", "user"), end="")
     root.run(f"sluice quantize GLM --output deb {QUANTIZE} && sluice verify deb --source GLM", "user")
     insist(root.hash("deb") == expected, "the package's program writes other bytes than the one it was made from")

@@ -355,8 +355,8 @@ struct RunPlanner {
 
   // MARK: Disk
 
-  /// Two generations of hidden states, and a third where branches are side by side; with Gram matrices, what one step leaves to the next, those of a group, and those
-  /// of attention where a commit cuts it.
+  /// Two generations of hidden states, and a third where branches are side by side; with Gram matrices, what one step
+  /// leaves to the next, those of a group, and those of attention where a commit cuts it.
   private func scratchBytes(_ passes: Passes) -> Int {
     if calibratedLayers == 0 { return 0 }
     let raw = tokens * source.spec.hiddenSize * source.stateType.byteWidth
