@@ -213,15 +213,15 @@ let tests: [Target] = [
     name: "PipelineTests",
     dependencies: [
       "Calibration", "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Pipeline", "Planning",
-      "Quantization", "Recipes", "Reporting", "Safetensors", "SystemIO", "Tensors", "TestSupport",
-      "Transformer",
+      "Quantization", "Ranks", "Recipes", "Reporting", "Safetensors", "SystemIO", "Tensors",
+      "TestSupport", "Transformer",
     ]),
   // Runs the program that stands beside the test bundle.
   .testTarget(
     name: "EndToEndTests",
     dependencies: [
       "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Quantization", "Safetensors",
-      "SystemIO", "Tensors", "TestSupport", "Tokenization", "Transformer", "sluice",
+      "Ranks", "SystemIO", "Tensors", "TestSupport", "Tokenization", "Transformer", "sluice",
     ]),
 ]
 

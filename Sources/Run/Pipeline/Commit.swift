@@ -49,8 +49,8 @@ final class Commit: StepResults, StepMeter {
   private var lastProgress: RunProgress?
   /// When the pass over the tokens began that is in work, and how many of them were done by then.
   private var pass = (clock: Clock(), tokens: 0)
-  /// Steps of other ranks.
-  private var othersSteps: [StepSummary] = []
+  /// What other ranks took so far, by rank.
+  private var others: [Int: RankUse] = [:]
   private let ranks: any Ranks
   /// Where statistics are kept that a commit needs.
   var states: StateFiles?
@@ -94,7 +94,7 @@ final class Commit: StepResults, StepMeter {
     self.report = report
     memory = StepWatch(backend, isFirst: plan.span.lowerBound == 0)
     record = ProgressRecord(
-      command: command, threads: plan.options.threads, budget: plan.options.memory)
+      command: command, ranks: plan.options.ranks, threads: plan.options.threads, budget: plan.options.memory)
     shareBefore = state.history.passShare ?? 0
     (layerLosses, layerErrors) = choices.ratios(layer: state.position.layer)
   }
@@ -172,7 +172,7 @@ final class Commit: StepResults, StepMeter {
     state.files = files.mark
     let isDone = next == .done || next == .finish
     state.history = history.adding(
-      memory.soFar() + othersSteps, scratchBytes: largestScratch,
+      memory.soFar(), of: Array(others.values), scratchBytes: largestScratch,
       share: plan.run.operations > 0 ? (isDone ? 1 : passShare) : nil)
     if next == .done { state.history = state.history.finishing() }
     try state.commit(to: folder.state)
@@ -479,19 +479,8 @@ final class Commit: StepResults, StepMeter {
 
   // MARK: Windows of layers
 
-  /// What other ranks did since the last time.
-  func add(_ steps: [JSONValue]) {
-    let steps = steps.compactMap { $0.object.flatMap { StepSummary($0) } }
-    for step in RunStep.allCases {
-      for each in steps where each.step == step {
-        if let place = othersSteps.firstIndex(where: { $0.step == step }) {
-          othersSteps[place].add(each)
-        } else {
-          othersSteps.append(each)
-        }
-      }
-    }
-  }
+  /// What another rank took since it began.
+  func note(_ use: RankUse, of rank: Int) { others[rank] = use }
 
   /// What a task left, in its turn.
   func add(_ record: TaskRecord) throws {

@@ -131,7 +131,7 @@ extension Cost {
   fileprivate init(_ history: RunHistory) {
     self.init(
       processes: history.processes, processorSeconds: history.processorSeconds,
-      threads: history.threads, budgetBytes: history.budgetBytes,
+      ranks: history.ranks, threads: history.threads, budgetBytes: history.budgetBytes,
       scratchBytes: history.scratchBytes,
       steps: RunStep.allCases.compactMap { step in
         history.steps.first { $0.step == step }.map {

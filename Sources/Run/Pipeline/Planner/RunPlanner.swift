@@ -182,7 +182,9 @@ struct RunPlanner {
       }
     case .attend:
       forEachPart { layer, part, count in
-        if makesStatesFirst, layer.index + 1 < calibratedLayers {
+        if makesStatesFirst, layer.index < calibratedLayers,
+          part.index + 1 < layer.parts.count || layer.index + 1 < calibratedLayers
+        {
           add(times: count) { inputs in
             var inputs = inputs
             inputs.stage = .states

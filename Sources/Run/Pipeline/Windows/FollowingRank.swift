@@ -73,8 +73,7 @@ package final class FollowingRank {
         _ = try ranks.gather(Array(WindowMessage.sizes(made).serialized().utf8))
       case .tasks:
         try mine.performAll(asking: ranks.ask, pieces: message.pieces)
-        _ = try ranks.gather(
-          Array(JSONValue.array(meter.takeSteps().map(\.json)).serialized().utf8))
+        _ = try ranks.gather(Array(meter.use.json.serialized().utf8))
       }
     }
   }
@@ -127,7 +126,10 @@ private final class RankMeter: StepMeter {
     ranks.tell(backend.ledger.arithmetic)
   }
 
-  func takeSteps() -> [StepSummary] { memory.soFar() }
+  /// Until now.
+  var use: RankUse {
+    RankUse(steps: memory.soFar(), processorSeconds: SystemIO.processorSeconds())
+  }
 }
 
 /// That all ranks do the same work in the same way.

@@ -3,7 +3,7 @@
 internal import Synchronization
 
 /// Hands out tasks. Any number of threads may ask.
-final class TaskDealer: Sendable {
+package final class TaskDealer: Sendable {
   private struct State {
     var open: [WindowTask]
     /// Not done, by layer and turn.
@@ -16,7 +16,7 @@ final class TaskDealer: Sendable {
   private let state: Mutex<State>
 
   /// - Parameter tasks: that are not done, in the order in which they are best begun.
-  init(_ tasks: [WindowTask]) {
+  package init(_ tasks: [WindowTask]) {
     var state = State(open: tasks)
     for task in tasks { state.left[[task.layer, task.turn], default: 0] += 1 }
     state.undone = tasks.count
@@ -25,7 +25,7 @@ final class TaskDealer: Sendable {
 
   /// - Parameter finished: the name of the task that was done; nothing for the first one.
   /// - Returns: the name of the next one; nothing where all are done.
-  func answer(_ finished: [UInt8]) -> [UInt8] {
+  package func answer(_ finished: [UInt8]) -> [UInt8] {
     state.withLock { state in
       if let task = WindowTask(name: String(decoding: finished, as: UTF8.self)) {
         state.left[[task.layer, task.turn], default: 1] -= 1
@@ -40,7 +40,7 @@ final class TaskDealer: Sendable {
   }
 
   /// What an answer says; nil where nothing can begin yet.
-  static func task(_ answer: [UInt8]) -> WindowTask? {
+  package static func task(_ answer: [UInt8]) -> WindowTask? {
     WindowTask(name: String(decoding: answer, as: UTF8.self))
   }
 }

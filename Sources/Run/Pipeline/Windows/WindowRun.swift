@@ -65,8 +65,11 @@ struct WindowRun {
     try tell(.tasks)
     try work.performAll(asking: dealer.answer, pieces: commit.pieces)
     ranks.answer(nil)
-    commit.add(
-      try ranks.gather([]).compactMap { try? JSONValue.parse($0) }.flatMap { $0.array ?? [] })
+    for (rank, bytes) in try ranks.gather([]).enumerated() {
+      if let use = (try? JSONValue.parse(bytes)).flatMap({ RankUse($0) }) {
+        commit.note(use, of: rank)
+      }
+    }
     for layer in layers {
       var seconds = 0.0
       for task in tasks where task.layer == layer.index {

@@ -2,11 +2,11 @@
 
 internal import JSON
 internal import SystemIO
-internal import Transformer
+package import Transformer
 
 /// What one process does at a time, and what is done again where it is killed.
-struct WindowTask: Hashable {
-  enum Work: Hashable {
+package struct WindowTask: Hashable, Sendable {
+  package enum Work: Hashable, Sendable {
     /// The first half of the part: all that belongs to no unit.
     case attend
     case units(Range<Int>)
@@ -14,12 +14,12 @@ struct WindowTask: Hashable {
     case proof
   }
 
-  let layer: Int
-  let part: Int
-  let work: Work
+  package let layer: Int
+  package let part: Int
+  package let work: Work
 
   /// A task of a layer begins when all those with a lower number are done.
-  var turn: Int {
+  package var turn: Int {
     switch work {
     case .attend: 3 * part
     case .units: 3 * part + 1
@@ -27,7 +27,7 @@ struct WindowTask: Hashable {
     }
   }
 
-  var name: String {
+  package var name: String {
     let place = "\(layer)-\(part)"
     return switch work {
     case .attend: "\(place)-attend"
@@ -36,13 +36,13 @@ struct WindowTask: Hashable {
     }
   }
 
-  init(layer: Int, part: Int, _ work: Work) {
+  package init(layer: Int, part: Int, _ work: Work) {
     self.layer = layer
     self.part = part
     self.work = work
   }
 
-  init?(name: String) {
+  package init?(name: String) {
     let words = name.split(separator: "-")
     let numbers = words.compactMap { Int($0) }
     guard words.count >= 3, numbers.count == words.count - 1 else { return nil }
@@ -60,7 +60,7 @@ struct WindowTask: Hashable {
   /// - Parameters:
   ///   - pieces: how many tasks the units of a part become.
   ///   - done: tasks that are done, however units were dealt then.
-  static func all(
+  package static func all(
     of layers: some Sequence<LayerSpec>, pieces: Int, done: Set<WindowTask>
   ) -> [WindowTask] {
     layers.flatMap(\.parts).flatMap { part in
