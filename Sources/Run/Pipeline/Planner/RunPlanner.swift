@@ -155,7 +155,7 @@ struct RunPlanner {
     known.use(
       KnownUses.Key(
         step: step, passes: passes, blocks: blocks.map(\.sequences),
-        expertTokens: options.expertTokens)
+        expertTokens: options.expertTokens, makesStatesFirst: makesStatesFirst)
     ) { newUse(step, passes, blocks, options) }
   }
 
@@ -444,6 +444,7 @@ private final class KnownUses: Sendable {
     /// The rows of each sequence of each block.
     let blocks: [[Range<Int>]]
     let expertTokens: Int?
+    let makesStatesFirst: Bool
   }
 
   private let uses = Mutex<[Key: StepUse]>([:])

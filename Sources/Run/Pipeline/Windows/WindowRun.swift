@@ -58,7 +58,7 @@ struct WindowRun {
     let layers = plan.spec.layers[first..<end]
     try FileSystem.createFolder(folder.tasks)
     let done = try wholeRecords()
-    let pieces = ranks.count == 1 ? 1 : max(1, (4 * ranks.count + layers.count - 1) / layers.count)
+    let pieces = WindowTask.pieces(of: layers.count, hosts: ranks.count)
     let tasks = WindowTask.all(of: layers, pieces: pieces, done: done)
     let dealer = TaskDealer(tasks.filter { !done.contains($0) })
     ranks.answer { _, finished in dealer.answer(finished) }

@@ -55,6 +55,11 @@ package struct WindowTask: Hashable, Sendable {
     (layer, part) = (numbers[0], numbers[1])
   }
 
+  /// How many tasks the units of a part become, so that every rank has some and none waits long for the last.
+  static func pieces(of layers: Int, hosts: Int) -> Int {
+    hosts == 1 ? 1 : max(1, (4 * hosts + layers - 1) / max(1, layers))
+  }
+
   /// The tasks of layers, in the order in which a run of one process does their work.
   ///
   /// - Parameters:
