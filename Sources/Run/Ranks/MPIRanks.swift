@@ -61,7 +61,18 @@
     /// Without a sign of life, a rank is taken for lost.
     private static let patience = 15.0
 
+    /// A launcher may wait for a rank that never comes.
+    private static let secondsToStart = 120
+
     package init() throws(RankError) {
+      let late = DispatchSource.makeTimerSource(queue: DispatchQueue(label: "start of MPI"))
+      late.setEventHandler {
+        Self.leave(
+          "MPI did not start within \(Self.secondsToStart) seconds: another rank may be missing; nothing was changed")
+      }
+      late.schedule(deadline: .now() + .seconds(Self.secondsToStart))
+      late.resume()
+      defer { late.cancel() }
       if sluice_mpi_begin() != 0 { throw .noMPI(problem: "does not start, or not for threads") }
       rank = Int(sluice_mpi_rank())
       count = Int(sluice_mpi_count())
@@ -194,11 +205,20 @@
       }
       if getppid() != parent { lost = "the launcher that started this rank is gone" }
       if let lost {
-        let text =
-          "error: rank \(rank)\(Self.host(rank, locked { $0.hosts })) stops: \(lost); what was durable is kept, and the same command goes on\n"
-        _ = unsafe text.withCString { unsafe write(2, $0, strlen($0)) }
+        Self.tell(
+          "rank \(rank)\(Self.host(rank, locked { $0.hosts })) stops: \(lost); what was durable is kept, and the same command goes on"
+        )
         end(1)
       }
+    }
+
+    private static func tell(_ problem: String) {
+      _ = unsafe "error: \(problem)\n".withCString { unsafe write(2, $0, strlen($0)) }
+    }
+
+    private static func leave(_ problem: String) -> Never {
+      tell(problem)
+      _exit(1)
     }
 
     private static func host(_ rank: Int, _ hosts: [String]) -> String {
