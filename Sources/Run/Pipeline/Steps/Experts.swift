@@ -223,14 +223,17 @@ struct Experts {
 
   /// Tokens of a block by expert, where they are asked for.
   private func routedTokens(block: Int) throws -> [[(token: Int, weight: Float)]] {
-    let isAsked = inputs.options.weighting != .all || inputs.options.expertTokens != nil
+    let isAsked =
+      inputs.options.weighting != .all
+      || inputs.options.expertTokens.most(of: mlp.routed, tokens: inputs.tokens) != nil
     guard isAsked, let routings = try inputs.states.readRouting(part) else { return [] }
     return Routing(try routings.read(block), backend: backend).byExpert(mlp.routed.count)
   }
 
   private func expertTokens(_ shares: [ExpertShare], from block: Int) throws -> ExpertTokens {
     ExpertTokens(
-      inputs.options, layer: layer.index, tokens: inputs.tokens, shares: shares,
+      inputs.options, layer: layer.index, tokens: inputs.tokens, experts: mlp.routed,
+      shares: shares,
       passed: inputs.blocks[..<block].reduce(0) { $0 + $1.count },
       routed: try inputs.states.expertShares(part, before: block).map(\.tokens),
       computes: backend.computes)
