@@ -177,7 +177,7 @@ extension Coverage {
 }
 
 extension StepSummary {
-  fileprivate var json: JSONValue {
+  var json: JSONValue {
     [
       "step": .string(step.rawValue),
       "seconds": .double(seconds),
@@ -188,7 +188,7 @@ extension StepSummary {
     ]
   }
 
-  fileprivate init?(_ object: JSONObject) {
+  init?(_ object: JSONObject) {
     guard let step = object["step"]?.string.flatMap({ RunStep(rawValue: $0) }),
       let seconds = object["seconds"]?.double, let bytes = object["peak_bytes"]?.size,
       let heapBytes = object["heap_bytes"]?.size, let mappedBytes = object["mapped_bytes"]?.size,
