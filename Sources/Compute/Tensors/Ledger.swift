@@ -107,6 +107,9 @@ package final class Ledger: Sendable {
 
   private let state = Mutex(State())
 
+  /// Loops that are begun with this book.
+  package let loops = LoopWatch()
+
   package init() {}
 
   // MARK: Writing

@@ -4,6 +4,7 @@
 //                                 peak that was measured beside them, on the clock and of a processor second
 //     benching limits THREADS     what that many cores can do at most, together: operations and bytes a second;
 //                                 and operations of a processor second
+//     benching serial …           see Serial.swift
 
 import Glibc
 import LinearAlgebra
@@ -131,6 +132,11 @@ if CommandLine.arguments.dropFirst().first == "limits" {
     ]
   }
   print("{\(rates.joined(separator: ", ")), \"bytes\": \(bandwidth(threads: threads))}")
+  exit(0)
+}
+
+if CommandLine.arguments.dropFirst().first == "serial" {
+  try reportSerial(CommandLine.arguments.dropFirst(2).map(\.self))
   exit(0)
 }
 
