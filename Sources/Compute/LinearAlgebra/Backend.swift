@@ -41,6 +41,11 @@ package struct Backend: Sendable {
     Backend(threads: threads, memory: memory, ledger: ledger)
   }
 
+  /// This backend with other threads.
+  package func with(threads: Int) -> Backend {
+    Backend(threads: threads, memory: memory, engine: engine, ledger: ledger)
+  }
+
   /// A matrix whose contents are undefined until written.
   package func matrix(_ name: String, rows: Int, columns: Int) -> Matrix {
     Matrix(name, rows: rows, columns: columns, from: memory, in: ledger)

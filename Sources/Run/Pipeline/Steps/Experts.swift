@@ -178,16 +178,11 @@ struct Experts {
           sums, at: hidden(unit), under: applied, of: layer, keeping: number + 1 < rounds.count)
         let largest = try inputs.largestWeights(
           of: [spec.readers, [spec.down]], from: smoothed)
-        for linear in spec.linears {
-          try inputs.write(
-            linear.weight, linear: linear, from: smoothed, layer: layer,
-            by: linear == spec.down
-              ? downRounding : inputRoundings[mlp.inputPlace(of: unit)]?[number] ?? .nearest,
-            largest: largest)
-          if linear.hasBias {
-            try inputs.write(linear.bias, linear: nil, from: smoothed, layer: layer)
-          }
-        }
+        try inputs.write(
+          spec.readers, from: smoothed, layer: layer,
+          by: inputRoundings[mlp.inputPlace(of: unit)]?[number] ?? .nearest, largest: largest)
+        try inputs.write(
+          [spec.down], from: smoothed, layer: layer, by: downRounding, largest: largest)
       }
       inputs.weights.release(spec.linears)
       inputs.results.noteMemory()
