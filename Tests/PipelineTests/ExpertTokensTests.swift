@@ -134,23 +134,37 @@ import Transformer
     #expect(some.smallestBudget == all.smallestBudget)
   }
 
+  /// What a run remembers of its options, from its first commit on.
+  private func inputs(_ options: QuantizeOptions) throws -> RunInputs {
+    let interruption = Interruption()
+    #expect(throws: Interrupted.self) {
+      try QuantizeModel(QuantizePlan(options), interruption: interruption) { event in
+        if case .progress = event { interruption.request() }
+      }.run()
+    }
+    return try RunState(readingFrom: options.output + "/.sluice/state.json").inputs
+  }
+
   @Test func `auto is a number where data is large, and all where it is small`() throws {
-    func plan(_ samples: Int, _ asked: OtherTokens) throws -> QuantizePlan {
-      var options = options("", expertTokens: asked)
-      options.data.selection.samples = samples
-      return try QuantizePlan(options)
+    try withTemporaryFolder { folder in
+      for (samples, same, text) in [(8, OtherTokens.all, "all"), (64, .number(4096), "4096")] {
+        var auto = options("\(folder)/\(samples)", expertTokens: .auto)
+        auto.data.selection.samples = samples
+        var other = auto
+        other.expertTokens = same
+        other.output += "-same"
+        let plan = try QuantizePlan(auto).run
+        #expect(plan == (try QuantizePlan(other).run))
+        #expect((plan.otherTokens == nil) == (same == .all))
+        let found = try inputs(auto)
+        #expect(found.options["--expert-tokens"] == text)
+        #expect(found == (try inputs(other)))
+        other.expertTokens = .all
+        let all = try QuantizePlan(other).run
+        #expect(all.otherTokens == nil)
+        #expect((plan.operations < all.operations) == (same != .all))
+      }
     }
-    for (samples, same, text) in [(8, OtherTokens.all, "all"), (64, .number(4096), "4096")] {
-      let auto = try plan(samples, .auto)
-      let other = try plan(samples, same)
-      #expect(auto.inputs.options["--expert-tokens"] == text)
-      #expect(auto.inputs == other.inputs)
-      #expect(auto.run == other.run)
-      #expect((auto.run.otherTokens == nil) == (same == .all))
-    }
-    let all = try plan(64, .all).run
-    #expect(all.otherTokens == nil && all.tokens > 4096)
-    #expect(try plan(64, .auto).run.operations < all.operations)
   }
 
   @Test func `a run that was begun when all was the default is told so`() throws {
