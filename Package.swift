@@ -131,10 +131,11 @@ let program: [Target] = [
 
 // What measures and attacks the other targets: tools/bench and tools/faults/fuzz run it.
 let instruments: [Target] = [
-  // Products beside the peak of the cores.
+  // Products beside the peak of the cores; what of a run fewer than all threads do.
   .target(name: "peaks", path: "tools/benching/peaks", cSettings: [.unsafeFlags(["-O3"])]),
   .executableTarget(
-    name: "benching", dependencies: ["LinearAlgebra", "Tensors", "peaks"],
+    name: "benching",
+    dependencies: ["Calibration", "LinearAlgebra", "Pipeline", "Planning", "Tensors", "peaks"],
     path: "tools/benching/products"),
   // The parsers on hostile bytes: from libFuzzer's driver, or from files.
   .executableTarget(
@@ -245,7 +246,8 @@ let package = Package(
       name: "Fuzzing",
       description: "Links libFuzzer's driver; tools/faults/fuzz gives the flags that it needs."),
     .trait(
-      name: "MPI", description: "Several processes share a run (mpirun, srun). Needs libopenmpi-dev."),
+      name: "MPI",
+      description: "Several processes share a run (mpirun, srun). Needs libopenmpi-dev."),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),

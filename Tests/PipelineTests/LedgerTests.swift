@@ -166,4 +166,20 @@ import TestSupport
       }
     }
   }
+
+  @Test func `loops of each step are timed where somebody asked`() throws {
+    try withTemporaryFolder { folder in
+      var options = options("glm4-moe-4m", folder + "/out", threads: 2)
+      for asks in [false, true] {
+        options.restarts = true
+        let run = try QuantizeModel(QuantizePlan(options)) { _ in }
+        if asks { run.ledger.loops.start() }
+        try run.run()
+        for step in [RunStep.attend, .experts, .advance] {
+          let times = run.usedLoops[step] ?? LoopTimes()
+          #expect((times.processorSeconds > 0) == asks && times.tasks.isEmpty == !asks, "\(step)")
+        }
+      }
+    }
+  }
 }

@@ -110,6 +110,7 @@ final class Commit: StepResults, StepMeter {
   /// What buffers took at their most, by step and name.
   var usedBuffers: [RunStep: [String: Int]] { memory.buffers }
   var usedPages: [RunStep: [String: Int]] { memory.pages }
+  var usedLoops: [RunStep: LoopTimes] { memory.loops }
 
   /// Whether the checksums of the source are known.
   var knowsSource: Bool { !state.source.isEmpty }
@@ -486,7 +487,8 @@ final class Commit: StepResults, StepMeter {
   func add(_ record: TaskRecord) throws {
     for line in record.choices {
       try choices.add(line: line)
-      if !plan.measures, let choice = (try? JSONValue.parse(Array(line.utf8))).flatMap({ Choice($0) })
+      if !plan.measures,
+        let choice = (try? JSONValue.parse(Array(line.utf8))).flatMap({ Choice($0) })
       {
         count(choice)
       }

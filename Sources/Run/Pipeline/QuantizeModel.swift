@@ -90,7 +90,8 @@ package final class QuantizeModel {
     windows = WindowRun(
       work: RankWork(
         plan, folder: folder, scratch: scratch, backend: backend, weights: weights,
-        writer: commit.writer, scales: commit.scales, source: { [unowned commit] in commit.sourceChecksums },
+        writer: commit.writer, scales: commit.scales,
+        source: { [unowned commit] in commit.sourceChecksums },
         meter: commit, patience: ranks.count > 1 ? FollowingRank.patience : 0,
         interruption: interruption, report: report),
       commit: commit, ranks: ranks)
@@ -102,6 +103,8 @@ package final class QuantizeModel {
   /// What buffers took at their most, by step and name, as the ledger has it.
   package var usedBuffers: [RunStep: [String: Int]] { commit.usedBuffers }
   package var usedPages: [RunStep: [String: Int]] { commit.usedPages }
+  /// What loops took, where `ledger.loops` was started.
+  package var usedLoops: [RunStep: LoopTimes] { commit.usedLoops }
 
   /// Does all units that are not done yet; of a finished run, checks that it is whole.
   ///

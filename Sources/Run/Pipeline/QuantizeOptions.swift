@@ -29,8 +29,8 @@ package struct QuantizeOptions: Sendable {
   package var rounding = RoundingMethod.compensated
   /// nil for what measured best with `rounding`.
   package var expertWeighting: ExpertWeighting?
-  /// Tokens that an expert sees beside those that the router sends to it; nil for all.
-  package var expertTokens: Int?
+  /// Tokens that an expert sees beside those that the router sends to it.
+  package var expertTokens = OtherTokens.auto
   /// What is added to the diagonal of a Gram matrix, over its mean.
   package var damping = 0.005
   package var duoScaling = DuoScaling.on

@@ -50,6 +50,8 @@ package struct RunPlan: Sendable, Equatable {
   package let scratchBytes: Int
   /// Units of the layer that has most.
   package let largestUnitCount: Int
+  /// Tokens that an expert sees at most beside those that the router sends to it; nil where all see all.
+  package let otherTokens: Int?
   /// Passes over a layer's weights at its end.
   package let weightPasses: Int
   /// What every step uses over the whole run.
@@ -78,9 +80,10 @@ package struct RunPlan: Sendable, Equatable {
   ///   - smallestBudget: of the passes that take least.
   package init(
     budget: Int, smallestBudget: Int, steps: [StepPlan<RunStep>], passes: Passes, engine: Engine,
-    tokens: Int, longestSequence: Int, calibratedLayers: Int, window: Int, sourceBytes: Int, outputBytes: Int,
-    scratchBytes: Int, largestUnitCount: Int, weightPasses: Int, uses: [RunStep: StepUse],
-    operationsOfAllTokens: Double, sourceReadBytes: Int
+    tokens: Int, longestSequence: Int, calibratedLayers: Int, window: Int, sourceBytes: Int,
+    outputBytes: Int, scratchBytes: Int, largestUnitCount: Int, otherTokens: Int?,
+    weightPasses: Int, uses: [RunStep: StepUse], operationsOfAllTokens: Double,
+    sourceReadBytes: Int
   ) {
     self.budget = budget
     self.smallestBudget = smallestBudget
@@ -95,6 +98,7 @@ package struct RunPlan: Sendable, Equatable {
     self.outputBytes = outputBytes
     self.scratchBytes = scratchBytes
     self.largestUnitCount = largestUnitCount
+    self.otherTokens = otherTokens
     self.weightPasses = weightPasses
     self.uses = uses
     self.operationsOfAllTokens = operationsOfAllTokens

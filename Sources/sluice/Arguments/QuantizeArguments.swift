@@ -1,6 +1,7 @@
 // The flags that quantize and plan share.
 
 import ArgumentParser
+internal import Calibration
 internal import CompressedTensors
 internal import LinearAlgebra
 internal import Pipeline
@@ -64,6 +65,20 @@ struct GroupSizeArgument: ExpressibleByArgument {
       size = number
     } else {
       return nil
+    }
+  }
+}
+
+extension OtherTokens {
+  init(argument: String) throws {
+    switch argument.lowercased() {
+    case "auto": self = .auto
+    case "all": self = .all
+    case let text:
+      guard let number = Int(text), number >= 0 else {
+        throw ValidationError("expected auto, all, or a number of tokens, 0 or more")
+      }
+      self = .number(number)
     }
   }
 }
@@ -172,10 +187,11 @@ struct QuantizeArguments: ParsableArguments {
     name: .customLong("expert-tokens"),
     help: ArgumentHelp(
       """
-      Tokens that an expert sees beside those that the router sends to it, spread over the data, at \
-      least 128 in all. Saves time. Default: all.
-      """, valueName: "n"))
-  var expertTokens: Int?
+      Tokens that an expert sees beside those that the router sends to it, spread over the data: a \
+      number (and at least 128 in all), all, or auto, which measured like all and saves time: four for \
+      each channel of its down projection, 4096 at least. Default: auto.
+      """, valueName: "n"), transform: OtherTokens.init(argument:))
+  var expertTokens = OtherTokens.auto
 
   @Option(
     help: ArgumentHelp(
@@ -231,9 +247,6 @@ struct QuantizeArguments: ParsableArguments {
     try size.check(againstScheme: !scheme.isEmpty, recipe: recipe != nil)
     if let damping, !(damping > 0 && damping < 1) {
       throw ValidationError("--damping is more than 0 and less than 1")
-    }
-    if let expertTokens, expertTokens < 0 {
-      throw ValidationError("--expert-tokens is 0 or more")
     }
     if let window, window < 1 { throw ValidationError("--window is 1 or more") }
   }

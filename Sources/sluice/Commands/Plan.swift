@@ -103,8 +103,10 @@ struct Plan: ParsableCommand {
       let lines =
         Self.lines(plan, runs.times[runs.times.count - 1])
         + (sized.map { Self.lines($0, runs) } ?? [])
-      Console.show(
-        (lines + proposals.lines + (shared.map(Self.lines) ?? [])).joined(separator: "\n"))
+      Console.show((lines + proposals.lines).joined(separator: "\n"))
+      // Whole, however long it is.
+      if let command = proposals.command { Console.out("          " + shellText(command)) }
+      if let shared { Console.show(Self.lines(shared).joined(separator: "\n")) }
     }
     if output != nil { try OutputFolder.checkSpace(plan) }
     try proposals.check()
@@ -157,9 +159,9 @@ struct Plan: ParsableCommand {
           ? ", \(rounded(time.rate / 1e9)) GFLOP/s in the experts with \(run.engine.name)" : "")
         + (plan.opened == nil ? "; reading the weights, which are not here, is not counted" : ""),
     ]
-    if let others = plan.options.expertTokens {
+    if let others = run.otherTokens {
       lines.append(
-        "experts   see their own tokens and \(grouped(others)) others: "
+        "experts   see \(grouped(others)) tokens beside their own of \(grouped(run.tokens)): "
           + "\(rounded(run.operations / 1e12)) TFLOP instead of "
           + "\(rounded(run.operationsOfAllTokens / 1e12))"
           + ", \(durationText(time.total)) instead of \(durationText(time.total + time.secondsSaved))"
@@ -258,7 +260,7 @@ struct Plan: ParsableCommand {
       ("operations", .double(run.operations)),
       ("measured_rate", .double(time.rate)),
       ("seconds", .double(time.total)),
-      ("expert_tokens", .int(plan.options.expertTokens)),
+      ("expert_tokens", .int(run.otherTokens)),
       ("operations_of_all_tokens", .double(run.operationsOfAllTokens)),
       ("seconds_of_all_tokens", .double(time.total + time.secondsSaved)),
       ("steps", .array(steps)),

@@ -327,7 +327,7 @@ struct RunPlanner {
       tokens: tokens, longestSequence: blocks.flatMap { $0.sequences.map(\.count) }.max() ?? 0,
       calibratedLayers: calibratedLayers, window: window, sourceBytes: source.totalBytes,
       outputBytes: outputBytes,
-      scratchBytes: scratchBytes(passes), largestUnitCount: units,
+      scratchBytes: scratchBytes(passes), largestUnitCount: units, otherTokens: otherTokens,
       weightPasses: calibratedLayers > 1
         ? (blocks.count + passes.blocksPerPass - 1) / passes.blocksPerPass : 0,
       uses: uses, operationsOfAllTokens: operationsOfAllTokens(passes, uses),
@@ -342,10 +342,14 @@ struct RunPlanner {
       $0 + (uses[$1]?.arithmetic ?? 0)
     }
     var all = options
-    all.expertTokens = nil
+    all.expertTokens = .all
     return others
-      + (options.expertTokens == nil
+      + (otherTokens == nil
         ? uses[.experts]?.arithmetic ?? 0 : use(.experts, passes, blocks, all).arithmetic)
+  }
+
+  private var otherTokens: Int? {
+    options.expertTokens.most(of: layers.flatMap(\.layer.experts), tokens: tokens)
   }
 
   private func commitsOften(_ passes: Passes, _ step: RunStep) -> Bool {
@@ -443,7 +447,7 @@ private final class KnownUses: Sendable {
     let passes: Passes
     /// The rows of each sequence of each block.
     let blocks: [[Range<Int>]]
-    let expertTokens: Int?
+    let expertTokens: OtherTokens
     let makesStatesFirst: Bool
   }
 
