@@ -11,7 +11,7 @@ package import Transformer
 /// The shapes that everything but the numbers of an output follows from.
 package struct CheckpointShapes: Sendable {
   package let folder: String
-  package let spec: ModelSpec
+  package private(set) var spec: ModelSpec
   /// Every tensor, sorted by name; where Linears share one, each of them as if it had its own.
   package let tensors: [TensorSpec]
   /// Every tensor as its file has it, sorted by name; nil for a checkpoint that is there, whose files tell it.
@@ -211,6 +211,13 @@ package struct CheckpointShapes: Sendable {
     (schemes?.cache ?? fp8?.cache)?.quantizer(part, of: cache) { _ in nil }
   }
 
+  /// These shapes as another description of the same model sees them.
+  func with(_ spec: ModelSpec) -> CheckpointShapes {
+    var result = self
+    result.spec = spec
+    return result
+  }
+
   package subscript(name: String) -> TensorSpec? { positions[name].map { tensors[$0] } }
 
   /// A tensor that the model's description claims.
@@ -309,12 +316,14 @@ extension ModelSpec {
   ///
   /// Source: deepseek-ai/DeepSeek-V3, README_WEIGHTS.md.
   fileprivate var predictionClaims: [TensorClaim] {
-    guard let last = layers.last else { return [] }
-    return passedThrough.flatMap { prefix in
+    guard let last = layers.last(where: { $0.entrance == nil }) else { return [] }
+    return predictionPrefixes.flatMap { prefix in
       func weight(_ module: String, _ shape: [Int]) -> TensorClaim {
         TensorClaim(ParameterName.weight(of: prefix + module), shape)
       }
-      let layer = last.claims.map { claim in
+      // They are claimed where they are layers among the others.
+      let claims = predicts ? [] : last.claims
+      let layer = claims.map { claim in
         TensorClaim(
           predictionName(prefix, claim.name, after: last), claim.shape, linear: claim.linear)
       }

@@ -64,6 +64,11 @@ extension Commit {
     func names(_ units: some Sequence<UnitSpec>) -> [String] {
       units.flatMap(\.linears).flatMap { $0.hasBias ? [$0.weight, $0.bias] : [$0.weight] }
     }
+    /// What a prediction layer behind a part reads beside its states.
+    func joining(_ layer: Int, _ part: Int) -> [String] {
+      guard let entrance = plan.spec.layers.entrance(afterPart: part, of: layer) else { return [] }
+      return entrance.claims.map(\.name) + [plan.spec.embedding]
+    }
     switch state.position {
     case .copy:
       if next == .copy { return }
@@ -83,7 +88,8 @@ extension Commit {
       let searches = plan.rounded.contains { output in
         output.smoothings[layer].contains { input.map($0.taps.contains) == true }
       }
-      try check(spec.claims.map(\.name).filter { !units.contains($0) || searches && !isCut })
+      let read = spec.claims.map(\.name).filter { !units.contains($0) || searches && !isCut }
+      try check(read + (spec.tokens == nil ? joining(layer, part) : []))
     case .experts(let layer, let part, let unit, _, _):
       let spec = plan.spec.layers[layer].parts[part]
       let units = spec.units
@@ -96,7 +102,10 @@ extension Commit {
       let goesOn =
         part + 1 < layers[layer].parts.count || layer + 1 < plan.run.calibratedLayers
       let reads = goesOn || !plan.output.smoothings[layer].isEmpty
-      if reads { try check(layers[layer].parts[part].claims.map(\.name)) }
+      if reads {
+        try check(
+          layers[layer].parts[part].claims.map(\.name) + (goesOn ? joining(layer, part) : []))
+      }
     case .finish, .done: return
     }
   }
