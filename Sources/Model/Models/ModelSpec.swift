@@ -125,7 +125,8 @@ extension ModelSpec {
     let prefixes = predictions.compactMap(\.entrance?.prefix)
     result.beside.removeAll { name in prefixes.contains { $0.hasPrefix(name) } }
     result.passedThrough =
-      passedThrough.filter { !prefixes.contains($0) } + predictions.flatMap { $0.entrance?.aside ?? [] }
+      passedThrough.filter { !prefixes.contains($0) }
+      + predictions.flatMap { $0.entrance?.aside ?? [] }
     return result
   }
 
@@ -154,7 +155,8 @@ extension LayerSpec {
 extension Entrance {
   /// Every tensor that it reads.
   package var claims: [TensorClaim] {
-    (before?.claims ?? []) + embeddingNorm.claims + statesNorm.claims + projection.claims(quantizable: false)
+    (before?.claims ?? []) + embeddingNorm.claims + statesNorm.claims
+      + projection.claims(quantizable: false)
   }
 }
 

@@ -510,7 +510,7 @@ final class Commit: StepResults {
     report(
       .layerFinished(
         LayerSummary(
-          layer: layer.index, layers: plan.spec.layers.count,
+          layer: layer.index, layers: plan.spec.layers.count, predicts: layer.entrance != nil,
           quantizedLinears: layer.linears.filter { plan.output.fates[$0.weight] == .packed }.count,
           smoothings: layerLosses.count, lossRatio: mean(layerLosses),
           roundingRatio: mean(layerErrors), seconds: seconds)))

@@ -231,7 +231,8 @@ struct QuantizeArguments: ParsableArguments {
     try size.check(againstScheme: !scheme.isEmpty, recipe: recipe != nil)
     if size.isAsked, mtp != nil {
       throw ValidationError(
-        "--mtp does not go with a size yet, which is for the layers of the model alone; leave one of them out")
+        "--mtp does not go with a size yet, which is for the layers of the model alone; leave one of them out"
+      )
     }
     if let damping, !(damping > 0 && damping < 1) {
       throw ValidationError("--damping is more than 0 and less than 1")

@@ -127,7 +127,8 @@ struct Attend {
       let probe = gradients.probe(of: index, with: probes)
       let mixed = try mix(block: index, of: states, weights: weights, probe, tap: gather)
       if let results {
-        let states = try part.tokens == nil ? inputs.entered(mixed, block: index, after: part) : mixed
+        let states =
+          try part.tokens == nil ? inputs.entered(mixed, block: index, after: part) : mixed
         try results.file.append(states, backend: backend)
       }
       stream?.add(mixed, backend: backend)
