@@ -133,7 +133,9 @@ package struct CheckpointShapes: Sendable {
           folder: config.folder, count: unknown.count, names: Array(unknown.sorted().prefix(5)))
       }
     }
-    for claim in spec.predictionClaims where listed?.contains(claim.name) != false {
+    var added = Set(tensors.map(\.name))
+    for claim in spec.predictionClaims
+    where listed?.contains(claim.name) != false && added.insert(claim.name).inserted {
       add(claim.name, claim.shape, isLinear: claim.linear != nil)
     }
     let head = spec.redundantHead.flatMap { listed?.contains($0) == true ? $0 : nil }
@@ -317,24 +319,26 @@ extension ModelSpec {
   /// Source: deepseek-ai/DeepSeek-V3, README_WEIGHTS.md.
   fileprivate var predictionClaims: [TensorClaim] {
     guard let last = layers.last(where: { $0.entrance == nil }) else { return [] }
-    return predictionPrefixes.flatMap { prefix in
-      func weight(_ module: String, _ shape: [Int]) -> TensorClaim {
-        TensorClaim(ParameterName.weight(of: prefix + module), shape)
+    let entrances = predictions.compactMap(\.entrance).flatMap(\.claims)
+    return entrances
+      + predictionPrefixes.flatMap { prefix in
+        func weight(_ module: String, _ shape: [Int]) -> TensorClaim {
+          TensorClaim(ParameterName.weight(of: prefix + module), shape)
+        }
+        // They are claimed where they are layers among the others.
+        let claims = predicts ? [] : last.claims
+        let layer = claims.map { claim in
+          TensorClaim(
+            predictionName(prefix, claim.name, after: last), claim.shape, linear: claim.linear)
+        }
+        // Beside the model, they have its embedding and head.
+        if !prefix.hasPrefix(names.model) { return layer }
+        return layer + [
+          weight("eh_proj", [hiddenSize, 2 * hiddenSize]), weight("enorm", [hiddenSize]),
+          weight("hnorm", [hiddenSize]), weight("shared_head.norm", [hiddenSize]),
+          weight("shared_head.head", [vocabularySize, hiddenSize]),
+          weight("embed_tokens", [vocabularySize, hiddenSize]),
+        ]
       }
-      // They are claimed where they are layers among the others.
-      let claims = predicts ? [] : last.claims
-      let layer = claims.map { claim in
-        TensorClaim(
-          predictionName(prefix, claim.name, after: last), claim.shape, linear: claim.linear)
-      }
-      // Beside the model, they have its embedding and head.
-      if !prefix.hasPrefix(names.model) { return layer }
-      return layer + [
-        weight("eh_proj", [hiddenSize, 2 * hiddenSize]), weight("enorm", [hiddenSize]),
-        weight("hnorm", [hiddenSize]), weight("shared_head.norm", [hiddenSize]),
-        weight("shared_head.head", [vocabularySize, hiddenSize]),
-        weight("embed_tokens", [vocabularySize, hiddenSize]),
-      ]
-    }
   }
 }

@@ -113,10 +113,11 @@ struct LayerNames {
   private let decoder: DecoderReader
   private let prefix: String
 
-  init(_ decoder: DecoderReader, index: Int) {
+  /// - Parameter prefix: what its tensors' names begin with, where that does not follow from its number.
+  init(_ decoder: DecoderReader, index: Int, prefix: String? = nil) {
     self.decoder = decoder
     self.index = index
-    prefix = decoder.names.layer(index)
+    self.prefix = prefix ?? decoder.names.layer(index)
   }
 
   func name(_ name: String) -> String { prefix + name }

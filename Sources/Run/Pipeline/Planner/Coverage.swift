@@ -121,7 +121,9 @@ package struct Coverage: Sendable, Equatable {
       let parts = entrance.aside.filter { name in
         source.tensors.contains { $0.name.hasPrefix(name) }
       }
-      let names = parts.map { $0.dropFirst(entrance.prefix.count).dropLast() }
+      let names = parts.map { name in
+        name.dropFirst(name.hasPrefix(entrance.prefix) ? entrance.prefix.count : 0).dropLast()
+      }
       left.append(
         Left("\(names.joined(separator: ", ")) of layer \(layer.index)", why: predicting))
     }
