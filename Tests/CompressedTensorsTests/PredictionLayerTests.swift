@@ -55,8 +55,8 @@ import Transformer
       throws: PredictionError.none(
         file: without + "/config.json", architecture: "Qwen3MoeForCausalLM")
     ) { try predicting(without) }
-    #expect(throws: PredictionError.undescribed(architecture: "Step3p7ForConditionalGeneration")) {
-      try predicting(fixturePath("forward/step37-images"))
+    #expect(throws: PredictionError.undescribed(architecture: "Ernie4_5_MoeForCausalLM")) {
+      try predicting(fixturePath("forward/ernie45-moe-tied"))
     }
     try withTensors({ $0.removeAll { $0.name.hasPrefix("model.layers.3.") } }) { folder in
       #expect(throws: PredictionError.notStored(folder: folder, layer: "model.layers.3")) {
