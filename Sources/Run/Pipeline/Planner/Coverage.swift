@@ -44,7 +44,8 @@ package struct Coverage: Sendable, Equatable {
     var found: [(what: String, why: String, layers: [Int])] = []
     for layer in spec.layers {
       // `model`, `layers` and the number.
-      let outer = spec.names.layer(layer.index).split(separator: ".").count
+      let prefix = layer.entrance?.prefix ?? spec.names.layer(layer.index)
+      let outer = prefix.split(separator: ".").count
       let names = layer.linears.map { linear in
         linear.name.split(separator: ".").dropFirst(outer).map(String.init)
       }
