@@ -100,6 +100,10 @@ import TestSupport
     }
   }
 
+  @Test func `a run in windows of layers does the operations of its plan`() throws {
+    try checkOperations(threads: 2, .compensated, scheme: SchemePreset.usual) { $0.window = 3 }
+  }
+
   private func checkOperations(
     threads: Int, _ rounding: RoundingMethod, scheme: String,
     _ change: (inout QuantizeOptions) -> Void = { _ in }

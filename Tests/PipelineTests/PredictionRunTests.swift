@@ -64,6 +64,11 @@ import Transformer
       }
       #expect(layers == [0, 1, 2, 3])
       #expect(try SmallRun.contents(options.output) == expected)
+      var windows = options
+      windows.output = folder + "/windows"
+      windows.window = 3
+      try SmallRun.run(windows)
+      #expect(try SmallRun.contents(windows.output) == expected)
       options.predictions = nil
       let error = #expect(throws: RunStateError.self) { try SmallRun.run(options) }
       #expect("\(try #require(error))".contains("--mtp W4A16 in groups of 32"))

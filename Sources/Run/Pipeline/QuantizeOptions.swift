@@ -50,6 +50,10 @@ package struct QuantizeOptions: Sendable {
   package var loss = SmoothingLoss.diagonal
   package var memory: Int
   package var threads: Int
+  /// Processes that share the work.
+  package var ranks = 1
+  /// Layers whose states are made together; nil for one, or with several processes twice as many as these.
+  package var window: Int?
   /// What multiplies large matrices; nil for the best one that the CPU and the weights allow.
   package var engine: Engine?
   /// A folder for hidden states; `OUT/.sluice/scratch` where none is named.

@@ -40,6 +40,8 @@ package struct RunPlan: Sendable, Equatable {
   package let longestSequence: Int
   /// Layers that the calibration tokens run through.
   package let calibratedLayers: Int
+  /// Layers whose states are made together, before the work on any of them.
+  package let window: Int
   /// Tensor bytes of the source.
   package let sourceBytes: Int
   /// Tensor bytes of the output.
@@ -76,7 +78,8 @@ package struct RunPlan: Sendable, Equatable {
   ///   - smallestBudget: of the passes that take least.
   package init(
     budget: Int, smallestBudget: Int, steps: [StepPlan<RunStep>], passes: Passes, engine: Engine,
-    tokens: Int, longestSequence: Int, calibratedLayers: Int, sourceBytes: Int, outputBytes: Int,
+    tokens: Int, longestSequence: Int, calibratedLayers: Int, window: Int, sourceBytes: Int,
+    outputBytes: Int,
     scratchBytes: Int, largestUnitCount: Int, weightPasses: Int, uses: [RunStep: StepUse],
     operationsOfAllTokens: Double, sourceReadBytes: Int
   ) {
@@ -88,6 +91,7 @@ package struct RunPlan: Sendable, Equatable {
     self.tokens = tokens
     self.longestSequence = longestSequence
     self.calibratedLayers = calibratedLayers
+    self.window = window
     self.sourceBytes = sourceBytes
     self.outputBytes = outputBytes
     self.scratchBytes = scratchBytes

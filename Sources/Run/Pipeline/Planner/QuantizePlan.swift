@@ -411,6 +411,12 @@ package struct QuantizePlan: Sendable {
   /// What the process had taken at most when it had opened the model and read the data.
   var loadingBytes: Int { planner.loadingBytes }
 
+  /// Smoothing scales, beside the output.
+  var scalesLayout: ShardLayout {
+    ShardLayout(
+      singleFile: OutputFolder.smoothingFile, tensors: rounded.flatMap(\.smoothingTensors))
+  }
+
   /// The type of hidden states in scratch.
   var stateType: DType { source.stateType }
 

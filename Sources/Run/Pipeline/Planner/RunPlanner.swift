@@ -91,6 +91,15 @@ struct RunPlanner {
     (output.taps.lastIndex { !$0.isEmpty } ?? -1) + 1
   }
 
+  /// Layers whose states are made together.
+  private var window: Int {
+    let all = source.spec.layers.count
+    return min(max(1, options.window ?? (options.ranks > 1 ? 2 * options.ranks : 1)), all)
+  }
+
+  /// Whether states are made before the work on a layer, and not with it.
+  private var makesStatesFirst: Bool { window > 1 || options.ranks > 1 }
+
   private var calibratedLayers: Int { Self.calibratedLayers(output) }
   private var tokens: Int { blocks.reduce(0) { $0 + $1.count } }
   private var mlps: [MLPSpec] { layers.flatMap(\.layer.mlps) }
@@ -149,7 +158,7 @@ struct RunPlanner {
     known.use(
       KnownUses.Key(
         step: step, passes: passes, blocks: blocks.map(\.sequences),
-        expertTokens: options.expertTokens)
+        expertTokens: options.expertTokens, makesStatesFirst: makesStatesFirst)
     ) { newUse(step, passes, blocks, options) }
   }
 
@@ -176,6 +185,15 @@ struct RunPlanner {
       }
     case .attend:
       forEachPart { layer, part, count in
+        if makesStatesFirst, layer.index < calibratedLayers,
+          part.index + 1 < layer.parts.count || layer.index + 1 < calibratedLayers
+        {
+          add(times: count) { inputs in
+            var inputs = inputs
+            inputs.stage = .states
+            try Attend(inputs: inputs, layer: layer, part: part).run(from: 0)
+          }
+        }
         add(times: count) { try Attend(inputs: $0, layer: layer, part: part).run(from: 0) }
       }
     case .experts:
@@ -310,7 +328,7 @@ struct RunPlanner {
       budget: budget, smallestBudget: smallest.map(\.bytes).max() ?? 0, steps: plans,
       passes: passes, engine: engine,
       tokens: tokens, longestSequence: blocks.flatMap { $0.sequences.map(\.count) }.max() ?? 0,
-      calibratedLayers: calibratedLayers, sourceBytes: source.totalBytes,
+      calibratedLayers: calibratedLayers, window: window, sourceBytes: source.totalBytes,
       outputBytes: outputBytes,
       scratchBytes: scratchBytes(passes), largestUnitCount: units,
       weightPasses: calibratedLayers > 1
@@ -364,7 +382,10 @@ struct RunPlanner {
     if calibratedLayers == 0 { return 0 }
     let raw = tokens * source.spec.hiddenSize * source.stateType.byteWidth
     let states = Int(Double(raw) * (source.stateType == .bf16 ? Self.compression : 1))
-    let generations = layers.contains { $0.layer.parts.contains(where: \.isParallel) } ? 3 : 2
+    let two = layers.contains { $0.layer.parts.contains(where: \.isParallel) } ? 3 : 2
+    let generations =
+      makesStatesFirst
+      ? window * (layers.map(\.layer.parts.count).max() ?? 1) + 1 + two * options.ranks : two
     if !options.gathersGrams { return generations * states }
     func stored(_ channels: Int) -> Int {
       ActivationStatistics.gramRanges(channels).reduce(0) {
@@ -426,6 +447,7 @@ private final class KnownUses: Sendable {
     /// The rows of each sequence of each block.
     let blocks: [[Range<Int>]]
     let expertTokens: Int?
+    let makesStatesFirst: Bool
   }
 
   private let uses = Mutex<[Key: StepUse]>([:])

@@ -17,12 +17,17 @@ struct Advance {
 
   private var backend: Backend { inputs.backend }
 
+  /// That the branch under its smoothings computes what it did.
+  func prove() throws {
+    if !inputs.measures { try Proof(inputs, layer, part).prove(branch) }
+  }
+
   /// Reads what the branch on tokens reads and writes the next part's input. Only routed experts contribute.
   ///
   /// - Parameter block: blocks before it are done.
   func run(from block: Int) throws {
     let weights = inputs.weights
-    if block == 0, !inputs.measures { try Proof(inputs, layer, part).prove(branch) }
+    if block == 0, inputs.stage == .whole { try prove() }
     guard let results = try inputs.writeNext(after: part, from: block) else { return }
     let states = try inputs.states.read(.addedToByTokens(of: part), part)
     let beside = try part.isParallel ? inputs.states.read(.readByTokens(of: part), part) : nil

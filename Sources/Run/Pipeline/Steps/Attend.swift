@@ -38,13 +38,24 @@ struct Attend {
   /// - Parameter block: blocks before it are done.
   func run(from block: Int) throws {
     let weights = weights
-    let taps = inputs.output.taps[layer.index].filter { Self.sees($0, part) }
+    let taps =
+      inputs.stage == .states ? [] : inputs.output.taps[layer.index].filter { Self.sees($0, part) }
     let statistics = taps.map { inputs.newStatistics($0, of: layer) }
     let gradients = OutputGradients(inputs, layer, part)
     if layer.index < inputs.calibratedLayers {
       try gather(taps, statistics, gradients, from: block, weights: weights)
     }
 
+    if inputs.stage != .states { try round(taps, statistics, gradients) }
+    if let mixer = part.sequence?.mixer {
+      inputs.weights.release(mixer.linears + mixer.deciding.map(\.linear))
+    }
+    inputs.weights.release(part.tokens?.mixer.deciding ?? [])
+  }
+
+  private func round(
+    _ taps: [Tap], _ statistics: [ActivationStatistics], _ gradients: OutputGradients
+  ) throws {
     // Search and rounding use Gram matrices up.
     let tokensInputs = Self.tokensInputs(part)
     for (tap, statistics) in zip(taps, statistics)
@@ -56,10 +67,6 @@ struct Attend {
       try Attend(inputs: round, layer: layer, part: part)
         .round(taps, statistics, gradients, keeping: number + 1 < rounds.count)
     }
-    if let mixer = part.sequence?.mixer {
-      inputs.weights.release(mixer.linears + mixer.deciding.map(\.linear))
-    }
-    inputs.weights.release(part.tokens?.mixer.deciding ?? [])
   }
 
   /// Smooths, rounds and writes.
@@ -106,7 +113,7 @@ struct Attend {
     from block: Int, weights: any SourceWeights
   ) throws {
     // How large the states are that the part's branches add to.
-    let stream = inputs.measures ? inputs.newStream() : nil
+    let stream = inputs.measures && inputs.stage != .states ? inputs.newStream() : nil
     let statistics = statistics + gradients.statistics + (stream.map { [$0] } ?? [])
     let probes = gradients.probes(weights: weights)
     inputs.states.noteRoom(for: statistics)
@@ -151,7 +158,9 @@ struct Attend {
       }
     }
     for writer in writers { try inputs.states.finish(writer) }
-    try noteRouting(warns: Self.tokensInputs(part).contains(where: taps.contains))
+    if inputs.stage != .states {
+      try noteRouting(warns: Self.tokensInputs(part).contains(where: taps.contains))
+    }
     if let stream { try inputs.results.note(PartEnergy(stream, inputs, part)) }
   }
 

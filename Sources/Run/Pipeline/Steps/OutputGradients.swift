@@ -21,7 +21,7 @@ struct OutputGradients {
     self.inputs = inputs
     mixer = part.sequence?.mixer
     let isAsked =
-      inputs.output.method.compensatesOutputs && !inputs.measures
+      inputs.output.method.compensatesOutputs && !inputs.measures && inputs.stage != .states
       && layer.index < inputs.calibratedLayers
     let known = isAsked ? mixer?.probed ?? [] : []
     probed = known.filter { linear, _ in

@@ -6,9 +6,20 @@ internal import LinearAlgebra
 internal import Models
 internal import Planning
 internal import Quantization
+internal import Reporting
 internal import Safetensors
 internal import Tensors
 internal import Transformer
+
+/// What of a layer's work steps do.
+enum Stage {
+  /// All of it: a layer is done before the next one begins.
+  case whole
+  /// Its states alone, which the layers behind it read.
+  case states
+  /// Statistics, scales and codes, from states that are there.
+  case rounding
+}
 
 /// The inputs of every step. A step changes nothing of them: what it makes goes to `writer`, `scales` and `results`.
 ///
@@ -17,20 +28,21 @@ internal import Transformer
 struct StepInputs {
   let spec: ModelSpec
   var output: OutputPlan
+  var stage = Stage.whole
   /// What a pass that measures takes in the output's place, one after the other; empty in a pass that writes.
   var trials: [OutputPlan] = []
   /// Which of them this is.
   private(set) var trial: Int?
   let options: QuantizeOptions
-  let blocks: [TokenBlock]
+  var blocks: [TokenBlock]
   let passes: Passes
   /// Layers that the calibration tokens run through.
   let calibratedLayers: Int
   let backend: Backend
   let weights: any SourceWeights
   /// Hidden states and statistics between steps.
-  let states: StateFiles
-  let results: any StepResults
+  var states: StateFiles
+  var results: any StepResults
   /// The source, for errors that name its numbers; nil where there are none.
   var checkpoint: Checkpoint?
   /// Output tensors.
@@ -62,6 +74,7 @@ struct StepInputs {
   ///
   /// - Parameter block: blocks before it are done.
   func writeNext(after part: LayerPart, from block: Int) throws -> StatesWriter? {
+    if stage == .rounding { return nil }
     if part.index + 1 < layers[part.layer].parts.count {
       return try states.write(.hidden, layer: part.layer, part: part.index + 1, from: block)
     }
@@ -131,17 +144,9 @@ protocol StepResults: AnyObject {
   /// What an earlier process left of the step in work.
   var resumption: Resumption { get }
 
-  func note(_ choice: ChosenSmoothing, layer: Int) throws
-  /// What a trial does to a Linear.
-  func note(_ measured: MeasuredLinear) throws
-  /// What a pass that measures must know of a part.
-  func note(_ energy: PartEnergy) throws
-  func note(
-    _ linear: LinearSpec, _ rounding: ChosenRounding, _ errors: RoundingErrors, layer: Int) throws
-  /// Tokens that a layer's router sends to each expert.
-  func note(routing tokens: [Int], layer: Int) throws
-  /// A tensor that smoothing scales are folded into.
-  func note(rescaled tensor: String, layer: Int) throws
+  func note(_ choice: Choice) throws
+  /// A line of what a pass found that measures.
+  func note(measured line: String) throws
   func warn(_ warning: RunWarning)
 
   /// A part of a step is done: memory is looked at.
@@ -181,14 +186,8 @@ final class ShapeResults: StepResults {
   private var ones: [Int: [Float]] = [:]
 
   var resumption: Resumption { Resumption() }
-  func note(_ choice: ChosenSmoothing, layer: Int) {}
-  func note(_ measured: MeasuredLinear) {}
-  func note(_ energy: PartEnergy) {}
-  func note(
-    _ linear: LinearSpec, _ rounding: ChosenRounding, _ errors: RoundingErrors, layer: Int
-  ) {}
-  func note(routing tokens: [Int], layer: Int) {}
-  func note(rescaled tensor: String, layer: Int) {}
+  func note(_ choice: Choice) {}
+  func note(measured line: String) {}
   func warn(_ warning: RunWarning) {}
   func noteMemory() {}
   func noteBlock(_ block: Int, _ step: RunStep, layer: Int) {}
