@@ -121,7 +121,7 @@ final class ProgressLine {
         saidLegend = true
       }
       line(
-        "layer \(layer.layer) of 0-\(layer.layers - 1): "
+        "layer \(layer.layer) of 0-\(layer.layers - 1)\(layer.predicts ? " (prediction)" : ""): "
           + (layer.quantizedLinears == 0
             ? "not quantized"
             : "\(counted(layer.quantizedLinears, "Linear")), \(counted(layer.smoothings, "smoothing"))"

@@ -5,6 +5,7 @@ import CompressedTensors
 import Pipeline
 import Planning
 import Quantization
+import SystemIO
 import Tensors
 import Testing
 import TestSupport
@@ -75,6 +76,27 @@ import TestSupport
     try checkOperations(threads: 2, rounding, scheme: "W4A16") {
       $0.cache = .fp8OfHeads
       $0.smooths = rounding != .nearest
+    }
+  }
+
+  /// An input that is made of states and of the embeddings of tokens ahead.
+  @Test(arguments: ["glm4-moe-two", "deepseek-v3-two"])
+  func `a run of prediction layers does the operations of its plan, in its buffers`(
+    name: String
+  ) throws {
+    try withTemporaryFolder { folder in
+      let rows = (0..<7).map { row in "{\"input_ids\":\((0..<24).map { (row * $0) % 64 })}" }
+      try replaceFile(folder + "/ids.jsonl", with: Array(rows.joined(separator: "\n").utf8))
+      let scheme = IntegerScheme(.w4a16, groupSize: 32).scheme
+      let change: (inout QuantizeOptions) -> Void = {
+        $0.model = fixturePath("predictions/" + name)
+        $0.data.path = folder + "/ids.jsonl"
+        $0.data.selection.samples = 7
+        $0.schemes = [scheme]
+        $0.predictions = scheme
+      }
+      try checkOperations(threads: 2, .compensated, scheme: "W4A16", change)
+      try checkBuffers(threads: 2, scheme: "W4A16", change)
     }
   }
 

@@ -100,7 +100,8 @@ private final class ThreadRanks: Ranks {
             let thread = RankThread {
               continuation.resume(
                 with: Result {
-                  try QuantizePlan(shared).run(ranks: ThreadRanks(rank, of: count, in: room)) { _ in }
+                  try QuantizePlan(shared).run(ranks: ThreadRanks(rank, of: count, in: room)) { _ in
+                  }
                 })
             }
             thread.start()

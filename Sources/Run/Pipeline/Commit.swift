@@ -94,7 +94,8 @@ final class Commit: StepResults, StepMeter {
     self.report = report
     memory = StepWatch(backend, isFirst: plan.span.lowerBound == 0)
     record = ProgressRecord(
-      command: command, ranks: plan.options.ranks, threads: plan.options.threads, budget: plan.options.memory)
+      command: command, ranks: plan.options.ranks, threads: plan.options.threads,
+      budget: plan.options.memory)
     shareBefore = state.history.passShare ?? 0
     (layerLosses, layerErrors) = choices.ratios(layer: state.position.layer)
   }
@@ -534,7 +535,7 @@ final class Commit: StepResults, StepMeter {
     report(
       .layerFinished(
         LayerSummary(
-          layer: layer.index, layers: plan.spec.layers.count,
+          layer: layer.index, layers: plan.spec.layers.count, predicts: layer.entrance != nil,
           quantizedLinears: layer.linears.filter { plan.output.fates[$0.weight] == .packed }.count,
           smoothings: layerLosses.count, lossRatio: mean(layerLosses),
           roundingRatio: mean(layerErrors), seconds: seconds)))

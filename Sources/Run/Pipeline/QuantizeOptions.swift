@@ -20,6 +20,8 @@ package struct QuantizeOptions: Sendable {
   package var isGroupSizeNamed = true
   /// Of keys and values; nil where they are kept as they are.
   package var cache: CacheScheme?
+  /// Of prediction layers; nil where they stay as they are.
+  package var predictions: QuantizationScheme?
   /// A size to choose schemes for; nil where they are named.
   package var size: SizeWish?
   /// What was chosen for it; nil before a first pass measured what there is to choose.

@@ -40,6 +40,8 @@ package enum RunCheck: Sendable, Equatable {
 package struct LayerSummary: Sendable, Equatable {
   package let layer: Int
   package let layers: Int
+  /// Whether it predicts further tokens.
+  package let predicts: Bool
   package let quantizedLinears: Int
   package let smoothings: Int
   /// Mean over the layer's smoothings of loss after over loss before; nil without smoothing.

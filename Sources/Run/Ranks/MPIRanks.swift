@@ -200,7 +200,8 @@
         }
         for other in rank == 0 ? Array(1..<count) : [0]
         where (now - shared.heard[other]).seconds > Self.patience {
-          lost = "rank \(other)\(Self.host(other, shared.hosts)) gave no sign of life for \(Int(Self.patience)) seconds"
+          lost =
+            "rank \(other)\(Self.host(other, shared.hosts)) gave no sign of life for \(Int(Self.patience)) seconds"
         }
       }
       if getppid() != parent { lost = "the launcher that started this rank is gone" }

@@ -109,7 +109,8 @@ package struct Cost: Sendable, Equatable {
   package var steps: [StepCost]
 
   package init(
-    processes: Int, processorSeconds: Double, ranks: Int = 1, threads: Int, budgetBytes: Int, scratchBytes: Int,
+    processes: Int, processorSeconds: Double, ranks: Int = 1, threads: Int, budgetBytes: Int,
+    scratchBytes: Int,
     steps: [StepCost]
   ) {
     self.processes = processes

@@ -153,6 +153,14 @@ struct QuantizeArguments: ParsableArguments {
       """, valueName: "pattern"))
   var ignore: [String] = []
 
+  @Option(
+    help: ArgumentHelp(
+      """
+      What the weights of multi-token-prediction layers become, as of --scheme, in the classes that vLLM loads so. \
+      They need no more of the data. Default: they stay as they are.
+      """, valueName: "scheme"), transform: SchemePreset.written)
+  var mtp: QuantizationScheme?
+
   @OptionGroup var keys: ConfigKeyArguments
 
   @OptionGroup var data: DataArguments
@@ -245,6 +253,11 @@ struct QuantizeArguments: ParsableArguments {
       throw ValidationError("--scheme is given twice for all Linears; write TARGET=SCHEME for some")
     }
     try size.check(againstScheme: !scheme.isEmpty, recipe: recipe != nil)
+    if size.isAsked, mtp != nil {
+      throw ValidationError(
+        "--mtp does not go with a size yet, which is for the layers of the model alone; leave one of them out"
+      )
+    }
     if let damping, !(damping > 0 && damping < 1) {
       throw ValidationError("--damping is more than 0 and less than 1")
     }
@@ -267,10 +280,13 @@ struct QuantizeArguments: ParsableArguments {
     if !scheme.isEmpty { options.schemes = schemes(instead: options.schemes) }
     if !scheme.isEmpty { options.schemesAreFromRecipe = false }
     options.isGroupSizeNamed = groupSize != nil || recipe != nil
+    options.predictions = mtp?.grouped(
+      by: options.schemes.first?.weights?.groupSize ?? SchemePreset.groupSize)
     options.size = try size.wish()
     if let groupSize {
       if options.size == nil {
         options.schemes = try grouped(options.schemes, by: groupSize.size)
+        options.predictions = options.predictions?.grouped(by: groupSize.size)
       } else {
         options.schemes = options.schemes.map { $0.grouped(by: groupSize.size) }
       }

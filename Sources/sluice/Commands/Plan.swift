@@ -112,12 +112,19 @@ struct Plan: ParsableCommand {
     try proposals.check()
   }
 
+  private static func layers(of plan: QuantizePlan) -> String {
+    let own = plan.spec.withoutPredictions.layers.count
+    let further = plan.spec.layers.count - own
+    return counted(own, "layer")
+      + (further == 0 ? "" : " and \(counted(further, "prediction layer"))")
+  }
+
   private static func lines(_ plan: QuantizePlan, _ time: TimeEstimate) -> [String] {
     let run = plan.run
     // Rounding to nearest alone multiplies nothing, and keeps no states.
     let computes = run.operations > 0
     var lines = [
-      "\(plan.spec.architecture), \(counted(plan.spec.layers.count, "layer")), "
+      "\(plan.spec.architecture), \(layers(of: plan)), "
         + (computes
           ? counted(run.tokens, "calibration token") + " through "
             + counted(run.calibratedLayers, "layer") : "no calibration")
@@ -206,7 +213,9 @@ struct Plan: ParsableCommand {
     let enough =
       shared.enough < (shared.points.last?.hosts ?? 1)
       ? ["          more than \(shared.enough) save less than a fifth for twice as many"] : []
-    return ["hosts     " + padded("number", to: 8) + padded("time", to: 38) + "over their file system"]
+    return [
+      "hosts     " + padded("number", to: 8) + padded("time", to: 38) + "over their file system"
+    ]
       + lines + enough
   }
 

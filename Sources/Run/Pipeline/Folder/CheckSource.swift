@@ -137,6 +137,12 @@ struct SourceChecksums {
 }
 
 extension QuantizePlan {
+  /// Names of the tensors that a prediction layer behind a part is joined by.
+  func tensorsJoining(afterPart part: Int, of layer: Int) -> [String] {
+    guard let entrance = spec.layers.entrance(afterPart: part, of: layer) else { return [] }
+    return entrance.claims.map(\.name) + [spec.embedding]
+  }
+
   /// Names of the tensors that the work between two positions reads.
   func tensorsRead(from position: RunPosition, until next: RunPosition) -> [String] {
     func names(_ units: some Sequence<UnitSpec>) -> [String] {
@@ -162,6 +168,7 @@ extension QuantizePlan {
         output.smoothings[layer].contains { input.map($0.taps.contains) == true }
       }
       return part.claims.map(\.name).filter { !units.contains($0) || searches && !isCut }
+        + (part.tokens == nil ? tensorsJoining(afterPart: part.index, of: layer) : [])
     case .experts(let layer, let part, let unit, _, _):
       let part = spec.layers[layer].parts[part]
       let units = part.units
@@ -171,7 +178,8 @@ extension QuantizePlan {
     case .advance(let layer, let part, _):
       let goesOn = part + 1 < spec.layers[layer].parts.count || layer + 1 < run.calibratedLayers
       let reads = goesOn || !output.smoothings[layer].isEmpty
-      return reads ? spec.layers[layer].parts[part].claims.map(\.name) : []
+      return (reads ? spec.layers[layer].parts[part].claims.map(\.name) : [])
+        + (goesOn ? tensorsJoining(afterPart: part, of: layer) : [])
     // Every rank looks at what it read.
     case .forward, .window, .finish, .done: return []
     }

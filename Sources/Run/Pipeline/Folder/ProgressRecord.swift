@@ -40,7 +40,8 @@ package struct ProgressRecord: Sendable, Equatable {
     var object = JSONObject([
       ("process", .int(process)), ("host", .string(host)),
       ("command", .array(command.map { .string($0) })), ("folder", .string(workingFolder)),
-      ("started", .int(started)), ("ranks", .int(ranks)), ("threads", .int(threads)), ("budget_bytes", .int(budget)),
+      ("started", .int(started)), ("ranks", .int(ranks)), ("threads", .int(threads)),
+      ("budget_bytes", .int(budget)),
       ("resident_bytes", .int(residentBytes)), ("peak_bytes", .int(peakBytes)),
     ])
     if let progress {

@@ -117,6 +117,7 @@ extension QuantizePlan {
       inputs.options["smoothing_strength"] = "\(smoothQuant.strength)"
     }
     if !options.writesCard { inputs.options["--no-card"] = "on" }
+    if let scheme = options.predictions { inputs.options["--mtp"] = scheme.words }
     if let cache = options.cache { inputs.options["--kv-cache"] = cache.rawValue }
     let accepted = spec.notes.compactMap { note -> String? in
       if case .accepted(let key, _) = note { key } else { nil }

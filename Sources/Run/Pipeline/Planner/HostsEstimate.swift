@@ -71,7 +71,9 @@ package struct HostsEstimate: Sendable {
     let blocks = Double(max(1, plan.blocks.count))
     let share = (blocks / hosts).rounded(.up) / blocks
     let experts = step(time, .experts)
-    let chain = attend / layers + experts / layers / Double(WindowTask.pieces(of: plan.run.window, hosts: plan.options.ranks))
+    let chain =
+      attend / layers + experts / layers
+      / Double(WindowTask.pieces(of: plan.run.window, hosts: plan.options.ranks))
     var tasks = 0.0
     var first = 0
     while first < plan.spec.layers.count {

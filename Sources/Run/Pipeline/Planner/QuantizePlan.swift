@@ -104,6 +104,9 @@ package struct QuantizePlan: Sendable {
     _ asked: QuantizeOptions, source: CheckpointShapes, opened: Checkpoint?, config: JSONObject,
     read: QuantizePlan? = nil, residentPeak: () -> Int
   ) throws {
+    let source = try asked.predictions == nil ? source.withoutPredictions : source.predicting()
+    var opened = opened
+    opened?.spec = source.spec
     try Gemm.open()
     try AcceptedKeyMissing.check(
       asked.acceptedKeys, in: [config], file: asked.model + "/" + OutputFolder.config)
@@ -131,9 +134,19 @@ package struct QuantizePlan: Sendable {
         scheme.targeting(
           try scheme.targets.flatMap { target in
             try target == QuantizationScheme.linear
-              ? [target] : IgnorePattern.targets(target, of: source.spec, origin: schemeOrigin)
+              ? [target]
+              : IgnorePattern.targets(
+                target, of: source.spec.withoutPredictions, origin: schemeOrigin)
           })
       }
+    }
+    if let scheme = asked.predictions {
+      try Self.checkLoaded(scheme, by: source.spec.predictions)
+      // What is for every Linear is for theirs, too.
+      let isUsual = groups.allSatisfy {
+        $0.targets == [QuantizationScheme.linear] && $0.isSame(as: scheme)
+      }
+      if !isUsual { groups.append(scheme.targetingPredictions(of: source.spec, beside: groups)) }
     }
     if !asked.isGroupSizeNamed {
       // Of schemes to choose among, the first whose size is free stands for all.
@@ -147,6 +160,7 @@ package struct QuantizePlan: Sendable {
       }
       groups = groups.map { $0.grouped(by: size) }
       named.schemes = named.schemes.map { $0.grouped(by: size) }
+      named.predictions = named.predictions?.grouped(by: size)
       if wish != nil { named.size = asked.size?.grouped(by: size) }
     }
     let options = named
@@ -319,6 +333,16 @@ package struct QuantizePlan: Sendable {
         let reason = CompressionFormats.loadingProblem(scheme, forExperts: hasExperts)
       else { continue }
       throw .notLoaded(choice: option.name, reason: reason)
+    }
+  }
+
+  /// Refuses what vLLM does not load in prediction layers.
+  private static func checkLoaded(
+    _ scheme: QuantizationScheme, by layers: [LayerSpec]
+  ) throws(PredictionError) {
+    let hasExperts = layers.contains { !$0.experts.isEmpty }
+    if let reason = CompressionFormats.loadingProblem(scheme, forExperts: hasExperts) {
+      throw .notLoaded(scheme: scheme.name, reason: reason)
     }
   }
 

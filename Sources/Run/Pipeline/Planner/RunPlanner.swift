@@ -108,8 +108,11 @@ struct RunPlanner {
     _ source: CheckpointShapes, _ output: OutputPlan, _ trials: [OutputPlan]
   ) -> [(layer: LayerSpec, count: Int)] {
     let calibrated = calibratedLayers(output)
-    return source.spec.layers.distinct { layer in
-      "\(layer.shape) \(layer.index < calibrated) \(layer.index + 1 < calibrated) "
+    let layers = source.spec.layers
+    return layers.distinct { layer in
+      let entrance = layers.entrance(afterPart: layer.parts.count - 1, of: layer.index)
+      return "\(layer.shape) \(layer.index < calibrated) \(layer.index + 1 < calibrated) "
+        + (entrance.map { $0.before == nil ? "entered " : "normed, entered " } ?? "")
         + ([output] + trials).map { kinds(of: layer, source, $0) }.joined(separator: " ")
     }
   }

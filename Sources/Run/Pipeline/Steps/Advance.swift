@@ -48,7 +48,10 @@ struct Advance {
         to: blocks, reading: beside == nil ? nil : read, routings: chosen, weights: weights,
         backend: backend
       ) { weights.release($0.linears) }
-      for block in blocks { try results.file.append(block, backend: backend) }
+      for (index, states) in zip(pass, blocks) {
+        try results.file.append(
+          inputs.entered(states, block: index, after: part), backend: backend)
+      }
       for index in pass { inputs.results.noteBlock(index, .advance, layer: layer.index) }
       if pass.upperBound < inputs.blocks.count {
         try inputs.results.commitIfDue(

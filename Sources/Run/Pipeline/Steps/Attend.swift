@@ -133,7 +133,11 @@ struct Attend {
     try inputs.forEachBlock(from: block) { index in
       let probe = gradients.probe(of: index, with: probes)
       let mixed = try mix(block: index, of: states, weights: weights, probe, tap: gather)
-      try results?.file.append(mixed, backend: backend)
+      if let results {
+        let states =
+          try part.tokens == nil ? inputs.entered(mixed, block: index, after: part) : mixed
+        try results.file.append(states, backend: backend)
+      }
       stream?.add(mixed, backend: backend)
       if let branch = part.tokens {
         if !part.isParallel { inputs.states.round(mixed) }

@@ -138,7 +138,8 @@ struct StateFiles {
       // Of this process, or whole; then a piece begins somewhere in it.
       let own = path(ownName(kind, layer: part.layer, part: part.index))
       let isWhole = piece != nil && backend.computes && !FileSystem.exists(own)
-      return try isWhole ? states([(0, path(name))], offset: piece ?? 0) : states([(0, own)], offset: 0)
+      return try isWhole
+        ? states([(0, path(name))], offset: piece ?? 0) : states([(0, own)], offset: 0)
     }
     for each in known {
       let (path, bytes) = (path(each.fileName), all[each.fileName] ?? 0)

@@ -82,6 +82,20 @@ struct StepInputs {
       ? try states.write(.hidden, layer: part.layer + 1, part: 0, from: block) : nil
   }
 
+  /// What the layer behind a part reads of a block: its states, or what the entrance of a prediction layer makes of them.
+  func entered(_ states: Matrix, block: Int, after part: LayerPart) throws -> Matrix {
+    guard let entrance = layers.entrance(afterPart: part.index, of: part.layer) else {
+      return states
+    }
+    let block = blocks[block]
+    let ahead = entrance.read(block.tokens, sequences: block.sequences)
+    let result = entrance.apply(
+      to: states, try weights.embed(ahead, of: spec, backend: backend), sequences: block.sequences,
+      weights: weights, backend: backend)
+    weights.release([entrance.projection])
+    return result
+  }
+
   /// The indices of blocks from `first` on, each with whether it is like the one before it.
   func forEachBlock(
     from first: Int, _ body: (_ block: Int) throws -> Void
@@ -115,6 +129,13 @@ struct StepInputs {
   /// Whether what reads an activation is rounded by its statistics, or has a scale that comes of them.
   func needsStatistics(at tap: Tap, of layer: LayerSpec) -> Bool {
     output.method.needsStatistics || output.storesScales(at: tap, of: layer)
+  }
+}
+
+extension [LayerSpec] {
+  /// What stands before the layer that begins behind a part of another.
+  func entrance(afterPart part: Int, of layer: Int) -> Entrance? {
+    part + 1 == self[layer].parts.count && layer + 1 < count ? self[layer + 1].entrance : nil
   }
 }
 

@@ -31,7 +31,8 @@ final class RankWork {
   init(
     _ plan: QuantizePlan, folder: OutputFolder, scratch: String, backend: Backend,
     weights: any SourceWeights, writer: ShardWriter, scales: ShardWriter,
-    source: @escaping () -> SourceChecksums, meter: any StepMeter, patience: Int, interruption: Interruption,
+    source: @escaping () -> SourceChecksums, meter: any StepMeter, patience: Int,
+    interruption: Interruption,
     report: @escaping (RunEvent) -> Void
   ) {
     self.plan = plan
@@ -112,7 +113,8 @@ final class RankWork {
       let name = StatePiece(first: share.lowerBound, of: next).fileName
       written[name] = try FileSystem.fileSize("\(scratch)/\(name)")
     }
-    let read = part.claims.map(\.name)
+    let read =
+      part.claims.map(\.name) + plan.tensorsJoining(afterPart: part.index, of: part.layer)
     try source().check(
       read.indices.filter { $0 % count == rank }.map { read[$0] }, of: plan, backend: backend)
     weights.releaseAll()

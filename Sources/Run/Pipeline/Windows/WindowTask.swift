@@ -111,7 +111,9 @@ struct TaskRecord {
 
   init() {}
 
-  static func path(_ task: WindowTask, in folder: String) -> String { "\(folder)/\(task.name).json" }
+  static func path(_ task: WindowTask, in folder: String) -> String {
+    "\(folder)/\(task.name).json"
+  }
 
   /// Tasks whose records are in a folder.
   static func done(in folder: String) throws -> Set<WindowTask> {
