@@ -179,4 +179,19 @@ import Transformer
       try #require(error).description.contains(
         "--expert-tokens all (once the default), this run has 4096; use the same"))
   }
+
+  @Test func `where the data is another, what auto came to is not what is told`() throws {
+    var written = RunInputs()
+    written.options = ["--expert-tokens": "all"]
+    written.data = ["--samples": "16"]
+    written.tokens = "a"
+    var asked = written
+    asked.options["--expert-tokens"] = "4096"
+    asked.data["--samples"] = "64"
+    asked.tokens = "b"
+    let error = #expect(throws: RunStateError.self) {
+      try written.check(against: asked, path: "state.json", data: "chats", model: "model")
+    }
+    #expect(try #require(error).description.contains("--samples 16, this run has 64"))
+  }
 }

@@ -46,8 +46,14 @@ package struct RunInputs: Sendable, Equatable {
           asked: asked[key] ?? "(nothing)")
       }
     }
+    // What `auto` comes to follows from the data, which is what to tell where that is another.
+    func withoutAuto(_ options: [String: String]) -> [String: String] {
+      options.filter { tokens == asked.tokens || $0.key != Self.expertTokensFlag }
+    }
     // Other words are a recipe's.
-    try refuse(options, asked.options) { $0.hasPrefix("--") ? $0 : "\($0) of --recipe" }
+    try refuse(withoutAuto(options), withoutAuto(asked.options)) {
+      $0.hasPrefix("--") ? $0 : "\($0) of --recipe"
+    }
     try refuse(config, asked.config) { "`\($0)` in \(model)/config.json" }
     if tokens == asked.tokens { return }
     // The name of the data last: a file that was moved is as good.
@@ -60,6 +66,7 @@ package struct RunInputs: Sendable, Equatable {
   }
 
   static let dataFlag = "--calibration"
+  static let expertTokensFlag = "--expert-tokens"
 
   /// The group sizes of all schemes.
   var groupSizes: [Int] {
@@ -107,7 +114,7 @@ extension QuantizePlan {
       "--no-smoothing": options.smooths ? "off" : "on", "--loss": options.loss.rawValue,
       "--rounding": options.rounding.rawValue,
       "--expert-weighting": calibrates ? options.weighting.rawValue : "none",
-      "--expert-tokens": calibrates ? expertTokensText : "none",
+      RunInputs.expertTokensFlag: calibrates ? expertTokensText : "none",
       "--damping": options.rounding.needsGram ? "\(options.damping)" : "none",
       "--max-shard-size": "\(options.maximumShardBytes)", "--engine": run.engine.name,
       "duo_scaling": options.duoScaling.rawValue,

@@ -29,7 +29,7 @@ package enum RunStateError: Error, CustomStringConvertible, Equatable {
     case .scratchChanged(let error): "\(error); start over with sluice quantize --restart"
     case .otherOptions(let path, let option, let written, let asked):
       "\(path) was written with \(option) \(written)"
-        + (option == "--expert-tokens" && written == "all" ? " (once the default)" : "")
+        + (option == RunInputs.expertTokensFlag && written == "all" ? " (once the default)" : "")
         + ", this run has \(asked); use the same, "
         + "another --output, or --restart to start over"
         + (SizeWish.flags.contains(option) ? "; what was measured stays" : "")
