@@ -110,4 +110,23 @@ import TestSupport
     #expect(ranges(of: 4, by: 4) == [0..<4])
     #expect(ranges(of: 9, by: 4) == [0..<4, 4..<8, 8..<9])
   }
+
+  @Test(arguments: [1, 2, 7])
+  func `a Gram matrix is cleared and made whole by any number of threads`(threads: Int) {
+    let backend = Backend(threads: threads)
+    var generator = SeededGenerator(seed: 71)
+    let gram = generator.matrix(300, 300)
+    let whole = Matrix(rows: 300, columns: 300)
+    unsafe whole.base.update(from: gram.base, count: gram.count)
+    Gemm.symmetrize(whole, backend: backend)
+    let isWhole = (0..<300).allSatisfy { row in
+      (0..<300).allSatisfy { column in
+        unsafe whole.row(row)[column] == gram.row(min(row, column))[max(row, column)]
+      }
+    }
+    #expect(isWhole)
+    let wide = generator.matrix(3, (1 << 18) + 5)
+    backend.clear(wide)
+    #expect((0..<wide.count).allSatisfy { unsafe wide.base[$0] == 0 })
+  }
 }

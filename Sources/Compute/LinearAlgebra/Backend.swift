@@ -51,6 +51,21 @@ package struct Backend: Sendable {
     Matrix(name, rows: rows, columns: columns, from: memory, in: ledger)
   }
 
+  /// Hands out the numbers of a large matrix in pieces, which lie one after the other.
+  package func forEachPiece(
+    of matrix: Matrix, _ body: @Sendable (UnsafeMutablePointer<Float>, _ count: Int) -> Void
+  ) {
+    let pieces = ranges(of: matrix.count, by: 1 << 18)
+    forEach(pieces.count) { index in
+      unsafe body(matrix.base + pieces[index].lowerBound, pieces[index].count)
+    }
+  }
+
+  /// Sets all numbers of a large matrix to 0: the first touch of its pages takes long.
+  package func clear(_ matrix: Matrix) {
+    unsafe forEachPiece(of: matrix) { unsafe $0.update(repeating: 0, count: $1) }
+  }
+
   package func buffer(_ name: String, byteCount: Int) -> Buffer {
     Buffer(name, byteCount: byteCount, from: memory, in: ledger)
   }

@@ -106,11 +106,11 @@ package enum Gemm {
   }
 
   /// Copies the upper triangle that `addGram` fills to the lower one, a tile at a time to stay in the cache.
-  package static func symmetrize(_ gram: Matrix) {
+  package static func symmetrize(_ gram: Matrix, backend: Backend = Backend(threads: 1)) {
     let strips = ranges(of: gram.rows, by: 64)
-    for (index, rows) in strips.enumerated() {
+    backend.forEach(strips.count) { index in
       for columns in strips[...index] {
-        for row in rows {
+        for row in strips[index] {
           let to = unsafe gram.row(row)
           for column in columns.lowerBound..<min(row, columns.upperBound) {
             unsafe to[column] = gram.base[column * gram.columns + row]

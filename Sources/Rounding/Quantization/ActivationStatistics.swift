@@ -47,10 +47,7 @@ package final class ActivationStatistics {
       ? gramRanges.map {
         backend.matrix("Gram matrices", rows: $0.count, columns: $0.count)
       } : []
-    backend.compute {
-      for gram in gramSums { gram.fill(0) }
-      magnitudes?.fill(0)
-    }
+    for matrix in gramSums + (magnitudes.map { [$0] } ?? []) { backend.clear(matrix) }
   }
 
   /// Channels whose products are kept: all of them, or blocks of heads where there are more than any hidden size has:
@@ -203,10 +200,9 @@ package final class ActivationStatistics {
     if gramIsMean { return gramSums }
     for gram in gramSums {
       backend.ledger.note(Operation(.elements, [gram.count]))
-      backend.compute {
-        Gemm.symmetrize(gram)
-        unsafe sluice_scale(gram.base, 1 / Float(weight), gram.base, gram.count)
-      }
+      Gemm.symmetrize(gram, backend: backend)
+      let share = 1 / Float(weight)
+      unsafe backend.forEachPiece(of: gram) { unsafe sluice_scale($0, share, $0, $1) }
     }
     gramIsMean = true
     return gramSums
@@ -246,7 +242,9 @@ package final class ActivationStatistics {
   private func copy(_ gram: Matrix, _ backend: Backend) -> Matrix {
     let result = backend.matrix("Gram matrices", rows: gram.rows, columns: gram.columns)
     backend.ledger.note(Operation(.elements, [gram.count]))
-    backend.compute { unsafe result.base.update(from: gram.base, count: gram.count) }
+    backend.forEach(gram.rows) { row in
+      unsafe result.row(row).update(from: gram.row(row), count: gram.columns)
+    }
     return result
   }
 
