@@ -7,12 +7,11 @@ import SystemIO
 import Testing
 import TestSupport
 
-@Suite(.serialized, .enabled(if: RanksTests.hasLauncher)) struct RanksTests {
-  /// Whether the program was built for MPI, and a launcher is here.
-  static let hasLauncher =
-    Launcher.isBuiltIn
-    && (try? Program.run([], script: "command -v mpirun"))?.end == .exit(0)
+/// Whether the program was built for MPI, and a launcher is here.
+private let hasLauncher =
+  Launcher.isBuiltIn && (try? Program.run([], script: "command -v mpirun"))?.end == .exit(0)
 
+@Suite(.serialized, .enabled(if: hasLauncher)) struct RanksTests {
   private static let launcher =
     "exec mpirun --allow-run-as-root --oversubscribe -n"
 
