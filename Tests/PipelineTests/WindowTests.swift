@@ -1,5 +1,6 @@
 // Windows of layers, and the ranks that share them: the bytes of one process that does one layer after the other.
 
+import Calibration
 import CompressedTensors
 import Glibc
 import JSON
@@ -10,6 +11,7 @@ import Ranks
 import Safetensors
 import Synchronization
 import SystemIO
+import Tensors
 import Testing
 import TestSupport
 
@@ -269,7 +271,7 @@ private final class RankThread: Sendable {
 
   func start() {
     var thread = pthread_t()
-    let body = Unmanaged.passRetained(self)
+    let body = unsafe Unmanaged.passRetained(self)
     unsafe pthread_create(
       &thread, nil,
       { context in
