@@ -100,6 +100,7 @@ final class ProgressLine {
       for text in news { once(text) }
       for text in warnings { warn(text) }
     case .covers(let coverage): for text in coverage.lines { once(text) }
+    case .keeps(let kept): once("kept states: \(kept.words)")
     case .measuring(let groups, let choices):
       line(
         "measuring: what \(choices.joined(separator: ", ")) would do to \(counted(groups, "group")) of Linears"

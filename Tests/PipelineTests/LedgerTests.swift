@@ -78,6 +78,26 @@ import TestSupport
     }
   }
 
+  /// The first run makes what the second one finds.
+  @Test(arguments: [1, 2])
+  func `runs that keep states, and find them, do what their plans say`(threads: Int) throws {
+    try withTemporaryFolder { folder in
+      for number in 0..<2 {
+        try checkOperations(threads: threads, .compensated, scheme: "W4A16") {
+          $0.keptStates = folder + "/kept"
+        }
+        try checkBuffers(threads: threads, scheme: number == 0 ? "W4A16" : "NVFP4A16") {
+          $0.keptStates = folder + "/kept-\(number)"
+        }
+      }
+      // Experts alone see tokens again.
+      try checkOperations(threads: threads, .compensated, scheme: "W4A16") {
+        $0.keptStates = folder + "/kept"
+        $0.expertWeighting = .all
+      }
+    }
+  }
+
   private func checkOperations(
     threads: Int, _ rounding: RoundingMethod, scheme: String,
     _ change: (inout QuantizeOptions) -> Void = { _ in }

@@ -162,6 +162,26 @@ package enum FileSystem {
     return checksum
   }
 
+  /// The checksum of a part of a file; nil where the file ends before.
+  package static func checksum(
+    _ path: String, of part: Range<Int>
+  ) throws(SystemError) -> Checksum? {
+    let descriptor = try Descriptor(path, O_RDONLY)
+    if try descriptor.status().st_size < part.upperBound { return nil }
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
+    defer { unsafe buffer.deallocate() }
+    var checksum = Checksum()
+    while checksum.byteCount < part.count {
+      let count = min(buffer.count, part.count - checksum.byteCount)
+      let window = unsafe UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])
+      let isWhole = try unsafe descriptor.read(
+        into: window, at: part.lowerBound + checksum.byteCount)
+      if !isWhole { return nil }
+      unsafe checksum.add(UnsafeRawBufferPointer(window))
+    }
+    return checksum
+  }
+
   /// Bytes of the files in a folder and below; what cannot be read counts nothing, nor do links, which may lead back up.
   package static func folderSize(_ folder: String) -> Int {
     ((try? list(folder)) ?? []).reduce(0) { sum, name in

@@ -205,7 +205,7 @@ final class Commit: StepResults {
     let isUnplanned = backend.memory.unplanned != nil
     if !stops, !isDue, !isUnplanned, lastCommit.seconds < interval { return }
     for writer in writers { try writer.file.synchronize() }
-    try synchronizeFolder(scratch)
+    try states?.synchronizeNames()
     let saved =
       try statistics.isEmpty
       ? keepsStatistics ? state.statistics : nil : states?.save(statistics, for: position)
@@ -257,12 +257,32 @@ final class Commit: StepResults {
         from: plan.options.model, without: history.card == nil ? [] : [ModelCard.file])
       for line in lines { try files.add(line: line) }
     }
-    try readSource()
+    if let lines = plan.kept?.sourceLines(of: SourceFile.all(of: plan.checkpoint.model)) {
+      try takeOver(sourceLines: lines)
+    } else {
+      try readSource()
+    }
     if let found = plan.options.chosen?.checksums, found != checksumsDigest {
       throw SizeError.sourceChanged(path: folder.measurements)
     }
     state.source = SourceFile.all(of: plan.checkpoint.model)
+    try beginKeeping()
     try commit(.copy)
+  }
+
+  /// What is kept for other runs is of this source.
+  func beginKeeping() throws {
+    try plan.kept?.begin(
+      source: state.source, digest: checksumsDigest, lines: sourceJournal.lines())
+  }
+
+  /// The checksums of shards that are as another run read them.
+  private func takeOver(sourceLines lines: [UInt8]) throws {
+    let checksums = try plan.sourceChecksums(lines, path: folder.sourceChecksums)
+    for line in lines.split(separator: UInt8(ascii: "\n")) {
+      try sourceJournal.add(line: String(decoding: line, as: UTF8.self))
+    }
+    sourceChecksums = checksums
   }
 
   /// Its files were moved or written since a process last looked.

@@ -19,6 +19,7 @@ package final class QuantizeModel {
   private let commit: Commit
   private let inputs: StepInputs
   private let lock: FileLock
+  private let keptLock: FileLock?
   private let report: (RunEvent) -> Void
   private let resumed: Bool
   /// Whether a shard of the source was moved or written since a process last looked.
@@ -50,7 +51,11 @@ package final class QuantizeModel {
       ? false
       : try SourceChanged.check(
         SourceFile.all(of: plan.checkpoint.model), against: state.source, in: options.model)
-    if state.position != .done { state.history.begin(plan) }
+    if state.position != .done {
+      try state.check(keeping: plan.kept, path: folder.state, resumed: resumed)
+      state.history.begin(plan)
+    }
+    keptLock = state.position == .done ? nil : try plan.kept?.open()
     // Before anything else is made there: a folder without this mark and without a state is taken for somebody else's.
     if !resumed { try folder.begin() }
     let scratch = try folder.openScratch(
@@ -74,7 +79,7 @@ package final class QuantizeModel {
       weights: plan.checkpoint.weights.noted(in: backend.ledger),
       states: StateFiles(
         folder: scratch, type: plan.stateType, blocks: plan.blocks,
-        hidden: plan.spec.hiddenSize, backend: backend,
+        hidden: plan.spec.hiddenSize, backend: backend, kept: plan.kept,
         // It keeps them, too: neither would ever go.
         resumption: { [unowned commit] in commit.resumption },
         grew: { [unowned commit] in commit.noteScratch() }),
@@ -121,9 +126,11 @@ package final class QuantizeModel {
     report(.started(plan.run, resumed: resumed))
     report(.covers(plan.coverage))
     if let data = plan.data { report(.dataLoaded(data)) }
+    if let kept = plan.keptSummary { report(.keeps(kept)) }
     for warning in plan.warnings { report(.warning(warning)) }
     if resumed { try commit.checkWritten(commit.committedChecksums) }
     if sourceMoved { try commit.recheckSource() }
+    if commit.knowsSource { try commit.beginKeeping() }
     let layers = plan.spec.layers
     var layerClock = Clock()
     // Of the part whose units are in work.

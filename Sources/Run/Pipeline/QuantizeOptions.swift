@@ -52,6 +52,8 @@ package struct QuantizeOptions: Sendable {
   package var engine: Engine?
   /// A folder for hidden states; `OUT/.sluice/scratch` where none is named.
   package var scratch: String?
+  /// A folder where states and statistics are kept for other runs, and looked for; nil where they go with this one.
+  package var keptStates: String?
   package var maximumShardBytes = 5_000_000_000
   package var restarts = false
   /// A file that the report is written to as well.

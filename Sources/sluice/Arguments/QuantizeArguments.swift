@@ -206,6 +206,14 @@ struct QuantizeArguments: ParsableArguments {
   var scratch: String?
 
   @Option(
+    name: .customLong("keep-states"),
+    help: ArgumentHelp(
+      """
+      Keep input states and statistics of every layer in this folder. A run that finds them there for the same model,       data and tokens does not calibrate again, whatever its scheme. Also what sluice requantize goes by.
+      """, valueName: "folder"), completion: .directory)
+  var keptStates: String?
+
+  @Option(
     name: .customLong("max-shard-size"),
     help: ArgumentHelp("Largest output file, e.g. 5GB.", valueName: "size"),
     transform: ByteSize.init)
@@ -278,6 +286,7 @@ struct QuantizeArguments: ParsableArguments {
     options.loss = loss
     options.engine = engine.engine
     options.scratch = scratch
+    options.keptStates = keptStates
     options.maximumShardBytes = maximumShardSize.bytes
     return options
   }

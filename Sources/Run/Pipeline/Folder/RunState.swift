@@ -120,6 +120,8 @@ package struct RunState: Sendable, Equatable {
   package var source: [SourceFile] = []
   /// Where hidden states are kept; empty where that is in the output folder, which may be moved.
   package var scratch: String
+  /// Where states are kept for other runs; empty where they go with this one.
+  package var kept = ""
   package var position: RunPosition
   /// Bytes of the scratch files that the step in work has written so far, by name.
   package var appended: [String: Int] = [:]
@@ -162,7 +164,8 @@ package struct RunState: Sendable, Equatable {
       ("statistics", .text(statistics)), ("statistics_unit", .int(statisticsUnit)),
       ("choices", mark(choices)), ("checksums", mark(checksums)),
       ("source_checksums", mark(sourceChecksums)), ("files", mark(files)),
-      ("scratch", .string(scratch)), ("history", .object(history.json)),
+      ("scratch", .string(scratch)), ("kept_states", .string(kept)),
+      ("history", .object(history.json)),
       ("source", .array(source.map(\.json))), ("inputs", inputs.json),
     ])
     try SealedFile.write(json, to: path)
@@ -196,6 +199,7 @@ package struct RunState: Sendable, Equatable {
     self.inputs = inputs
     source = shards.compactMap { SourceFile($0) }
     self.scratch = scratch
+    kept = object["kept_states"]?.string ?? ""
     self.choices = choices
     self.checksums = checksums
     self.sourceChecksums = sourceChecksums
@@ -205,6 +209,19 @@ package struct RunState: Sendable, Equatable {
 }
 
 extension RunState {
+  /// Refuses to look for states elsewhere than where they are kept.
+  mutating func check(
+    keeping kept: KeptStates?, path: String, resumed: Bool
+  ) throws(RunStateError) {
+    let asked = kept?.folder ?? ""
+    if resumed, self.kept != asked {
+      throw .otherOptions(
+        path: path, option: "--keep-states", written: self.kept.isEmpty ? "(nothing)" : self.kept,
+        asked: asked.isEmpty ? "(nothing)" : asked)
+    }
+    self.kept = asked
+  }
+
   /// Refuses a position that the model does not have.
   func check(against plan: QuantizePlan, path: String) throws(RunStateError) {
     func part(_ layer: Int, _ index: Int) -> LayerPart? {

@@ -37,6 +37,9 @@ package struct QuantizePlan: Sendable {
   let recipe: Recipe
   let blocks: [TokenBlock]
   let layout: ShardLayout
+  /// Where states are kept for other runs.
+  let kept: KeptStates?
+  package let keptSummary: KeptSummary?
 
   /// The names, types and shapes that were planned with, where nothing else is there to tell them.
   private let shapes: CheckpointShapes?
@@ -246,9 +249,12 @@ package struct QuantizePlan: Sendable {
     }
     let engine = try Self.engine(options.engine, for: source, opened)
     let trials = trials
-    func planner(_ blocks: [TokenBlock], loadingBytes: Int) -> RunPlanner {
+    func planner(
+      _ blocks: [TokenBlock], loadingBytes: Int, _ kept: KeptStates? = nil
+    ) -> RunPlanner {
       RunPlanner(
-        source, output, trials, options, blocks: blocks, engine: engine, loadingBytes: loadingBytes)
+        source, output, trials, options, blocks: blocks, engine: engine, loadingBytes: loadingBytes,
+        kept: kept)
     }
     if let read {
       (data, blocks) = (read.data, read.blocks)
@@ -291,9 +297,20 @@ package struct QuantizePlan: Sendable {
       layer.experts.flatMap(\.linears).contains { fates[$0.weight] != .packed }
     }
     if !leftExperts.isEmpty { warnings.append(.expertsStay(layers: leftExperts.map(\.index))) }
+    // Without calibration there is nothing to keep.
+    if let folder = options.keptStates, !blocks.isEmpty {
+      kept = try KeptStates(
+        folder, inputs: RunInputs(options.data, blocks, config: config, engine: engine),
+        layers: source.spec.layers, model: options.model, output: options.output,
+        data: options.data.name)
+    } else {
+      kept = nil
+    }
+    if let damaged = kept?.damaged, !damaged.isEmpty { warnings.append(.keptDamaged(damaged)) }
     self.warnings = warnings
-    let whole = planner(blocks, loadingBytes: residentPeak())
+    let whole = planner(blocks, loadingBytes: residentPeak(), kept)
     self.planner = whole
+    keptSummary = whole.keptSummary
     run = try whole.plan(budget: options.memory)
     if let chosen = options.chosen { span = chosen.begins...1 }
     layout = ShardLayout(
@@ -350,6 +367,7 @@ package struct QuantizePlan: Sendable {
     }
     sizing = plan.sizing
     layout = plan.layout
+    (kept, keptSummary) = (nil, nil)
     let sequences = plan.blocks.flatMap { block in
       block.sequences.map { Array(block.tokens[$0]) }
     }

@@ -14,6 +14,8 @@ internal import Transformer
 /// Everything that the plan of a run depends on but the budget.
 struct RunPlanner {
   private let source: CheckpointShapes
+  /// Where states are kept for other runs; nil where they are not.
+  private var kept: KeptStates?
   private var output: OutputPlan
   /// What a pass that measures takes in the output's place.
   private var trials: [OutputPlan]
@@ -47,16 +49,18 @@ struct RunPlanner {
   /// - Parameter blocks: empty for a run without calibration.
   init(
     _ source: CheckpointShapes, _ output: OutputPlan, _ trials: [OutputPlan],
-    _ options: QuantizeOptions, blocks: [TokenBlock], engine: Engine, loadingBytes: Int
+    _ options: QuantizeOptions, blocks: [TokenBlock], engine: Engine, loadingBytes: Int,
+    kept: KeptStates? = nil
   ) {
     self.source = source
+    self.kept = kept
     self.output = output
     self.trials = trials
     self.options = options
     self.blocks = blocks
     self.engine = engine
     self.loadingBytes = loadingBytes
-    layers = Self.distinct(source, output, trials)
+    layers = Self.distinct(source, output, trials, kept, options)
     // A pass that measures writes nothing.
     let written = trials.isEmpty ? output.tensors : []
     let ends = Set(output.ends.map(\.weight))
@@ -77,10 +81,12 @@ struct RunPlanner {
     var result = self
     result.options = options
     result.blocks = blocks
-    if output.method != self.output.method {
+    if output.method != self.output.method || kept != nil {
       result.output = output
       result.trials = trials
-      result.layers = Self.distinct(source, output, trials)
+      // Of other tokens nothing is kept.
+      result.kept = nil
+      result.layers = Self.distinct(source, output, trials, nil, options)
       result.known = KnownUses()
     }
     return result
@@ -96,12 +102,14 @@ struct RunPlanner {
   private var mlps: [MLPSpec] { layers.flatMap(\.layer.mlps) }
 
   private static func distinct(
-    _ source: CheckpointShapes, _ output: OutputPlan, _ trials: [OutputPlan]
+    _ source: CheckpointShapes, _ output: OutputPlan, _ trials: [OutputPlan],
+    _ kept: KeptStates?, _ options: QuantizeOptions
   ) -> [(layer: LayerSpec, count: Int)] {
     let calibrated = calibratedLayers(output)
     return source.spec.layers.distinct { layer in
       "\(layer.shape) \(layer.index < calibrated) \(layer.index + 1 < calibrated) "
         + ([output] + trials).map { kinds(of: layer, source, $0) }.joined(separator: " ")
+        + (kept.map { $0.shape(of: layer, seen: options.seen) } ?? "")
     }
   }
 
@@ -135,7 +143,7 @@ struct RunPlanner {
       weights: ShapeWeights(source, ledger: ledger),
       states: StateFiles(
         folder: "", type: source.stateType, blocks: blocks, hidden: source.spec.hiddenSize,
-        backend: backend, resumption: { Resumption() }, grew: {}),
+        backend: backend, kept: kept, resumption: { Resumption() }, grew: {}),
       results: ShapeResults())
   }
 
@@ -211,7 +219,10 @@ struct RunPlanner {
     // So does the first one of the routed units where these have an input of their own.
     let first = step.branch.mixer.hasRoutedInput ? always : -1
     let kind = { (group: Range<Int>) in
-      [group.count, group.count { $0 < always }, group.contains(first) ? 1 : 0]
+      [
+        group.count, group.count { $0 < always }, group.contains(first) ? 1 : 0,
+        step.isKept(group) ? 1 : 0,
+      ]
     }
     try step.inputs.backend.forEach(of: Array(groups.dropFirst()), alike: kind) { group in
       try step.run(group, from: 0, input: &input)
@@ -355,12 +366,24 @@ struct RunPlanner {
 
   // MARK: Disk
 
+  /// What is kept for other runs; nil where nothing is.
+  var keptSummary: KeptSummary? {
+    kept.map {
+      KeptSummary($0, inputs(.smallest, blocks, options, Ledger()), stateBytes: stateBytes)
+    }
+  }
+
+  /// Hidden states of all tokens.
+  private var stateBytes: Int {
+    let raw = tokens * source.spec.hiddenSize * source.stateType.byteWidth
+    return Int(Double(raw) * (source.stateType == .bf16 ? Self.compression : 1))
+  }
+
   /// Two generations of hidden states, and a third where branches are side by side; with Gram matrices, what one step
   /// leaves to the next, those of a group, and those of attention where a commit cuts it.
   private func scratchBytes(_ passes: Passes) -> Int {
     if calibratedLayers == 0 { return 0 }
-    let raw = tokens * source.spec.hiddenSize * source.stateType.byteWidth
-    let states = Int(Double(raw) * (source.stateType == .bf16 ? Self.compression : 1))
+    let states = stateBytes
     let generations = layers.contains { $0.layer.parts.contains(where: \.isParallel) } ? 3 : 2
     if !options.gathersGrams { return generations * states }
     func stored(_ channels: Int) -> Int {
