@@ -45,6 +45,8 @@ extension RunEvent {
       )
     case .measuring(let groups, let choices):
       ("measuring", [("groups", .int(groups)), ("choices", .array(choices.map { .string($0) }))])
+    case .layerTakenOver(let layer, let layers):
+      ("layer_taken_over", [("layer", .int(layer)), ("layers", .int(layers))])
     case .layerMeasured(let layer, let layers, let seconds):
       (
         "layer_measured",

@@ -105,6 +105,9 @@ final class ProgressLine {
       line(
         "measuring: what \(choices.joined(separator: ", ")) would do to \(counted(groups, "group")) of Linears"
       )
+    case .layerTakenOver(let layer, let layers):
+      endStep()
+      line("layer \(layer) of 0-\(layers - 1): as it was")
     case .layerMeasured(let layer, let layers, let seconds):
       line("layer \(layer) of 0-\(layers - 1): measured, \(durationText(seconds))")
     case .chosen(let size):

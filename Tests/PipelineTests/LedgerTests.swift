@@ -79,8 +79,8 @@ import TestSupport
   }
 
   /// The first run makes what the second one finds.
-  @Test(arguments: [1, 2])
-  func `runs that keep states, and find them, do what their plans say`(threads: Int) throws {
+  @Test func `runs that keep states, and find them, do what their plans say`() throws {
+    let threads = 2
     try withTemporaryFolder { folder in
       for number in 0..<2 {
         try checkOperations(threads: threads, .compensated, scheme: "W4A16") {

@@ -1,5 +1,6 @@
 // Whole files and folders: read, list, create, copy, remove.
 
+internal import CLinux
 import Glibc
 
 package enum FileSystem {
@@ -130,6 +131,32 @@ package enum FileSystem {
     } else {
       try check(path, "unlink") { unsafe unlink(path) }
     }
+  }
+
+  /// Gives a file or a folder another name, maybe in another folder of its file system, durably. Nothing may be there.
+  package static func move(_ path: String, to other: String) throws(SystemError) {
+    try check(path, "rename") { unsafe rename(path, other) }
+    try synchronizeFolder(parent(other))
+    try synchronizeFolder(parent(path))
+  }
+
+  /// Two files or folders get each other's names, at once and durably.
+  ///
+  /// - Returns: false where the file system cannot do that.
+  package static func exchange(_ path: String, _ other: String) throws(SystemError) -> Bool {
+    if unsafe sluice_exchange(path, other) != 0 {
+      let code = errno
+      if [EINVAL, ENOSYS, EOPNOTSUPP].contains(code) { return false }
+      throw SystemError(path: path, call: "rename", code: code)
+    }
+    try synchronizeFolder(parent(path))
+    try synchronizeFolder(parent(other))
+    return true
+  }
+
+  /// From now on relative paths are of this folder.
+  package static func enter(_ folder: String) throws(SystemError) {
+    try check(folder, "chdir") { unsafe chdir(folder) }
   }
 
   /// Copies the content of a file through a small buffer and makes it durable.

@@ -38,6 +38,8 @@ final class Commit: StepResults {
   private var memory: StepWatch
   private var lastCommit = Clock()
   private var record: ProgressRecord
+  /// What layers are taken over from.
+  var oldOutput: OldOutput?
   private var recordClock: Clock?
   private let runClock = Clock()
   /// The share of the pass's arithmetic that earlier processes did.
@@ -273,7 +275,7 @@ final class Commit: StepResults {
   /// What is kept for other runs is of this source.
   func beginKeeping() throws {
     try plan.kept?.begin(
-      source: state.source, digest: checksumsDigest, lines: sourceJournal.lines())
+      source: state.source, digest: checksumsDigest, lines: sourceJournal.lines)
   }
 
   /// The checksums of shards that are as another run read them.
@@ -427,6 +429,12 @@ final class Commit: StepResults {
       step, layer: layer, tokensDone: plan.blocks[...block].reduce(0) { $0 + $1.count })
   }
 
+  func noteUnit(layer: Int) {
+    memory.note()
+    // Where statistics are kept no block of tokens tells how far the work is.
+    if plan.kept != nil { reportProgress(.experts, layer: layer, tokensDone: pass.tokens) }
+  }
+
   /// The share of the pass's arithmetic that is done, over all processes.
   private var passShare: Double {
     let all = plan.run.operations
@@ -518,6 +526,16 @@ final class Commit: StepResults {
     let file = try SafetensorsFile(path: folder.work + "/" + OutputFolder.smoothingFile)
     return file.recordedSmoothings(smoothings) { output.scaleTensor($0) }
   }
+
+  /// A tensor of a layer that was taken over.
+  func note(taken tensor: String, _ checksum: Checksum) throws {
+    // In their own order they come to the same lines.
+    _ = writer.takeChecksums() + scales.takeChecksums()
+    try checksums.add(line: Checksums.line(tensor, checksum))
+  }
+
+  /// What was found for a layer that was taken over.
+  func note(taken choice: String) throws { try choices.add(line: choice) }
 
   func finishLayer(_ layer: LayerSpec, seconds: Double) {
     if plan.measures {

@@ -45,6 +45,8 @@ package final class QuantizeModel {
       try state.check(against: plan, path: folder.state)
     } else {
       state = RunState(inputs: plan.inputs, scratch: "")
+      state.layerRecords = plan.layerRecords
+      state.request = plan.options.request
     }
     sourceMoved =
       state.source.isEmpty || state.position == .done
@@ -147,6 +149,8 @@ package final class QuantizeModel {
         try copy.copyTensors { commit.noteCopied() }
         try copy.embedTokens()
         try commit.commit(.attend(layer: 0, part: 0, block: 0))
+      case .attend(let layer, 0, 0) where plan.reused?.layers.contains(layer) == true:
+        try commit.takeOver(layers[layer])
       case .attend(let layer, let index, let block):
         commit.begin(.attend)
         let part = layers[layer].parts[index]

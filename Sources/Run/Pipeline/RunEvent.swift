@@ -218,6 +218,8 @@ package enum RunEvent: Sendable {
   case keeps(KeptSummary)
   case progress(RunProgress)
   case layerFinished(LayerSummary)
+  /// A layer that does not change was copied from the output that is replaced.
+  case layerTakenOver(layer: Int, layers: Int)
   /// A pass that measures begins, or goes on.
   case measuring(groups: Int, choices: [String])
   case layerMeasured(layer: Int, layers: Int, seconds: Double)

@@ -74,6 +74,7 @@ extension Commit {
           plan.output.fates[$0] == .copied || plan.output.fates[$0] == .decoded
             || ends.contains($0)
         })
+    case .attend(let layer, 0, 0) where plan.reused?.layers.contains(layer) == true: return
     case .attend(let layer, let part, _):
       let spec = plan.spec.layers[layer].parts[part]
       let units = Set(names(spec.units))

@@ -122,6 +122,9 @@ package struct RunState: Sendable, Equatable {
   package var scratch: String
   /// Where states are kept for other runs; empty where they go with this one.
   package var kept = ""
+  /// What each layer comes to, and what the run was asked for: for one that replaces its output.
+  package var layerRecords: [String] = []
+  package var request: RunRequest?
   package var position: RunPosition
   /// Bytes of the scratch files that the step in work has written so far, by name.
   package var appended: [String: Int] = [:]
@@ -166,6 +169,9 @@ package struct RunState: Sendable, Equatable {
       ("source_checksums", mark(sourceChecksums)), ("files", mark(files)),
       ("scratch", .string(scratch)), ("kept_states", .string(kept)),
       ("history", .object(history.json)),
+      ("command", .array((request?.words ?? []).map { .array($0.map { .string($0) }) })),
+      ("command_folder", .text(request?.folder)),
+      ("layer_records", .array(layerRecords.map { .string($0) })),
       ("source", .array(source.map(\.json))), ("inputs", inputs.json),
     ])
     try SealedFile.write(json, to: path)
@@ -200,6 +206,11 @@ package struct RunState: Sendable, Equatable {
     source = shards.compactMap { SourceFile($0) }
     self.scratch = scratch
     kept = object["kept_states"]?.string ?? ""
+    layerRecords = (object["layer_records"]?.array ?? []).compactMap(\.string)
+    if let folder = object["command_folder"]?.string, let words = object["command"]?.array {
+      request = RunRequest(
+        folder: folder, words: words.map { ($0.array ?? []).compactMap(\.string) })
+    }
     self.choices = choices
     self.checksums = checksums
     self.sourceChecksums = sourceChecksums

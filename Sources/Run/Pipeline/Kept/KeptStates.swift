@@ -158,7 +158,7 @@ final class KeptStates: Sendable {
   ///   - source: the shards as they are.
   ///   - digest: of the checksums of all their tensors.
   ///   - lines: these checksums.
-  func begin(source: [SourceFile], digest: String, lines: [UInt8]) throws {
+  func begin(source: [SourceFile], digest: String, lines: () throws -> [UInt8]) throws {
     if FileSystem.exists(main) {
       let kept = try Main(readingFrom: main)
       try Self.check(kept.inputs, against: inputs, path: main, names)
@@ -168,6 +168,7 @@ final class KeptStates: Sendable {
       }
       return
     }
+    let lines = try lines()
     try replaceFile(sourceChecksums, with: lines)
     let mark = JournalMark(byteCount: lines.count, checksum: Checksum(lines).text)
     try Main(inputs: inputs, source: source, digest: digest, mark: mark).write(to: main)

@@ -40,6 +40,10 @@ package struct QuantizePlan: Sendable {
   /// Where states are kept for other runs.
   let kept: KeptStates?
   package let keptSummary: KeptSummary?
+  /// What each layer comes to, for a run that replaces this one's output; none of a pass that measures.
+  let layerRecords: [String]
+  /// Layers that are taken over from the output that this one replaces.
+  let reused: ReusedLayers?
 
   /// The names, types and shapes that were planned with, where nothing else is there to tell them.
   private let shapes: CheckpointShapes?
@@ -137,6 +141,10 @@ package struct QuantizePlan: Sendable {
               ? [target] : IgnorePattern.targets(target, of: source.spec, origin: schemeOrigin)
           })
       }
+    }
+    for layered in asked.layerSchemes {
+      groups = try layered.apply(to: groups, of: source.spec.layers)
+      named.schemes = groups
     }
     if !asked.isGroupSizeNamed {
       // Of schemes to choose among, the first whose size is free stands for all.
@@ -250,11 +258,12 @@ package struct QuantizePlan: Sendable {
     let engine = try Self.engine(options.engine, for: source, opened)
     let trials = trials
     func planner(
-      _ blocks: [TokenBlock], loadingBytes: Int, _ kept: KeptStates? = nil
+      _ blocks: [TokenBlock], loadingBytes: Int, _ kept: KeptStates? = nil,
+      _ reused: ReusedLayers? = nil
     ) -> RunPlanner {
       RunPlanner(
         source, output, trials, options, blocks: blocks, engine: engine, loadingBytes: loadingBytes,
-        kept: kept)
+        kept: kept, reused: reused)
     }
     if let read {
       (data, blocks) = (read.data, read.blocks)
@@ -308,7 +317,26 @@ package struct QuantizePlan: Sendable {
     }
     if let damaged = kept?.damaged, !damaged.isEmpty { warnings.append(.keptDamaged(damaged)) }
     self.warnings = warnings
-    let whole = planner(blocks, loadingBytes: residentPeak(), kept)
+    let calibratedLayers = blocks.isEmpty ? 0 : RunPlanner.calibratedLayers(output)
+    layerRecords =
+      trials.isEmpty
+      ? output.layerRecords(
+        of: source.spec, options, calibratedLayers: calibratedLayers, engine: engine) : []
+    if let replaced = options.replaces, trials.isEmpty {
+      reused = ReusedLayers(
+        replaced, source.spec, records: layerRecords,
+        inputs: RunInputs(
+          options.data, options.calibrates || output.schemes.storeScales ? blocks : [],
+          config: config, engine: engine),
+        source: opened.map { SourceFile.all(of: $0.model) } ?? [],
+        calibratedLayers: calibratedLayers, kept: kept
+      ) { layer in
+        output.writtenTensors(of: layer) { source.tensor($0).dtype.unscaled }
+      }
+    } else {
+      reused = nil
+    }
+    let whole = planner(blocks, loadingBytes: residentPeak(), kept, reused)
     self.planner = whole
     keptSummary = whole.keptSummary
     run = try whole.plan(budget: options.memory)
@@ -367,7 +395,7 @@ package struct QuantizePlan: Sendable {
     }
     sizing = plan.sizing
     layout = plan.layout
-    (kept, keptSummary) = (nil, nil)
+    (kept, keptSummary, layerRecords, reused) = (nil, nil, [], nil)
     let sequences = plan.blocks.flatMap { block in
       block.sequences.map { Array(block.tokens[$0]) }
     }
@@ -394,6 +422,11 @@ package struct QuantizePlan: Sendable {
         dtype: tensor.dtype)
     }
     return asked
+  }
+
+  /// What the steps of a layer write.
+  func writtenTensors(of layer: LayerSpec) -> [TensorSpec] {
+    output.writtenTensors(of: layer) { source.tensor($0).dtype.unscaled }
   }
 
   /// What the first step copies: tensors of the source, of which it takes those that no layer's work changes.

@@ -16,6 +16,8 @@ struct RunPlanner {
   private let source: CheckpointShapes
   /// Where states are kept for other runs; nil where they are not.
   private var kept: KeptStates?
+  /// Layers that are taken over from an older output.
+  private var reused: ReusedLayers?
   private var output: OutputPlan
   /// What a pass that measures takes in the output's place.
   private var trials: [OutputPlan]
@@ -43,6 +45,9 @@ struct RunPlanner {
   private static let uncutTokens = 16 << 10
   /// What is kept of a source tensor in the plan of one more output: names, types and shapes of what it becomes.
   private static let planBytes = 1 << 10
+  /// What is kept of a name in a listing, and names of a part beside those of its units.
+  private static let listedBytes = 96
+  private static let listedParts = 16
   /// What compression leaves of the upper half of a Gram matrix in float32.
   private static let gramCompression = 0.9
 
@@ -50,17 +55,18 @@ struct RunPlanner {
   init(
     _ source: CheckpointShapes, _ output: OutputPlan, _ trials: [OutputPlan],
     _ options: QuantizeOptions, blocks: [TokenBlock], engine: Engine, loadingBytes: Int,
-    kept: KeptStates? = nil
+    kept: KeptStates? = nil, reused: ReusedLayers? = nil
   ) {
     self.source = source
     self.kept = kept
+    self.reused = reused
     self.output = output
     self.trials = trials
     self.options = options
     self.blocks = blocks
     self.engine = engine
     self.loadingBytes = loadingBytes
-    layers = Self.distinct(source, output, trials, kept, options)
+    layers = Self.distinct(source, output, trials, kept, options, reused)
     // A pass that measures writes nothing.
     let written = trials.isEmpty ? output.tensors : []
     let ends = Set(output.ends.map(\.weight))
@@ -81,11 +87,11 @@ struct RunPlanner {
     var result = self
     result.options = options
     result.blocks = blocks
-    if output.method != self.output.method || kept != nil {
+    if output.method != self.output.method || kept != nil || reused != nil {
       result.output = output
       result.trials = trials
       // Of other tokens nothing is kept.
-      result.kept = nil
+      (result.kept, result.reused) = (nil, nil)
       result.layers = Self.distinct(source, output, trials, nil, options)
       result.known = KnownUses()
     }
@@ -93,7 +99,7 @@ struct RunPlanner {
   }
 
   /// Up to the last one with something to calibrate.
-  private static func calibratedLayers(_ output: OutputPlan) -> Int {
+  static func calibratedLayers(_ output: OutputPlan) -> Int {
     (output.taps.lastIndex { !$0.isEmpty } ?? -1) + 1
   }
 
@@ -103,10 +109,11 @@ struct RunPlanner {
 
   private static func distinct(
     _ source: CheckpointShapes, _ output: OutputPlan, _ trials: [OutputPlan],
-    _ kept: KeptStates?, _ options: QuantizeOptions
+    _ kept: KeptStates?, _ options: QuantizeOptions, _ reused: ReusedLayers? = nil
   ) -> [(layer: LayerSpec, count: Int)] {
     let calibrated = calibratedLayers(output)
-    return source.spec.layers.distinct { layer in
+    let made = source.spec.layers.filter { reused?.layers.contains($0.index) != true }
+    return made.distinct { layer in
       "\(layer.shape) \(layer.index < calibrated) \(layer.index + 1 < calibrated) "
         + ([output] + trials).map { kinds(of: layer, source, $0) }.joined(separator: " ")
         + (kept.map { $0.shape(of: layer, seen: options.seen) } ?? "")
@@ -178,6 +185,7 @@ struct RunPlanner {
         let copy = Copy(inputs: inputs, tensors: copied)
         try copy.copyTensors {}
         try copy.embedTokens()
+        reused?.note(in: inputs.backend.ledger)
       }
     case .attend:
       forEachPart { layer, part, count in
@@ -236,6 +244,17 @@ struct RunPlanner {
       ResidentModel.process, ResidentModel.names(source.tensors.count),
       ResidentModel.tokens(tokens),
       MemoryUse("plans of the choices", choices * source.tensors.count * Self.planBytes),
+      MemoryUse(
+        "listings of kept states",
+        kept == nil
+          ? 0
+          : source.spec.layers.flatMap(\.parts).reduce(0) {
+            $0 + Self.listedBytes * ($1.units.count + Self.listedParts)
+          }),
+      // Those of its tensors, and of their checksums.
+      MemoryUse(
+        "the output that is replaced",
+        reused == nil ? 0 : 2 * ResidentModel.names(source.tensors.count).bytes),
     ]
   }
 

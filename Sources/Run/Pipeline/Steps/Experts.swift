@@ -206,7 +206,7 @@ struct Experts {
         }
       }
       inputs.weights.release(spec.linears)
-      inputs.results.noteMemory()
+      inputs.results.noteUnit(layer: layer.index)
       try inputs.results.recordChecksums()
       if unit + 1 < group.upperBound {
         try inputs.results.commitIfDue(

@@ -142,6 +142,8 @@ protocol StepResults: AnyObject {
   func noteMemory()
   /// A block of tokens went through a step: the progress of the run is told.
   func noteBlock(_ block: Int, _ step: RunStep, layer: Int)
+  /// A unit is written.
+  func noteUnit(layer: Int)
   /// Keeps the checksums of what was written since the last call. Called after every unit, so that the order never
   /// depends on commits.
   func recordChecksums() throws
@@ -186,6 +188,7 @@ final class ShapeResults: StepResults {
   func warn(_ warning: RunWarning) {}
   func noteMemory() {}
   func noteBlock(_ block: Int, _ step: RunStep, layer: Int) {}
+  func noteUnit(layer: Int) {}
   func recordChecksums() {}
   func commitIfDue(
     _ position: RunPosition, _ writers: [StatesWriter], statistics: [ActivationStatistics],
