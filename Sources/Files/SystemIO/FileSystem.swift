@@ -1,6 +1,5 @@
 // Whole files and folders: read, list, create, copy, remove.
 
-internal import CLinux
 import Glibc
 
 package enum FileSystem {
@@ -138,20 +137,6 @@ package enum FileSystem {
     try check(path, "rename") { unsafe rename(path, other) }
     try synchronizeFolder(parent(other))
     try synchronizeFolder(parent(path))
-  }
-
-  /// Two files or folders get each other's names, at once and durably.
-  ///
-  /// - Returns: false where the file system cannot do that.
-  package static func exchange(_ path: String, _ other: String) throws(SystemError) -> Bool {
-    if unsafe sluice_exchange(path, other) != 0 {
-      let code = errno
-      if [EINVAL, ENOSYS, EOPNOTSUPP].contains(code) { return false }
-      throw SystemError(path: path, call: "rename", code: code)
-    }
-    try synchronizeFolder(parent(path))
-    try synchronizeFolder(parent(other))
-    return true
   }
 
   /// From now on relative paths are of this folder.
