@@ -14,6 +14,8 @@ let wings: [(folder: String, targets: [Target])] = [
       .systemLibrary(name: "CSnappy", pkgConfig: "snappy", providers: [.apt(["libsnappy-dev"])]),
       .systemLibrary(
         name: "COniguruma", pkgConfig: "oniguruma", providers: [.apt(["libonig-dev"])]),
+      // Used with the trait MPI alone.
+      .systemLibrary(name: "CMPI", pkgConfig: "mpi-c", providers: [.apt(["libopenmpi-dev"])]),
       // SIMD kernels. Optimised in debug builds too: the numeric tests are 30 to 350 times slower otherwise.
       .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3"])]),
       // Which file a page belongs to that cannot be read any more.
@@ -91,6 +93,9 @@ let wings: [(folder: String, targets: [Target])] = [
     "Run",
     [
       .target(
+        name: "Ranks",
+        dependencies: [.target(name: "CMPI", condition: .when(traits: ["MPI"])), "SystemIO"]),
+      .target(
         name: "ScratchStore",
         dependencies: ["CKernels", "CZstd", "LinearAlgebra", "SystemIO", "Tensors"]),
       .target(
@@ -105,9 +110,8 @@ let wings: [(folder: String, targets: [Target])] = [
         name: "Pipeline",
         dependencies: [
           "Calibration", "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Planning",
-          "Quantization", "Recipes", "Reporting", "Safetensors", "ScratchStore", "SystemIO",
-          "Tensors",
-          "Tokenization", "Transformer",
+          "Quantization", "Ranks", "Recipes", "Reporting", "Safetensors", "ScratchStore",
+          "SystemIO", "Tensors", "Tokenization", "Transformer",
         ]),
     ]
   ),
@@ -119,7 +123,7 @@ let program: [Target] = [
     name: "sluice",
     dependencies: [
       "Calibration", "ChatTemplates", "CompressedTensors", "Datasets", "JSON", "LinearAlgebra",
-      "Models", "Pipeline", "Planning", "Quantization", "Recipes", "Release", "Reporting",
+      "Models", "Pipeline", "Planning", "Quantization", "Ranks", "Recipes", "Release", "Reporting",
       "Safetensors", "SystemIO", "Tensors", "Transformer",
       .product(name: "ArgumentParser", package: "swift-argument-parser"),
     ])
@@ -127,10 +131,11 @@ let program: [Target] = [
 
 // What measures and attacks the other targets: tools/bench and tools/faults/fuzz run it.
 let instruments: [Target] = [
-  // Products beside the peak of the cores.
+  // Products beside the peak of the cores; what of a run fewer than all threads do.
   .target(name: "peaks", path: "tools/benching/peaks", cSettings: [.unsafeFlags(["-O3"])]),
   .executableTarget(
-    name: "benching", dependencies: ["LinearAlgebra", "Tensors", "peaks"],
+    name: "benching",
+    dependencies: ["Calibration", "LinearAlgebra", "Pipeline", "Planning", "Tensors", "peaks"],
     path: "tools/benching/products"),
   // The parsers on hostile bytes: from libFuzzer's driver, or from files.
   .executableTarget(
@@ -209,15 +214,15 @@ let tests: [Target] = [
     name: "PipelineTests",
     dependencies: [
       "Calibration", "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Pipeline", "Planning",
-      "Quantization", "Recipes", "Reporting", "Safetensors", "SystemIO", "Tensors", "TestSupport",
-      "Transformer",
+      "Quantization", "Ranks", "Recipes", "Reporting", "Safetensors", "SystemIO", "Tensors",
+      "TestSupport", "Transformer",
     ]),
   // Runs the program that stands beside the test bundle.
   .testTarget(
     name: "EndToEndTests",
     dependencies: [
       "CompressedTensors", "JSON", "LinearAlgebra", "Models", "Quantization", "Safetensors",
-      "SystemIO", "Tensors", "TestSupport", "Tokenization", "Transformer", "sluice",
+      "Ranks", "SystemIO", "Tensors", "TestSupport", "Tokenization", "Transformer", "sluice",
     ]),
 ]
 
@@ -239,7 +244,10 @@ let package = Package(
   traits: [
     .trait(
       name: "Fuzzing",
-      description: "Links libFuzzer's driver; tools/faults/fuzz gives the flags that it needs.")
+      description: "Links libFuzzer's driver; tools/faults/fuzz gives the flags that it needs."),
+    .trait(
+      name: "MPI",
+      description: "Several processes share a run (mpirun, srun). Needs libopenmpi-dev."),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),

@@ -90,7 +90,9 @@ final class ProgressLine {
     switch event {
     case .started(let plan, let resumed):
       line(
-        "\(resumed ? "going on" : "starting"): \(counted(plan.tokens, "calibration token")), "
+        "\(resumed ? "going on" : "starting"): \(counted(plan.tokens, "calibration token"))"
+          + (plan.otherTokens.map { " (experts see their own and \(grouped($0)) others)" } ?? "")
+          + ", "
           + bytesText(plan.sourceBytes)
           + (plan.outputBytes > 0 ? " to \(bytesText(plan.outputBytes))" : "") + "; memory "
           + "\(bytesText(memory)), planned peak \(bytesText(plan.peakBytes)); \(counted(threads, "thread")), "
@@ -123,7 +125,7 @@ final class ProgressLine {
         saidLegend = true
       }
       line(
-        "layer \(layer.layer) of 0-\(layer.layers - 1): "
+        "layer \(layer.layer) of 0-\(layer.layers - 1)\(layer.predicts ? " (prediction)" : ""): "
           + (layer.quantizedLinears == 0
             ? "not quantized"
             : "\(counted(layer.quantizedLinears, "Linear")), \(counted(layer.smoothings, "smoothing"))"

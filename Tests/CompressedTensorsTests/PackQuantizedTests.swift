@@ -194,4 +194,35 @@ func packed(
       }
     }
   }
+
+  /// Two that are finite, and one in the middle that is not.
+  @Test(arguments: [1, 3])
+  func `Linears in one loop become what each becomes by itself`(threads: Int) throws {
+    var generator = SeededGenerator(seed: 54)
+    let scheme = IntegerScheme(.w4a16, groupSize: 32)
+    let names = ["gate", "bad", "up"]
+    let linears = names.enumerated().map { place, name in
+      let spec = LinearSpec(name, inputs: 128, outputs: 90 + 64 * place)
+      return (scheme.linear(spec, dtype: .bf16), generator.matrix(spec.outputs, 128))
+    }
+    unsafe linears[1].1.base[7] = .nan
+    let parts = Mutex<[String: [Int: [UInt8]]]>([:])
+    let results = unsafe QuantizedLinear.round(
+      linears.map { ($0.0, $0.1, nil) }, by: .nearest, largestInput: 0,
+      backend: Backend(threads: threads)
+    ) { bytes, name, offset in
+      let bytes = unsafe Array(bytes)
+      parts.withLock { $0[name, default: [:]][offset] = bytes }
+    }
+    #expect(throws: NonFiniteWeight(row: 0, column: 7)) { try results[1].get() }
+    for place in [0, 2] {
+      let (linear, weight) = linears[place]
+      for (name, bytes) in try packed(linear, weight) {
+        let found = parts.withLock { $0[name] ?? [:] }.sorted { $0.key < $1.key }
+        #expect(found.flatMap(\.value) == bytes, "\(name)")
+      }
+      let alone = try unsafe linear.round(weight, backend: Backend(threads: 1)) { _, _, _ in }
+      #expect(try results[place].get() == alone)
+    }
+  }
 }

@@ -368,13 +368,22 @@ private func expectUsageError(
     let outcome = try Program.run(plan + ["--within", "100d"])
     #expect(outcome.end == .exit(0))
     #expect(outcome.stdout.contains("within    100 d 00 h: these settings do"), "\(outcome)")
-    #expect(try json(["--within", "100d"])["proposals"]?.array?.isEmpty == true)
+    let command =
+      "quantize \(fixtureModel) --calibration \(fixtureCalibration) --samples 48 --output OUT"
+    #expect(outcome.stdout.contains(command), "\(outcome)")
+    let object = try json(["--within", "100d"])
+    #expect(object["proposals"]?.array?.isEmpty == true)
+    let best = try #require(object["best_within"]?.object)
+    #expect(best["flags"]?.string == "" && best["seconds"]?.double != nil)
+    #expect(
+      best["command"]?.array?.dropFirst().compactMap(\.string).joined(separator: " ") == command)
   }
 
   @Test func `a time that nothing keeps fails with the shortest run, once all is told`() throws {
     let outcome = try Program.run(plan + ["--within", "0.001s"])
     #expect(outcome.end == .exit(1))
     #expect(outcome.stdout.contains("within    0.0 s: no settings do"), "\(outcome)")
+    #expect(!outcome.stdout.contains("quantize "), "\(outcome)")
     #expect(outcome.messages.last?.contains("allow more time") == true, "\(outcome)")
     #expect(outcome.stdout.contains("quantized: layers 0-3"))
   }

@@ -12,7 +12,7 @@ import Transformer
 
 @Suite struct ExpertTokensTests {
   /// One layer with eight experts, two token blocks.
-  private func options(_ output: String, expertTokens: Int?) -> QuantizeOptions {
+  private func options(_ output: String, expertTokens: OtherTokens) -> QuantizeOptions {
     var options = QuantizeOptions(
       model: fixturePath("glm4-moe-4m"), output: output, memory: 256 << 20, threads: 2)
     options.data.path = fixturePath("calibration.jsonl")
@@ -39,7 +39,7 @@ import Transformer
   @Test(arguments: [0, 100, 300])
   func `an expert sees its own tokens and as many others as were asked for`(asked: Int) throws {
     try withTemporaryFolder { folder in
-      let options = options(folder + "/out", expertTokens: asked)
+      let options = options(folder + "/out", expertTokens: .number(asked))
       try SmallRun.run(options)
       let all = try QuantizePlan(options).run.tokens
       let tokens = try tokens(options.output)
@@ -53,7 +53,7 @@ import Transformer
 
   @Test func `threads, memory and every interruption leave every byte as it is`() throws {
     try withTemporaryFolder { folder in
-      var options = options(folder + "/whole", expertTokens: 150)
+      var options = options(folder + "/whole", expertTokens: .number(150))
       try SmallRun.run(options)
       let expected = try SmallRun.contents(options.output)
       let smallest = try QuantizePlan(options).run.smallestBudget
@@ -80,25 +80,30 @@ import Transformer
 
   @Test func `who asks for more tokens than there are gets the bytes of all`() throws {
     try withTemporaryFolder { folder in
-      for (name, asked) in [("all", nil), ("more", 1_000_000), ("fewer", 1000)] {
+      let choices: [(String, OtherTokens)] = [
+        ("all", .all), ("more", .number(1_000_000)), ("auto", .auto), ("fewer", .number(1000)),
+      ]
+      for (name, asked) in choices {
         try SmallRun.run(options("\(folder)/\(name)", expertTokens: asked))
       }
       let all = try SmallRun.contents(folder + "/all")
       #expect(try SmallRun.contents(folder + "/more") == all)
+      #expect(try SmallRun.contents(folder + "/auto") == all)
       #expect(try SmallRun.contents(folder + "/fewer") != all)
     }
   }
 
   @Test func `going on with another number is refused by name`() throws {
     try withTemporaryFolder { folder in
-      var options = options(folder + "/out", expertTokens: 150)
+      var options = options(folder + "/out", expertTokens: .number(150))
       let interruption = Interruption()
       #expect(throws: Interrupted.self) {
         try QuantizeModel(QuantizePlan(options), interruption: interruption) { event in
           if case .progress = event { interruption.request() }
         }.run()
       }
-      for (asked, text) in [(151, "151"), (nil, "all")] {
+      let others: [(OtherTokens, String)] = [(.number(151), "151"), (.all, "all"), (.auto, "all")]
+      for (asked, text) in others {
         options.expertTokens = asked
         let error = #expect(throws: RunStateError.self) { try SmallRun.run(options) }
         let refusal = try #require(error)
@@ -108,15 +113,15 @@ import Transformer
   }
 
   @Test func `the plan counts what experts see`() throws {
-    func plan(_ asked: Int?) throws -> RunPlan {
+    func plan(_ asked: OtherTokens) throws -> RunPlan {
       try QuantizePlan(options("", expertTokens: asked)).run
     }
-    let all = try plan(nil)
+    let all = try plan(.all)
     #expect(all.operations == all.operationsOfAllTokens)
-    let some = try plan(200)
+    let some = try plan(.number(200))
     #expect(some.operationsOfAllTokens == all.operations)
     // Each of the eight experts sees its share of two per token and 200 tokens more; a block has whole tokens.
-    let layer = try QuantizePlan(options("", expertTokens: nil)).spec.layers[1]
+    let layer = try QuantizePlan(options("", expertTokens: .all)).spec.layers[1]
     let expert = try #require(layer.mlp.routed.first)
     let each =
       4.0 * Double(expert.up.inputs * expert.up.outputs)
@@ -125,7 +130,53 @@ import Transformer
     let saved = 8 * each * (Double(all.tokens) - seen)
     #expect(abs(all.operations - some.operations - saved) < 0.02 * saved)
     #expect(some.step(.attend).operations == all.step(.attend).operations)
-    #expect(try plan(1_000_000).operations == all.operations)
+    #expect(try plan(.number(1_000_000)).operations == all.operations)
     #expect(some.smallestBudget == all.smallestBudget)
+  }
+
+  /// What a run remembers of its options, from its first commit on.
+  private func inputs(_ options: QuantizeOptions) throws -> RunInputs {
+    let interruption = Interruption()
+    #expect(throws: Interrupted.self) {
+      try QuantizeModel(QuantizePlan(options), interruption: interruption) { event in
+        if case .progress = event { interruption.request() }
+      }.run()
+    }
+    return try RunState(readingFrom: options.output + "/.sluice/state.json").inputs
+  }
+
+  @Test func `auto is a number where data is large, and all where it is small`() throws {
+    try withTemporaryFolder { folder in
+      for (samples, same, text) in [(8, OtherTokens.all, "all"), (64, .number(4096), "4096")] {
+        var auto = options("\(folder)/\(samples)", expertTokens: .auto)
+        auto.data.selection.samples = samples
+        var other = auto
+        other.expertTokens = same
+        other.output += "-same"
+        let plan = try QuantizePlan(auto).run
+        #expect(plan == (try QuantizePlan(other).run))
+        #expect((plan.otherTokens == nil) == (same == .all))
+        let found = try inputs(auto)
+        #expect(found.options["--expert-tokens"] == text)
+        #expect(found == (try inputs(other)))
+        other.expertTokens = .all
+        let all = try QuantizePlan(other).run
+        #expect(all.otherTokens == nil)
+        #expect((plan.operations < all.operations) == (same != .all))
+      }
+    }
+  }
+
+  @Test func `a run that was begun when all was the default is told so`() throws {
+    var written = RunInputs()
+    written.options = ["--expert-tokens": "all"]
+    var asked = written
+    asked.options["--expert-tokens"] = "4096"
+    let error = #expect(throws: RunStateError.self) {
+      try written.check(against: asked, path: "state.json", data: "chats", model: "model")
+    }
+    #expect(
+      try #require(error).description.contains(
+        "--expert-tokens all (once the default), this run has 4096; use the same"))
   }
 }

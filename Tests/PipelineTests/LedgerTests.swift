@@ -5,6 +5,7 @@ import CompressedTensors
 import Pipeline
 import Planning
 import Quantization
+import SystemIO
 import Tensors
 import Testing
 import TestSupport
@@ -98,6 +99,31 @@ import TestSupport
     }
   }
 
+  /// An input that is made of states and of the embeddings of tokens ahead.
+  @Test(arguments: ["glm4-moe-two", "deepseek-v3-two"])
+  func `a run of prediction layers does the operations of its plan, in its buffers`(
+    name: String
+  ) throws {
+    try withTemporaryFolder { folder in
+      let rows = (0..<7).map { row in "{\"input_ids\":\((0..<24).map { (row * $0) % 64 })}" }
+      try replaceFile(folder + "/ids.jsonl", with: Array(rows.joined(separator: "\n").utf8))
+      let scheme = IntegerScheme(.w4a16, groupSize: 32).scheme
+      let change: (inout QuantizeOptions) -> Void = {
+        $0.model = fixturePath("predictions/" + name)
+        $0.data.path = folder + "/ids.jsonl"
+        $0.data.selection.samples = 7
+        $0.schemes = [scheme]
+        $0.predictions = scheme
+      }
+      try checkOperations(threads: 2, .compensated, scheme: "W4A16", change)
+      try checkBuffers(threads: 2, scheme: "W4A16", change)
+    }
+  }
+
+  @Test func `a run in windows of layers does the operations of its plan`() throws {
+    try checkOperations(threads: 2, .compensated, scheme: SchemePreset.usual) { $0.window = 3 }
+  }
+
   private func checkOperations(
     threads: Int, _ rounding: RoundingMethod, scheme: String,
     _ change: (inout QuantizeOptions) -> Void = { _ in }
@@ -178,6 +204,22 @@ import TestSupport
           #expect(
             named(use?.others.filter { pages[$0.name] != nil }) == pages, "\(step) within \(memory)"
           )
+        }
+      }
+    }
+  }
+
+  @Test func `loops of each step are timed where somebody asked`() throws {
+    try withTemporaryFolder { folder in
+      var options = options("glm4-moe-4m", folder + "/out", threads: 2)
+      for asks in [false, true] {
+        options.restarts = true
+        let run = try QuantizeModel(QuantizePlan(options)) { _ in }
+        if asks { run.ledger.loops.start() }
+        try run.run()
+        for step in [RunStep.attend, .experts, .advance] {
+          let times = run.usedLoops[step] ?? LoopTimes()
+          #expect((times.processorSeconds > 0) == asks && times.tasks.isEmpty == !asks, "\(step)")
         }
       }
     }

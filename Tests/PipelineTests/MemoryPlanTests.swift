@@ -46,7 +46,7 @@ import TestSupport
     try withTemporaryFolder { folder in
       var options = fixture(folder + "/out", loss: .diagonal)
       options.data.selection.samples = samples
-      options.expertTokens = expertTokens
+      options.expertTokens = .number(expertTokens)
       options.memory = 1 << 40
       options.memory = try QuantizePlan(options).run.smallestBudget
       let summary = try summary(options)

@@ -120,7 +120,7 @@ extension SharedSource {
     try afterPlainRun(source, then: form) {
       $0.engine = engine
       $0.schemes = [IntegerScheme(.w4a16Asymmetric, groupSize: 64).scheme]
-      $0.expertTokens = 200
+      $0.expertTokens = .number(200)
       $0.ignore = ["model.layers.1.*"]
     } _: { (folder, options, expected) throws in
       var options = options

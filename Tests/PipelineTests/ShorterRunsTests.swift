@@ -8,13 +8,14 @@ import Testing
 import TestSupport
 
 @Suite struct ShorterRunsTests {
-  private func options(samples: Int = 64) -> QuantizeOptions {
+  private func options(samples: Int = 64, tokens: OtherTokens = .all) -> QuantizeOptions {
     var options = SmallRun.options("/nowhere")
     options.model = fixturePath("glm4-moe-4m")
     options.data.path = fixturePath("calibration.jsonl")
     options.data.selection.samples = samples
     options.schemes = [IntegerScheme(.w4a16, groupSize: 128).scheme]
     options.memory = 1 << 30
+    options.expertTokens = tokens
     return options
   }
 
@@ -24,7 +25,7 @@ import TestSupport
     for flag in flags {
       let words = flag.split(separator: " ")
       switch words[0] {
-      case "--expert-tokens": result.expertTokens = Int(words[1])
+      case "--expert-tokens": result.expertTokens = .auto
       case "--samples": result.data.selection.samples = try #require(Int(words[1]))
       case "--rounding": result.rounding = try #require(RoundingMethod(rawValue: String(words[1])))
       default: Issue.record("no flag of a proposal: \(flag)")
@@ -39,11 +40,13 @@ import TestSupport
       let all = try runs.all()
       #expect(
         all.map(\.flags) == [
-          ["--expert-tokens 256"], ["--expert-tokens 256", "--samples 32"],
-          ["--expert-tokens 256", "--rounding clip"],
-          ["--expert-tokens 256", "--samples 32", "--rounding clip"],
+          ["--expert-tokens auto"], ["--expert-tokens auto", "--samples 32"],
+          ["--expert-tokens auto", "--rounding fast"],
+          ["--expert-tokens auto", "--samples 32", "--rounding fast"],
+          ["--expert-tokens auto", "--rounding clip"],
+          ["--expert-tokens auto", "--samples 32", "--rounding clip"],
         ])
-      for run in all where !run.changesRounding {
+      for run in all where run.growthOfRounding == 1 {
         let plan = try QuantizePlan(options(run.flags))
         let time = try TimeEstimate(plan, runs.rates, reading: runs.reading, loading: 3)
         // Summed up in another order.
@@ -65,10 +68,48 @@ import TestSupport
   @Test func `settings that were asked for are not proposed again`() throws {
     try withTemporaryFolder { folder in
       var few = options(samples: 24)
-      few.expertTokens = 200
+      few.expertTokens = .number(200)
       few.rounding = .clip
       let all = try ShorterRuns([QuantizePlan(few)], loading: 0, folder: folder).all()
       #expect(all.isEmpty, "\(all)")
     }
+  }
+
+  @Test func `experts that see what is enough are no proposal`() throws {
+    try withTemporaryFolder { folder in
+      for tokens in [OtherTokens.auto, .number(4096)] {
+        let plan = try QuantizePlan(options(tokens: tokens))
+        #expect(plan.run.otherTokens == 4096)
+        let all = try ShorterRuns([plan], loading: 0, folder: folder).all()
+        #expect(all.first?.flags == ["--samples 32"])
+      }
+    }
+  }
+
+  private func run(
+    _ tokens: (Int, Int),
+    _ rounding: (RoundingMethod, RoundingMethod) = (.compensated, .compensated)
+  ) -> ShorterRun {
+    ShorterRun(flags: [], seconds: 1, tokens: tokens, rounding: rounding)
+  }
+
+  @Test func `what a shorter run gives up is told by its parts`() {
+    #expect(run((131_072, 65_536)).losses == "nothing measurable")
+    #expect(
+      run((16_384, 4096)).losses
+        == "6 % more KL by 4 096 tokens instead of 16 384; as measured on small models")
+    #expect(
+      run((65_536, 65_536), (.compensated, .fast)).losses
+        == "6 % more KL by --rounding fast; as measured on small models")
+    #expect(
+      run((16_384, 4096), (.fast, .clip)).losses
+        == "6 % more KL by 4 096 tokens instead of 16 384, 2.5 times the KL by --rounding clip; "
+        + "as measured on small models")
+  }
+
+  @Test func `less than what other rows make of the KL is nothing measurable`() {
+    #expect(ShorterRun.words(1.009) == "nothing measurable")
+    #expect(ShorterRun.words(1.07) == "7 % more KL")
+    #expect(ShorterRun.words(2.56) == "2.6 times the KL")
   }
 }

@@ -27,10 +27,14 @@ def size(text):
     return float(number) * 1024 ** ["B", "KiB", "MiB", "GiB", "TiB"].index(unit)
 
 
+def benching(*words):
+    subprocess.run(["swift", "build", "-c", "release", "--product", "benching"], cwd=ROOT, check=True, stdout=sys.stderr)
+    return output_of([ROOT / ".build/release/benching", *words])
+
+
 def limits(threads):
     """Operations a second by engine, and bytes a second, of so many cores together."""
-    subprocess.run(["swift", "build", "-c", "release", "--product", "benching"], cwd=ROOT, check=True, stdout=sys.stderr)
-    return json.loads(output_of([ROOT / ".build/release/benching", "limits", threads]))
+    return json.loads(benching("limits", threads))
 
 
 def limit_by_step(planned, peak, kind=""):
@@ -79,6 +83,32 @@ def compare(model, data, threads, budget, alone):
         one = quantize(model, data, "--memory", budget, "--threads", "1")
         yield "layer, 1 thread", one.seconds, "s"
         yield f"layer, 1 thread / {threads} threads", one.seconds / run.seconds, "x"
+
+
+def serial(model, data, threads, budget, samples):
+    """What fewer than all threads do, by step, and what more threads would make of it."""
+    counts = sorted({threads, 8, 32, 64})
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder:
+        lines = benching("serial", model, data, f"{folder}/out", threads, int(size(budget)), samples, SEQUENCE, *counts)
+    steps = [json.loads(line) for line in lines.splitlines()]
+    processor = {step["step"]: step["outside"] + sum(step["loops"].values()) for step in steps}
+    whole = sum(processor.values())
+    for step in steps:
+        name = step["step"]
+        if processor[name] < whole / 1000:
+            continue
+        yield f"{name}, processor time", processor[name], "s"
+        yield f"{name}, {threads} threads, time on the clock", step["seconds"], "s"
+        yield f"{name}, between loops", 100 * step["outside"] / processor[name], "% of its processor time"
+        few = sum(seconds for count, seconds in step["loops"].items() if int(count) < max(counts))
+        yield f"{name}, in loops of fewer than {max(counts)} tasks", 100 * few / processor[name], "% of its processor time"
+        for count in counts:
+            seconds, waiting = step["threads"][str(count)]
+            yield f"{name}, {count} threads: time with fewer at work", 100 * waiting / seconds, f"% of {seconds:.3g} s"
+    for count in counts:
+        seconds, waiting = (sum(step["threads"][str(count)][place] for step in steps) for place in (0, 1))
+        yield f"{count} threads: time with fewer at work", 100 * waiting / seconds, f"% of {seconds:.3g} s"
+        yield f"{count} threads: as many as do all the time", whole / seconds, "threads"
 
 
 def scaling(tokens, experts, budgets, threads):

@@ -14,7 +14,8 @@ file and of the model files that it imports it takes
     experts     the names in ckpt_names or ckpt_*_proj_name
     parameters  what compressed-tensors' scheme for 4- and 8-bit weights registers, and its method for experts as w13_ and w2_
 
-and that prediction layers, where the checkpoint has them, are skipped. Of a class that vLLM serves by way of transformers'
+and that prediction layers, where the checkpoint has them, are skipped. Where they are quantized, their names are held against
+the class that vLLM loads them by (PREDICTORS), in which what is a plain nn.Linear must have a weight as it is. Of a class that vLLM serves by way of transformers'
 code, every module must be one that transformers writes. What it cannot tell: shapes, and whether a module
 that some class has is the one that stands at this place.
 """
@@ -28,6 +29,9 @@ import more_families as more
 SCHEMES = "layers/quantization/compressed_tensors/"
 PARAMETERS = {"weight", "bias", "e_score_correction_bias", "expert_bias"}
 MIXERS = "vllm.model_executor.layers.mamba."
+PREDICTORS = {"Glm4MoeForCausalLM": "Glm4MoeMTPModel", "Glm4MoeLiteForCausalLM": "Glm4MoeLiteMTPModel",
+              "DeepseekV3ForCausalLM": "DeepSeekMTPModel", "DeepseekV32ForCausalLM": "DeepseekV32MTPModel", "GlmMoeDsaForCausalLM": "DeepseekV32MTPModel",
+              "Qwen3NextForCausalLM": "Qwen3NextMTP"}
 
 
 class Loader:
@@ -65,6 +69,8 @@ class Loader:
         self.experts = expert_names(nodes) or {"gate_proj": "w13_", "up_proj": "w13_", "down_proj": "w2_"}
         self.skips_prediction_layers = any(
             name in ("skip_spec_layers", "get_spec_layer_idx_from_weight_name") for name in map(called, nodes))
+        self.plain = {target.attr for target, value in assigned(nodes)
+                      if isinstance(target, ast.Attribute) and isinstance(value, ast.Call) and ast.unparse(value.func) == "nn.Linear"}
         self.linear = registered(folder / SCHEMES / "schemes/compressed_tensors_wNa16.py")
         self.mixture = registered(folder / SCHEMES / "compressed_tensors_moe/compressed_tensors_moe_wna16.py")
 
@@ -344,6 +350,25 @@ def unwritten(written, names):
     return [f"{name}: transformers writes no such module" for name in sorted(wrong)]
 
 
+def predicting(folder, config, names):
+    """What is wrong with the names of prediction layers that are quantized; nothing where none is."""
+    # Qwen's loader calls what begins with `mtp.` its model.
+    further = {re.sub(r"^mtp\.", "model.", name) for name in names
+               if layer_of(name) >= config["num_hidden_layers"] or name.startswith("mtp.")}
+    if not any(name.endswith(("weight_packed", "weight_scale")) for name in further):
+        return []
+    loader = Loader(folder, PREDICTORS[config["architectures"][0]])
+    kinds = {}
+    for name in further:
+        module, _, kind = name.rpartition(".")
+        kinds.setdefault(module, set()).add(kind)
+    lines = [line for name in sorted(further) for line in [finding(loader, kinds, name)] if line]
+    for module in sorted(kinds):
+        if module.rpartition(".")[2] in loader.plain and kinds[module] != {"weight"}:
+            lines.append(f"{module}: a plain nn.Linear has a weight alone, not {', '.join(sorted(kinds[module]))}")
+    return lines + incomplete(loader, kinds, config)
+
+
 def judge(folder, config, names):
     """Raises ValueError with what is wrong, or where a name that is certainly wrong would pass."""
     architecture = config["architectures"][0]
@@ -352,7 +377,7 @@ def judge(folder, config, names):
         wrong, told = lambda names: unwritten(written, names), (0, 3)
     else:
         loader = Loader(Path(folder), architecture, more.WRAPPERS.get(architecture, {}).get("text"))
-        wrong = lambda names: amiss(loader, config, names)
+        wrong = lambda names: amiss(loader, config, names) + predicting(Path(folder), config, names)
         # Where gates and up are one Linear, it may be left unquantized.
         told = (0, 1, 3) if loader.required.get("gate_up_proj") == ["gate_up_proj"] else (0, 1, 2, 3)
     lines = wrong(names)

@@ -39,8 +39,23 @@ package struct QuantizedLinear: Sendable {
     largest: Float? = nil, largestInput: Float = 0, backend: Backend,
     write: (@Sendable (UnsafeRawBufferPointer, String, Int) throws -> Void)?
   ) throws -> RoundingErrors {
-    let whole = try quantizer.whole(weight, largest: largest, backend: backend)
-      .reading(largestInput)
+    let all = unsafe Self.round(
+      [(self, weight, largest)], by: rounding, outputs: outputs, largestInput: largestInput,
+      backend: backend, write: write)
+    return try all[0].get()
+  }
+
+  /// Rounds Linears that read the same, in one loop over the tiles of all: a Linear of an expert has too few for many
+  /// threads.
+  ///
+  /// - Parameters:
+  ///   - linears: with their weights, and the largest weight of what each is loaded with, where that must be known.
+  ///   - outputs: where there is one Linear alone.
+  static package func round(
+    _ linears: [(linear: QuantizedLinear, weight: any WeightRows, largest: Float?)],
+    by rounding: Rounding, outputs: OutputFactor? = nil, largestInput: Float, backend: Backend,
+    write: (@Sendable (UnsafeRawBufferPointer, String, Int) throws -> Void)?
+  ) -> [Result<RoundingErrors, any Error>] {
     let measuring = unsafe write == nil
     let inTurn: (under: GramFactors, and: OutputFactor)? =
       if case .compensated(let factors) = rounding, let outputs, !measuring {
@@ -49,43 +64,83 @@ package struct QuantizedLinear: Sendable {
         nil
       }
     let tileRows = inTurn?.and.taskRows ?? rounding.tileRows
-    let tiles = ranges(of: rows, by: tileRows)
-    weight.noteReading(rows, tileRows: tileRows, backend: backend)
-    backend.ledger.note(
-      rounding.operation(
-        rows: rows, channels: weight.columns, outputs: inTurn?.and, measuring: measuring))
-    if !measuring {
-      for tensor in tensors { backend.ledger.note(.output, bytes: tensor.byteCount) }
+    let wholes = linears.map { each in
+      Result {
+        try each.linear.quantizer.whole(each.weight, largest: each.largest, backend: backend)
+          .reading(largestInput)
+      }
     }
+    let tiles = linears.indices.flatMap { place in
+      ranges(of: linears[place].linear.rows, by: tileRows).map { (place: place, rows: $0) }
+    }
+    noteReading(linears.map(\.weight), tileRows: tileRows, backend: backend)
+    for (linear, weight, _) in linears {
+      backend.ledger.note(
+        rounding.operation(
+          rows: linear.rows, channels: weight.columns, outputs: inTurn?.and, measuring: measuring))
+      if !measuring {
+        for tensor in linear.tensors { backend.ledger.note(.output, bytes: tensor.byteCount) }
+      }
+    }
+    let rows = linears.map(\.linear.rows).max() ?? 0
+    let channels = linears.map(\.weight.columns).max() ?? 0
     let each =
       if let inTurn {
-        inTurn.and.buffers(rows: rows, channels: weight.columns, under: inTurn.under)
+        inTurn.and.buffers(rows: rows, channels: channels, under: inTurn.under)
       } else {
-        rounding.buffers(rows: rows, channels: weight.columns)
+        rounding.buffers(rows: rows, channels: channels)
       }
     let results = backend.map(tiles.count, each: each) {
       index -> Result<RoundingErrors, any Error> in
-      Result {
+      let (place, rows) = tiles[index]
+      let (linear, weight, _) = linears[place]
+      return Result {
+        let whole = try wholes[place].get()
         let rounded =
           if let inTurn {
-            try quantizer.round(
-              weight, rows: tiles[index], under: inTurn.under, and: inTurn.and, knowing: whole,
+            try linear.quantizer.round(
+              weight, rows: rows, under: inTurn.under, and: inTurn.and, knowing: whole,
               from: backend.memory)
           } else {
-            try quantizer.round(
-              weight, rows: tiles[index], by: rounding, knowing: whole, measuring: measuring,
+            try linear.quantizer.round(
+              weight, rows: rows, by: rounding, knowing: whole, measuring: measuring,
               from: backend.memory)
           }
         if let write = unsafe write {
-          try unsafe codec.encode(rounded, rows: tiles[index], write: write)
+          try unsafe linear.codec.encode(rounded, rows: rows, write: write)
         }
         return rounded.errors
       }
     }
-    var errors = RoundingErrors()
-    for result in results { errors.add(try result.get()) }
-    if !backend.computes { return errors }
-    if let write = unsafe write { try unsafe codec.encodeRest(whole, write: write) }
-    return errors
+    return linears.indices.map { place in
+      Result {
+        var errors = RoundingErrors()
+        for (tile, result) in zip(tiles, results) where tile.place == place {
+          errors.add(try result.get())
+        }
+        if !backend.computes { return errors }
+        if let write = unsafe write {
+          try unsafe linears[place].linear.codec.encodeRest(wholes[place].get(), write: write)
+        }
+        return errors
+      }
+    }
+  }
+
+  /// Writes down what is mapped where tiles of several weights are in work: no more than threads have.
+  private static func noteReading(
+    _ weights: [any WeightRows], tileRows: Int, backend: Backend
+  ) {
+    var (held, others) = ([() -> Void](), [() -> Void]())
+    var free = backend.threads
+    for weight in weights {
+      let threads = min(free, (weight.rows + tileRows - 1) / tileRows)
+      free -= threads
+      let backend = threads > 0 ? backend.with(threads: threads) : backend
+      let note = { weight.noteReading(weight.rows, tileRows: tileRows, backend: backend) }
+      if threads > 0 { held.append(note) } else { others.append(note) }
+    }
+    backend.ledger.holdingTogether { for note in held { note() } }
+    for note in others { note() }
   }
 }

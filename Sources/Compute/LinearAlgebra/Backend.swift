@@ -41,6 +41,11 @@ package struct Backend: Sendable {
     Backend(threads: threads, memory: memory, ledger: ledger)
   }
 
+  /// This backend with other threads.
+  package func with(threads: Int) -> Backend {
+    Backend(threads: threads, memory: memory, engine: engine, ledger: ledger)
+  }
+
   /// A matrix whose contents are undefined until written.
   package func matrix(_ name: String, rows: Int, columns: Int) -> Matrix {
     Matrix(name, rows: rows, columns: columns, from: memory, in: ledger)
@@ -62,18 +67,25 @@ package struct Backend: Sendable {
   }
 
   private func loop(_ count: Int, _ body: @Sendable (Int) -> Void) {
-    if threads == 1 || count <= 1 {
-      for index in 0..<count { body(index) }
-      return
-    }
+    if count == 0 { return }
+    let isTimed = ledger.loops.begin()
     let next = Atomic<Int>(0)
-    DispatchQueue.concurrentPerform(iterations: min(threads, count)) { _ in
+    @Sendable func work(_: Int) {
+      let start = isTimed ? LoopWatch.now : 0
       while true {
         let index = next.wrappingAdd(1, ordering: .relaxed).oldValue
-        if index >= count { return }
+        if index >= count { break }
         body(index)
       }
+      if isTimed { ledger.loops.add(since: start) }
     }
+    let workers = min(threads, count)
+    if workers == 1 {
+      work(0)
+    } else {
+      DispatchQueue.concurrentPerform(iterations: workers, execute: work)
+    }
+    if isTimed { ledger.loops.end(tasks: count) }
   }
 
   /// The results of `body` in index order; none where only shapes are known.

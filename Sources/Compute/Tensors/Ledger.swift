@@ -103,9 +103,14 @@ package final class Ledger: Sendable {
     var traffic: [Traffic: Double] = [:]
     var mappings: [String: (name: String, bytes: Int)] = [:]
     var times = 1.0
+    /// What is given back when all that is held together ends.
+    var returns: [(name: String, bytes: Int, pool: Pool)]?
   }
 
   private let state = Mutex(State())
+
+  /// Loops that are begun with this book.
+  package let loops = LoopWatch()
 
   package init() {}
 
@@ -117,7 +122,19 @@ package final class Ledger: Sendable {
   }
 
   package func giveBack(_ name: String, _ bytes: Int, to pool: Pool) {
-    take(name, -bytes, from: pool)
+    let isLater = state.withLock { $0.returns?.append((name, bytes, pool)) != nil }
+    if !isLater { take(name, -bytes, from: pool) }
+  }
+
+  /// What is taken one after the other is held at once.
+  package func holdingTogether(_ body: () -> Void) {
+    state.withLock { $0.returns = [] }
+    body()
+    let returns = state.withLock { state in
+      defer { state.returns = nil }
+      return state.returns ?? []
+    }
+    for each in returns { giveBack(each.name, each.bytes, to: each.pool) }
   }
 
   /// Pages that stay mapped until they are let go of by the same key.

@@ -44,6 +44,17 @@ package enum FileSystem {
     return Int(status.st_size)
   }
 
+  /// Whether a file has so many bytes, now or after a while: a file system over a network may tell late of what another
+  /// machine wrote.
+  package static func isThere(_ path: String, bytes: Int, waiting seconds: Int) -> Bool {
+    let begun = time(nil)
+    while true {
+      if let size = try? fileSize(path), size >= bytes { return true }
+      if time(nil) - begun >= seconds { return false }
+      usleep(100_000)
+    }
+  }
+
   /// When a file was last written, in seconds since 1970.
   package static func modified(_ path: String) throws(SystemError) -> Int {
     var status = stat()

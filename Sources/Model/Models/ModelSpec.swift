@@ -11,7 +11,10 @@ package struct ModelSpec: Sendable, Equatable {
   package let hiddenSize: Int
   /// The tensor `[vocabulary, H]`.
   package let embedding: String
+  /// The decoder's, and those that predict where they count as well.
   package var layers: [LayerSpec]
+  /// Layers that predict further tokens, numbered on behind the others, as far as they can be quantized.
+  package var predictions: [LayerSpec] = []
   package let finalNorm: NormSpec
   /// Reads the final norm, `[vocabulary, H]`. Its weight is the embedding's where the two are tied.
   package let head: LinearSpec
@@ -21,7 +24,7 @@ package struct ModelSpec: Sendable, Equatable {
   package var logitScale: Float = 1
   /// Logits are cap * tanh(logits / cap).
   package var logitCap: Float?
-  /// Names that begin so belong to multi-token-prediction layers: never quantized, there or not.
+  /// Names that begin so belong to multi-token-prediction layers, or to parts of them: never quantized, there or not.
   package var passedThrough: [String]
   /// What names of tensors beside the text model begin with: copied, whatever they are.
   package var beside: [String] = []
@@ -42,6 +45,15 @@ package struct ModelSpec: Sendable, Equatable {
     self.finalNorm = finalNorm
     self.head = head
     self.passedThrough = passedThrough
+  }
+
+  /// `passedThrough` and `beside` where prediction layers are not among `layers`; nil where that is so.
+  private var passedWithout: PassedNames?
+
+  /// What names of tensors begin with that no layer of ours claims.
+  private struct PassedNames: Sendable, Equatable {
+    let layers: [String]
+    let beside: [String]
   }
 
   /// The most tokens that a sequence may have; nil for any number.
@@ -98,9 +110,54 @@ extension NormSpec {
   fileprivate var claims: [TensorClaim] { parameters.map { TensorClaim($0, [size]) } }
 }
 
+// MARK: Prediction layers
+
+extension ModelSpec {
+  /// Whether prediction layers are among `layers`.
+  package var predicts: Bool { passedWithout != nil }
+
+  /// This model with its prediction layers among the others.
+  package var predicting: ModelSpec {
+    if predicts || predictions.isEmpty { return self }
+    var result = self
+    result.passedWithout = PassedNames(layers: passedThrough, beside: beside)
+    result.layers += predictions
+    let prefixes = predictions.compactMap(\.entrance?.prefix)
+    result.beside.removeAll { name in prefixes.contains { $0.hasPrefix(name) } }
+    result.passedThrough =
+      passedThrough.filter { !prefixes.contains($0) }
+      + predictions.flatMap { $0.entrance?.aside ?? [] }
+    return result
+  }
+
+  /// This model as it puts out its logits.
+  package var withoutPredictions: ModelSpec {
+    guard let passedWithout else { return self }
+    var result = self
+    result.passedWithout = nil
+    result.layers.removeAll { $0.entrance != nil }
+    (result.passedThrough, result.beside) = (passedWithout.layers, passedWithout.beside)
+    return result
+  }
+
+  /// What the names of each prediction layer begin with, of those that are not among `layers`.
+  package var uncountedPredictions: [String] { predicts ? [] : passedThrough }
+
+  /// What the names of each prediction layer begin with.
+  package var predictionPrefixes: [String] { passedWithout?.layers ?? passedThrough }
+}
+
 extension LayerSpec {
   /// Every tensor of the layer, in the order of work.
   package var claims: [TensorClaim] { branches.flatMap(\.claims) }
+}
+
+extension Entrance {
+  /// Every tensor that it reads.
+  package var claims: [TensorClaim] {
+    (before?.claims ?? []) + embeddingNorm.claims + statesNorm.claims
+      + projection.claims(quantizable: false)
+  }
 }
 
 extension LayerPart {

@@ -132,10 +132,10 @@ extension ModelSpec {
     return result
   }
 
-  /// Linears of prediction layers, which are like the last layer.
+  /// Linears of prediction layers that are not among the others; they are like the last layer.
   private var predictionLinears: [[LinearSpec]] {
     guard let last = layers.last else { return [] }
-    return passedThrough.map { prefix in
+    return uncountedPredictions.map { prefix in
       last.linears.map { linear in
         LinearSpec(
           predictionName(prefix, linear.name, after: last), inputs: linear.inputs,

@@ -162,6 +162,8 @@ package struct LayerSpec: Sendable, Equatable {
   package let branches: [Branch<Mixer>]
   package let parts: [LayerPart]
   package var smoothings: [Smoothing]
+  /// Set where it predicts further tokens than the model: what makes its input.
+  package var entrance: Entrance?
 
   package init(index: Int, branches: [Branch<Mixer>]) {
     self.index = index

@@ -143,6 +143,21 @@ extension Matrix {
     return result
   }
 
+  /// The rows of both, one behind the other.
+  func beside(_ other: Matrix, into name: String, backend: Backend) -> Matrix {
+    let result = backend.matrix(name, rows: rows, columns: columns + other.columns)
+    backend.ledger.note(Operation(.elements, [result.count]))
+    let parts = ranges(of: rows, by: taskRows)
+    backend.forEach(parts.count) { index in
+      for place in parts[index] {
+        let to = unsafe result.row(place)
+        unsafe to.update(from: row(place), count: columns)
+        unsafe (to + columns).update(from: other.row(place), count: other.columns)
+      }
+    }
+    return result
+  }
+
   /// The given rows, copied one after the other.
   package func gathered(_ rows: [Int], into name: String, backend: Backend) -> Matrix {
     let result = backend.matrix(name, rows: rows.count, columns: columns)

@@ -77,6 +77,34 @@ extension DataChoice {
   }
 }
 
+extension StepResults {
+  func note(_ chosen: ChosenSmoothing, layer: Int) throws {
+    try note(.smoothing(SmoothingChoice(chosen, layer: layer)))
+  }
+
+  /// What a trial does to a Linear.
+  func note(_ measured: MeasuredLinear) throws { try note(measured: measured.json.serialized()) }
+
+  /// What a pass that measures must know of a part.
+  func note(_ energy: PartEnergy) throws { try note(measured: energy.json.serialized()) }
+
+  func note(
+    _ linear: LinearSpec, _ rounding: ChosenRounding, _ errors: RoundingErrors, layer: Int
+  ) throws {
+    try note(.linear(LinearChoice(linear.name, rounding, errors, layer: layer)))
+  }
+
+  /// Tokens that a layer's router sends to each expert.
+  func note(routing tokens: [Int], layer: Int) throws {
+    try note(.routing(LayerRouting(layer: layer, tokens: tokens)))
+  }
+
+  /// A tensor that smoothing scales are folded into.
+  func note(rescaled tensor: String, layer: Int) throws {
+    try note(.rescaled(tensor: tensor, layer: layer))
+  }
+}
+
 extension Journal {
   func add(_ choice: Choice) throws(SystemError) { try add(line: choice.json.serialized()) }
 

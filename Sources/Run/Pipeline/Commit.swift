@@ -7,6 +7,7 @@ internal import LinearAlgebra
 internal import Models
 internal import Planning
 internal import Quantization
+internal import Ranks
 internal import Recipes
 internal import Reporting
 internal import Safetensors
@@ -16,7 +17,7 @@ internal import Tensors
 internal import Transformer
 
 /// The files of an output, the state that speaks of them, and what is told while they grow.
-final class Commit: StepResults {
+final class Commit: StepResults, StepMeter {
   let plan: QuantizePlan
   let backend: Backend
   let folder: OutputFolder
@@ -27,7 +28,7 @@ final class Commit: StepResults {
   private let sourceJournal: Journal
   private let files: Journal
   /// Checksums of the source's pieces from when the run began, by their positions.
-  private var sourceChecksums: [String]
+  var sourceChecksums: SourceChecksums
   private let report: (RunEvent) -> Void
   private let interruption: Interruption
   private(set) var state: RunState
@@ -50,27 +51,28 @@ final class Commit: StepResults {
   private var lastProgress: RunProgress?
   /// When the pass over the tokens began that is in work, and how many of them were done by then.
   private var pass = (clock: Clock(), tokens: 0)
+  /// What other ranks took so far, by rank.
+  private var others: [Int: RankUse] = [:]
+  private let ranks: any Ranks
   /// Where statistics are kept that a commit needs.
   var states: StateFiles?
 
   init(
     _ plan: QuantizePlan, folder: OutputFolder, scratch: String, state: RunState, resumed: Bool,
-    backend: Backend, command: [String], interruption: Interruption,
+    backend: Backend, ranks: any Ranks, command: [String], interruption: Interruption,
     report: @escaping (RunEvent) -> Void
   ) throws {
     do {
       writer = try ShardWriter(layout: plan.layout, folder: folder.path, resume: resumed)
       scales = try ShardWriter(
-        layout: ShardLayout(
-          singleFile: OutputFolder.smoothingFile, tensors: plan.rounded.flatMap(\.smoothingTensors)),
-        folder: folder.work, resume: resumed)
+        layout: plan.scalesLayout, folder: folder.work, resume: resumed)
       choices = try Journal(path: folder.choices, committed: state.choices)
       checksums = try Journal(path: folder.checksums, committed: state.checksums)
       sourceJournal = try Journal(
         path: folder.sourceChecksums, committed: state.sourceChecksums)
       files = try Journal(path: folder.files, committed: state.files)
-      sourceChecksums = try plan.sourceChecksums(
-        sourceJournal.committed, path: folder.sourceChecksums)
+      sourceChecksums = try SourceChecksums(
+        sourceJournal.committed, of: plan, path: folder.sourceChecksums)
     } catch  where resumed {
       throw RunStateError.filesChanged(path: folder.state, problem: "\(error)")
     }
@@ -89,20 +91,29 @@ final class Commit: StepResults {
     history = state.history
     self.scratch = scratch
     self.backend = backend
+    self.ranks = ranks
     self.interruption = interruption
     self.report = report
     memory = StepWatch(backend, isFirst: plan.span.lowerBound == 0)
     record = ProgressRecord(
-      command: command, threads: plan.options.threads, budget: plan.options.memory)
+      command: command, ranks: plan.options.ranks, threads: plan.options.threads,
+      budget: plan.options.memory)
     shareBefore = state.history.passShare ?? 0
     (layerLosses, layerErrors) = choices.ratios(layer: state.position.layer)
   }
 
   var position: RunPosition { state.position }
 
+  /// Bytes of the scratch files that windows of layers left, by name.
+  var pieces: [String: Int] {
+    get { state.pieces }
+    set { state.pieces = newValue }
+  }
+
   /// What buffers took at their most, by step and name.
   var usedBuffers: [RunStep: [String: Int]] { memory.buffers }
   var usedPages: [RunStep: [String: Int]] { memory.pages }
+  var usedLoops: [RunStep: LoopTimes] { memory.loops }
 
   /// Whether the checksums of the source are known.
   var knowsSource: Bool { !state.source.isEmpty }
@@ -153,6 +164,7 @@ final class Commit: StepResults {
     try recordChecksums()
     for journal in [choices, checksums, sourceJournal, files] { try journal.synchronize() }
     state.position = next
+    state.pieces = state.pieces.filter { needed($0.key, by: next) }
     state.appended = appended
     if statistics != state.statistics, case .experts(_, _, let unit, _, _) = next {
       state.statisticsUnit = unit
@@ -164,7 +176,7 @@ final class Commit: StepResults {
     state.files = files.mark
     let isDone = next == .done || next == .finish
     state.history = history.adding(
-      memory.soFar(), scratchBytes: largestScratch,
+      memory.soFar(), of: Array(others.values), scratchBytes: largestScratch,
       share: plan.run.operations > 0 ? (isDone ? 1 : passShare) : nil)
     if next == .done { state.history = state.history.finishing() }
     try state.commit(to: folder.state)
@@ -220,12 +232,32 @@ final class Commit: StepResults {
 
   // MARK: Scratch
 
+  /// Whether a piece of states is read from a position on.
+  private func needed(_ piece: String, by position: RunPosition) -> Bool {
+    switch position {
+    case .forward, .window: true
+    default:
+      StatePiece(fileName: piece).map { names(neededBy: position).contains($0.name) } ?? false
+    }
+  }
+
   /// Removes every file in scratch that the state does not need to go on.
   private func dropScratch() throws {
-    var needed: Set<String> = Set(state.appended.keys)
+    var needed = names(neededBy: state.position)
+      .union(state.appended.keys).union(state.pieces.keys)
     if let statistics = state.statistics { needed.insert(statistics) }
-    switch state.position {
+    for file in try FileSystem.list(scratch) where !needed.contains(file) {
+      try FileSystem.remove("\(scratch)/\(file)")
+    }
+  }
+
+  /// States and statistics that work goes on from, as one process leaves them.
+  private func names(neededBy position: RunPosition) -> Set<String> {
+    var needed: Set<String> = []
+    switch position {
     case .copy, .finish, .done: break
+    case .forward(let first, _, _, _), .window(let first, _):
+      needed.insert(StateFiles.name(.hidden, layer: first, part: 0))
     case .attend(let layer, let part, _):
       needed.insert(StateFiles.name(.hidden, layer: layer, part: part))
     case .experts(let layer, let part, _, _, _), .advance(let layer, let part, _):
@@ -233,15 +265,13 @@ final class Commit: StepResults {
       needed.insert(StateFiles.name(.readByTokens(of: part), part))
       needed.insert(StateFiles.name(.addedToByTokens(of: part), part))
       needed.insert(StateFiles.name(.routing, part))
-      if case .experts = state.position {
+      if case .experts = position {
         for place in part.tokens?.mixer.inputPlaces ?? [] {
           needed.insert(StateFiles.inputName(part, at: place))
         }
       }
     }
-    for file in try FileSystem.list(scratch) where !needed.contains(file) {
-      try FileSystem.remove("\(scratch)/\(file)")
-    }
+    return needed
   }
 
   /// Remembers the most that scratch held.
@@ -280,7 +310,7 @@ final class Commit: StepResults {
 
   /// The checksums of shards that are as another run read them.
   private func takeOver(sourceLines lines: [UInt8]) throws {
-    let checksums = try plan.sourceChecksums(lines, path: folder.sourceChecksums)
+    let checksums = try SourceChecksums(lines, of: plan, path: folder.sourceChecksums)
     for line in lines.split(separator: UInt8(ascii: "\n")) {
       try sourceJournal.add(line: String(decoding: line, as: UTF8.self))
     }
@@ -297,20 +327,14 @@ final class Commit: StepResults {
 
   /// Keeps the checksum of a piece of the source.
   func keep(_ checksum: Checksum, of tensor: StoredTensor) throws {
-    guard let position = plan.checkpoint.weights.pieces.position(of: tensor.name) else { return }
-    sourceChecksums[position] = checksum.text
+    sourceChecksums[tensor] = checksum.text
     try sourceJournal.add(line: Checksums.line(tensor.name, checksum))
-  }
-
-  /// What was kept of it.
-  func sourceChecksum(of tensor: StoredTensor) -> String {
-    plan.checkpoint.weights.pieces.position(of: tensor.name).map { sourceChecksums[$0] } ?? ""
   }
 
   /// Of the checksums of the source.
   var checksumsDigest: String {
     var digest = Digest()
-    for checksum in sourceChecksums { digest.add(checksum) }
+    for checksum in sourceChecksums.values { digest.add(checksum) }
     return digest.text
   }
 
@@ -438,7 +462,8 @@ final class Commit: StepResults {
   /// The share of the pass's arithmetic that is done, over all processes.
   private var passShare: Double {
     let all = plan.run.operations
-    return all > 0 ? min(1, shareBefore + backend.ledger.arithmetic / all) : 0
+    let others = ranks.told.dropFirst().reduce(0, +)
+    return all > 0 ? min(1, shareBefore + (backend.ledger.arithmetic + others) / all) : 0
   }
 
   /// - Parameter checked: of a file that is read to its end, the share that was.
@@ -482,6 +507,24 @@ final class Commit: StepResults {
 
   func warn(_ warning: RunWarning) { report(.warning(warning)) }
 
+  // MARK: Windows of layers
+
+  /// What another rank took since it began.
+  func note(_ use: RankUse, of rank: Int) { others[rank] = use }
+
+  /// What a task left, in its turn.
+  func add(_ record: TaskRecord) throws {
+    for line in record.choices {
+      try choices.add(line: line)
+      if !plan.measures,
+        let choice = (try? JSONValue.parse(Array(line.utf8))).flatMap({ Choice($0) })
+      {
+        count(choice)
+      }
+    }
+    for line in record.checksums { try checksums.add(line: line) }
+  }
+
   // MARK: Choices
 
   func note(_ data: DataSummary, of source: CalibrationSource) throws {
@@ -490,42 +533,24 @@ final class Commit: StepResults {
 
   func note(_ size: SizeRecord) throws { try choices.add(.size(size)) }
 
-  func note(_ measured: MeasuredLinear) throws {
-    try choices.add(line: measured.json.serialized())
+  func note(_ choice: Choice) throws {
+    try choices.add(choice)
+    count(choice)
   }
 
-  func note(_ energy: PartEnergy) throws { try choices.add(line: energy.json.serialized()) }
+  func note(measured line: String) throws { try choices.add(line: line) }
 
-  func note(_ chosen: ChosenSmoothing, layer: Int) throws {
-    let choice = SmoothingChoice(chosen, layer: layer)
-    try choices.add(.smoothing(choice))
-    layerLosses.append(choice.left ?? 1)
-  }
-
-  func note(
-    _ linear: LinearSpec, _ rounding: ChosenRounding, _ errors: RoundingErrors, layer: Int
-  ) throws {
-    let choice = LinearChoice(linear.name, rounding, errors, layer: layer)
-    try choices.add(.linear(choice))
-    if let left = choice.left { layerErrors.append(left) }
-  }
-
-  func note(routing tokens: [Int], layer: Int) throws {
-    try choices.add(.routing(LayerRouting(layer: layer, tokens: tokens)))
-  }
-
-  func note(rescaled tensor: String, layer: Int) throws {
-    try choices.add(.rescaled(tensor: tensor, layer: layer))
+  private func count(_ choice: Choice) {
+    switch choice {
+    case .smoothing(let smoothing): layerLosses.append(smoothing.left ?? 1)
+    case .linear(let linear): if let left = linear.left { layerErrors.append(left) }
+    case .data, .size, .rescaled, .routing: break
+    }
   }
 
   func recordedSmoothings(
     of layer: LayerSpec, in output: OutputPlan
-  ) throws -> [AppliedSmoothing] {
-    let smoothings = output.smoothings[layer.index]
-    if smoothings.isEmpty { return [] }
-    let file = try SafetensorsFile(path: folder.work + "/" + OutputFolder.smoothingFile)
-    return file.recordedSmoothings(smoothings) { output.scaleTensor($0) }
-  }
+  ) throws -> [AppliedSmoothing] { try folder.recordedSmoothings(of: layer, in: output) }
 
   /// A tensor of a layer that was taken over.
   func note(taken tensor: String, _ checksum: Checksum) throws {
@@ -548,7 +573,7 @@ final class Commit: StepResults {
     report(
       .layerFinished(
         LayerSummary(
-          layer: layer.index, layers: plan.spec.layers.count,
+          layer: layer.index, layers: plan.spec.layers.count, predicts: layer.entrance != nil,
           quantizedLinears: layer.linears.filter { plan.output.fates[$0.weight] == .packed }.count,
           smoothings: layerLosses.count, lossRatio: mean(layerLosses),
           roundingRatio: mean(layerErrors), seconds: seconds)))

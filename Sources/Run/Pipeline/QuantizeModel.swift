@@ -5,6 +5,7 @@ internal import CompressedTensors
 internal import LinearAlgebra
 internal import Models
 package import Planning
+package import Ranks
 internal import Safetensors
 internal import ScratchStore
 internal import SystemIO
@@ -22,14 +23,18 @@ package final class QuantizeModel {
   private let keptLock: FileLock?
   private let report: (RunEvent) -> Void
   private let resumed: Bool
+  private let windows: WindowRun
   /// Whether a shard of the source was moved or written since a process last looked.
   private let sourceMoved: Bool
 
   /// Opens or resumes the output.
   ///
-  /// - Parameter command: what to tell others who ask how to go on.
+  /// - Parameters:
+  ///   - ranks: the processes that share the work; this is the first of them.
+  ///   - command: what to tell others who ask how to go on.
   package init(
-    _ plan: QuantizePlan, command: [String] = [], interruption: Interruption = Interruption(),
+    _ plan: QuantizePlan, ranks: any Ranks = OneProcess(), command: [String] = [],
+    interruption: Interruption = Interruption(),
     report: @escaping (RunEvent) -> Void
   ) throws {
     try Gemm.check(plan.run.engine)
@@ -66,7 +71,7 @@ package final class QuantizeModel {
       threads: options.threads, memory: MemoryBudget(limit: 0), engine: plan.run.engine)
     let commit = try Commit(
       plan, folder: folder, scratch: scratch, state: state, resumed: resumed, backend: backend,
-      command: command, interruption: interruption, report: report)
+      ranks: ranks, command: command, interruption: interruption, report: report)
     self.plan = plan
     self.folder = folder
     self.lock = lock
@@ -74,19 +79,29 @@ package final class QuantizeModel {
     self.commit = commit
     self.resumed = resumed
     self.report = report
+    let weights = plan.checkpoint.weights.noted(in: backend.ledger)
     inputs = StepInputs(
       spec: plan.spec, output: plan.output, trials: plan.trials, options: options,
       blocks: plan.blocks,
       passes: plan.run.passes, calibratedLayers: plan.run.calibratedLayers, backend: backend,
-      weights: plan.checkpoint.weights.noted(in: backend.ledger),
+      weights: weights,
       states: StateFiles(
         folder: scratch, type: plan.stateType, blocks: plan.blocks,
         hidden: plan.spec.hiddenSize, backend: backend, kept: plan.kept,
+        pieces: { [unowned commit] in commit.pieces },
         // It keeps them, too: neither would ever go.
         resumption: { [unowned commit] in commit.resumption },
         grew: { [unowned commit] in commit.noteScratch() }),
       results: commit, checkpoint: plan.checkpoint, writer: commit.writer, scales: commit.scales)
     commit.states = inputs.states
+    windows = WindowRun(
+      work: RankWork(
+        plan, folder: folder, scratch: scratch, backend: backend, weights: weights,
+        writer: commit.writer, scales: commit.scales,
+        source: { [unowned commit] in commit.sourceChecksums },
+        meter: commit, patience: ranks.count > 1 ? FollowingRank.patience : 0,
+        interruption: interruption, report: report),
+      commit: commit, ranks: ranks)
   }
 
   /// What was done so far.
@@ -95,6 +110,8 @@ package final class QuantizeModel {
   /// What buffers took at their most, by step and name, as the ledger has it.
   package var usedBuffers: [RunStep: [String: Int]] { commit.usedBuffers }
   package var usedPages: [RunStep: [String: Int]] { commit.usedPages }
+  /// What loops took, where `ledger.loops` was started.
+  package var usedLoops: [RunStep: LoopTimes] { commit.usedLoops }
 
   /// Does all units that are not done yet; of a finished run, checks that it is whole.
   ///
@@ -110,6 +127,7 @@ package final class QuantizeModel {
       } else {
         try confirm()
       }
+      try windows.end()
       try? FileSystem.remove(folder.ending)
     } catch {
       let error = commit.telling(error)
@@ -151,6 +169,10 @@ package final class QuantizeModel {
         try commit.commit(.attend(layer: 0, part: 0, block: 0))
       case .attend(let layer, 0, 0) where plan.reused?.layers.contains(layer) == true:
         try commit.takeOver(layers[layer])
+      case .attend(let layer, 0, 0) where makesStatesFirst: try windows.begin(at: layer)
+      case .forward(let first, let end, let layer, let part):
+        try windows.makeStates(first: first, end: end, layer: layer, part: part)
+      case .window(let first, let end): try windows.round(first: first, end: end)
       case .attend(let layer, let index, let block):
         commit.begin(.attend)
         let part = layers[layer].parts[index]
@@ -192,6 +214,8 @@ package final class QuantizeModel {
     if !plan.measures { report(.finished(commit.summary(seconds: started.seconds))) }
   }
 
+  private var makesStatesFirst: Bool { plan.run.window > 1 || plan.options.ranks > 1 }
+
   /// The commit behind the last step of a part; behind the last part, the layer is done.
   private func finish(_ part: LayerPart, since started: Clock) throws {
     let layer = plan.spec.layers[part.layer]
@@ -216,6 +240,26 @@ package final class QuantizeModel {
       .alreadyFinished(
         output: folder.path, report: folder.reportPage, outputBytes: plan.run.outputBytes,
         madeAgain: made))
+  }
+}
+
+extension QuantizePlan {
+  /// Runs it, alone or with other ranks.
+  ///
+  /// - Throws: `RankError.other` where these have other work; `Interrupted` after a commit when that was asked for; errors
+  ///   leave the last commit intact.
+  package func run(
+    ranks: any Ranks, command: [String] = [], interruption: Interruption = Interruption(),
+    report: @escaping (RunEvent) -> Void
+  ) throws {
+    try RankAgreement.check(self, ranks)
+    if ranks.rank == 0 {
+      try QuantizeModel(
+        self, ranks: ranks, command: command, interruption: interruption, report: report
+      ).run()
+    } else {
+      try FollowingRank(self, ranks: ranks, interruption: interruption, report: report).run()
+    }
   }
 }
 

@@ -20,6 +20,8 @@ package struct QuantizeOptions: Sendable {
   package var isGroupSizeNamed = true
   /// Of keys and values; nil where they are kept as they are.
   package var cache: CacheScheme?
+  /// Of prediction layers; nil where they stay as they are.
+  package var predictions: QuantizationScheme?
   /// A size to choose schemes for; nil where they are named.
   package var size: SizeWish?
   /// What was chosen for it; nil before a first pass measured what there is to choose.
@@ -29,8 +31,8 @@ package struct QuantizeOptions: Sendable {
   package var rounding = RoundingMethod.compensated
   /// nil for what measured best with `rounding`.
   package var expertWeighting: ExpertWeighting?
-  /// Tokens that an expert sees beside those that the router sends to it; nil for all.
-  package var expertTokens: Int?
+  /// Tokens that an expert sees beside those that the router sends to it.
+  package var expertTokens = OtherTokens.auto
   /// What is added to the diagonal of a Gram matrix, over its mean.
   package var damping = 0.005
   package var duoScaling = DuoScaling.on
@@ -48,6 +50,10 @@ package struct QuantizeOptions: Sendable {
   package var loss = SmoothingLoss.diagonal
   package var memory: Int
   package var threads: Int
+  /// Processes that share the work.
+  package var ranks = 1
+  /// Layers whose states are made together; nil for one, or with several processes twice as many as these.
+  package var window: Int?
   /// What multiplies large matrices; nil for the best one that the CPU and the weights allow.
   package var engine: Engine?
   /// A folder for hidden states; `OUT/.sluice/scratch` where none is named.

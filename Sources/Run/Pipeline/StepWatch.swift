@@ -47,6 +47,8 @@ struct StepWatch {
   private(set) var buffers: [RunStep: [String: Int]] = [:]
   private(set) var pages: [RunStep: [String: Int]] = [:]
   private let ledger: Ledger
+  /// What loops took, where the ledger times them.
+  private(set) var loops: [RunStep: LoopTimes] = [:]
 
   /// - Parameter isFirst: whether what the process took so far is that of loading, and not of a pass before.
   init(_ backend: Backend, isFirst: Bool) {
@@ -95,6 +97,7 @@ struct StepWatch {
   private mutating func endStep() {
     note()
     steps[current]?.seconds += clock.seconds
+    loops[current, default: LoopTimes()].add(ledger.loops.take())
     clock = Clock()
   }
 

@@ -40,6 +40,8 @@ package struct RunPlan: Sendable, Equatable {
   package let longestSequence: Int
   /// Layers that the calibration tokens run through.
   package let calibratedLayers: Int
+  /// Layers whose states are made together, before the work on any of them.
+  package let window: Int
   /// Tensor bytes of the source.
   package let sourceBytes: Int
   /// Tensor bytes of the output.
@@ -48,6 +50,8 @@ package struct RunPlan: Sendable, Equatable {
   package let scratchBytes: Int
   /// Units of the layer that has most.
   package let largestUnitCount: Int
+  /// Tokens that an expert sees at most beside those that the router sends to it; nil where all see all.
+  package let otherTokens: Int?
   /// Passes over a layer's weights at its end.
   package let weightPasses: Int
   /// What every step uses over the whole run.
@@ -76,9 +80,10 @@ package struct RunPlan: Sendable, Equatable {
   ///   - smallestBudget: of the passes that take least.
   package init(
     budget: Int, smallestBudget: Int, steps: [StepPlan<RunStep>], passes: Passes, engine: Engine,
-    tokens: Int, longestSequence: Int, calibratedLayers: Int, sourceBytes: Int, outputBytes: Int,
-    scratchBytes: Int, largestUnitCount: Int, weightPasses: Int, uses: [RunStep: StepUse],
-    operationsOfAllTokens: Double, sourceReadBytes: Int
+    tokens: Int, longestSequence: Int, calibratedLayers: Int, window: Int, sourceBytes: Int,
+    outputBytes: Int, scratchBytes: Int, largestUnitCount: Int, otherTokens: Int?,
+    weightPasses: Int, uses: [RunStep: StepUse], operationsOfAllTokens: Double,
+    sourceReadBytes: Int
   ) {
     self.budget = budget
     self.smallestBudget = smallestBudget
@@ -88,10 +93,12 @@ package struct RunPlan: Sendable, Equatable {
     self.tokens = tokens
     self.longestSequence = longestSequence
     self.calibratedLayers = calibratedLayers
+    self.window = window
     self.sourceBytes = sourceBytes
     self.outputBytes = outputBytes
     self.scratchBytes = scratchBytes
     self.largestUnitCount = largestUnitCount
+    self.otherTokens = otherTokens
     self.weightPasses = weightPasses
     self.uses = uses
     self.operationsOfAllTokens = operationsOfAllTokens

@@ -9,8 +9,8 @@ extension Report {
     return """
       <section id="cost">
       <h2>Memory and time</h2>
-      <p class="finding">\(duration(cost.wallSeconds)), \(duration(cost.processorSeconds)) of processor time on \
-      \(counted(cost.threads, "thread")); at most \(size(cost.peakBytes)) of memory of \
+      <p class="finding">\(duration(cost.wallSeconds))\(cost.ranks > 1 ? " summed over ranks" : ""), \(duration(cost.processorSeconds)) of processor time on \
+      \(cost.ranks > 1 ? "\(cost.ranks) ranks of " : "")\(counted(cost.threads, "thread")); at most \(size(cost.peakBytes)) of memory of \
       \(size(cost.budgetBytes)) allowed, \(size(cost.scratchBytes)) of scratch on disk.</p>
       \(stepTable)\
       <p class="note">\(processes) Memory is the resident set of the process, at its peak in any layer: \

@@ -99,6 +99,8 @@ package struct Cost: Sendable, Equatable {
   package var processes: Int
   package var processorSeconds: Double
   /// Threads and memory of the last process.
+  /// Processes that shared the work at last.
+  package var ranks: Int
   package var threads: Int
   package var budgetBytes: Int
   /// The most that lay in scratch.
@@ -107,11 +109,13 @@ package struct Cost: Sendable, Equatable {
   package var steps: [StepCost]
 
   package init(
-    processes: Int, processorSeconds: Double, threads: Int, budgetBytes: Int, scratchBytes: Int,
+    processes: Int, processorSeconds: Double, ranks: Int = 1, threads: Int, budgetBytes: Int,
+    scratchBytes: Int,
     steps: [StepCost]
   ) {
     self.processes = processes
     self.processorSeconds = processorSeconds
+    self.ranks = ranks
     self.threads = threads
     self.budgetBytes = budgetBytes
     self.scratchBytes = scratchBytes

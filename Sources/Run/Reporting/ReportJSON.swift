@@ -140,7 +140,7 @@ extension Cost {
       "processes": .int(processes),
       "wall_seconds": .double(wallSeconds),
       "processor_seconds": .double(processorSeconds),
-      "threads": .int(threads),
+      "ranks": .int(ranks), "threads": .int(threads),
       "peak_bytes": .int(peakBytes),
       "budget_bytes": .int(budgetBytes),
       "scratch_bytes": .int(scratchBytes),

@@ -29,8 +29,8 @@ extension Report {
   private var explanation: HTML {
     """
     <p class="note"><strong>Thin data</strong> means fewer than \(subject.groupSize) tokens of an expert's own (the group \
-    size) or less than a tenth of the even share, whichever is more. It is no fault of the output: statistics rest on all \
-    calibration tokens, whether the router sends them to an expert or not. But those that a thin expert will meet are rare \
+    size) or less than a tenth of the even share, whichever is more. It is no fault of the output: statistics rest on \
+    tokens of all the data, whether the router sends them to an expert or not. But those that a thin expert will meet are rare \
     among them, so that its scales fit them less well. More calibration data (<code>--samples</code>), or data that is \
     more like what the model will be asked, helps.</p>
 

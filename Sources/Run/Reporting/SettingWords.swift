@@ -23,6 +23,7 @@ extension Report {
     case "--damping": return Setting("damping of Gram matrices", value)
     case "--max-shard-size": return Setting("largest file", Int(value).map(size) ?? value)
     case "--engine": return Setting("products by", value)
+    case "--mtp": return Setting("prediction layers", value)
     case "--kv-cache": return Setting("keys and values", value)
     case "--accept-config-key": return Setting("keys taken to change nothing", value)
     case "--choices": return Setting("schemes to choose among", value)

@@ -11,3 +11,27 @@ package func shellText(_ words: [String]) -> String {
         + "'"
   }.joined(separator: " ")
 }
+
+/// The command that does what a command of `sluice plan` plans.
+///
+/// - Parameters:
+///   - words: of `sluice plan`.
+///   - flags: that take the place of those in it, each with its value: `--samples 128`.
+package func runCommand(planned words: [String], with flags: [String]) -> [String] {
+  let added = flags.map { $0.split(separator: " ").map(String.init) }
+  let replaced = Set(added.compactMap(\.first) + ["--within"])
+  var result: [String] = []
+  var rest = words[...]
+  while let word = rest.popFirst() {
+    let name = word.hasPrefix("--") ? String(word.prefix { $0 != "=" }) : word
+    if replaced.contains(name) {
+      if name == word { _ = rest.popFirst() }
+    } else if word == "plan", result.count == 1 {
+      result.append("quantize")
+    } else if word != "--json" {
+      result.append(word)
+    }
+  }
+  let hasOutput = result.contains { $0 == "-o" || $0 == "--output" || $0.hasPrefix("--output=") }
+  return result + (hasOutput ? [] : ["--output", "OUT"]) + added.joined()
+}

@@ -2,6 +2,7 @@
 
 internal import JSON
 internal import Pipeline
+internal import Reporting
 
 /// A time that no settings keep.
 struct TimeTooShort: Error, CustomStringConvertible {
@@ -37,29 +38,34 @@ struct Proposals {
     runs = shown
   }
 
+  private var isKept: Bool { within.map { asked <= $0 } ?? false }
+
   var lines: [String] {
     var lines: [String] = []
     if let within {
       lines.append(
         "within    \(durationText(within)): "
-          + (asked <= within
+          + (isKept
             ? "these settings do"
             : chosen.map { "\($0.text), \(durationText($0.seconds))" }
               ?? "no settings do"))
     }
+    if let chosen { lines.append("gives up  \(chosen.losses)") }
     if chosen != nil || runs.isEmpty { return lines }
     let width = runs.map { $0.text.count }.max() ?? 0
     for (index, run) in runs.enumerated() {
       lines.append(
         (index == 0 ? "shorter   " : "          ") + padded(run.text, to: width + 2)
-          + durationText(run.seconds)
+          + padded(durationText(run.seconds), to: 14) + ShorterRun.words(run.growth)
       )
     }
-    if runs.contains(where: \.changesRounding) {
-      lines.append(
-        "          --rounding clip leaves two to three times the error; fewer tokens cost less")
-    }
     return lines
+  }
+
+  /// The run that keeps the time, whole; nil where none does, or no time was named.
+  var command: [String]? {
+    if isKept { return runCommand(planned: CommandLine.arguments, with: []) }
+    return chosen.map { runCommand(planned: CommandLine.arguments, with: $0.flags) }
   }
 
   /// Refuses a time that no settings keep, once all is said.
@@ -74,15 +80,22 @@ struct Proposals {
   }
 
   var json: JSONObject {
-    func object(_ run: ShorterRun) -> JSONValue {
-      ["flags": .string(run.text), "seconds": .double(run.seconds)]
+    func object(_ run: ShorterRun) -> JSONObject {
+      JSONObject([
+        ("flags", .string(run.text)), ("seconds", .double(run.seconds)),
+        ("kl_factor", .double(run.growth)),
+      ])
+    }
+    var best: JSONObject?
+    if let command {
+      best =
+        chosen.map(object)
+        ?? JSONObject([("flags", ""), ("seconds", .double(asked)), ("kl_factor", 1)])
+      best?["command"] = .array(command.map { .string($0) })
     }
     return JSONObject([
-      ("proposals", .array(runs.map(object))), ("best_within", chosen.map(object) ?? .null),
+      ("proposals", .array(runs.map { .object(object($0)) })),
+      ("best_within", best.map { .object($0) } ?? .null),
     ])
   }
-}
-
-extension ShorterRun {
-  fileprivate var text: String { flags.joined(separator: " ") }
 }

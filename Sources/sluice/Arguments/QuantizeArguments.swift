@@ -1,6 +1,7 @@
 // The flags that quantize and plan share.
 
 import ArgumentParser
+internal import Calibration
 internal import CompressedTensors
 internal import LinearAlgebra
 internal import Pipeline
@@ -64,6 +65,20 @@ struct GroupSizeArgument: ExpressibleByArgument {
       size = number
     } else {
       return nil
+    }
+  }
+}
+
+extension OtherTokens {
+  init(argument: String) throws {
+    switch argument.lowercased() {
+    case "auto": self = .auto
+    case "all": self = .all
+    case let text:
+      guard let number = Int(text), number >= 0 else {
+        throw ValidationError("expected auto, all, or a number of tokens, 0 or more")
+      }
+      self = .number(number)
     }
   }
 }
@@ -138,6 +153,14 @@ struct QuantizeArguments: ParsableArguments {
       """, valueName: "pattern"))
   var ignore: [String] = []
 
+  @Option(
+    help: ArgumentHelp(
+      """
+      What the weights of multi-token-prediction layers become, as of --scheme, in the classes that vLLM loads so. \
+      They need no more of the data. Default: they stay as they are.
+      """, valueName: "scheme"), transform: SchemePreset.written)
+  var mtp: QuantizationScheme?
+
   @OptionGroup var keys: ConfigKeyArguments
 
   @OptionGroup var data: DataArguments
@@ -172,10 +195,11 @@ struct QuantizeArguments: ParsableArguments {
     name: .customLong("expert-tokens"),
     help: ArgumentHelp(
       """
-      Tokens that an expert sees beside those that the router sends to it, spread over the data, at \
-      least 128 in all. Saves time. Default: all.
-      """, valueName: "n"))
-  var expertTokens: Int?
+      Tokens that an expert sees beside those that the router sends to it, spread over the data: a \
+      number (and at least 128 in all), all, or auto, which measured like all and saves time: four for \
+      each channel of its down projection, 4096 at least. Default: auto.
+      """, valueName: "n"), transform: OtherTokens.init(argument:))
+  var expertTokens = OtherTokens.auto
 
   @Option(
     help: ArgumentHelp(
@@ -209,9 +233,18 @@ struct QuantizeArguments: ParsableArguments {
     name: .customLong("keep-states"),
     help: ArgumentHelp(
       """
-      Keep input states and statistics of every layer in this folder. A run that finds them there for the same model,       data and tokens does not calibrate again, whatever its scheme. Also what sluice requantize goes by.
+      Keep input states and statistics of every layer in this folder. A run that finds them there for the same model, \
+      data and tokens does not calibrate again, whatever its scheme. Also what sluice requantize goes by.
       """, valueName: "folder"), completion: .directory)
   var keptStates: String?
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      Layers whose states are made first, all of them in scratch, before the work on any. Changes no byte. Default: 1; \
+      with several processes (mpirun) two for each; with --keep-states all are there anyway.
+      """, valueName: "layers"))
+  var window: Int?
 
   @Option(
     name: .customLong("max-shard-size"),
@@ -229,12 +262,15 @@ struct QuantizeArguments: ParsableArguments {
       throw ValidationError("--scheme is given twice for all Linears; write TARGET=SCHEME for some")
     }
     try size.check(againstScheme: !scheme.isEmpty, recipe: recipe != nil)
+    if size.isAsked, mtp != nil {
+      throw ValidationError(
+        "--mtp does not go with a size yet, which is for the layers of the model alone; leave one of them out"
+      )
+    }
     if let damping, !(damping > 0 && damping < 1) {
       throw ValidationError("--damping is more than 0 and less than 1")
     }
-    if let expertTokens, expertTokens < 0 {
-      throw ValidationError("--expert-tokens is 0 or more")
-    }
+    if let window, window < 1 { throw ValidationError("--window is 1 or more") }
   }
 
   /// - Parameter isWhole: whether the weights must be there.
@@ -253,10 +289,13 @@ struct QuantizeArguments: ParsableArguments {
     if !scheme.isEmpty { options.schemes = schemes(instead: options.schemes) }
     if !scheme.isEmpty { options.schemesAreFromRecipe = false }
     options.isGroupSizeNamed = groupSize != nil || recipe != nil
+    options.predictions = mtp?.grouped(
+      by: options.schemes.first?.weights?.groupSize ?? SchemePreset.groupSize)
     options.size = try size.wish()
     if let groupSize {
       if options.size == nil {
         options.schemes = try grouped(options.schemes, by: groupSize.size)
+        options.predictions = options.predictions?.grouped(by: groupSize.size)
       } else {
         options.schemes = options.schemes.map { $0.grouped(by: groupSize.size) }
       }
@@ -287,6 +326,7 @@ struct QuantizeArguments: ParsableArguments {
     options.engine = engine.engine
     options.scratch = scratch
     options.keptStates = keptStates
+    options.window = window
     options.maximumShardBytes = maximumShardSize.bytes
     return options
   }

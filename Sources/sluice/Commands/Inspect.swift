@@ -132,6 +132,7 @@ struct Inspect: ParsableCommand {
   private static func facts(
     _ spec: ModelSpec, _ storage: WeightStorage, _ stored: [ListedTensor]
   ) -> [(name: String, value: JSONValue)] {
+    let spec = spec.withoutPredictions
     let sparse = spec.layers.filter { !$0.routers.isEmpty }
     var facts: [(name: String, value: JSONValue)] = [
       ("architecture", .string(spec.architecture)), ("layers", .int(spec.layers.count)),

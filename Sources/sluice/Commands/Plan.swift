@@ -25,6 +25,7 @@ struct Plan: ParsableCommand {
         sluice plan GLM-4.6 --memory 8GiB \\
             --calibration chats.parquet
         sluice plan GLM-4.6 --within 24h
+        sluice plan GLM-4.6 --hosts 16
         sluice plan GLM-4.6 \\
             --target-size 200GB
         sluice plan GLM-4.6 \\
@@ -49,8 +50,18 @@ struct Plan: ParsableCommand {
       """, valueName: "time"), transform: TimeSpan.init)
   var within: TimeSpan?
 
+  @Option(
+    help: ArgumentHelp(
+      "Say what up to so many hosts like this one make of the time, and where more of them stop to help.",
+      valueName: "n"))
+  var hosts: Int?
+
   @Flag(help: "Print JSON.")
   var json = false
+
+  func validate() throws {
+    if let hosts, hosts < 1 || hosts > 4096 { throw ValidationError("--hosts is 1 to 4096") }
+  }
 
   func run() throws {
     let started = ContinuousClock.now
@@ -80,17 +91,32 @@ struct Plan: ParsableCommand {
       sized?.passes ?? [plan], loading: loading,
       folder: FileSystem.existing(options.scratch ?? output ?? temporaryFolder))
     let proposals = try Proposals(runs, within: within?.seconds)
+    let shared = try hosts.map {
+      try HostsEstimate(sized?.passes ?? [plan], hosts: $0, runs, loading: loading)
+    }
     Console.endLive()
     if json {
-      Console.out(Self.json(plan, sized, runs, proposals).serialized(indent: 2))
+      var object = Self.json(plan, sized, runs, proposals)
+      if let shared { object["hosts"] = Self.json(shared) }
+      Console.out(JSONValue.object(object).serialized(indent: 2))
     } else {
       let lines =
         Self.lines(plan, runs.times[runs.times.count - 1])
         + (sized.map { Self.lines($0, runs) } ?? [])
       Console.show((lines + proposals.lines).joined(separator: "\n"))
+      // Whole, however long it is.
+      if let command = proposals.command { Console.out("          " + shellText(command)) }
+      if let shared { Console.show(Self.lines(shared).joined(separator: "\n")) }
     }
     if output != nil { try OutputFolder.checkSpace(plan) }
     try proposals.check()
+  }
+
+  private static func layers(of plan: QuantizePlan) -> String {
+    let own = plan.spec.withoutPredictions.layers.count
+    let further = plan.spec.layers.count - own
+    return counted(own, "layer")
+      + (further == 0 ? "" : " and \(counted(further, "prediction layer"))")
   }
 
   private static func lines(_ plan: QuantizePlan, _ time: TimeEstimate) -> [String] {
@@ -98,7 +124,7 @@ struct Plan: ParsableCommand {
     // Rounding to nearest alone multiplies nothing, and keeps no states.
     let computes = run.operations > 0
     var lines = [
-      "\(plan.spec.architecture), \(counted(plan.spec.layers.count, "layer")), "
+      "\(plan.spec.architecture), \(layers(of: plan)), "
         + (computes
           ? counted(run.tokens, "calibration token") + " through "
             + counted(run.calibratedLayers, "layer") : "no calibration")
@@ -143,9 +169,9 @@ struct Plan: ParsableCommand {
           ? ", \(rounded(time.rate / 1e9)) GFLOP/s in the experts with \(run.engine.name)" : "")
         + (plan.opened == nil ? "; reading the weights, which are not here, is not counted" : ""),
     ]
-    if let others = plan.options.expertTokens {
+    if let others = run.otherTokens {
       lines.append(
-        "experts   see their own tokens and \(grouped(others)) others: "
+        "experts   see \(grouped(others)) tokens beside their own of \(grouped(run.tokens)): "
           + "\(rounded(run.operations / 1e12)) TFLOP instead of "
           + "\(rounded(run.operationsOfAllTokens / 1e12))"
           + ", \(durationText(time.total)) instead of \(durationText(time.total + time.secondsSaved))"
@@ -180,13 +206,42 @@ struct Plan: ParsableCommand {
     return lines
   }
 
+  private static func lines(_ shared: HostsEstimate) -> [String] {
+    let one = shared.points[0].seconds
+    let lines = shared.points.map { point in
+      "          " + padded("\(point.hosts)", to: 8) + padded(durationText(point.seconds), to: 14)
+        + padded(rounded(one / max(point.seconds, 1e-9)) + " times as fast", to: 24)
+        + bytesText(Int(saturating: point.fileBytes))
+    }
+    let enough =
+      shared.enough < (shared.points.last?.hosts ?? 1)
+      ? ["          more than \(shared.enough) save less than a fifth for twice as many"] : []
+    return [
+      "hosts     " + padded("number", to: 8) + padded("time", to: 38) + "over their file system"
+    ]
+      + lines + enough
+  }
+
+  private static func json(_ shared: HostsEstimate) -> JSONValue {
+    [
+      "enough": .int(shared.enough),
+      "points": .array(
+        shared.points.map {
+          [
+            "hosts": .int($0.hosts), "seconds": .double($0.seconds), "window": .int($0.window),
+            "file_bytes": .double($0.fileBytes),
+          ]
+        }),
+    ]
+  }
+
   private static func json(_ left: Coverage.Left) -> JSONValue {
     ["what": .string(left.what), "why": .text(left.why)]
   }
 
   private static func json(
     _ plan: QuantizePlan, _ sized: SizedRun?, _ runs: ShorterRuns, _ proposals: Proposals
-  ) -> JSONValue {
+  ) -> JSONObject {
     let (run, time) = (plan.run, runs.times[runs.times.count - 1])
     let steps = run.steps.map { step -> JSONValue in
       [
@@ -219,7 +274,7 @@ struct Plan: ParsableCommand {
       ("operations", .double(run.operations)),
       ("measured_rate", .double(time.rate)),
       ("seconds", .double(time.total)),
-      ("expert_tokens", .int(plan.options.expertTokens)),
+      ("expert_tokens", .int(run.otherTokens)),
       ("operations_of_all_tokens", .double(run.operationsOfAllTokens)),
       ("seconds_of_all_tokens", .double(time.total + time.secondsSaved)),
       ("steps", .array(steps)),
@@ -235,6 +290,6 @@ struct Plan: ParsableCommand {
       ]
     }
     for (key, value) in proposals.json.entries { object[key] = value }
-    return .object(object)
+    return object
   }
 }

@@ -5,6 +5,7 @@ internal import Calibration
 internal import Glibc
 internal import Pipeline
 internal import Planning
+internal import Ranks
 internal import Release
 internal import SystemIO
 
@@ -90,17 +91,25 @@ struct Quantize: ParsableCommand {
     }
     defer { signals.stop() }
     let progress = ProgressLine(memory: options.memory, threads: options.threads)
+    let ranks = try Launcher.start()
+    options.ranks = ranks.count
+    // The first rank speaks for all; of the others, warnings are heard.
+    let show: (RunEvent) -> Void = { event in
+      if ranks.rank == 0 { return progress.show(event) }
+      if case .warning = event { progress.show(event) }
+    }
     if options.size != nil {
       let run = try SizedRun(options) { ResidentMemory.current().peakBytes }
       try checkLimits(threads: options.threads, bytes: run.peakBytes)
-      try run.run(command: goingOn, interruption: interruption) { progress.show($0) }
+      try run.run(ranks: ranks, command: goingOn, interruption: interruption, report: show)
     } else {
       let plan = try QuantizePlan(options) { ResidentMemory.current().peakBytes }
       try checkLimits(threads: options.threads, bytes: plan.run.peakBytes)
-      try QuantizeModel(plan, command: goingOn, interruption: interruption) { progress.show($0) }
-        .run()
+      try plan.run(ranks: ranks, command: goingOn, interruption: interruption, report: show)
     }
     signals.stop()
+    ranks.finish()
+    if ranks.rank > 0 { return }
     if let evaluation, !EvaluationFile.holds(evaluation, of: options.output) {
       Console.show(try MeasuredModels(evaluation, isAlone: false).text)
     }

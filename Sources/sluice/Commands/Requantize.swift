@@ -213,6 +213,7 @@ struct Requantize: ParsableCommand {
     }
     apply(to: &asked)
     asked.quantize.arguments.machine = machine
+    asked.quantize.arguments.window = nil
     asked.quantize.arguments.data.savedTokens = nil
     asked.quantize.arguments.scratch = scratch.map(FileSystem.resolved)
     asked.quantize.arguments.keptStates = keptStates.map(FileSystem.resolved) ?? output.keptStates

@@ -6,6 +6,7 @@ internal import Glibc
 internal import LinearAlgebra
 internal import Models
 internal import Pipeline
+internal import Ranks
 internal import Release
 internal import SystemIO
 
@@ -43,7 +44,8 @@ struct Sluice: ParsableCommand {
     """
     sluice \(Version.text)
     engine    \(Engine.best.name), \(CPU.instructionSet)
-    built in  \(Architectures.all.count) classes of models, \(CompressionFormats.presets.count) presets
+    built in  \(Architectures.all.count) classes of models, \(CompressionFormats.presets.count) presets\
+    \(Launcher.isBuiltIn ? ", MPI" : "")
     """
   }
 
@@ -55,6 +57,7 @@ struct Sluice: ParsableCommand {
       let words = Words(Array(CommandLine.arguments.dropFirst()))
       try words.checkEmpty()
       try words.checkHelp()
+      try Launcher.check(words.all)
       var command = try parseAsRoot(words.all)
       try command.run()
       try Console.finish()

@@ -92,8 +92,9 @@ struct Status: ParsableCommand {
     }
     if let record = status.record {
       let now = status.phase == .running ? "\(bytesText(record.residentBytes)) now, " : ""
+      let each = record.ranks > 1 ? " for each of \(record.ranks) ranks" : ""
       lines.append(
-        "memory       \(now)\(bytesText(status.peakBytes)) at the peak, of \(bytesText(record.budget))"
+        "memory       \(now)\(bytesText(status.peakBytes)) at the peak, of \(bytesText(record.budget))\(each)"
       )
     }
     if status.phase != .finished {
@@ -135,6 +136,7 @@ struct Status: ParsableCommand {
     guard let record = status.record else { return .object(object) }
     object["process"] = .int(record.process)
     object["host"] = .string(record.host)
+    object["ranks"] = .int(record.ranks)
     object["started"] = .string(dateText(record.started))
     object["command"] = .array(record.command.map { .string($0) })
     object["folder"] = .string(record.workingFolder)

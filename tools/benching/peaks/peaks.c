@@ -38,13 +38,15 @@ __attribute__((target("avx2,fma"), noinline)) static double f32_256(size_t round
     return (double)rounds * 24 * 16;
 }
 
-double peak_f32(size_t rounds) {
-    if (__builtin_cpu_supports("avx512f")) return f32_512(rounds);
+double peak_avx2(size_t rounds) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? f32_256(rounds) : 0;
 }
 
+double peak_f32(size_t rounds) { return __builtin_cpu_supports("avx512f") ? f32_512(rounds) : peak_avx2(rounds); }
+
 double peak_bf16(size_t rounds) { return __builtin_cpu_supports("avx512bf16") ? bf16_512(rounds) : 0; }
 #else
+double peak_avx2(size_t rounds) { return 0; }
 double peak_f32(size_t rounds) { return 0; }
 double peak_bf16(size_t rounds) { return 0; }
 #endif

@@ -2,8 +2,11 @@
 //
 //     benching THREADS            one JSON object a line: case, engine, threads, tokens, operations a second and the
 //                                 peak that was measured beside them, on the clock and of a processor second
+//     benching THREADS avx2       the same in float32 beside the peak of 256-bit vectors: with OPENBLAS_CORETYPE=Haswell,
+//                                 products as on a CPU that has no wider ones
 //     benching limits THREADS     what that many cores can do at most, together: operations and bytes a second;
 //                                 and operations of a processor second
+//     benching serial …           see Serial.swift
 
 import Glibc
 import LinearAlgebra
@@ -12,7 +15,7 @@ import peaks
 
 /// [outputs, inputs].
 let shapes = [(1536, 5120), (5120, 1536), (12288, 5120), (1024, 5120), (5120, 12288)]
-let tokenCounts = [64, 128, 256, 1024, 4096]
+let tokenCounts = [8, 16, 32, 64, 128, 256, 1024, 4096]
 let gramChannels = [1536, 5120, 6144]
 let gramTokens = 1024
 /// Weights of one shape that take turns, so that they come from memory as a model's do.
@@ -56,7 +59,7 @@ func peak(_ engine: Engine, threads: Int) -> Time {
     best.best(
       Time {
         backend.forEach(threads) { _ in
-          _ = engine == .bf16 ? peak_bf16(peakRounds) : peak_f32(peakRounds)
+          _ = engine == .bf16 ? peak_bf16(peakRounds) : peakOfFloats(peakRounds)
         }
       })
   }
@@ -64,7 +67,13 @@ func peak(_ engine: Engine, threads: Int) -> Time {
 
 let peakRounds = 1_000_000
 
-func peakOperations(_ engine: Engine) -> Double { engine == .bf16 ? peak_bf16(1) : peak_f32(1) }
+let isAVX2 = CommandLine.arguments.dropFirst(2).first == "avx2"
+
+func peakOfFloats(_ rounds: Int) -> Double { isAVX2 ? peak_avx2(rounds) : peak_f32(rounds) }
+
+func peakOperations(_ engine: Engine) -> Double {
+  engine == .bf16 ? peak_bf16(1) : peakOfFloats(1)
+}
 
 func numbers(_ rows: Int, _ columns: Int) -> Matrix {
   let result = Matrix(rows: rows, columns: columns)
@@ -134,8 +143,13 @@ if CommandLine.arguments.dropFirst().first == "limits" {
   exit(0)
 }
 
+if CommandLine.arguments.dropFirst().first == "serial" {
+  try reportSerial(CommandLine.arguments.dropFirst(2).map(\.self))
+  exit(0)
+}
+
 let threadCounts = [1, CommandLine.arguments.count > 1 ? Int(CommandLine.arguments[1])! : 2]
-let engines = Engine.allCases.filter(\.isAvailable)
+let engines = isAVX2 ? [Engine.f32] : Engine.allCases.filter(\.isAvailable)
 for (outputs, inputs) in shapes {
   let first = numbers(outputs, inputs)
   let copies = max(1, weightBytes / (2 * first.count))

@@ -47,8 +47,8 @@ package enum CheckpointError: Error, CustomStringConvertible, Equatable {
         + "\(list(count, names)); "
         + "this is another variant of the model: give a checkpoint without them, or one of a class that has them"
     case .codedPrediction(let file, let tensor):
-      "\(file): `\(tensor)` belongs to a prediction layer that is stored as codes; such layers are read in FP8 alone, so "
-        + "start from the unquantized checkpoint, or leave the layer's tensors out of a copy"
+      "\(file): `\(tensor)` belongs to what predicts further tokens and is stored as codes; of this class it is read in "
+        + "FP8 alone, so start from the unquantized checkpoint, or leave the prediction layer's tensors out of a copy"
     case .wrongShape(let file, let tensor, let expected, let found):
       "\(file): `\(tensor)`: expected \(expected), found \(found); compare config.json with the published one, or "
         + "download the checkpoint again"

@@ -5,6 +5,7 @@ package import Models
 internal import Safetensors
 internal import SystemIO
 internal import Tensors
+internal import Transformer
 
 /// How a checkpoint stores its weights.
 package enum WeightStorage: Sendable, Equatable {
@@ -48,10 +49,34 @@ package struct CheckpointConfig: Sendable {
     }
     self.folder = folder
     self.config = config
-    spec = try Architectures.describe(
+    let described = try Architectures.describe(
       config: config, file: file, ignoring: [Self.quantizationKey], accepting: accepted
     ) { Self.tensorNames(folder, room: room) }
+    let codesPredictions = Self.codesPredictions(of: described, config, file: file) {
+      Self.tensorNames(folder, room: room)
+    }
+    spec = codesPredictions ? described.predicting : described
     try checkSizes()
+  }
+
+  /// Whether prediction layers are stored as codes, as config.json says and tensors show. What cannot be read of it is
+  /// told elsewhere.
+  ///
+  /// - Parameter names: of all tensors.
+  private static func codesPredictions(
+    of spec: ModelSpec, _ config: JSONObject, file: String, names: () -> [String]
+  ) -> Bool {
+    let linears = spec.predictions.flatMap(\.linears)
+    guard !linears.isEmpty, let block = quantizationBlock(of: config),
+      let quantization = try? QuantizationConfig(block, file: file),
+      let schemes = try? quantization.schemes(of: linears, file: file), !schemes.isEmpty
+    else { return false }
+    let stored = Set(names())
+    return linears.contains { linear in
+      schemes.stored(linear)?.codec.tensors.contains {
+        $0.name != linear.weight && stored.contains($0.name)
+      } == true
+    }
   }
 
   /// Larger dimensions, and more bytes, are no model's; what is computed from smaller ones fits.
@@ -105,8 +130,10 @@ package struct CheckpointConfig: Sendable {
   private static let quantizationKey = "quantization_config"
 
   /// What says how weights are stored: vLLM looks for it in the whole file, then in what describes the text model.
-  private var quantizationBlock: JSONValue? {
-    let blocks = [config, Architectures.text(of: config)].map { $0[Self.quantizationKey] }
+  private var quantizationBlock: JSONValue? { Self.quantizationBlock(of: config) }
+
+  private static func quantizationBlock(of config: JSONObject) -> JSONValue? {
+    let blocks = [config, Architectures.text(of: config)].map { $0[quantizationKey] }
     return blocks.compactMap(\.self).first { $0 != .null }
   }
 

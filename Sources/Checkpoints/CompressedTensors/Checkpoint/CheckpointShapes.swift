@@ -11,7 +11,7 @@ package import Transformer
 /// The shapes that everything but the numbers of an output follows from.
 package struct CheckpointShapes: Sendable {
   package let folder: String
-  package let spec: ModelSpec
+  package private(set) var spec: ModelSpec
   /// Every tensor, sorted by name; where Linears share one, each of them as if it had its own.
   package let tensors: [TensorSpec]
   /// Every tensor as its file has it, sorted by name; nil for a checkpoint that is there, whose files tell it.
@@ -133,7 +133,9 @@ package struct CheckpointShapes: Sendable {
           folder: config.folder, count: unknown.count, names: Array(unknown.sorted().prefix(5)))
       }
     }
-    for claim in spec.predictionClaims where listed?.contains(claim.name) != false {
+    var added = Set(tensors.map(\.name))
+    for claim in spec.predictionClaims
+    where listed?.contains(claim.name) != false && added.insert(claim.name).inserted {
       add(claim.name, claim.shape, isLinear: claim.linear != nil)
     }
     let head = spec.redundantHead.flatMap { listed?.contains($0) == true ? $0 : nil }
@@ -209,6 +211,13 @@ package struct CheckpointShapes: Sendable {
   /// What becomes of keys or values, with other stored numbers; nil where they are kept as they are.
   func cached(_ part: KeyValueCache.Part, in cache: KeyValueCache) -> ActivationQuantizer? {
     (schemes?.cache ?? fp8?.cache)?.quantizer(part, of: cache) { _ in nil }
+  }
+
+  /// These shapes as another description of the same model sees them.
+  func with(_ spec: ModelSpec) -> CheckpointShapes {
+    var result = self
+    result.spec = spec
+    return result
   }
 
   package subscript(name: String) -> TensorSpec? { positions[name].map { tensors[$0] } }
@@ -309,23 +318,27 @@ extension ModelSpec {
   ///
   /// Source: deepseek-ai/DeepSeek-V3, README_WEIGHTS.md.
   fileprivate var predictionClaims: [TensorClaim] {
-    guard let last = layers.last else { return [] }
-    return passedThrough.flatMap { prefix in
-      func weight(_ module: String, _ shape: [Int]) -> TensorClaim {
-        TensorClaim(ParameterName.weight(of: prefix + module), shape)
+    guard let last = layers.last(where: { $0.entrance == nil }) else { return [] }
+    let entrances = predictions.compactMap(\.entrance).flatMap(\.claims)
+    return entrances
+      + predictionPrefixes.flatMap { prefix in
+        func weight(_ module: String, _ shape: [Int]) -> TensorClaim {
+          TensorClaim(ParameterName.weight(of: prefix + module), shape)
+        }
+        // They are claimed where they are layers among the others.
+        let claims = predicts ? [] : last.claims
+        let layer = claims.map { claim in
+          TensorClaim(
+            predictionName(prefix, claim.name, after: last), claim.shape, linear: claim.linear)
+        }
+        // Beside the model, they have its embedding and head.
+        if !prefix.hasPrefix(names.model) { return layer }
+        return layer + [
+          weight("eh_proj", [hiddenSize, 2 * hiddenSize]), weight("enorm", [hiddenSize]),
+          weight("hnorm", [hiddenSize]), weight("shared_head.norm", [hiddenSize]),
+          weight("shared_head.head", [vocabularySize, hiddenSize]),
+          weight("embed_tokens", [vocabularySize, hiddenSize]),
+        ]
       }
-      let layer = last.claims.map { claim in
-        TensorClaim(
-          predictionName(prefix, claim.name, after: last), claim.shape, linear: claim.linear)
-      }
-      // Beside the model, they have its embedding and head.
-      if !prefix.hasPrefix(names.model) { return layer }
-      return layer + [
-        weight("eh_proj", [hiddenSize, 2 * hiddenSize]), weight("enorm", [hiddenSize]),
-        weight("hnorm", [hiddenSize]), weight("shared_head.norm", [hiddenSize]),
-        weight("shared_head.head", [vocabularySize, hiddenSize]),
-        weight("embed_tokens", [vocabularySize, hiddenSize]),
-      ]
-    }
   }
 }

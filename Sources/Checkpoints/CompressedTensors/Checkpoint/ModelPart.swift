@@ -37,19 +37,22 @@ package enum ModelPart: String, Sendable, CaseIterable {
     let names = spec.layers.flatMap(linears).flatMap(\.modules)
     let meant = Set(names)
     var seen: Set<String> = []
-    let expressions = names.map(Self.expression).filter { seen.insert($0).inserted }
+    let expressions = names.map { Self.expression($0) }.filter { seen.insert($0).inserted }
     let others = spec.layers.flatMap(\.linears).flatMap(\.modules).filter { !meant.contains($0) }
     // Names of one form match the same expressions.
-    let forms = Set(others.map(Self.expression))
+    let forms = Set(others.map { Self.expression($0) })
     return forms.isDisjoint(with: seen) ? expressions : names
   }
 
   /// `re:model\.layers\.[0-9]+\.mlp\.experts\.[0-9]+\.up_proj$`.
-  private static func expression(_ name: String) -> String {
-    let parts = name.split(separator: ".", omittingEmptySubsequences: false).map { part in
-      part.allSatisfy { $0.isASCII && $0.isNumber } ? "[0-9]+" : String(part)
-    }
-    return "re:" + parts.joined(separator: "\\.") + "$"
+  ///
+  /// - Parameter prefix: what it begins with, to the letter.
+  static func expression(_ name: String, behind prefix: String = "") -> String {
+    let parts = name.dropFirst(prefix.count)
+      .split(separator: ".", omittingEmptySubsequences: false).map { part in
+        part.allSatisfy { $0.isASCII && $0.isNumber } ? "[0-9]+" : String(part)
+      }
+    return "re:" + prefix.replacing(".", with: "\\.") + parts.joined(separator: "\\.") + "$"
   }
 }
 

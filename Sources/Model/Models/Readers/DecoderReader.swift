@@ -79,9 +79,14 @@ struct DecoderReader {
         + "cannot load a model that has it: take it out of the output's config.json to serve it")
   }
 
-  /// - Parameter predictionLayers: multi-token-prediction layers behind the decoder's own, there or not.
-  func model(predictionLayers: Int = 0, _ layer: (LayerNames) -> LayerSpec) -> ModelSpec {
-    ModelSpec(
+  /// - Parameters:
+  ///   - predictionLayers: multi-token-prediction layers behind the decoder's own, there or not.
+  ///   - chain: how they are joined; nil where they stay as they are.
+  func model(
+    predictionLayers: Int = 0, chain: PredictionChain? = nil,
+    _ layer: (LayerNames) -> LayerSpec
+  ) -> ModelSpec {
+    var spec = ModelSpec(
       architecture: architecture, names: names, vocabularySize: vocabulary, hiddenSize: hidden,
       embedding: ParameterName.weight(of: names.model + spelling.embedding),
       layers: (0..<layerCount).map { layer(LayerNames(self, index: $0)) },
@@ -92,6 +97,13 @@ struct DecoderReader {
         tied ? names.model + spelling.embedding : names.head, inputs: hidden, outputs: vocabulary,
         hasBias: headHasBias),
       passedThrough: (0..<predictionLayers).map { names.layer(layerCount + $0) })
+    guard let chain else { return spec }
+    spec.predictions = (0..<predictionLayers).map { number in
+      var prediction = layer(LayerNames(self, index: layerCount + number))
+      prediction.entrance = chain.entrance(self, number: number, behind: spec.finalNorm)
+      return prediction
+    }
+    return spec
   }
 }
 
@@ -101,10 +113,11 @@ struct LayerNames {
   private let decoder: DecoderReader
   private let prefix: String
 
-  init(_ decoder: DecoderReader, index: Int) {
+  /// - Parameter prefix: what its tensors' names begin with, where that does not follow from its number.
+  init(_ decoder: DecoderReader, index: Int, prefix: String? = nil) {
     self.decoder = decoder
     self.index = index
-    prefix = decoder.names.layer(index)
+    self.prefix = prefix ?? decoder.names.layer(index)
   }
 
   func name(_ name: String) -> String { prefix + name }

@@ -119,7 +119,10 @@ struct SharedExpertsReader {
   }
 
   func mlp(_ names: LayerNames, hidden: Int) -> MLPSpec {
-    if !isSparse[names.index] { return MLPSpec(dense: names.mlp("mlp", denseSize)) }
+    // Prediction layers have experts.
+    if names.index < isSparse.count, !isSparse[names.index] {
+      return MLPSpec(dense: names.mlp("mlp", denseSize))
+    }
     return MLPSpec(
       router: RouterSpec(
         linear: names.linear(spelling.router, hidden, experts), scoring: choice.scoring,

@@ -46,9 +46,13 @@ extension GroupedQuerySpec {
 }
 
 extension LayerSpec {
-  /// Keys and values that are kept, by branch; nothing of attention that keeps something else.
+  /// Keys and values that are kept, by branch; nothing of attention that keeps something else, nor of prediction layers,
+  /// whose loaders know no scales of them.
+  ///
+  /// Source: vLLM 0.33 `glm4_moe_mtp.py`, `load_weights`.
   package var caches: [(branch: Int, cache: KeyValueCache)] {
-    branches.compactMap { branch in
+    if entrance != nil { return [] }
+    return branches.compactMap { branch in
       if case .sequence(let mixer) = branch.mixer {
         mixer.cache.map { (branch.number, $0) }
       } else {

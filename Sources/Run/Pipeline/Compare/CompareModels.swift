@@ -103,8 +103,9 @@ package struct CompareModels {
 
   /// Linears of both models that can be quantized.
   private var linears: [LinearSpec] {
-    let known = Set(second.config.spec.quantizable.map(\.name))
-    return first.config.spec.quantizable.filter { known.contains($0.name) }
+    // Prediction layers, too, where one of them has theirs as they are.
+    let known = Set(second.config.spec.predicting.quantizable.map(\.name))
+    return first.config.spec.predicting.quantizable.filter { known.contains($0.name) }
   }
 
   private var schemeDifferences: [Difference] {

@@ -91,7 +91,11 @@ package final class EvaluateModel {
     for folder in folders { try UnfinishedOutput.refuse(folder) }
     let room = RunPlan.checkpointRoom(budget: options.memory)
     func open(_ folder: String) throws -> Checkpoint {
-      try Checkpoint(folder: folder, accepting: options.acceptedKeys, room: room)
+      var checkpoint = try Checkpoint(
+        folder: folder, accepting: options.acceptedKeys, room: room)
+      // What predicts further tokens changes nothing of the next one.
+      checkpoint.spec = checkpoint.spec.withoutPredictions
+      return checkpoint
     }
     let checkpoints = try folders.map(open)
     for model in checkpoints.prefix(options.models.count) {

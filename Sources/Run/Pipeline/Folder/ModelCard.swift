@@ -165,6 +165,7 @@ struct ModelCard {
       ("quantized", "\(subject.quantized) (\(counted(report.choices.linears.count, "Linear")))"),
       ("left as they are", left.joined(separator: "; ")),
     ]
+    if let scheme = setting("--mtp") { facts.append(("prediction layers", scheme)) }
     if let cache = setting("--kv-cache") { facts.append(("keys and values", cache)) }
     facts.append(("size", "\(bytesText(subject.outputBytes)), \(share) of the base model"))
     facts.append(("method", method))

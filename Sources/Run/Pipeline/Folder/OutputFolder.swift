@@ -60,6 +60,8 @@ package struct OutputFolder {
   /// Why a run stopped.
   var ending: String { records + "/ended.txt" }
   var choices: String { work + "/choices.jsonl" }
+  /// Records of the tasks of a window of layers that are done.
+  var tasks: String { work + "/tasks" }
   var checksums: String { work + "/checksums.txt" }
   /// Checksums of the source's tensors.
   var sourceChecksums: String { work + "/source-checksums.txt" }

@@ -14,6 +14,7 @@ package struct ProgressRecord: Sendable, Equatable {
   package var workingFolder: String
   /// Seconds since 1970.
   package var started: Int
+  package var ranks: Int
   package var threads: Int
   package var budget: Int
   package var residentBytes: Int
@@ -21,12 +22,13 @@ package struct ProgressRecord: Sendable, Equatable {
   /// nil before the first step and after the last.
   package var progress: RunProgress?
 
-  package init(command: [String], threads: Int, budget: Int) {
+  package init(command: [String], ranks: Int, threads: Int, budget: Int) {
     process = Int(getpid())
     host = FileSystem.hostName()
     self.command = command
     workingFolder = FileSystem.resolved(".")
     started = time(nil)
+    self.ranks = ranks
     self.threads = threads
     self.budget = budget
     residentBytes = 0
@@ -38,7 +40,8 @@ package struct ProgressRecord: Sendable, Equatable {
     var object = JSONObject([
       ("process", .int(process)), ("host", .string(host)),
       ("command", .array(command.map { .string($0) })), ("folder", .string(workingFolder)),
-      ("started", .int(started)), ("threads", .int(threads)), ("budget_bytes", .int(budget)),
+      ("started", .int(started)), ("ranks", .int(ranks)), ("threads", .int(threads)),
+      ("budget_bytes", .int(budget)),
       ("resident_bytes", .int(residentBytes)), ("peak_bytes", .int(peakBytes)),
     ])
     if let progress {
@@ -71,6 +74,7 @@ package struct ProgressRecord: Sendable, Equatable {
     self.command = command.compactMap(\.string)
     workingFolder = folder
     self.started = started
+    ranks = object["ranks"]?.size ?? 1
     self.threads = threads
     self.budget = budget
     residentBytes = resident

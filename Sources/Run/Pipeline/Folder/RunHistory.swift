@@ -7,6 +7,29 @@ internal import Models
 package import Planning
 internal import SystemIO
 
+/// What another rank of a run took.
+struct RankUse: Equatable {
+  var steps: [StepSummary]
+  var processorSeconds: Double
+
+  var json: JSONValue {
+    ["steps": .array(steps.map(\.json)), "processor_seconds": .double(processorSeconds)]
+  }
+
+  init(steps: [StepSummary], processorSeconds: Double) {
+    self.steps = steps
+    self.processorSeconds = processorSeconds
+  }
+
+  init?(_ json: JSONValue) {
+    guard let steps = json.object?["steps"]?.array,
+      let seconds = json.object?["processor_seconds"]?.double
+    else { return nil }
+    self.init(
+      steps: steps.compactMap { $0.object.flatMap { StepSummary($0) } }, processorSeconds: seconds)
+  }
+}
+
 /// Counts at every commit. What a process did after its last one is not counted, as it is done again.
 package struct RunHistory: Sendable, Equatable {
   package private(set) var model = ""
@@ -23,7 +46,9 @@ package struct RunHistory: Sendable, Equatable {
   package private(set) var outputBytes = 0
   /// What is quantized, and what is left.
   package private(set) var coverage: Coverage?
-  /// Threads and memory of the last process.
+  /// Processes that shared the work at last.
+  package private(set) var ranks = 1
+  /// Threads and memory of the last process; of each of them, where they are several.
   package private(set) var threads = 0
   package private(set) var budgetBytes = 0
   package private(set) var plannedBytes: [RunStep: Int] = [:]
@@ -50,6 +75,7 @@ package struct RunHistory: Sendable, Equatable {
     sourceBytes = plan.run.sourceBytes
     outputBytes = plan.run.outputBytes
     coverage = plan.coverage
+    ranks = plan.options.ranks
     threads = plan.options.threads
     budgetBytes = plan.options.memory
     plannedBytes = Dictionary(uniqueKeysWithValues: plan.run.steps.map { ($0.step, $0.bytes) })
@@ -68,17 +94,22 @@ package struct RunHistory: Sendable, Equatable {
   }
 
   /// With what the process in work took so far.
-  func adding(_ steps: [StepSummary], scratchBytes: Int, share: Double?) -> RunHistory {
+  ///
+  /// - Parameter others: ranks that work with it.
+  func adding(
+    _ steps: [StepSummary], of others: [RankUse], scratchBytes: Int, share: Double?
+  ) -> RunHistory {
     var sum = self
-    for step in RunStep.allCases {
-      guard let new = steps.first(where: { $0.step == step }) else { continue }
-      if let place = sum.steps.firstIndex(where: { $0.step == step }) {
+    let all = steps + others.flatMap(\.steps)
+    for new in RunStep.allCases.flatMap({ step in all.filter { $0.step == step } }) {
+      if let place = sum.steps.firstIndex(where: { $0.step == new.step }) {
         sum.steps[place].add(new)
       } else {
         sum.steps.append(new)
       }
     }
     sum.processorSeconds += SystemIO.processorSeconds()
+    sum.processorSeconds += others.reduce(0) { $0 + $1.processorSeconds }
     sum.scratchBytes = max(sum.scratchBytes, scratchBytes)
     sum.passShare = share
     return sum
@@ -100,7 +131,7 @@ extension RunHistory {
       ("architecture", .string(architecture)), ("layers", .int(layers)),
       ("source_bytes", .int(sourceBytes)), ("output_bytes", .int(outputBytes)),
       ("coverage", coverage.map { .object($0.json) } ?? .null),
-      ("threads", .int(threads)), ("budget_bytes", .int(budgetBytes)),
+      ("ranks", .int(ranks)), ("threads", .int(threads)), ("budget_bytes", .int(budgetBytes)),
       ("processes", .int(processes)), ("processor_seconds", .double(processorSeconds)),
       ("scratch_bytes", .int(scratchBytes)), ("share", .double(passShare)),
       ("span", .array([.double(span.lowerBound), .double(span.upperBound)])),
@@ -135,6 +166,7 @@ extension RunHistory {
     self.sourceBytes = sourceBytes
     self.outputBytes = outputBytes
     coverage = object["coverage"]?.object.flatMap { Coverage($0) }
+    ranks = object["ranks"]?.size ?? 1
     self.threads = threads
     self.budgetBytes = budgetBytes
     self.processes = processes
@@ -177,7 +209,7 @@ extension Coverage {
 }
 
 extension StepSummary {
-  fileprivate var json: JSONValue {
+  var json: JSONValue {
     [
       "step": .string(step.rawValue),
       "seconds": .double(seconds),
@@ -188,7 +220,7 @@ extension StepSummary {
     ]
   }
 
-  fileprivate init?(_ object: JSONObject) {
+  init?(_ object: JSONObject) {
     guard let step = object["step"]?.string.flatMap({ RunStep(rawValue: $0) }),
       let seconds = object["seconds"]?.double, let bytes = object["peak_bytes"]?.size,
       let heapBytes = object["heap_bytes"]?.size, let mappedBytes = object["mapped_bytes"]?.size,

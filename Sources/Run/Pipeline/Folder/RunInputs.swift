@@ -163,8 +163,7 @@ extension QuantizePlan {
       "--no-smoothing": options.smooths ? "off" : "on", "--loss": options.loss.rawValue,
       "--rounding": options.rounding.rawValue,
       "--expert-weighting": calibrates ? options.weighting.rawValue : "none",
-      "--expert-tokens": calibrates
-        ? options.expertTokens.map { "\($0)" } ?? "all" : "none",
+      "--expert-tokens": calibrates ? expertTokensText : "none",
       "--damping": options.rounding.needsGram ? "\(options.damping)" : "none",
       "--max-shard-size": "\(options.maximumShardBytes)", "--engine": run.engine.name,
       "duo_scaling": options.duoScaling.rawValue,
@@ -174,6 +173,7 @@ extension QuantizePlan {
       inputs.options["smoothing_strength"] = "\(smoothQuant.strength)"
     }
     if !options.writesCard { inputs.options["--no-card"] = "on" }
+    if let scheme = options.predictions { inputs.options["--mtp"] = scheme.words }
     if let cache = options.cache { inputs.options["--kv-cache"] = cache.rawValue }
     let accepted = spec.notes.compactMap { note -> String? in
       if case .accepted(let key, _) = note { key } else { nil }
@@ -205,6 +205,19 @@ extension QuantizePlan {
         ? scheme.name : "\(scheme.targets.joined(separator: " "))=\(scheme.words)")
         + (CompressionFormats.isUsual(scheme) ? "" : " as \(CompressionFormats.name(of: scheme))")
     }.joined(separator: ", ")
+  }
+
+  /// What was asked for, or what `auto` comes to: for each width of experts, where they have several.
+  private var expertTokensText: String {
+    switch options.expertTokens {
+    case .all: return "all"
+    case .number(let count): return "\(count)"
+    case .auto:
+      let widths = Set(spec.layers.flatMap(\.experts).map(\.down.inputs)).sorted()
+      let counts = widths.map { options.expertTokens.count(channels: $0, of: run.tokens) }
+      let texts = Set(counts).sorted { $0 ?? .max < $1 ?? .max }.map { $0.map { "\($0)" } ?? "all" }
+      return texts.isEmpty ? "all" : texts.joined(separator: ", ")
+    }
   }
 
   /// Largest first.

@@ -118,6 +118,9 @@ extension Progress {
     case .experts(let layer, _, _, _, _):
       self = .unfinished(step: "experts", layer: layer, share: share)
     case .advance(let layer, _, _): self = .unfinished(step: "advance", layer: layer, share: share)
+    case .forward(_, _, let layer, _):
+      self = .unfinished(step: "states", layer: layer, share: share)
+    case .window(let first, _): self = .unfinished(step: "layers", layer: first, share: share)
     case .finish: self = .unfinished(step: "the last check", layer: nil, share: share)
     case .done: self = .finished
     }
@@ -128,7 +131,7 @@ extension Cost {
   fileprivate init(_ history: RunHistory) {
     self.init(
       processes: history.processes, processorSeconds: history.processorSeconds,
-      threads: history.threads, budgetBytes: history.budgetBytes,
+      ranks: history.ranks, threads: history.threads, budgetBytes: history.budgetBytes,
       scratchBytes: history.scratchBytes,
       steps: RunStep.allCases.compactMap { step in
         history.steps.first { $0.step == step }.map {

@@ -28,7 +28,9 @@ package enum RunStateError: Error, CustomStringConvertible, Equatable {
         + (problem.hasSuffix("--restart") ? "" : "; start over with sluice quantize --restart")
     case .scratchChanged(let error): "\(error); start over with sluice quantize --restart"
     case .otherOptions(let path, let option, let written, let asked):
-      "\(path) was written with \(option) \(written), this run has \(asked); use the same, "
+      "\(path) was written with \(option) \(written)"
+        + (option == "--expert-tokens" && written == "all" ? " (once the default)" : "")
+        + ", this run has \(asked); use the same, "
         + "another --output, or --restart to start over"
         + (SizeWish.flags.contains(option) ? "; what was measured stays" : "")
     case .otherTokens(let path, let data, let model):
@@ -47,6 +49,10 @@ package enum RunPosition: Sendable, Equatable, CustomStringConvertible {
   case experts(layer: Int, part: Int, unit: Int, end: Int, block: Int)
   /// Blocks before `block` have become the next part's input.
   case advance(layer: Int, part: Int, block: Int)
+  /// Of the window of layers `first..<end`, states are there up to those that a part of a layer reads.
+  case forward(first: Int, end: Int, layer: Int, part: Int)
+  /// The states of all layers `first..<end` are there, and their tasks are done by whoever is free.
+  case window(first: Int, end: Int)
   case finish
   case done
 
@@ -58,6 +64,9 @@ package enum RunPosition: Sendable, Equatable, CustomStringConvertible {
     case .experts(let layer, let part, let unit, let end, let block):
       ("experts", [layer, part, unit, end, block])
     case .advance(let layer, let part, let block): ("advance", [layer, part, 0, 0, block])
+    case .forward(let first, let end, let layer, let part):
+      ("forward", [layer, part, first, end, 0])
+    case .window(let first, let end): ("window", [0, 0, first, end, 0])
     case .finish: ("finish", [0, 0, 0, 0, 0])
     case .done: ("done", [0, 0, 0, 0, 0])
     }
@@ -71,6 +80,9 @@ package enum RunPosition: Sendable, Equatable, CustomStringConvertible {
     case "experts":
       self = .experts(layer: layer, part: part, unit: numbers[2], end: numbers[3], block: block)
     case "advance": self = .advance(layer: layer, part: part, block: block)
+    case "forward":
+      self = .forward(first: numbers[2], end: numbers[3], layer: layer, part: part)
+    case "window": self = .window(first: numbers[2], end: numbers[3])
     case "finish": self = .finish
     case "done": self = .done
     default: return nil
@@ -92,6 +104,8 @@ package enum RunPosition: Sendable, Equatable, CustomStringConvertible {
         + (block > 0 ? ", from token block \(block)" : "")
     case .advance(let layer, let part, let block):
       place(layer, part, "advance") + (block > 0 ? ", from token block \(block)" : "")
+    case .forward(_, _, let layer, let part): place(layer, part, "states")
+    case .window(let first, let end): layersText(Array(first..<end))
     case .finish: "the last check"
     case .done: "done"
     }
@@ -100,8 +114,10 @@ package enum RunPosition: Sendable, Equatable, CustomStringConvertible {
   /// The layer in work, where there is one.
   package var layer: Int? {
     switch self {
-    case .attend(let layer, _, _), .experts(let layer, _, _, _, _), .advance(let layer, _, _):
+    case .attend(let layer, _, _), .experts(let layer, _, _, _, _), .advance(let layer, _, _),
+      .forward(_, _, let layer, _):
       layer
+    case .window(let first, _): first
     case .copy, .finish, .done: nil
     }
   }
@@ -132,6 +148,8 @@ package struct RunState: Sendable, Equatable {
   package var statistics: String?
   /// The first unit in that file, where the step is `experts`.
   package var statisticsUnit = 0
+  /// Bytes of the scratch files that windows of layers left and that are still read, by name.
+  package var pieces: [String: Int] = [:]
   /// What of choices.jsonl belongs to finished units.
   package var choices = JournalMark.start
   /// What of checksums.txt does.
@@ -154,8 +172,9 @@ package struct RunState: Sendable, Equatable {
   /// Makes this state the truth, durably. All that it speaks of must be durable already.
   package func commit(to path: String) throws {
     let (step, numbers) = position.parts
-    let scratchFiles = appended.sorted { $0.key < $1.key }
-      .map { ($0.key, JSONValue.int($0.value)) }
+    func sizes(_ files: [String: Int]) -> JSONValue {
+      .object(JSONObject(files.sorted { $0.key < $1.key }.map { ($0.key, .int($0.value)) }))
+    }
     func mark(_ mark: JournalMark) -> JSONValue {
       ["bytes": .int(mark.byteCount), "crc32": .string(mark.checksum)]
     }
@@ -163,7 +182,7 @@ package struct RunState: Sendable, Equatable {
       ("format", .int(Self.format)), ("step", .string(step)),
       ("layer", .int(numbers[0])), ("part", .int(numbers[1])), ("unit", .int(numbers[2])),
       ("end", .int(numbers[3])), ("block", .int(numbers[4])),
-      ("appended", .object(JSONObject(scratchFiles))),
+      ("appended", sizes(appended)), ("pieces", sizes(pieces)),
       ("statistics", .text(statistics)), ("statistics_unit", .int(statisticsUnit)),
       ("choices", mark(choices)), ("checksums", mark(checksums)),
       ("source_checksums", mark(sourceChecksums)), ("files", mark(files)),
@@ -200,6 +219,7 @@ package struct RunState: Sendable, Equatable {
     }
     self.position = position
     for (name, bytes) in files.entries { appended[name] = bytes.size }
+    for (name, bytes) in object["pieces"]?.object?.entries ?? [] { pieces[name] = bytes.size }
     statistics = object["statistics"]?.string
     statisticsUnit = object["statistics_unit"]?.size ?? 0
     self.inputs = inputs
@@ -249,6 +269,10 @@ extension RunState {
       case .experts(let layer, let index, let unit, let end, let block):
         part(layer, index).map { unit < $0.units.count && end <= $0.units.count } ?? false
           && block <= plan.blocks.count
+      case .forward(let first, let end, let layer, let index):
+        first <= layer && first < end && end <= plan.spec.layers.count
+          && (part(layer, index) != nil || layer == end && index == 0)
+      case .window(let first, let end): first < end && end <= plan.spec.layers.count
       }
     if !isThere { throw .damaged(path: path, problem: "a place that this model does not have") }
   }

@@ -60,8 +60,13 @@ extension StepInputs {
 }
 
 extension QuantizeOptions {
-  /// Which tokens experts see, and how much these count, in a word.
-  var seen: String { weighting.rawValue + (expertTokens.map { ".\($0)" } ?? "") }
+  /// Which tokens the experts of a part see, and how much these count, in a word.
+  func seen(in part: LayerPart, of tokens: Int) -> String {
+    let experts = part.tokens?.mixer.routed ?? []
+    if expertTokens.most(of: experts, tokens: tokens) == nil { return weighting.rawValue }
+    let others = if case .number(let count) = expertTokens { "\(count)" } else { "auto" }
+    return "\(weighting.rawValue).\(others)"
+  }
 }
 
 struct KeptPart {
@@ -71,7 +76,7 @@ struct KeptPart {
   let part: LayerPart
 
   private var backend: Backend { inputs.backend }
-  private var units: KeptStates.Kind { .units(inputs.options.seen) }
+  private var units: KeptStates.Kind { .units(inputs.options.seen(in: part, of: inputs.tokens)) }
 
   private func file(_ kind: KeptStates.Kind) -> KeptFile? {
     kept.file(kind, part.layer, part.index)

@@ -14,6 +14,7 @@ package enum KeptError: Error, CustomStringConvertible, Equatable {
   case foreign(path: String)
   case inside(path: String, folder: String, what: String)
   case inUse(path: String)
+  case severalProcesses(count: Int)
   case damaged(path: String, problem: String)
   case otherOption(path: String, option: String, kept: String, asked: String)
   case otherTokens(path: String, data: String, model: String)
@@ -29,6 +30,8 @@ package enum KeptError: Error, CustomStringConvertible, Equatable {
       "\(path): lies in the folder of the \(what), \(folder); choose another --keep-states"
     case .inUse(let path):
       "\(path): another run keeps its states there; wait for it or stop it first, or choose another --keep-states"
+    case .severalProcesses(let count):
+      "--keep-states is for one process (found \(count)); leave one of them out"
     case .damaged(let path, let problem):
       "\(path): \(problem); choose another --keep-states, or remove the folder: then all of it is made again"
     case .otherOption(let path, let option, let kept, let asked):
@@ -199,9 +202,11 @@ final class KeptStates: Sendable {
   func has(_ kind: Kind, _ layer: Int, _ part: Int) -> Bool { file(kind, layer, part) != nil }
 
   /// What tells layers apart that find other things here.
-  func shape(of layer: LayerSpec, seen: String) -> String {
+  func shape(of layer: LayerSpec, seen: (LayerPart) -> String) -> String {
     layer.parts.map { part in
-      let files = [Kind.hidden, .attend, .units(seen)].map { file($0, part.layer, part.index) }
+      let files = [Kind.hidden, .attend, .units(seen(part))].map {
+        file($0, part.layer, part.index)
+      }
       return files.map { file in
         file.map { "\($0.entries.map { "\($0.name) \($0.hasLargest) \($0.blocks)" })" } ?? "-"
       }.joined(separator: " ")

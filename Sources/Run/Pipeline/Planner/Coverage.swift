@@ -44,7 +44,8 @@ package struct Coverage: Sendable, Equatable {
     var found: [(what: String, why: String, layers: [Int])] = []
     for layer in spec.layers {
       // `model`, `layers` and the number.
-      let outer = spec.names.layer(layer.index).split(separator: ".").count
+      let prefix = layer.entrance?.prefix ?? spec.names.layer(layer.index)
+      let outer = prefix.split(separator: ".").count
       let names = layer.linears.map { linear in
         linear.name.split(separator: ".").dropFirst(outer).map(String.init)
       }
@@ -77,12 +78,18 @@ package struct Coverage: Sendable, Equatable {
         }
       }
     }
-    let texts = [
-      whole.isEmpty ? nil : layersText(whole),
-      parts.isEmpty ? nil : "parts of " + layersText(parts),
-      output.schemes.cache == nil ? nil : "keys and values",
-    ]
-    quantized = (texts.compactMap { $0 } + output.ends.map(\.name)).joined(separator: ", ")
+    let own = spec.withoutPredictions.layers.count
+    /// Prediction layers by themselves.
+    func texts(_ numbers: [Int], _ before: String) -> [String] {
+      let (model, predictions) = (numbers.filter { $0 < own }, numbers.filter { $0 >= own })
+      return [(model, before), (predictions, before + "prediction ")].compactMap { part in
+        part.0.isEmpty ? nil : part.1 + layersText(part.0)
+      }
+    }
+    let texts =
+      texts(whole, "") + texts(parts, "parts of ")
+      + (output.schemes.cache == nil ? [] : ["keys and values"])
+    quantized = (texts + output.ends.map(\.name)).joined(separator: ", ")
     self.linears = linears + output.ends.count
     left =
       found.map { item in
@@ -109,8 +116,20 @@ package struct Coverage: Sendable, Equatable {
     if !output.ends.contains(spec.embeddingTable) { names.append("embeddings") }
     if !output.ends.contains(spec.head) { names.append(spec.headName) }
     var left = [Left(names.joined(separator: ", "))]
+    let predicting = "multi-token prediction"
+    for layer in spec.layers {
+      guard let entrance = layer.entrance else { continue }
+      let parts = entrance.aside.filter { name in
+        source.tensors.contains { $0.name.hasPrefix(name) }
+      }
+      let names = parts.map { name in
+        name.dropFirst(name.hasPrefix(entrance.prefix) ? entrance.prefix.count : 0).dropLast()
+      }
+      left.append(
+        Left("\(names.joined(separator: ", ")) of layer \(layer.index)", why: predicting))
+    }
     let others =
-      spec.passedThrough.map { ($0, "multi-token prediction") }
+      spec.uncountedPredictions.map { ($0, predicting) }
       + spec.beside.map { ($0, "beside the text model") }
     for (prefix, why) in others
     where source.tensors.contains(where: { $0.name.hasPrefix(prefix) }) {

@@ -111,6 +111,9 @@ package struct QuantizePlan: Sendable {
     _ asked: QuantizeOptions, source: CheckpointShapes, opened: Checkpoint?, config: JSONObject,
     read: QuantizePlan? = nil, residentPeak: () -> Int
   ) throws {
+    let source = try asked.predictions == nil ? source.withoutPredictions : source.predicting()
+    var opened = opened
+    opened?.spec = source.spec
     try Gemm.open()
     try AcceptedKeyMissing.check(
       asked.acceptedKeys, in: [config], file: asked.model + "/" + OutputFolder.config)
@@ -138,13 +141,23 @@ package struct QuantizePlan: Sendable {
         scheme.targeting(
           try scheme.targets.flatMap { target in
             try target == QuantizationScheme.linear
-              ? [target] : IgnorePattern.targets(target, of: source.spec, origin: schemeOrigin)
+              ? [target]
+              : IgnorePattern.targets(
+                target, of: source.spec.withoutPredictions, origin: schemeOrigin)
           })
       }
     }
     for layered in asked.layerSchemes {
       groups = try layered.apply(to: groups, of: source.spec.layers)
       named.schemes = groups
+    }
+    if let scheme = asked.predictions {
+      try Self.checkLoaded(scheme, by: source.spec.predictions)
+      // What is for every Linear is for theirs, too.
+      let isUsual = groups.allSatisfy {
+        $0.targets == [QuantizationScheme.linear] && $0.isSame(as: scheme)
+      }
+      if !isUsual { groups.append(scheme.targetingPredictions(of: source.spec, beside: groups)) }
     }
     if !asked.isGroupSizeNamed {
       // Of schemes to choose among, the first whose size is free stands for all.
@@ -158,6 +171,7 @@ package struct QuantizePlan: Sendable {
       }
       groups = groups.map { $0.grouped(by: size) }
       named.schemes = named.schemes.map { $0.grouped(by: size) }
+      named.predictions = named.predictions?.grouped(by: size)
       if wish != nil { named.size = asked.size?.grouped(by: size) }
     }
     let options = named
@@ -306,6 +320,9 @@ package struct QuantizePlan: Sendable {
       layer.experts.flatMap(\.linears).contains { fates[$0.weight] != .packed }
     }
     if !leftExperts.isEmpty { warnings.append(.expertsStay(layers: leftExperts.map(\.index))) }
+    if options.keptStates != nil, options.ranks > 1 {
+      throw KeptError.severalProcesses(count: options.ranks)
+    }
     // Without calibration there is nothing to keep.
     if let folder = options.keptStates, !blocks.isEmpty {
       kept = try KeptStates(
@@ -322,7 +339,7 @@ package struct QuantizePlan: Sendable {
       trials.isEmpty
       ? output.layerRecords(
         of: source.spec, options, calibratedLayers: calibratedLayers, engine: engine) : []
-    if let replaced = options.replaces, trials.isEmpty {
+    if let replaced = options.replaces, trials.isEmpty, kept != nil || (options.window ?? 1) == 1 {
       reused = ReusedLayers(
         replaced, source.spec, records: layerRecords,
         inputs: RunInputs(
@@ -364,6 +381,16 @@ package struct QuantizePlan: Sendable {
         let reason = CompressionFormats.loadingProblem(scheme, forExperts: hasExperts)
       else { continue }
       throw .notLoaded(choice: option.name, reason: reason)
+    }
+  }
+
+  /// Refuses what vLLM does not load in prediction layers.
+  private static func checkLoaded(
+    _ scheme: QuantizationScheme, by layers: [LayerSpec]
+  ) throws(PredictionError) {
+    let hasExperts = layers.contains { !$0.experts.isEmpty }
+    if let reason = CompressionFormats.loadingProblem(scheme, forExperts: hasExperts) {
+      throw .notLoaded(scheme: scheme.name, reason: reason)
     }
   }
 
@@ -437,6 +464,12 @@ package struct QuantizePlan: Sendable {
 
   /// What the process had taken at most when it had opened the model and read the data.
   var loadingBytes: Int { planner.loadingBytes }
+
+  /// Smoothing scales, beside the output.
+  var scalesLayout: ShardLayout {
+    ShardLayout(
+      singleFile: OutputFolder.smoothingFile, tensors: rounded.flatMap(\.smoothingTensors))
+  }
 
   /// The type of hidden states in scratch.
   var stateType: DType { source.stateType }

@@ -66,7 +66,7 @@ struct RunPlanner {
     self.blocks = blocks
     self.engine = engine
     self.loadingBytes = loadingBytes
-    layers = Self.distinct(source, output, trials, kept, options, reused)
+    layers = Self.distinct(source, output, trials, blocks, kept, options, reused)
     // A pass that measures writes nothing.
     let written = trials.isEmpty ? output.tensors : []
     let ends = Set(output.ends.map(\.weight))
@@ -92,7 +92,7 @@ struct RunPlanner {
       result.trials = trials
       // Of other tokens nothing is kept.
       (result.kept, result.reused) = (nil, nil)
-      result.layers = Self.distinct(source, output, trials, nil, options)
+      result.layers = Self.distinct(source, output, trials, blocks, nil, options)
       result.known = KnownUses()
     }
     return result
@@ -103,20 +103,36 @@ struct RunPlanner {
     (output.taps.lastIndex { !$0.isEmpty } ?? -1) + 1
   }
 
+  /// Layers whose states are made together.
+  private var window: Int {
+    // All of them are there, and stay.
+    if kept != nil { return 1 }
+    let all = source.spec.layers.count
+    return min(max(1, options.window ?? (options.ranks > 1 ? 2 * options.ranks : 1)), all)
+  }
+
+  /// Whether states are made before the work on a layer, and not with it.
+  private var makesStatesFirst: Bool { window > 1 || options.ranks > 1 }
+
   private var calibratedLayers: Int { Self.calibratedLayers(output) }
   private var tokens: Int { blocks.reduce(0) { $0 + $1.count } }
   private var mlps: [MLPSpec] { layers.flatMap(\.layer.mlps) }
 
   private static func distinct(
     _ source: CheckpointShapes, _ output: OutputPlan, _ trials: [OutputPlan],
-    _ kept: KeptStates?, _ options: QuantizeOptions, _ reused: ReusedLayers? = nil
+    _ blocks: [TokenBlock], _ kept: KeptStates?, _ options: QuantizeOptions,
+    _ reused: ReusedLayers? = nil
   ) -> [(layer: LayerSpec, count: Int)] {
     let calibrated = calibratedLayers(output)
-    let made = source.spec.layers.filter { reused?.layers.contains($0.index) != true }
+    let layers = source.spec.layers
+    let tokens = blocks.reduce(0) { $0 + $1.count }
+    let made = layers.filter { reused?.layers.contains($0.index) != true }
     return made.distinct { layer in
-      "\(layer.shape) \(layer.index < calibrated) \(layer.index + 1 < calibrated) "
+      let entrance = layers.entrance(afterPart: layer.parts.count - 1, of: layer.index)
+      return "\(layer.shape) \(layer.index < calibrated) \(layer.index + 1 < calibrated) "
+        + (entrance.map { $0.before == nil ? "entered " : "normed, entered " } ?? "")
         + ([output] + trials).map { kinds(of: layer, source, $0) }.joined(separator: " ")
-        + (kept.map { $0.shape(of: layer, seen: options.seen) } ?? "")
+        + (kept.map { $0.shape(of: layer) { options.seen(in: $0, of: tokens) } } ?? "")
     }
   }
 
@@ -161,7 +177,7 @@ struct RunPlanner {
     known.use(
       KnownUses.Key(
         step: step, passes: passes, blocks: blocks.map(\.sequences),
-        expertTokens: options.expertTokens)
+        expertTokens: options.expertTokens, makesStatesFirst: makesStatesFirst)
     ) { newUse(step, passes, blocks, options) }
   }
 
@@ -189,6 +205,15 @@ struct RunPlanner {
       }
     case .attend:
       forEachPart { layer, part, count in
+        if makesStatesFirst, layer.index < calibratedLayers,
+          part.index + 1 < layer.parts.count || layer.index + 1 < calibratedLayers
+        {
+          add(times: count) { inputs in
+            var inputs = inputs
+            inputs.stage = .states
+            try Attend(inputs: inputs, layer: layer, part: part).run(from: 0)
+          }
+        }
         add(times: count) { try Attend(inputs: $0, layer: layer, part: part).run(from: 0) }
       }
     case .experts:
@@ -337,9 +362,9 @@ struct RunPlanner {
       budget: budget, smallestBudget: smallest.map(\.bytes).max() ?? 0, steps: plans,
       passes: passes, engine: engine,
       tokens: tokens, longestSequence: blocks.flatMap { $0.sequences.map(\.count) }.max() ?? 0,
-      calibratedLayers: calibratedLayers, sourceBytes: source.totalBytes,
+      calibratedLayers: calibratedLayers, window: window, sourceBytes: source.totalBytes,
       outputBytes: outputBytes,
-      scratchBytes: scratchBytes(passes), largestUnitCount: units,
+      scratchBytes: scratchBytes(passes), largestUnitCount: units, otherTokens: otherTokens,
       weightPasses: calibratedLayers > 1
         ? (blocks.count + passes.blocksPerPass - 1) / passes.blocksPerPass : 0,
       uses: uses, operationsOfAllTokens: operationsOfAllTokens(passes, uses),
@@ -354,10 +379,14 @@ struct RunPlanner {
       $0 + (uses[$1]?.arithmetic ?? 0)
     }
     var all = options
-    all.expertTokens = nil
+    all.expertTokens = .all
     return others
-      + (options.expertTokens == nil
+      + (otherTokens == nil
         ? uses[.experts]?.arithmetic ?? 0 : use(.experts, passes, blocks, all).arithmetic)
+  }
+
+  private var otherTokens: Int? {
+    options.expertTokens.most(of: layers.flatMap(\.layer.experts), tokens: tokens)
   }
 
   private func commitsOften(_ passes: Passes, _ step: RunStep) -> Bool {
@@ -403,7 +432,10 @@ struct RunPlanner {
   private func scratchBytes(_ passes: Passes) -> Int {
     if calibratedLayers == 0 { return 0 }
     let states = stateBytes
-    let generations = layers.contains { $0.layer.parts.contains(where: \.isParallel) } ? 3 : 2
+    let two = layers.contains { $0.layer.parts.contains(where: \.isParallel) } ? 3 : 2
+    let generations =
+      makesStatesFirst
+      ? window * (layers.map(\.layer.parts.count).max() ?? 1) + 1 + two * options.ranks : two
     if !options.gathersGrams { return generations * states }
     func stored(_ channels: Int) -> Int {
       ActivationStatistics.gramRanges(channels).reduce(0) {
@@ -464,7 +496,8 @@ private final class KnownUses: Sendable {
     let passes: Passes
     /// The rows of each sequence of each block.
     let blocks: [[Range<Int>]]
-    let expertTokens: Int?
+    let expertTokens: OtherTokens
+    let makesStatesFirst: Bool
   }
 
   private let uses = Mutex<[Key: StepUse]>([:])

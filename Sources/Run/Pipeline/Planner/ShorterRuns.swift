@@ -2,18 +2,84 @@
 
 internal import Calibration
 internal import CompressedTensors
+internal import JSON
 internal import Models
 internal import Planning
-internal import Quantization
+package import Quantization
 internal import Transformer
 
-/// Other settings for a run, and how long it takes with them.
-package struct ShorterRun: Sendable, Equatable {
+/// Other settings for a run, how long it takes with them, and what they cost.
+package struct ShorterRun: Sendable {
   /// To be added to the command, or to take the place of those that it has: `--samples 128`.
   package let flags: [String]
   package let seconds: Double
-  /// Whether rounding is another, which costs more than fewer tokens do.
-  package let changesRounding: Bool
+  /// Tokens of the run as it was asked for, and of this one.
+  package let tokens: (asked: Int, kept: Int)
+  /// How rounding is asked for, and how it is done here.
+  package let rounding: (asked: RoundingMethod, taken: RoundingMethod)
+
+  package init(
+    flags: [String], seconds: Double, tokens: (asked: Int, kept: Int),
+    rounding: (asked: RoundingMethod, taken: RoundingMethod)
+  ) {
+    self.flags = flags
+    self.seconds = seconds
+    self.tokens = tokens
+    self.rounding = rounding
+  }
+
+  /// What the KL is multiplied by, as was measured on small models: by fewer tokens, and by rounding otherwise.
+  package var growth: Double { growthOfTokens * growthOfRounding }
+
+  package var growthOfTokens: Double {
+    (1 + Self.scarcity / Double(max(1, tokens.kept)))
+      / (1 + Self.scarcity / Double(max(1, tokens.asked)))
+  }
+
+  package var growthOfRounding: Double {
+    Self.divergence(rounding.taken) / Self.divergence(rounding.asked)
+  }
+
+  /// To be told: the flags as they are given.
+  package var text: String { flags.joined(separator: " ") }
+
+  /// What these settings give up.
+  package var losses: String {
+    if growth < 1 + Self.measurable { return Self.words(growth) }
+    var parts: [String] = []
+    if growthOfTokens >= 1 + Self.measurable {
+      parts.append(
+        "\(Self.words(growthOfTokens)) by \(grouped(tokens.kept)) tokens instead of "
+          + grouped(tokens.asked))
+    }
+    if growthOfRounding >= 1 + Self.measurable {
+      parts.append("\(Self.words(growthOfRounding)) by --rounding \(rounding.taken.rawValue)")
+    }
+    return parts.joined(separator: ", ") + "; as measured on small models"
+  }
+
+  /// A factor of the KL in words.
+  package static func words(_ growth: Double) -> String {
+    if growth < 1 + measurable { return "nothing measurable" }
+    if growth < 2 { return "\(Int(saturating: (100 * (growth - 1)).rounded())) % more KL" }
+    return "\((growth * 10).rounded() / 10) times the KL"
+  }
+
+  /// Growth of the KL that is less than what other calibration rows make of it.
+  private static let measurable = 0.01
+
+  /// With so many tokens the KL is twice that of very many: see Accuracy, "What each part is worth".
+  private static let scarcity = 350.0
+
+  /// The KL of a method over that of the default: of the same table.
+  private static func divergence(_ method: RoundingMethod) -> Double {
+    switch method {
+    case .compensated: 1
+    case .fast: 1.06
+    case .clip: 2.6
+    case .nearest: 2.8
+    }
+  }
 }
 
 /// The settings that are worth trying, in the order of what they cost: nothing that could be measured, then little.
@@ -21,8 +87,8 @@ package struct ShorterRuns {
   /// Of all passes.
   private let plans: [QuantizePlan]
   private let loading: Double
-  /// Tokens that are enough for an expert; nil where there are no experts, or no more tokens than that anyway.
-  private let expertTokens: Int?
+  /// Whether experts see more tokens than is of use.
+  private let limitsExperts: Bool
   /// What each of the plans takes on this machine.
   package private(set) var times: [TimeEstimate]
   package let rates: Rates
@@ -41,7 +107,9 @@ package struct ShorterRuns {
     self.plans = plans
     self.loading = loading
     let plan = plans[plans.count - 1]
-    expertTokens = Self.expertTokens(of: plan)
+    let enough = OtherTokens.auto.most(
+      of: plan.spec.layers.flatMap(\.experts), tokens: plan.run.tokens)
+    limitsExperts = enough.map { $0 < plan.run.otherTokens ?? .max } ?? false
     rates = Rates(plan.options, engine: plan.run.engine, folder: folder)
     reading = SourceReading(plan)
     times = []
@@ -57,59 +125,59 @@ package struct ShorterRuns {
 
   private var plan: QuantizePlan { plans[plans.count - 1] }
 
-  /// Twice the channels of an expert's down projection: as good as all tokens where it was measured.
-  private static func expertTokens(of plan: QuantizePlan) -> Int? {
-    let widths = plan.spec.layers.flatMap(\.experts).map(\.down.inputs)
-    guard let widest = widths.max(), plan.run.tokens > 0 else { return nil }
-    return 2 * widest < min(plan.options.expertTokens ?? .max, plan.run.tokens) ? 2 * widest : nil
-  }
-
   /// All of them, best first.
   package func all() throws -> [ShorterRun] {
     var runs: [ShorterRun] = []
     for rounding in roundings {
       let plans = try plans.map { try QuantizePlan($0, with: options($0, rounding)) }
-      let changesRounding = rounding != plan.options.rounding
       for samples in samples {
         let flags =
-          (expertTokens.map { ["--expert-tokens \($0)"] } ?? [])
+          (limitsExperts ? ["--expert-tokens auto"] : [])
           + (samples.map { ["--samples \($0)"] } ?? [])
-          + (changesRounding ? ["--rounding \(rounding.rawValue)"] : [])
+          + (rounding == plan.options.rounding ? [] : ["--rounding \(rounding.rawValue)"])
         if flags.isEmpty { continue }
+        let (seconds, tokens) = try cost(plans, samples: samples)
         runs.append(
           ShorterRun(
-            flags: flags, seconds: try seconds(plans, samples: samples),
-            changesRounding: changesRounding))
+            flags: flags, seconds: seconds, tokens: (plan.run.tokens, tokens),
+            rounding: (plan.options.rounding, rounding)))
       }
     }
-    return runs
+    return runs.sorted { $0.growth < $1.growth }
   }
 
   /// Those of a plan with another rounding, and with the tokens that are enough for an expert.
   private func options(_ plan: QuantizePlan, _ rounding: RoundingMethod) -> QuantizeOptions {
     var options = plan.options
     options.rounding = rounding
-    options.expertTokens = expertTokens ?? options.expertTokens
+    if limitsExperts { options.expertTokens = .auto }
     return options
   }
 
-  /// What all passes take with fewer sequences.
+  /// What all passes take with fewer sequences, and the tokens of these.
   ///
   /// - Parameter plans: of the passes with all of them.
-  private func seconds(_ plans: [QuantizePlan], samples: Int?) throws -> Double {
-    try plans.reduce(loading) { sum, plan in
+  private func cost(
+    _ plans: [QuantizePlan], samples: Int?
+  ) throws -> (seconds: Double, tokens: Int) {
+    try plans.reduce((loading, 0)) { sum, plan in
       var fewer = plan
       if let samples {
         var options = plan.options
         options.data.selection.samples = samples
         fewer = try QuantizePlan(plan, with: options)
       }
-      return sum + (try TimeEstimate(fewer, rates, reading: reading, loading: 0).total)
+      let time = try TimeEstimate(fewer, rates, reading: reading, loading: 0)
+      return (sum.0 + time.total, fewer.run.tokens)
     }
   }
 
   private var roundings: [RoundingMethod] {
-    plan.options.rounding.needsGram ? [plan.options.rounding, .clip] : [plan.options.rounding]
+    switch plan.options.rounding {
+    case .compensated: [.compensated, .fast, .clip]
+    case .fast: [.fast, .clip]
+    case .clip, .nearest: [plan.options.rounding]
+    }
   }
 
   /// Halves of halves of the sequences there are; nil for all.

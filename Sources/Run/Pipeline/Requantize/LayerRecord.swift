@@ -18,7 +18,8 @@ extension OutputPlan {
     let schemes = self.schemes.schemes.map { ($0, "\($0.targeting([]))") }
     let all = [
       options.rounding.rawValue, options.loss.rawValue, "\(options.damping)",
-      "\(options.smooths)", options.duoScaling.rawValue, "\(options.gridPoints)", options.seen,
+      "\(options.smooths)", options.duoScaling.rawValue, "\(options.gridPoints)",
+      "\(options.weighting) \(options.expertTokens)",
       options.cache?.rawValue ?? "", engine.name,
     ]
     return spec.layers.map { layer in

@@ -5,6 +5,7 @@ internal import Calibration
 internal import CompressedTensors
 internal import Planning
 internal import Quantization
+package import Ranks
 internal import Safetensors
 internal import SystemIO
 
@@ -46,20 +47,24 @@ package struct SizedRun {
   ///
   /// - Throws: `Interrupted` after a commit when that was asked for; errors leave the last commit intact.
   package func run(
-    command: [String] = [], interruption: Interruption = Interruption(),
-    report: @escaping (RunEvent) -> Void
+    ranks: any Ranks = OneProcess(), command: [String] = [],
+    interruption: Interruption = Interruption(), report: @escaping (RunEvent) -> Void
   ) throws {
     var writing = writing
     if !isMeasured {
-      try QuantizeModel(measuring, command: command, interruption: interruption, report: report)
-        .run()
+      try measuring.run(
+        ranks: ranks, command: command, interruption: interruption, report: report)
+      if ranks.rank > 0 {
+        _ = FileSystem.isThere(
+          Self.folder(measuring).measurements, bytes: 1, waiting: FollowingRank.patience)
+      }
       var chosen = try Self.choice(
         measuring, Measurements(readingFrom: Self.folder(measuring).measurements))
       chosen.begins = measuring.span.upperBound
       writing = try QuantizePlan(measuring, choosing: chosen, restarts: false)
     }
-    if let chosen = writing.options.chosen { report(.chosen(chosen.record)) }
-    try QuantizeModel(writing, command: command, interruption: interruption, report: report).run()
+    if ranks.rank == 0, let chosen = writing.options.chosen { report(.chosen(chosen.record)) }
+    try writing.run(ranks: ranks, command: command, interruption: interruption, report: report)
   }
 
   private static func folder(_ plan: QuantizePlan) -> OutputFolder {

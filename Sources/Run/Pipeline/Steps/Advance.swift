@@ -17,12 +17,17 @@ struct Advance {
 
   private var backend: Backend { inputs.backend }
 
+  /// That the branch under its smoothings computes what it did.
+  func prove() throws {
+    if !inputs.measures { try Proof(inputs, layer, part).prove(branch) }
+  }
+
   /// Reads what the branch on tokens reads and writes the next part's input. Only routed experts contribute.
   ///
   /// - Parameter block: blocks before it are done.
   func run(from block: Int) throws {
     let weights = inputs.weights
-    if block == 0, !inputs.measures { try Proof(inputs, layer, part).prove(branch) }
+    if block == 0, inputs.stage == .whole { try prove() }
     guard let results = try inputs.writeNext(after: part, from: block) else { return }
     let states = try inputs.states.read(.addedToByTokens(of: part), part)
     let beside = try part.isParallel ? inputs.states.read(.readByTokens(of: part), part) : nil
@@ -43,7 +48,10 @@ struct Advance {
         to: blocks, reading: beside == nil ? nil : read, routings: chosen, weights: weights,
         backend: backend
       ) { weights.release($0.linears) }
-      for block in blocks { try results.file.append(block, backend: backend) }
+      for (index, states) in zip(pass, blocks) {
+        try results.file.append(
+          inputs.entered(states, block: index, after: part), backend: backend)
+      }
       for index in pass { inputs.results.noteBlock(index, .advance, layer: layer.index) }
       if pass.upperBound < inputs.blocks.count {
         try inputs.results.commitIfDue(

@@ -38,12 +38,14 @@ struct Attend {
   /// - Parameter block: blocks before it are done.
   func run(from block: Int) throws {
     let weights = weights
-    let taps = inputs.output.taps[layer.index].filter { Self.sees($0, part) }
+    let taps =
+      inputs.stage == .states ? [] : inputs.output.taps[layer.index].filter { Self.sees($0, part) }
     let statistics = taps.map { inputs.gatheredStatistics($0, of: layer) }
     let gradients = OutputGradients(inputs, layer, part)
     if layer.index < inputs.calibratedLayers {
       // How large the states are that the part's branches add to.
-      let stream = inputs.measures || inputs.keeps ? inputs.newStream() : nil
+      let stream =
+        (inputs.measures || inputs.keeps) && inputs.stage != .states ? inputs.newStream() : nil
       let kept = inputs.kept(layer, part)
       let all =
         named(taps, statistics) + gradients.statistics(of: layer, part)
@@ -56,12 +58,24 @@ struct Attend {
         try pass([], [], nil, nil, from: block, weights: weights)
       }
       inputs.forgetWhatIsKept(of: Array(zip(taps, statistics)), of: layer)
-      try noteRouting(warns: Self.tokensInputs(part).contains(where: taps.contains))
+      if inputs.stage != .states {
+        try noteRouting(warns: Self.tokensInputs(part).contains(where: taps.contains))
+      }
       if inputs.measures, let stream {
         try inputs.results.note(PartEnergy(stream, inputs, layer, part))
       }
     }
 
+    if inputs.stage != .states { try round(taps, statistics, gradients) }
+    if let mixer = part.sequence?.mixer {
+      inputs.weights.release(mixer.linears + mixer.deciding.map(\.linear))
+    }
+    inputs.weights.release(part.tokens?.mixer.deciding ?? [])
+  }
+
+  private func round(
+    _ taps: [Tap], _ statistics: [ActivationStatistics], _ gradients: OutputGradients
+  ) throws {
     // Search and rounding use Gram matrices up.
     let tokensInputs = Self.tokensInputs(part)
     for (tap, statistics) in zip(taps, statistics)
@@ -73,10 +87,6 @@ struct Attend {
       try Attend(inputs: round, layer: layer, part: part)
         .round(taps, statistics, gradients, keeping: number + 1 < rounds.count)
     }
-    if let mixer = part.sequence?.mixer {
-      inputs.weights.release(mixer.linears + mixer.deciding.map(\.linear))
-    }
-    inputs.weights.release(part.tokens?.mixer.deciding ?? [])
   }
 
   /// Smooths, rounds and writes.
@@ -157,7 +167,11 @@ struct Attend {
     try inputs.forEachBlock(from: block) { index in
       let probe = gradients?.probe(of: index, with: probes)
       let mixed = try mix(block: index, of: states, weights: weights, probe, tap: gather)
-      try results?.file.append(mixed, backend: backend)
+      if let results {
+        let states =
+          try part.tokens == nil ? inputs.entered(mixed, block: index, after: part) : mixed
+        try results.file.append(states, backend: backend)
+      }
       stream?.add(mixed, backend: backend)
       if let branch = part.tokens {
         if !part.isParallel { inputs.states.round(mixed) }

@@ -28,12 +28,13 @@ struct ExpertTokens {
   private var passed: (tokens: Int, routed: [Int])
 
   /// - Parameters:
-  ///   - shares: what the router sends to each expert of the layer, over all blocks.
+  ///   - experts: of the layer.
+  ///   - shares: what the router sends to each of them, over all blocks.
   ///   - routed: tokens of each expert in the blocks that are done, of `passed` tokens.
   ///   - computes: false where it is only known how many tokens there are.
   init(
-    _ options: QuantizeOptions, layer: Int, tokens: Int, shares: [ExpertShare], passed: Int,
-    routed: [Int], computes: Bool
+    _ options: QuantizeOptions, layer: Int, tokens: Int, experts: [UnitSpec],
+    shares: [ExpertShare], passed: Int, routed: [Int], computes: Bool
   ) {
     self.computes = computes
     weighting = options.weighting
@@ -41,8 +42,9 @@ struct ExpertTokens {
     self.shares = shares
     samples = shares.enumerated().map { expert, share in
       TokenSample(
-        tokens: tokens, own: share.tokens, wanted: options.expertTokens, layer: layer,
-        expert: expert)
+        tokens: tokens, own: share.tokens,
+        wanted: options.expertTokens.count(channels: experts[expert].down.inputs, of: tokens),
+        layer: layer, expert: expert)
     }
     self.passed = (passed, routed)
   }
@@ -83,6 +85,13 @@ struct ExpertTokens {
   mutating func pass(_ routed: [[(token: Int, weight: Float)]], count: Int) {
     passed.tokens += count
     for expert in routed.indices { passed.routed[expert] += routed[expert].count }
+  }
+}
+
+extension OtherTokens {
+  /// What one of these experts sees at most beside its own; nil where all of them see all tokens.
+  func most(of experts: some Sequence<UnitSpec>, tokens: Int) -> Int? {
+    Set(experts.map(\.down.inputs)).compactMap { count(channels: $0, of: tokens) }.max()
   }
 }
 

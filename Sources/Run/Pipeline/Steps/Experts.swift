@@ -194,16 +194,11 @@ struct Experts {
           sums, at: hidden(unit), under: applied, of: layer, keeping: number + 1 < rounds.count)
         let largest = try inputs.largestWeights(
           of: [spec.readers, [spec.down]], from: smoothed)
-        for linear in spec.linears {
-          try inputs.write(
-            linear.weight, linear: linear, from: smoothed, layer: layer,
-            by: linear == spec.down
-              ? downRounding : inputRoundings[mlp.inputPlace(of: unit)]?[number] ?? .nearest,
-            largest: largest)
-          if linear.hasBias {
-            try inputs.write(linear.bias, linear: nil, from: smoothed, layer: layer)
-          }
-        }
+        try inputs.write(
+          spec.readers, from: smoothed, layer: layer,
+          by: inputRoundings[mlp.inputPlace(of: unit)]?[number] ?? .nearest, largest: largest)
+        try inputs.write(
+          [spec.down], from: smoothed, layer: layer, by: downRounding, largest: largest)
       }
       inputs.weights.release(spec.linears)
       inputs.results.noteUnit(layer: layer.index)
@@ -239,14 +234,17 @@ struct Experts {
 
   /// Tokens of a block by expert, where they are asked for.
   private func routedTokens(block: Int) throws -> [[(token: Int, weight: Float)]] {
-    let isAsked = inputs.options.weighting != .all || inputs.options.expertTokens != nil
+    let isAsked =
+      inputs.options.weighting != .all
+      || inputs.options.expertTokens.most(of: mlp.routed, tokens: inputs.tokens) != nil
     guard isAsked, let routings = try inputs.states.readRouting(part) else { return [] }
     return Routing(try routings.read(block), backend: backend).byExpert(mlp.routed.count)
   }
 
   private func expertTokens(_ shares: [ExpertShare], from block: Int) throws -> ExpertTokens {
     ExpertTokens(
-      inputs.options, layer: layer.index, tokens: inputs.tokens, shares: shares,
+      inputs.options, layer: layer.index, tokens: inputs.tokens, experts: mlp.routed,
+      shares: shares,
       passed: inputs.blocks[..<block].reduce(0) { $0 + $1.count },
       routed: try inputs.states.expertShares(part, before: block).map(\.tokens),
       computes: backend.computes)

@@ -36,6 +36,7 @@ struct OutputGradients {
     // A pass that measures has no use for them, and one that comes after it finds them kept.
     let isAsked =
       inputs.output.method.compensatesOutputs && (!inputs.measures || inputs.keeps)
+      && inputs.stage != .states
       && layer.index < inputs.calibratedLayers
     return (isAsked ? part.sequence?.mixer.probed ?? [] : []).filter { linear, _ in
       inputs.output.fates[linear.weight] == .packed

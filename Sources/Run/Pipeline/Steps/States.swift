@@ -55,6 +55,12 @@ struct StateFiles {
   let backend: Backend
   /// Where the inputs of parts lie instead, for other runs; nil where they go with this one.
   var kept: KeptStates?
+  /// The first of `blocks`, where these states are a piece of those of all blocks.
+  var piece: Int?
+  /// Bytes of the pieces that were finished, by file name.
+  var pieces: () -> [String: Int] = { [:] }
+  /// Seconds that a file of another rank may take to be seen.
+  var patience = 0
   /// What an earlier process left.
   let resumption: () -> Resumption
   /// A file grew.
@@ -74,20 +80,32 @@ struct StateFiles {
 
   private func path(_ name: String) -> String { "\(folder)/\(name)" }
 
-  private func path(_ kind: StateKind, _ layer: Int, _ part: Int) -> String {
-    kind == .hidden
-      ? kept?.path(.hidden, layer, part) ?? path(Self.name(kind, layer: layer, part: part))
-      : path(Self.name(kind, layer: layer, part: part))
+  /// A file that this process writes.
+  private func ownName(_ kind: StateKind, layer: Int, part: Int) -> String {
+    let name = Self.name(kind, layer: layer, part: part)
+    return piece.map { StatePiece(first: $0, of: name).fileName } ?? name
+  }
+
+  private func ownPath(_ kind: StateKind, layer: Int, part: Int) -> String {
+    let isKept = kind == .hidden ? kept?.path(.hidden, layer, part) : nil
+    return isKept ?? path(ownName(kind, layer: layer, part: part))
   }
 
   private func type(_ kind: StateKind) -> DType { kind == .routing ? .f32 : type }
+
+  /// The files of some blocks, beside those of all.
+  func piece(from first: Int, _ blocks: [TokenBlock]) -> StateFiles {
+    StateFiles(
+      folder: folder, type: type, blocks: blocks, hidden: hidden, backend: backend, piece: first,
+      pieces: pieces, patience: patience, resumption: resumption, grew: grew)
+  }
 
   /// - Parameter block: the first one that will be appended; what was committed before stays.
   func write(
     _ kind: StateKind, layer: Int, part: Int, from block: Int = 0
   ) throws -> StatesWriter {
-    let name = Self.name(kind, layer: layer, part: part)
-    let path = path(kind, layer, part)
+    let name = ownName(kind, layer: layer, part: part)
+    let path = ownPath(kind, layer: layer, part: part)
     func writer(_ file: ScratchWriter) -> StatesWriter {
       StatesWriter(
         name: name, file: file, isKept: kind == .hidden && kept != nil ? (layer, part) : nil)
@@ -124,9 +142,29 @@ struct StateFiles {
 
   /// - Parameter columns: of a block; nil for the hidden size.
   func read(_ kind: StateKind, _ part: LayerPart, columns: Int? = nil) throws -> HiddenStates {
-    try HiddenStates(
-      path: path(kind, part.layer, part.index), dtype: type(kind), blocks: blocks,
-      columns: columns ?? hidden, backend: backend)
+    let name = Self.name(kind, part)
+    let all = pieces()
+    let known = all.keys.compactMap(StatePiece.init).filter { $0.name == name }
+      .sorted { $0.first < $1.first }
+    func states(_ files: [(first: Int, path: String)], offset: Int) throws -> HiddenStates {
+      try HiddenStates(
+        files: files, offset: offset, dtype: type(kind), blocks: blocks,
+        columns: columns ?? hidden, backend: backend)
+    }
+    if known.isEmpty {
+      // Of this process, or whole; then a piece begins somewhere in it.
+      let own = ownPath(kind, layer: part.layer, part: part.index)
+      let isWhole = piece != nil && backend.computes && !FileSystem.exists(own)
+      return try isWhole
+        ? states([(0, path(name))], offset: piece ?? 0) : states([(0, own)], offset: 0)
+    }
+    for each in known {
+      let (path, bytes) = (path(each.fileName), all[each.fileName] ?? 0)
+      if !FileSystem.isThere(path, bytes: bytes, waiting: patience) {
+        throw ScratchLost.short(path: path, bytes: bytes)
+      }
+    }
+    return try states(known.map { ($0.first, path($0.fileName)) }, offset: piece ?? 0)
   }
 
   /// The experts of each token, where a part has a router.
@@ -273,6 +311,30 @@ struct StateFiles {
   ) throws {
     try restore([statistics], from: Self.inputName(part, at: tap))
   }
+}
+
+/// The name of a file with the states of some blocks of tokens.
+struct StatePiece {
+  private static let prefix = "from-"
+  /// Its first block.
+  let first: Int
+  /// What the file would be called if it had all of them.
+  let name: String
+
+  init(first: Int, of name: String) {
+    self.first = first
+    self.name = name
+  }
+
+  init?(fileName: String) {
+    let words = fileName.split(separator: "-", maxSplits: 2)
+    guard fileName.hasPrefix(Self.prefix), words.count == 3, let first = Int(words[1]) else {
+      return nil
+    }
+    self.init(first: first, of: String(words[2]))
+  }
+
+  var fileName: String { "\(Self.prefix)\(first)-\(name)" }
 }
 
 /// Scratch that does not hold what a commit says. The run tells of it as a state that it cannot go on from.

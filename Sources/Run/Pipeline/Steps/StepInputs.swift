@@ -6,9 +6,20 @@ internal import LinearAlgebra
 internal import Models
 internal import Planning
 internal import Quantization
+internal import Reporting
 internal import Safetensors
 internal import Tensors
 internal import Transformer
+
+/// What of a layer's work steps do.
+enum Stage {
+  /// All of it: a layer is done before the next one begins.
+  case whole
+  /// Its states alone, which the layers behind it read.
+  case states
+  /// Statistics, scales and codes, from states that are there.
+  case rounding
+}
 
 /// The inputs of every step. A step changes nothing of them: what it makes goes to `writer`, `scales` and `results`.
 ///
@@ -17,20 +28,21 @@ internal import Transformer
 struct StepInputs {
   let spec: ModelSpec
   var output: OutputPlan
+  var stage = Stage.whole
   /// What a pass that measures takes in the output's place, one after the other; empty in a pass that writes.
   var trials: [OutputPlan] = []
   /// Which of them this is.
   private(set) var trial: Int?
   let options: QuantizeOptions
-  let blocks: [TokenBlock]
+  var blocks: [TokenBlock]
   let passes: Passes
   /// Layers that the calibration tokens run through.
   let calibratedLayers: Int
   let backend: Backend
   let weights: any SourceWeights
   /// Hidden states and statistics between steps.
-  let states: StateFiles
-  let results: any StepResults
+  var states: StateFiles
+  var results: any StepResults
   /// The source, for errors that name its numbers; nil where there are none.
   var checkpoint: Checkpoint?
   /// Output tensors.
@@ -62,6 +74,7 @@ struct StepInputs {
   ///
   /// - Parameter block: blocks before it are done.
   func writeNext(after part: LayerPart, from block: Int) throws -> StatesWriter? {
+    if stage == .rounding { return nil }
     guard let next = next(after: part), states.kept?.has(.hidden, next.layer, next.part) != true
     else { return nil }
     return try states.write(.hidden, layer: next.layer, part: next.part, from: block)
@@ -71,6 +84,20 @@ struct StepInputs {
   func next(after part: LayerPart) -> (layer: Int, part: Int)? {
     if part.index + 1 < layers[part.layer].parts.count { return (part.layer, part.index + 1) }
     return part.layer + 1 < calibratedLayers ? (part.layer + 1, 0) : nil
+  }
+
+  /// What the layer behind a part reads of a block: its states, or what the entrance of a prediction layer makes of them.
+  func entered(_ states: Matrix, block: Int, after part: LayerPart) throws -> Matrix {
+    guard let entrance = layers.entrance(afterPart: part.index, of: part.layer) else {
+      return states
+    }
+    let block = blocks[block]
+    let ahead = entrance.read(block.tokens, sequences: block.sequences)
+    let result = entrance.apply(
+      to: states, try weights.embed(ahead, of: spec, backend: backend), sequences: block.sequences,
+      weights: weights, backend: backend)
+    weights.release([entrance.projection])
+    return result
   }
 
   /// The indices of blocks from `first` on, each with whether it is like the one before it.
@@ -120,22 +147,21 @@ struct StepInputs {
   }
 }
 
+extension [LayerSpec] {
+  /// What stands before the layer that begins behind a part of another.
+  func entrance(afterPart part: Int, of layer: Int) -> Entrance? {
+    part + 1 == self[layer].parts.count && layer + 1 < count ? self[layer + 1].entrance : nil
+  }
+}
+
 /// Takes what steps come to, and decides when it is committed.
 protocol StepResults: AnyObject {
   /// What an earlier process left of the step in work.
   var resumption: Resumption { get }
 
-  func note(_ choice: ChosenSmoothing, layer: Int) throws
-  /// What a trial does to a Linear.
-  func note(_ measured: MeasuredLinear) throws
-  /// What a pass that measures must know of a part.
-  func note(_ energy: PartEnergy) throws
-  func note(
-    _ linear: LinearSpec, _ rounding: ChosenRounding, _ errors: RoundingErrors, layer: Int) throws
-  /// Tokens that a layer's router sends to each expert.
-  func note(routing tokens: [Int], layer: Int) throws
-  /// A tensor that smoothing scales are folded into.
-  func note(rescaled tensor: String, layer: Int) throws
+  func note(_ choice: Choice) throws
+  /// A line of what a pass found that measures.
+  func note(measured line: String) throws
   func warn(_ warning: RunWarning)
 
   /// A part of a step is done: memory is looked at.
@@ -177,14 +203,8 @@ final class ShapeResults: StepResults {
   private var ones: [Int: [Float]] = [:]
 
   var resumption: Resumption { Resumption() }
-  func note(_ choice: ChosenSmoothing, layer: Int) {}
-  func note(_ measured: MeasuredLinear) {}
-  func note(_ energy: PartEnergy) {}
-  func note(
-    _ linear: LinearSpec, _ rounding: ChosenRounding, _ errors: RoundingErrors, layer: Int
-  ) {}
-  func note(routing tokens: [Int], layer: Int) {}
-  func note(rescaled tensor: String, layer: Int) {}
+  func note(_ choice: Choice) {}
+  func note(measured line: String) {}
   func warn(_ warning: RunWarning) {}
   func noteMemory() {}
   func noteBlock(_ block: Int, _ step: RunStep, layer: Int) {}

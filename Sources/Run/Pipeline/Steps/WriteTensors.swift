@@ -38,18 +38,7 @@ extension StepInputs {
       let errors = try pack(
         linear, weights.weight(linear), by: rounding, outputs: outputs[linear.name],
         largest: largest[linear.name])
-      if let trial {
-        try results.note(
-          MeasuredLinear(linear, errors, trial: trial, method: options.rounding, layer: layer))
-      } else {
-        if errors.lostRows > 0 {
-          results.warn(
-            .rowsLost(
-              linear: linear.name, count: errors.lostRows, of: linear.outputs,
-              scheme: output.schemes[linear]?.name ?? ""))
-        }
-        try results.note(linear, rounding, errors, layer: layer.index)
-      }
+      try note(errors, of: linear, rounding, layer: layer)
     case .rescaled where trial != nil: break
     case .rescaled:
       if self.weights.rank(of: name) == 2 {
@@ -74,6 +63,62 @@ extension StepInputs {
     }
   }
 
+  /// Writes Linears that read the same, those that are packed in one loop, and their biases.
+  func write(
+    _ linears: [LinearSpec], from weights: SmoothedWeights, layer: LayerSpec,
+    by rounding: ChosenRounding, largest: [String: Float]
+  ) throws {
+    let packed = linears.filter { output.fates[$0.weight] == .packed }
+    let results = unsafe QuantizedLinear.round(
+      packed.map { (quantized($0), weights.weight($0), largest[$0.name]) },
+      by: rounding.rounding, largestInput: rounding.largestInput, backend: backend, write: writing)
+    var errors = zip(packed, results).map { linear, result in (linear.name, result) }[...]
+    for linear in linears {
+      if let (name, result) = errors.first, name == linear.name {
+        errors.removeFirst()
+        try note(told(linear) { try result.get() }, of: linear, rounding, layer: layer)
+      } else {
+        try write(linear.weight, linear: linear, from: weights, layer: layer)
+      }
+      if linear.hasBias { try write(linear.bias, linear: nil, from: weights, layer: layer) }
+    }
+  }
+
+  private func note(
+    _ errors: RoundingErrors, of linear: LinearSpec, _ rounding: ChosenRounding, layer: LayerSpec
+  ) throws {
+    if let trial {
+      return try results.note(
+        MeasuredLinear(linear, errors, trial: trial, method: options.rounding, layer: layer))
+    }
+    if errors.lostRows > 0 {
+      results.warn(
+        .rowsLost(
+          linear: linear.name, count: errors.lostRows, of: linear.outputs,
+          scheme: output.schemes[linear]?.name ?? ""))
+    }
+    try results.note(linear, rounding, errors, layer: layer.index)
+  }
+
+  /// Takes the bytes of packed tensors; nil in a trial.
+  private var writing: (@Sendable (UnsafeRawBufferPointer, String, Int) throws -> Void)? {
+    if trial != nil { return nil }
+    let writer = writer
+    return { try unsafe writer?.write($0, to: $1, at: $2) }
+  }
+
+  /// What went wrong with a Linear in words that name it.
+  private func told<Value>(_ linear: LinearSpec, _ body: () throws -> Value) throws -> Value {
+    do {
+      return try body()
+    } catch let error as NonFiniteWeight {
+      throw nonFinite(error, linear)
+    } catch let error as NonFiniteOutput {
+      let groupSize = quantized(linear).quantizer.groupSize
+      throw infiniteScale(error, linear.weight, groupSize: groupSize)
+    }
+  }
+
   /// Rounds a Linear and writes its tensors; a trial writes nothing.
   ///
   /// - Parameters:
@@ -84,19 +129,10 @@ extension StepInputs {
     _ linear: LinearSpec, _ weight: any WeightRows, by rounding: ChosenRounding,
     outputs: OutputFactor? = nil, largest: Float? = nil
   ) throws -> RoundingErrors {
-    let quantized = quantized(linear)
-    let writer = writer
-    let write: @Sendable (UnsafeRawBufferPointer, String, Int) throws -> Void = {
-      try unsafe writer?.write($0, to: $1, at: $2)
-    }
-    do {
-      return try unsafe quantized.round(
+    try told(linear) {
+      try unsafe quantized(linear).round(
         weight, by: rounding.rounding, outputs: outputs, largest: largest,
-        largestInput: rounding.largestInput, backend: backend, write: trial == nil ? write : nil)
-    } catch let error as NonFiniteWeight {
-      throw nonFinite(error, linear)
-    } catch let error as NonFiniteOutput {
-      throw infiniteScale(error, linear.weight, groupSize: quantized.quantizer.groupSize)
+        largestInput: rounding.largestInput, backend: backend, write: writing)
     }
   }
 

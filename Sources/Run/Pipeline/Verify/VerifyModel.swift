@@ -33,7 +33,12 @@ package struct VerifyModel {
     config = try CheckpointConfig(folder: output, accepting: accepted)
     if !config.isQuantized { throw NotQuantized(folder: output) }
     survey = try ModelSurvey(folder: output)
-    self.source = try source.map { try Checkpoint(folder: $0, accepting: accepted) }
+    let predicts = config.spec.predicts
+    self.source = try source.map { folder in
+      var source = try Checkpoint(folder: folder, accepting: accepted)
+      source.spec = predicts ? source.spec.predicting : source.spec.withoutPredictions
+      return source
+    }
     try AcceptedKeyMissing.check(
       accepted, in: [config.config] + (self.source.map { [$0.config] } ?? []), file: config.file)
     backend = Backend(threads: threads, memory: MemoryBudget(limit: 0))

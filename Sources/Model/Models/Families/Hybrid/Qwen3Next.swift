@@ -75,5 +75,28 @@ private func hybrid(
   // Beside the model, not behind its layers.
   model.passedThrough = (0..<predictionLayers).map { "mtp.layers.\($0)." }
   model.beside = ["mtp."]
+  // vLLM asks the first one alone, and counts dense layers otherwise.
+  if predictionLayers == 1, Set(model.layers.map(\.routers.isEmpty)).count == 1 {
+    let names = LayerNames(decoder, index: decoder.layerCount, prefix: model.passedThrough[0])
+    var layer = names.layer(attention.attention(names), mlp(names))
+    layer.entrance = entrance(decoder, prefix: model.passedThrough[0], behind: model.finalNorm)
+    model.predictions = [layer]
+  }
   return model
+}
+
+/// Source: vLLM 0.33 `qwen3_next_mtp.py`, `qwen3_5_mtp.py`.
+private func entrance(
+  _ decoder: DecoderReader, prefix: String, behind last: NormSpec
+) -> Entrance {
+  func norm(_ name: String) -> NormSpec {
+    NormSpec(
+      "mtp." + name, size: decoder.hidden, epsilon: decoder.epsilon, offset: decoder.normOffset)
+  }
+  return Entrance(
+    prefix: prefix, ahead: 1, before: last, statesNorm: norm("pre_fc_norm_hidden"),
+    embeddingNorm: norm("pre_fc_norm_embedding"),
+    projection: LinearSpec("mtp.fc", inputs: 2 * decoder.hidden, outputs: decoder.hidden),
+    masksFirst: false,
+    aside: ["fc.", "norm.", "pre_fc_norm_hidden.", "pre_fc_norm_embedding."].map { "mtp." + $0 })
 }

@@ -12,7 +12,7 @@ func deepseekV3(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let experts = try SharedExpertsReader(
     &config, layers: decoder.layerCount, choice)
   let predictionLayers = try config.predictionLayers()
-  return decoder.model(predictionLayers: predictionLayers) { names in
+  return decoder.model(predictionLayers: predictionLayers, chain: .behindItsHead) { names in
     names.layer(attention.attention(names), experts.mlp(names, hidden: decoder.hidden))
   }
 }

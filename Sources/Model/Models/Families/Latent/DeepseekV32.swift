@@ -38,9 +38,11 @@ private func deepseekV32(
     "layer_types", count: decoder.layerCount, of: ["deepseek_sparse_attention": ()])
   let indexes = try indexes(&config, decoder.layerCount)
   let predictionLayers = try config.predictionLayers()
-  return decoder.model(predictionLayers: predictionLayers) { names in
+  return decoder.model(predictionLayers: predictionLayers, chain: .behindItsHead) { names in
     names.layer(
-      attention.attention(names, indexes: indexes[names.index]),
+      // Prediction layers choose for themselves.
+      attention.attention(
+        names, indexes: names.index >= indexes.count || indexes[names.index]),
       experts.mlp(names, hidden: decoder.hidden))
   }
 }

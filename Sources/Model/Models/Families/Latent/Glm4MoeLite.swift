@@ -12,7 +12,7 @@ func glm4MoeLite(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec 
   let experts = try SharedExpertsReader(
     &config, layers: decoder.layerCount, choice, firstSparse: 1, isListed: true)
   let predictionLayers = try config.predictionLayers()
-  return decoder.model(predictionLayers: predictionLayers) { names in
+  return decoder.model(predictionLayers: predictionLayers, chain: .asTheyAre) { names in
     names.layer(attention.attention(names), experts.mlp(names, hidden: decoder.hidden))
   }
 }

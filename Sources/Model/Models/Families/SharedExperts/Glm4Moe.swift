@@ -7,18 +7,20 @@ internal import JSON
 internal import Transformer
 
 func glm4Moe(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
-  try glm4Moe(&config, hasBias: false)
+  try glm4Moe(&config, hasBias: false, chain: .asTheyAre)
 }
 
 func glm4vMoe(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   // transformers passes over it, vLLM does not.
   try config.require("use_qk_norm", toBe: false)
-  return try glm4Moe(&config, hasBias: true)
+  return try glm4Moe(&config, hasBias: true, chain: nil)
 }
 
-/// - Parameter hasBias: where nothing is said.
+/// - Parameters:
+///   - hasBias: where nothing is said.
+///   - chain: of prediction layers that vLLM loads.
 private func glm4Moe(
-  _ config: inout ConfigReader, hasBias: Bool
+  _ config: inout ConfigReader, hasBias: Bool, chain: PredictionChain?
 ) throws(ConfigError) -> ModelSpec {
   let decoder = try DecoderReader(&config)
   // transformers rotates one half, too, where nothing is said.
@@ -30,7 +32,7 @@ private func glm4Moe(
   let experts = try SharedExpertsReader(
     &config, layers: decoder.layerCount, choice)
   let predictionLayers = try config.predictionLayers()
-  return decoder.model(predictionLayers: predictionLayers) { names in
+  return decoder.model(predictionLayers: predictionLayers, chain: chain) { names in
     names.layer(
       attention.attention(names), experts.mlp(names, hidden: decoder.hidden))
   }
