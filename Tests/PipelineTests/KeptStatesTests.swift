@@ -27,7 +27,7 @@ private enum Change: String, CaseIterable {
     case .plain:
       options.smooths = false
       options.expertWeighting = .routed
-    case .experts: options.expertTokens = 5
+    case .experts: options.expertTokens = .number(5)
     }
   }
 
