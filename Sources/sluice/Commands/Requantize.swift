@@ -212,6 +212,11 @@ struct Requantize: ParsableCommand {
         path: output.output, problem: "its calibration data came from stdin, which is gone")
     }
     apply(to: &asked)
+    if !asked.layers.isEmpty, asked.quantize.arguments.size.isAsked {
+      throw RequantizeError.notInPlace(
+        path: output.output,
+        problem: "its schemes were chosen for a size, and --layers has no say in that")
+    }
     asked.quantize.arguments.machine = machine
     asked.quantize.arguments.window = nil
     asked.quantize.arguments.data.savedTokens = nil
@@ -235,6 +240,13 @@ struct Requantize: ParsableCommand {
     let here = RunRequest(folder: RunRequest.currentFolder, words: [])
     let output = try Requantization(self.output)
     let options = try options(output)
+    if let kept = options.keptStates {
+      if !FileSystem.exists(kept) {
+        Console.warning("\(kept) is gone, where states were kept; all is calibrated again")
+      }
+    } else {
+      Console.news("no states were kept, so all is calibrated again; --keep-states keeps them")
+    }
     // Said with the folder that is entered now.
     let command = goingOn.map { $0 == self.output ? output.output : $0 }
     signal(SIGPIPE, SIG_IGN)
