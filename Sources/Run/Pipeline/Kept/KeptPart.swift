@@ -63,6 +63,8 @@ extension QuantizeOptions {
   /// Which tokens the experts of a part see, and how much these count, in a word.
   func seen(in part: LayerPart, of tokens: Int) -> String {
     let experts = part.tokens?.mixer.routed ?? []
+    // Nobody chooses tokens for them.
+    if experts.isEmpty { return ExpertWeighting.all.rawValue }
     if expertTokens.most(of: experts, tokens: tokens) == nil { return weighting.rawValue }
     let others = if case .number(let count) = expertTokens { "\(count)" } else { "auto" }
     return "\(weighting.rawValue).\(others)"
