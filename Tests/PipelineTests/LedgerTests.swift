@@ -79,6 +79,26 @@ import TestSupport
     }
   }
 
+  /// The first run makes what the second one finds.
+  @Test func `runs that keep states, and find them, do what their plans say`() throws {
+    let threads = 2
+    try withTemporaryFolder { folder in
+      for number in 0..<2 {
+        try checkOperations(threads: threads, .compensated, scheme: "W4A16") {
+          $0.keptStates = folder + "/kept"
+        }
+        try checkBuffers(threads: threads, scheme: number == 0 ? "W4A16" : "NVFP4A16") {
+          $0.keptStates = folder + "/kept-\(number)"
+        }
+      }
+      // Experts alone see tokens again.
+      try checkOperations(threads: threads, .compensated, scheme: "W4A16") {
+        $0.keptStates = folder + "/kept"
+        $0.expertWeighting = .all
+      }
+    }
+  }
+
   /// An input that is made of states and of the embeddings of tokens ahead.
   @Test(arguments: ["glm4-moe-two", "deepseek-v3-two"])
   func `a run of prediction layers does the operations of its plan, in its buffers`(
