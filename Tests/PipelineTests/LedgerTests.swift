@@ -16,6 +16,8 @@ import TestSupport
       model: fixturePath(model), output: output, memory: 1 << 40, threads: threads)
     options.data.path = fixturePath("calibration.jsonl")
     options.data.selection.samples = 24
+    // Of other tokens it is only known how many there are.
+    options.expertTokens = .all
     return options
   }
 

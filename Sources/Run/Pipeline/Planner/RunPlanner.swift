@@ -267,7 +267,7 @@ struct RunPlanner {
   private var always: [MemoryUse] {
     [
       ResidentModel.process, ResidentModel.names(source.tensors.count),
-      ResidentModel.tokens(tokens),
+      ResidentModel.tokens(tokens), ResidentModel.ranks(options.ranks),
       MemoryUse("plans of the choices", choices * source.tensors.count * Self.planBytes),
       MemoryUse(
         "listings of kept states",
