@@ -23,7 +23,7 @@ SYSTEM_LIBRARIES = {
     "CZlib": {"Sources/Text/Datasets/Decompression.swift", "Sources/Files/SystemIO/Checksum.swift"},
     "CSnappy": {"Sources/Text/Datasets/Decompression.swift"},
     "COniguruma": {"Sources/Files/Expressions/Expression.swift"},
-    "CLinux": {"Sources/Files/SystemIO/AppendedFile.swift", "Sources/Files/SystemIO/FileLock.swift", "Sources/Files/SystemIO/Machine/MachineShare.swift", "Sources/Files/SystemIO/Machine/ProcessLimits.swift", "Sources/Files/SystemIO/Machine/ResidentMemory.swift"},
+    "CLinux": {"Sources/Files/SystemIO/AppendedFile.swift", "Sources/Files/SystemIO/ExchangeNames.swift", "Sources/Files/SystemIO/FileLock.swift", "Sources/Files/SystemIO/Machine/MachineShare.swift", "Sources/Files/SystemIO/Machine/ProcessLimits.swift", "Sources/Files/SystemIO/Machine/ResidentMemory.swift"},
 }
 MOST_FILES = 16
 # What the toolchain brings. Foundation is left out on purpose.

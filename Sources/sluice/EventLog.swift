@@ -33,8 +33,20 @@ extension RunEvent {
           ("left", .array(coverage.left.map { .string($0.text) })),
         ]
       )
+    case .keeps(let kept):
+      (
+        "kept_states",
+        [
+          ("folder", .string(kept.folder)), ("bytes", .int(kept.bytes)),
+          ("new_bytes", .int(kept.addedBytes)), ("layers", .int(kept.layers)),
+          ("whole_layers", .int(kept.wholeLayers)),
+          ("layers_with_units", .int(kept.layersWithUnits)),
+        ]
+      )
     case .measuring(let groups, let choices):
       ("measuring", [("groups", .int(groups)), ("choices", .array(choices.map { .string($0) }))])
+    case .layerTakenOver(let layer, let layers):
+      ("layer_taken_over", [("layer", .int(layer)), ("layers", .int(layers))])
     case .layerMeasured(let layer, let layers, let seconds):
       (
         "layer_measured",

@@ -102,10 +102,14 @@ final class ProgressLine {
       for text in news { once(text) }
       for text in warnings { warn(text) }
     case .covers(let coverage): for text in coverage.lines { once(text) }
+    case .keeps(let kept): once("kept states: \(kept.words)")
     case .measuring(let groups, let choices):
       line(
         "measuring: what \(choices.joined(separator: ", ")) would do to \(counted(groups, "group")) of Linears"
       )
+    case .layerTakenOver(let layer, let layers):
+      endStep()
+      line("layer \(layer) of 0-\(layers - 1): as it was")
     case .layerMeasured(let layer, let layers, let seconds):
       line("layer \(layer) of 0-\(layers - 1): measured, \(durationText(seconds))")
     case .chosen(let size):

@@ -129,8 +129,8 @@ private func expectUsageError(
   }
 
   private static let commands = [
-    [], ["quantize"], ["plan"], ["status"], ["report"], ["inspect"], ["verify"], ["evaluate"],
-    ["compare"],
+    [], ["quantize"], ["requantize"], ["plan"], ["status"], ["report"], ["inspect"], ["verify"],
+    ["evaluate"], ["compare"],
   ]
 
   /// The commands under EXAMPLES as a shell would take them from there.

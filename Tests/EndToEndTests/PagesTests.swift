@@ -64,7 +64,7 @@ private func codeSpans(in text: String) -> [String] {
 }
 
 private let subcommands = [
-  "quantize", "plan", "status", "report", "inspect", "verify", "evaluate", "compare",
+  "quantize", "requantize", "plan", "status", "report", "inspect", "verify", "evaluate", "compare",
 ]
 
 /// What the program says of a subcommand.

@@ -16,6 +16,8 @@ import TestSupport
       model: fixturePath(model), output: output, memory: 1 << 40, threads: threads)
     options.data.path = fixturePath("calibration.jsonl")
     options.data.selection.samples = 24
+    // Of other tokens it is only known how many there are.
+    options.expertTokens = .all
     return options
   }
 
@@ -76,6 +78,26 @@ import TestSupport
     try checkOperations(threads: 2, rounding, scheme: "W4A16") {
       $0.cache = .fp8OfHeads
       $0.smooths = rounding != .nearest
+    }
+  }
+
+  /// The first run makes what the second one finds.
+  @Test func `runs that keep states, and find them, do what their plans say`() throws {
+    let threads = 2
+    try withTemporaryFolder { folder in
+      for number in 0..<2 {
+        try checkOperations(threads: threads, .compensated, scheme: "W4A16") {
+          $0.keptStates = folder + "/kept"
+        }
+        try checkBuffers(threads: threads, scheme: number == 0 ? "W4A16" : "NVFP4A16") {
+          $0.keptStates = folder + "/kept-\(number)"
+        }
+      }
+      // Experts alone see tokens again.
+      try checkOperations(threads: threads, .compensated, scheme: "W4A16") {
+        $0.keptStates = folder + "/kept"
+        $0.expertWeighting = .all
+      }
     }
   }
 

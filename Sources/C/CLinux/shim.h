@@ -16,6 +16,13 @@ static const int sluice_set_lock = 37;  // F_OFD_SETLK
 // <pthread.h> hides it as well: what threads get that are started without attributes.
 extern int pthread_setattr_default_np(const pthread_attr_t *attributes);
 
+// <stdio.h> hides it as well, and glibc older than 2.28 has none.
+static inline int sluice_exchange(const char *path, const char *other) {
+    const int here = -100;     // AT_FDCWD
+    const unsigned exchange = 2;  // RENAME_EXCHANGE
+    return (int)syscall(SYS_renameat2, here, path, here, other, exchange);
+}
+
 // How many processors the calling thread may run on. By hand: glibc's type for the mask ends at 1,024 of them.
 static inline int sluice_allowed_processors(void) {
     unsigned long mask[1024] = {0};

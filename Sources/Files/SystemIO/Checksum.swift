@@ -31,6 +31,13 @@ package struct Checksum: Sendable, Equatable {
     return result
   }
 
+  /// What `text` was made of; nil where that is none.
+  package init?(text: String, byteCount: Int) {
+    guard text.utf8.count == 8, let value = UInt(text, radix: 16) else { return nil }
+    self.value = value
+    self.byteCount = byteCount
+  }
+
   /// Eight hexadecimal digits.
   package var text: String {
     let digits = String(value, radix: 16)

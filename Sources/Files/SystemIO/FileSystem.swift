@@ -143,6 +143,18 @@ package enum FileSystem {
     }
   }
 
+  /// Gives a file or a folder another name, maybe in another folder of its file system, durably. Nothing may be there.
+  package static func move(_ path: String, to other: String) throws(SystemError) {
+    try check(path, "rename") { unsafe rename(path, other) }
+    try synchronizeFolder(parent(other))
+    try synchronizeFolder(parent(path))
+  }
+
+  /// From now on relative paths are of this folder.
+  package static func enter(_ folder: String) throws(SystemError) {
+    try check(folder, "chdir") { unsafe chdir(folder) }
+  }
+
   /// Copies the content of a file through a small buffer and makes it durable.
   ///
   /// An existing target is emptied first: it must not be mapped by anyone.
@@ -169,6 +181,26 @@ package enum FileSystem {
     var checksum = Checksum()
     try unsafe forEachBlock(of: descriptor) { block throws(SystemError) in
       unsafe checksum.add(block)
+    }
+    return checksum
+  }
+
+  /// The checksum of a part of a file; nil where the file ends before.
+  package static func checksum(
+    _ path: String, of part: Range<Int>
+  ) throws(SystemError) -> Checksum? {
+    let descriptor = try Descriptor(path, O_RDONLY)
+    if try descriptor.status().st_size < part.upperBound { return nil }
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
+    defer { unsafe buffer.deallocate() }
+    var checksum = Checksum()
+    while checksum.byteCount < part.count {
+      let count = min(buffer.count, part.count - checksum.byteCount)
+      let window = unsafe UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])
+      let isWhole = try unsafe descriptor.read(
+        into: window, at: part.lowerBound + checksum.byteCount)
+      if !isWhole { return nil }
+      unsafe checksum.add(UnsafeRawBufferPointer(window))
     }
     return checksum
   }

@@ -128,6 +128,9 @@ package final class ActivationStatistics {
     }
   }
 
+  /// Largest magnitudes were gathered for others.
+  package func forgetLargest() { largest = [] }
+
   // MARK: Kept for later
 
   /// What was added up so far: tokens and their weight, then the sums of |x| and of x² per channel, and the largest |x|

@@ -39,6 +39,8 @@ final class Commit: StepResults, StepMeter {
   private var memory: StepWatch
   private var lastCommit = Clock()
   private var record: ProgressRecord
+  /// What layers are taken over from.
+  var oldOutput: OldOutput?
   private var recordClock: Clock?
   private let runClock = Clock()
   /// The share of the pass's arithmetic that earlier processes did.
@@ -217,7 +219,7 @@ final class Commit: StepResults, StepMeter {
     let isUnplanned = backend.memory.unplanned != nil
     if !stops, !isDue, !isUnplanned, lastCommit.seconds < interval { return }
     for writer in writers { try writer.file.synchronize() }
-    try synchronizeFolder(scratch)
+    try states?.synchronizeNames()
     let saved =
       try statistics.isEmpty
       ? keepsStatistics ? state.statistics : nil : states?.save(statistics, for: position)
@@ -287,12 +289,32 @@ final class Commit: StepResults, StepMeter {
         from: plan.options.model, without: history.card == nil ? [] : [ModelCard.file])
       for line in lines { try files.add(line: line) }
     }
-    try readSource()
+    if let lines = plan.kept?.sourceLines(of: SourceFile.all(of: plan.checkpoint.model)) {
+      try takeOver(sourceLines: lines)
+    } else {
+      try readSource()
+    }
     if let found = plan.options.chosen?.checksums, found != checksumsDigest {
       throw SizeError.sourceChanged(path: folder.measurements)
     }
     state.source = SourceFile.all(of: plan.checkpoint.model)
+    try beginKeeping()
     try commit(.copy)
+  }
+
+  /// What is kept for other runs is of this source.
+  func beginKeeping() throws {
+    try plan.kept?.begin(
+      source: state.source, digest: checksumsDigest, lines: sourceJournal.lines)
+  }
+
+  /// The checksums of shards that are as another run read them.
+  private func takeOver(sourceLines lines: [UInt8]) throws {
+    let checksums = try SourceChecksums(lines, of: plan, path: folder.sourceChecksums)
+    for line in lines.split(separator: UInt8(ascii: "\n")) {
+      try sourceJournal.add(line: String(decoding: line, as: UTF8.self))
+    }
+    sourceChecksums = checksums
   }
 
   /// Its files were moved or written since a process last looked.
@@ -431,6 +453,12 @@ final class Commit: StepResults, StepMeter {
       step, layer: layer, tokensDone: plan.blocks[...block].reduce(0) { $0 + $1.count })
   }
 
+  func noteUnit(layer: Int) {
+    memory.note()
+    // Where statistics are kept no block of tokens tells how far the work is.
+    if plan.kept != nil { reportProgress(.experts, layer: layer, tokensDone: pass.tokens) }
+  }
+
   /// The share of the pass's arithmetic that is done, over all processes.
   private var passShare: Double {
     let all = plan.run.operations
@@ -523,6 +551,16 @@ final class Commit: StepResults, StepMeter {
   func recordedSmoothings(
     of layer: LayerSpec, in output: OutputPlan
   ) throws -> [AppliedSmoothing] { try folder.recordedSmoothings(of: layer, in: output) }
+
+  /// A tensor of a layer that was taken over.
+  func note(taken tensor: String, _ checksum: Checksum) throws {
+    // In their own order they come to the same lines.
+    _ = writer.takeChecksums() + scales.takeChecksums()
+    try checksums.add(line: Checksums.line(tensor, checksum))
+  }
+
+  /// What was found for a layer that was taken over.
+  func note(taken choice: String) throws { try choices.add(line: choice) }
 
   func finishLayer(_ layer: LayerSpec, seconds: Double) {
     if plan.measures {

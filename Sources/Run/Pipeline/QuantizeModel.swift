@@ -20,6 +20,7 @@ package final class QuantizeModel {
   private let commit: Commit
   private let inputs: StepInputs
   private let lock: FileLock
+  private let keptLock: FileLock?
   private let report: (RunEvent) -> Void
   private let resumed: Bool
   private let windows: WindowRun
@@ -49,13 +50,19 @@ package final class QuantizeModel {
       try state.check(against: plan, path: folder.state)
     } else {
       state = RunState(inputs: plan.inputs, scratch: "")
+      state.layerRecords = plan.layerRecords
+      state.request = plan.options.request
     }
     sourceMoved =
       state.source.isEmpty || state.position == .done
       ? false
       : try SourceChanged.check(
         SourceFile.all(of: plan.checkpoint.model), against: state.source, in: options.model)
-    if state.position != .done { state.history.begin(plan) }
+    if state.position != .done {
+      try state.check(keeping: plan.kept, path: folder.state, resumed: resumed)
+      state.history.begin(plan)
+    }
+    keptLock = state.position == .done ? nil : try plan.kept?.open()
     // Before anything else is made there: a folder without this mark and without a state is taken for somebody else's.
     if !resumed { try folder.begin() }
     let scratch = try folder.openScratch(
@@ -80,7 +87,7 @@ package final class QuantizeModel {
       weights: weights,
       states: StateFiles(
         folder: scratch, type: plan.stateType, blocks: plan.blocks,
-        hidden: plan.spec.hiddenSize, backend: backend,
+        hidden: plan.spec.hiddenSize, backend: backend, kept: plan.kept,
         pieces: { [unowned commit] in commit.pieces },
         // It keeps them, too: neither would ever go.
         resumption: { [unowned commit] in commit.resumption },
@@ -139,9 +146,11 @@ package final class QuantizeModel {
     report(.started(plan.run, resumed: resumed))
     report(.covers(plan.coverage))
     if let data = plan.data { report(.dataLoaded(data)) }
+    if let kept = plan.keptSummary { report(.keeps(kept)) }
     for warning in plan.warnings { report(.warning(warning)) }
     if resumed { try commit.checkWritten(commit.committedChecksums) }
     if sourceMoved { try commit.recheckSource() }
+    if commit.knowsSource { try commit.beginKeeping() }
     let layers = plan.spec.layers
     var layerClock = Clock()
     // Of the part whose units are in work.
@@ -158,6 +167,8 @@ package final class QuantizeModel {
         try copy.copyTensors { commit.noteCopied() }
         try copy.embedTokens()
         try commit.commit(.attend(layer: 0, part: 0, block: 0))
+      case .attend(let layer, 0, 0) where plan.reused?.layers.contains(layer) == true:
+        try commit.takeOver(layers[layer])
       case .attend(let layer, 0, 0) where makesStatesFirst: try windows.begin(at: layer)
       case .forward(let first, let end, let layer, let part):
         try windows.makeStates(first: first, end: end, layer: layer, part: part)

@@ -58,6 +58,14 @@ package struct QuantizeOptions: Sendable {
   package var engine: Engine?
   /// A folder for hidden states; `OUT/.sluice/scratch` where none is named.
   package var scratch: String?
+  /// A folder where states and statistics are kept for other runs, and looked for; nil where they go with this one.
+  package var keptStates: String?
+  /// Schemes that some layers have instead of `schemes`, one after the other.
+  package var layerSchemes: [LayerScheme] = []
+  /// A finished output that the new one takes layers over from which do not change; nil for none.
+  package var replaces: String?
+  /// In the words of the command line; nil where nobody may want to change the output.
+  package var request: RunRequest?
   package var maximumShardBytes = 5_000_000_000
   package var restarts = false
   /// A file that the report is written to as well.

@@ -98,6 +98,8 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
   case dataAssumed(sequences: Int, tokens: Int)
   /// A scheme that inference engines do not load.
   case notLoaded(scheme: String, reason: String)
+  /// Kept files that are not as they were kept.
+  case keptDamaged([String])
 
   package var description: String {
     switch self {
@@ -161,6 +163,10 @@ package enum RunWarning: Sendable, Equatable, CustomStringConvertible {
     case .dataAssumed(let sequences, let tokens):
       "there is no tokenizer here: planned with \(counted(sequences, "sequence")) of \(counted(tokens, "token")), which is the most that "
         + "--samples and --sequence-length allow"
+    case .keptDamaged(let files):
+      "kept states: \(files[0])"
+        + (files.count > 1 ? " and \(counted(files.count - 1, "other file"))" : "")
+        + " \(files.count > 1 ? "are" : "is") not as kept; what is missing is made again"
     case .notLoaded(let scheme, let reason): "vLLM 0.33 does not load \(scheme): \(reason)"
     case .overBudget(let peak, let budget):
       "the peak of resident memory was \(bytesText(peak)), over the budget of \(bytesText(budget))"
@@ -210,8 +216,12 @@ package enum RunEvent: Sendable {
   case dataLoaded(DataSummary)
   case started(RunPlan, resumed: Bool)
   case covers(Coverage)
+  /// What is kept for other runs, and what they left.
+  case keeps(KeptSummary)
   case progress(RunProgress)
   case layerFinished(LayerSummary)
+  /// A layer that does not change was copied from the output that is replaced.
+  case layerTakenOver(layer: Int, layers: Int)
   /// A pass that measures begins, or goes on.
   case measuring(groups: Int, choices: [String])
   case layerMeasured(layer: Int, layers: Int, seconds: Double)

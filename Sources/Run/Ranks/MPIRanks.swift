@@ -68,7 +68,8 @@
       let late = DispatchSource.makeTimerSource(queue: DispatchQueue(label: "start of MPI"))
       late.setEventHandler {
         Self.leave(
-          "MPI did not start within \(Self.secondsToStart) seconds: another rank may be missing; nothing was changed")
+          "MPI did not start within \(Self.secondsToStart) seconds: another rank may be missing; nothing was changed"
+        )
       }
       late.schedule(deadline: .now() + .seconds(Self.secondsToStart))
       late.resume()

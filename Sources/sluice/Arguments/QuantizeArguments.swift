@@ -230,10 +230,19 @@ struct QuantizeArguments: ParsableArguments {
   var scratch: String?
 
   @Option(
+    name: .customLong("keep-states"),
+    help: ArgumentHelp(
+      """
+      Keep input states and statistics of every layer in this folder. A run that finds them there for the same model, \
+      data and tokens does not calibrate again, whatever its scheme. Also what sluice requantize goes by.
+      """, valueName: "folder"), completion: .directory)
+  var keptStates: String?
+
+  @Option(
     help: ArgumentHelp(
       """
       Layers whose states are made first, all of them in scratch, before the work on any. Changes no byte. Default: 1; \
-      with several processes (mpirun) two for each.
+      with several processes (mpirun) two for each; with --keep-states all are there anyway.
       """, valueName: "layers"))
   var window: Int?
 
@@ -316,6 +325,7 @@ struct QuantizeArguments: ParsableArguments {
     options.loss = loss
     options.engine = engine.engine
     options.scratch = scratch
+    options.keptStates = keptStates
     options.window = window
     options.maximumShardBytes = maximumShardSize.bytes
     return options

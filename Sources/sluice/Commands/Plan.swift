@@ -153,6 +153,9 @@ struct Plan: ParsableCommand {
       "source    \(bytesText(run.sourceBytes)), \(bytesText(run.sourceReadBytes)) read in all passes",
       "output    \(bytesText(run.outputBytes))",
       "scratch   \(bytesText(run.scratchBytes))",
+    ]
+    if let kept = plan.keptSummary { lines.append("kept      \(kept.words)") }
+    lines += [
       "passes    a layer: "
         + (computes
           ? "\(groups) over its states (\(counted(run.unitsPerGroup, "expert")) at a time"
@@ -261,6 +264,8 @@ struct Plan: ParsableCommand {
       ("smallest_budget_bytes", .int(run.smallestBudget)), ("source_bytes", .int(run.sourceBytes)),
       ("source_read_bytes", .int(run.sourceReadBytes)),
       ("output_bytes", .int(run.outputBytes)), ("scratch_bytes", .int(run.scratchBytes)),
+      ("kept_bytes", .int(plan.keptSummary?.bytes)),
+      ("kept_new_bytes", .int(plan.keptSummary?.addedBytes)),
       ("engine", .string(run.engine.rawValue)), ("calibration_tokens", .int(run.tokens)),
       ("calibrated_layers", .int(run.calibratedLayers)),
       ("experts_per_group", .int(run.unitsPerGroup)), ("holds_experts", .bool(run.holdsExperts)),

@@ -77,6 +77,8 @@ struct Quantize: ParsableCommand {
     options.report = report
     options.version = Version.number
     options.writesCard = !noCard
+    options.request = RunRequest(
+      folder: RunRequest.currentFolder, words: [Array(goingOn.dropFirst())])
     if let report { try RunReport.check(report, output: options.output) }
     let evaluation = try evaluateOn.map { try self.evaluation(on: $0, of: options) }
     // A terminal or a pager that goes away must not end days of work.

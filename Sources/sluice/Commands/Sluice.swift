@@ -35,7 +35,8 @@ struct Sluice: ParsableCommand {
       """,
     version: version,
     subcommands: [
-      Quantize.self, Plan.self, Status.self, MakeReport.self, Inspect.self, Verify.self,
+      Quantize.self, Requantize.self, Plan.self, Status.self, MakeReport.self, Inspect.self,
+      Verify.self,
       Evaluate.self, Compare.self,
     ])
 

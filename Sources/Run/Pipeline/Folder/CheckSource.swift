@@ -156,6 +156,7 @@ extension QuantizePlan {
       return checkpoint.weights.names.filter {
         output.fates[$0] == .copied || output.fates[$0] == .decoded || ends.contains($0)
       }
+    case .attend(let layer, 0, 0) where reused?.layers.contains(layer) == true: return []
     case .attend(let layer, let part, _):
       // A window begins: nothing was read yet.
       if case .forward = next { return [] }

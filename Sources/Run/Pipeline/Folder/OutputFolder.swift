@@ -234,12 +234,26 @@ package struct OutputFolder {
     let output = resumed ? 0 : plan.outputFileBytes
     let held = resumed && !isMoved ? FileSystem.folderSize(scratch) : 0
     let states = max(0, plan.run.scratchBytes - held)
+    try checkSpace(plan.keptSummary, output: output, scratch: (scratch, states))
     if try FileSystem.device(of: path) == FileSystem.device(of: scratch) {
       try Self.check(path, output + states)
     } else {
       try Self.check(path, output)
       try Self.check(scratch, states)
     }
+  }
+
+  /// Whether what is kept for other runs has room, too: beside what goes to the same disk.
+  private func checkSpace(
+    _ kept: KeptSummary?, output: Int, scratch: (path: String, bytes: Int)
+  ) throws {
+    guard let kept else { return }
+    let disk = try FileSystem.device(of: kept.folder)
+    let needed =
+      kept.addedBytes + (try FileSystem.device(of: path) == disk ? output : 0)
+      + (try FileSystem.device(of: scratch.path) == disk ? scratch.bytes : 0)
+    let free = try FileSystem.freeBytes(kept.folder)
+    if free < needed { throw KeptError.noSpace(path: kept.folder, needed: needed, free: free) }
   }
 
   private static func check(_ path: String, _ needed: Int) throws {

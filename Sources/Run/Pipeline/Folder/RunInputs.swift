@@ -24,6 +24,43 @@ package struct RunInputs: Sendable, Equatable {
 
   package init() {}
 
+  /// What differs first from other inputs; nil where nothing does.
+  ///
+  /// - Parameter model: the source, for the names of its keys.
+  func difference(from asked: RunInputs, model: String) -> InputDifference? {
+    func first(
+      _ written: [String: String], _ asked: [String: String], _ option: (String) -> String
+    ) -> InputDifference? {
+      // These first: other options follow from them.
+      let all =
+        SizeWish.flags + ["--scheme", "--no-smoothing", "--rounding"]
+        + Set(written.keys).union(asked.keys).sorted()
+      return all.first { written[$0] != asked[$0] }.map { key in
+        .option(
+          option(key), written: written[key] ?? "(nothing)", asked: asked[key] ?? "(nothing)")
+      }
+    }
+    // What `auto` comes to follows from the data, which is what to tell where that is another.
+    func withoutAuto(_ options: [String: String]) -> [String: String] {
+      options.filter { tokens == asked.tokens || $0.key != Self.expertTokensFlag }
+    }
+    // Other words are a recipe's.
+    if let found = first(
+      withoutAuto(options), withoutAuto(asked.options),
+      { $0.hasPrefix("--") ? $0 : "\($0) of --recipe" })
+      ?? first(config, asked.config, { "`\($0)` in \(model)/config.json" })
+    {
+      return found
+    }
+    if tokens == asked.tokens { return nil }
+    // The name of the data last: a file that was moved is as good.
+    func withoutName(_ flags: [String: String]) -> [String: String] {
+      flags.filter { $0.key != Self.dataFlag }
+    }
+    return first(withoutName(data), withoutName(asked.data), { $0 })
+      ?? first(data, asked.data, { $0 }) ?? .tokens
+  }
+
   /// Refuses to go on with other inputs than these.
   ///
   /// - Parameters:
@@ -33,36 +70,12 @@ package struct RunInputs: Sendable, Equatable {
   package func check(
     against asked: RunInputs, path: String, data name: String, model: String
   ) throws(RunStateError) {
-    func refuse(
-      _ written: [String: String], _ asked: [String: String], _ option: (String) -> String
-    ) throws(RunStateError) {
-      // These first: other options follow from them.
-      let all =
-        SizeWish.flags + ["--scheme", "--no-smoothing", "--rounding"]
-        + Set(written.keys).union(asked.keys).sorted()
-      for key in all where written[key] != asked[key] {
-        throw .otherOptions(
-          path: path, option: option(key), written: written[key] ?? "(nothing)",
-          asked: asked[key] ?? "(nothing)")
-      }
+    switch difference(from: asked, model: model) {
+    case nil: return
+    case .option(let option, let written, let asked):
+      throw .otherOptions(path: path, option: option, written: written, asked: asked)
+    case .tokens: throw .otherTokens(path: path, data: name, model: model)
     }
-    // What `auto` comes to follows from the data, which is what to tell where that is another.
-    func withoutAuto(_ options: [String: String]) -> [String: String] {
-      options.filter { tokens == asked.tokens || $0.key != Self.expertTokensFlag }
-    }
-    // Other words are a recipe's.
-    try refuse(withoutAuto(options), withoutAuto(asked.options)) {
-      $0.hasPrefix("--") ? $0 : "\($0) of --recipe"
-    }
-    try refuse(config, asked.config) { "`\($0)` in \(model)/config.json" }
-    if tokens == asked.tokens { return }
-    // The name of the data last: a file that was moved is as good.
-    func withoutName(_ flags: [String: String]) -> [String: String] {
-      flags.filter { $0.key != Self.dataFlag }
-    }
-    try refuse(withoutName(data), withoutName(asked.data)) { $0 }
-    try refuse(data, asked.data) { $0 }
-    throw .otherTokens(path: path, data: name, model: model)
   }
 
   static let dataFlag = "--calibration"
@@ -104,10 +117,53 @@ package struct RunInputs: Sendable, Equatable {
   }
 }
 
+/// What two runs do not have in common.
+enum InputDifference: Equatable {
+  case option(String, written: String, asked: String)
+  /// All flags are the same, and yet the tokens are not.
+  case tokens
+}
+
+extension RunInputs {
+  /// What states depend on, but the weights: the model's config, the tokens, and what multiplies them.
+  ///
+  /// - Parameter blocks: empty for a run without calibration.
+  init(_ data: CalibrationSource, _ blocks: [TokenBlock], config: JSONObject, engine: Engine) {
+    self.init()
+    options = ["--engine": engine.name]
+    for (key, value) in config.entries {
+      self.config[key] = QuantizePlan.shortened(value.serialized())
+    }
+    if blocks.isEmpty { return }
+    var tokens = Digest()
+    for block in blocks {
+      tokens.add("\(block.sequences)")
+      for token in block.tokens { tokens.add("\(token)") }
+    }
+    self.tokens = tokens.text
+    let selection = data.selection
+    func text(_ value: (some CustomStringConvertible)?) -> String {
+      value.map { "\($0)" } ?? "(not given)"
+    }
+    self.data = [
+      RunInputs.dataFlag: data.name, "--samples": "\(selection.samples)",
+      "--sequence-length": "\(selection.sequenceLength)",
+      "--shuffle-seed": text(selection.shuffleSeed), "--pack": selection.packs ? "on" : "off",
+      "--text-column": text(data.textColumn),
+      "--add-special-tokens": text(data.addsSpecialTokens.map { $0 ? "yes" : "no" }),
+      "--chat-template": text(data.chatTemplate),
+      "--template-arg": QuantizePlan.shortened(
+        data.templateArguments.map { "\($0.0)=\($0.1.serialized())" }.joined(separator: " ")),
+      "--template-date": "\(data.templateDate)",
+    ]
+  }
+}
+
 extension QuantizePlan {
   /// What the source's shards hold is not among them: that is compared by itself.
   var inputs: RunInputs {
-    var inputs = RunInputs()
+    var inputs = RunInputs(
+      options.data, calibrates ? blocks : [], config: checkpoint.config, engine: run.engine)
     inputs.options = [
       "--scheme": Self.shortened(schemesText), "--group-size": groupSizesText,
       "--ignore": Self.shortened(options.ignore.joined(separator: " ")),
@@ -140,31 +196,6 @@ extension QuantizePlan {
     if !accepted.isEmpty {
       inputs.options["--accept-config-key"] = accepted.sorted().joined(separator: " ")
     }
-    for (key, value) in checkpoint.config.entries {
-      inputs.config[key] = Self.shortened(value.serialized())
-    }
-    if !calibrates { return inputs }
-    var tokens = Digest()
-    for block in blocks {
-      tokens.add("\(block.sequences)")
-      for token in block.tokens { tokens.add("\(token)") }
-    }
-    inputs.tokens = tokens.text
-    let (data, selection) = (options.data, options.data.selection)
-    func text(_ value: (some CustomStringConvertible)?) -> String {
-      value.map { "\($0)" } ?? "(not given)"
-    }
-    inputs.data = [
-      RunInputs.dataFlag: data.name, "--samples": "\(selection.samples)",
-      "--sequence-length": "\(selection.sequenceLength)",
-      "--shuffle-seed": text(selection.shuffleSeed), "--pack": selection.packs ? "on" : "off",
-      "--text-column": text(data.textColumn),
-      "--add-special-tokens": text(data.addsSpecialTokens.map { $0 ? "yes" : "no" }),
-      "--chat-template": text(data.chatTemplate),
-      "--template-arg": Self.shortened(
-        data.templateArguments.map { "\($0.0)=\($0.1.serialized())" }.joined(separator: " ")),
-      "--template-date": "\(data.templateDate)",
-    ]
     return inputs
   }
 
@@ -220,7 +251,7 @@ extension QuantizePlan {
   }
 
   /// What is too long for a message ends in a digest.
-  private static func shortened(_ text: String) -> String {
+  fileprivate static func shortened(_ text: String) -> String {
     if text.utf8.count <= 240 { return text }
     var digest = Digest()
     digest.add(text)

@@ -136,6 +136,11 @@ package struct RunState: Sendable, Equatable {
   package var source: [SourceFile] = []
   /// Where hidden states are kept; empty where that is in the output folder, which may be moved.
   package var scratch: String
+  /// Where states are kept for other runs; empty where they go with this one.
+  package var kept = ""
+  /// What each layer comes to, and what the run was asked for: for one that replaces its output.
+  package var layerRecords: [String] = []
+  package var request: RunRequest?
   package var position: RunPosition
   /// Bytes of the scratch files that the step in work has written so far, by name.
   package var appended: [String: Int] = [:]
@@ -181,7 +186,11 @@ package struct RunState: Sendable, Equatable {
       ("statistics", .text(statistics)), ("statistics_unit", .int(statisticsUnit)),
       ("choices", mark(choices)), ("checksums", mark(checksums)),
       ("source_checksums", mark(sourceChecksums)), ("files", mark(files)),
-      ("scratch", .string(scratch)), ("history", .object(history.json)),
+      ("scratch", .string(scratch)), ("kept_states", .string(kept)),
+      ("history", .object(history.json)),
+      ("command", .array((request?.words ?? []).map { .array($0.map { .string($0) }) })),
+      ("command_folder", .text(request?.folder)),
+      ("layer_records", .array(layerRecords.map { .string($0) })),
       ("source", .array(source.map(\.json))), ("inputs", inputs.json),
     ])
     try SealedFile.write(json, to: path)
@@ -216,6 +225,12 @@ package struct RunState: Sendable, Equatable {
     self.inputs = inputs
     source = shards.compactMap { SourceFile($0) }
     self.scratch = scratch
+    kept = object["kept_states"]?.string ?? ""
+    layerRecords = (object["layer_records"]?.array ?? []).compactMap(\.string)
+    if let folder = object["command_folder"]?.string, let words = object["command"]?.array {
+      request = RunRequest(
+        folder: folder, words: words.map { ($0.array ?? []).compactMap(\.string) })
+    }
     self.choices = choices
     self.checksums = checksums
     self.sourceChecksums = sourceChecksums
@@ -225,6 +240,19 @@ package struct RunState: Sendable, Equatable {
 }
 
 extension RunState {
+  /// Refuses to look for states elsewhere than where they are kept.
+  mutating func check(
+    keeping kept: KeptStates?, path: String, resumed: Bool
+  ) throws(RunStateError) {
+    let asked = kept?.folder ?? ""
+    if resumed, self.kept != asked {
+      throw .otherOptions(
+        path: path, option: "--keep-states", written: self.kept.isEmpty ? "(nothing)" : self.kept,
+        asked: asked.isEmpty ? "(nothing)" : asked)
+    }
+    self.kept = asked
+  }
+
   /// Refuses a position that the model does not have.
   func check(against plan: QuantizePlan, path: String) throws(RunStateError) {
     func part(_ layer: Int, _ index: Int) -> LayerPart? {

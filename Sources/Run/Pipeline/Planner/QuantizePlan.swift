@@ -37,6 +37,13 @@ package struct QuantizePlan: Sendable {
   let recipe: Recipe
   let blocks: [TokenBlock]
   let layout: ShardLayout
+  /// Where states are kept for other runs.
+  let kept: KeptStates?
+  package let keptSummary: KeptSummary?
+  /// What each layer comes to, for a run that replaces this one's output; none of a pass that measures.
+  let layerRecords: [String]
+  /// Layers that are taken over from the output that this one replaces.
+  let reused: ReusedLayers?
 
   /// The names, types and shapes that were planned with, where nothing else is there to tell them.
   private let shapes: CheckpointShapes?
@@ -139,6 +146,10 @@ package struct QuantizePlan: Sendable {
                 target, of: source.spec.withoutPredictions, origin: schemeOrigin)
           })
       }
+    }
+    for layered in asked.layerSchemes {
+      groups = try layered.apply(to: groups, of: source.spec.layers)
+      named.schemes = groups
     }
     if let scheme = asked.predictions {
       try Self.checkLoaded(scheme, by: source.spec.predictions)
@@ -260,9 +271,13 @@ package struct QuantizePlan: Sendable {
     }
     let engine = try Self.engine(options.engine, for: source, opened)
     let trials = trials
-    func planner(_ blocks: [TokenBlock], loadingBytes: Int) -> RunPlanner {
+    func planner(
+      _ blocks: [TokenBlock], loadingBytes: Int, _ kept: KeptStates? = nil,
+      _ reused: ReusedLayers? = nil
+    ) -> RunPlanner {
       RunPlanner(
-        source, output, trials, options, blocks: blocks, engine: engine, loadingBytes: loadingBytes)
+        source, output, trials, options, blocks: blocks, engine: engine, loadingBytes: loadingBytes,
+        kept: kept, reused: reused)
     }
     if let read {
       (data, blocks) = (read.data, read.blocks)
@@ -305,9 +320,42 @@ package struct QuantizePlan: Sendable {
       layer.experts.flatMap(\.linears).contains { fates[$0.weight] != .packed }
     }
     if !leftExperts.isEmpty { warnings.append(.expertsStay(layers: leftExperts.map(\.index))) }
+    if options.keptStates != nil, options.ranks > 1 {
+      throw KeptError.severalProcesses(count: options.ranks)
+    }
+    // Without calibration there is nothing to keep.
+    if let folder = options.keptStates, !blocks.isEmpty {
+      kept = try KeptStates(
+        folder, inputs: RunInputs(options.data, blocks, config: config, engine: engine),
+        layers: source.spec.layers, model: options.model, output: options.output,
+        data: options.data.name)
+    } else {
+      kept = nil
+    }
+    if let damaged = kept?.damaged, !damaged.isEmpty { warnings.append(.keptDamaged(damaged)) }
     self.warnings = warnings
-    let whole = planner(blocks, loadingBytes: residentPeak())
+    let calibratedLayers = blocks.isEmpty ? 0 : RunPlanner.calibratedLayers(output)
+    layerRecords =
+      trials.isEmpty
+      ? output.layerRecords(
+        of: source.spec, options, calibratedLayers: calibratedLayers, engine: engine) : []
+    if let replaced = options.replaces, trials.isEmpty, kept != nil || (options.window ?? 1) == 1 {
+      reused = ReusedLayers(
+        replaced, source.spec, records: layerRecords,
+        inputs: RunInputs(
+          options.data, options.calibrates || output.schemes.storeScales ? blocks : [],
+          config: config, engine: engine),
+        source: opened.map { SourceFile.all(of: $0.model) } ?? [],
+        calibratedLayers: calibratedLayers, kept: kept
+      ) { layer in
+        output.writtenTensors(of: layer) { source.tensor($0).dtype.unscaled }
+      }
+    } else {
+      reused = nil
+    }
+    let whole = planner(blocks, loadingBytes: residentPeak(), kept, reused)
     self.planner = whole
+    keptSummary = whole.keptSummary
     run = try whole.plan(budget: options.memory)
     if let chosen = options.chosen { span = chosen.begins...1 }
     layout = ShardLayout(
@@ -374,6 +422,7 @@ package struct QuantizePlan: Sendable {
     }
     sizing = plan.sizing
     layout = plan.layout
+    (kept, keptSummary, layerRecords, reused) = (nil, nil, [], nil)
     let sequences = plan.blocks.flatMap { block in
       block.sequences.map { Array(block.tokens[$0]) }
     }
@@ -400,6 +449,11 @@ package struct QuantizePlan: Sendable {
         dtype: tensor.dtype)
     }
     return asked
+  }
+
+  /// What the steps of a layer write.
+  func writtenTensors(of layer: LayerSpec) -> [TensorSpec] {
+    output.writtenTensors(of: layer) { source.tensor($0).dtype.unscaled }
   }
 
   /// What the first step copies: tensors of the source, of which it takes those that no layer's work changes.

@@ -14,6 +14,10 @@ internal import Transformer
 /// Everything that the plan of a run depends on but the budget.
 struct RunPlanner {
   private let source: CheckpointShapes
+  /// Where states are kept for other runs; nil where they are not.
+  private var kept: KeptStates?
+  /// Layers that are taken over from an older output.
+  private var reused: ReusedLayers?
   private var output: OutputPlan
   /// What a pass that measures takes in the output's place.
   private var trials: [OutputPlan]
@@ -41,22 +45,28 @@ struct RunPlanner {
   private static let uncutTokens = 16 << 10
   /// What is kept of a source tensor in the plan of one more output: names, types and shapes of what it becomes.
   private static let planBytes = 1 << 10
+  /// What is kept of a name in a listing, and names of a part beside those of its units.
+  private static let listedBytes = 96
+  private static let listedParts = 16
   /// What compression leaves of the upper half of a Gram matrix in float32.
   private static let gramCompression = 0.9
 
   /// - Parameter blocks: empty for a run without calibration.
   init(
     _ source: CheckpointShapes, _ output: OutputPlan, _ trials: [OutputPlan],
-    _ options: QuantizeOptions, blocks: [TokenBlock], engine: Engine, loadingBytes: Int
+    _ options: QuantizeOptions, blocks: [TokenBlock], engine: Engine, loadingBytes: Int,
+    kept: KeptStates? = nil, reused: ReusedLayers? = nil
   ) {
     self.source = source
+    self.kept = kept
+    self.reused = reused
     self.output = output
     self.trials = trials
     self.options = options
     self.blocks = blocks
     self.engine = engine
     self.loadingBytes = loadingBytes
-    layers = Self.distinct(source, output, trials)
+    layers = Self.distinct(source, output, trials, blocks, kept, options, reused)
     // A pass that measures writes nothing.
     let written = trials.isEmpty ? output.tensors : []
     let ends = Set(output.ends.map(\.weight))
@@ -77,22 +87,26 @@ struct RunPlanner {
     var result = self
     result.options = options
     result.blocks = blocks
-    if output.method != self.output.method {
+    if output.method != self.output.method || kept != nil || reused != nil {
       result.output = output
       result.trials = trials
-      result.layers = Self.distinct(source, output, trials)
+      // Of other tokens nothing is kept.
+      (result.kept, result.reused) = (nil, nil)
+      result.layers = Self.distinct(source, output, trials, blocks, nil, options)
       result.known = KnownUses()
     }
     return result
   }
 
   /// Up to the last one with something to calibrate.
-  private static func calibratedLayers(_ output: OutputPlan) -> Int {
+  static func calibratedLayers(_ output: OutputPlan) -> Int {
     (output.taps.lastIndex { !$0.isEmpty } ?? -1) + 1
   }
 
   /// Layers whose states are made together.
   private var window: Int {
+    // All of them are there, and stay.
+    if kept != nil { return 1 }
     let all = source.spec.layers.count
     return min(max(1, options.window ?? (options.ranks > 1 ? 2 * options.ranks : 1)), all)
   }
@@ -105,15 +119,20 @@ struct RunPlanner {
   private var mlps: [MLPSpec] { layers.flatMap(\.layer.mlps) }
 
   private static func distinct(
-    _ source: CheckpointShapes, _ output: OutputPlan, _ trials: [OutputPlan]
+    _ source: CheckpointShapes, _ output: OutputPlan, _ trials: [OutputPlan],
+    _ blocks: [TokenBlock], _ kept: KeptStates?, _ options: QuantizeOptions,
+    _ reused: ReusedLayers? = nil
   ) -> [(layer: LayerSpec, count: Int)] {
     let calibrated = calibratedLayers(output)
     let layers = source.spec.layers
-    return layers.distinct { layer in
+    let tokens = blocks.reduce(0) { $0 + $1.count }
+    let made = layers.filter { reused?.layers.contains($0.index) != true }
+    return made.distinct { layer in
       let entrance = layers.entrance(afterPart: layer.parts.count - 1, of: layer.index)
       return "\(layer.shape) \(layer.index < calibrated) \(layer.index + 1 < calibrated) "
         + (entrance.map { $0.before == nil ? "entered " : "normed, entered " } ?? "")
         + ([output] + trials).map { kinds(of: layer, source, $0) }.joined(separator: " ")
+        + (kept.map { $0.shape(of: layer) { options.seen(in: $0, of: tokens) } } ?? "")
     }
   }
 
@@ -147,7 +166,7 @@ struct RunPlanner {
       weights: ShapeWeights(source, ledger: ledger),
       states: StateFiles(
         folder: "", type: source.stateType, blocks: blocks, hidden: source.spec.hiddenSize,
-        backend: backend, resumption: { Resumption() }, grew: {}),
+        backend: backend, kept: kept, resumption: { Resumption() }, grew: {}),
       results: ShapeResults())
   }
 
@@ -182,6 +201,7 @@ struct RunPlanner {
         let copy = Copy(inputs: inputs, tensors: copied)
         try copy.copyTensors {}
         try copy.embedTokens()
+        reused?.note(in: inputs.backend.ledger)
       }
     case .attend:
       forEachPart { layer, part, count in
@@ -232,7 +252,10 @@ struct RunPlanner {
     // So does the first one of the routed units where these have an input of their own.
     let first = step.branch.mixer.hasRoutedInput ? always : -1
     let kind = { (group: Range<Int>) in
-      [group.count, group.count { $0 < always }, group.contains(first) ? 1 : 0]
+      [
+        group.count, group.count { $0 < always }, group.contains(first) ? 1 : 0,
+        step.isKept(group) ? 1 : 0,
+      ]
     }
     try step.inputs.backend.forEach(of: Array(groups.dropFirst()), alike: kind) { group in
       try step.run(group, from: 0, input: &input)
@@ -244,8 +267,19 @@ struct RunPlanner {
   private var always: [MemoryUse] {
     [
       ResidentModel.process, ResidentModel.names(source.tensors.count),
-      ResidentModel.tokens(tokens),
+      ResidentModel.tokens(tokens), ResidentModel.ranks(options.ranks),
       MemoryUse("plans of the choices", choices * source.tensors.count * Self.planBytes),
+      MemoryUse(
+        "listings of kept states",
+        kept == nil
+          ? 0
+          : source.spec.layers.flatMap(\.parts).reduce(0) {
+            $0 + Self.listedBytes * ($1.units.count + Self.listedParts)
+          }),
+      // Those of its tensors, and of their checksums.
+      MemoryUse(
+        "the output that is replaced",
+        reused == nil ? 0 : 2 * ResidentModel.names(source.tensors.count).bytes),
     ]
   }
 
@@ -380,12 +414,24 @@ struct RunPlanner {
 
   // MARK: Disk
 
+  /// What is kept for other runs; nil where nothing is.
+  var keptSummary: KeptSummary? {
+    kept.map {
+      KeptSummary($0, inputs(.smallest, blocks, options, Ledger()), stateBytes: stateBytes)
+    }
+  }
+
+  /// Hidden states of all tokens.
+  private var stateBytes: Int {
+    let raw = tokens * source.spec.hiddenSize * source.stateType.byteWidth
+    return Int(Double(raw) * (source.stateType == .bf16 ? Self.compression : 1))
+  }
+
   /// Two generations of hidden states, and a third where branches are side by side; with Gram matrices, what one step
   /// leaves to the next, those of a group, and those of attention where a commit cuts it.
   private func scratchBytes(_ passes: Passes) -> Int {
     if calibratedLayers == 0 { return 0 }
-    let raw = tokens * source.spec.hiddenSize * source.stateType.byteWidth
-    let states = Int(Double(raw) * (source.stateType == .bf16 ? Self.compression : 1))
+    let states = stateBytes
     let two = layers.contains { $0.layer.parts.contains(where: \.isParallel) } ? 3 : 2
     let generations =
       makesStatesFirst

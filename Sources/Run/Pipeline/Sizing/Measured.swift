@@ -43,19 +43,21 @@ struct PartEnergy: Equatable {
   let experts: [Double]
 
   /// - Parameter stream: of all tokens.
-  init(_ stream: ActivationStatistics, _ inputs: StepInputs, _ part: LayerPart) throws {
+  init(
+    _ stream: ActivationStatistics, _ inputs: StepInputs, _ layer: LayerSpec, _ part: LayerPart
+  ) throws {
     func output(_ norm: NormSpec?, _ scale: Float) -> Double? {
       norm.map { norm in
         norm.gains(inputs.weights).reduce(0) { $0 + Double($1) * Double($1) }
           * Double(scale) * Double(scale)
       }
     }
-    layer = part.layer
+    self.layer = part.layer
     self.part = part.index
     self.stream = stream.meanSquare.reduce(0) { $0 + Double($1) }
     sequenceOutput = output(part.sequence?.postNorm, part.sequence?.scale ?? 1)
     tokensOutput = output(part.tokens?.postNorm, part.tokens?.scale ?? 1)
-    experts = try inputs.states.expertShares(part).map { $0.squares / Double(inputs.tokens) }
+    experts = try inputs.expertShares(layer, part).map { $0.squares / Double(inputs.tokens) }
   }
 }
 

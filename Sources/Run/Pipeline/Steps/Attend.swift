@@ -40,10 +40,30 @@ struct Attend {
     let weights = weights
     let taps =
       inputs.stage == .states ? [] : inputs.output.taps[layer.index].filter { Self.sees($0, part) }
-    let statistics = taps.map { inputs.newStatistics($0, of: layer) }
+    let statistics = taps.map { inputs.gatheredStatistics($0, of: layer) }
     let gradients = OutputGradients(inputs, layer, part)
     if layer.index < inputs.calibratedLayers {
-      try gather(taps, statistics, gradients, from: block, weights: weights)
+      // How large the states are that the part's branches add to.
+      let stream =
+        (inputs.measures || inputs.keeps) && inputs.stage != .states ? inputs.newStream() : nil
+      let kept = inputs.kept(layer, part)
+      let all =
+        named(taps, statistics) + gradients.statistics(of: layer, part)
+        + (stream.map { [named($0)] } ?? [])
+      if block == 0, backend.computes { try kept?.check() }
+      if try kept?.restoreAttend(all) != true {
+        try pass(taps, statistics, gradients, stream, from: block, weights: weights)
+        try kept?.saveAttend(all)
+      } else if kept?.needsPass == true {
+        try pass([], [], nil, nil, from: block, weights: weights)
+      }
+      inputs.forgetWhatIsKept(of: Array(zip(taps, statistics)), of: layer)
+      if inputs.stage != .states {
+        try noteRouting(warns: Self.tokensInputs(part).contains(where: taps.contains))
+      }
+      if inputs.measures, let stream {
+        try inputs.results.note(PartEnergy(stream, inputs, layer, part))
+      }
     }
 
     if inputs.stage != .states { try round(taps, statistics, gradients) }
@@ -100,24 +120,38 @@ struct Attend {
     }
     try writeTensors(
       SmoothedWeights(weights, applied), applied, taps, statistics,
-      gradients.factors(under: applied), keeping: keeping)
+      inputs.measures ? [:] : gradients.factors(under: applied), keeping: keeping)
     inputs.results.noteMemory()
     if let branch = part.sequence, !applied.isEmpty, !inputs.measures {
       try Proof(inputs, layer, part).prove(branch)
     }
   }
 
+  /// Statistics as they are kept.
+  private func named(
+    _ taps: [Tap], _ statistics: [ActivationStatistics]
+  ) -> [NamedStatistics] {
+    zip(taps, statistics).map { tap, each in
+      NamedStatistics(tap.name, inputs.gatheredKind(tap, of: layer), each)
+    }
+  }
+
+  private func named(_ stream: ActivationStatistics) -> NamedStatistics {
+    NamedStatistics("stream", StatisticsKind(channels: stream.channels), stream)
+  }
+
   /// Every block of calibration tokens through the branch along the sequence.
-  private func gather(
-    _ taps: [Tap], _ statistics: [ActivationStatistics], _ gradients: OutputGradients,
-    from block: Int, weights: any SourceWeights
+  ///
+  /// - Parameter taps: what is looked at; none where all that this would gather is kept.
+  private func pass(
+    _ taps: [Tap], _ statistics: [ActivationStatistics], _ gradients: OutputGradients?,
+    _ stream: ActivationStatistics?, from block: Int, weights: any SourceWeights
   ) throws {
-    // How large the states are that the part's branches add to.
-    let stream = inputs.measures && inputs.stage != .states ? inputs.newStream() : nil
-    let statistics = statistics + gradients.statistics + (stream.map { [$0] } ?? [])
-    let probes = gradients.probes(weights: weights)
-    inputs.states.noteRoom(for: statistics)
-    if block > 0 { try inputs.states.restore(statistics) }
+    let all =
+      statistics + (gradients?.all ?? []) + (stream.map { [$0] } ?? [])
+    let probes = gradients?.probes(weights: weights) ?? []
+    inputs.states.noteRoom(for: all)
+    if block > 0 { try inputs.states.restore(all) }
     let states = try inputs.states.read(.hidden, part)
     let results = try writeStates(from: block)
     let routings =
@@ -131,7 +165,7 @@ struct Attend {
       }
     }
     try inputs.forEachBlock(from: block) { index in
-      let probe = gradients.probe(of: index, with: probes)
+      let probe = gradients?.probe(of: index, with: probes)
       let mixed = try mix(block: index, of: states, weights: weights, probe, tap: gather)
       if let results {
         let states =
@@ -154,14 +188,10 @@ struct Attend {
       if index + 1 < inputs.blocks.count {
         try inputs.results.commitIfDue(
           .attend(layer: layer.index, part: part.index, block: index + 1), writers,
-          statistics: statistics, keepsStatistics: false, isDue: false)
+          statistics: all, keepsStatistics: false, isDue: false)
       }
     }
     for writer in writers { try inputs.states.finish(writer) }
-    if inputs.stage != .states {
-      try noteRouting(warns: Self.tokensInputs(part).contains(where: taps.contains))
-    }
-    if let stream { try inputs.results.note(PartEnergy(stream, inputs, part)) }
   }
 
   /// The states behind the branch along the sequence; nil where there is none, or where nothing reads them.
@@ -215,7 +245,7 @@ struct Attend {
   /// No commit lies between the last block of a part and the end of this step: the line is written once.
   private func noteRouting(warns: Bool) throws {
     if part.tokens?.mixer.router == nil { return }
-    let routed = try inputs.states.expertShares(part).map(\.tokens)
+    let routed = try inputs.expertShares(layer, part).map(\.tokens)
     try inputs.results.note(routing: routed, layer: layer.index)
     let experts = routed.indices.filter { routed[$0] == 0 }
     if warns, !experts.isEmpty {

@@ -90,6 +90,10 @@ struct Copy {
   /// The hidden states that the first layer reads.
   func embedTokens() throws {
     if inputs.calibratedLayers == 0 { return }
+    if let kept = inputs.states.kept {
+      if backend.computes { try kept.check([.hidden], 0, 0) }
+      if kept.has(.hidden, 0, 0) { return }
+    }
     let spec = inputs.spec
     let states = try inputs.states.write(.hidden, layer: 0, part: 0)
     try backend.forEach(of: inputs.blocks, alike: \.count) { block in

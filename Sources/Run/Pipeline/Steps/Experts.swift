@@ -60,12 +60,24 @@ struct Experts {
     }
     let inputRoundings = input
     let statistics = group.filter { taps.contains(hidden($0)) }.map {
-      UnitStatistics(unit: $0, sums: inputs.newStatistics(hidden($0), of: layer))
+      UnitStatistics(unit: $0, sums: inputs.gatheredStatistics(hidden($0), of: layer))
     }
-    let shares = try statistics.isEmpty ? [] : inputs.states.expertShares(part)
+    let shares = try statistics.isEmpty ? [] : inputs.expertShares(layer, part)
     let sums = statistics.reduce(0) { $0 + 3 * 16 * $1.sums.channels }
     try backend.holding("statistics of the group", bytes: sums) {
-      if !statistics.isEmpty { try gather(statistics, of: group, shares, from: block) }
+      if !statistics.isEmpty {
+        let kept = inputs.kept(layer, part)
+        let named = statistics.map { each in
+          let tap = hidden(each.unit)
+          return NamedStatistics(
+            tap.place.name, inputs.gatheredKind(tap, of: layer), each.sums)
+        }
+        if try kept?.restoreUnits(named) != true {
+          try gather(statistics, of: group, shares, from: block)
+          try kept?.saveUnits(named)
+        }
+        inputs.forgetWhatIsKept(of: statistics.map { (hidden($0.unit), $0.sums) }, of: layer)
+      }
       try write(group, statistics, shares, under: applied, inputRoundings)
     }
   }
@@ -126,18 +138,22 @@ struct Experts {
       }
       tokens.pass(routed, count: input.rows)
       inputs.results.noteBlock(index, .experts, layer: layer.index)
-      let isDue = index + 1 == inputs.blocks.count && group.count > 1
+      // What is kept is durable as it is.
+      let isDue = index + 1 == inputs.blocks.count && group.count > 1 && !inputs.keeps
       try inputs.results.commitIfDue(
         position(group.lowerBound, of: group, block: index + 1), [],
         statistics: statistics.map(\.sums), keepsStatistics: false, isDue: isDue)
     }
-    if !backend.computes, group.count > 1 {
+    if !backend.computes, group.count > 1, !inputs.keeps {
       // The commit that is due after the last block.
       _ = try inputs.states.save(
         statistics.map(\.sums),
         for: position(group.lowerBound, of: group, block: inputs.blocks.count))
     }
   }
+
+  /// Whether the statistics of a group are kept, all of them.
+  func isKept(_ group: Range<Int>) -> Bool { inputs.kept(layer, part)?.hasUnits(group) ?? false }
 
   /// What tells units apart where only shapes are known.
   private func alike(_ unit: Int, _ spec: UnitSpec) -> [Int] {
@@ -185,12 +201,12 @@ struct Experts {
           [spec.down], from: smoothed, layer: layer, by: downRounding, largest: largest)
       }
       inputs.weights.release(spec.linears)
-      inputs.results.noteMemory()
+      inputs.results.noteUnit(layer: layer.index)
       try inputs.results.recordChecksums()
       if unit + 1 < group.upperBound {
         try inputs.results.commitIfDue(
           position(unit + 1, of: group, block: left.isEmpty ? 0 : inputs.blocks.count), [],
-          statistics: [], keepsStatistics: !left.isEmpty, isDue: false)
+          statistics: [], keepsStatistics: !left.isEmpty && !inputs.keeps, isDue: false)
       }
     }
   }

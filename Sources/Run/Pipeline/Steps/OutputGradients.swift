@@ -20,14 +20,7 @@ struct OutputGradients {
   init(_ inputs: StepInputs, _ layer: LayerSpec, _ part: LayerPart) {
     self.inputs = inputs
     mixer = part.sequence?.mixer
-    let isAsked =
-      inputs.output.method.compensatesOutputs && !inputs.measures && inputs.stage != .states
-      && layer.index < inputs.calibratedLayers
-    let known = isAsked ? mixer?.probed ?? [] : []
-    probed = known.filter { linear, _ in
-      inputs.output.fates[linear.weight] == .packed
-        && inputs.quantized(linear).quantizer.roundsRowsInTurn
-    }
+    probed = Self.probed(inputs, layer, part)
     let groups = mixer?.headGroups ?? 1
     sums = probed.map { linear, size in
       (0..<groups).map { _ in
@@ -37,8 +30,49 @@ struct OutputGradients {
     }
   }
 
+  private static func probed(
+    _ inputs: StepInputs, _ layer: LayerSpec, _ part: LayerPart
+  ) -> [(linear: LinearSpec, size: Int)] {
+    // A pass that measures has no use for them, and one that comes after it finds them kept.
+    let isAsked =
+      inputs.output.method.compensatesOutputs && (!inputs.measures || inputs.keeps)
+      && inputs.stage != .states
+      && layer.index < inputs.calibratedLayers
+    return (isAsked ? part.sequence?.mixer.probed ?? [] : []).filter { linear, _ in
+      inputs.output.fates[linear.weight] == .packed
+        && inputs.quantized(linear).quantizer.roundsRowsInTurn
+    }
+  }
+
+  /// What is gathered of a part, by name.
+  static func kinds(
+    _ inputs: StepInputs, _ layer: LayerSpec, _ part: LayerPart
+  ) -> [(name: String, kind: StatisticsKind)] {
+    let groups = part.sequence?.mixer.headGroups ?? 1
+    return probed(inputs, layer, part).flatMap { linear, size in
+      (0..<groups).map { group in
+        (
+          "\(linear.name) \(group)",
+          StatisticsKind(channels: linear.outputs / groups, withGram: true, block: size)
+        )
+      }
+    }
+  }
+
+  static func entries(
+    _ inputs: StepInputs, _ layer: LayerSpec, _ part: LayerPart
+  ) -> [KeptEntry] {
+    kinds(inputs, layer, part).map { $0.kind.entry($0.name) }
+  }
+
   /// All of them, in a fixed order.
-  var statistics: [ActivationStatistics] { sums.flatMap(\.self) }
+  func statistics(of layer: LayerSpec, _ part: LayerPart) -> [NamedStatistics] {
+    zip(Self.kinds(inputs, layer, part), sums.joined()).map {
+      NamedStatistics($0.name, $0.kind, $1)
+    }
+  }
+
+  var all: [ActivationStatistics] { sums.flatMap(\.self) }
 
   /// What the probes of all blocks are made with.
   func probes(weights: any SourceWeights) -> [Matrix] {

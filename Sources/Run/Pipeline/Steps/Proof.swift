@@ -42,9 +42,6 @@ let proofTolerance: Float = 1e-4
 
 /// The proof of a layer's part.
 struct Proof {
-  /// At the beginning of the first sequence.
-  private static let tokens = 8
-
   private let inputs: StepInputs
   private let layer: LayerSpec
   private let part: LayerPart
@@ -69,7 +66,7 @@ struct Proof {
   func prove(_ branch: Branch<SequenceMixer>) throws {
     let applied = try applied(to: branch.number)
     if applied.isEmpty { return }
-    let x = try firstTokens(.hidden)
+    let x = try inputs.states.firstTokens(.hidden, part, backend: exact)
     func output(_ weights: any LayerWeights) -> ProofOutput {
       var scores: [Matrix] = []
       let block = branch.apply(
@@ -124,7 +121,7 @@ struct Proof {
     // and then a choice proves nothing. The scores themselves are compared instead.
     let routings = branch.mixer.route([input(weights)], weights: weights, backend: exact)
     func output(_ weights: any LayerWeights) -> ProofOutput {
-      let result = prefix(of: x)
+      let result = inputs.states.first(of: x, backend: exact)
       branch.add(
         to: [result], routings: routings, weights: weights, backend: exact,
         finished: { inputs.weights.release($0.linears) })
@@ -167,18 +164,9 @@ struct Proof {
   }
 
   /// What the branch on tokens reads of the first tokens.
-  func tokensRead() throws -> Matrix { try firstTokens(.readByTokens(of: part)) }
-
-  /// The first tokens of the first sequence, `[tokens, H]` or fewer.
-  private func firstTokens(_ kind: StateKind) throws -> Matrix {
-    prefix(of: try inputs.states.read(kind, part).read(0))
-  }
-
-  private func prefix(of x: Matrix) -> Matrix {
-    let count = min(Self.tokens, inputs.blocks[0].sequences[0].count)
-    let result = exact.matrix("tokens of the proof", rows: count, columns: x.columns)
-    exact.compute { unsafe result.base.update(from: x.base, count: result.count) }
-    return result
+  func tokensRead() throws -> Matrix {
+    try inputs.kept(layer, part)?.firstTokens()
+      ?? inputs.states.firstTokens(.readByTokens(of: part), part, backend: exact)
   }
 }
 

@@ -34,6 +34,8 @@ enum StateKind: String {
 struct StatesWriter {
   let name: String
   let file: ScratchWriter
+  /// The layer and the part that it is the input of, where that is kept for other runs.
+  var isKept: (layer: Int, part: Int)?
 }
 
 /// What the router sends to one expert, over all calibration tokens.
@@ -51,6 +53,8 @@ struct StateFiles {
   let blocks: [TokenBlock]
   let hidden: Int
   let backend: Backend
+  /// Where the inputs of parts lie instead, for other runs; nil where they go with this one.
+  var kept: KeptStates?
   /// The first of `blocks`, where these states are a piece of those of all blocks.
   var piece: Int?
   /// Bytes of the pieces that were finished, by file name.
@@ -70,7 +74,7 @@ struct StateFiles {
     name(kind, layer: part.layer, part: part.index)
   }
 
-  private static func place(_ layer: Int, _ part: Int) -> String {
+  static func place(_ layer: Int, _ part: Int) -> String {
     part == 0 ? "\(layer)" : "\(layer)-\(part)"
   }
 
@@ -80,6 +84,11 @@ struct StateFiles {
   private func ownName(_ kind: StateKind, layer: Int, part: Int) -> String {
     let name = Self.name(kind, layer: layer, part: part)
     return piece.map { StatePiece(first: $0, of: name).fileName } ?? name
+  }
+
+  private func ownPath(_ kind: StateKind, layer: Int, part: Int) -> String {
+    let isKept = kind == .hidden ? kept?.path(.hidden, layer, part) : nil
+    return isKept ?? path(ownName(kind, layer: layer, part: part))
   }
 
   private func type(_ kind: StateKind) -> DType { kind == .routing ? .f32 : type }
@@ -96,22 +105,21 @@ struct StateFiles {
     _ kind: StateKind, layer: Int, part: Int, from block: Int = 0
   ) throws -> StatesWriter {
     let name = ownName(kind, layer: layer, part: part)
-    let path = path(name)
-    if !backend.computes {
-      return StatesWriter(name: name, file: ScratchWriter(ofShapes: type(kind)))
+    let path = ownPath(kind, layer: layer, part: part)
+    func writer(_ file: ScratchWriter) -> StatesWriter {
+      StatesWriter(
+        name: name, file: file, isKept: kind == .hidden && kept != nil ? (layer, part) : nil)
     }
-    if block == 0 {
-      return StatesWriter(name: name, file: try ScratchWriter(path: path, dtype: type(kind)))
-    }
+    if !backend.computes { return writer(ScratchWriter(ofShapes: type(kind))) }
+    if block == 0 { return writer(try ScratchWriter(path: path, dtype: type(kind))) }
     guard let bytes = resumption().appended[name] else {
       throw ScratchLost.unspoken(name)
     }
     guard FileSystem.exists(path), try FileSystem.fileSize(path) >= bytes else {
       throw ScratchLost.short(path: path, bytes: bytes)
     }
-    return StatesWriter(
-      name: name,
-      file: try ScratchWriter(
+    return writer(
+      try ScratchWriter(
         continuing: path, dtype: type(kind), blocks: block, byteCount: bytes))
   }
 
@@ -119,8 +127,17 @@ struct StateFiles {
   func finish(_ states: StatesWriter) throws {
     if !backend.computes { return }
     try states.file.synchronize()
-    try synchronizeFolder(folder)
+    try synchronizeNames()
+    if let (layer, part) = states.isKept {
+      try kept?.note(.hidden, layer, part, byteCount: states.file.byteCount)
+    }
     grew()
+  }
+
+  /// Makes the names of all files durable.
+  func synchronizeNames() throws {
+    try synchronizeFolder(folder)
+    if let kept { try synchronizeFolder(kept.folder) }
   }
 
   /// - Parameter columns: of a block; nil for the hidden size.
@@ -136,7 +153,7 @@ struct StateFiles {
     }
     if known.isEmpty {
       // Of this process, or whole; then a piece begins somewhere in it.
-      let own = path(ownName(kind, layer: part.layer, part: part.index))
+      let own = ownPath(kind, layer: part.layer, part: part.index)
       let isWhole = piece != nil && backend.computes && !FileSystem.exists(own)
       return try isWhole
         ? states([(0, path(name))], offset: piece ?? 0) : states([(0, own)], offset: 0)
@@ -210,18 +227,40 @@ struct StateFiles {
     let file =
       try backend.computes
       ? ScratchWriter(path: path(name), dtype: .f32) : ScratchWriter(ofShapes: .f32)
-    try backend.forEach(of: statistics, alike: \.storedShape) { each in
-      try file.append(each.sums, backend: backend)
-      for gram in each.matricesSoFar {
-        for rows in ranges(of: gram.rows, by: ActivationStatistics.storedRows) {
-          try file.append(gram, rows: rows, backend: backend)
-        }
-      }
-    }
+    try backend.forEach(of: statistics, alike: \.storedShape) { try append($0, to: file) }
     if !backend.computes { return }
     try file.synchronize()
     try synchronizeFolder(folder)
     grew()
+  }
+
+  /// Sums as they stand: a row of numbers, then the rows of matrices.
+  func append(_ statistics: ActivationStatistics, to file: ScratchWriter) throws {
+    try file.append(statistics.sums, backend: backend)
+    for gram in statistics.matricesSoFar {
+      for rows in ranges(of: gram.rows, by: ActivationStatistics.storedRows) {
+        try file.append(gram, rows: rows, backend: backend)
+      }
+    }
+  }
+
+  // MARK: The first tokens
+
+  /// Tokens that a proof looks at, at the beginning of the first sequence.
+  private static let mostFirst = 8
+  static let firstName = "tokens of the proof"
+
+  var firstCount: Int { min(Self.mostFirst, blocks[0].sequences[0].count) }
+
+  /// The first tokens of the first sequence, `[tokens, H]` or fewer.
+  func firstTokens(_ kind: StateKind, _ part: LayerPart, backend: Backend) throws -> Matrix {
+    first(of: try read(kind, part).read(0), backend: backend)
+  }
+
+  func first(of x: Matrix, backend: Backend) -> Matrix {
+    let result = backend.matrix(Self.firstName, rows: firstCount, columns: x.columns)
+    backend.compute { unsafe result.base.update(from: x.base, count: result.count) }
+    return result
   }
 
   /// Fills statistics from the file that the last commit speaks of.

@@ -70,16 +70,20 @@ struct StepInputs {
   /// Whether this is what a pass does that measures, and writes nothing.
   var measures: Bool { trial != nil || !trials.isEmpty }
 
-  /// The states that a part leaves to the one after it; nil where no calibration tokens go on.
+  /// The states that a part leaves to the one after it; nil where no calibration tokens go on, or where they are kept.
   ///
   /// - Parameter block: blocks before it are done.
   func writeNext(after part: LayerPart, from block: Int) throws -> StatesWriter? {
     if stage == .rounding { return nil }
-    if part.index + 1 < layers[part.layer].parts.count {
-      return try states.write(.hidden, layer: part.layer, part: part.index + 1, from: block)
-    }
-    return part.layer + 1 < calibratedLayers
-      ? try states.write(.hidden, layer: part.layer + 1, part: 0, from: block) : nil
+    guard let next = next(after: part), states.kept?.has(.hidden, next.layer, next.part) != true
+    else { return nil }
+    return try states.write(.hidden, layer: next.layer, part: next.part, from: block)
+  }
+
+  /// The part that calibration tokens go on to.
+  func next(after part: LayerPart) -> (layer: Int, part: Int)? {
+    if part.index + 1 < layers[part.layer].parts.count { return (part.layer, part.index + 1) }
+    return part.layer + 1 < calibratedLayers ? (part.layer + 1, 0) : nil
   }
 
   /// What the layer behind a part reads of a block: its states, or what the entrance of a prediction layer makes of them.
@@ -106,11 +110,22 @@ struct StepInputs {
 
   /// Empty statistics of an activation.
   func newStatistics(_ tap: Tap, of layer: LayerSpec) -> ActivationStatistics {
-    let isRead = !layer.readers(at: tap).isEmpty
-    return ActivationStatistics(
-      channels: layer.channels(at: tap), withGram: isRead && options.gathersGrams,
+    newStatistics(statisticsKind(tap, of: layer))
+  }
+
+  func newStatistics(_ kind: StatisticsKind) -> ActivationStatistics {
+    ActivationStatistics(
+      channels: kind.channels, withGram: kind.withGram, withLargest: kind.withLargest,
+      withMagnitudes: kind.withMagnitudes, backend: backend)
+  }
+
+  /// What a run asks of an activation.
+  func statisticsKind(_ tap: Tap, of layer: LayerSpec) -> StatisticsKind {
+    StatisticsKind(
+      channels: layer.channels(at: tap),
+      withGram: !layer.readers(at: tap).isEmpty && options.gathersGrams,
       withLargest: output.storesScales(at: tap, of: layer),
-      withMagnitudes: storedActivations(at: tap, of: layer)?.leastSquares == true, backend: backend)
+      withMagnitudes: storedActivations(at: tap, of: layer)?.leastSquares == true)
   }
 
   /// How an activation is quantized that has a stored scale; what reads it has one scheme for it, since it is loaded as one
@@ -153,6 +168,8 @@ protocol StepResults: AnyObject {
   func noteMemory()
   /// A block of tokens went through a step: the progress of the run is told.
   func noteBlock(_ block: Int, _ step: RunStep, layer: Int)
+  /// A unit is written.
+  func noteUnit(layer: Int)
   /// Keeps the checksums of what was written since the last call. Called after every unit, so that the order never
   /// depends on commits.
   func recordChecksums() throws
@@ -191,6 +208,7 @@ final class ShapeResults: StepResults {
   func warn(_ warning: RunWarning) {}
   func noteMemory() {}
   func noteBlock(_ block: Int, _ step: RunStep, layer: Int) {}
+  func noteUnit(layer: Int) {}
   func recordChecksums() {}
   func commitIfDue(
     _ position: RunPosition, _ writers: [StatesWriter], statistics: [ActivationStatistics],

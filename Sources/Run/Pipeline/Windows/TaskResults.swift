@@ -48,6 +48,8 @@ final class TaskResults: StepResults {
     meter.noteBlock(block, step, layer: layer)
   }
 
+  func noteUnit(layer: Int) { meter.noteMemory() }
+
   func recordChecksums() {
     for (tensor, checksum) in writers.flatMap({ $0.takeChecksums() }) {
       record.checksums.append(Checksums.line(tensor, checksum))
