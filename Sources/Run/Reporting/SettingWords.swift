@@ -19,7 +19,8 @@ extension Report {
         value == "gram" ? "by Gram matrices" : "by second moments of channels")
     case "--rounding": return Setting("rounding", value)
     case "--expert-weighting": return Setting("what a token counts for an expert", value)
-    case "--expert-tokens": return Setting("tokens of others that an expert sees", value)
+    case "--expert-tokens":
+      return Setting("tokens beside its own that an expert sees", Int(value).map(whole) ?? value)
     case "--damping": return Setting("damping of Gram matrices", value)
     case "--max-shard-size": return Setting("largest file", Int(value).map(size) ?? value)
     case "--engine": return Setting("products by", value)
