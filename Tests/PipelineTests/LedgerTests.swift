@@ -118,7 +118,7 @@ import TestSupport
         $0.predictions = scheme
       }
       try checkOperations(threads: 2, .compensated, scheme: "W4A16", change)
-      try checkBuffers(threads: 2, scheme: "W4A16", change)
+      try checkBuffers(threads: 2, scheme: "W4A16", looksAtPages: false, change)
     }
   }
 
@@ -182,8 +182,11 @@ import TestSupport
     try checkOperations(threads: threads, .compensated, scheme: "W4A16", change)
   }
 
+  /// - Parameter looksAtPages: whether the part of the model that takes the most memory in a step is also the one with the
+  ///   most mapped pages, which are told with it.
   private func checkBuffers(
-    threads: Int, scheme: String, _ change: (inout QuantizeOptions) -> Void = { _ in }
+    threads: Int, scheme: String, looksAtPages: Bool = true,
+    _ change: (inout QuantizeOptions) -> Void = { _ in }
   ) throws {
     try withTemporaryFolder { folder in
       var options = options("glm4-moe-4m", folder + "/out", threads: threads)
@@ -202,6 +205,7 @@ import TestSupport
           }
           #expect(
             named(use?.buffers) == run.usedBuffers[step] ?? [:], "\(step) within \(memory)")
+          if !looksAtPages { continue }
           let pages = run.usedPages[step] ?? [:]
           #expect(
             named(use?.others.filter { pages[$0.name] != nil }) == pages, "\(step) within \(memory)"

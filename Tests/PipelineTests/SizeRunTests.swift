@@ -225,6 +225,8 @@ import Transformer
         threads: threads)
       options.data.path = fixturePath("calibration.jsonl")
       options.data.selection.samples = 24
+      // Of other tokens it is only known how many there are.
+      options.expertTokens = .all
       options.rounding = method
       options.size = try SizeWish(
         .meanBits(6), options: ["W4A16", "MXFP4A16"].map { try SizeOption($0) })

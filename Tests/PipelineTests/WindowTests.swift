@@ -180,7 +180,7 @@ private final class ThreadRanks: Ranks {
           news += 1
         }
       }
-      #expect(stops > 3)
+      #expect(stops > 2)
       #expect(try SmallRun.contents(options.output) == expected)
     }
   }

@@ -157,7 +157,7 @@ struct QuantizeArguments: ParsableArguments {
     help: ArgumentHelp(
       """
       What the weights of multi-token-prediction layers become, as of --scheme, in the classes that vLLM loads so. \
-      They need no more of the data. Default: they stay as they are.
+      Default: they stay as they are.
       """, valueName: "scheme"), transform: SchemePreset.written)
   var mtp: QuantizationScheme?
 

@@ -52,11 +52,11 @@ package struct CheckpointConfig: Sendable {
     let described = try Architectures.describe(
       config: config, file: file, ignoring: [Self.quantizationKey], accepting: accepted
     ) { Self.tensorNames(folder, room: room) }
+    try Self.checkSizes(of: described.predicting, file: file)
     let codesPredictions = Self.codesPredictions(of: described, config, file: file) {
       Self.tensorNames(folder, room: room)
     }
     spec = codesPredictions ? described.predicting : described
-    try checkSizes()
   }
 
   /// Whether prediction layers are stored as codes, as config.json says and tensors show. What cannot be read of it is
@@ -82,12 +82,12 @@ package struct CheckpointConfig: Sendable {
   /// Larger dimensions, and more bytes, are no model's; what is computed from smaller ones fits.
   private static let (largestDimension, largestBytes) = (1 << 24, 1 << 50)
 
-  private func checkSizes() throws(CheckpointError) {
+  private static func checkSizes(of spec: ModelSpec, file: String) throws(CheckpointError) {
     var bytes = 0
     for claim in spec.claims {
-      if claim.shape.allSatisfy({ $0 <= Self.largestDimension }) {
-        bytes += Tensors.byteCount(.f32, claim.shape) ?? Self.largestBytes
-        if bytes < Self.largestBytes { continue }
+      if claim.shape.allSatisfy({ $0 <= largestDimension }) {
+        bytes += Tensors.byteCount(.f32, claim.shape) ?? largestBytes
+        if bytes < largestBytes { continue }
       }
       throw .tooLarge(file: file, tensor: claim.name, shape: claim.shape)
     }

@@ -185,10 +185,13 @@ struct RunPlanner {
     _ step: RunStep, _ passes: Passes, _ blocks: [TokenBlock], _ options: QuantizeOptions
   ) -> StepUse {
     var use = StepUse()
-    func add(times: Double, _ body: (StepInputs) throws -> Void) {
+    let rounding = makesStatesFirst ? Stage.rounding : .whole
+    func add(times: Double, _ stage: Stage = .whole, _ body: (StepInputs) throws -> Void) {
       let ledger = Ledger()
+      var inputs = inputs(passes, blocks, options, ledger)
+      inputs.stage = stage
       do {
-        try body(inputs(passes, blocks, options, ledger))
+        try body(inputs)
       } catch {
         preconditionFailure("a step fails on shapes: \(error)")
       }
@@ -205,21 +208,19 @@ struct RunPlanner {
       }
     case .attend:
       forEachPart { layer, part, count in
-        if makesStatesFirst, layer.index < calibratedLayers,
-          part.index + 1 < layer.parts.count || layer.index + 1 < calibratedLayers
-        {
-          add(times: count) { inputs in
-            var inputs = inputs
-            inputs.stage = .states
-            try Attend(inputs: inputs, layer: layer, part: part).run(from: 0)
+        if makesStatesFirst, leavesStates(part, of: layer) {
+          add(times: count, .states) {
+            try Attend(inputs: $0, layer: layer, part: part).run(from: 0)
           }
         }
-        add(times: count) { try Attend(inputs: $0, layer: layer, part: part).run(from: 0) }
+        add(times: count, rounding) {
+          try Attend(inputs: $0, layer: layer, part: part).run(from: 0)
+        }
       }
     case .experts:
       forEachPart { layer, part, count in
         guard let branch = part.tokens else { return }
-        add(times: count) {
+        add(times: count, rounding) {
           try experts(
             Experts(inputs: $0, layer: layer, part: part, branch: branch),
             unitsPerGroup: passes.unitsPerGroup)
@@ -228,12 +229,23 @@ struct RunPlanner {
     case .advance:
       forEachPart { layer, part, count in
         guard let branch = part.tokens else { return }
-        add(times: count) {
-          try Advance(inputs: $0, layer: layer, part: part, branch: branch).run(from: 0)
+        func advance(_ inputs: StepInputs) -> Advance {
+          Advance(inputs: inputs, layer: layer, part: part, branch: branch)
+        }
+        if !makesStatesFirst { return add(times: count) { try advance($0).run(from: 0) } }
+        add(times: count, .rounding) { try advance($0).prove() }
+        if leavesStates(part, of: layer) {
+          add(times: count, .states) { try advance($0).run(from: 0) }
         }
       }
     }
     return use
+  }
+
+  /// Whether calibration tokens go on behind a part of a layer.
+  private func leavesStates(_ part: LayerPart, of layer: LayerSpec) -> Bool {
+    layer.index < calibratedLayers
+      && (part.index + 1 < layer.parts.count || layer.index + 1 < calibratedLayers)
   }
 
   /// - Parameter body: takes a layer, a part of it, and how many layers are like it.

@@ -144,7 +144,7 @@ struct Experts {
         position(group.lowerBound, of: group, block: index + 1), [],
         statistics: statistics.map(\.sums), keepsStatistics: false, isDue: isDue)
     }
-    if !backend.computes, group.count > 1, !inputs.keeps {
+    if !backend.computes, group.count > 1, !inputs.keeps, inputs.stage == .whole {
       // The commit that is due after the last block.
       _ = try inputs.states.save(
         statistics.map(\.sums),
