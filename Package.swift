@@ -94,7 +94,7 @@ let wings: [(folder: String, targets: [Target])] = [
     [
       .target(
         name: "Ranks",
-        dependencies: [.target(name: "CMPI", condition: .when(traits: ["MPI"])), "SystemIO"]),
+        dependencies: [.byName(name: "CMPI", condition: .when(traits: ["MPI"])), "SystemIO"]),
       .target(
         name: "ScratchStore",
         dependencies: ["CKernels", "CZstd", "LinearAlgebra", "SystemIO", "Tensors"]),

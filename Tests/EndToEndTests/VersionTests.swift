@@ -2,6 +2,7 @@
 
 import CompressedTensors
 import Models
+import Ranks
 import SystemIO
 import Testing
 import TestSupport
@@ -38,6 +39,6 @@ import TestSupport
     #expect(
       lines[2]
         == "built in  \(Architectures.all.count) classes of models, "
-        + "\(CompressionFormats.presets.count) presets")
+        + "\(CompressionFormats.presets.count) presets" + (Launcher.isBuiltIn ? ", MPI" : ""))
   }
 }

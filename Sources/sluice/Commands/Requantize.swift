@@ -41,7 +41,7 @@ struct Requantize: ParsableCommand {
       EXAMPLES
         sluice quantize GLM-4.6 \\
             -o GLM-4.6-W4A16 \\
-            --keep-states /data/GLM-4.6-states
+            --keep-states /data/states
         sluice requantize GLM-4.6-W4A16 \\
             --scheme NVFP4A16
         sluice requantize GLM-4.6-W4A16 \\
