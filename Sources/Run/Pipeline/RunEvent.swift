@@ -53,9 +53,9 @@ package struct LayerSummary: Sendable, Equatable {
 
 /// What a finished run came to.
 package struct RunSummary: Sendable, Equatable {
-  package let output: String
+  package internal(set) var output: String
   /// The page that tells people about it.
-  package let report: String
+  package internal(set) var report: String
   package let sourceBytes: Int
   package let outputBytes: Int
   /// The most that lay in scratch.
@@ -66,6 +66,18 @@ package struct RunSummary: Sendable, Equatable {
   package let budget: Int
   package let wallSeconds: Double
   package let processorSeconds: Double
+}
+
+extension RunSummary {
+  /// The summary of an output that takes the place of another one.
+  package func moved(to output: String) -> RunSummary {
+    var result = self
+    if report.hasPrefix(self.output) {
+      result.report = output + report.dropFirst(self.output.count)
+    }
+    result.output = output
+    return result
+  }
 }
 
 /// Something the user should know and that stops nothing.

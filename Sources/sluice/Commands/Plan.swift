@@ -209,8 +209,10 @@ struct Plan: ParsableCommand {
   private static func lines(_ shared: HostsEstimate) -> [String] {
     let one = shared.points[0].seconds
     let lines = shared.points.map { point in
-      "          " + padded("\(point.hosts)", to: 8) + padded(durationText(point.seconds), to: 14)
-        + padded(rounded(one / max(point.seconds, 1e-9)) + " times as fast", to: 24)
+      let gain =
+        point.hosts == 1 ? "" : rounded(one / max(point.seconds, 1e-9)) + " times as fast"
+      return "          " + padded("\(point.hosts)", to: 8)
+        + padded(durationText(point.seconds), to: 14) + padded(gain, to: 24)
         + bytesText(Int(saturating: point.fileBytes))
     }
     let enough =

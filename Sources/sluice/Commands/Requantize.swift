@@ -268,11 +268,18 @@ struct Requantize: ParsableCommand {
       return
     }
     try output.prepare(for: plan)
+    // Where it is made is nobody's concern: it is told of where it will be.
+    let show: (RunEvent) -> Void = { event in
+      if case .finished(let summary) = event {
+        progress.show(.finished(summary.moved(to: output.output)))
+      } else {
+        progress.show(event)
+      }
+    }
     if let sized {
-      try sized.run(command: command, interruption: interruption) { progress.show($0) }
+      try sized.run(command: command, interruption: interruption, report: show)
     } else {
-      try QuantizeModel(plan, command: command, interruption: interruption) { progress.show($0) }
-        .run()
+      try QuantizeModel(plan, command: command, interruption: interruption, report: show).run()
     }
     signals.stop()
     try output.replace()
