@@ -175,7 +175,7 @@ package final class Ledger: Sendable {
     leavingPages count: Int, _ body: (Int) throws(Failure) -> Void
   ) throws(Failure) {
     let before = state.withLock { $0.mappings }
-    try repeated(Double(count)) { () throws(Failure) in try body(0) }
+    try counted(Double(count)) { () throws(Failure) in try body(0) }
     if count == 1 { return }
     let first = state.withLock { state in
       let new = state.mappings.filter { before[$0.key] == nil }
@@ -187,7 +187,7 @@ package final class Ledger: Sendable {
     }
     if first.isEmpty { return }
     // What is held beside the pages of all others: its operations are counted already.
-    try repeated(0) { () throws(Failure) in try body(count - 1) }
+    try counted(0) { () throws(Failure) in try body(count - 1) }
     state.withLock { state in
       for (key, pages) in state.mappings where before[key] == nil && !first.contains(key) {
         state.mappings[key] = nil
@@ -208,8 +208,22 @@ package final class Ledger: Sendable {
     state.withLock { $0.traffic[traffic, default: 0] += Double(bytes) * $0.times }
   }
 
-  /// Counts what `body` does `times` over; what it holds is held once.
+  /// Counts what `body` does `times` over; what it holds is held once, and pages of the source that it leaves mapped are
+  /// read once.
   package func repeated<Failure: Error>(
+    _ times: Double, _ body: () throws(Failure) -> Void
+  ) throws(Failure) {
+    let (known, outer) = state.withLock { ($0.mappings, $0.times) }
+    try counted(times, body)
+    if times <= 1 { return }
+    state.withLock { state in
+      for (key, pages) in state.mappings where known[key] == nil {
+        state.traffic[.source, default: 0] -= Double(pages.bytes) * (times - 1) * outer
+      }
+    }
+  }
+
+  private func counted<Failure: Error>(
     _ times: Double, _ body: () throws(Failure) -> Void
   ) throws(Failure) {
     let before = state.withLock { state in
