@@ -2,6 +2,7 @@
 
 internal import Dispatch
 internal import Glibc
+internal import Pipeline
 
 /// Hands these signals to a function. A signal that is ignored when the program starts stays ignored: `nohup` and jobs of
 /// scripts rely on that.
@@ -17,6 +18,15 @@ final class StopSignals {
       source.setEventHandler { handler(number) }
       source.resume()
       return source
+    }
+  }
+
+  /// The first signal stops a run at its next commit, another one at once.
+  convenience init(requesting interruption: Interruption) {
+    self.init { number in
+      Console.news("stopping at the next commit; once more to stop at once")
+      interruption.request()
+      signal(number, SIG_DFL)
     }
   }
 

@@ -84,11 +84,7 @@ struct Quantize: ParsableCommand {
     // A terminal or a pager that goes away must not end days of work.
     signal(SIGPIPE, SIG_IGN)
     let interruption = Interruption()
-    let signals = StopSignals { number in
-      Console.news("stopping at the next commit; once more to stop at once")
-      interruption.request()
-      signal(number, SIG_DFL)
-    }
+    let signals = StopSignals(requesting: interruption)
     defer { signals.stop() }
     let progress = ProgressLine(memory: options.memory, threads: options.threads)
     let ranks = try Launcher.start()

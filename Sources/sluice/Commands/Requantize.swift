@@ -251,11 +251,7 @@ struct Requantize: ParsableCommand {
     let command = goingOn.map { $0 == self.output ? output.output : $0 }
     signal(SIGPIPE, SIG_IGN)
     let interruption = Interruption()
-    let signals = StopSignals { number in
-      Console.news("stopping at the next commit; once more to stop at once")
-      interruption.request()
-      signal(number, SIG_DFL)
-    }
+    let signals = StopSignals(requesting: interruption)
     defer { signals.stop() }
     let progress = ProgressLine(memory: options.memory, threads: options.threads)
     let sized =

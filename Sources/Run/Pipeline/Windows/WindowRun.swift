@@ -106,7 +106,6 @@ struct WindowRun {
       try FileSystem.remove(TaskRecord.path(task, in: folder.tasks))
       whole.remove(task)
     }
-    // A unit's task is of no use where the scratch of its part is gone, which goes with the last one.
     return whole
   }
 
