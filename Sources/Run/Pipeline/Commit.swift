@@ -161,7 +161,7 @@ final class Commit: StepResults, StepMeter {
     try checkUsed(until: next)
     try writer.synchronize()
     try scales.synchronize()
-    try recordChecksums()
+    try recordChecksums(of: nil)
     for journal in [choices, checksums, sourceJournal, files] { try journal.synchronize() }
     state.position = next
     state.pieces = state.pieces.filter { needed($0.key, by: next) }
@@ -185,8 +185,8 @@ final class Commit: StepResults, StepMeter {
     if let unplanned = backend.memory.unplanned { throw unplanned }
   }
 
-  func recordChecksums() throws {
-    for (tensor, checksum) in writer.takeChecksums() + scales.takeChecksums() {
+  func recordChecksums(of linears: [LinearSpec]?) throws {
+    for (tensor, checksum) in [writer, scales].flatMap({ $0.takeChecksums(of: linears) }) {
       try checksums.add(line: Checksums.line(tensor, checksum))
     }
   }

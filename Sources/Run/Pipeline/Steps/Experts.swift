@@ -213,10 +213,11 @@ struct Experts {
         try inputs.write(alike, layer: layer)
       }
       for unit in batch {
-        inputs.weights.release(mlp.unit(unit).linears)
+        let linears = mlp.unit(unit).linears
+        inputs.weights.release(linears)
         inputs.results.noteUnit(layer: layer.index)
+        try inputs.results.recordChecksums(of: unit + 1 < batch.upperBound ? linears : nil)
       }
-      try inputs.results.recordChecksums()
       if batch.upperBound < group.upperBound {
         try inputs.results.commitIfDue(
           position(batch.upperBound, of: group, block: left.isEmpty ? 0 : inputs.blocks.count), [],
