@@ -3,6 +3,7 @@
 internal import JSON
 internal import Pipeline
 internal import Planning
+internal import Reporting
 internal import SystemIO
 
 final class EvaluationLine {
@@ -41,7 +42,7 @@ final class EvaluationLine {
     liveLine.show(
       ProgressMoment(
         share: progress.share, secondsLeft: progress.secondsLeft,
-        layer: place.map { _ in (progress.layer, progress.layers) }, step: place ?? "head",
+        layer: place.map { _ in (progress.layer, LayerCount(progress.layers)) }, step: place ?? "head",
         residentBytes: ResidentMemory.current().residentBytes),
       fields: { [("model", .text(progress.folder))] })
   }

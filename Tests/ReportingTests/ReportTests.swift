@@ -14,7 +14,7 @@ private func report(_ choices: Choices, progress: Progress = .finished, layers: 
   Report(
     subject: Subject(
       model: "models/<tiny> & co", output: "/data/out \"4\"", architecture: "TinyForCausalLM",
-      layers: layers, sourceBytes: 9_523_296, outputBytes: 4_855_344, groupSize: 32,
+      layers: LayerCount(layers), sourceBytes: 9_523_296, outputBytes: 4_855_344, groupSize: 32,
       settings: [Setting("--loss", "gram"), Setting("--ignore", "")],
       command: ["sluice", "quantize", "models/<tiny> & co"], lastCommit: 1_709_210_096,
       progress: progress),
@@ -132,7 +132,7 @@ private let fixture = Result {
       choices, progress: .unfinished(step: "experts", layer: 2, share: 0.4137))
     let banner = try #require(
       try Markup(stopped.html).all("p").first { $0.attributes["class"] == "banner" })
-    #expect(banner.text.contains("layer 2 of 0 to 3, experts, 41.4\u{202F}%"))
+    #expect(banner.text.contains("layer 2 of 0-3, experts, 41.4\u{202F}%"))
     #expect(stopped.json.object?["finished"] == false)
     #expect(stopped.json.object?["next_layer"]?.int == 2)
     #expect(try fixture.get().json.object?["finished"] == true)

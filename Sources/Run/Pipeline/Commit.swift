@@ -472,7 +472,7 @@ final class Commit: StepResults, StepMeter {
     let done = share - history.share(ofPass: shareBefore)
     let (seconds, tokens) = (pass.clock.seconds, tokensDone - pass.tokens)
     let progress = RunProgress(
-      step: step, layer: layer, layers: plan.spec.layers.count, tokensDone: tokensDone,
+      step: step, layer: layer, layers: plan.layers, tokensDone: tokensDone,
       tokensInStep: plan.run.tokens, share: share,
       secondsLeft: done > 0 && runClock.seconds > 1
         ? runClock.seconds / done * max(0, 1 - share) : nil,
@@ -564,7 +564,7 @@ final class Commit: StepResults, StepMeter {
 
   func finishLayer(_ layer: LayerSpec, seconds: Double) {
     if plan.measures {
-      report(.layerMeasured(layer: layer.index, layers: plan.spec.layers.count, seconds: seconds))
+      report(.layerMeasured(layer: layer.index, layers: plan.layers, seconds: seconds))
       return
     }
     func mean(_ ratios: [Double]) -> Double? {
@@ -573,7 +573,7 @@ final class Commit: StepResults, StepMeter {
     report(
       .layerFinished(
         LayerSummary(
-          layer: layer.index, layers: plan.spec.layers.count, predicts: layer.entrance != nil,
+          layer: layer.index, layers: plan.layers,
           quantizedLinears: layer.linears.filter { plan.output.fates[$0.weight] == .packed }.count,
           smoothings: layerLosses.count, lossRatio: mean(layerLosses),
           roundingRatio: mean(layerErrors), seconds: seconds)))

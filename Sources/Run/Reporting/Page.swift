@@ -52,7 +52,7 @@ extension Report {
 
   private var lead: HTML {
     let quantized = counted(choices.linears.count, "Linear")
-    let layers = counted(subject.layers, "layer")
+    let layers = subject.layers.words
     let scheme = subject.settings.first { $0.name == "--scheme" }.map { " to \($0.value)" } ?? ""
     let groups = subject.groupSizes.isEmpty ? "" : " in groups of \(subject.groupSizes)"
     let smoothings =
@@ -103,7 +103,7 @@ extension Report {
 
   private var unfinished: HTML? {
     guard case .unfinished(let step, let layer, let share) = subject.progress else { return nil }
-    let place = layer.map { "layer \($0) of 0 to \(subject.layers - 1), \(step)" } ?? step
+    let place = layer.map { "\(subject.layers.place(of: $0)), \(step)" } ?? step
     let done = share.map { ", \(percent($0)) of the arithmetic is done" } ?? ""
     return """
       <p class="banner"><strong>Not finished.</strong> Next: \(place)\(done). What follows covers what \

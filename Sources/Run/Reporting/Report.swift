@@ -25,7 +25,7 @@ package struct Subject: Sendable, Equatable {
   package var model: String
   package var output: String
   package var architecture: String
-  package var layers: Int
+  package var layers: LayerCount
   /// Bytes of all tensors.
   package var sourceBytes: Int
   package var outputBytes: Int
@@ -52,7 +52,7 @@ package struct Subject: Sendable, Equatable {
   }
 
   package init(
-    model: String, output: String, architecture: String, layers: Int, sourceBytes: Int,
+    model: String, output: String, architecture: String, layers: LayerCount, sourceBytes: Int,
     outputBytes: Int, groupSize: Int, quantized: String = "", left: [String] = [],
     settings: [Setting], command: [String], version: String = "", processor: String = "",
     lastCommit: Int, progress: Progress
