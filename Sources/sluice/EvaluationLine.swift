@@ -32,7 +32,8 @@ final class EvaluationLine {
           + "peak \(bytesText(plan.peakBytes)); \(counted(threads, "thread"))")
     case .progress(let progress): show(progress)
     case .layerFinished(let folder, let layer, let layers, let seconds):
-      Console.news("\(HubCache.name(of: folder)): layer \(layer) of 0-\(layers - 1), \(durationText(seconds))")
+      Console.news(
+        "\(HubCache.name(of: folder)): layer \(layer) of 0-\(layers - 1), \(durationText(seconds))")
       liveLine.interrupted()
     case .finished(let summary): finish(summary)
     }
@@ -43,7 +44,8 @@ final class EvaluationLine {
     liveLine.show(
       ProgressMoment(
         share: progress.share, secondsLeft: progress.secondsLeft,
-        layer: place.map { _ in (progress.layer, LayerCount(progress.layers)) }, step: place ?? "head",
+        layer: place.map { _ in (progress.layer, LayerCount(progress.layers)) },
+        step: place ?? "head",
         residentBytes: ResidentMemory.current().residentBytes),
       fields: { [("model", .text(progress.folder))] })
   }

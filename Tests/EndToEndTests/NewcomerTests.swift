@@ -494,7 +494,10 @@ private func expectUsageError(
     ("chats.jsonl[:2][train]", "or both in this order, found [:2]"),
     ("org/chats[train", "org/chats[train: a bracket has no partner"),
     ("chats.jsonl[99999:]", "it ends before row 99999, counted from 0"),
-    ("chats.jsonl:0,chats.jsonl:1", "a share is a number above 0 and up to 1, such as 0.5 (found 0)"),
+    (
+      "chats.jsonl:0,chats.jsonl:1",
+      "a share is a number above 0 and up to 1, such as 0.5 (found 0)"
+    ),
     ("chats.jsonl:-1,chats.jsonl:1", "(found -1)"), ("chats.jsonl:nan", "(found nan)"),
     ("chats.jsonl:70%,chats.jsonl:30%", "(found 70%)"),
     ("chats.jsonl:0.5,", "a name before and behind each comma"),
@@ -549,7 +552,10 @@ private func expectUsageError(
 
   @Test(arguments: [
     ["inspect", "ids.jsonl", "--model", fixtureModel, "--save-tokens", "./ids.jsonl"],
-    ["quantize", fixtureModel, "-o", "out", "--calibration", "*.jsonl", "--save-tokens", "ids.jsonl"],
+    [
+      "quantize", fixtureModel, "-o", "out", "--calibration", "*.jsonl", "--save-tokens",
+      "ids.jsonl",
+    ],
     ["evaluate", fixtureModel, "--text", "ids.jsonl", "--save-tokens", "link.jsonl"],
     ["quantize", fixtureModel, "-o", "out", "--calibration", "ids.jsonl", "--report", "ids.jsonl"],
     [

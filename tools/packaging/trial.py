@@ -140,11 +140,14 @@ def try_deb(root, deb, expected):
     root.install(*SHELLS)
     insist("--expert-tokens" in root.run("man --warnings sluice-quantize", "user"), "no page for sluice-quantize")
     insist(not root.run("man --warnings sluice-quantize 2>&1 >/dev/null", "user"), "man warns about sluice-quantize")
+    insist("evaluate [OPTIONS] model ... --text data" in root.run("man sluice-evaluate", "user"), "the synopsis has no `...`")
+    insist("embed_tokens" in root.run("MANWIDTH=70 man sluice-quantize", "user"), "man breaks words in two")
     bash = """bash -c '. /usr/share/bash-completion/bash_completion; _completion_loader sluice || true;
         COMP_WORDS=(sluice quantize --exp) COMP_CWORD=2 COMP_LINE="sluice quantize --exp" COMP_POINT=21;
         $(complete -p sluice | sed "s/.*-F //; s/ .*//") sluice --exp quantize; echo "${COMPREPLY[@]}"'"""
     zsh = "zsh -fc 'autoload -U compinit; compinit -D -u; echo $_comps[sluice]; autoload -U +X _sluice && echo loaded'"
     for command, word in [(bash, "--expert-tokens"), ("fish -c 'complete -C \"sluice quantize --exp\"'", "--expert-tokens"),
+                          ("fish -c 'complete -C \"sluice requantize out --scheme NV\"'", "NVFP4A16"),
                           (zsh, "_sluice\nloaded")]:
         said = root.run(command, "user")
         insist(word in said, f"no completion by `{command}`: {said}")

@@ -439,6 +439,12 @@ final class Commit: StepResults, StepMeter {
     pass = (Clock(), plan.blocks.prefix(position.block).reduce(0) { $0 + $1.count })
   }
 
+  /// The step of a layer begins, and says so: its first block of tokens may be done much later.
+  func begin(_ step: RunStep, layer: Int) {
+    begin(step)
+    reportProgress(step, layer: layer, tokensDone: pass.tokens)
+  }
+
   func noteMemory() { memory.note() }
 
   /// A tensor was copied.

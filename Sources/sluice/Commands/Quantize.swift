@@ -117,7 +117,8 @@ struct Quantize: ParsableCommand {
       do {
         Console.show(try MeasuredModels(evaluation, isAlone: false).text)
       } catch {
-        Console.news("\(options.output) is done and only not measured; the same command measures it")
+        Console.news(
+          "\(options.output) is done and only not measured; the same command measures it")
         throw error
       }
     }

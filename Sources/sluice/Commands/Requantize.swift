@@ -226,10 +226,6 @@ struct Requantize: ParsableCommand {
     } catch {
       throw RequantizeError.noRequest(path: output.output)
     }
-    if asked.quantize.arguments.calibration == "-" {
-      throw RequantizeError.notInPlace(
-        path: output.output, problem: "its calibration data came from stdin, which is gone")
-    }
     apply(to: &asked)
     if !asked.layers.isEmpty, asked.quantize.arguments.size.isAsked {
       throw RequantizeError.notInPlace(
@@ -249,6 +245,10 @@ struct Requantize: ParsableCommand {
     // What is relative in the words of another day is so to the folder of that day.
     try output.request.enter()
     var options = try asked.quantize.arguments.options(output: output.work)
+    if options.data.sets.contains(where: { $0.path == "-" }) {
+      throw RequantizeError.notInPlace(
+        path: output.output, problem: "its calibration data came from stdin, which is gone")
+    }
     options.layerSchemes = asked.layers
     options.writesCard = !asked.quantize.noCard
     options.version = Version.number

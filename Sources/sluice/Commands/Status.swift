@@ -124,15 +124,16 @@ struct Status: ParsableCommand {
   private static let noReason = "it was killed, or the machine went down: it left no word"
 
   private static func json(_ status: RunStatus) -> JSONValue {
-    var object = JSONObject([
-      ("state", .string(status.phase.rawValue)), ("measures", .bool(status.isMeasuring)),
-      ("position", .string("\(status.position)")),
-      ("last_commit", .string(dateText(status.lastCommit))),
-      ("share", .double(status.share)),
-    ] + status.layers.fields + [
-      ("peak_bytes", .int(status.peakBytes)),
-      ("files_gone", .array(status.filesGone.map { .string($0) })),
-    ])
+    var object = JSONObject(
+      [
+        ("state", .string(status.phase.rawValue)), ("measures", .bool(status.isMeasuring)),
+        ("position", .string("\(status.position)")),
+        ("last_commit", .string(dateText(status.lastCommit))),
+        ("share", .double(status.share)),
+      ] + status.layers.fields + [
+        ("peak_bytes", .int(status.peakBytes)),
+        ("files_gone", .array(status.filesGone.map { .string($0) })),
+      ])
     if status.phase == .stopped { object["reason"] = .text(status.reason) }
     guard let record = status.record else { return .object(object) }
     object["process"] = .int(record.process)

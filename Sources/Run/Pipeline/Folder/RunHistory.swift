@@ -126,27 +126,28 @@ package struct RunHistory: Sendable, Equatable {
 
 extension RunHistory {
   var json: JSONObject {
-    JSONObject([
-      ("model", .string(model)), ("version", .string(version)), ("processor", .string(processor)),
-      ("finished", .int(finished)), ("card", card?.json ?? .null),
-      ("architecture", .string(architecture)),
-    ] + layers.fields + [
-      ("source_bytes", .int(sourceBytes)), ("output_bytes", .int(outputBytes)),
-      ("coverage", coverage.map { .object($0.json) } ?? .null),
-      ("ranks", .int(ranks)), ("threads", .int(threads)), ("budget_bytes", .int(budgetBytes)),
-      ("processes", .int(processes)), ("processor_seconds", .double(processorSeconds)),
-      ("scratch_bytes", .int(scratchBytes)), ("share", .double(passShare)),
-      ("span", .array([.double(span.lowerBound), .double(span.upperBound)])),
-      (
-        "planned_bytes",
-        .object(
-          JSONObject(
-            RunStep.allCases.compactMap { step in
-              plannedBytes[step].map { (step.rawValue, .int($0)) }
-            }))
-      ),
-      ("steps", .array(steps.map(\.json))),
-    ])
+    JSONObject(
+      [
+        ("model", .string(model)), ("version", .string(version)), ("processor", .string(processor)),
+        ("finished", .int(finished)), ("card", card?.json ?? .null),
+        ("architecture", .string(architecture)),
+      ] + layers.fields + [
+        ("source_bytes", .int(sourceBytes)), ("output_bytes", .int(outputBytes)),
+        ("coverage", coverage.map { .object($0.json) } ?? .null),
+        ("ranks", .int(ranks)), ("threads", .int(threads)), ("budget_bytes", .int(budgetBytes)),
+        ("processes", .int(processes)), ("processor_seconds", .double(processorSeconds)),
+        ("scratch_bytes", .int(scratchBytes)), ("share", .double(passShare)),
+        ("span", .array([.double(span.lowerBound), .double(span.upperBound)])),
+        (
+          "planned_bytes",
+          .object(
+            JSONObject(
+              RunStep.allCases.compactMap { step in
+                plannedBytes[step].map { (step.rawValue, .int($0)) }
+              }))
+        ),
+        ("steps", .array(steps.map(\.json))),
+      ])
   }
 
   init?(_ object: JSONObject) {
