@@ -54,11 +54,11 @@ import Testing
 
   @Test func `pages are mapped once until they are let go of`() {
     let ledger = Ledger()
-    #expect(ledger.map("w", 10, as: "mapped weights"))
-    #expect(!ledger.map("w", 10, as: "mapped weights"))
+    ledger.map("w", 10, as: "mapped weights")
+    ledger.map("w", 10, as: "mapped weights")
     #expect(ledger.balance(of: .mapped).bytes == 10)
-    ledger.unmap("w")
-    ledger.unmap("w")
+    ledger.letGo("w")
+    ledger.letGo("w")
     #expect(ledger.balance(of: .mapped).bytes == 0)
     #expect(ledger.balance(of: .mapped).atPeak == ["mapped weights": 10])
   }

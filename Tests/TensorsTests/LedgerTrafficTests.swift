@@ -4,23 +4,28 @@ import Tensors
 import Testing
 
 @Suite struct LedgerTrafficTests {
-  private func read(_ key: String, _ ledger: Ledger) {
-    if ledger.map(key, 100, as: "weights") { ledger.note(.source, bytes: 100) }
-  }
-
-  @Test func `pages that stay mapped are read once, however often a loop comes by`() {
+  @Test func `what is read again before it is let go of comes from the kernel's cache`() {
     let ledger = Ledger()
-    ledger.repeated(7) { read("a", ledger) }
+    for _ in 0..<3 { ledger.read("a", 100) }
     #expect(ledger.bytes(.source) == 100)
-    ledger.repeated(3) { read("a", ledger) }
+    ledger.letGo("a")
+    ledger.read("a", 100)
+    #expect(ledger.bytes(.source) == 200)
+  }
+
+  @Test func `what is not let go of is read once, however often a loop comes by`() {
+    let ledger = Ledger()
+    ledger.repeated(7) { ledger.read("a", 100) }
+    #expect(ledger.bytes(.source) == 100)
+    ledger.repeated(3) { ledger.read("a", 100) }
     #expect(ledger.bytes(.source) == 100)
   }
 
-  @Test func `pages that are let go of are read each time`() {
+  @Test func `what is let go of is read each time`() {
     let ledger = Ledger()
     ledger.repeated(7) {
-      read("a", ledger)
-      ledger.unmap("a")
+      for _ in 0..<2 { ledger.read("a", 100) }
+      ledger.letGo("a")
     }
     #expect(ledger.bytes(.source) == 700)
   }
@@ -28,7 +33,10 @@ import Testing
   @Test func `experts that stay mapped are read once each, whatever the blocks of tokens`() {
     let ledger = Ledger()
     ledger.repeated(5) {
-      ledger.repeated(leavingPages: 4) { expert in read("expert \(expert)", ledger) }
+      ledger.repeated(leavingPages: 4) { expert in
+        ledger.map("expert \(expert)", 100, as: "weights")
+        ledger.read("expert \(expert)", 100)
+      }
     }
     #expect(ledger.bytes(.source) == 400)
     #expect(ledger.balance(of: .mapped).peak == 400)

@@ -102,6 +102,8 @@ package final class Ledger: Sendable {
     var arithmetic = 0.0
     var traffic: [Traffic: Double] = [:]
     var mappings: [String: (name: String, bytes: Int)] = [:]
+    /// What was read of the source and not let go of, with the bytes that were counted for it.
+    var read: [String: Double] = [:]
     var times = 1.0
     /// What is given back when all that is held together ends.
     var returns: [(name: String, bytes: Int, pool: Pool)]?
@@ -138,26 +140,37 @@ package final class Ledger: Sendable {
   }
 
   /// Pages that stay mapped until they are let go of by the same key.
-  ///
-  /// - Returns: false where they are mapped already.
-  package func map(_ key: String, _ bytes: Int, as name: String) -> Bool {
+  package func map(_ key: String, _ bytes: Int, as name: String) {
     state.withLock { state in
-      if state.mappings[key] != nil { return false }
+      if state.mappings[key] != nil { return }
       state.mappings[key] = (name, bytes)
       state.pools[.mapped, default: Balance()].add(name, bytes)
-      return true
     }
   }
 
-  package func unmap(_ key: String) {
+  /// Reads pages of the source. The kernel's cache has them for whoever reads them again before they are let go of by the
+  /// same key.
+  package func read(_ key: String, _ bytes: Int) {
     state.withLock { state in
+      if state.read[key] != nil { return }
+      let counted = Double(bytes) * state.times
+      state.read[key] = counted
+      state.traffic[.source, default: 0] += counted
+    }
+  }
+
+  /// Lets go of what was read by this key, and of its pages where they stay mapped.
+  package func letGo(_ key: String) {
+    state.withLock { state in
+      state.read[key] = nil
       guard let pages = state.mappings.removeValue(forKey: key) else { return }
       state.pools[.mapped, default: Balance()].add(pages.name, -pages.bytes)
     }
   }
 
-  package func unmapAll() {
+  package func letGoOfAll() {
     state.withLock { state in
+      state.read = [:]
       for pages in state.mappings.values {
         state.pools[.mapped, default: Balance()].add(pages.name, -pages.bytes)
       }
@@ -175,7 +188,7 @@ package final class Ledger: Sendable {
     leavingPages count: Int, _ body: (Int) throws(Failure) -> Void
   ) throws(Failure) {
     let before = state.withLock { $0.mappings }
-    try counted(Double(count)) { () throws(Failure) in try body(0) }
+    try repeated(ofTheirOwn: Double(count)) { () throws(Failure) in try body(0) }
     if count == 1 { return }
     let first = state.withLock { state in
       let new = state.mappings.filter { before[$0.key] == nil }
@@ -187,7 +200,7 @@ package final class Ledger: Sendable {
     }
     if first.isEmpty { return }
     // What is held beside the pages of all others: its operations are counted already.
-    try counted(0) { () throws(Failure) in try body(count - 1) }
+    try repeated(ofTheirOwn: 0) { () throws(Failure) in try body(count - 1) }
     state.withLock { state in
       for (key, pages) in state.mappings where before[key] == nil && !first.contains(key) {
         state.mappings[key] = nil
@@ -208,23 +221,25 @@ package final class Ledger: Sendable {
     state.withLock { $0.traffic[traffic, default: 0] += Double(bytes) * $0.times }
   }
 
-  /// Counts what `body` does `times` over; what it holds is held once, and pages of the source that it leaves mapped are
-  /// read once.
+  /// Counts what `body` does `times` over; what it holds is held once, and pages of the source that it does not let go of
+  /// are read once.
   package func repeated<Failure: Error>(
     _ times: Double, _ body: () throws(Failure) -> Void
   ) throws(Failure) {
-    let (known, outer) = state.withLock { ($0.mappings, $0.times) }
-    try counted(times, body)
+    let known = state.withLock { $0.read }
+    try repeated(ofTheirOwn: times, body)
     if times <= 1 { return }
     state.withLock { state in
-      for (key, pages) in state.mappings where known[key] == nil {
-        state.traffic[.source, default: 0] -= Double(pages.bytes) * (times - 1) * outer
+      for (key, bytes) in state.read where known[key] == nil {
+        state.read[key] = bytes / times
+        state.traffic[.source, default: 0] -= bytes - bytes / times
       }
     }
   }
 
-  private func counted<Failure: Error>(
-    _ times: Double, _ body: () throws(Failure) -> Void
+  /// Counts what `body` does `times` over, of which each reads pages of its own.
+  package func repeated<Failure: Error>(
+    ofTheirOwn times: Double, _ body: () throws(Failure) -> Void
   ) throws(Failure) {
     let before = state.withLock { state in
       let before = state.times

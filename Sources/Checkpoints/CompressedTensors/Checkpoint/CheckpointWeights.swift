@@ -406,16 +406,9 @@ package struct CheckpointWeights: SourceWeights {
   /// Lets the memory of a Linear go that was read to its end, unless these weights are held.
   package func letGo(_ linear: LinearSpec) { if !isHeld { release([linear]) } }
 
-  /// Lets the memory of those among some Linears go of which reading a tile lets nothing go, unless these weights are
-  /// held.
-  package func letGoOfScattered(_ linears: [LinearSpec]) {
-    if isHeld || places.isEmpty { return }
-    release(linears.filter { places[$0.weight].map { !$0.isByRows } ?? false })
-  }
-
   /// Lets the memory of some Linears go; they are read again when they are needed again.
   package func release(_ linears: [LinearSpec]) {
-    for linear in linears { ledger?.unmap(linear.name) }
+    for linear in linears { ledger?.letGo(linear.name) }
     for parameter in linears.flatMap(parameters) { parameter.extent.release() }
   }
 
@@ -423,7 +416,7 @@ package struct CheckpointWeights: SourceWeights {
 
   /// Lets the memory of a parameter go, and of the scales beside it.
   package func release(_ parameter: StoredParameter) {
-    ledger?.unmap(WeightPages.key(ofTensor: parameter.name))
+    ledger?.letGo(WeightPages.key(ofTensor: parameter.name))
     parameter.extent.release()
     for piece in parameter.coded?.pieces ?? [] { piece.release() }
     if let fp8, let module = parameter.tensor?.fp8Module {
@@ -433,13 +426,13 @@ package struct CheckpointWeights: SourceWeights {
 
   /// Lets the memory and the page cache of Linears go that will not be needed again, nor what lies between their numbers.
   package func discard(_ linears: [LinearSpec]) {
-    for linear in linears { ledger?.unmap(linear.name) }
+    for linear in linears { ledger?.letGo(linear.name) }
     for parameter in linears.flatMap(parameters) { parameter.extent.discard() }
   }
 
   /// Lets go of every page that is mapped of the model: also those of norms and biases, and their neighbours.
   package func releaseAll() {
-    ledger?.unmapAll()
+    ledger?.letGoOfAll()
     for file in pieces.files {
       if let mapped = file.tensors.first?.file { mapped.release(0..<mapped.byteCount) }
     }

@@ -23,9 +23,6 @@ package protocol SourceWeights: LayerWeights {
   func rows(ofTensor name: String) -> any WeightRows
   /// Lets the memory of a Linear go that was read to its end, unless these weights are held.
   func letGo(_ linear: LinearSpec)
-  /// Lets the memory of those among some Linears go of which reading a tile lets nothing go, unless these weights are
-  /// held.
-  func letGoOfScattered(_ linears: [LinearSpec])
   /// Lets the memory of some Linears go; they are read again when they are needed again.
   func release(_ linears: [LinearSpec])
   /// Lets the memory of a tensor `[rows, columns]` go, and of the scales beside it.
@@ -85,13 +82,13 @@ struct WeightPages: Sendable {
   func noteReading(_ count: Int, tileRows: Int, backend: Backend) {
     let ledger = backend.ledger
     let bytes = count == rows ? self.bytes : self.bytes / max(1, rows) * count
+    ledger.read(key, bytes)
     guard let tile = tileBytes(tileRows).map({ min(bytes, $0) }), !isHeld,
       tile >= CheckpointWeights.releasedTile
     else {
-      if ledger.map(key, bytes, as: Self.name) { ledger.note(.source, bytes: bytes) }
+      ledger.map(key, bytes, as: Self.name)
       return
     }
-    ledger.note(.source, bytes: bytes)
     let most = min(bytes, backend.threads * tile)
     ledger.take(Self.name, most, from: .mapped)
     ledger.giveBack(Self.name, most, to: .mapped)
@@ -167,21 +164,17 @@ package struct ShapeWeights: SourceWeights {
 
   package func isInOnePiece(_ tensor: String) -> Bool { source.isInOnePiece(tensor) }
 
-  package func letGoOfScattered(_ linears: [LinearSpec]) {
-    if !isHeld { release(linears.filter { source.tileBytes($0, rows: 1) == nil }) }
-  }
-
   package func release(_ linears: [LinearSpec]) {
-    for linear in linears { ledger.unmap(linear.name) }
+    for linear in linears { ledger.letGo(linear.name) }
   }
 
   package func release(tensor name: String) {
-    ledger.unmap(WeightPages.key(ofTensor: name))
+    ledger.letGo(WeightPages.key(ofTensor: name))
   }
 
   package func discard(_ linears: [LinearSpec]) { release(linears) }
 
-  package func releaseAll() { ledger.unmapAll() }
+  package func releaseAll() { ledger.letGoOfAll() }
 
   package func embed(
     _ tokens: [Int32], _ name: String, columns: Int, backend: Backend

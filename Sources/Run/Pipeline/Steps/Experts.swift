@@ -134,7 +134,7 @@ struct Experts {
           seen, of: read[mlp.inputPlace(of: each.unit)] ?? input,
           scaledBy: expert.flatMap { expert in scores.map { $0.column(expert, backend) } },
           through: units[each.unit], weights: weights, backend: backend)
-        weights.letGoOfScattered(units[each.unit].readers)
+        for linear in units[each.unit].readers { weights.letGo(linear) }
       }
       tokens.pass(routed, count: input.rows)
       inputs.results.noteBlock(index, .experts, layer: layer.index)
