@@ -4,6 +4,7 @@ import Glibc
 import JSON
 import SystemIO
 import Testing
+import TestSupport
 
 /// How a process ended and what it said.
 struct Outcome: CustomStringConvertible {

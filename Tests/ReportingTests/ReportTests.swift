@@ -213,18 +213,18 @@ private let fixture = Result {
   }
 
   @Test func `what rounding leaves of a loss that is none stretches no axis`() throws {
-    var report = try fixture.get()
     let points = [(100, 0.01), (200, 1e-4), (300, 1e-5), (400, 1e-18)]
-    report.choices.size = SizeRecord(
+    let size = SizeRecord(
       target: 250, bytes: 200, loss: 1e-4,
       frontier: points.map { .init(bytes: $0.0 << 20, loss: $0.1) },
       groups: [.init(name: "g", choice: "W4A16", bytes: 200, loss: 1e-4)])
+    let html = report(try choices("{\"size\":\(size.json.serialized())}\n")).html
     let section = try #require(
-      try Markup(report.html).all("section").first { $0.attributes["id"] == "size" }
+      try Markup(html).all("section").first { $0.attributes["id"] == "size" }
     ).text
     #expect(section.contains("1e-05") && !section.contains("1e-1"), "\(section)")
     #expect(section.contains("300\u{202F}MiB") && !section.contains("400\u{202F}MiB"))
-    #expect(report.html.contains("<span class=\"last\" style=\"left:100%\">"))
+    #expect(html.contains("<span class=\"last\" style=\"left:100%\">"))
   }
 
   /// A budget that is far above what a run takes would leave empty bars.

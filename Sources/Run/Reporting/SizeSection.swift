@@ -183,7 +183,9 @@ extension Report {
     }
     let names = (0...4).map { part -> HTML in
       let bytes = first.bytes + (last.bytes - first.bytes) * part / 4
-      let side: HTML = part == 0 ? " class=\"first\"" : part == 4 ? " class=\"last\"" : ""
+      let side: HTML = [
+        " class=\"first\"", " class=\"wide\"", "", " class=\"wide\"", " class=\"last\"",
+      ][part]
       return "<span\(side) style=\"left:\(part * 25)%\">\(size(bytes))</span>"
     }
     let summary =
