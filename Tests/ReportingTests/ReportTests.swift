@@ -231,7 +231,7 @@ private let fixture = Result {
   @Test func `bars of memory end at the most that was used or planned`() throws {
     var report = try fixture.get()
     report.cost.budgetBytes = 64 << 30
-    #expect(report.html.contains("style=\"width:100%\"></i><b"))
+    #expect(report.html.contains("style=\"width:10%\"></i><b style=\"left:11.7%\"></b>"))
   }
 
   @Test func `what was not measured is not spoken of`() throws {

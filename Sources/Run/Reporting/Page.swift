@@ -64,8 +64,11 @@ extension Report {
 
   /// ` to W4A16 in groups of 128`.
   private var schemes: String {
-    let further = subject.setting("--mtp").map { ", prediction layers to \($0)" } ?? ""
-    return (subject.schemeWords.map { " to \($0)" } ?? "") + further
+    let words = subject.schemeWords
+    let further = subject.setting("--mtp").flatMap {
+      $0 == words ? nil : ", prediction layers to \($0)"
+    }
+    return (words.map { " to \($0)" } ?? "") + (further ?? "")
   }
 
   /// What is quantized, and what is left.
