@@ -243,6 +243,15 @@ struct QuantizeArguments: ParsableArguments {
   var scratch: String?
 
   @Option(
+    name: .customLong("local-scratch"),
+    help: ArgumentHelp(
+      """
+      Folder on a disk of this host, for what one of several processes (mpirun) alone reads. Default: with all other \
+      scratch.
+      """, valueName: "folder"), completion: .directory)
+  var localScratch: String?
+
+  @Option(
     name: .customLong("keep-states"),
     help: ArgumentHelp(
       """
@@ -338,6 +347,7 @@ struct QuantizeArguments: ParsableArguments {
     options.loss = loss
     options.engine = engine.engine
     options.scratch = scratch
+    options.localScratch = localScratch
     options.keptStates = keptStates
     options.window = window
     options.maximumShardBytes = maximumShardSize.bytes

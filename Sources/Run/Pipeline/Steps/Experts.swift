@@ -176,53 +176,77 @@ struct Experts {
     let proof = isProven ? try Proof(inputs, layer, part).tokensRead() : nil
     let rounds = inputs.rounds
     var left = statistics
-    let shape = { (unit: Int) in alike(unit, mlp.unit(unit)) }
-    try backend.forEach(of: Array(group), alike: shape) { unit in
-      let spec = mlp.unit(unit)
-      let place = left.firstIndex { $0.unit == unit }
-      let sums = place.map { left.remove(at: $0).sums }
-      for (number, inputs) in rounds.enumerated() {
-        let applied =
-          try inputSmoothings[number]
-          + smooth(unit, sums, shares, under: inputSmoothings[number], in: inputs)
-        let smoothed = SmoothedWeights(weights, applied)
-        if let proof {
-          try Proof(inputs, layer, part).prove(
-            unit, of: branch, smoothed, against: weights, on: proof)
-        }
-        let downRounding = try inputs.rounding(
-          sums, at: hidden(unit), under: applied, of: layer, keeping: number + 1 < rounds.count)
-        let largest = try inputs.largestWeights(
-          of: [spec.readers, [spec.down]], from: smoothed)
-        try inputs.write(
-          spec.readers, from: smoothed, layer: layer,
-          by: inputRoundings[mlp.inputPlace(of: unit)]?[number] ?? .nearest, largest: largest)
-        try inputs.write(
-          [spec.down], from: smoothed, layer: layer, by: downRounding, largest: largest)
+    let batches = ranges(of: group.count, by: roundedTogether(group)).map {
+      $0.lowerBound + group.lowerBound..<$0.upperBound + group.lowerBound
+    }
+    let shape = { (batch: Range<Int>) in batch.map { alike($0, mlp.unit($0)) } }
+    try backend.forEach(of: batches, alike: shape) { batch in
+      var sums = batch.map { unit in
+        left.firstIndex { $0.unit == unit }.map { left.remove(at: $0).sums }
       }
-      inputs.weights.release(spec.linears)
-      inputs.results.noteUnit(layer: layer.index)
+      for (number, inputs) in rounds.enumerated() {
+        var alike: [LinearsReadAlike] = []
+        for (place, unit) in batch.enumerated() {
+          let spec = mlp.unit(unit)
+          let found = try smooth(
+            unit, sums[place], shares, under: inputSmoothings[number], in: inputs)
+          let applied = inputSmoothings[number] + (found.map { [$0.applied] } ?? [])
+          let smoothed = SmoothedWeights(weights, applied)
+          if let proof {
+            try Proof(inputs, layer, part).prove(
+              unit, of: branch, smoothed, against: weights, on: proof)
+          }
+          let isLast = number + 1 == rounds.count
+          let downRounding = try inputs.rounding(
+            sums[place], at: hidden(unit), under: applied, of: layer, keeping: !isLast)
+          if isLast { sums[place] = nil }
+          let largest = try inputs.largestWeights(
+            of: [spec.readers, [spec.down]], from: smoothed)
+          let inputRounding = inputRoundings[mlp.inputPlace(of: unit)]?[number] ?? .nearest
+          alike += [
+            LinearsReadAlike(
+              spec.readers, smoothed, by: inputRounding, largest: largest,
+              after: found?.chosen.map { [$0] } ?? []),
+            LinearsReadAlike([spec.down], smoothed, by: downRounding, largest: largest),
+          ]
+        }
+        try inputs.write(alike, layer: layer)
+      }
+      for unit in batch {
+        inputs.weights.release(mlp.unit(unit).linears)
+        inputs.results.noteUnit(layer: layer.index)
+      }
       try inputs.results.recordChecksums()
-      if unit + 1 < group.upperBound {
+      if batch.upperBound < group.upperBound {
         try inputs.results.commitIfDue(
-          position(unit + 1, of: group, block: left.isEmpty ? 0 : inputs.blocks.count), [],
+          position(batch.upperBound, of: group, block: left.isEmpty ? 0 : inputs.blocks.count), [],
           statistics: [], keepsStatistics: !left.isEmpty && !inputs.keeps, isDue: false)
       }
     }
+  }
+
+  /// Units of a group whose Linears are rounded in one loop. Threads that find no tile left wait for the last ones: with
+  /// eight tiles for each that is not long, but a unit has only a few.
+  private func roundedTogether(_ group: Range<Int>) -> Int {
+    let rows =
+      inputs.output.method.needsGram
+      ? Rounding.compensatedRows(backend.engine) : Rounding.nearest.tileRows
+    let tiles = mlp.unit(group.upperBound - 1).linears.reduce(0) {
+      $0 + ($1.outputs + rows - 1) / rows
+    }
+    return max(1, (8 * backend.threads + tiles - 1) / tiles)
   }
 
   /// The smoothing of what a unit's down projection reads, where there is one.
   private func smooth(
     _ unit: Int, _ sums: ActivationStatistics?, _ shares: [ExpertShare],
     under applied: [AppliedSmoothing], in inputs: StepInputs
-  ) throws -> [AppliedSmoothing] {
+  ) throws -> FoundSmoothing? {
     let smoothing = inputs.output.smoothings[layer.index].first { $0.tap == hidden(unit) }
-    guard let sums, let smoothing else { return [] }
-    return [
-      try inputs.smooth(
-        smoothing, sums, of: layer, weights: weights, under: applied,
-        routedTokens: expert(unit).map { shares[$0].tokens })
-    ]
+    guard let sums, let smoothing else { return nil }
+    return try inputs.smooth(
+      smoothing, sums, of: layer, weights: weights, under: applied,
+      routedTokens: expert(unit).map { shares[$0].tokens })
   }
 
   // MARK: What counts for an expert
