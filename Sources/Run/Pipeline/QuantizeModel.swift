@@ -174,7 +174,7 @@ package final class QuantizeModel {
         try windows.makeStates(first: first, end: end, layer: layer, part: part)
       case .window(let first, let end): try windows.round(first: first, end: end)
       case .attend(let layer, let index, let block):
-        commit.begin(.attend)
+        commit.begin(.attend, layer: layer)
         let part = layers[layer].parts[index]
         if index == 0 { layerClock = Clock() }
         try Attend(inputs: inputs, layer: layers[layer], part: part).run(from: block)
@@ -182,7 +182,7 @@ package final class QuantizeModel {
           ? finish(part, since: layerClock)
           : commit.commit(.experts(layer: layer, part: index, unit: 0, end: 0, block: 0))
       case .experts(let layer, let index, let unit, let end, let block):
-        commit.begin(.experts)
+        commit.begin(.experts, layer: layer)
         let part = layers[layer].parts[index]
         if input.part != [layer, index] { input = ([layer, index], [:]) }
         let count = part.units.count
@@ -200,7 +200,7 @@ package final class QuantizeModel {
             ? .advance(layer: layer, part: index, block: 0)
             : .experts(layer: layer, part: index, unit: end, end: end, block: 0))
       case .advance(let layer, let index, let block):
-        commit.begin(.advance)
+        commit.begin(.advance, layer: layer)
         let part = layers[layer].parts[index]
         if let branch = part.tokens {
           try Advance(inputs: inputs, layer: layers[layer], part: part, branch: branch)
