@@ -280,6 +280,7 @@ struct RunPlanner {
     [
       ResidentModel.process, ResidentModel.names(source.tensors.count),
       ResidentModel.tokens(tokens), ResidentModel.ranks(options.ranks),
+      ResidentModel.recipe(isRead: options.recipe != nil),
       MemoryUse("plans of the choices", choices * source.tensors.count * Self.planBytes),
       MemoryUse(
         "listings of kept states",

@@ -227,7 +227,7 @@ struct Experts {
   }
 
   /// Units of a group whose Linears are rounded in one loop. Threads that find no tile left wait for the last ones: with
-  /// eight tiles for each that is not long, but a unit has only a few.
+  /// eight tiles for each that is not long, but a unit has only a few. A power of two, so that tiles often come out even.
   private func roundedTogether(_ group: Range<Int>) -> Int {
     let rows =
       inputs.output.method.needsGram
@@ -235,7 +235,9 @@ struct Experts {
     let tiles = mlp.unit(group.upperBound - 1).linears.reduce(0) {
       $0 + ($1.outputs + rows - 1) / rows
     }
-    return max(1, (8 * backend.threads + tiles - 1) / tiles)
+    var units = 1
+    while units * max(1, tiles) < 8 * backend.threads { units *= 2 }
+    return units
   }
 
   /// The smoothing of what a unit's down projection reads, where there is one.
