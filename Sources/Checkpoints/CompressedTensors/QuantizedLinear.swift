@@ -58,7 +58,9 @@ package struct QuantizedLinear: Sendable {
   ) -> [Result<RoundingErrors, any Error>] {
     let measuring = unsafe write == nil
     let inTurn: (under: GramFactors, and: OutputFactor)? =
-      if case .compensated(let factors) = rounding, let outputs, !measuring {
+      if case .compensated(let factors) = rounding, let outputs, !measuring,
+        linears.allSatisfy(\.linear.quantizer.roundsRowsInTurn)
+      {
         (factors, outputs)
       } else {
         nil

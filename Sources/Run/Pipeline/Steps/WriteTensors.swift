@@ -64,14 +64,17 @@ extension StepInputs {
   }
 
   /// Writes Linears that read the same, those that are packed in one loop, and their biases.
+  ///
+  /// - Parameter outputs: where there is one Linear alone, what errors of its outputs do.
   func write(
     _ linears: [LinearSpec], from weights: SmoothedWeights, layer: LayerSpec,
-    by rounding: ChosenRounding, largest: [String: Float]
+    by rounding: ChosenRounding, outputs: OutputFactor? = nil, largest: [String: Float]
   ) throws {
     let packed = linears.filter { output.fates[$0.weight] == .packed }
     let results = unsafe QuantizedLinear.round(
       packed.map { (quantized($0), weights.weight($0), largest[$0.name]) },
-      by: rounding.rounding, largestInput: rounding.largestInput, backend: backend, write: writing)
+      by: rounding.rounding, outputs: outputs, largestInput: rounding.largestInput,
+      backend: backend, write: writing)
     var errors = zip(packed, results).map { linear, result in (linear.name, result) }[...]
     for linear in linears {
       if let (name, result) = errors.first, name == linear.name {
