@@ -12,7 +12,7 @@ package import Tensors
 /// of one step do not see each other.
 /// Source: two-sided LDLQ as in YAQA (Tseng, Sun et al., arXiv:2505.22988), A for each block of outputs alone.
 package struct OutputFactor: Sendable {
-  /// Outputs of a block: those of a head.
+  /// Outputs of a block: those of a head, or channels of the residual stream.
   package let size: Int
   package let blocks: Int
   /// Outputs of a block that are rounded in one step.
@@ -27,9 +27,9 @@ package struct OutputFactor: Sendable {
 
   /// μ over the mean of A's diagonal.
   private static let damping: Float = 0.3
-  /// Steps of a head that is large enough: where rows of one step do not see each other, few of a row's fellows are missed.
-  /// With 16 or 32 the KL is the same.
-  private static let headSteps = 8
+  /// Steps of a block that is large enough: where rows of one step do not see each other, few of a row's fellows are missed.
+  /// With 16 or more the KL is the same.
+  private static let steps = 8
 
   /// - Parameters:
   ///   - statistics: of the gradients at some blocks of outputs each, kept by blocks of `size`; they are used up.
@@ -39,21 +39,18 @@ package struct OutputFactor: Sendable {
     backend: Backend
   ) {
     self.init(
-      moments: statistics.flatMap { $0.grams(backend: backend) }, steps: Self.headSteps,
-      smoothedBy: scale, backend: backend)
+      moments: statistics.flatMap { $0.grams(backend: backend) }, smoothedBy: scale,
+      backend: backend)
   }
 
   /// - Parameters:
   ///   - moments: A of each block, up to a factor, `[size, size]`.
-  ///   - steps: of a block.
   ///   - scale: what each output is divided by where it is smoothed, `[blocks * size]`; nil for none.
-  package init(
-    moments: [Matrix], steps: Int, smoothedBy scale: [Float]? = nil, backend: Backend
-  ) {
+  package init(moments: [Matrix], smoothedBy scale: [Float]? = nil, backend: Backend) {
     let n = moments[0].rows
     size = n
     blocks = moments.count
-    together = max(1, min(n / steps, Int(SLUICE_TILE_STRIP)))
+    together = max(1, min(n / Self.steps, Int(SLUICE_TILE_STRIP)))
     var factors: [(order: [Int], handed: Matrix, weights: [Double])] = []
     for (block, gram) in moments.enumerated() {
       let scale = scale.map { Array($0[block * n..<(block + 1) * n]) }

@@ -30,13 +30,10 @@ package struct OutputProbe {
     self.found = found
   }
 
-  /// What the probes of each group of heads are made with, `[width, width]`: R of R Rᵀ = Wᵀ A W of its columns, summed
-  /// over the heads of the group.
-  ///
-  /// - Parameter moments: A at the projection's output, E[z zᵀ], by blocks of outputs of one size; none for the identity.
+  /// What the probes of each group of heads are made with, `[width, width]`: R of R Rᵀ = Wᵀ W of its columns, summed over
+  /// the heads of the group.
   package static func factors(
-    of mixer: SequenceMixer, under moments: [Matrix] = [], weights: any LayerWeights,
-    backend: Backend
+    of mixer: SequenceMixer, weights: any LayerWeights, backend: Backend
   ) -> [Matrix] {
     let weight = weights.weight(mixer.output)
     let width = weight.columns / mixer.heads
@@ -44,15 +41,11 @@ package struct OutputProbe {
       backend.matrix("probes of heads", rows: width, columns: width)
     }
     backend.compute { for factor in factors { factor.fill(0) } }
-    let tileRows = moments.first?.rows ?? tileRows
-    let tiles = Array(ranges(of: weight.rows, by: tileRows).enumerated())
+    let tiles = ranges(of: weight.rows, by: tileRows)
     weight.noteReading(weight.rows, tileRows: tileRows, backend: backend)
-    backend.forEach(of: tiles, alike: \.element.count) { block, tile in
+    backend.forEach(of: tiles, alike: \.count) { tile in
       let rows = backend.matrix("weight tiles", rows: tile.count, columns: weight.columns)
       backend.compute { unsafe weight.decode(tile, into: rows.base) }
-      if !moments.isEmpty {
-        return add(rows, under: moments[block], heads: mixer.heads, to: factors, backend)
-      }
       for head in 0..<mixer.heads {
         Gemm.addGram(
           of: rows, columns: head * width..<(head + 1) * width,
@@ -61,33 +54,6 @@ package struct OutputProbe {
     }
     for factor in factors { makeFactor(factor, backend.exact) }
     return factors
-  }
-
-  /// Adds rowsᵀ A rows of each head to what its group has.
-  private static func add(
-    _ rows: Matrix, under moments: Matrix, heads: Int, to factors: [Matrix], _ backend: Backend
-  ) {
-    let (count, width) = (rows.rows, rows.columns / heads)
-    let inGroup = heads / factors.count
-    backend.ledger.note(
-      Operation(
-        .exactProduct, [count, width, count + width],
-        arithmetic: 2 * Double(count) * Double(width) * Double(count + width)),
-      times: Double(heads))
-    let product = TaskBuffer("probes of heads", floats: count * width)
-    let memory = backend.memory
-    backend.forEach(factors.count, each: [product]) { group in
-      let product = Matrix("probes of heads", rows: count, columns: width, from: memory)
-      for head in group * inGroup..<(group + 1) * inGroup {
-        unsafe Gemm.product(
-          rows: count, columns: width, inner: count, a: moments.base, aStride: count,
-          b: rows.base + head * width, bStride: rows.columns, c: product.base, cStride: width)
-        unsafe Gemm.product(
-          transposeA: true, rows: width, columns: width, inner: count,
-          a: rows.base + head * width, aStride: rows.columns, b: product.base, bStride: width,
-          add: true, c: factors[group].base, cStride: width)
-      }
-    }
   }
 
   private static let tileRows = 64

@@ -133,7 +133,7 @@ struct Attend {
   ) throws -> [String: OutputFactor] {
     var result = gradients.factors(under: applied)
     let readers = StreamReaders(inputs)
-    if let branch = part.sequence, readers.ask(about: [branch.mixer.output], of: layer) {
+    if let branch = part.sequence, readers.count(for: [branch.mixer.output], of: layer) {
       result[branch.mixer.output.name] = try readers.factor(
         behind: [branch.postNorm].compactMap(\.self))
     }
@@ -162,7 +162,7 @@ struct Attend {
   ) throws {
     let all =
       statistics + (gradients?.all ?? []) + (stream.map { [$0] } ?? [])
-    let probes = try gradients?.probes(weights: weights) ?? []
+    let probes = gradients?.probes(weights: weights) ?? []
     inputs.states.noteRoom(for: all)
     if block > 0 { try inputs.states.restore(all) }
     let states = try inputs.states.read(.hidden, part)

@@ -86,7 +86,7 @@ struct Experts {
     let readers = StreamReaders(inputs)
     let units = mlp.units(at: place)
     // What goes back to a latent first is read there.
-    guard mlp.latent == nil || place == .input, readers.ask(about: units.map(\.down), of: layer)
+    guard mlp.latent == nil || place == .input, readers.count(for: units.map(\.down), of: layer)
     else { return nil }
     return try readers.factor(
       behind: [mlp.strand(at: place)?.behind, branch.postNorm].compactMap(\.self))

@@ -13,8 +13,6 @@ internal import Transformer
 struct OutputGradients {
   private let inputs: StepInputs
   private let mixer: SequenceMixer?
-  /// Between the mixer's outputs and the residual stream.
-  private let norms: [NormSpec]
   private let probed: [(linear: LinearSpec, size: Int)]
   /// For each of `probed`, and each group of heads with keys and values of its own.
   private let sums: [[ActivationStatistics]]
@@ -22,7 +20,6 @@ struct OutputGradients {
   init(_ inputs: StepInputs, _ layer: LayerSpec, _ part: LayerPart) {
     self.inputs = inputs
     mixer = part.sequence?.mixer
-    norms = [part.sequence?.postNorm].compactMap(\.self)
     probed = Self.probed(inputs, layer, part)
     let groups = mixer?.headGroups ?? 1
     sums = probed.map { linear, size in
@@ -78,14 +75,9 @@ struct OutputGradients {
   var all: [ActivationStatistics] { sums.flatMap(\.self) }
 
   /// What the probes of all blocks are made with.
-  func probes(weights: any SourceWeights) throws -> [Matrix] {
+  func probes(weights: any SourceWeights) -> [Matrix] {
     guard let mixer, !probed.isEmpty else { return [] }
-    return OutputProbe.factors(
-      of: mixer,
-      under: mixer.output.outputs == inputs.spec.hiddenSize
-        ? try StreamReaders(inputs).moments(behind: norms) : [],
-      weights: weights,
-      backend: inputs.backend)
+    return OutputProbe.factors(of: mixer, weights: weights, backend: inputs.backend)
   }
 
   /// The probe of a block of tokens; nil where nothing is probed.
