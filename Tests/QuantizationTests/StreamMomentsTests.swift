@@ -80,7 +80,7 @@ import TestSupport
     let found = StreamMoments(channels: 8, block: 8, backend: Backend(threads: 1))
     Reader(rows: rows, gains: [Float](repeating: 1, count: 8), weight: 1).add(to: found)
     for row in 0..<8 {
-      #expect(unsafe (row..<8).allSatisfy { found.blocks[0].row(row)[$0] == 0 })
+      #expect((row..<8).allSatisfy { unsafe found.blocks[0].row(row)[$0] == 0 })
     }
   }
 
