@@ -31,7 +31,9 @@ package struct LinearToRound: Sendable {
 
   /// What rows in turn are rounded under. What rounding does is measured without.
   private func inTurn(_ measuring: Bool) -> (under: GramFactors, and: OutputFactor)? {
-    guard case .compensated(let factors) = rounding, let outputs, !measuring else { return nil }
+    guard case .compensated(let factors) = rounding, let outputs, !measuring,
+      linear.quantizer.roundsRowsInTurn
+    else { return nil }
     return (factors, outputs)
   }
 

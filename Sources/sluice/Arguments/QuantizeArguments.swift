@@ -188,8 +188,8 @@ struct QuantizeArguments: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
-      compensated (clipped ranges, error-compensated codes, fitted scales, attention weighed by \
-      what its errors do), fast (likewise, every output by itself), clip (ranges alone) or nearest \
+      compensated (clipped ranges, error-compensated codes, fitted scales, outputs weighed by \
+      what their errors do), fast (likewise, every output by itself), clip (ranges alone) or nearest \
       (plain AWQ). Default: compensated, or as the recipe says.
       """, valueName: "method"))
   var rounding: RoundingMethod?

@@ -121,11 +121,24 @@ struct Attend {
     }
     try writeTensors(
       SmoothedWeights(weights, applied), applied, taps, statistics,
-      inputs.measures ? [:] : gradients.factors(under: applied), keeping: keeping)
+      inputs.measures ? [:] : factors(gradients, under: applied), keeping: keeping)
     inputs.results.noteMemory()
     if let branch = part.sequence, !applied.isEmpty, !inputs.measures {
       try Proof(inputs, layer, part).prove(branch)
     }
+  }
+
+  /// By name, what errors of the outputs of Linears do.
+  private func factors(
+    _ gradients: OutputGradients, under applied: [AppliedSmoothing]
+  ) throws -> [String: OutputFactor] {
+    var result = gradients.factors(under: applied)
+    let readers = StreamReaders(inputs)
+    if let branch = part.sequence, readers.count(for: [branch.mixer.output], of: layer) {
+      result[branch.mixer.output.name] = try readers.factor(
+        behind: [branch.postNorm].compactMap(\.self))
+    }
+    return result
   }
 
   /// Statistics as they are kept.

@@ -40,11 +40,8 @@ struct Experts {
   /// - Parameters:
   ///   - group: units that are not written yet.
   ///   - block: the group's statistics rest on the blocks before it.
-  ///   - input: how what reads an input of units is rounded, in each round: made for the first group that has such
-  ///     units, and kept for the others.
-  func run(
-    _ group: Range<Int>, from block: Int, input: inout [Tap.Place: [ChosenRounding]]
-  ) throws {
+  ///   - shared: made for the first group that has such units, and kept for the others.
+  func run(_ group: Range<Int>, from block: Int, shared: inout SharedRounding) throws {
     let places = Set(group.map(mlp.inputPlace))
     let read = places.map(branch.tap)
     // Before there are statistics of units: for a moment it takes the room of two Gram matrices.
@@ -53,12 +50,14 @@ struct Experts {
         read.contains(where: each.smoothing.taps.contains)
       }
     }
-    input = input.filter { places.contains($0.key) }
-    for place in mlp.inputPlaces where places.contains(place) && input[place] == nil {
-      input[place] = try inputs.inputRoundings(
+    shared.inputs = shared.inputs.filter { places.contains($0.key) }
+    shared.outputs = shared.outputs.filter { places.contains($0.key) }
+    for place in mlp.inputPlaces where places.contains(place) && shared.inputs[place] == nil {
+      shared.inputs[place] = try inputs.inputRoundings(
         of: part, at: branch.tap(place), under: applied, of: layer)
+      shared.outputs[place] = try outputFactor(at: place)
     }
-    let inputRoundings = input
+    let shared = shared
     let statistics = group.filter { taps.contains(hidden($0)) }.map {
       UnitStatistics(unit: $0, sums: inputs.gatheredStatistics(hidden($0), of: layer))
     }
@@ -78,8 +77,19 @@ struct Experts {
         }
         inputs.forgetWhatIsKept(of: statistics.map { (hidden($0.unit), $0.sums) }, of: layer)
       }
-      try write(group, statistics, shares, under: applied, inputRoundings)
+      try write(group, statistics, shares, under: applied, shared)
     }
+  }
+
+  /// What errors of the down projections do whose units read at a place.
+  private func outputFactor(at place: Tap.Place) throws -> OutputFactor? {
+    let readers = StreamReaders(inputs)
+    let units = mlp.units(at: place)
+    // What goes back to a latent first is read there.
+    guard mlp.latent == nil || place == .input, readers.count(for: units.map(\.down), of: layer)
+    else { return nil }
+    return try readers.factor(
+      behind: [mlp.strand(at: place)?.behind, branch.postNorm].compactMap(\.self))
   }
 
   private func position(_ unit: Int, of group: Range<Int>, block: Int) -> RunPosition {
@@ -170,7 +180,7 @@ struct Experts {
 
   private func write(
     _ group: Range<Int>, _ statistics: [UnitStatistics], _ shares: [ExpertShare],
-    under inputSmoothings: [[AppliedSmoothing]], _ inputRoundings: [Tap.Place: [ChosenRounding]]
+    under inputSmoothings: [[AppliedSmoothing]], _ shared: SharedRounding
   ) throws {
     let isProven = !inputs.measures && !inputs.output.smoothings[layer.index].isEmpty
     let proof = isProven ? try Proof(inputs, layer, part).tokensRead() : nil
@@ -202,12 +212,14 @@ struct Experts {
           if isLast { sums[place] = nil }
           let largest = try inputs.largestWeights(
             of: [spec.readers, [spec.down]], from: smoothed)
-          let inputRounding = inputRoundings[mlp.inputPlace(of: unit)]?[number] ?? .nearest
+          let read = mlp.inputPlace(of: unit)
+          let outputs = shared.outputs[read].map { [spec.down.name: $0] } ?? [:]
           alike += [
             LinearsReadAlike(
-              spec.readers, smoothed, by: inputRounding, largest: largest,
-              after: found?.chosen.map { [$0] } ?? []),
-            LinearsReadAlike([spec.down], smoothed, by: downRounding, largest: largest),
+              spec.readers, smoothed, by: shared.inputs[read]?[number] ?? .nearest,
+              largest: largest, after: found?.chosen.map { [$0] } ?? []),
+            LinearsReadAlike(
+              [spec.down], smoothed, by: downRounding, largest: largest, outputs: outputs),
           ]
         }
         try inputs.write(alike, layer: layer)
@@ -288,6 +300,14 @@ extension Matrix {
   fileprivate func column(_ column: Int, _ backend: Backend) -> [Float] {
     backend.computes ? (0..<rows).map { unsafe row($0)[column] } : []
   }
+}
+
+/// What units of a part that read at one place have in common.
+struct SharedRounding {
+  /// How what reads an input of units is rounded, in each round.
+  var inputs: [Tap.Place: [ChosenRounding]] = [:]
+  /// What errors of their outputs do, where these are compensated.
+  var outputs: [Tap.Place: OutputFactor] = [:]
 }
 
 /// What the down projection of a unit reads.

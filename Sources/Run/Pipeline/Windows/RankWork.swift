@@ -174,11 +174,11 @@ final class RankWork {
       meter.begin(.experts)
       guard let branch = part.tokens else { break }
       let step = Experts(inputs: inputs, layer: layer, part: part, branch: branch)
-      var input: [Tap.Place: [ChosenRounding]] = [:]
+      var shared = SharedRounding()
       for group in ranges(of: units.count, by: plan.run.unitsPerGroup) {
         let first = units.lowerBound + group.lowerBound
         let group = first..<first + group.count
-        try step.run(group, from: 0, input: &input)
+        try step.run(group, from: 0, shared: &shared)
       }
       try check(experts(units.lowerBound), experts(units.upperBound))
     case .proof:
