@@ -64,6 +64,7 @@ struct Experts {
     let shares = try statistics.isEmpty ? [] : inputs.expertShares(layer, part)
     let sums = statistics.reduce(0) { $0 + 3 * 16 * $1.sums.channels }
     try backend.holding("statistics of the group", bytes: sums) {
+      var isGathered = false
       if !statistics.isEmpty {
         let kept = inputs.kept(layer, part)
         let named = statistics.map { each in
@@ -73,11 +74,12 @@ struct Experts {
         }
         if try kept?.restoreUnits(named) != true {
           try gather(statistics, of: group, shares, from: block)
+          isGathered = true
           try kept?.saveUnits(named)
         }
         inputs.forgetWhatIsKept(of: statistics.map { (hidden($0.unit), $0.sums) }, of: layer)
       }
-      try write(group, statistics, shares, under: applied, shared)
+      try write(group, statistics, shares, under: applied, shared, isGathered: isGathered)
     }
   }
 
@@ -180,7 +182,7 @@ struct Experts {
 
   private func write(
     _ group: Range<Int>, _ statistics: [UnitStatistics], _ shares: [ExpertShare],
-    under inputSmoothings: [[AppliedSmoothing]], _ shared: SharedRounding
+    under inputSmoothings: [[AppliedSmoothing]], _ shared: SharedRounding, isGathered: Bool
   ) throws {
     let isProven = !inputs.measures && !inputs.output.smoothings[layer.index].isEmpty
     let proof = isProven ? try Proof(inputs, layer, part).tokensRead() : nil
@@ -190,13 +192,15 @@ struct Experts {
       $0.lowerBound + group.lowerBound..<$0.upperBound + group.lowerBound
     }
     let shape = { (batch: Range<Int>) in batch.map { alike($0, mlp.unit($0)) } }
+    let pages = !backend.computes && isGathered ? pagesLeft(of: group) : Array(group)
     try backend.forEach(of: batches, alike: shape) { batch in
       var sums = batch.map { unit in
         left.firstIndex { $0.unit == unit }.map { left.remove(at: $0).sums }
       }
+      let units = batch.map { pages[$0 - group.lowerBound] }
       for (number, inputs) in rounds.enumerated() {
         var alike: [LinearsReadAlike] = []
-        for (place, unit) in batch.enumerated() {
+        for (place, unit) in units.enumerated() {
           let spec = mlp.unit(unit)
           let found = try smooth(
             unit, sums[place], shares, under: inputSmoothings[number], in: inputs)
@@ -224,11 +228,11 @@ struct Experts {
         }
         try inputs.write(alike, layer: layer)
       }
-      for unit in batch {
+      for (place, unit) in units.enumerated() {
         let linears = mlp.unit(unit).linears
         inputs.weights.release(linears)
         inputs.results.noteUnit(layer: layer.index)
-        try inputs.results.recordChecksums(of: unit + 1 < batch.upperBound ? linears : nil)
+        try inputs.results.recordChecksums(of: place + 1 < units.count ? linears : nil)
       }
       if batch.upperBound < group.upperBound {
         try inputs.results.commitIfDue(
@@ -236,6 +240,19 @@ struct Experts {
           statistics: [], keepsStatistics: !left.isEmpty && !inputs.keeps, isDue: false)
       }
     }
+  }
+
+  /// For each unit of a group, the one by which its pages are known where only shapes are: gathering leaves those of units
+  /// that follow each other and are alike by the name of the first.
+  private func pagesLeft(of group: Range<Int>) -> [Int] {
+    var result = Array(group)
+    if !inputs.passes.holdsExperts { return result }
+    let shapes = group.map { alike($0, mlp.unit($0)) }
+    for place in result.indices.dropFirst()
+    where shapes[place] == shapes[place - 1] && taps.contains(hidden(group.lowerBound + place)) {
+      result[place] = result[place - 1]
+    }
+    return result
   }
 
   /// Units of a group whose Linears are rounded in one loop. Threads that find no tile left wait for the last ones: with
