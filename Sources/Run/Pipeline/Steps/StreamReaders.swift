@@ -68,9 +68,9 @@ struct StreamReaders {
     return moments.factor()
   }
 
-  /// Every router of the stream, with the norm before it.
+  /// Every router of the model, with the norm before it. Prediction layers change no byte of the others.
   private var routers: [(RouterSpec, NormSpec?)] {
-    inputs.layers.flatMap(\.parts).compactMap(\.tokens).compactMap { branch in
+    inputs.layers.filter { $0.entrance == nil }.flatMap(\.parts).compactMap(\.tokens).compactMap { branch in
       branch.mixer.router.map { ($0, branch.preNorm) }
     }.filter { router, _ in router.linear.inputs == channels }
   }
