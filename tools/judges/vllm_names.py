@@ -354,7 +354,7 @@ def predicting(folder, config, names):
     """What is wrong with the names of prediction layers that are quantized; nothing where none is."""
     # Qwen's loader calls what begins with `mtp.` its model.
     further = {re.sub(r"^mtp\.", "model.", name) for name in names
-               if layer_of(name) >= config["num_hidden_layers"] or name.startswith("mtp.")}
+               if layer_of(name) >= more.text_of(config)["num_hidden_layers"] or name.startswith("mtp.")}
     if not any(name.endswith(("weight_packed", "weight_scale")) for name in further):
         return []
     loader = Loader(folder, PREDICTORS[config["architectures"][0]])
