@@ -2,7 +2,6 @@
 
 import LinearAlgebra
 import Tensors
-import Testing
 import TestSupport
 import Transformer
 
@@ -47,21 +46,4 @@ func rows(_ x: Matrix) -> [[Double]] {
   (0..<x.rows).map { row in
     x.values[row * x.columns..<(row + 1) * x.columns].map(Double.init)
   }
-}
-
-/// Expects that a thousand tokens more take the same memory wherever they are added.
-func expectEqualGrowth(_ mixer: SequenceMixer, _ weights: RandomWeights, hidden: Int) {
-  let peaks = [1000, 2000, 3000].map { count in
-    var generator = SeededGenerator(seed: 50)
-    let x = generator.matrix(count, hidden)
-    let ledger = Ledger()
-    _ = mixer.read(
-      sequences: [0..<count], weights: weights, backend: Backend(threads: 2, ledger: ledger)
-    ) { x }
-    return ledger.balance(of: .buffers).peak
-  }
-  let (first, second) = (peaks[1] - peaks[0], peaks[2] - peaks[1])
-  #expect(first > 0)
-  // Buffers are whole pages.
-  #expect(abs(second - first) <= 16 << 12, "\(peaks)")
 }

@@ -7,6 +7,6 @@ internal import Transformer
 
 func miMo(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   var model = try qwen2(&config)
-  model.passedThrough = try (0..<config.predictionLayers()).map { "model.mtp_layers.\($0)." }
+  if try config.predictionLayers() > 0 { model.beside = ["model.mtp_layers."] }
   return model
 }
