@@ -1,8 +1,10 @@
 // EvaluationEvents to stderr: what was found, how far it is, a line for each layer.
 
+internal import CompressedTensors
 internal import JSON
 internal import Pipeline
 internal import Planning
+internal import Reporting
 internal import SystemIO
 
 final class EvaluationLine {
@@ -30,18 +32,20 @@ final class EvaluationLine {
           + "peak \(bytesText(plan.peakBytes)); \(counted(threads, "thread"))")
     case .progress(let progress): show(progress)
     case .layerFinished(let folder, let layer, let layers, let seconds):
-      Console.news("\(folder): layer \(layer) of 0-\(layers - 1), \(durationText(seconds))")
+      Console.news(
+        "\(HubCache.name(of: folder)): layer \(layer) of 0-\(layers - 1), \(durationText(seconds))")
       liveLine.interrupted()
     case .finished(let summary): finish(summary)
     }
   }
 
   private func show(_ progress: EvaluationProgress) {
-    let place = progress.folder.map { FileSystem.name($0) }
+    let place = progress.folder.map(HubCache.name)
     liveLine.show(
       ProgressMoment(
         share: progress.share, secondsLeft: progress.secondsLeft,
-        layer: place.map { _ in (progress.layer, progress.layers) }, step: place ?? "head",
+        layer: place.map { _ in (progress.layer, LayerCount(progress.layers)) },
+        step: place ?? "head",
         residentBytes: ResidentMemory.current().residentBytes),
       fields: { [("model", .text(progress.folder))] })
   }

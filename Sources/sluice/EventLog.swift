@@ -46,11 +46,11 @@ extension RunEvent {
     case .measuring(let groups, let choices):
       ("measuring", [("groups", .int(groups)), ("choices", .array(choices.map { .string($0) }))])
     case .layerTakenOver(let layer, let layers):
-      ("layer_taken_over", [("layer", .int(layer)), ("layers", .int(layers))])
+      ("layer_taken_over", [("layer", .int(layer))] + layers.fields)
     case .layerMeasured(let layer, let layers, let seconds):
       (
         "layer_measured",
-        [("layer", .int(layer)), ("layers", .int(layers)), ("seconds", .double(seconds))]
+        [("layer", .int(layer))] + layers.fields + [("seconds", .double(seconds))]
       )
     case .chosen(let size):
       (
@@ -64,7 +64,8 @@ extension RunEvent {
       (
         "layer",
         [
-          ("layer", .int(layer.layer)), ("layers", .int(layer.layers)),
+          ("layer", .int(layer.layer))
+        ] + layer.layers.fields + [
           ("linears", .int(layer.quantizedLinears)), ("smoothings", .int(layer.smoothings)),
           ("awq_error_left", .double(layer.lossRatio)),
           ("rounding_error_left", .double(layer.roundingRatio)),

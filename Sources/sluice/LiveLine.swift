@@ -53,7 +53,8 @@ extension ProgressMoment {
   fileprivate var fields: [(String, JSONValue)] {
     [
       ("share", .double(share)), ("seconds_left", .double(secondsLeft)),
-      ("step", .text(step)), ("layer", .int(layer?.index)), ("layers", .int(layer?.count)),
+      ("step", .text(step)), ("layer", .int(layer?.index)), ("layers", .int(layer?.count.own)),
+      ("prediction_layers", .int(layer?.count.predictions)),
       ("tokens_done", .int(tokens?.done)), ("tokens_in_step", .int(tokens?.all)),
       ("tokens_per_second", .double(tokensPerSecond)), ("share_read", .double(read)),
       ("resident_bytes", .int(residentBytes)),

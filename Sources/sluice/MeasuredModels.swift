@@ -1,5 +1,6 @@
 // An evaluation as a command runs it: its progress told, its hidden states taken away, its results kept beside outputs.
 
+internal import CompressedTensors
 internal import Dispatch
 internal import Glibc
 internal import JSON
@@ -48,7 +49,7 @@ struct MeasuredModels {
 
   /// Models by the last parts of their paths, where these differ.
   private var names: [String] {
-    let short = options.models.map { FileSystem.name($0) }
+    let short = options.models.map(HubCache.name)
     return Set(short).count == short.count ? short : options.models
   }
 
@@ -59,7 +60,7 @@ struct MeasuredModels {
     var head = "\(counted(first.tokens, "token")) in \(counted(first.sequences, "sequence"))"
     if let reference = options.reference {
       head +=
-        "; reference \(FileSystem.name(reference)): NLL \(number(first.all.referenceNLL)), perplexity "
+        "; reference \(HubCache.name(of: reference)): NLL \(number(first.all.referenceNLL)), perplexity "
         + number(first.all.referencePerplexity)
     }
     let width = 2 + max(5, names.map(\.count).max() ?? 0)

@@ -3,13 +3,14 @@
 internal import JSON
 internal import Pipeline
 internal import Planning
+internal import Reporting
 
 /// A moment of some work.
 struct ProgressMoment {
   let share: Double
   let secondsLeft: Double?
   /// The layer in work, from 0, and how many there are.
-  var layer: (index: Int, count: Int)?
+  var layer: (index: Int, count: LayerCount)?
   /// What is done to it.
   var step: String?
   var tokens: (done: Int, all: Int)?
@@ -54,7 +55,7 @@ struct ProgressMoment {
       words.append(isShort ? shortDuration(secondsLeft) : "ETA \(durationText(secondsLeft))")
     }
     if let (index, count) = layer {
-      words.append(isShort ? "\(index)/\(count - 1)" : "layer \(index) of 0-\(count - 1)")
+      words.append(isShort ? count.shortPlace(of: index) : count.place(of: index))
     }
     if let step { words.append(step) }
     if detail == .all, let (done, all) = tokens, done > 0 { words.append("\(done)/\(all) tokens") }
@@ -75,6 +76,13 @@ extension ProgressMoment {
       tokens: (progress.tokensDone, progress.tokensInStep),
       tokensPerSecond: progress.tokensPerSecond, read: progress.checked,
       residentBytes: residentBytes)
+  }
+}
+
+extension LayerCount {
+  /// `31/91`, `mtp 92/92`.
+  fileprivate func shortPlace(of layer: Int) -> String {
+    layer < own ? "\(layer)/\(own - 1)" : "mtp \(layer)/\(own + predictions - 1)"
   }
 }
 

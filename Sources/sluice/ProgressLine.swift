@@ -109,9 +109,9 @@ final class ProgressLine {
       )
     case .layerTakenOver(let layer, let layers):
       endStep()
-      line("layer \(layer) of 0-\(layers - 1): as it was")
+      line("\(layers.place(of: layer)): as it was")
     case .layerMeasured(let layer, let layers, let seconds):
-      line("layer \(layer) of 0-\(layers - 1): measured, \(durationText(seconds))")
+      line("\(layers.place(of: layer)): measured, \(durationText(seconds))")
     case .chosen(let size):
       line(
         "chosen: \(size.words); \(bytesText(size.bytes)) of \(bytesText(size.target)) allowed, predicted loss "
@@ -125,7 +125,7 @@ final class ProgressLine {
         saidLegend = true
       }
       line(
-        "layer \(layer.layer) of 0-\(layer.layers - 1)\(layer.predicts ? " (prediction)" : ""): "
+        "\(layer.layers.place(of: layer.layer)): "
           + (layer.quantizedLinears == 0
             ? "not quantized"
             : "\(counted(layer.quantizedLinears, "Linear")), \(counted(layer.smoothings, "smoothing"))"
@@ -173,7 +173,7 @@ final class ProgressLine {
     guard let progress = last else { return }
     last = nil
     if Console.level != .verbose { return }
-    let place = progress.layer.map { "layer \($0) of 0-\(progress.layers - 1), " } ?? ""
+    let place = progress.layer.map { "\(progress.layers.place(of: $0)), " } ?? ""
     line(
       "\(place)\(progress.step.rawValue): \(durationText(seconds(ContinuousClock.now - stepStarted)))"
         + (progress.tokensPerSecond.map { ", \(Int(saturating: $0.rounded())) tokens/s" } ?? "")

@@ -52,7 +52,8 @@ func source() throws -> Checkpoint {
 
 /// The tensors of a Linear as `QuantizedLinear.round` hands them out, put together.
 func packed(
-  _ linear: QuantizedLinear, _ weight: any WeightRows, largest: Float? = nil, threads: Int = 2
+  _ linear: QuantizedLinear, _ weight: any WeightRows, by rounding: Rounding = .nearest,
+  largest: Float? = nil, threads: Int = 2
 ) throws -> [String: [UInt8]] {
   let parts = Mutex<[String: [UInt8]]>(
     Dictionary(
@@ -60,7 +61,7 @@ func packed(
         ($0.name, [UInt8](repeating: 0xee, count: $0.byteCount))
       }))
   try unsafe linear.round(
-    weight, largest: largest, backend: Backend(threads: threads)
+    weight, by: rounding, largest: largest, backend: Backend(threads: threads)
   ) { bytes, name, offset in
     let bytes = unsafe Array(bytes)
     parts.withLock { $0[name]!.replaceSubrange(offset..<offset + bytes.count, with: bytes) }
@@ -206,10 +207,12 @@ func packed(
       return (scheme.linear(spec, dtype: .bf16), generator.matrix(spec.outputs, 128))
     }
     unsafe linears[1].1.base[7] = .nan
+    let roundings: [Rounding] = [.nearest, .nearest, .clip([Float](repeating: 1, count: 128))]
     let parts = Mutex<[String: [Int: [UInt8]]]>([:])
     let results = unsafe QuantizedLinear.round(
-      linears.map { ($0.0, $0.1, nil) }, by: .nearest, largestInput: 0,
-      backend: Backend(threads: threads)
+      zip(linears, roundings).map {
+        LinearToRound($0.0, $0.1, by: $1, largest: nil, largestInput: 0)
+      }, backend: Backend(threads: threads)
     ) { bytes, name, offset in
       let bytes = unsafe Array(bytes)
       parts.withLock { $0[name, default: [:]][offset] = bytes }
@@ -217,11 +220,13 @@ func packed(
     #expect(throws: NonFiniteWeight(row: 0, column: 7)) { try results[1].get() }
     for place in [0, 2] {
       let (linear, weight) = linears[place]
-      for (name, bytes) in try packed(linear, weight) {
+      for (name, bytes) in try packed(linear, weight, by: roundings[place]) {
         let found = parts.withLock { $0[name] ?? [:] }.sorted { $0.key < $1.key }
         #expect(found.flatMap(\.value) == bytes, "\(name)")
       }
-      let alone = try unsafe linear.round(weight, backend: Backend(threads: 1)) { _, _, _ in }
+      let alone = try unsafe linear.round(
+        weight, by: roundings[place], backend: Backend(threads: 1)
+      ) { _, _, _ in }
       #expect(try results[place].get() == alone)
     }
   }

@@ -111,6 +111,15 @@ import TestSupport
           ["quantize", fixtureModel, "-o", "\(folder)/out", "--evaluate-on", "none.jsonl"]
             + quickly), ["none.jsonl"])
       #expect(!FileSystem.exists("\(folder)/out"))
+      // Memory that is enough to quantize, and not to measure.
+      let small = [
+        "quantize", fixtureModel, "-o", "\(folder)/out", "--no-smoothing", "--memory", "50MiB",
+      ]
+      expectRefusal(
+        try Program.run(small + ["--evaluate-on", fixtureCalibration]),
+        ["--memory 50 MiB is too small: the step `head` needs"])
+      #expect(!FileSystem.exists("\(folder)/out"))
+      #expect(try Program.run(small).end == .exit(0))
     }
   }
 }

@@ -491,6 +491,16 @@ private func expectUsageError(
   @Test(arguments: [
     ("chats.jsonl[:x]", "such as [:512]"), ("chats.jsonl[5:5]", "such as [:512]"),
     ("chats.jsonl[:1][:2]", "such as [:512]"), ("chats.jsonl[:10%]", "such as [:512]"),
+    ("chats.jsonl[:2][train]", "or both in this order, found [:2]"),
+    ("org/chats[train", "org/chats[train: a bracket has no partner"),
+    ("chats.jsonl[99999:]", "it ends before row 99999, counted from 0"),
+    (
+      "chats.jsonl:0,chats.jsonl:1",
+      "a share is a number above 0 and up to 1, such as 0.5 (found 0)"
+    ),
+    ("chats.jsonl:-1,chats.jsonl:1", "(found -1)"), ("chats.jsonl:nan", "(found nan)"),
+    ("chats.jsonl:70%,chats.jsonl:30%", "(found 70%)"),
+    ("chats.jsonl:0.5,", "a name before and behind each comma"),
     ("chats.jsonl:0.7,chats.jsonl:0.2", "the shares add up to 0.9, expected 1"),
     ("chats.jsonl:0.7,chats.jsonl", "has no share, and other data has"),
     ("chats.jsonl:0.999,chats.jsonl:0.001", "is less than one; raise --samples"),
@@ -537,6 +547,30 @@ private func expectUsageError(
       let text = String(decoding: try FileSystem.readFile("\(home)/ids.jsonl"), as: UTF8.self)
       #expect(text.hasPrefix("{\"input_ids\": [103, 3, 4]}\n"), "\(text)")
       #expect(try firstIDs("ids.jsonl") == [103, 104, 105, 300, 301, 302])
+    }
+  }
+
+  @Test(arguments: [
+    ["inspect", "ids.jsonl", "--model", fixtureModel, "--save-tokens", "./ids.jsonl"],
+    [
+      "quantize", fixtureModel, "-o", "out", "--calibration", "*.jsonl", "--save-tokens",
+      "ids.jsonl",
+    ],
+    ["evaluate", fixtureModel, "--text", "ids.jsonl", "--save-tokens", "link.jsonl"],
+    ["quantize", fixtureModel, "-o", "out", "--calibration", "ids.jsonl", "--report", "ids.jsonl"],
+    [
+      "quantize", fixtureModel, "-o", "out", "--evaluate-on", "ids.jsonl", "--report", "link.jsonl",
+    ],
+  ])
+  func `a file that is read is never written`(command: [String]) throws {
+    try withTemporaryFolder { home in
+      try FileSystem.copyFile(from: fixtureCalibration, to: "\(home)/ids.jsonl")
+      try #require(unsafe symlink("ids.jsonl", "\(home)/link.jsonl") == 0)
+      let before = try FileSystem.readFile("\(home)/ids.jsonl")
+      expectRefusal(
+        try Program.run(command, in: home), ["would replace a file that is read; name another one"])
+      #expect(try FileSystem.readFile("\(home)/ids.jsonl") == before)
+      #expect(try FileSystem.list(home).sorted() == ["ids.jsonl", "link.jsonl"])
     }
   }
 

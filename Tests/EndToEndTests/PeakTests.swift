@@ -27,16 +27,35 @@ import TestSupport
       let made = try Program.run(
         ["quantize", fixtureModel, "--output", output, "--rounding", "nearest"] + short)
       #expect(made.end == .exit(0), "\(made)")
-      let check = ["verify", output, "--source", fixtureModel]
-      let refused = try Program.run(check + ["--memory", "8MiB"])
-      #expect(refused.end == .exit(1), "\(refused)")
-      let match = try #require(
-        try refused.stderr.firstMatch(of: Regex("raise --memory to ([0-9]+)")), "\(refused)")
-      let number = try #require(match.output[1].substring)
-      let smallest = try #require(Int(number)) + 1
-      let (outcome, peak) = try Program(check + ["--memory", "\(smallest)MiB"]).waitForPeak()
-      #expect(outcome.end == .exit(0), "\(outcome)")
-      #expect(peak <= smallest << 20, "\(peak >> 10) KiB of \(smallest) MiB: \(outcome)")
+      try expectEnough(["verify", output, "--source", fixtureModel])
+    }
+  }
+
+  /// What a command refuses 8 MiB with is enough for it.
+  private func expectEnough(_ arguments: [String]) throws {
+    let refused = try Program.run(arguments + ["--memory", "8MiB"])
+    #expect(refused.end == .exit(1), "\(refused)")
+    let match = try #require(
+      try refused.stderr.firstMatch(of: Regex("raise --memory to ([0-9]+)")), "\(refused)")
+    let number = try #require(match.output[1].substring)
+    let smallest = try #require(Int(number)) + 1
+    let (outcome, peak) = try Program(arguments + ["--memory", "\(smallest)MiB"]).waitForPeak()
+    #expect(outcome.end == .exit(0), "\(outcome)")
+    #expect(peak <= smallest << 20, "\(peak >> 10) KiB of \(smallest) MiB: \(outcome)")
+  }
+
+  @Test(
+    arguments: ["calibration.jsonl", "datasets/chats.datasets.parquet"],
+    [[], ["--recipe", fixturePath("recipes/glm-4.7-awq.yaml")]])
+  func `a run stays within the memory that it says is enough, whatever it reads`(
+    data: String, recipe: [String]
+  ) throws {
+    try withTemporaryFolder { folder in
+      try expectEnough(
+        [
+          "quantize", fixtureModel, "--output", "\(folder)/out", "--threads", "1", "--samples", "8",
+          "--sequence-length", "128", "--calibration", fixturePath(data),
+        ] + recipe)
     }
   }
 

@@ -1,8 +1,10 @@
 // The program as a user runs it: arguments in, exit code and text out.
 
 import Glibc
+import JSON
 import SystemIO
 import Testing
+import TestSupport
 
 /// How a process ended and what it said.
 struct Outcome: CustomStringConvertible {
@@ -146,5 +148,25 @@ final class Program {
     let code = unsafe posix_spawn(&pid, words[0], &actions, &attributes, argv, environ)
     if code != 0 { throw SystemError(path: path, call: "posix_spawn", code: code) }
     return pid
+  }
+}
+
+/// That the Guide lists these events and all of their fields.
+func expectInGuide(
+  _ messages: [Substring], sourceLocation: SourceLocation = #_sourceLocation
+) throws {
+  let guide = String(
+    decoding: try FileSystem.readFile(projectPath("Sources/sluice/Sluice.docc/Guide.md")),
+    as: UTF8.self)
+  for line in messages {
+    let event = try #require(
+      try JSONValue.parse(Array(line.utf8)).object, "\(line)", sourceLocation: sourceLocation)
+    for (key, _) in event.entries where key != "event" {
+      #expect(guide.contains("`\(key)`"), "\(key)", sourceLocation: sourceLocation)
+    }
+    let name = event["event"]?.string ?? ""
+    #expect(
+      guide.contains("| `\(name)`") || guide.contains(", `\(name)`"), "\(event)",
+      sourceLocation: sourceLocation)
   }
 }

@@ -89,9 +89,12 @@ private let hasLauncher =
   @Test(arguments: [2, 4])
   func aJobGivesTheBytesOfOneProcess(ranks: Int) throws {
     try withTemporaryFolder { folder in
-      let outcome = try start(ranks, command(folder + "/out")).wait()
+      let own = folder + "/own"
+      let local = ranks == 2 ? [] : ["--local-scratch", own]
+      let outcome = try start(ranks, command(folder + "/out", local)).wait()
       #expect(outcome.end == .exit(0), "\(outcome)")
       try expectSame(folder + "/out")
+      if ranks > 2 { #expect(try FileSystem.list(own) == []) }
       let status = try Program.run(["status", folder + "/out"])
       #expect(status.stdout.contains("\(ranks) ranks"), "\(status)")
     }

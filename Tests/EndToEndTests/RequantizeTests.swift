@@ -25,11 +25,13 @@ import TestSupport
       let change = try requantize(["--scheme", "W8A16", "--layers", "1"])
       #expect(change.end == .exit(0), "\(change)")
       #expect(change.stderr.contains("layer 0 of 0-3: as it was"), "\(change)")
-      let again = try requantize(["--rounding", "fast", "--ignore", "model.layers.0.*"])
+      let again = try requantize([
+        "--rounding", "fast", "--ignore", "model.layers.0.*", "--expert-tokens", "200",
+      ])
       #expect(again.end == .exit(0), "\(again)")
       try quantize([
         "--scheme", "W4A16", "--scheme", #"re:model\.layers\.(1)\..*=W8A16"#, "-o", "second/out",
-        "--rounding", "fast", "--ignore", "model.layers.0.*",
+        "--rounding", "fast", "--ignore", "model.layers.0.*", "--expert-tokens", "200",
       ])
       #expect(try result("\(folder)/there/first/out") == result("\(folder)/there/second/out"))
       let same = try requantize(["--rounding", "fast"])
@@ -38,6 +40,49 @@ import TestSupport
         try requantize(["--scheme", "W4A16", "--layers", "1-7"]),
         ["--layers 1-7", "the layers 0 to 3"])
       #expect(try requantize([]).stderr.contains("nothing to change"))
+    }
+  }
+
+  @Test func `prediction layers are quantized later, and every event is in the Guide`() throws {
+    try withTemporaryFolder { folder in
+      let rows = (0..<12).map { row in
+        "{\"input_ids\": \((0..<24).map { (7 * row + 5 * $0) % 64 })}\n"
+      }
+      try write(rows.joined().utf8, to: "\(folder)/ids.jsonl")
+      let model = fixturePath("predictions/glm4-moe-one")
+      func run(_ words: [String]) throws -> Outcome {
+        let outcome = try Program.run(words + ["--memory", "256MiB"], in: folder)
+        #expect(outcome.end == .exit(0), "\(outcome)")
+        return outcome
+      }
+      let quantize = ["quantize", model, "--group-size", "32", "--calibration", "ids.jsonl", "-o"]
+      _ = try run(quantize + ["later", "--keep-states", "states"])
+      let change = try run(["requantize", "later", "--mtp", "W8A16", "--log", "json"])
+      _ = try run(quantize + ["once", "--mtp", "W8A16"])
+      #expect(try result("\(folder)/later") == result("\(folder)/once"))
+      try expectInGuide(change.messages)
+      #expect(change.stderr.contains("\"layers\":2,\"prediction_layers\":1"), "\(change)")
+      let status = try Program.run(["status", "later", "--json"], in: folder)
+      #expect(status.stdout.contains("\"prediction_layers\": 1"), "\(status)")
+      expectRefusal(
+        try Program.run(["requantize", "later", "--target-size", "1MB"], in: folder),
+        ["a size is for the layers of the model alone"])
+    }
+  }
+
+  @Test func `data from stdin cannot be calibrated on again`() throws {
+    try withTemporaryFolder { folder in
+      let quantize = [
+        "quantize", fixtureModel, "-o", "out", "--samples", "4", "--calibration",
+        "\(fixtureCalibration):0.5,-:0.5",
+      ]
+      let outcome = try Program.run(
+        quantize + ["--rounding", "clip", "--memory", "256MiB"], in: folder,
+        script: "exec \"$@\" < \(fixtureCalibration)")
+      #expect(outcome.end == .exit(0), "\(outcome)")
+      expectRefusal(
+        try Program.run(["requantize", "out", "--scheme", "W8A16"], in: folder),
+        ["its calibration data came from stdin, which is gone"])
     }
   }
 }

@@ -8,6 +8,7 @@ import Models
 import Pipeline
 import Planning
 import Quantization
+import Reporting
 import Safetensors
 import SystemIO
 import Tensors
@@ -72,6 +73,40 @@ import Transformer
       options.predictions = nil
       let error = #expect(throws: RunStateError.self) { try SmallRun.run(options) }
       #expect("\(try #require(error))".contains("--mtp W4A16 in groups of 32"))
+    }
+  }
+
+  @Test
+  func `they are no layers of the model, whoever tells of them, and each step says that it begins`()
+    throws
+  {
+    try withTemporaryFolder { folder in
+      let options = try options(folder)
+      let layers = LayerCount(2, predictions: 2)
+      var steps: [String] = []
+      var last = ""
+      try QuantizeModel(QuantizePlan(options)) { event in
+        switch event {
+        case .progress(let progress):
+          #expect(progress.layers == layers)
+          guard let layer = progress.layer else { return }
+          let step = "\(layer) \(progress.step.rawValue)"
+          // Before any of its tokens.
+          if step != last { #expect(progress.tokensDone == 0, "\(step)") }
+          if step != last { steps.append(step) }
+          last = step
+        case .layerFinished(let layer): #expect(layer.layers == layers)
+        default: break
+        }
+      }.run()
+      #expect(steps.count >= 4 * 3 - 1, "\(steps)")
+      #expect(Set(steps).isSuperset(of: ["0 attend", "1 advance", "2 experts", "3 attend"]))
+      let status = try RunStatus(output: options.output)
+      #expect(status.layers == layers)
+      #expect(status.record?.progress.map(\.layers) ?? layers == layers)
+      let report = try RunReport(output: options.output).report
+      #expect(report.subject.layers == layers && report.subject.modelPath == Self.model)
+      #expect(report.html.contains("prediction layers to W4A16 in groups of 32"))
     }
   }
 

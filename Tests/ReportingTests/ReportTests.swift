@@ -14,7 +14,7 @@ private func report(_ choices: Choices, progress: Progress = .finished, layers: 
   Report(
     subject: Subject(
       model: "models/<tiny> & co", output: "/data/out \"4\"", architecture: "TinyForCausalLM",
-      layers: layers, sourceBytes: 9_523_296, outputBytes: 4_855_344, groupSize: 32,
+      layers: LayerCount(layers), sourceBytes: 9_523_296, outputBytes: 4_855_344, groupSize: 32,
       settings: [Setting("--loss", "gram"), Setting("--ignore", "")],
       command: ["sluice", "quantize", "models/<tiny> & co"], lastCommit: 1_709_210_096,
       progress: progress),
@@ -132,10 +132,106 @@ private let fixture = Result {
       choices, progress: .unfinished(step: "experts", layer: 2, share: 0.4137))
     let banner = try #require(
       try Markup(stopped.html).all("p").first { $0.attributes["class"] == "banner" })
-    #expect(banner.text.contains("layer 2 of 0 to 3, experts, 41.4\u{202F}%"))
+    #expect(banner.text.contains("layer 2 of 0-3, experts, 41.4\u{202F}%"))
     #expect(stopped.json.object?["finished"] == false)
     #expect(stopped.json.object?["next_layer"]?.int == 2)
     #expect(try fixture.get().json.object?["finished"] == true)
+  }
+
+  @Test(arguments: [
+    ("W4A16", "128", "W4A16 in groups of 128"), ("FP8_DYNAMIC", "none", "FP8_DYNAMIC"),
+    (
+      #"NVFP4A16, re:model\.layers\.(2|3|5)\..*=W8A16 in groups of 128"#, "128, 16",
+      "NVFP4A16, W8A16 in groups of 128 for layers 2-3, 5"
+    ),
+    (
+      #"re:(?!x)a=W4A16 in groups of 64, re:m\.(7)\..*=FP8"#, "64",
+      "re:(?!x)a=W4A16 in groups of 64, FP8 for layer 7"
+    ),
+    (
+      "BF16 for 1 group, W8A16 for 10 [e9b82100bfdb2be4]", "128", "BF16 for 1 group, W8A16 for 10"
+    ),
+  ])
+  func `schemes are told without what tells them apart for the program`(
+    scheme: String, groups: String, words: String
+  ) throws {
+    var report = try fixture.get()
+    report.subject.quantized = "layers 1-3"
+    report.subject.settings = [Setting("--scheme", scheme), Setting("--group-size", groups)]
+    let page = try Markup(report.html)
+    let lead = try #require(page.all("p").first { $0.attributes["class"] == "lead" }).text
+    #expect(lead.contains(" quantized to \(words)"), "\(lead)")
+    #expect(page.all("h3").map(\.text).contains("Quantized to \(words)"))
+    report.subject.settings.append(Setting("--mtp", "W8A16 in groups of 32"))
+    #expect(report.html.contains("prediction layers to W8A16 in groups of 32"))
+  }
+
+  @Test func `layers that predict are no layers of the model`() throws {
+    let count = LayerCount(4, predictions: 2)
+    #expect(count.words == "4 layers and 2 prediction layers")
+    #expect(LayerCount(1).words == "1 layer")
+    #expect(count.place(of: 3) == "layer 3 of 0-3")
+    #expect(count.place(of: 4) == "prediction layer 4 of 4-5")
+    #expect(LayerCount(4, predictions: 1).place(of: 4) == "prediction layer 4")
+    let choices = try fixture.get().choices
+    var stopped = report(choices, progress: .unfinished(step: "experts", layer: 5, share: 0.9))
+    stopped.subject.layers = count
+    #expect(stopped.html.contains("prediction layer 5 of 4-5, experts"))
+    #expect(stopped.html.contains("of 4 layers and 2 prediction layers from"))
+    let json = try #require(stopped.json.object)
+    #expect(json["layers"]?.int == 4 && json["prediction_layers"]?.int == 2)
+    #expect(LayerCount(json) == count)
+  }
+
+  @Test func `a command is broken between its words alone`() throws {
+    var report = try fixture.get()
+    report.subject.command = [
+      "sluice", "quantize", "M", "--output", "/long/\(String(repeating: "x", count: 40))",
+    ]
+    report.subject.modelPath = "/data/GLM"
+    #expect(report.html.contains("<span>--output</span> /long/x"))
+    #expect(report.html.contains("<span>--source</span> <span>/data/GLM</span>"))
+  }
+
+  @Test func `a measurement without a reference hides none that has one`() throws {
+    func record(_ reference: String?, samples: Int = 64) -> EvaluationRecord {
+      EvaluationRecord(
+        reference: reference, data: "texts.jsonl", samples: samples, sequenceLength: 128,
+        packs: false,
+        sequences: 64, tokens: 8192, nll: 5.12, referenceNLL: reference == nil ? nil : 5.1,
+        divergence: reference.map { _ in
+          .init(mean: 0.0004217, median: 0.0001502, percentile99: 0.006216, agreement: 0.9813)
+        })
+    }
+    #expect(record("org/tiny").replaces(record(nil)) && record(nil).replaces(record(nil)))
+    #expect(!record(nil).replaces(record("org/tiny")))
+    #expect(!record("org/tiny").replaces(record(nil, samples: 8)))
+    var report = try fixture.get()
+    report.evaluations = [record("org/tiny"), record(nil, samples: 8)]
+    #expect(try Markup(report.html).all("dt").map(\.text).contains("KL to the model"))
+    #expect(report.html.contains("the KL divergence from the model is 0.000422"))
+  }
+
+  @Test func `what rounding leaves of a loss that is none stretches no axis`() throws {
+    let points = [(100, 0.01), (200, 1e-4), (300, 1e-5), (400, 1e-18)]
+    let size = SizeRecord(
+      target: 250, bytes: 200, loss: 1e-4,
+      frontier: points.map { .init(bytes: $0.0 << 20, loss: $0.1) },
+      groups: [.init(name: "g", choice: "W4A16", bytes: 200, loss: 1e-4)])
+    let html = report(try choices("{\"size\":\(size.json.serialized())}\n")).html
+    let section = try #require(
+      try Markup(html).all("section").first { $0.attributes["id"] == "size" }
+    ).text
+    #expect(section.contains("1e-05") && !section.contains("1e-1"), "\(section)")
+    #expect(section.contains("300\u{202F}MiB") && !section.contains("400\u{202F}MiB"))
+    #expect(html.contains("<span class=\"last\" style=\"left:100%\">"))
+  }
+
+  /// A budget that is far above what a run takes would leave empty bars.
+  @Test func `bars of memory end at the most that was used or planned`() throws {
+    var report = try fixture.get()
+    report.cost.budgetBytes = 64 << 30
+    #expect(report.html.contains("style=\"width:10%\"></i><b style=\"left:11.7%\"></b>"))
   }
 
   @Test func `what was not measured is not spoken of`() throws {

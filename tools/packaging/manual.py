@@ -25,7 +25,8 @@ def page(name, command, release, others, commands=()):
         arguments = [each for each in arguments if not {"help", "version"} & set(long_names(each))]
     abstract = command["abstract"].rstrip(".")
     lines = [f'.TH {name.upper()} 1 {release.date:%Y-%m-%d} "sluice {release.number}" "User Commands"',
-             ".SH NAME", rf"{name} \- {escaped(abstract[0].lower() + abstract[1:])}", ".SH SYNOPSIS"]
+             # Names of options and schemes are copied: no hyphen and no space that is not theirs.
+             ".nh", ".ad l", ".SH NAME", rf"{name} \- {escaped(abstract[0].lower() + abstract[1:])}", ".SH SYNOPSIS"]
     if commands:
         lines += [r".B sluice", r"\fICOMMAND\fR [\fIOPTIONS\fR]"]
     else:
@@ -59,6 +60,7 @@ def needed(argument):
     """An argument in the synopsis; nothing for an option that may be left out."""
     value = rf"\fI{escaped(argument['valueName'])}\fR"
     if argument["kind"] == "positional":
+        value += " ..." if argument["isRepeating"] else ""
         return f"[{value}]" if argument["isOptional"] else value
     return "" if argument["isOptional"] else rf"\fB{escaped('--' + long_names(argument)[0])}\fR {value}"
 

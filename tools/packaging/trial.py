@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -91,6 +92,7 @@ def run_all(deb, wheel, program, name):
         shutil.copytree(MODEL, root.folder / "home/user/GLM")
         root.run("chown -R user: ~user")
         try_wheel(root, wheel.name, expected)
+        try_types(folder, wheel)
         try_deb(root, deb.name, expected)
     step("done")
 
@@ -109,16 +111,22 @@ def try_wheel(root, wheel, expected):
     insist(root.hash("module") == expected, "the module writes other bytes than the program")
     insist("quantize" in root.run("v/bin/python -m sluice --help", "user"), "`python -m sluice` is not the program")
 
-    step("types")
-    root.run("v/bin/pip install --quiet mypy && v/bin/mypy --strict use_module.py && v/bin/mypy --strict -p sluice", "user")
-    wrong = "import sluice; sluice.oneshot('GLM', 'x', sampels=8)"
-    said = root.run(f'v/bin/mypy -c "{wrong}" || true', "user")
-    insist('Unexpected keyword argument "sampels"' in said, f"mypy does not see a wrong option: {said}")
-    root.run("v/bin/pip uninstall --quiet --yes mypy mypy_extensions pathspec typing_extensions librt", "user")
-
     root.run("v/bin/pip uninstall --quiet --yes sluice", "user")
     after = root.run("find v -type f | grep -v __pycache__ | sort", "user")
     insist(after == before, f"pip leaves files: {sorted(set(after.split()) ^ set(before.split()))}")
+
+
+def try_types(folder, wheel):
+    """What a type checker makes of the module. Outside of the bare Debian: pip may have settings of this system's own."""
+    step("types")
+    programs = folder / "types/bin"
+    run(sys.executable, "-m", "venv", programs.parent)
+    run(programs / "pip", "install", "--quiet", "mypy", wheel)
+    run(programs / "mypy", "--strict", FOLDER / "use_module.py", cwd=folder)
+    run(programs / "mypy", "--strict", "-p", "sluice", cwd=folder)
+    wrong = "import sluice; sluice.oneshot('GLM', 'x', sampels=8)"
+    said = run("sh", "-c", '"$0" -c "$1" || true', programs / "mypy", wrong, cwd=folder)
+    insist('Unexpected keyword argument "sampels"' in said, f"mypy does not see a wrong option: {said}")
 
 
 def try_deb(root, deb, expected):
@@ -132,11 +140,14 @@ def try_deb(root, deb, expected):
     root.install(*SHELLS)
     insist("--expert-tokens" in root.run("man --warnings sluice-quantize", "user"), "no page for sluice-quantize")
     insist(not root.run("man --warnings sluice-quantize 2>&1 >/dev/null", "user"), "man warns about sluice-quantize")
+    insist("evaluate [OPTIONS] model ... --text data" in root.run("man sluice-evaluate", "user"), "the synopsis has no `...`")
+    insist("embed_tokens" in root.run("MANWIDTH=70 man sluice-quantize", "user"), "man breaks words in two")
     bash = """bash -c '. /usr/share/bash-completion/bash_completion; _completion_loader sluice || true;
         COMP_WORDS=(sluice quantize --exp) COMP_CWORD=2 COMP_LINE="sluice quantize --exp" COMP_POINT=21;
         $(complete -p sluice | sed "s/.*-F //; s/ .*//") sluice --exp quantize; echo "${COMPREPLY[@]}"'"""
     zsh = "zsh -fc 'autoload -U compinit; compinit -D -u; echo $_comps[sluice]; autoload -U +X _sluice && echo loaded'"
     for command, word in [(bash, "--expert-tokens"), ("fish -c 'complete -C \"sluice quantize --exp\"'", "--expert-tokens"),
+                          ("fish -c 'complete -C \"sluice requantize out --scheme NV\"'", "NVFP4A16"),
                           (zsh, "_sluice\nloaded")]:
         said = root.run(command, "user")
         insist(word in said, f"no completion by `{command}`: {said}")

@@ -10,7 +10,7 @@ package import Transformer
 package struct QuantizedLinear: Sendable {
   package let quantizer: WeightQuantizer
   package let codec: any WeightCodec
-  private let rows: Int
+  let rows: Int
 
   /// - Parameter dtype: of the weight that is quantized, which its scales share.
   package init(_ linear: LinearSpec, _ scheme: QuantizationScheme, dtype: DType) {
@@ -40,100 +40,113 @@ package struct QuantizedLinear: Sendable {
     write: (@Sendable (UnsafeRawBufferPointer, String, Int) throws -> Void)?
   ) throws -> RoundingErrors {
     let all = unsafe Self.round(
-      [(self, weight, largest)], by: rounding, outputs: outputs, largestInput: largestInput,
-      backend: backend, write: write)
+      [
+        LinearToRound(
+          self, weight, by: rounding, outputs: outputs, largest: largest, largestInput: largestInput
+        )
+      ], backend: backend, write: write)
     return try all[0].get()
   }
 
-  /// Rounds Linears that read the same, in one loop over the tiles of all: a Linear of an expert has too few for many
-  /// threads.
-  ///
-  /// - Parameters:
-  ///   - linears: with their weights, and the largest weight of what each is loaded with, where that must be known.
-  ///   - outputs: where there is one Linear alone.
+  /// Rounds Linears in one loop over the tiles of all: a Linear of an expert has too few for many threads.
   static package func round(
-    _ linears: [(linear: QuantizedLinear, weight: any WeightRows, largest: Float?)],
-    by rounding: Rounding, outputs: OutputFactor? = nil, largestInput: Float, backend: Backend,
+    _ linears: [LinearToRound], backend: Backend,
     write: (@Sendable (UnsafeRawBufferPointer, String, Int) throws -> Void)?
   ) -> [Result<RoundingErrors, any Error>] {
     let measuring = unsafe write == nil
-    let inTurn: (under: GramFactors, and: OutputFactor)? =
-      if case .compensated(let factors) = rounding, let outputs, !measuring {
-        (factors, outputs)
-      } else {
-        nil
-      }
-    let tileRows = inTurn?.and.taskRows ?? rounding.tileRows
     let wholes = linears.map { each in
       Result {
         try each.linear.quantizer.whole(each.weight, largest: each.largest, backend: backend)
-          .reading(largestInput)
+          .reading(each.largestInput)
       }
     }
-    let tiles = linears.indices.flatMap { place in
-      ranges(of: linears[place].linear.rows, by: tileRows).map { (place: place, rows: $0) }
-    }
-    noteReading(linears.map(\.weight), tileRows: tileRows, backend: backend)
-    for (linear, weight, _) in linears {
-      backend.ledger.note(
-        rounding.operation(
-          rows: linear.rows, channels: weight.columns, outputs: inTurn?.and, measuring: measuring))
-      if !measuring {
-        for tensor in linear.tensors { backend.ledger.note(.output, bytes: tensor.byteCount) }
-      }
-    }
-    let rows = linears.map(\.linear.rows).max() ?? 0
-    let channels = linears.map(\.weight.columns).max() ?? 0
-    let each =
-      if let inTurn {
-        inTurn.and.buffers(rows: rows, channels: channels, under: inTurn.under)
-      } else {
-        rounding.buffers(rows: rows, channels: channels)
-      }
+    noteReading(linears, measuring: measuring, backend: backend)
+    noteRounding(linears, measuring: measuring, backend: backend)
+    let tiles = tiles(of: linears, measuring: measuring)
+    let each = TaskBuffer.most(linears.map { $0.buffers(measuring: measuring) })
     let results = backend.map(tiles.count, each: each) {
       index -> Result<RoundingErrors, any Error> in
       let (place, rows) = tiles[index]
-      let (linear, weight, _) = linears[place]
+      let each = linears[place]
       return Result {
-        let whole = try wholes[place].get()
-        let rounded =
-          if let inTurn {
-            try linear.quantizer.round(
-              weight, rows: rows, under: inTurn.under, and: inTurn.and, knowing: whole,
-              from: backend.memory)
-          } else {
-            try linear.quantizer.round(
-              weight, rows: rows, by: rounding, knowing: whole, measuring: measuring,
-              from: backend.memory)
-          }
+        let rounded = try each.round(
+          rows, knowing: wholes[place].get(), measuring: measuring, from: backend.memory)
         if let write = unsafe write {
-          try unsafe linear.codec.encode(rounded, rows: rows, write: write)
+          try unsafe each.linear.codec.encode(rounded, rows: rows, write: write)
         }
         return rounded.errors
       }
     }
-    return linears.indices.map { place in
+    var errors = linears.map { _ in Result<RoundingErrors, any Error>.success(RoundingErrors()) }
+    for (tile, result) in zip(tiles, results) {
+      errors[tile.place] = errors[tile.place].flatMap { sum in
+        result.map { each in
+          var sum = sum
+          sum.add(each)
+          return sum
+        }
+      }
+    }
+    guard backend.computes, let write = unsafe write else { return errors }
+    return zip(linears.indices, errors).map { place, errors in
       Result {
-        var errors = RoundingErrors()
-        for (tile, result) in zip(tiles, results) where tile.place == place {
-          errors.add(try result.get())
-        }
-        if !backend.computes { return errors }
-        if let write = unsafe write {
-          try unsafe linears[place].linear.codec.encodeRest(wholes[place].get(), write: write)
-        }
+        let errors = try errors.get()
+        try unsafe linears[place].linear.codec.encodeRest(wholes[place].get(), write: write)
         return errors
       }
     }
   }
 
+  /// The tiles of all Linears, those that take longest first: then threads end at nearly the same time.
+  private static func tiles(
+    of linears: [LinearToRound], measuring: Bool
+  ) -> [(place: Int, rows: Range<Int>)] {
+    let tiles = linears.indices.flatMap { place in
+      ranges(of: linears[place].linear.rows, by: linears[place].tileRows(measuring: measuring)).map
+      { (place: place, rows: $0) }
+    }
+    func work(_ tile: (place: Int, rows: Range<Int>)) -> Int {
+      let columns = linears[tile.place].weight.columns
+      return tile.rows.count * columns * columns
+    }
+    // Those that take equally long stay in order, and with them what is added up.
+    return tiles.enumerated().sorted { a, b in
+      let (first, second) = (work(a.element), work(b.element))
+      return first != second ? first > second : a.offset < b.offset
+    }.map(\.element)
+  }
+
+  /// Writes down what is computed and written; Linears of one kind as one that has the rows of all.
+  private static func noteRounding(
+    _ linears: [LinearToRound], measuring: Bool, backend: Backend
+  ) {
+    var alike: [(operation: Operation, first: LinearToRound, count: Int)] = []
+    for each in linears {
+      let operation = each.operation(rows: each.linear.rows, measuring: measuring)
+      if let place = alike.firstIndex(where: { $0.operation == operation }) {
+        alike[place].count += 1
+      } else {
+        alike.append((operation, each, 1))
+      }
+      if !measuring {
+        for tensor in each.linear.tensors { backend.ledger.note(.output, bytes: tensor.byteCount) }
+      }
+    }
+    for (_, first, count) in alike {
+      backend.ledger.note(
+        first.operation(rows: count * first.linear.rows, measuring: measuring))
+    }
+  }
+
   /// Writes down what is mapped where tiles of several weights are in work: no more than threads have.
   private static func noteReading(
-    _ weights: [any WeightRows], tileRows: Int, backend: Backend
+    _ linears: [LinearToRound], measuring: Bool, backend: Backend
   ) {
     var (held, others) = ([() -> Void](), [() -> Void]())
     var free = backend.threads
-    for weight in weights {
+    for each in linears {
+      let weight = each.weight
+      let tileRows = each.tileRows(measuring: measuring)
       let threads = min(free, (weight.rows + tileRows - 1) / tileRows)
       free -= threads
       let backend = threads > 0 ? backend.with(threads: threads) : backend

@@ -79,10 +79,16 @@ package final class ShardWriter: Sendable {
   }
 
   /// The checksums of the tensors that were written whole since the last call, by name.
-  package func takeChecksums() -> [(tensor: String, checksum: Checksum)] {
+  ///
+  /// - Parameter isAsked: for each of their names; what is not asked for stays for another call.
+  package func takeChecksums(
+    where isAsked: (String) -> Bool = { _ in true }
+  ) -> [(tensor: String, checksum: Checksum)] {
     parts.withLock { parts in
       let whole = parts.filter { name, parts in
-        parts.values.reduce(0) { $0 + $1.byteCount } == layout.location(of: name)?.spec.byteCount
+        isAsked(name)
+          && parts.values.reduce(0) { $0 + $1.byteCount }
+            == layout.location(of: name)?.spec.byteCount
       }
       for name in whole.keys { parts[name] = nil }
       return whole.sorted { $0.key < $1.key }.map { name, parts in

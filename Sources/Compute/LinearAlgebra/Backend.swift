@@ -177,7 +177,7 @@ package struct Backend: Sendable {
 /// A buffer that every task of a loop takes for itself.
 package struct TaskBuffer: Sendable {
   package let name: String
-  let footprint: Int
+  fileprivate(set) var footprint: Int
   let pool: Ledger.Pool
 
   package init(_ name: String, byteCount: Int, pool: Ledger.Pool = .buffers) {
@@ -187,6 +187,27 @@ package struct TaskBuffer: Sendable {
   }
 
   package init(_ name: String, floats: Int) { self.init(name, byteCount: 4 * floats) }
+
+  /// What a task takes that may be any of some kinds, by what each of them takes.
+  package static func most(_ kinds: [[TaskBuffer]]) -> [TaskBuffer] {
+    var result: [TaskBuffer] = []
+    for kind in kinds {
+      var sums: [TaskBuffer] = []
+      for use in kind { sums.merge(use) { $0 + $1 } }
+      for sum in sums { result.merge(sum) { max($0, $1) } }
+    }
+    return result
+  }
+}
+
+extension [TaskBuffer] {
+  /// Takes in a buffer beside the one of its name.
+  fileprivate mutating func merge(_ other: TaskBuffer, _ both: (Int, Int) -> Int) {
+    guard let place = firstIndex(where: { $0.name == other.name && $0.pool == other.pool }) else {
+      return append(other)
+    }
+    self[place].footprint = both(self[place].footprint, other.footprint)
+  }
 }
 
 /// `count` items cut into ranges of `size`; the last may be shorter.

@@ -221,6 +221,15 @@ package enum FileSystem {
     return existing
   }
 
+  /// Whether both names lead to one file; not where one of them leads nowhere.
+  package static func isSame(_ path: String, _ other: String) -> Bool {
+    var (status, otherStatus) = (stat(), stat())
+    guard unsafe stat(path, &status) == 0, unsafe stat(other, &otherStatus) == 0 else {
+      return false
+    }
+    return (status.st_dev, status.st_ino) == (otherStatus.st_dev, otherStatus.st_ino)
+  }
+
   /// The file system that `path` is on or would be created on.
   package static func device(of path: String) throws(SystemError) -> UInt {
     let existing = existing(path)

@@ -2,7 +2,7 @@
 
 internal import CKernels
 package import LinearAlgebra
-internal import Tensors
+package import Tensors
 
 /// A + μI of every block of outputs, A = E[g gᵀ] with g the gradient at these outputs, as U Δ Uᵀ: U upper block
 /// triangular with ones on its diagonal, in the order in which outputs are rounded.
@@ -12,22 +12,23 @@ internal import Tensors
 /// of one step do not see each other.
 /// Source: two-sided LDLQ as in YAQA (Tseng, Sun et al., arXiv:2505.22988), A for each block of outputs alone.
 package struct OutputFactor: Sendable {
-  /// Outputs of a block: those of a head.
+  /// Outputs of a block: those of a head, or channels of the residual stream.
   package let size: Int
   package let blocks: Int
   /// Outputs of a block that are rounded in one step.
   let together: Int
   /// `[blocks][size]`: the output of a block that comes at each place.
   private let order: [[Int]]
-  /// `[blocks][size, size]`: above the diagonal's blocks U, by places.
-  private let handed: [[Float]]
+  /// `[blocks][size, size]`: at each place the negative of U's column, by the outputs whose errors it takes; 0 for those
+  /// that come later.
+  private let handed: [Matrix]
   /// `[blocks][size]`: what a row's error counts, by places; 1 on average.
   private let weights: [[Double]]
 
   /// μ over the mean of A's diagonal.
   private static let damping: Float = 0.3
   /// Steps of a block that is large enough: where rows of one step do not see each other, few of a row's fellows are missed.
-  /// With 16 or 32 the KL is the same.
+  /// With 16 or more the KL is the same.
   private static let steps = 8
 
   /// - Parameters:
@@ -37,53 +38,59 @@ package struct OutputFactor: Sendable {
     _ statistics: [ActivationStatistics], size: Int, smoothedBy scale: [Float]? = nil,
     backend: Backend
   ) {
-    self.size = size
-    blocks = statistics.reduce(0) { $0 + $1.channels } / size
-    together = Self.together(size)
-    let sums = statistics.flatMap { $0.grams(backend: backend) }
-    let factors = sums.enumerated().map { block, gram in
-      Self.factor(
-        gram, scale.map { Array($0[block * size..<(block + 1) * size]) }, backend)
+    self.init(
+      moments: statistics.flatMap { $0.grams(backend: backend) }, smoothedBy: scale,
+      backend: backend)
+  }
+
+  /// - Parameters:
+  ///   - moments: A of each block, up to a factor, `[size, size]`.
+  ///   - scale: what each output is divided by where it is smoothed, `[blocks * size]`; nil for none.
+  package init(moments: [Matrix], smoothedBy scale: [Float]? = nil, backend: Backend) {
+    let n = moments[0].rows
+    size = n
+    blocks = moments.count
+    together = max(1, min(n / Self.steps, Int(SLUICE_TILE_STRIP)))
+    var factors: [(order: [Int], handed: Matrix, weights: [Double])] = []
+    for (block, gram) in moments.enumerated() {
+      let scale = scale.map { Array($0[block * n..<(block + 1) * n]) }
+      factors.append(Self.factor(gram, scale, together: together, backend))
     }
     order = factors.map(\.order)
     handed = factors.map(\.handed)
     weights = factors.map(\.weights)
   }
 
-  private static func together(_ size: Int) -> Int {
-    max(1, min(size / steps, Int(SLUICE_TILE_STRIP)))
-  }
-
   /// Blocks that are rounded by one task, so that the rows of a step fill a strip of the kernels.
-  private static func blocksTogether(_ size: Int) -> Int {
-    max(1, Int(SLUICE_TILE_STRIP) / together(size))
-  }
+  private var blocksTogether: Int { max(1, Int(SLUICE_TILE_STRIP) / together) }
 
   /// Rows that one task rounds; a function of the shape alone.
-  package var taskRows: Int { Self.blocksTogether(size) * size }
+  package var taskRows: Int { blocksTogether * size }
 
   /// Rows of a step.
-  func stepRows(_ rows: Int) -> Int { min(rows / size, Self.blocksTogether(size)) * together }
+  func stepRows(_ rows: Int) -> Int { min(rows / size, blocksTogether) * together }
 
   var steps: [Range<Int>] { ranges(of: size, by: together) }
 
   private static func factor(
-    _ gram: Matrix, _ scale: [Float]?, _ backend: Backend
-  ) -> (order: [Int], handed: [Float], weights: [Double]) {
+    _ gram: Matrix, _ scale: [Float]?, together: Int, _ backend: Backend
+  ) -> (order: [Int], handed: Matrix, weights: [Double]) {
     let n = gram.rows
+    let handed = backend.matrix("outputs that make up for others", rows: n, columns: n)
     let result = backend.matrix("factor of outputs", rows: n, columns: n)
     if !backend.computes {
       _ = UpperFactor.factor(result, backend: backend)
-      return ([], [], [])
+      return ([], handed, [])
     }
     func element(_ row: Int, _ column: Int) -> Float {
       unsafe gram.row(row)[column] * (scale.map { $0[row] * $0[column] } ?? 1)
     }
+    handed.fill(0)
+    let unfactored = (Array(0..<n), handed, [Double](repeating: 1, count: n))
     let diagonal = (0..<n).map { element($0, $0) }
     let mean = diagonal.reduce(0, +) / Float(n)
-    let plain = Array(0..<n)
-    guard mean > 0, mean.isFinite else { return unfactored(n) }
-    let order = plain.sorted {
+    guard mean > 0, mean.isFinite else { return unfactored }
+    let order = (0..<n).sorted {
       diagonal[$0] != diagonal[$1] ? diagonal[$0] > diagonal[$1] : $0 < $1
     }
     for (row, first) in order.enumerated() {
@@ -92,10 +99,9 @@ package struct OutputFactor: Sendable {
           element(first, second) / mean + (row == column ? damping : 0)
       }
     }
-    guard UpperFactor.factor(result, backend: backend) else { return unfactored(n) }
+    guard UpperFactor.factor(result, backend: backend) else { return unfactored }
     var weights: [Double] = []
-    var handed = [Float](repeating: 0, count: n * n)
-    for step in ranges(of: n, by: together(n)) {
+    for step in ranges(of: n, by: together) {
       for column in step {
         // Of R Rᵀ within the step.
         let squares = (column..<step.upperBound).reduce(0.0) {
@@ -108,20 +114,13 @@ package struct OutputFactor: Sendable {
         for column in step {
           var sum = unsafe result.row(row)[column]
           for before in step.lowerBound..<column {
-            unsafe sum -= handed[row * n + before] * result.row(before)[column]
+            unsafe sum += handed.row(before)[order[row]] * result.row(before)[column]
           }
-          handed[row * n + column] = unsafe sum / result.row(column)[column]
+          unsafe handed.row(column)[order[row]] = -sum / result.row(column)[column]
         }
       }
     }
     return (order, handed, weights)
-  }
-
-  /// Where nothing is known of the outputs: each for itself.
-  private static func unfactored(_ n: Int) -> (order: [Int], handed: [Float], weights: [Double]) {
-    (
-      Array(0..<n), [Float](repeating: 0, count: n * n), [Double](repeating: 1, count: n)
-    )
   }
 
   // MARK: Of some blocks
@@ -145,18 +144,17 @@ package struct OutputFactor: Sendable {
     var to = 0
     for block in blocks {
       let first = (block - blocks.lowerBound) * size
-      for place in step {
-        let result = unsafe target.row(to)
-        unsafe result.update(
+      for (row, place) in step.enumerated() {
+        unsafe target.row(to + row).update(
           from: values.row(first + order[block][place]), count: values.columns)
-        for before in 0..<step.lowerBound {
-          let share = handed[block][before * size + place]
-          if share == 0 { continue }
-          unsafe sluice_add_scaled(
-            values.row(first + order[block][before]), -share, result, values.columns)
-        }
-        to += 1
       }
+      if step.lowerBound > 0 {
+        unsafe Gemm.product(
+          rows: step.count, columns: values.columns, inner: size,
+          a: handed[block].row(step.lowerBound), aStride: size, b: values.row(first),
+          bStride: values.columns, add: true, c: target.row(to), cStride: target.columns)
+      }
+      to += step.count
     }
   }
 }

@@ -62,10 +62,12 @@ extension Rounding {
   /// each refinement; what the weight itself puts out is one more.
   ///
   /// - Parameters:
+  ///   - one: rows of one weight, where there are those of several alike; nil for `rows`.
   ///   - outputs: of the weight, where rows make up for the errors of others, too.
   ///   - measuring: whether what the weight puts out is measured, too.
   package func operation(
-    rows: Int, channels: Int, outputs: OutputFactor? = nil, measuring: Bool = false
+    rows: Int, of one: Int? = nil, channels: Int, outputs: OutputFactor? = nil,
+    measuring: Bool = false
   ) -> Operation {
     guard case .compensated(let factors) = self else {
       return Operation(.round, [rows, channels])
@@ -76,8 +78,8 @@ extension Rounding {
     return Operation(
       .compensate,
       [
-        rows, channels, outputs?.stepRows(rows) ?? min(rows, tileRows),
-        outputs?.taskRows ?? tileRows,
+        rows, channels, outputs?.stepRows(one ?? rows) ?? min(one ?? rows, tileRows),
+        outputs?.taskRows ?? min(one ?? rows, tileRows),
       ],
       arithmetic: squares * Double(rows)
         * Double(2 + 2 * CompensatedTile.refinements + (measuring ? 1 : 0)))

@@ -11,6 +11,10 @@ package enum CalibrationError: Error, CustomStringConvertible, Equatable {
   case noSuchColumn(path: String, asked: String, columns: [String])
   /// No row tells what columns there are.
   case noRows(path: String, firstProblem: String?)
+  /// There are fewer rows than before the first that was named.
+  case noRowsThere(path: String, first: Int)
+  /// A file to write is one that is read.
+  case wouldReplace(path: String, flag: String)
   case noUsableRow(path: String, rows: Int, first: String?)
   case costlyTemplate(path: String, rows: Int, first: String?)
   case textTooLong(place: String, bytes: Int, needed: Int, room: Int)
@@ -30,6 +34,10 @@ package enum CalibrationError: Error, CustomStringConvertible, Equatable {
       "\(path): no column `\(asked)`; the columns are \(list(columns))"
     case .noRows(let path, nil): "\(path): no rows in it; give a file with chats, text or token ids"
     case .noRows(let path, let problem?): "\(path): no row can be read; the first: \(problem)"
+    case .noRowsThere(let path, let first):
+      "\(path): it ends before row \(first), counted from 0; name rows that are there"
+    case .wouldReplace(let path, let flag):
+      "\(path): \(flag) would replace a file that is read; name another one"
     case .noUsableRow(let path, let rows, let first):
       "\(path): none of \(counted(rows, "row")) gives tokens"
         + (first.map { "; the first: \($0)" } ?? "")
@@ -184,6 +192,9 @@ package struct CalibrationData: Sendable, Equatable {
     // Too little text for one full sequence is still text.
     if sequences.isEmpty, !pending.isEmpty { sequences.append(pending) }
     if sequences.isEmpty {
+      if rowsRead == 0, let first = selection.rows?.lowerBound, first > 0 {
+        throw CalibrationError.noRowsThere(path: path, first: first)
+      }
       throw CalibrationError.noUsableRow(
         path: path, rows: rowsRead, first: failedRows.first?.description)
     }

@@ -79,10 +79,26 @@ package struct CalibrationSource: Sendable {
 
   /// Refuses data that is not there, or without a column that is known.
   package func check() throws {
-    if let savedTokens { try checkReplaceable(savedTokens) }
+    try checkSavedTokens()
     for set in sets {
       _ = try CalibrationRows.dataset(Dataset(path: set.path))
         .column(path: set.name, named: textColumn)
+    }
+  }
+
+  private func checkSavedTokens() throws {
+    guard let savedTokens else { return }
+    try checkApart(savedTokens, flag: "--save-tokens")
+    try checkReplaceable(savedTokens)
+  }
+
+  /// Refuses to write to a file that this is read from.
+  package func checkApart(_ path: String, flag: String) throws {
+    let read =
+      try sets.flatMap { try Dataset(path: $0.path).paths }
+      + (chatTemplate.map { [$0] } ?? [])
+    if read.contains(where: { FileSystem.isSame($0, path) }) {
+      throw CalibrationError.wouldReplace(path: path, flag: flag)
     }
   }
 
@@ -97,7 +113,7 @@ package struct CalibrationSource: Sendable {
     room: (_ tokenizerBytes: Int) throws -> Int = { _ in Room.standard.bytes },
     used: (UsedRow) throws -> Void = { _ in }
   ) throws -> CalibrationData {
-    if let savedTokens { try checkReplaceable(savedTokens) }
+    try checkSavedTokens()
     var tokenizer: Tokenizer?
     var data: CalibrationData?
     let all: [NamedRows?] = sets.isEmpty ? [nil] : sets

@@ -161,7 +161,7 @@ final class Commit: StepResults, StepMeter {
     try checkUsed(until: next)
     try writer.synchronize()
     try scales.synchronize()
-    try recordChecksums()
+    try recordChecksums(of: nil)
     for journal in [choices, checksums, sourceJournal, files] { try journal.synchronize() }
     state.position = next
     state.pieces = state.pieces.filter { needed($0.key, by: next) }
@@ -185,8 +185,8 @@ final class Commit: StepResults, StepMeter {
     if let unplanned = backend.memory.unplanned { throw unplanned }
   }
 
-  func recordChecksums() throws {
-    for (tensor, checksum) in writer.takeChecksums() + scales.takeChecksums() {
+  func recordChecksums(of linears: [LinearSpec]?) throws {
+    for (tensor, checksum) in [writer, scales].flatMap({ $0.takeChecksums(of: linears) }) {
       try checksums.add(line: Checksums.line(tensor, checksum))
     }
   }
@@ -439,6 +439,12 @@ final class Commit: StepResults, StepMeter {
     pass = (Clock(), plan.blocks.prefix(position.block).reduce(0) { $0 + $1.count })
   }
 
+  /// The step of a layer begins, and says so: its first block of tokens may be done much later.
+  func begin(_ step: RunStep, layer: Int) {
+    begin(step)
+    reportProgress(step, layer: layer, tokensDone: pass.tokens)
+  }
+
   func noteMemory() { memory.note() }
 
   /// A tensor was copied.
@@ -472,7 +478,7 @@ final class Commit: StepResults, StepMeter {
     let done = share - history.share(ofPass: shareBefore)
     let (seconds, tokens) = (pass.clock.seconds, tokensDone - pass.tokens)
     let progress = RunProgress(
-      step: step, layer: layer, layers: plan.spec.layers.count, tokensDone: tokensDone,
+      step: step, layer: layer, layers: plan.layers, tokensDone: tokensDone,
       tokensInStep: plan.run.tokens, share: share,
       secondsLeft: done > 0 && runClock.seconds > 1
         ? runClock.seconds / done * max(0, 1 - share) : nil,
@@ -564,7 +570,7 @@ final class Commit: StepResults, StepMeter {
 
   func finishLayer(_ layer: LayerSpec, seconds: Double) {
     if plan.measures {
-      report(.layerMeasured(layer: layer.index, layers: plan.spec.layers.count, seconds: seconds))
+      report(.layerMeasured(layer: layer.index, layers: plan.layers, seconds: seconds))
       return
     }
     func mean(_ ratios: [Double]) -> Double? {
@@ -573,7 +579,7 @@ final class Commit: StepResults, StepMeter {
     report(
       .layerFinished(
         LayerSummary(
-          layer: layer.index, layers: plan.spec.layers.count, predicts: layer.entrance != nil,
+          layer: layer.index, layers: plan.layers,
           quantizedLinears: layer.linears.filter { plan.output.fates[$0.weight] == .packed }.count,
           smoothings: layerLosses.count, lossRatio: mean(layerLosses),
           roundingRatio: mean(layerErrors), seconds: seconds)))

@@ -154,7 +154,7 @@ package final class QuantizeModel {
     let layers = plan.spec.layers
     var layerClock = Clock()
     // Of the part whose units are in work.
-    var input: (part: [Int], roundings: [Tap.Place: [ChosenRounding]]) = ([], [:])
+    var shared: (part: [Int], rounding: SharedRounding) = ([], SharedRounding())
     while commit.position != .done {
       try commit.stopIfAsked()
       switch commit.position {
@@ -174,7 +174,7 @@ package final class QuantizeModel {
         try windows.makeStates(first: first, end: end, layer: layer, part: part)
       case .window(let first, let end): try windows.round(first: first, end: end)
       case .attend(let layer, let index, let block):
-        commit.begin(.attend)
+        commit.begin(.attend, layer: layer)
         let part = layers[layer].parts[index]
         if index == 0 { layerClock = Clock() }
         try Attend(inputs: inputs, layer: layers[layer], part: part).run(from: block)
@@ -182,9 +182,9 @@ package final class QuantizeModel {
           ? finish(part, since: layerClock)
           : commit.commit(.experts(layer: layer, part: index, unit: 0, end: 0, block: 0))
       case .experts(let layer, let index, let unit, let end, let block):
-        commit.begin(.experts)
+        commit.begin(.experts, layer: layer)
         let part = layers[layer].parts[index]
-        if input.part != [layer, index] { input = ([layer, index], [:]) }
+        if shared.part != [layer, index] { shared = ([layer, index], SharedRounding()) }
         let count = part.units.count
         // A group of its own size where the last commit was between groups; else what that one began, as far as it
         // fits the memory of this run.
@@ -192,15 +192,15 @@ package final class QuantizeModel {
         let end = min(block == 0 ? group : min(end, group), count)
         if let branch = part.tokens {
           try Experts(inputs: inputs, layer: layers[layer], part: part, branch: branch).run(
-            unit..<end, from: block, input: &input.roundings)
+            unit..<end, from: block, shared: &shared.rounding)
         }
-        if end == count { input = ([], [:]) }
+        if end == count { shared = ([], SharedRounding()) }
         try commit.commit(
           end == count
             ? .advance(layer: layer, part: index, block: 0)
             : .experts(layer: layer, part: index, unit: end, end: end, block: 0))
       case .advance(let layer, let index, let block):
-        commit.begin(.advance)
+        commit.begin(.advance, layer: layer)
         let part = layers[layer].parts[index]
         if let branch = part.tokens {
           try Advance(inputs: inputs, layer: layers[layer], part: part, branch: branch)

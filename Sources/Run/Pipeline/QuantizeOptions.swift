@@ -58,6 +58,8 @@ package struct QuantizeOptions: Sendable {
   package var engine: Engine?
   /// A folder for hidden states; `OUT/.sluice/scratch` where none is named.
   package var scratch: String?
+  /// A folder of this host's own, for what one process of several alone reads; nil for the folder of all.
+  package var localScratch: String?
   /// A folder where states and statistics are kept for other runs, and looked for; nil where they go with this one.
   package var keptStates: String?
   /// Schemes that some layers have instead of `schemes`, one after the other.

@@ -14,7 +14,7 @@ package struct RunProgress: Sendable, Equatable {
   package let step: RunStep
   /// From 0; nil while copying.
   package let layer: Int?
-  package let layers: Int
+  package let layers: LayerCount
   package let tokensDone: Int
   package let tokensInStep: Int
   /// Share of the whole run's arithmetic, 0 to 1.
@@ -39,9 +39,7 @@ package enum RunCheck: Sendable, Equatable {
 /// What a finished layer came to.
 package struct LayerSummary: Sendable, Equatable {
   package let layer: Int
-  package let layers: Int
-  /// Whether it predicts further tokens.
-  package let predicts: Bool
+  package let layers: LayerCount
   package let quantizedLinears: Int
   package let smoothings: Int
   /// Mean over the layer's smoothings of loss after over loss before; nil without smoothing.
@@ -233,10 +231,10 @@ package enum RunEvent: Sendable {
   case progress(RunProgress)
   case layerFinished(LayerSummary)
   /// A layer that does not change was copied from the output that is replaced.
-  case layerTakenOver(layer: Int, layers: Int)
+  case layerTakenOver(layer: Int, layers: LayerCount)
   /// A pass that measures begins, or goes on.
   case measuring(groups: Int, choices: [String])
-  case layerMeasured(layer: Int, layers: Int, seconds: Double)
+  case layerMeasured(layer: Int, layers: LayerCount, seconds: Double)
   /// What a size came to.
   case chosen(SizeRecord)
   case warning(RunWarning)

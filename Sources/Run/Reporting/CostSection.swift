@@ -15,7 +15,7 @@ extension Report {
       \(stepTable)\
       <p class="note">\(processes) Memory is the resident set of the process, at its peak in any layer: \
       of the whole run as the kernel counts it (VmHWM), of the other steps by a hundred samples a second; \
-      the mark on its bar is what was planned, the end of the bar what was allowed. Heap and mapped files are those of the \
+      the mark on its bar is what was planned. Heap and mapped files are those of the \
       largest sample: together they may be less than the peak. Threads and allowance are those of the last process.</p>
       </section>
 
@@ -23,13 +23,14 @@ extension Report {
   }
 
   private var stepTable: HTML {
+    let largest = cost.steps.map { max($0.peakBytes, $0.plannedBytes ?? 0) }.max() ?? 0
     let longest = cost.steps.map(\.seconds).max() ?? 0
     let rows = cost.steps.map { step -> [Cell] in
       [
         .text("\(step.step) <small>\(Self.meaning(of: step.step))</small>"),
         .number(duration(step.seconds)),
         .text("\(bar(longest > 0 ? step.seconds / longest : nil))"),
-        .number(size(step.peakBytes)), .text(memoryBar(step)),
+        .number(size(step.peakBytes)), .text(memoryBar(step, of: largest)),
         .extra(number: step.plannedBytes.map(size)), .extra(number: size(step.heapBytes)),
         .extra(number: size(step.mappedBytes)),
       ]
@@ -39,13 +40,14 @@ extension Report {
       [
         .text("Step"), .number("time"), .text("<span class=\"hidden\">time, as a bar</span>"),
         .number("peak"),
-        .text("<span class=\"hidden\">peak of the memory allowed, as a bar</span>"),
+        .text("<span class=\"hidden\">peak, as a bar</span>"),
         .extra(number: "planned"), .extra(number: "heap"), .extra(number: "mapped files"),
       ], rows)
   }
 
-  private func memoryBar(_ step: StepCost) -> HTML {
-    let all = Double(max(1, cost.budgetBytes))
+  /// - Parameter largest: what the end of the bar stands for.
+  private func memoryBar(_ step: StepCost, of largest: Int) -> HTML {
+    let all = Double(max(1, largest))
     let used = min(1, Double(step.peakBytes) / all)
     let mark = step.plannedBytes.map { planned -> HTML in
       "<b style=\"left:\(figure(100 * min(1, Double(planned) / all)))%\"></b>"

@@ -51,9 +51,9 @@ package struct EvaluationRecord: Sendable, Equatable {
     self.divergence = divergence
   }
 
-  /// Whether both say the same of one output: the later takes the place of the earlier.
-  package func measuresSame(as other: EvaluationRecord) -> Bool {
-    (reference, data) == (other.reference, other.data)
+  /// Whether this says all that an earlier one of the same output does, and takes its place.
+  package func replaces(_ other: EvaluationRecord) -> Bool {
+    data == other.data && (reference == other.reference || other.reference == nil)
       && (samples, sequenceLength, packs) == (other.samples, other.sequenceLength, other.packs)
   }
 
@@ -99,16 +99,20 @@ extension EvaluationRecord {
 // MARK: On the page
 
 extension Report {
+  /// The last measurement against the model.
+  var lastDistance: EvaluationRecord? { evaluations.last { $0.divergence != nil } }
+
   /// Nothing where nobody measured it.
   var distanceSection: HTML? {
-    guard let last = evaluations.last else { return nil }
-    let finding: HTML? = last.divergence.map { distance in
-      """
-      <p class="finding">On \(whole(last.tokens)) tokens of \(last.data) the KL divergence from the model is \
-      \(figure(distance.mean)) in the mean, and both find the same token most likely at \
-      \(percent(distance.agreement)) of the positions.</p>
+    if evaluations.isEmpty { return nil }
+    let finding: HTML? = lastDistance.flatMap { last in
+      guard let distance = last.divergence else { return nil }
+      return """
+        <p class="finding">On \(whole(last.tokens)) tokens of \(last.data) the KL divergence from the model is \
+        \(figure(distance.mean)) in the mean, and both find the same token most likely at \
+        \(percent(distance.agreement)) of the positions.</p>
 
-      """
+        """
     }
     let rows = evaluations.map { record -> [Cell] in
       [
@@ -117,13 +121,13 @@ extension Report {
         .extra(number: record.divergence.map { figure($0.median) }),
         .extra(number: record.divergence.map { figure($0.percentile99) }),
         .number(record.divergence.map { percent($0.agreement) }),
-        .extra(number: record.perplexity.map(figure)),
+        .number(record.perplexity.map(figure)),
         .extra(number: record.referencePerplexity.map(figure)),
       ]
     }
     let heads: [Cell] = [
       .text("Data"), .extra(number: "tokens"), .number("KL mean"), .extra(number: "KL median"),
-      .extra(number: "KL p99"), .number("same choice"), .extra(number: "perplexity"),
+      .extra(number: "KL p99"), .number("same choice"), .number("perplexity"),
       .extra(number: "of the model"),
     ]
     return """

@@ -52,28 +52,34 @@ extension Report {
 
   private var lead: HTML {
     let quantized = counted(choices.linears.count, "Linear")
-    let layers = counted(subject.layers, "layer")
-    let scheme = subject.settings.first { $0.name == "--scheme" }.map { " to \($0.value)" } ?? ""
-    let groups = subject.groupSizes.isEmpty ? "" : " in groups of \(subject.groupSizes)"
+    let layers = subject.layers.words
     let smoothings =
       choices.smoothings.isEmpty ? "" : ", " + counted(choices.smoothings.count, "smoothing")
     return """
-      <code>\(subject.architecture)</code> of \(layers) from <code>\(subject.model)</code>: \
-      \(quantized) quantized\(scheme)\(groups)\(smoothings). Layers and experts count \
+      <code>\(subject.architecture)</code> of \(layers) from <code>\(subject.modelName)</code>: \
+      \(quantized) quantized\(schemes)\(smoothings). Layers and experts count \
       from 0, as in the names of tensors.
       """
+  }
+
+  /// ` to W4A16 in groups of 128`.
+  private var schemes: String {
+    let words = subject.schemeWords
+    let further = subject.setting("--mtp").flatMap {
+      $0 == words ? nil : ", prediction layers to \($0)"
+    }
+    return (words.map { " to \($0)" } ?? "") + (further ?? "")
   }
 
   /// What is quantized, and what is left.
   private var coverageSection: HTML? {
     if subject.quantized.isEmpty { return nil }
-    let scheme = subject.settings.first { $0.name == "--scheme" }.map { " to \($0.value)" } ?? ""
     let left = subject.left.map { item -> HTML in "<li>\(item)</li>\n" }
     return """
       <section id="coverage">
       <h2>What is quantized, and what is not</h2>
       <div class="pair">
-      <div><h3>Quantized\(scheme)</h3>
+      <div><h3>Quantized\(schemes)</h3>
       <ul><li>\(subject.quantized)</li></ul></div>
       <div><h3>Left as they are</h3>
       <ul>
@@ -103,7 +109,7 @@ extension Report {
 
   private var unfinished: HTML? {
     guard case .unfinished(let step, let layer, let share) = subject.progress else { return nil }
-    let place = layer.map { "layer \($0) of 0 to \(subject.layers - 1), \(step)" } ?? step
+    let place = layer.map { "\(subject.layers.place(of: $0)), \(step)" } ?? step
     let done = share.map { ", \(percent($0)) of the arithmetic is done" } ?? ""
     return """
       <p class="banner"><strong>Not finished.</strong> Next: \(place)\(done). What follows covers what \
@@ -120,7 +126,7 @@ extension Report {
         "\(percent(Double(subject.outputBytes) / Double(max(1, subject.sourceBytes)))) of "
           + size(subject.sourceBytes))
     ]
-    if let distance = evaluations.last?.divergence {
+    if let distance = lastDistance?.divergence {
       tiles.append(
         tile(
           "KL to the model", figure(distance.mean),
@@ -167,14 +173,14 @@ extension Report {
     let data = (choices.data?.words ?? []).map { entry -> HTML in
       "<div><dt>\(entry.name)</dt><dd>\(entry.value)</dd></div>\n"
     }
-    let command: HTML? =
+    let asked: HTML? =
       subject.command.isEmpty
-      ? nil : "<pre class=\"scroll\" tabindex=\"0\">\(commandText)</pre>\n"
+      ? nil : "<pre class=\"scroll\" tabindex=\"0\">\(command(subject.command))</pre>\n"
     return """
       <section id="settings">
       <h2>How it was asked for</h2>
-      \(command)<dl class="facts">
-      <div><dt>model</dt><dd>\(subject.model)</dd></div>
+      \(asked)<dl class="facts">
+      <div><dt>model</dt><dd>\(subject.modelPath)</dd></div>
       <div><dt>output</dt><dd>\(subject.output)</dd></div>
       <div><dt>\(subject.progress == .finished ? "finished" : "last commit")</dt>\
       <dd>\(dateText(subject.lastCommit))</dd></div>
@@ -189,7 +195,13 @@ extension Report {
     value.isEmpty ? nil : "<div><dt>\(name)</dt><dd>\(value)</dd></div>\n"
   }
 
-  private var commandText: String { shellText(subject.command) }
+  /// A command that is broken between its words alone.
+  private func command(_ words: [String]) -> HTML {
+    let words = words.map { word -> HTML in
+      word.count > 32 ? "\(shellText([word])) " : "<span>\(shellText([word]))</span> "
+    }
+    return "<code>\(words)</code>"
+  }
 
   // MARK: What comes next
 
@@ -206,7 +218,7 @@ extension Report {
     var steps: [(why: String, words: [String])] = [
       (
         "Check that the output is whole, and what tensor parallelism fits it:",
-        ["sluice", "verify", subject.output, "--source", subject.model]
+        ["sluice", "verify", subject.output, "--source", subject.modelPath]
       )
     ]
     if evaluations.isEmpty {
@@ -214,7 +226,7 @@ extension Report {
         (
           "Measure how far it is from the model, on texts that it was not calibrated on:",
           [
-            "sluice", "evaluate", subject.output, "--reference", subject.model, "--text",
+            "sluice", "evaluate", subject.output, "--reference", subject.modelPath, "--text",
             "texts.jsonl",
           ]
         ))
@@ -230,7 +242,7 @@ extension Report {
     let items = steps.map { step -> HTML in
       """
       <li>\(step.why)
-      <pre class="scroll" tabindex="0">\(shellText(step.words))</pre></li>
+      <pre class="scroll" tabindex="0">\(command(step.words))</pre></li>
 
       """
     }

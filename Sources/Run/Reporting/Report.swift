@@ -22,10 +22,14 @@ package struct Report: Sendable, Equatable {
 
 /// What a run worked on, and how far it is.
 package struct Subject: Sendable, Equatable {
+  /// As it was named.
   package var model: String
+  /// What people call it, and where it is found from any folder.
+  package var modelName: String
+  package var modelPath: String
   package var output: String
   package var architecture: String
-  package var layers: Int
+  package var layers: LayerCount
   /// Bytes of all tensors.
   package var sourceBytes: Int
   package var outputBytes: Int
@@ -46,18 +50,16 @@ package struct Subject: Sendable, Equatable {
   package var lastCommit: Int
   package var progress: Progress
 
-  /// The sizes of all groups, for people.
-  var groupSizes: String {
-    settings.first { $0.name == "--group-size" }?.value ?? "\(groupSize)"
-  }
-
   package init(
-    model: String, output: String, architecture: String, layers: Int, sourceBytes: Int,
+    model: String, modelName: String? = nil, modelPath: String? = nil, output: String,
+    architecture: String, layers: LayerCount, sourceBytes: Int,
     outputBytes: Int, groupSize: Int, quantized: String = "", left: [String] = [],
     settings: [Setting], command: [String], version: String = "", processor: String = "",
     lastCommit: Int, progress: Progress
   ) {
     self.model = model
+    self.modelName = modelName ?? model
+    self.modelPath = modelPath ?? model
     self.output = output
     self.architecture = architecture
     self.layers = layers

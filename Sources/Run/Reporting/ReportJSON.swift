@@ -13,8 +13,8 @@ extension Report {
     var object = JSONObject([
       ("format", .int(Self.format)), ("model", .string(subject.model)),
       ("output", .string(subject.output)), ("architecture", .string(subject.architecture)),
-      ("layers", .int(subject.layers)),
     ])
+    for (key, value) in subject.layers.fields { object[key] = value }
     for (key, value) in progressEntries { object[key] = value }
     object["last_commit"] = .string(dateText(subject.lastCommit))
     object["version"] = .string(subject.version)

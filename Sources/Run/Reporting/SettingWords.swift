@@ -3,13 +3,36 @@
 internal import JSON
 internal import Planning
 
+extension Subject {
+  package func setting(_ name: String) -> String? { settings.first { $0.name == name }?.value }
+
+  /// What the weights became: `W4A16 in groups of 128`, `NVFP4A16, W8A16 in groups of 128 for layers 2-3`. nil where that
+  /// is not known.
+  package var schemeWords: String? {
+    guard let value = setting("--scheme") else { return nil }
+    let words = Self.schemeText(value)
+    let isOne = !words.contains(",") && !words.contains(" ")
+    let groups = setting("--group-size") ?? (groupSize > 0 ? "\(groupSize)" : "none")
+    return words + (isOne && groups != "none" ? " in groups of \(groups)" : "")
+  }
+
+  /// Without the digest that tells choices apart; layers by their numbers instead of a pattern.
+  fileprivate static func schemeText(_ value: String) -> String {
+    value.replacing(/\ \[[0-9a-f]+\]$/, with: "")
+      .replacing(/re:(?:\w|\\\.)*\(([0-9|]+)\)\\\.\.\*=([^,]*)/) { match in
+        let numbers = match.output.1.split(separator: "|").compactMap { Int($0) }
+        return "\(match.output.2) for \(layersText(numbers))"
+      }
+  }
+}
+
 extension Report {
   /// - Returns: nil for what says nothing.
   func words(_ setting: Setting) -> Setting? {
     let (name, value) = (setting.name, setting.value)
     switch name {
     case _ where value.isEmpty: return nil
-    case "--scheme": return Setting("scheme", value)
+    case "--scheme": return Setting("scheme", Subject.schemeText(value))
     case "--group-size": return Setting("columns that share a scale", value)
     case "--ignore": return Setting("patterns left out", value)
     case "--no-smoothing": return Setting("AWQ's scales", value == "on" ? "none" : "searched for")
@@ -53,7 +76,7 @@ extension DataChoice {
       ("rows joined", packs.map(yes)), ("column of text", textColumn),
       ("special tokens added", addsSpecialTokens.map(yes)), ("chat template", chatTemplate),
       ("variables for the template", arguments.isEmpty ? nil : arguments.joined(separator: " ")),
-      ("day that templates take for today", templateDate),
+      ("day that templates take for today", templateDate.map { String($0.prefix { $0 != "T" }) }),
       ("sequences", sequences.map(whole)), ("tokens", tokens.map(whole)),
       ("empty rows", emptyRows.map(whole)), ("unusable rows", failedRows.map(whole)),
     ]

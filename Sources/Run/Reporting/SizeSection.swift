@@ -151,7 +151,9 @@ extension Report {
 
   /// Size against predicted loss, each on a scale of its own; the loss by its logarithm.
   private func frontier(_ chosen: SizeRecord) -> HTML? {
-    let points = chosen.frontier.filter { $0.loss > 0 && $0.loss.isFinite }
+    // Of a sum that should be nothing, rounding leaves a trifle.
+    let most = chosen.frontier.map(\.loss).filter(\.isFinite).max() ?? 0
+    let points = chosen.frontier.filter { $0.loss > most * 1e-9 && $0.loss.isFinite }
     guard let first = points.first, let last = points.last, last.bytes > first.bytes,
       chosen.loss > 0
     else { return nil }
@@ -181,7 +183,10 @@ extension Report {
     }
     let names = (0...4).map { part -> HTML in
       let bytes = first.bytes + (last.bytes - first.bytes) * part / 4
-      return "<span style=\"left:\(part * 25)%\">\(size(bytes))</span>"
+      let side: HTML = [
+        " class=\"first\"", " class=\"wide\"", "", " class=\"wide\"", " class=\"last\"",
+      ][part]
+      return "<span\(side) style=\"left:\(part * 25)%\">\(size(bytes))</span>"
     }
     let summary =
       "Predicted loss by size: \(lossText(first.loss)) at \(size(first.bytes)), \(lossText(chosen.loss)) at the "

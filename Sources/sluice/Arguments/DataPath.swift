@@ -12,7 +12,11 @@ enum DataNameError: Error, CustomStringConvertible {
   case severalSplits(name: String, splits: [String])
   case noSuchSplit(name: String, split: String, splits: [String], command: String?)
   case badBrackets(name: String, found: String)
+  case openBracket(name: String)
+  /// Nothing beside a comma.
+  case noName(text: String)
   case noShare(name: String)
+  case badShare(name: String, found: String)
   case shares(text: String, sum: Double)
 
   var description: String {
@@ -28,9 +32,15 @@ enum DataNameError: Error, CustomStringConvertible {
       "\(name): no set of rows is called `\(split)` (found \(splits.isEmpty ? "none" : list(splits)))"
         + (command.map { "; download it with `\($0)`" } ?? "; name one of these")
     case .badBrackets(let name, let found):
-      "\(name): expected a set of rows such as [train], or rows such as [:512] or [100:200], found [\(found)]"
+      "\(name): expected a set of rows such as [train], rows such as [:512] or [100:200], or both in this order, "
+        + "found [\(found)]"
+    case .openBracket(let name):
+      "\(name): a bracket has no partner; a set of rows and rows stand as in data[train][:512]"
+    case .noName(let text): "\(text): expected a name before and behind each comma, found none"
     case .noShare(let name):
       "\(name): has no share, and other data has; give each its own, such as \(name):0.5"
+    case .badShare(let name, let found):
+      "\(name): a share is a number above 0 and up to 1, such as 0.5 (found \(found))"
     case .shares(let text, let sum):
       "\(text): the shares add up to \(rounded(sum)), expected 1"
     }
@@ -45,21 +55,34 @@ func namedRows(_ text: String) throws -> [NamedRows] {
   var result: [NamedRows] = []
   var shares: [Double?] = []
   for word in words {
-    let share = isThere(word) ? nil : word.wholeMatch(of: /(.+):([0-9]+\.?[0-9]*|\.[0-9]+)/)
-    shares.append(share.flatMap { Double($0.output.2) })
-    result.append(try rows(share.map { String($0.output.1) } ?? word))
+    if word.isEmpty { throw DataNameError.noName(text: text) }
+    let (name, share) = try isThere(word) ? (word, nil) : shared(word)
+    shares.append(share)
+    result.append(try rows(name))
   }
   if shares.allSatisfy({ $0 == nil }) {
     for place in result.indices { result[place].share = 1 / Double(result.count) }
     return result
   }
   for (place, share) in shares.enumerated() {
-    guard let share, share > 0 else { throw DataNameError.noShare(name: words[place]) }
+    guard let share else { throw DataNameError.noShare(name: words[place]) }
     result[place].share = share
   }
   let sum = result.reduce(0) { $0 + $1.share }
   if abs(sum - 1) > 1e-6 { throw DataNameError.shares(text: text, sum: sum) }
   return result
+}
+
+/// A name and its share; nil for none.
+private func shared(_ word: String) throws(DataNameError) -> (name: String, share: Double?) {
+  // What looks like a number, so that a name with a colon stays one.
+  guard let parts = word.wholeMatch(of: /(.+):([-+]?(?:[0-9.]+(?:[eE][-+]?[0-9]+)?%?|nan|inf))/)
+  else { return (word, nil) }
+  let (name, text) = (String(parts.output.1), String(parts.output.2))
+  guard let share = Double(text), share > 0, share.isFinite else {
+    throw .badShare(name: name, found: text)
+  }
+  return (name, share)
 }
 
 private func isThere(_ text: String) -> Bool {
@@ -88,6 +111,9 @@ private func rows(_ text: String) throws -> NamedRows {
   var name = text
   var split: String?
   var range: Range<Int>?
+  if !isThere(name), name.count(where: { $0 == "[" }) != name.count(where: { $0 == "]" }) {
+    throw DataNameError.openBracket(name: name)
+  }
   while !isThere(name), name.hasSuffix("]"), let open = name.lastIndex(of: "[") {
     let inside = String(name[name.index(after: open)...].dropLast())
     name = String(name[..<open])

@@ -58,6 +58,10 @@ struct GroupSizeArgument: ExpressibleByArgument {
     CompressionFormats.alternatives(CompressionFormats.groupSizes.map { "\($0)" } + [rows])
   }
 
+  static var defaultCompletionKind: CompletionKind {
+    .list(CompressionFormats.groupSizes.map { "\($0)" } + [rows])
+  }
+
   init?(argument: String) {
     if argument.lowercased() == Self.rows {
       size = QuantizationArguments.wholeRows
@@ -69,7 +73,15 @@ struct GroupSizeArgument: ExpressibleByArgument {
   }
 }
 
+extension CompletionKind {
+  static func presets(and others: String...) -> CompletionKind {
+    .list(CompressionFormats.presets.map(\.name) + others)
+  }
+}
+
 extension OtherTokens {
+  static let words = ["auto", "all"]
+
   init(argument: String) throws {
     switch argument.lowercased() {
     case "auto": self = .auto
@@ -120,7 +132,7 @@ struct QuantizeArguments: ParsableArguments {
       What weights become: \(CompressionFormats.presets.map(\.name).joined(separator: ", ")), or TARGET=SCHEME for \
       some (repeatable), where TARGET is attention, dense, shared, experts, lm_head, embed_tokens, or \
       a pattern as of --ignore. Default: \(SchemePreset.usual).
-      """, valueName: "scheme"), transform: SchemeArgument.init)
+      """, valueName: "scheme"), completion: .presets(), transform: SchemeArgument.init)
   var scheme: [SchemeArgument] = []
 
   @OptionGroup var size: SizeArguments
@@ -158,7 +170,7 @@ struct QuantizeArguments: ParsableArguments {
       """
       What the weights of multi-token-prediction layers become, as of --scheme, in the classes that vLLM loads so. \
       Default: they stay as they are.
-      """, valueName: "scheme"), transform: SchemePreset.written)
+      """, valueName: "scheme"), completion: .presets(), transform: SchemePreset.written)
   var mtp: QuantizationScheme?
 
   @OptionGroup var keys: ConfigKeyArguments
@@ -176,8 +188,8 @@ struct QuantizeArguments: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
-      compensated (clipped ranges, error-compensated codes, fitted scales, attention weighed by \
-      what its errors do), fast (likewise, every output by itself), clip (ranges alone) or nearest \
+      compensated (clipped ranges, error-compensated codes, fitted scales, outputs weighed by \
+      what their errors do), fast (likewise, every output by itself), clip (ranges alone) or nearest \
       (plain AWQ). Default: compensated, or as the recipe says.
       """, valueName: "method"))
   var rounding: RoundingMethod?
@@ -198,7 +210,8 @@ struct QuantizeArguments: ParsableArguments {
       Tokens that an expert sees beside those that the router sends to it, spread over the data: a \
       number (and at least 128 in all), all, or auto, which measured like all and saves time: four for \
       each channel of its down projection, 4096 at least. Default: auto.
-      """, valueName: "n"), transform: OtherTokens.init(argument:))
+      """, valueName: "n"), completion: .list(OtherTokens.words),
+    transform: OtherTokens.init(argument:))
   var expertTokens = OtherTokens.auto
 
   @Option(
@@ -228,6 +241,15 @@ struct QuantizeArguments: ParsableArguments {
       "Folder for hidden states during the run. Default: OUT/.sluice/scratch.",
       valueName: "folder"), completion: .directory)
   var scratch: String?
+
+  @Option(
+    name: .customLong("local-scratch"),
+    help: ArgumentHelp(
+      """
+      Folder on a disk of this host, for what one of several processes (mpirun) alone reads. Default: with all other \
+      scratch.
+      """, valueName: "folder"), completion: .directory)
+  var localScratch: String?
 
   @Option(
     name: .customLong("keep-states"),
@@ -325,6 +347,7 @@ struct QuantizeArguments: ParsableArguments {
     options.loss = loss
     options.engine = engine.engine
     options.scratch = scratch
+    options.localScratch = localScratch
     options.keptStates = keptStates
     options.window = window
     options.maximumShardBytes = maximumShardSize.bytes

@@ -27,7 +27,8 @@ struct SizeArguments: ParsableArguments {
       """
       Schemes for --target-size and --target-bits to choose among, and BF16 for what stays as it is. Default: \
       \(SizeWish.usual.joined(separator: ",")).
-      """, valueName: "schemes"))
+      """, valueName: "schemes"),
+    completion: .presets(and: SizeOption.plain.name))
   var choices: String?
 
   func validate() throws {

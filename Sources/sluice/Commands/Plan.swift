@@ -112,19 +112,12 @@ struct Plan: ParsableCommand {
     try proposals.check()
   }
 
-  private static func layers(of plan: QuantizePlan) -> String {
-    let own = plan.spec.withoutPredictions.layers.count
-    let further = plan.spec.layers.count - own
-    return counted(own, "layer")
-      + (further == 0 ? "" : " and \(counted(further, "prediction layer"))")
-  }
-
   private static func lines(_ plan: QuantizePlan, _ time: TimeEstimate) -> [String] {
     let run = plan.run
     // Rounding to nearest alone multiplies nothing, and keeps no states.
     let computes = run.operations > 0
     var lines = [
-      "\(plan.spec.architecture), \(layers(of: plan)), "
+      "\(plan.spec.architecture), \(plan.layers.words), "
         + (computes
           ? counted(run.tokens, "calibration token") + " through "
             + counted(run.calibratedLayers, "layer") : "no calibration")

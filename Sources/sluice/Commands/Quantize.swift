@@ -79,8 +79,15 @@ struct Quantize: ParsableCommand {
     options.writesCard = !noCard
     options.request = RunRequest(
       folder: RunRequest.currentFolder, words: [Array(goingOn.dropFirst())])
-    if let report { try RunReport.check(report, output: options.output) }
     let evaluation = try evaluateOn.map { try self.evaluation(on: $0, of: options) }
+    if let report {
+      try RunReport.check(report, output: options.output)
+      for data in [options.data, evaluation?.data].compactMap({ $0 }) {
+        try data.checkApart(report, flag: "--report")
+      }
+    }
+    let measures = evaluation.map { !EvaluationFile.holds($0, of: options.output) } ?? false
+    if let evaluation, measures { try EvaluateModel.check(evaluation) }
     // A terminal or a pager that goes away must not end days of work.
     signal(SIGPIPE, SIG_IGN)
     let interruption = Interruption()
@@ -106,8 +113,14 @@ struct Quantize: ParsableCommand {
     signals.stop()
     ranks.finish()
     if ranks.rank > 0 { return }
-    if let evaluation, !EvaluationFile.holds(evaluation, of: options.output) {
-      Console.show(try MeasuredModels(evaluation, isAlone: false).text)
+    if let evaluation, measures {
+      do {
+        Console.show(try MeasuredModels(evaluation, isAlone: false).text)
+      } catch {
+        Console.news(
+          "\(options.output) is done and only not measured; the same command measures it")
+        throw error
+      }
     }
     NextSteps(
       output: options.output, model: trimmed(arguments.model), isMeasured: evaluation != nil,
@@ -115,7 +128,7 @@ struct Quantize: ParsableCommand {
     ).tell()
   }
 
-  /// What is measured at the end. Data that cannot be read is refused before days of work.
+  /// What is measured at the end. Data that is not there is refused before days of work.
   private func evaluation(on data: String, of options: QuantizeOptions) throws -> EvaluateOptions {
     var source = try arguments.data.source(data)
     source.savedTokens = nil

@@ -1,6 +1,7 @@
 // sluice requantize: a finished output under other options.
 
 import ArgumentParser
+internal import Calibration
 internal import CompressedTensors
 internal import Glibc
 internal import Pipeline
@@ -58,7 +59,7 @@ struct Requantize: ParsableCommand {
       """
       As of sluice quantize: PRESET, or TARGET=PRESET for some (repeatable). Replaces all schemes, and groups are the \
       usual ones where --group-size names no others.
-      """, valueName: "scheme"), transform: SchemeArgument.init)
+      """, valueName: "scheme"), completion: .presets(), transform: SchemeArgument.init)
   var scheme: [SchemeArgument] = []
 
   @Option(
@@ -86,6 +87,12 @@ struct Requantize: ParsableCommand {
       valueName: "pattern"))
   var ignore: [String] = []
 
+  @Option(
+    help: ArgumentHelp(
+      "What the weights of multi-token-prediction layers become, as of sluice quantize.",
+      valueName: "scheme"), completion: .presets(), transform: SchemePreset.written)
+  var mtp: QuantizationScheme?
+
   @Option(help: ArgumentHelp("compensated, fast, clip or nearest.", valueName: "method"))
   var rounding: RoundingMethod?
 
@@ -103,6 +110,15 @@ struct Requantize: ParsableCommand {
     help: ArgumentHelp(
       "How much a token counts for an expert: all, routed or blend.", valueName: "kind"))
   var expertWeighting: ExpertWeighting?
+
+  @Option(
+    name: .customLong("expert-tokens"),
+    help: ArgumentHelp(
+      """
+      Tokens that an expert sees beside those that the router sends to it: a number, all or auto.
+      """, valueName: "n"), completion: .list(OtherTokens.words),
+    transform: OtherTokens.init(argument:))
+  var expertTokens: OtherTokens?
 
   @Option(
     name: .customLong("keep-states"),
@@ -128,13 +144,14 @@ struct Requantize: ParsableCommand {
   @OptionGroup var log: LogArguments
 
   private static let changes = [
-    "--scheme", "--target-size", "--target-bits", "--group-size", "--kv-cache", "--ignore",
-    "--rounding", "--damping", "--loss", "--expert-weighting",
+    "--scheme", "--target-size", "--target-bits", "--group-size", "--kv-cache", "--ignore", "--mtp",
+    "--rounding", "--damping", "--loss", "--expert-weighting", "--expert-tokens",
   ]
 
   private var changesNothing: Bool {
     scheme.isEmpty && !size.isAsked && groupSize == nil && cache == nil && ignore.isEmpty
-      && rounding == nil && damping == nil && loss == nil && expertWeighting == nil
+      && mtp == nil && rounding == nil && damping == nil && loss == nil && expertWeighting == nil
+      && expertTokens == nil
   }
 
   func validate() throws {
@@ -179,10 +196,12 @@ struct Requantize: ParsableCommand {
     if let groupSize { arguments.groupSize = groupSize }
     if let cache { arguments.cache = cache }
     if !ignore.isEmpty { arguments.ignore = ignore }
+    if let mtp { arguments.mtp = mtp }
     if let rounding { arguments.rounding = rounding }
     if let damping { arguments.damping = damping }
     if let loss { arguments.loss = loss }
     if let expertWeighting { arguments.expertWeighting = expertWeighting }
+    if let expertTokens { arguments.expertTokens = expertTokens }
     asked.quantize.arguments = arguments
   }
 
@@ -207,15 +226,16 @@ struct Requantize: ParsableCommand {
     } catch {
       throw RequantizeError.noRequest(path: output.output)
     }
-    if asked.quantize.arguments.calibration == "-" {
-      throw RequantizeError.notInPlace(
-        path: output.output, problem: "its calibration data came from stdin, which is gone")
-    }
     apply(to: &asked)
     if !asked.layers.isEmpty, asked.quantize.arguments.size.isAsked {
       throw RequantizeError.notInPlace(
         path: output.output,
         problem: "its schemes were chosen for a size, and --layers has no say in that")
+    }
+    if asked.quantize.arguments.size.isAsked, asked.quantize.arguments.mtp != nil {
+      throw RequantizeError.notInPlace(
+        path: output.output,
+        problem: "a size is for the layers of the model alone, and --mtp for those behind them")
     }
     asked.quantize.arguments.machine = machine
     asked.quantize.arguments.window = nil
@@ -225,6 +245,10 @@ struct Requantize: ParsableCommand {
     // What is relative in the words of another day is so to the folder of that day.
     try output.request.enter()
     var options = try asked.quantize.arguments.options(output: output.work)
+    if options.data.sets.contains(where: { $0.path == "-" }) {
+      throw RequantizeError.notInPlace(
+        path: output.output, problem: "its calibration data came from stdin, which is gone")
+    }
     options.layerSchemes = asked.layers
     options.writesCard = !asked.quantize.noCard
     options.version = Version.number

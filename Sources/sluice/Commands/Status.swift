@@ -71,13 +71,13 @@ struct Status: ParsableCommand {
     switch status.phase {
     case .finished: first += " \(dateText(status.lastCommit))"
     case .stopped:
-      first += status.position.layer.map { " in layer \($0) of 0-\(status.layers - 1)" } ?? ""
+      first += status.position.layer.map { " in \(status.layers.place(of: $0))" } ?? ""
       first += share
     case .running:
       if let record = status.record {
         first += " (process \(record.process) on \(TerminalText.line(record.host)))"
         if let progress = record.progress {
-          first += progress.layer.map { ", layer \($0) of 0-\(progress.layers - 1)" } ?? ""
+          first += progress.layer.map { ", \(progress.layers.place(of: $0))" } ?? ""
           first += ", \(progress.step.rawValue)"
         }
       }
@@ -124,14 +124,16 @@ struct Status: ParsableCommand {
   private static let noReason = "it was killed, or the machine went down: it left no word"
 
   private static func json(_ status: RunStatus) -> JSONValue {
-    var object = JSONObject([
-      ("state", .string(status.phase.rawValue)), ("measures", .bool(status.isMeasuring)),
-      ("position", .string("\(status.position)")),
-      ("last_commit", .string(dateText(status.lastCommit))),
-      ("share", .double(status.share)), ("layers", .int(status.layers)),
-      ("peak_bytes", .int(status.peakBytes)),
-      ("files_gone", .array(status.filesGone.map { .string($0) })),
-    ])
+    var object = JSONObject(
+      [
+        ("state", .string(status.phase.rawValue)), ("measures", .bool(status.isMeasuring)),
+        ("position", .string("\(status.position)")),
+        ("last_commit", .string(dateText(status.lastCommit))),
+        ("share", .double(status.share)),
+      ] + status.layers.fields + [
+        ("peak_bytes", .int(status.peakBytes)),
+        ("files_gone", .array(status.filesGone.map { .string($0) })),
+      ])
     if status.phase == .stopped { object["reason"] = .text(status.reason) }
     guard let record = status.record else { return .object(object) }
     object["process"] = .int(record.process)
@@ -145,7 +147,6 @@ struct Status: ParsableCommand {
     object["resident_bytes"] = .int(record.residentBytes)
     if let progress = record.progress {
       object["layer"] = .int(progress.layer)
-      object["layers"] = .int(progress.layers)
       object["step"] = .string(progress.step.rawValue)
       object["tokens_done"] = .int(progress.tokensDone)
       object["tokens_in_step"] = .int(progress.tokensInStep)

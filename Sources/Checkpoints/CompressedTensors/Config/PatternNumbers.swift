@@ -1,4 +1,5 @@
 // Numbers that a pattern catches by accident: `re:model.layers.1.*` also matches layers 10 to 19.
+internal import JSON
 
 /// A pattern in which the end (or the beginning) of a number is open, and what it catches for that.
 package struct OpenNumber: Sendable, Equatable, CustomStringConvertible {

@@ -254,7 +254,7 @@ package struct MLPSpec: Sendable, Equatable {
   }
 
   /// The units that read at one of `inputPlaces`.
-  func units(at place: Tap.Place) -> [UnitSpec] {
+  package func units(at place: Tap.Place) -> [UnitSpec] {
     hasRoutedInput ? (place == .routedInput ? routed : alwaysOn) : units
   }
 

@@ -137,10 +137,19 @@ package final class EvaluateModel {
     for checkpoint in checkpoints {
       try checkpoint.spec.checkLength(TokenBlock.longest(of: blocks))
     }
-    plan = try planner(blocks, loadingBytes: residentPeak()).plan(budget: options.memory)
+    let loadingBytes = residentPeak()
+    plan = try planner(blocks, loadingBytes: loadingBytes).plan(budget: options.memory)
     backend = Backend(threads: options.threads, memory: MemoryBudget(limit: 0))
-    memory = EvaluationWatch(backend.memory)
+    memory = EvaluationWatch(backend.memory, isAlone: loadingBytes > 0)
     progress = EvaluationProgressMeter(operations: plan.operations, report)
+  }
+
+  /// Refuses what will not be measured once its model is made, for want of memory or rows: its shapes are those of the
+  /// reference.
+  package static func check(_ options: EvaluateOptions) throws {
+    var ahead = options
+    ahead.models = options.reference.map { [$0] } ?? []
+    _ = try EvaluateModel(ahead)
   }
 
   /// Bytes of all tensors of each model.

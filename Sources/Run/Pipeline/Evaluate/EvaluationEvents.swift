@@ -26,7 +26,7 @@ package struct EvaluationStepSummary: Sendable, Equatable {
 
 package struct EvaluationSummary: Sendable, Equatable {
   package let plan: EvaluationPlan
-  /// The peak of the process's resident set, from its start.
+  /// The peak of the process's resident set.
   package let peakBytes: Int
   package let steps: [EvaluationStepSummary]
   package let seconds: Double
@@ -75,9 +75,19 @@ struct EvaluationWatch {
   private var steps: [EvaluationStepSummary] = []
   private var current = EvaluationStep.load
   private var peak = 0
+  /// The kernel's mark and the processor time when it began, which are those of other work.
+  private let mark: Int
+  private let secondsBefore: Double
+  private let sampler: ResidentSampler?
   private let clock = Clock()
 
-  init(_ budget: MemoryBudget) { self.budget = budget }
+  /// - Parameter isAlone: whether the process did nothing else before.
+  init(_ budget: MemoryBudget, isAlone: Bool) {
+    self.budget = budget
+    mark = isAlone ? 0 : ResidentMemory.current().peakBytes
+    secondsBefore = isAlone ? 0 : processorSeconds()
+    sampler = isAlone ? nil : ResidentSampler()
+  }
 
   /// Buffers of the step that begins may take what its plan says.
   mutating func begin(_ step: EvaluationStep, _ plan: EvaluationPlan) {
@@ -89,7 +99,9 @@ struct EvaluationWatch {
   }
 
   mutating func end() {
-    peak = max(peak, ResidentMemory.current().peakBytes)
+    let now = ResidentMemory.current()
+    peak = max(
+      peak, now.residentBytes, sampler?.takePeak() ?? 0, now.peakBytes > mark ? now.peakBytes : 0)
     steps.append(EvaluationStepSummary(step: current, bufferBytes: budget.peak))
   }
 
@@ -97,6 +109,6 @@ struct EvaluationWatch {
     end()
     return EvaluationSummary(
       plan: plan, peakBytes: peak, steps: steps, seconds: clock.seconds,
-      processorSeconds: processorSeconds())
+      processorSeconds: processorSeconds() - secondsBefore)
   }
 }

@@ -30,7 +30,7 @@ package enum EvaluationFile {
     // One that somebody wrote by hand is left alone.
     let hasOwnCard = try ModelCard(folder)?.isIn(folder) ?? false
     let record = EvaluationRecord(evaluation, options)
-    let others = read(folder).filter { !$0.measuresSame(as: record) }
+    let others = read(folder).filter { !record.replaces($0) }
     let all = (others + [record]).suffix(most)
     let json: JSONValue = ["format": .int(format), "evaluations": .array(all.map(\.json))]
     try replaceFile(
@@ -43,7 +43,7 @@ package enum EvaluationFile {
   /// Whether an output was measured like this.
   package static func holds(_ options: EvaluateOptions, of model: String) -> Bool {
     let wanted = EvaluationRecord(options)
-    return read(OutputFolder(path: model)).contains { $0.measuresSame(as: wanted) }
+    return read(OutputFolder(path: model)).contains { $0.replaces(wanted) }
   }
 }
 

@@ -110,9 +110,7 @@ struct ModelCard {
 
   // MARK: Text
 
-  private func setting(_ name: String) -> String? {
-    report.subject.settings.first { $0.name == name }?.value
-  }
+  private func setting(_ name: String) -> String? { report.subject.setting(name) }
 
   private var scheme: String { setting("--scheme") ?? "" }
 
@@ -159,9 +157,8 @@ struct ModelCard {
   private var facts: [(String, String)] {
     let subject = report.subject
     let share = percentText(Double(subject.outputBytes) / Double(max(1, subject.sourceBytes)))
-    let groups = setting("--group-size").map { $0 == "none" ? "" : " in groups of \($0)" } ?? ""
     var facts = [
-      ("scheme", scheme + groups),
+      ("scheme", subject.schemeWords ?? ""),
       ("quantized", "\(subject.quantized) (\(counted(report.choices.linears.count, "Linear")))"),
       ("left as they are", left.joined(separator: "; ")),
     ]

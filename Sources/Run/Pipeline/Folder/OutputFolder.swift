@@ -184,6 +184,13 @@ package struct OutputFolder {
     folder.split(separator: "/").last?.hasPrefix(Self.scratchPrefix) == true
   }
 
+  /// The folder for hidden states below one that the user named, which two outputs may share.
+  func scratchFolder(in asked: String) -> String {
+    var name = Digest()
+    name.add(FileSystem.resolved(path))
+    return FileSystem.resolved(asked) + "/" + Self.scratchPrefix + name.text
+  }
+
   /// The folder for hidden states, made; what a run left elsewhere is moved there first.
   ///
   /// - Parameter asked: where the user wants it; where none is named it stays where it was, or lies in the output.
@@ -191,11 +198,7 @@ package struct OutputFolder {
   func openScratch(
     _ asked: String?, plan: QuantizePlan, state: inout RunState, resumed: Bool
   ) throws -> String {
-    // With --scratch, two outputs may share a folder; each has its own below it.
-    var name = Digest()
-    name.add(FileSystem.resolved(path))
-    let wanted =
-      asked.map { FileSystem.resolved($0) + "/" + Self.scratchPrefix + name.text } ?? state.scratch
+    let wanted = asked.map(scratchFolder(in:)) ?? state.scratch
     func folder(_ text: String) -> String { text.isEmpty ? work + "/scratch" : text }
     if state.position == .done { return folder(state.scratch) }
     let isMoved = resumed && folder(wanted) != folder(state.scratch)

@@ -3,6 +3,7 @@
 internal import Glibc
 internal import JSON
 internal import Planning
+internal import Reporting
 internal import SystemIO
 
 /// Where a run is, or was when its process was last heard of.
@@ -47,7 +48,7 @@ package struct ProgressRecord: Sendable, Equatable {
     if let progress {
       object["step"] = .string(progress.step.rawValue)
       object["layer"] = .int(progress.layer)
-      object["layers"] = .int(progress.layers)
+      for (key, value) in progress.layers.fields { object[key] = value }
       object["tokens_done"] = .int(progress.tokensDone)
       object["tokens_in_step"] = .int(progress.tokensInStep)
       object["share"] = .double(progress.share)
@@ -79,7 +80,7 @@ package struct ProgressRecord: Sendable, Equatable {
     self.budget = budget
     residentBytes = resident
     peakBytes = peak
-    if let step = object["step"]?.string.flatMap(RunStep.init), let layers = object["layers"]?.size,
+    if let step = object["step"]?.string.flatMap(RunStep.init), let layers = LayerCount(object),
       let done = object["tokens_done"]?.size, let all = object["tokens_in_step"]?.size,
       let share = object["share"]?.double
     {

@@ -5,6 +5,7 @@ internal import Glibc
 internal import JSON
 internal import Models
 package import Planning
+package import Reporting
 internal import SystemIO
 
 /// What another rank of a run took.
@@ -41,7 +42,7 @@ package struct RunHistory: Sendable, Equatable {
   /// What the model card says of the source; nil where there is no card.
   package private(set) var card: CardSource?
   package private(set) var architecture = ""
-  package private(set) var layers = 0
+  package private(set) var layers = LayerCount(0)
   package private(set) var sourceBytes = 0
   package private(set) var outputBytes = 0
   /// What is quantized, and what is left.
@@ -71,7 +72,7 @@ package struct RunHistory: Sendable, Equatable {
     version = plan.options.version
     processor = processorName()
     architecture = plan.spec.architecture
-    layers = plan.spec.layers.count
+    layers = plan.layers
     sourceBytes = plan.run.sourceBytes
     outputBytes = plan.run.outputBytes
     coverage = plan.coverage
@@ -125,31 +126,33 @@ package struct RunHistory: Sendable, Equatable {
 
 extension RunHistory {
   var json: JSONObject {
-    JSONObject([
-      ("model", .string(model)), ("version", .string(version)), ("processor", .string(processor)),
-      ("finished", .int(finished)), ("card", card?.json ?? .null),
-      ("architecture", .string(architecture)), ("layers", .int(layers)),
-      ("source_bytes", .int(sourceBytes)), ("output_bytes", .int(outputBytes)),
-      ("coverage", coverage.map { .object($0.json) } ?? .null),
-      ("ranks", .int(ranks)), ("threads", .int(threads)), ("budget_bytes", .int(budgetBytes)),
-      ("processes", .int(processes)), ("processor_seconds", .double(processorSeconds)),
-      ("scratch_bytes", .int(scratchBytes)), ("share", .double(passShare)),
-      ("span", .array([.double(span.lowerBound), .double(span.upperBound)])),
-      (
-        "planned_bytes",
-        .object(
-          JSONObject(
-            RunStep.allCases.compactMap { step in
-              plannedBytes[step].map { (step.rawValue, .int($0)) }
-            }))
-      ),
-      ("steps", .array(steps.map(\.json))),
-    ])
+    JSONObject(
+      [
+        ("model", .string(model)), ("version", .string(version)), ("processor", .string(processor)),
+        ("finished", .int(finished)), ("card", card?.json ?? .null),
+        ("architecture", .string(architecture)),
+      ] + layers.fields + [
+        ("source_bytes", .int(sourceBytes)), ("output_bytes", .int(outputBytes)),
+        ("coverage", coverage.map { .object($0.json) } ?? .null),
+        ("ranks", .int(ranks)), ("threads", .int(threads)), ("budget_bytes", .int(budgetBytes)),
+        ("processes", .int(processes)), ("processor_seconds", .double(processorSeconds)),
+        ("scratch_bytes", .int(scratchBytes)), ("share", .double(passShare)),
+        ("span", .array([.double(span.lowerBound), .double(span.upperBound)])),
+        (
+          "planned_bytes",
+          .object(
+            JSONObject(
+              RunStep.allCases.compactMap { step in
+                plannedBytes[step].map { (step.rawValue, .int($0)) }
+              }))
+        ),
+        ("steps", .array(steps.map(\.json))),
+      ])
   }
 
   init?(_ object: JSONObject) {
     guard let model = object["model"]?.string, let architecture = object["architecture"]?.string,
-      let layers = object["layers"]?.size, let sourceBytes = object["source_bytes"]?.size,
+      let layers = LayerCount(object), let sourceBytes = object["source_bytes"]?.size,
       let outputBytes = object["output_bytes"]?.size, let threads = object["threads"]?.size,
       let budgetBytes = object["budget_bytes"]?.size, let processes = object["processes"]?.size,
       let processorSeconds = object["processor_seconds"]?.double,

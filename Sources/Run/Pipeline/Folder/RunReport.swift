@@ -1,5 +1,6 @@
 // The report of a run, from what its last commit speaks of: state.json and choices.jsonl.
 
+internal import CompressedTensors
 internal import JSON
 internal import Planning
 internal import Quantization
@@ -98,8 +99,12 @@ extension Subject {
   fileprivate init(_ state: RunState, output: String, status: RunStatus) {
     let history = state.history
     let settings = state.inputs.options.sorted { $0.key < $1.key }.map { Setting($0.key, $0.value) }
+    let folder = status.record?.workingFolder ?? "."
+    let path = history.model.hasPrefix("/") ? history.model : "\(folder)/\(history.model)"
     self.init(
-      model: history.model, output: FileSystem.resolved(output), architecture: history.architecture,
+      model: history.model, modelName: HubCache.name(of: history.model),
+      modelPath: FileSystem.resolved(path), output: FileSystem.resolved(output),
+      architecture: history.architecture,
       layers: history.layers, sourceBytes: history.sourceBytes, outputBytes: history.outputBytes,
       groupSize: state.inputs.groupSizes.max() ?? SchemePreset.groupSize,
       quantized: history.coverage?.quantized ?? "", left: history.coverage?.left.map(\.text) ?? [],

@@ -1,7 +1,7 @@
 // What is known of the run in an output folder, whether a process works on it or not.
 
 internal import Planning
-internal import Reporting
+package import Reporting
 internal import SystemIO
 
 package struct RunStatus: Sendable {
@@ -17,7 +17,7 @@ package struct RunStatus: Sendable {
   package let position: RunPosition
   /// The share of the run's arithmetic that is done: now, or at the last commit where no process works on it; nil where there is none.
   package let share: Double?
-  package let layers: Int
+  package let layers: LayerCount
   /// Over all processes of the run.
   package let peakBytes: Int
   /// Why the last process stopped; nil where it left no word, as one that was killed.

@@ -29,13 +29,15 @@ package struct KeptSummary: Sendable, Equatable {
 
   package var words: String {
     let all = counted(layers, "layer")
-    let folder = "\(folder): \(bytesText(bytes))"
+    // Shapes do not tell how well states are packed; what is there does.
+    let isWhole = wholeLayers == layers
+    let folder = "\(folder): \(bytesText(isWhole ? heldBytes : bytes))"
     if layers == 0 { return "nothing, as this run looks at no data" }
     if wholeLayers == 0, heldBytes == 0 {
       return "\(folder) for input states and statistics of \(all), which other runs then find"
     }
-    let added = addedBytes > 0 ? ", \(bytesText(addedBytes)) of it new" : ""
-    if wholeLayers == layers { return "\(folder)\(added); all that \(all) need is there" }
+    let added = addedBytes > 0 && !isWhole ? ", \(bytesText(addedBytes)) of it new" : ""
+    if isWhole { return "\(folder)\(added); all that \(all) need is there" }
     return "\(folder)\(added); \(wholeLayers) of \(all) are there, "
       + "\(layers - wholeLayers - layersWithUnits) go through attention again, and "
       + "\(layersWithUnits) through their experts, too"

@@ -8,6 +8,7 @@ package import Models
 package import Planning
 internal import Quantization
 internal import Recipes
+package import Reporting
 internal import Safetensors
 internal import SystemIO
 internal import Tensors
@@ -19,6 +20,10 @@ package struct QuantizePlan: Sendable {
   /// With the group size that was chosen where none was named.
   package let options: QuantizeOptions
   package let spec: ModelSpec
+  package var layers: LayerCount {
+    let predictions = spec.layers.count { $0.entrance != nil }
+    return LayerCount(spec.layers.count - predictions, predictions: predictions)
+  }
   /// nil where the weights are not here, and shapes alone were planned with.
   package let opened: Checkpoint?
   /// Of a pass that measures the first of `trials`, with all activations that any of them must see.

@@ -258,9 +258,9 @@ struct RunPlanner {
   private func experts(_ step: Experts, unitsPerGroup: Int) throws {
     let groups = ranges(of: step.branch.mixer.units.count, by: unitsPerGroup)
     let always = step.branch.mixer.alwaysOn.count
-    var input: [Tap.Place: [ChosenRounding]] = [:]
+    var shared = SharedRounding()
     // The first one makes the rounding of its input, and those after it find it made.
-    if let group = groups.first { try step.run(group, from: 0, input: &input) }
+    if let group = groups.first { try step.run(group, from: 0, shared: &shared) }
     // So does the first one of the routed units where these have an input of their own.
     let first = step.branch.mixer.hasRoutedInput ? always : -1
     let kind = { (group: Range<Int>) in
@@ -270,7 +270,7 @@ struct RunPlanner {
       ]
     }
     try step.inputs.backend.forEach(of: Array(groups.dropFirst()), alike: kind) { group in
-      try step.run(group, from: 0, input: &input)
+      try step.run(group, from: 0, shared: &shared)
     }
   }
 
@@ -280,6 +280,7 @@ struct RunPlanner {
     [
       ResidentModel.process, ResidentModel.names(source.tensors.count),
       ResidentModel.tokens(tokens), ResidentModel.ranks(options.ranks),
+      ResidentModel.recipe(isRead: options.recipe != nil),
       MemoryUse("plans of the choices", choices * source.tensors.count * Self.planBytes),
       MemoryUse(
         "listings of kept states",

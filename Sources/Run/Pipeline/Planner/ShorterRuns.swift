@@ -75,9 +75,9 @@ package struct ShorterRun: Sendable {
   private static func divergence(_ method: RoundingMethod) -> Double {
     switch method {
     case .compensated: 1
-    case .fast: 1.06
-    case .clip: 2.6
-    case .nearest: 2.8
+    case .fast: 1.25
+    case .clip: 3
+    case .nearest: 3.3
     }
   }
 }

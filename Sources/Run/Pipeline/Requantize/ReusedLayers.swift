@@ -172,6 +172,6 @@ extension Commit {
     try commit(
       layer.index + 1 == layers.count ? .finish : .attend(layer: layer.index + 1, part: 0, block: 0)
     )
-    tell(.layerTakenOver(layer: layer.index, layers: layers.count))
+    tell(.layerTakenOver(layer: layer.index, layers: plan.layers))
   }
 }

@@ -104,9 +104,10 @@ struct Attend {
         // What reads the input of units is read once more for itself, unit by unit, and too much to stay mapped.
         let isOfUnits = tokensInputs.contains(where: smoothing.taps.contains)
         let weights = isOfUnits ? inputs.weights : weights
-        applied.append(
-          try inputs.smooth(
-            smoothing, statistics, of: layer, weights: weights, under: applied, routedTokens: nil))
+        let found = try inputs.smooth(
+          smoothing, statistics, of: layer, weights: weights, under: applied, routedTokens: nil)
+        if let chosen = found.chosen { try inputs.results.note(chosen, layer: layer.index) }
+        applied.append(found.applied)
       }
       inputs.results.noteMemory()
     }
@@ -120,11 +121,24 @@ struct Attend {
     }
     try writeTensors(
       SmoothedWeights(weights, applied), applied, taps, statistics,
-      inputs.measures ? [:] : gradients.factors(under: applied), keeping: keeping)
+      inputs.measures ? [:] : factors(gradients, under: applied), keeping: keeping)
     inputs.results.noteMemory()
     if let branch = part.sequence, !applied.isEmpty, !inputs.measures {
       try Proof(inputs, layer, part).prove(branch)
     }
+  }
+
+  /// By name, what errors of the outputs of Linears do.
+  private func factors(
+    _ gradients: OutputGradients, under applied: [AppliedSmoothing]
+  ) throws -> [String: OutputFactor] {
+    var result = gradients.factors(under: applied)
+    let readers = StreamReaders(inputs)
+    if let branch = part.sequence, readers.count(for: [branch.mixer.output], of: layer) {
+      result[branch.mixer.output.name] = try readers.factor(
+        behind: [branch.postNorm].compactMap(\.self))
+    }
+    return result
   }
 
   /// Statistics as they are kept.
@@ -218,12 +232,11 @@ struct Attend {
       let rounding = try inputs.rounding(
         taps.firstIndex(of: tap).map { statistics[$0] }, at: tap, under: applied, of: layer,
         keeping: keeping)
-      for linear in layer.readers(at: tap) {
-        try inputs.write(
-          linear.weight, linear: linear, from: weights, layer: layer, by: rounding,
-          outputs: outputs, largest: largest)
-        written.insert(linear.weight)
-      }
+      let readers = layer.readers(at: tap)
+      try inputs.write(
+        [LinearsReadAlike(readers, weights, by: rounding, largest: largest, outputs: outputs)],
+        layer: layer)
+      written.formUnion(readers.flatMap { [$0.weight, $0.bias] })
       inputs.results.noteMemory()
     }
     for claim in part.claims where !written.contains(claim.name) {

@@ -40,11 +40,8 @@ struct Experts {
   /// - Parameters:
   ///   - group: units that are not written yet.
   ///   - block: the group's statistics rest on the blocks before it.
-  ///   - input: how what reads an input of units is rounded, in each round: made for the first group that has such
-  ///     units, and kept for the others.
-  func run(
-    _ group: Range<Int>, from block: Int, input: inout [Tap.Place: [ChosenRounding]]
-  ) throws {
+  ///   - shared: made for the first group that has such units, and kept for the others.
+  func run(_ group: Range<Int>, from block: Int, shared: inout SharedRounding) throws {
     let places = Set(group.map(mlp.inputPlace))
     let read = places.map(branch.tap)
     // Before there are statistics of units: for a moment it takes the room of two Gram matrices.
@@ -53,18 +50,21 @@ struct Experts {
         read.contains(where: each.smoothing.taps.contains)
       }
     }
-    input = input.filter { places.contains($0.key) }
-    for place in mlp.inputPlaces where places.contains(place) && input[place] == nil {
-      input[place] = try inputs.inputRoundings(
+    shared.inputs = shared.inputs.filter { places.contains($0.key) }
+    shared.outputs = shared.outputs.filter { places.contains($0.key) }
+    for place in mlp.inputPlaces where places.contains(place) && shared.inputs[place] == nil {
+      shared.inputs[place] = try inputs.inputRoundings(
         of: part, at: branch.tap(place), under: applied, of: layer)
+      shared.outputs[place] = try outputFactor(at: place)
     }
-    let inputRoundings = input
+    let shared = shared
     let statistics = group.filter { taps.contains(hidden($0)) }.map {
       UnitStatistics(unit: $0, sums: inputs.gatheredStatistics(hidden($0), of: layer))
     }
     let shares = try statistics.isEmpty ? [] : inputs.expertShares(layer, part)
     let sums = statistics.reduce(0) { $0 + 3 * 16 * $1.sums.channels }
     try backend.holding("statistics of the group", bytes: sums) {
+      var isGathered = false
       if !statistics.isEmpty {
         let kept = inputs.kept(layer, part)
         let named = statistics.map { each in
@@ -74,12 +74,24 @@ struct Experts {
         }
         if try kept?.restoreUnits(named) != true {
           try gather(statistics, of: group, shares, from: block)
+          isGathered = true
           try kept?.saveUnits(named)
         }
         inputs.forgetWhatIsKept(of: statistics.map { (hidden($0.unit), $0.sums) }, of: layer)
       }
-      try write(group, statistics, shares, under: applied, inputRoundings)
+      try write(group, statistics, shares, under: applied, shared, isGathered: isGathered)
     }
+  }
+
+  /// What errors of the down projections do whose units read at a place.
+  private func outputFactor(at place: Tap.Place) throws -> OutputFactor? {
+    let readers = StreamReaders(inputs)
+    let units = mlp.units(at: place)
+    // What goes back to a latent first is read there.
+    guard mlp.latent == nil || place == .input, readers.count(for: units.map(\.down), of: layer)
+    else { return nil }
+    return try readers.factor(
+      behind: [mlp.strand(at: place)?.behind, branch.postNorm].compactMap(\.self))
   }
 
   private func position(_ unit: Int, of group: Range<Int>, block: Int) -> RunPosition {
@@ -170,59 +182,103 @@ struct Experts {
 
   private func write(
     _ group: Range<Int>, _ statistics: [UnitStatistics], _ shares: [ExpertShare],
-    under inputSmoothings: [[AppliedSmoothing]], _ inputRoundings: [Tap.Place: [ChosenRounding]]
+    under inputSmoothings: [[AppliedSmoothing]], _ shared: SharedRounding, isGathered: Bool
   ) throws {
     let isProven = !inputs.measures && !inputs.output.smoothings[layer.index].isEmpty
     let proof = isProven ? try Proof(inputs, layer, part).tokensRead() : nil
     let rounds = inputs.rounds
     var left = statistics
-    let shape = { (unit: Int) in alike(unit, mlp.unit(unit)) }
-    try backend.forEach(of: Array(group), alike: shape) { unit in
-      let spec = mlp.unit(unit)
-      let place = left.firstIndex { $0.unit == unit }
-      let sums = place.map { left.remove(at: $0).sums }
-      for (number, inputs) in rounds.enumerated() {
-        let applied =
-          try inputSmoothings[number]
-          + smooth(unit, sums, shares, under: inputSmoothings[number], in: inputs)
-        let smoothed = SmoothedWeights(weights, applied)
-        if let proof {
-          try Proof(inputs, layer, part).prove(
-            unit, of: branch, smoothed, against: weights, on: proof)
-        }
-        let downRounding = try inputs.rounding(
-          sums, at: hidden(unit), under: applied, of: layer, keeping: number + 1 < rounds.count)
-        let largest = try inputs.largestWeights(
-          of: [spec.readers, [spec.down]], from: smoothed)
-        try inputs.write(
-          spec.readers, from: smoothed, layer: layer,
-          by: inputRoundings[mlp.inputPlace(of: unit)]?[number] ?? .nearest, largest: largest)
-        try inputs.write(
-          [spec.down], from: smoothed, layer: layer, by: downRounding, largest: largest)
+    let batches = ranges(of: group.count, by: roundedTogether(group)).map {
+      $0.lowerBound + group.lowerBound..<$0.upperBound + group.lowerBound
+    }
+    let shape = { (batch: Range<Int>) in batch.map { alike($0, mlp.unit($0)) } }
+    let pages = !backend.computes && isGathered ? pagesLeft(of: group) : Array(group)
+    try backend.forEach(of: batches, alike: shape) { batch in
+      var sums = batch.map { unit in
+        left.firstIndex { $0.unit == unit }.map { left.remove(at: $0).sums }
       }
-      inputs.weights.release(spec.linears)
-      inputs.results.noteUnit(layer: layer.index)
-      try inputs.results.recordChecksums()
-      if unit + 1 < group.upperBound {
+      let units = batch.map { pages[$0 - group.lowerBound] }
+      for (number, inputs) in rounds.enumerated() {
+        var alike: [LinearsReadAlike] = []
+        for (place, unit) in units.enumerated() {
+          let spec = mlp.unit(unit)
+          let found = try smooth(
+            unit, sums[place], shares, under: inputSmoothings[number], in: inputs)
+          let applied = inputSmoothings[number] + (found.map { [$0.applied] } ?? [])
+          let smoothed = SmoothedWeights(weights, applied)
+          if let proof {
+            try Proof(inputs, layer, part).prove(
+              unit, of: branch, smoothed, against: weights, on: proof)
+          }
+          let isLast = number + 1 == rounds.count
+          let downRounding = try inputs.rounding(
+            sums[place], at: hidden(unit), under: applied, of: layer, keeping: !isLast)
+          if isLast { sums[place] = nil }
+          let largest = try inputs.largestWeights(
+            of: [spec.readers, [spec.down]], from: smoothed)
+          let read = mlp.inputPlace(of: unit)
+          let outputs = shared.outputs[read].map { [spec.down.name: $0] } ?? [:]
+          alike += [
+            LinearsReadAlike(
+              spec.readers, smoothed, by: shared.inputs[read]?[number] ?? .nearest,
+              largest: largest, after: found?.chosen.map { [$0] } ?? []),
+            LinearsReadAlike(
+              [spec.down], smoothed, by: downRounding, largest: largest, outputs: outputs),
+          ]
+        }
+        try inputs.write(alike, layer: layer)
+      }
+      for (place, unit) in units.enumerated() {
+        let linears = mlp.unit(unit).linears
+        inputs.weights.release(linears)
+        inputs.results.noteUnit(layer: layer.index)
+        try inputs.results.recordChecksums(of: place + 1 < units.count ? linears : nil)
+      }
+      if batch.upperBound < group.upperBound {
         try inputs.results.commitIfDue(
-          position(unit + 1, of: group, block: left.isEmpty ? 0 : inputs.blocks.count), [],
+          position(batch.upperBound, of: group, block: left.isEmpty ? 0 : inputs.blocks.count), [],
           statistics: [], keepsStatistics: !left.isEmpty && !inputs.keeps, isDue: false)
       }
     }
+  }
+
+  /// For each unit of a group, the one by which its pages are known where only shapes are: gathering leaves those of units
+  /// that follow each other and are alike by the name of the first.
+  private func pagesLeft(of group: Range<Int>) -> [Int] {
+    var result = Array(group)
+    if !inputs.passes.holdsExperts { return result }
+    let shapes = group.map { alike($0, mlp.unit($0)) }
+    for place in result.indices.dropFirst()
+    where shapes[place] == shapes[place - 1] && taps.contains(hidden(group.lowerBound + place)) {
+      result[place] = result[place - 1]
+    }
+    return result
+  }
+
+  /// Units of a group whose Linears are rounded in one loop. Threads that find no tile left wait for the last ones: with
+  /// eight tiles for each that is not long, but a unit has only a few. A power of two, so that tiles often come out even.
+  private func roundedTogether(_ group: Range<Int>) -> Int {
+    let rows =
+      inputs.output.method.needsGram
+      ? Rounding.compensatedRows(backend.engine) : Rounding.nearest.tileRows
+    let tiles = mlp.unit(group.upperBound - 1).linears.reduce(0) {
+      $0 + ($1.outputs + rows - 1) / rows
+    }
+    var units = 1
+    while units * max(1, tiles) < 8 * backend.threads { units *= 2 }
+    return units
   }
 
   /// The smoothing of what a unit's down projection reads, where there is one.
   private func smooth(
     _ unit: Int, _ sums: ActivationStatistics?, _ shares: [ExpertShare],
     under applied: [AppliedSmoothing], in inputs: StepInputs
-  ) throws -> [AppliedSmoothing] {
+  ) throws -> FoundSmoothing? {
     let smoothing = inputs.output.smoothings[layer.index].first { $0.tap == hidden(unit) }
-    guard let sums, let smoothing else { return [] }
-    return [
-      try inputs.smooth(
-        smoothing, sums, of: layer, weights: weights, under: applied,
-        routedTokens: expert(unit).map { shares[$0].tokens })
-    ]
+    guard let sums, let smoothing else { return nil }
+    return try inputs.smooth(
+      smoothing, sums, of: layer, weights: weights, under: applied,
+      routedTokens: expert(unit).map { shares[$0].tokens })
   }
 
   // MARK: What counts for an expert
@@ -261,6 +317,14 @@ extension Matrix {
   fileprivate func column(_ column: Int, _ backend: Backend) -> [Float] {
     backend.computes ? (0..<rows).map { unsafe row($0)[column] } : []
   }
+}
+
+/// What units of a part that read at one place have in common.
+struct SharedRounding {
+  /// How what reads an input of units is rounded, in each round.
+  var inputs: [Tap.Place: [ChosenRounding]] = [:]
+  /// What errors of their outputs do, where these are compensated.
+  var outputs: [Tap.Place: OutputFactor] = [:]
 }
 
 /// What the down projection of a unit reads.

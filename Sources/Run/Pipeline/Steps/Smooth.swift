@@ -10,14 +10,20 @@ internal import SystemIO
 internal import Tensors
 internal import Transformer
 
+/// A smoothing with its scale, and what there is to tell of how that was chosen: nothing in a trial.
+struct FoundSmoothing {
+  let applied: AppliedSmoothing
+  let chosen: ChosenSmoothing?
+}
+
 extension StepInputs {
-  /// Searches the scale between a producer and its consumers, records it, and writes it beside the output.
+  /// Searches the scale between a producer and its consumers, and writes it beside the output.
   ///
   /// - Parameter applied: the smoothings of the layer so far.
   func smooth(
     _ smoothing: Smoothing, _ statistics: ActivationStatistics, of layer: LayerSpec,
     weights: any SourceWeights, under applied: [AppliedSmoothing], routedTokens: Int?
-  ) throws -> AppliedSmoothing {
+  ) throws -> FoundSmoothing {
     if let channel = statistics.firstNonFiniteChannel {
       throw nonFiniteActivation(channel, read: smoothing.consumers[0], of: layer)
     }
@@ -53,21 +59,20 @@ extension StepInputs {
     try addLosses(of: smoothing, read: consumers, to: &search, weights, under: applied, of: layer)
     let best = search.best
     if !backend.computes {
-      return AppliedSmoothing(
+      let applied = AppliedSmoothing(
         smoothing, scale: [Float](repeating: 1, count: smoothing.channels))
+      return FoundSmoothing(applied: applied, chosen: nil)
     }
     let scale = exactScale(smoothing, search.candidates[best])
     try unsafe scale.withUnsafeBytes {
       try unsafe scales?.write($0, to: output.scaleTensor(smoothing))
     }
-    if measures { return AppliedSmoothing(smoothing, scale: scale) }
-    try results.note(
-      ChosenSmoothing(
-        smoothing: smoothing, point: best, gridPoint: grid[best],
-        lossBefore: search.losses[0], lossAfter: search.losses[best], tokens: statistics.tokens,
-        routedTokens: routedTokens),
-      layer: layer.index)
-    return AppliedSmoothing(smoothing, scale: scale)
+    let chosen = ChosenSmoothing(
+      smoothing: smoothing, point: best, gridPoint: grid[best],
+      lossBefore: search.losses[0], lossAfter: search.losses[best], tokens: statistics.tokens,
+      routedTokens: routedTokens)
+    return FoundSmoothing(
+      applied: AppliedSmoothing(smoothing, scale: scale), chosen: measures ? nil : chosen)
   }
 
   /// The quantized Linears of a layer that share a scale above their own with one of them.

@@ -57,6 +57,8 @@ struct StateFiles {
   var kept: KeptStates?
   /// The first of `blocks`, where these states are a piece of those of all blocks.
   var piece: Int?
+  /// Where files lie that no other process reads; nil where all lie together.
+  var own: String?
   /// Bytes of the pieces that were finished, by file name.
   var pieces: () -> [String: Int] = { [:] }
   /// Seconds that a file of another rank may take to be seen.
@@ -87,17 +89,22 @@ struct StateFiles {
   }
 
   private func ownPath(_ kind: StateKind, layer: Int, part: Int) -> String {
+    let name = ownName(kind, layer: layer, part: part)
+    // The branch on tokens of the process that made them reads these, and nothing else does.
+    if piece != nil, kind != .hidden, let own { return "\(own)/\(name)" }
     let isKept = kind == .hidden ? kept?.path(.hidden, layer, part) : nil
-    return isKept ?? path(ownName(kind, layer: layer, part: part))
+    return isKept ?? path(name)
   }
 
   private func type(_ kind: StateKind) -> DType { kind == .routing ? .f32 : type }
 
   /// The files of some blocks, beside those of all.
-  func piece(from first: Int, _ blocks: [TokenBlock]) -> StateFiles {
+  ///
+  /// - Parameter own: where those lie that no other process reads.
+  func piece(from first: Int, _ blocks: [TokenBlock], own: String) -> StateFiles {
     StateFiles(
       folder: folder, type: type, blocks: blocks, hidden: hidden, backend: backend, piece: first,
-      pieces: pieces, patience: patience, resumption: resumption, grew: grew)
+      own: own, pieces: pieces, patience: patience, resumption: resumption, grew: grew)
   }
 
   /// - Parameter block: the first one that will be appended; what was committed before stays.

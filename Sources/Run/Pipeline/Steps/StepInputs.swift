@@ -8,6 +8,7 @@ internal import Planning
 internal import Quantization
 internal import Reporting
 internal import Safetensors
+internal import SystemIO
 internal import Tensors
 internal import Transformer
 
@@ -170,9 +171,11 @@ protocol StepResults: AnyObject {
   func noteBlock(_ block: Int, _ step: RunStep, layer: Int)
   /// A unit is written.
   func noteUnit(layer: Int)
-  /// Keeps the checksums of what was written since the last call. Called after every unit, so that the order never
+  /// Keeps the checksums of what was written since the last call. Called for every unit, so that the order never
   /// depends on commits.
-  func recordChecksums() throws
+  ///
+  /// - Parameter linears: whose tensors alone are looked at; nil for all.
+  func recordChecksums(of linears: [LinearSpec]?) throws
   /// A commit where the last one is long ago, or someone wants to stop.
   ///
   /// - Parameters:
@@ -209,7 +212,7 @@ final class ShapeResults: StepResults {
   func noteMemory() {}
   func noteBlock(_ block: Int, _ step: RunStep, layer: Int) {}
   func noteUnit(layer: Int) {}
-  func recordChecksums() {}
+  func recordChecksums(of linears: [LinearSpec]?) {}
   func commitIfDue(
     _ position: RunPosition, _ writers: [StatesWriter], statistics: [ActivationStatistics],
     keepsStatistics: Bool, isDue: Bool
@@ -219,6 +222,18 @@ final class ShapeResults: StepResults {
       let scale = ones[smoothing.channels] ?? [Float](repeating: 1, count: smoothing.channels)
       ones[smoothing.channels] = scale
       return AppliedSmoothing(smoothing, scale: scale)
+    }
+  }
+}
+
+extension ShardWriter {
+  /// The checksums of the tensors of some Linears that were written whole since the last call, or of all tensors.
+  func takeChecksums(of linears: [LinearSpec]?) -> [(tensor: String, checksum: Checksum)] {
+    guard let linears else { return takeChecksums() }
+    let starts = linears.map { $0.name + "." }
+    // Scales of a trial lie behind its number.
+    return takeChecksums { name in
+      starts.contains { name.hasPrefix($0) || name.contains("/" + $0) }
     }
   }
 }

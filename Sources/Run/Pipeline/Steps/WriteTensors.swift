@@ -9,6 +9,32 @@ internal import Safetensors
 internal import Tensors
 internal import Transformer
 
+/// Linears that read the same, and are rounded alike if they are packed.
+struct LinearsReadAlike {
+  let linears: [LinearSpec]
+  let weights: SmoothedWeights
+  let rounding: ChosenRounding
+  /// By name, what `largestWeights` found.
+  let largest: [String: Float]
+  /// By name, what errors of a Linear's outputs do.
+  let outputs: [String: OutputFactor]
+  /// What is told before them.
+  let smoothings: [ChosenSmoothing]
+
+  init(
+    _ linears: [LinearSpec], _ weights: SmoothedWeights, by rounding: ChosenRounding,
+    largest: [String: Float] = [:], outputs: [String: OutputFactor] = [:],
+    after smoothings: [ChosenSmoothing] = []
+  ) {
+    self.linears = linears
+    self.weights = weights
+    self.rounding = rounding
+    self.largest = largest
+    self.outputs = outputs
+    self.smoothings = smoothings
+  }
+}
+
 extension StepInputs {
   /// A Linear that is quantized, with its scheme.
   func quantized(_ linear: LinearSpec) -> QuantizedLinear {
@@ -21,24 +47,15 @@ extension StepInputs {
 
   /// Writes a tensor as its fate says: packed, or with the scales folded in. Those that no smoothing touches are there. A
   /// trial rounds what would be packed, and writes nothing.
-  ///
-  /// - Parameters:
-  ///   - rounding: of a Linear that may be packed.
-  ///   - outputs: by name, what errors of a Linear's outputs do.
-  ///   - largest: by name, what `largestWeights` found.
   func write(
-    _ name: String, linear: LinearSpec?, from weights: SmoothedWeights, layer: LayerSpec,
-    by rounding: ChosenRounding = .nearest, outputs: [String: OutputFactor] = [:],
-    largest: [String: Float] = [:]
+    _ name: String, linear: LinearSpec?, from weights: SmoothedWeights, layer: LayerSpec
   ) throws {
     let dtype = self.weights.dtype(of: name).unscaled
     switch output.fates[name] {
     case .packed:
       guard let linear else { preconditionFailure("\(name) is packed and no Linear") }
-      let errors = try pack(
-        linear, weights.weight(linear), by: rounding, outputs: outputs[linear.name],
-        largest: largest[linear.name])
-      try note(errors, of: linear, rounding, layer: layer)
+      let errors = try pack(linear, weights.weight(linear), by: .nearest)
+      try note(errors, of: linear, .nearest, layer: layer)
     case .rescaled where trial != nil: break
     case .rescaled:
       if self.weights.rank(of: name) == 2 {
@@ -63,24 +80,30 @@ extension StepInputs {
     }
   }
 
-  /// Writes Linears that read the same, those that are packed in one loop, and their biases.
-  func write(
-    _ linears: [LinearSpec], from weights: SmoothedWeights, layer: LayerSpec,
-    by rounding: ChosenRounding, largest: [String: Float]
-  ) throws {
-    let packed = linears.filter { output.fates[$0.weight] == .packed }
-    let results = unsafe QuantizedLinear.round(
-      packed.map { (quantized($0), weights.weight($0), largest[$0.name]) },
-      by: rounding.rounding, largestInput: rounding.largestInput, backend: backend, write: writing)
-    var errors = zip(packed, results).map { linear, result in (linear.name, result) }[...]
-    for linear in linears {
-      if let (name, result) = errors.first, name == linear.name {
-        errors.removeFirst()
-        try note(told(linear) { try result.get() }, of: linear, rounding, layer: layer)
-      } else {
-        try write(linear.weight, linear: linear, from: weights, layer: layer)
+  /// Writes Linears, all that are packed in one loop, and their biases.
+  func write(_ alike: [LinearsReadAlike], layer: LayerSpec) throws {
+    let packed = alike.flatMap { each in
+      each.linears.filter { output.fates[$0.weight] == .packed }.map { (linear: $0, with: each) }
+    }
+    let rounded = unsafe QuantizedLinear.round(
+      packed.map { linear, each in
+        LinearToRound(
+          quantized(linear), each.weights.weight(linear), by: each.rounding.rounding,
+          outputs: each.outputs[linear.name], largest: each.largest[linear.name],
+          largestInput: each.rounding.largestInput)
+      }, backend: backend, write: writing)
+    var errors = zip(packed, rounded).map { ($0.linear.name, $1) }[...]
+    for each in alike {
+      for smoothing in each.smoothings { try results.note(smoothing, layer: layer.index) }
+      for linear in each.linears {
+        if let (name, result) = errors.first, name == linear.name {
+          errors.removeFirst()
+          try note(told(linear) { try result.get() }, of: linear, each.rounding, layer: layer)
+        } else {
+          try write(linear.weight, linear: linear, from: each.weights, layer: layer)
+        }
+        if linear.hasBias { try write(linear.bias, linear: nil, from: each.weights, layer: layer) }
       }
-      if linear.hasBias { try write(linear.bias, linear: nil, from: weights, layer: layer) }
     }
   }
 
@@ -121,18 +144,14 @@ extension StepInputs {
 
   /// Rounds a Linear and writes its tensors; a trial writes nothing.
   ///
-  /// - Parameters:
-  ///   - weight: of the Linear, smoothed.
-  ///   - outputs: what errors of its outputs do, where that is known.
-  ///   - largest: of all weights that are loaded as one with it; nil for this alone.
+  /// - Parameter weight: of the Linear, smoothed.
   func pack(
-    _ linear: LinearSpec, _ weight: any WeightRows, by rounding: ChosenRounding,
-    outputs: OutputFactor? = nil, largest: Float? = nil
+    _ linear: LinearSpec, _ weight: any WeightRows, by rounding: ChosenRounding
   ) throws -> RoundingErrors {
     try told(linear) {
       try unsafe quantized(linear).round(
-        weight, by: rounding.rounding, outputs: outputs, largest: largest,
-        largestInput: rounding.largestInput, backend: backend, write: writing)
+        weight, by: rounding.rounding, largestInput: rounding.largestInput, backend: backend,
+        write: writing)
     }
   }
 

@@ -92,9 +92,11 @@ final class RankWork {
     let layer = plan.spec.layers[part.layer]
     var written: [String: Int] = [:]
     if !share.isEmpty {
+      let own = try ownScratch(rank)
+      defer { if own != scratch { try? FileSystem.remove(own) } }
       var (inputs, _) = inputs(.states, pieces: pieces)
       inputs.blocks = Array(plan.blocks[share])
-      inputs.states = inputs.states.piece(from: share.lowerBound, inputs.blocks)
+      inputs.states = inputs.states.piece(from: share.lowerBound, inputs.blocks, own: own)
       meter.begin(.attend)
       try Attend(inputs: inputs, layer: layer, part: part).run(from: 0)
       if let branch = part.tokens {
@@ -104,7 +106,7 @@ final class RankWork {
       for kind in [StateKind.attended, .routing] {
         let name = StateFiles.name(kind, part)
         try FileSystem.remove(
-          "\(scratch)/\(StatePiece(first: share.lowerBound, of: name).fileName)")
+          "\(own)/\(StatePiece(first: share.lowerBound, of: name).fileName)")
       }
       let next =
         part.index + 1 < layer.parts.count
@@ -119,6 +121,16 @@ final class RankWork {
       read.indices.filter { $0 % count == rank }.map { read[$0] }, of: plan, backend: backend)
     weights.releaseAll()
     return written
+  }
+
+  /// A new folder of this process, where one was named for that.
+  private func ownScratch(_ rank: Int) throws -> String {
+    guard let local = plan.options.localScratch else { return scratch }
+    let result = "\(folder.scratchFolder(in: local))-\(rank)"
+    // A process that was killed leaves its own behind.
+    try FileSystem.remove(result)
+    try FileSystem.createFolder(result)
+    return result
   }
 
   // MARK: Tasks
@@ -162,11 +174,11 @@ final class RankWork {
       meter.begin(.experts)
       guard let branch = part.tokens else { break }
       let step = Experts(inputs: inputs, layer: layer, part: part, branch: branch)
-      var input: [Tap.Place: [ChosenRounding]] = [:]
+      var shared = SharedRounding()
       for group in ranges(of: units.count, by: plan.run.unitsPerGroup) {
         let first = units.lowerBound + group.lowerBound
         let group = first..<first + group.count
-        try step.run(group, from: 0, input: &input)
+        try step.run(group, from: 0, shared: &shared)
       }
       try check(experts(units.lowerBound), experts(units.upperBound))
     case .proof:

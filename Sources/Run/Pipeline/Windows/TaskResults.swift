@@ -50,8 +50,8 @@ final class TaskResults: StepResults {
 
   func noteUnit(layer: Int) { meter.noteMemory() }
 
-  func recordChecksums() {
-    for (tensor, checksum) in writers.flatMap({ $0.takeChecksums() }) {
+  func recordChecksums(of linears: [LinearSpec]?) {
+    for (tensor, checksum) in writers.flatMap({ $0.takeChecksums(of: linears) }) {
       record.checksums.append(Checksums.line(tensor, checksum))
     }
   }
@@ -70,7 +70,7 @@ final class TaskResults: StepResults {
 
   /// Makes the task's tensors durable, and then its record.
   func finish(_ task: WindowTask, seconds: Double) throws {
-    recordChecksums()
+    recordChecksums(of: nil)
     for writer in writers { try writer.synchronize() }
     record.seconds = seconds
     try record.write(task, in: folder.tasks)

@@ -91,7 +91,9 @@ let styleSheet: HTML = """
   .y, .x { position: relative; color: var(--muted); font-size: .75rem; line-height: 1; }
   .y span { position: absolute; right: .6rem; transform: translateY(50%); white-space: nowrap; }
   .x { grid-column: 2; }
-  .x span { position: absolute; top: .45rem; transform: translateX(-50%); }
+  .x span { position: absolute; top: .45rem; transform: translateX(-50%); white-space: nowrap; }
+  .x .first { transform: none; }
+  .x .last { transform: translateX(-100%); }
   .heat .y span { transform: translateY(-50%); }
   .axes { margin: .1rem 0 0 3.4rem; color: var(--muted); font-size: .75rem; }
   svg path { fill: none; vector-effect: non-scaling-stroke; }
@@ -131,6 +133,8 @@ let styleSheet: HTML = """
   .facts dt { color: var(--muted); white-space: nowrap; }
   .facts dd { margin: 0; text-align: right; overflow-wrap: anywhere; }
   pre { margin: .8rem 0 0; padding: .75rem 1rem; background: var(--raised); white-space: pre-wrap; }
+  pre code { font-size: 1em; }
+  pre span { white-space: nowrap; }
   footer { margin-top: 3rem; padding-bottom: 3rem; color: var(--muted); font-size: .8125rem; }
 
   @media screen and (max-width: 44rem) {

@@ -1,0 +1,64 @@
+// What reads the residual stream decides on the codes of what writes to it, and on no others.
+
+import Pipeline
+import Quantization
+import Safetensors
+import SystemIO
+import Tensors
+import Testing
+import TestSupport
+
+@Suite struct StreamReadersTests {
+  /// The model of the small run with one tensor changed.
+  private func copy(
+    to folder: String, changing name: String, _ change: (inout [Float]) -> Void
+  ) throws {
+    try FileSystem.createFolder(folder)
+    try replaceFile(
+      folder + "/config.json", with: FileSystem.readFile(SmallRun.model + "/config.json"))
+    let tensors = try ShardedModel(folder: SmallRun.model).tensors.map { tensor in
+      if tensor.name != name {
+        return LooseTensor(
+          name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, bytes: tensor.bytes)
+      }
+      var values = tensor.floats
+      change(&values)
+      return LooseTensor(name, tensor.shape, values, as: tensor.dtype)
+    }
+    try LooseTensor.write(tensors, to: folder + "/model.safetensors")
+  }
+
+  /// Names of Linears whose codes differ where a tensor of the source does, without their layers and experts.
+  private func changed(by name: String, rounding: RoundingMethod) throws -> Set<String> {
+    try withTemporaryFolder { folder in
+      // Some channels are read much more than others.
+      try copy(to: folder + "/model", changing: name) { values in
+        for index in values.indices where index % 64 < 16 { values[index] *= 8 }
+      }
+      let codes = try [SmallRun.model, folder + "/model"].enumerated().map { number, model in
+        var options = SmallRun.options("\(folder)/\(number)")
+        options.model = model
+        options.rounding = rounding
+        try SmallRun.run(options)
+        return Dictionary(
+          uniqueKeysWithValues: try ShardedModel(folder: options.output).tensors.filter {
+            $0.name.hasSuffix(".weight_packed")
+          }.map { ($0.name, $0.bytes) })
+      }
+      #expect(codes[0].count == codes[1].count && !codes[0].isEmpty)
+      return Set(
+        codes[0].keys.filter { codes[0][$0] != codes[1][$0] }.map { name in
+          String(name.split(separator: ".").dropLast().last ?? "")
+        })
+    }
+  }
+
+  @Test func `the head decides on the codes of what writes to the stream`() throws {
+    #expect(
+      try changed(by: "lm_head.weight", rounding: .compensated) == ["o_proj", "down_proj"])
+  }
+
+  @Test func `rows that do not make up for each other do not ask who reads them`() throws {
+    #expect(try changed(by: "lm_head.weight", rounding: .fast).isEmpty)
+  }
+}
