@@ -301,7 +301,7 @@ import Transformer
     // Of the same family rather than of the same length.
     #expect(
       text("MiniMaxM3ForCausalLM").contains("(nearest: MiniMaxM3SparseForConditionalGeneration, "))
-    #expect(text("MiMoForCausalLM").contains("(nearest: MiMoV2FlashForCausalLM, "))
+    #expect(text("MiMoV2ForCausalLM").contains("(nearest: MiMoV2FlashForCausalLM, "))
     for found in ["Qwen3NextMoeForCausalLM", "GPT2LMHeadModel", "X"] {
       #expect(text(found).hasSuffix(lists) && text(found).count < 250, "\(text(found))")
     }

@@ -190,4 +190,18 @@ import Transformer
     #expect(together[(20 * Self.values)...].map(\.bitPattern) == second.map(\.bitPattern))
     #expect(read(x, [0..<50], spec, threads: 2) != together)
   }
+
+  @Test(arguments: [false, true])
+  func `what comes later does not change what a delta net gave before`(isByKeyHead: Bool) {
+    let spec = isByKeyHead ? byKeyHead : byKind
+    var generator = SeededGenerator(seed: 29)
+    let x = generator.matrix(130, Self.hidden)
+    let whole = read(x, [0..<130], spec, threads: 2)
+    for count in [1, 3, 64, 129] {
+      let first = Matrix(
+        rows: count, columns: Self.hidden, values: Array(x.values[..<(count * Self.hidden)]))
+      let alone = read(first, [0..<count], spec, threads: 2)
+      #expect(relativeError(alone, Array(whole.prefix(alone.count))) < 1e-5, "\(count)")
+    }
+  }
 }

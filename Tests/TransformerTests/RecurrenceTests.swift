@@ -333,4 +333,19 @@ extension Recurrence {
     #expect(together.suffix(second.count).map(\.bitPattern) == second.map(\.bitPattern))
     #expect(read(recurrence, x, [0..<50], threads: 2) != together)
   }
+
+  @Test(arguments: Recurrence.all.indices)
+  func `what comes later does not change what a mixer that remembers gave before`(index: Int) {
+    let recurrence = Recurrence.all[index]
+    var generator = SeededGenerator(seed: 49)
+    let x = generator.matrix(130, Recurrence.hidden)
+    let whole = read(recurrence, x, [0..<130], threads: 2)
+    for count in [1, 3, 64, 129] {
+      let first = Matrix(
+        rows: count, columns: Recurrence.hidden,
+        values: Array(x.values[..<(count * Recurrence.hidden)]))
+      let alone = read(recurrence, first, [0..<count], threads: 2)
+      #expect(relativeError(alone, Array(whole.prefix(alone.count))) < 1e-5, "\(count)")
+    }
+  }
 }

@@ -16,13 +16,15 @@ file and of the model files that it imports it takes
 
 and that prediction layers, where the checkpoint has them, are skipped. Where they are quantized, their names are held against
 the class that vLLM loads them by (PREDICTORS), in which what is a plain nn.Linear must have a weight as it is. Of a class that vLLM serves by way of transformers'
-code, every module must be one that transformers writes. What it cannot tell: shapes, and whether a module
+code, as it does where its registry does not know the class, every module must be one that transformers writes. What it cannot tell: shapes, and whether a module
 that some class has is the one that stands at this place.
 """
 import ast
 import re
 from functools import cache
 from pathlib import Path
+
+import transformers
 
 import more_families as more
 
@@ -87,12 +89,14 @@ def parsed(path):
 
 
 def registered_file(folder, architecture):
-    """The file or package that the registry names; of classes that vLLM had once, transformers' code."""
+    """The file or package that the registry names; of classes that vLLM had once or never, transformers' code."""
     registry = parsed(folder / "models/registry.py")
     entries = {key.value: value for node in ast.walk(registry) if isinstance(node, ast.Dict)
                for key, value in zip(node.keys, node.values) if isinstance(key, ast.Constant)}
     if architecture not in entries:
-        raise ValueError(f"vLLM's registry has no {architecture}")
+        if not hasattr(transformers, architecture):
+            raise ValueError(f"neither vLLM's registry nor transformers has {architecture}")
+        return "transformers"
     entry = entries[architecture]
     return "transformers" if isinstance(entry, ast.Constant) else entry.elts[0].value
 
@@ -354,7 +358,7 @@ def predicting(folder, config, names):
     """What is wrong with the names of prediction layers that are quantized; nothing where none is."""
     # Qwen's loader calls what begins with `mtp.` its model.
     further = {re.sub(r"^mtp\.", "model.", name) for name in names
-               if layer_of(name) >= config["num_hidden_layers"] or name.startswith("mtp.")}
+               if layer_of(name) >= more.text_of(config)["num_hidden_layers"] or name.startswith("mtp.")}
     if not any(name.endswith(("weight_packed", "weight_scale")) for name in further):
         return []
     loader = Loader(folder, PREDICTORS[config["architectures"][0]])

@@ -61,6 +61,9 @@ package enum Architectures {
       attention: "grouped queries, norms around the mean", feedForward: "dense, beside attention",
       describe: cohere),
     Architecture(
+      name: "DeepseekForCausalLM", models: "DeepSeek-MoE 16B", attention: "grouped queries",
+      feedForward: "softmax router, shared experts", describe: deepseek),
+    Architecture(
       name: "DeepseekV2ForCausalLM", models: "DeepSeek-V2, V2.5, Coder-V2",
       attention: "latent", feedForward: "softmax router in groups, shared experts",
       describe: deepseekV2),
@@ -190,6 +193,9 @@ package enum Architectures {
       name: "LlamaForCausalLM", models: "Llama 2 to 3.3 and kin",
       attention: "grouped queries", feedForward: "dense",
       describe: llama),
+    Architecture(
+      name: "MiMoForCausalLM", models: "MiMo-7B", attention: "grouped queries, windows by layer",
+      feedForward: "dense", describe: miMo),
     Architecture(
       name: "MiMoV2FlashForCausalLM", models: "MiMo-V2-Flash",
       attention: "grouped queries, narrow values, sinks and more of them in layers with a window",
