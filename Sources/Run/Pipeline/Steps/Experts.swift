@@ -198,6 +198,10 @@ struct Experts {
         left.firstIndex { $0.unit == unit }.map { left.remove(at: $0).sums }
       }
       let units = batch.map { pages[$0 - group.lowerBound] }
+      for (unit, known) in zip(batch, units) where unit != known {
+        let down = weights.weight(mlp.unit(unit).down)
+        down.noteReading(down.rows, tileRows: WeightTile.rows, backend: backend)
+      }
       for (number, inputs) in rounds.enumerated() {
         var alike: [LinearsReadAlike] = []
         for (place, unit) in units.enumerated() {
@@ -228,11 +232,12 @@ struct Experts {
         }
         try inputs.write(alike, layer: layer)
       }
-      for (place, unit) in units.enumerated() {
+      for (unit, known) in zip(batch, units) {
         let linears = mlp.unit(unit).linears
         inputs.weights.release(linears)
+        if unit != known { inputs.weights.release(mlp.unit(known).linears) }
         inputs.results.noteUnit(layer: layer.index)
-        try inputs.results.recordChecksums(of: place + 1 < units.count ? linears : nil)
+        try inputs.results.recordChecksums(of: unit + 1 < batch.upperBound ? linears : nil)
       }
       if batch.upperBound < group.upperBound {
         try inputs.results.commitIfDue(
@@ -242,8 +247,8 @@ struct Experts {
     }
   }
 
-  /// For each unit of a group, the one by which its pages are known where only shapes are: gathering leaves those of units
-  /// that follow each other and are alike by the name of the first.
+  /// For each unit of a group, the one by which pages are known where only shapes are: gathering leaves those of the readers
+  /// of units that follow each other and are alike by the name of the first. Down projections are read later.
   private func pagesLeft(of group: Range<Int>) -> [Int] {
     var result = Array(group)
     if !inputs.passes.holdsExperts { return result }
