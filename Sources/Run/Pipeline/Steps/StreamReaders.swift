@@ -70,7 +70,8 @@ struct StreamReaders {
 
   /// Every router of the model, with the norm before it. Prediction layers change no byte of the others.
   private var routers: [(RouterSpec, NormSpec?)] {
-    inputs.layers.filter { $0.entrance == nil }.flatMap(\.parts).compactMap(\.tokens).compactMap { branch in
+    inputs.layers.filter { $0.entrance == nil }.flatMap(\.parts).compactMap(\.tokens).compactMap {
+      branch in
       branch.mixer.router.map { ($0, branch.preNorm) }
     }.filter { router, _ in router.linear.inputs == channels }
   }
