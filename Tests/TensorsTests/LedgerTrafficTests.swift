@@ -21,6 +21,15 @@ import Testing
     #expect(ledger.bytes(.source) == 100)
   }
 
+  @Test func `items with pages of their own read them once each, however often they come by`() {
+    let ledger = Ledger()
+    ledger.repeated(3) {
+      for _ in 0..<2 { ledger.repeated(11, items: 4) { ledger.read("experts", 100) } }
+      ledger.letGo("experts")
+    }
+    #expect(ledger.bytes(.source) == 1200)
+  }
+
   @Test func `what is let go of is read each time`() {
     let ledger = Ledger()
     ledger.repeated(7) {

@@ -188,7 +188,7 @@ package final class Ledger: Sendable {
     leavingPages count: Int, _ body: (Int) throws(Failure) -> Void
   ) throws(Failure) {
     let before = state.withLock { $0.mappings }
-    try repeated(ofTheirOwn: Double(count)) { () throws(Failure) in try body(0) }
+    try counted(Double(count)) { () throws(Failure) in try body(0) }
     if count == 1 { return }
     let first = state.withLock { state in
       let new = state.mappings.filter { before[$0.key] == nil }
@@ -200,7 +200,7 @@ package final class Ledger: Sendable {
     }
     if first.isEmpty { return }
     // What is held beside the pages of all others: its operations are counted already.
-    try repeated(ofTheirOwn: 0) { () throws(Failure) in try body(count - 1) }
+    try counted(0) { () throws(Failure) in try body(count - 1) }
     state.withLock { state in
       for (key, pages) in state.mappings where before[key] == nil && !first.contains(key) {
         state.mappings[key] = nil
@@ -222,24 +222,26 @@ package final class Ledger: Sendable {
   }
 
   /// Counts what `body` does `times` over; what it holds is held once, and pages of the source that it does not let go of
-  /// are read once.
+  /// are read once by each item.
+  ///
+  /// - Parameter items: how many read pages of their own, each of them some of the times.
   package func repeated<Failure: Error>(
-    _ times: Double, _ body: () throws(Failure) -> Void
+    _ times: Double, items: Double = 1, _ body: () throws(Failure) -> Void
   ) throws(Failure) {
     let known = state.withLock { $0.read }
-    try repeated(ofTheirOwn: times, body)
+    try counted(times, body)
     if times <= 1 { return }
     state.withLock { state in
       for (key, bytes) in state.read where known[key] == nil {
-        state.read[key] = bytes / times
-        state.traffic[.source, default: 0] -= bytes - bytes / times
+        let once = bytes / times * min(times, items)
+        state.read[key] = once
+        state.traffic[.source, default: 0] -= bytes - once
       }
     }
   }
 
-  /// Counts what `body` does `times` over, of which each reads pages of its own.
-  package func repeated<Failure: Error>(
-    ofTheirOwn times: Double, _ body: () throws(Failure) -> Void
+  private func counted<Failure: Error>(
+    _ times: Double, _ body: () throws(Failure) -> Void
   ) throws(Failure) {
     let before = state.withLock { state in
       let before = state.times

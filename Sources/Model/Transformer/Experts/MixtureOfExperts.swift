@@ -132,17 +132,14 @@ extension MLPSpec {
     func tokens(_ count: Int) -> ArraySlice<(token: Int, weight: Float)> {
       ArraySlice(repeating: (token: 0, weight: 0), count: count)
     }
-    let experts = Double(routed.count)
-    backend.ledger.repeated(ofTheirOwn: experts) {
-      for (block, routing) in routings.enumerated() {
-        let most = min(routing.tokens, Self.gatheredRows)
-        let share = routing.tokens * routing.expertsPerToken
-        let rows = min(most, max(1, share / routed.count))
-        backend.ledger.repeated(Double(share) / Double(rows) / experts) {
-          add(tokens(rows), unit, block)
-        }
-        backend.ledger.repeated(0) { add(tokens(most), unit, block) }
+    for (block, routing) in routings.enumerated() {
+      let most = min(routing.tokens, Self.gatheredRows)
+      let share = routing.tokens * routing.expertsPerToken
+      let rows = min(most, max(1, share / routed.count))
+      backend.ledger.repeated(Double(share) / Double(rows), items: Double(routed.count)) {
+        add(tokens(rows), unit, block)
       }
+      backend.ledger.repeated(0) { add(tokens(most), unit, block) }
     }
     for unit in routed { finished(unit) }
   }

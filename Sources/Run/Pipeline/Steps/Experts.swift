@@ -198,6 +198,7 @@ struct Experts {
         left.firstIndex { $0.unit == unit }.map { left.remove(at: $0).sums }
       }
       let units = batch.map { pages[$0 - group.lowerBound] }
+      // Those that are known by another one bring their own down projections.
       for (unit, known) in zip(batch, units) where unit != known {
         let down = weights.weight(mlp.unit(unit).down)
         down.noteReading(down.rows, tileRows: WeightTile.rows, backend: backend)
