@@ -247,8 +247,12 @@ package struct CheckpointShapes: Sendable {
     }
   }
 
-  /// The pages of a weight that is stored as codes; nil for another.
-  func codedPages(_ weight: String) -> (bytes: Int, rowBytes: Int)? { coded[weight] }
+  /// The pages of a weight that is stored as codes, FP8 among them; nil for another.
+  func codedPages(_ weight: String) -> (bytes: Int, rowBytes: Int)? {
+    if let pages = coded[weight] { return pages }
+    let tensor = tensor(weight)
+    return tensor.dtype == .f8E4M3 ? (tensor.byteCount, tensor.shape[1]) : nil
+  }
 
   /// Whether a weight is stored as codes that a scheme describes.
   package func isCoded(_ weight: String) -> Bool { coded[weight] != nil }

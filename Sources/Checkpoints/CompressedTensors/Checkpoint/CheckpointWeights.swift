@@ -351,8 +351,16 @@ package struct CheckpointWeights: SourceWeights {
   package func embed(
     _ tokens: [Int32], _ name: String, columns: Int, backend: Backend
   ) throws -> Matrix {
-    if let coded = coded[name] { return embed(tokens, coded, backend) }
+    if let coded = coded[name] {
+      return embed(
+        tokens, coded.rows, bytes: coded.bytes, rowBytes: coded.rowBytes, coded.pieces, backend)
+    }
     let tensor = tensor(name)
+    if let fp8, let module = tensor.fp8Module {
+      return embed(
+        tokens, rows(of: parameter(name)), bytes: tensor.byteCount, rowBytes: columns,
+        [tensor, self.tensor(fp8.scales(of: module))], backend)
+    }
     let result = backend.matrix("hidden states of a block", rows: tokens.count, columns: columns)
     let bytes = columns * tensor.dtype.byteWidth
     let row = Buffer("an embedding", byteCount: bytes, from: backend.memory)
@@ -364,17 +372,19 @@ package struct CheckpointWeights: SourceWeights {
     return result
   }
 
-  /// Of an embedding that is stored as codes.
-  private func embed(_ tokens: [Int32], _ table: CodedParameter, _ backend: Backend) -> Matrix {
-    let rows = table.rows
+  /// Of an embedding that is stored as codes, in these pieces.
+  private func embed(
+    _ tokens: [Int32], _ rows: any WeightRows, bytes: Int, rowBytes: Int,
+    _ pieces: [StoredTensor], _ backend: Backend
+  ) -> Matrix {
     let result = backend.matrix(
       "hidden states of a block", rows: tokens.count, columns: rows.columns)
-    backend.ledger.note(.source, bytes: tokens.count * table.rowBytes)
-    EmbeddingRows.noteMapping(of: table.bytes, rowBytes: table.rowBytes, backend.ledger)
+    backend.ledger.note(.source, bytes: tokens.count * rowBytes)
+    EmbeddingRows.noteMapping(of: bytes, rowBytes: rowBytes, backend.ledger)
     for (index, token) in tokens.enumerated() {
       unsafe rows.decode(Int(token)..<Int(token) + 1, into: result.row(index))
       if (index + 1) % EmbeddingRows.together == 0 || index + 1 == tokens.count {
-        for piece in table.pieces { piece.release() }
+        for piece in pieces { piece.release() }
       }
     }
     return result
