@@ -235,12 +235,11 @@ import Transformer
         }
       }
       #expect(summary.outputBytes == (try ShardedModel(folder: options.output).totalBytes))
-      // As many passes over half of the bytes.
-      let plain = options
-      options.model = fixturePath("glm4-moe-4m")
+      // As many passes over half of the bytes. The head, which is bf16 in both, is read by rounding that asks for it.
+      options.rounding = .fast
       options.memory = 1 << 40
-      var roomy = plain
-      roomy.memory = 1 << 40
+      let roomy = options
+      options.model = fixturePath("glm4-moe-4m")
       let (fp8, bf16) = try (QuantizePlan(roomy).run, QuantizePlan(options).run)
       #expect(Double(fp8.sourceReadBytes) < 0.65 * Double(bf16.sourceReadBytes))
     }
