@@ -171,7 +171,7 @@ private let options = ["--calibration", fixtureCalibration, "--samples", "48", "
     // Where there is no terminal each line is whole.
     let terminal = try Terminal(columns: columns)
     let plain = try Program.run(command).stderr
-    let program = try Program(command, errors: terminal.path)
+    let program = try Program(command, environment: ["NO_COLOR=1"], errors: terminal.path)
     _ = try program.wait()
     let text = terminal.text
     // A command can be copied.
