@@ -388,14 +388,12 @@ struct RunPlanner {
 
   /// The arithmetic of the run if every expert saw all tokens.
   private func operationsOfAllTokens(_ passes: Passes, _ uses: [RunStep: StepUse]) -> Double {
-    let others = RunStep.allCases.filter { $0 != .experts }.reduce(0) {
-      $0 + (uses[$1]?.arithmetic ?? 0)
-    }
     var all = options
     all.expertTokens = .all
-    return others
-      + (otherTokens == nil
-        ? uses[.experts]?.arithmetic ?? 0 : use(.experts, passes, blocks, all).arithmetic)
+    var uses = uses
+    if otherTokens != nil { uses[.experts] = use(.experts, passes, blocks, all) }
+    // In the order in which the run's operations are added up: these are the same then, to the last bit.
+    return RunStep.allCases.reduce(0) { $0 + (uses[$1]?.arithmetic ?? 0) }
   }
 
   private var otherTokens: Int? {
