@@ -364,6 +364,14 @@ private func expectUsageError(
     return try #require(try JSONValue.parse(Array(outcome.stdout.utf8)).object, "\(outcome)")
   }
 
+  @Test func `a plan for more cores than there are says whose speed it takes`() throws {
+    let larger = try Program.run(plan + ["--threads", "500"])
+    #expect(larger.end == .exit(0))
+    #expect(larger.stdout.contains(", with 500 threads on cores as fast as the "), "\(larger)")
+    let own = try Program.run(plan + ["--threads", "1"])
+    #expect(!own.stdout.contains("threads on cores"), "\(own)")
+  }
+
   @Test func `a time that is kept is said to be kept`() throws {
     let outcome = try Program.run(plan + ["--within", "100d"])
     #expect(outcome.end == .exit(0))

@@ -39,9 +39,28 @@ private let classes: [String] = {
   /// Also the proof of every layer, which is part of a run.
   @Test(arguments: cases)
   func aRunIsWholeWithinItsPlanAndTheSameOnAnyMachine(name: String) throws {
+    try checkRun(of: name)
+  }
+
+  /// Several blocks of 256 outputs of an expert and of 512 channels of the stream, and what is left of a tile of rows.
+  @Test(arguments: [
+    ("phi3-window", ["intermediate_size": 320]),
+    ("gpt-oss-no-bias-yarn", ["intermediate_size": 288]),
+    ("granite-moe-hybrid-published", ["shared_intermediate_size": 352, "intermediate_size": 288]),
+    ("qwen3-moe-published", ["hidden_size": 576, "moe_intermediate_size": 544]),
+    ("nemotron-h-published", ["moe_intermediate_size": 288]),
+  ])
+  func `widths of several blocks are whole, within their plan and the same`(
+    name: String, sizes: [String: Int]
+  ) throws {
+    let edits = sizes.map { ($0.key, JSONValue.number(JSONNumber($0.value))) }
+    try checkRun(of: name, changing: edits.sorted { $0.0 < $1.0 })
+  }
+
+  private func checkRun(of name: String, changing edits: [(String, JSONValue)] = []) throws {
     try withTemporaryFolder { folder in
       let model = folder + "/model"
-      try GrownModel(name, dtype: .bf16, in: model)
+      try GrownModel(name, dtype: .bf16, in: model, changing: edits)
       var summary: RunSummary?
       var options = options(model, folder + "/out")
       try SmallRun.run(options) { if case .finished(let result) = $0 { summary = result } }

@@ -1,4 +1,4 @@
-// What reads the residual stream decides on the codes of what writes to it, and on no others.
+// What reads the residual stream decides on the codes of what errors reach it from.
 
 import Pipeline
 import Quantization
@@ -53,9 +53,11 @@ import TestSupport
     }
   }
 
-  @Test func `the head decides on the codes of what writes to the stream`() throws {
+  @Test func `the head decides on the codes of all that comes before it`() throws {
     #expect(
-      try changed(by: "lm_head.weight", rounding: .compensated) == ["o_proj", "down_proj"])
+      try changed(by: "lm_head.weight", rounding: .compensated) == [
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+      ])
   }
 
   @Test func `rows that do not make up for each other do not ask who reads them`() throws {

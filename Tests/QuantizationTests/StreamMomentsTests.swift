@@ -59,7 +59,8 @@ import TestSupport
         rows: rows, gains: (0..<channels).map { 0.5 + Float($0 % 7) / 4 }, weight: weight)
     }
     let found = StreamMoments(
-      channels: channels, block: block, backend: Backend(threads: threads, engine: .bf16))
+      channels: channels, block: block,
+      backend: Backend(threads: threads, engine: Engine.bf16.isAvailable ? .bf16 : .f32))
     for reader in readers { reader.add(to: found) }
     let expected = readers.map(\.moments)
     #expect(found.blocks.count == 3)
@@ -72,6 +73,49 @@ import TestSupport
       }
     }
     #expect(found.factor().taskRows % block == 0)
+  }
+
+  /// (Wᵀ A W) ∘ E[a aᵀ] in blocks of 8 of 32 inputs, A in blocks of 16.
+  @Test(arguments: [1, 3]) func `before a down projection errors count by what it makes of them`(
+    threads: Int
+  ) throws {
+    let (channels, inputs, size) = (48, 32, 8)
+    var generator = SeededGenerator(seed: 5)
+    let backend = Backend(threads: threads)
+    let stream = StreamMoments(channels: channels, block: 16, backend: backend)
+    Reader(
+      rows: generator.matrix(70, channels), gains: [Float](repeating: 1, count: channels), weight: 1
+    ).add(to: stream)
+    stream.complete()
+    let weight = generator.matrix(channels, inputs)
+    let multiplied = generator.matrix(20, inputs)
+    let statistics = ActivationStatistics(
+      channels: inputs, withGram: true, block: size, backend: backend)
+    statistics.add(multiplied, backend: backend)
+    let found = statistics.gradientMoments(
+      behind: stream.moments(before: weight, block: size), backend: backend)
+    #expect(found.count == inputs / size)
+    func a(_ i: Int, _ j: Int) -> Double {
+      i / 16 == j / 16 ? unsafe Double(stream.blocks[i / 16].row(i % 16)[j % 16]) : 0
+    }
+    for (number, matrix) in found.enumerated() {
+      for row in 0..<size {
+        for column in 0..<size {
+          let (i, j) = (number * size + row, number * size + column)
+          var behind = 0.0
+          for k in 0..<channels {
+            for l in 0..<channels {
+              unsafe behind += Double(weight.row(k)[i]) * a(k, l) * Double(weight.row(l)[j])
+            }
+          }
+          let mean =
+            (0..<20).reduce(0.0) {
+              unsafe $0 + Double(multiplied.row($1)[i]) * Double(multiplied.row($1)[j])
+            } / 20
+          #expect(unsafe abs(Double(matrix.row(row)[column]) - behind * mean) < 1e-4)
+        }
+      }
+    }
   }
 
   @Test func `a reader whose outputs are all alike adds nothing`() {
@@ -87,5 +131,10 @@ import TestSupport
   @Test(arguments: [(64, 64), (2880, 480), (5120, 512), (5376, 448), (7168, 512), (1000, nil)])
   func `blocks of channels are parts of one size and whole words`(channels: Int, size: Int?) {
     #expect(StreamMoments.blockSize(channels) == size)
+  }
+
+  @Test(arguments: [(256, 256), (1536, 256), (768, 256), (1408, 128), (200, 200), (1000, nil)])
+  func `blocks of a unit are smaller`(width: Int, size: Int?) {
+    #expect(StreamMoments.unitBlockSize(width) == size)
   }
 }

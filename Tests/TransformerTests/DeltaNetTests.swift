@@ -187,8 +187,9 @@ import Transformer
     let alone = Matrix(
       rows: 30, columns: Self.hidden, values: Array(x.values[(20 * Self.hidden)...]))
     let second = read(alone, [0..<30], spec, threads: 2)
-    #expect(together[(20 * Self.values)...].map(\.bitPattern) == second.map(\.bitPattern))
-    #expect(read(x, [0..<50], spec, threads: 2) != together)
+    // Products of other shapes may differ in the last bit.
+    #expect(relativeError(Array(together[(20 * Self.values)...]), second) < 1e-5)
+    #expect(relativeError(read(x, [0..<50], spec, threads: 2), together) > 1e-3)
   }
 
   @Test(arguments: [false, true])

@@ -330,8 +330,9 @@ extension Recurrence {
       rows: 30, columns: Recurrence.hidden,
       values: Array(x.values[(20 * Recurrence.hidden)...]))
     let second = read(recurrence, alone, [0..<30], threads: 2)
-    #expect(together.suffix(second.count).map(\.bitPattern) == second.map(\.bitPattern))
-    #expect(read(recurrence, x, [0..<50], threads: 2) != together)
+    // Products of other shapes may differ in the last bit.
+    #expect(relativeError(Array(together.suffix(second.count)), second) < 1e-5)
+    #expect(relativeError(read(recurrence, x, [0..<50], threads: 2), together) > 1e-3)
   }
 
   @Test(arguments: Recurrence.all.indices)

@@ -73,6 +73,9 @@ package enum Gemm {
     for row in 0..<result.rows { unsafe result.row(row).update(from: bias, count: bias.count) }
   }
 
+  /// Rows and columns of a Gram matrix that are made together: of the tiles on the diagonal all numbers are there.
+  package static func gramTile(_ channels: Int) -> Int { channels < 1024 ? 128 : 256 }
+
   /// gram `[n, n]` += xᵀ x for n columns of x; only what lies on and above the diagonal means something.
   package static func addGram(
     of x: Matrix, columns: Range<Int>? = nil, to gram: Matrix, backend: Backend
@@ -89,7 +92,7 @@ package enum Gemm {
       BF16Products.addGram(of: x, columns: columns, to: gram, backend: backend)
       return
     }
-    let strips = ranges(of: columns.count, by: columns.count < 1024 ? 128 : 256)
+    let strips = ranges(of: columns.count, by: gramTile(columns.count))
     let tiles = strips.indices.flatMap { row in
       (row..<strips.count).map { (strips[row], strips[$0]) }
     }

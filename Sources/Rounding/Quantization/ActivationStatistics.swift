@@ -66,13 +66,6 @@ package final class ActivationStatistics {
   /// Rows of a Gram matrix that are written to scratch together.
   package static let storedRows = 256
 
-  /// Blocks of rows that statistics like these take in scratch, of another number of channels.
-  package func storedBlocks(channels: Int) -> Int {
-    func blocks(_ rows: Int) -> Int { (rows + Self.storedRows - 1) / Self.storedRows }
-    return (gramSums.isEmpty ? 0 : Self.gramRanges(channels).reduce(0) { $0 + blocks($1.count) })
-      + (magnitudes == nil ? 0 : blocks(channels))
-  }
-
   /// Adds the rows of x. Blocks must come in the same order in every run: sums are not associative.
   ///
   /// - Parameter weights: how much each token counts, `[T]`; x is scaled by their roots then, and used up.

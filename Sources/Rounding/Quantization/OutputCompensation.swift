@@ -39,7 +39,9 @@ extension WeightQuantizer {
       unsafe CompensatedTile(target, by: kernel, refining: self, from: budget).round(
         under: factors, within: { unsafe UnsafePointer(values.row(places[$0])) },
         sharing: { _ in nil }, counting: counts, measuring: false, into: &rounded)
-      if losesSmallRows { rounded.countLostRows(of: target, numbers) }
+      if losesSmallRows {
+        unsafe rounded.countLostRows(of: places.map { unsafe values.row($0) }, numbers)
+      }
       result.errors.add(rounded.errors)
       for (row, place) in places.enumerated() {
         result.set(place, to: row, of: rounded)

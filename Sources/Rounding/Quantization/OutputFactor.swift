@@ -50,7 +50,7 @@ package struct OutputFactor: Sendable {
     let n = moments[0].rows
     size = n
     blocks = moments.count
-    together = max(1, min(n / Self.steps, Int(SLUICE_TILE_STRIP)))
+    together = Self.together(n)
     var factors: [(order: [Int], handed: Matrix, weights: [Double])] = []
     for (block, gram) in moments.enumerated() {
       let scale = scale.map { Array($0[block * n..<(block + 1) * n]) }
@@ -61,11 +61,20 @@ package struct OutputFactor: Sendable {
     weights = factors.map(\.weights)
   }
 
+  private static func together(_ size: Int) -> Int {
+    max(1, min(size / steps, Int(SLUICE_TILE_STRIP)))
+  }
+
   /// Blocks that are rounded by one task, so that the rows of a step fill a strip of the kernels.
-  private var blocksTogether: Int { max(1, Int(SLUICE_TILE_STRIP) / together) }
+  private var blocksTogether: Int { taskRows / size }
 
   /// Rows that one task rounds; a function of the shape alone.
-  package var taskRows: Int { blocksTogether * size }
+  package var taskRows: Int { Self.taskRows(size: size) }
+
+  /// Of blocks of `size` outputs.
+  static package func taskRows(size: Int) -> Int {
+    max(1, Int(SLUICE_TILE_STRIP) / together(size)) * size
+  }
 
   /// Rows of a step.
   func stepRows(_ rows: Int) -> Int { min(rows / size, blocksTogether) * together }

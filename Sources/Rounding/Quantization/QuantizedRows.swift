@@ -89,12 +89,12 @@ package struct QuantizedRows: Sendable {
   }
 
   /// - Parameters:
-  ///   - values: what was rounded.
-  ///   - numbers: to which, without zero points.
-  mutating func countLostRows(of values: Matrix, _ numbers: NumberFormat) {
+  ///   - weights: the rows of the weight, each `[columns]`.
+  ///   - numbers: to which they were rounded, without zero points.
+  mutating func countLostRows(of weights: [UnsafeMutablePointer<Float>], _ numbers: NumberFormat) {
     for row in 0..<rows
     where codes[row * columns..<(row + 1) * columns].allSatisfy(numbers.isZero) {
-      let isZero = (0..<columns).allSatisfy { unsafe values.row(row)[$0] == 0 }
+      let isZero = (0..<columns).allSatisfy { unsafe weights[row][$0] == 0 }
       if !isZero { errors.lostRows += 1 }
     }
   }

@@ -177,7 +177,9 @@ extension WeightQuantizer {
       let tile = CompensatedTile(values, by: kernel, refining: self, from: budget)
       unsafe tile.round(under: factors, sharing: shared, measuring: measuring, into: &result)
     }
-    if losesSmallRows { result.countLostRows(of: values, numbers) }
+    if losesSmallRows {
+      unsafe result.countLostRows(of: (0..<values.rows).map { unsafe values.row($0) }, numbers)
+    }
     if measuring, case .clip(let moments) = rounding {
       for row in 0..<values.rows {
         result.errors.signal += unsafe sluice_weighted_squares(

@@ -16,7 +16,8 @@ struct Plan: ParsableCommand {
     discussion: """
       Takes the flags of sluice quantize and computes the plan that it would follow, from shapes \
       alone. The time rests on a few seconds of measurement on this machine, on numbers made for \
-      it; nothing is left on disk. Exit code 1 where memory or disk space will not do.
+      it; nothing is left on disk. Exit code 1 where memory or disk space will not do. With more \
+      --threads than there are cores it is the plan of a larger machine, whose cores are as fast.
 
       Works before the weights are downloaded, too, with config.json alone, and better with the \
       index and the tokenizer beside it: then everything but the time is told.
@@ -26,6 +27,7 @@ struct Plan: ParsableCommand {
             --calibration chats.parquet
         sluice plan GLM-4.6 --within 24h
         sluice plan GLM-4.6 --hosts 16
+        sluice plan GLM-4.6 --threads 32
         sluice plan GLM-4.6 \\
             --target-size 200GB
         sluice plan GLM-4.6 \\
@@ -112,6 +114,13 @@ struct Plan: ParsableCommand {
     try proposals.check()
   }
 
+  /// A plan for a machine with more cores.
+  private static func lackingCores(_ threads: Int) -> String {
+    let cores = MachineShare().processors
+    if threads <= cores { return "" }
+    return ", with \(threads) threads on cores as fast as the \(cores) that are here"
+  }
+
   private static func lines(_ plan: QuantizePlan, _ time: TimeEstimate) -> [String] {
     let run = plan.run
     // Rounding to nearest alone multiplies nothing, and keeps no states.
@@ -160,6 +169,7 @@ struct Plan: ParsableCommand {
       "time      \(durationText(time.total))"
         + (computes
           ? ", \(rounded(time.rate / 1e9)) GFLOP/s in the experts with \(run.engine.name)" : "")
+        + Self.lackingCores(plan.options.threads)
         + (plan.opened == nil ? "; reading the weights, which are not here, is not counted" : ""),
     ]
     if let others = run.otherTokens {

@@ -6,9 +6,9 @@ package import Tensors
 
 /// Random probes at what the output projection makes, led back through attention.
 ///
-/// A probe z `[T, H]` with E[z zᵀ] = I at the projection's output is z W at its input, W `[H, heads * width]`. Heads are
-/// looked at one by one: each gets numbers of its own with these second moments, Wᵀ W of its columns, as signs times a
-/// factor of that.
+/// A probe z `[T, H]` with E[z zᵀ] = A at the projection's output is z W at its input, W `[H, heads * width]`: A is what
+/// errors do there, or I. Heads are looked at one by one: each gets numbers of its own with these second moments, Wᵀ A W of
+/// its columns, as signs times a factor of that.
 /// Source: YAQA (arXiv:2505.22988), section 4, with probes behind the branch instead of the whole model.
 package struct OutputProbe {
   let signs: ProbeSigns
@@ -30,8 +30,26 @@ package struct OutputProbe {
     self.found = found
   }
 
-  /// What the probes of each group of heads are made with, `[width, width]`: R of R Rᵀ = Wᵀ W of its columns, summed over
+  /// What the probes of each group of heads are made with, `[width, width]`: R of R Rᵀ = Wᵀ A W of its columns, summed over
   /// the heads of the group.
+  ///
+  /// - Parameter moments: Wᵀ A W of each head's columns, `[width, width]`.
+  package static func factors(
+    of mixer: SequenceMixer, from moments: [Matrix], backend: Backend
+  ) -> [Matrix] {
+    let groups = ranges(of: mixer.heads, by: mixer.heads / mixer.headGroups)
+    return groups.map { heads in
+      let factor = moments[heads.lowerBound]
+      for other in moments[heads.dropFirst()] {
+        backend.ledger.note(Operation(.elements, [factor.count]))
+        backend.compute { unsafe sluice_add_scaled(other.base, 1, factor.base, factor.count) }
+      }
+      makeFactor(factor, backend.exact)
+      return factor
+    }
+  }
+
+  /// Those of A = I.
   package static func factors(
     of mixer: SequenceMixer, weights: any LayerWeights, backend: Backend
   ) -> [Matrix] {

@@ -41,26 +41,32 @@ extension Activation {
 extension UnitSpec {
   /// What the down projection reads, `[T, F]`.
   package func hidden(_ x: Matrix, weights: any LayerWeights, backend: Backend) -> Matrix {
-    let (gated, result) = project(x, weights: weights, backend: backend)
-    if activation == .gatedHalves { return gateHalves(result, backend: backend) }
+    let (gates, made) = project(x, weights: weights, backend: backend)
+    return activate(gates, made, backend: backend)
+  }
+
+  /// What comes of the outputs of projections, which are used up.
+  func activate(_ gates: Matrix?, _ made: Matrix, backend: Backend) -> Matrix {
+    if activation == .gatedHalves { return gateHalves(made, backend: backend) }
     if case .clampedPairs(let alpha, let limit) = activation {
-      return clamped(result, alpha: alpha, limit: limit, backend: backend)
+      return clamped(made, alpha: alpha, limit: limit, backend: backend)
     }
-    let parts = ranges(of: result.count, by: 1 << 16)
-    backend.ledger.note(Operation(.elements, [result.count]))
+    let parts = ranges(of: made.count, by: 1 << 16)
+    backend.ledger.note(Operation(.elements, [made.count]))
     backend.forEach(parts.count) { index in
       let part = parts[index]
-      let up = unsafe result.base + part.lowerBound
-      if let gated {
-        unsafe activation.apply(gate: gated.base + part.lowerBound, in: up, count: part.count)
+      let up = unsafe made.base + part.lowerBound
+      if let gates {
+        unsafe activation.apply(gate: gates.base + part.lowerBound, in: up, count: part.count)
       } else {
         unsafe activation.apply(in: up, count: part.count)
       }
     }
-    return result
+    return made
   }
 
-  private func project(
+  /// The outputs of projections, as the activation takes them.
+  func project(
     _ x: Matrix, weights: any LayerWeights, backend: Backend
   ) -> (gates: Matrix?, up: Matrix) {
     let name = "activations of an expert"

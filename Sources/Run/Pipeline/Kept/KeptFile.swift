@@ -32,6 +32,9 @@ struct StatisticsKind: Equatable {
       magnitudeBlocks: withMagnitudes ? blocks(channels) : 0)
   }
 
+  /// Blocks of a file that they take.
+  var storedBlocks: Int { entry("").blocks }
+
   /// Bytes of their numbers: of a Gram matrix on and above the diagonal, in strips.
   var byteCount: Int {
     let grams = gramRanges.reduce(0) {

@@ -105,9 +105,8 @@ struct KeptPart {
     let taps = Set(inputs.output.taps[layer.index])
     let asked = numbers.filter { taps.contains(branch.tap(.hidden($0))) }
     return has(
-      asked.map { unit in
-        let tap = branch.tap(.hidden(unit))
-        return inputs.gatheredKind(tap, of: layer).entry(tap.place.name)
+      asked.flatMap { unit in
+        UnitStatistics.kinds(inputs, layer, branch, unit: unit).map { $0.kind.entry($0.name) }
       }, in: units)
   }
 

@@ -64,11 +64,19 @@ extension KeptPart {
 
   /// Bytes of all that is kept of the part in the end, but its input.
   var byteCount: Int {
-    let taps = inputs.output.taps[layer.index].filter { tap in
-      Attend.sees(tap, part) || part.tokens?.number == tap.branch
+    let taps = Set(inputs.output.taps[layer.index])
+    let units = part.units.indices.flatMap { unit in
+      part.tokens.map { branch in
+        taps.contains(branch.tap(.hidden(unit)))
+          ? UnitStatistics.kinds(inputs, layer, branch, unit: unit).map(\.kind) : []
+      } ?? []
     }
-    return taps.reduce(0) { $0 + inputs.gatheredKind($1, of: layer).byteCount }
-      + OutputGradients.kinds(inputs, layer, part).reduce(0) { $0 + $1.kind.byteCount }
+    return taps.filter { Attend.sees($0, part) }.reduce(0) {
+      $0 + inputs.gatheredKind($1, of: layer).byteCount
+    }
+      + (OutputGradients.kinds(inputs, layer, part).map(\.kind) + units).reduce(0) {
+        $0 + $1.byteCount
+      }
   }
 }
 

@@ -316,7 +316,7 @@ private struct Main {
   /// What of the checksums of the source's tensors was written.
   let mark: JournalMark
 
-  private static let format = 1
+  private static let format = 2
 
   init(inputs: RunInputs, source: [SourceFile], digest: String, mark: JournalMark) {
     self.inputs = inputs

@@ -14,6 +14,9 @@ internal import Transformer
 package final class Rates {
   private let options: QuantizeOptions
   private let backend: Backend
+  /// Of the run's threads those that this machine has cores for: the others are planned for another machine, whose cores
+  /// are taken to be as fast.
+  private let share: Double
   /// On the disk that the run will write to.
   private let folder: String
   /// Room for buffers that are kept for the next of their size.
@@ -32,9 +35,11 @@ package final class Rates {
   init(_ options: QuantizeOptions, engine: Engine, folder: String) {
     self.options = options
     self.folder = folder
+    let cores = min(options.threads, max(1, MachineShare().processors))
+    share = Double(cores) / Double(options.threads)
     // What is measured with goes when it was used: a plan may have no more memory than its run.
     backend = Backend(
-      threads: options.threads, memory: MemoryBudget(limit: Self.keptBytes), engine: engine)
+      threads: cores, memory: MemoryBudget(limit: Self.keptBytes), engine: engine)
   }
 
   /// What an operation takes that is done so many times.
@@ -43,19 +48,20 @@ package final class Rates {
     if units == 0 { return 0 }
     let sizes = sizeClass(operation)
     if known[sizes] == nil { known[sizes] = try measure(sizes) }
-    return (known[sizes] ?? 0) * units * times * unevenness(operation)
+    return (known[sizes] ?? 0) * share * units * times * unevenness(operation)
   }
 
   /// The time of a loop over tiles of rows over that of one whose threads all end at once: a weight of a few large tiles
   /// leaves threads with nothing to do.
   private func unevenness(_ operation: Operation) -> Double {
     guard operation.kind == .compensate, operation.sizes[0] > 0 else { return 1 }
-    var rows = [Int](repeating: 0, count: backend.threads)
+    let threads = options.threads
+    var rows = [Int](repeating: 0, count: threads)
     for tile in ranges(of: operation.sizes[0], by: operation.sizes[3]) {
       let free = rows.indices.min { rows[$0] < rows[$1] } ?? 0
       rows[free] += tile.count
     }
-    return Double((rows.max() ?? 0) * backend.threads) / Double(operation.sizes[0])
+    return Double((rows.max() ?? 0) * threads) / Double(operation.sizes[0])
   }
 
   private static func units(_ operation: Operation) -> Double {

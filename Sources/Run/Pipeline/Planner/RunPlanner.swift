@@ -48,8 +48,8 @@ struct RunPlanner {
   /// What is kept of a name in a listing, and names of a part beside those of its units.
   private static let listedBytes = 96
   private static let listedParts = 16
-  /// What compression leaves of the upper half of a Gram matrix in float32.
-  private static let gramCompression = 0.9
+  /// What compression leaves of the upper half of a Gram matrix in float32, and of its tiles on the diagonal.
+  private static let gramCompression = 0.93
 
   /// - Parameter blocks: empty for a run without calibration.
   init(
@@ -448,17 +448,26 @@ struct RunPlanner {
       makesStatesFirst
       ? window * (layers.map(\.layer.parts.count).max() ?? 1) + 1 + two * options.ranks : two
     if !options.gathersGrams { return generations * states }
+    func matrix(_ count: Int) -> Int {
+      let numbers = count * (count + min(count, Gemm.gramTile(count))) / 2
+      return Int(Double(numbers * 4) * Self.gramCompression)
+    }
     func stored(_ channels: Int) -> Int {
-      ActivationStatistics.gramRanges(channels).reduce(0) {
-        $0 + Int(Double($1.count * ($1.count + 256) / 2 * 4) * Self.gramCompression)
+      ActivationStatistics.gramRanges(channels).reduce(0) { $0 + matrix($1.count) }
+    }
+    func slopes(_ unit: UnitSpec) -> Int {
+      let width = unit.down.inputs
+      guard output.method.compensatesOutputs, let block = StreamMoments.unitBlockSize(width) else {
+        return 0
       }
+      return unit.sides.count * width / block * matrix(block)
     }
     let input = output.method.needsGram ? stored(source.spec.hiddenSize) : 0
     let group =
       mlps.map { mlp in
         let units = mlp.units.sorted { $0.down.inputs > $1.down.inputs }
           .prefix(passes.unitsPerGroup)
-        return units.count > 1 ? units.reduce(0) { $0 + stored($1.down.inputs) } : 0
+        return units.count > 1 ? units.reduce(0) { $0 + stored($1.down.inputs) + slopes($1) } : 0
       }.max() ?? 0
     let attention =
       layers.flatMap { layer, _ in

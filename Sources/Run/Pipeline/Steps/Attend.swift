@@ -42,6 +42,7 @@ struct Attend {
       inputs.stage == .states ? [] : inputs.output.taps[layer.index].filter { Self.sees($0, part) }
     let statistics = taps.map { inputs.gatheredStatistics($0, of: layer) }
     let gradients = OutputGradients(inputs, layer, part)
+    let readers = try readers(of: gradients)
     if layer.index < inputs.calibratedLayers {
       // How large the states are that the part's branches add to.
       let stream =
@@ -52,10 +53,11 @@ struct Attend {
         + (stream.map { [named($0)] } ?? [])
       if block == 0, backend.computes { try kept?.check() }
       if try kept?.restoreAttend(all) != true {
-        try pass(taps, statistics, gradients, stream, from: block, weights: weights)
+        let probes = gradients.probes(before: readers, weights: weights)
+        try pass(taps, statistics, gradients, probes, stream, from: block, weights: weights)
         try kept?.saveAttend(all)
       } else if kept?.needsPass == true {
-        try pass([], [], nil, nil, from: block, weights: weights)
+        try pass([], [], nil, [], nil, from: block, weights: weights)
       }
       inputs.forgetWhatIsKept(of: Array(zip(taps, statistics)), of: layer)
       if inputs.stage != .states {
@@ -66,15 +68,27 @@ struct Attend {
       }
     }
 
-    if inputs.stage != .states { try round(taps, statistics, gradients) }
+    if inputs.stage != .states { try round(taps, statistics, gradients, readers) }
     if let mixer = part.sequence?.mixer {
       inputs.weights.release(mixer.linears + mixer.deciding.map(\.linear))
     }
     inputs.weights.release(part.tokens?.mixer.deciding ?? [])
   }
 
+  /// What errors of the branch along the sequence do behind it; nil where nobody asks.
+  private func readers(of gradients: OutputGradients) throws -> StreamMoments? {
+    let readers = StreamReaders(inputs)
+    guard let branch = part.sequence, branch.mixer.output.outputs == inputs.spec.hiddenSize,
+      inputs.gathersGradients(of: layer), StreamMoments.blockSize(inputs.spec.hiddenSize) != nil,
+      readers.isKnown(in: layer),
+      !gradients.isEmpty || inputs.roundsRowsInTurn(branch.mixer.output)
+    else { return nil }
+    return try readers.moments(behind: [branch.postNorm].compactMap(\.self))
+  }
+
   private func round(
-    _ taps: [Tap], _ statistics: [ActivationStatistics], _ gradients: OutputGradients
+    _ taps: [Tap], _ statistics: [ActivationStatistics], _ gradients: OutputGradients,
+    _ readers: StreamMoments?
   ) throws {
     // Search and rounding use Gram matrices up.
     let tokensInputs = Self.tokensInputs(part)
@@ -85,7 +99,7 @@ struct Attend {
     let rounds = inputs.rounds
     for (number, round) in rounds.enumerated() {
       try Attend(inputs: round, layer: layer, part: part)
-        .round(taps, statistics, gradients, keeping: number + 1 < rounds.count)
+        .round(taps, statistics, gradients, readers, keeping: number + 1 < rounds.count)
     }
   }
 
@@ -94,7 +108,7 @@ struct Attend {
   /// - Parameter keeping: whether the statistics stay for another round.
   private func round(
     _ taps: [Tap], _ statistics: [ActivationStatistics], _ gradients: OutputGradients,
-    keeping: Bool
+    _ readers: StreamMoments?, keeping: Bool
   ) throws {
     let weights = weights
     var applied: [AppliedSmoothing] = []
@@ -121,7 +135,7 @@ struct Attend {
     }
     try writeTensors(
       SmoothedWeights(weights, applied), applied, taps, statistics,
-      inputs.measures ? [:] : factors(gradients, under: applied), keeping: keeping)
+      inputs.measures ? [:] : factors(gradients, readers, under: applied), keeping: keeping)
     inputs.results.noteMemory()
     if let branch = part.sequence, !applied.isEmpty, !inputs.measures {
       try Proof(inputs, layer, part).prove(branch)
@@ -130,13 +144,11 @@ struct Attend {
 
   /// By name, what errors of the outputs of Linears do.
   private func factors(
-    _ gradients: OutputGradients, under applied: [AppliedSmoothing]
-  ) throws -> [String: OutputFactor] {
+    _ gradients: OutputGradients, _ readers: StreamMoments?, under applied: [AppliedSmoothing]
+  ) -> [String: OutputFactor] {
     var result = gradients.factors(under: applied)
-    let readers = StreamReaders(inputs)
-    if let branch = part.sequence, readers.count(for: [branch.mixer.output], of: layer) {
-      result[branch.mixer.output.name] = try readers.factor(
-        behind: [branch.postNorm].compactMap(\.self))
+    if let readers, let output = part.sequence?.mixer.output, inputs.roundsRowsInTurn(output) {
+      result[output.name] = readers.factor()
     }
     return result
   }
@@ -159,11 +171,11 @@ struct Attend {
   /// - Parameter taps: what is looked at; none where all that this would gather is kept.
   private func pass(
     _ taps: [Tap], _ statistics: [ActivationStatistics], _ gradients: OutputGradients?,
-    _ stream: ActivationStatistics?, from block: Int, weights: any SourceWeights
+    _ probes: [Matrix], _ stream: ActivationStatistics?, from block: Int,
+    weights: any SourceWeights
   ) throws {
     let all =
       statistics + (gradients?.all ?? []) + (stream.map { [$0] } ?? [])
-    let probes = gradients?.probes(weights: weights) ?? []
     inputs.states.noteRoom(for: all)
     if block > 0 { try inputs.states.restore(all) }
     let states = try inputs.states.read(.hidden, part)

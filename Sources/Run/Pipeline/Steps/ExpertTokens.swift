@@ -94,39 +94,3 @@ extension OtherTokens {
     Set(experts.map(\.down.inputs)).compactMap { count(channels: $0, of: tokens) }.max()
   }
 }
-
-extension ActivationStatistics {
-  /// Adds what the down projection of a unit reads for the tokens that the unit sees of a block.
-  ///
-  /// - Parameters:
-  ///   - x: the block's input to the unit, `[T, H]`.
-  ///   - scales: `[T]`, what the unit's router scales each token by before the unit reads it; nil where it does not.
-  func add(
-    _ seen: SeenTokens, of x: Matrix, scaledBy scales: [Float]? = nil, through unit: UnitSpec,
-    weights: any LayerWeights, backend: Backend
-  ) {
-    guard let rows = seen.rows ?? scales.map({ _ in Array(0..<x.rows) }) else {
-      return add(
-        unit.hidden(x, weights: weights, backend: backend), weights: seen.weights,
-        backend: backend)
-    }
-    func addPart(_ part: [Int], weights partWeights: [Float]?) {
-      let gathered = x.gathered(part, into: "tokens of an expert", backend: backend)
-      if let scales {
-        gathered.multiply(
-          byRows: backend.computes ? part.map { scales[$0] } : [], backend: backend)
-      }
-      self.add(
-        unit.hidden(gathered, weights: weights, backend: backend), weights: partWeights,
-        backend: backend)
-    }
-    for part in ranges(of: rows.count, by: MLPSpec.gatheredRows) {
-      addPart(Array(rows[part]), weights: seen.weights.map { Array($0[part]) })
-    }
-    if !backend.computes {
-      // Another block may send more tokens to an expert: what that takes is planned, too.
-      let most = Array(repeating: 0, count: min(x.rows, MLPSpec.gatheredRows))
-      backend.ledger.repeated(0) { addPart(most, weights: nil) }
-    }
-  }
-}

@@ -51,26 +51,26 @@ struct Experts {
       }
     }
     shared.inputs = shared.inputs.filter { places.contains($0.key) }
-    shared.outputs = shared.outputs.filter { places.contains($0.key) }
+    shared.readers = shared.readers.filter { places.contains($0.key) }
     for place in mlp.inputPlaces where places.contains(place) && shared.inputs[place] == nil {
       shared.inputs[place] = try inputs.inputRoundings(
         of: part, at: branch.tap(place), under: applied, of: layer)
-      shared.outputs[place] = try outputFactor(at: place)
+      shared.readers[place] = try readers(of: place)
     }
     let shared = shared
     let statistics = group.filter { taps.contains(hidden($0)) }.map {
-      UnitStatistics(unit: $0, sums: inputs.gatheredStatistics(hidden($0), of: layer))
+      UnitStatistics(inputs, layer, branch, unit: $0)
     }
     let shares = try statistics.isEmpty ? [] : inputs.expertShares(layer, part)
-    let sums = statistics.reduce(0) { $0 + 3 * 16 * $1.sums.channels }
+    let sums = statistics.flatMap(\.all).reduce(0) { $0 + 3 * 16 * $1.channels }
     try backend.holding("statistics of the group", bytes: sums) {
       var isGathered = false
       if !statistics.isEmpty {
         let kept = inputs.kept(layer, part)
-        let named = statistics.map { each in
-          let tap = hidden(each.unit)
-          return NamedStatistics(
-            tap.place.name, inputs.gatheredKind(tap, of: layer), each.sums)
+        let named = statistics.flatMap { each in
+          zip(UnitStatistics.kinds(inputs, layer, branch, unit: each.unit), each.all).map {
+            NamedStatistics($0.name, $0.kind, $1)
+          }
         }
         if try kept?.restoreUnits(named) != true {
           try gather(statistics, of: group, shares, from: block)
@@ -83,15 +83,16 @@ struct Experts {
     }
   }
 
-  /// What errors of the down projections do whose units read at a place.
-  private func outputFactor(at place: Tap.Place) throws -> OutputFactor? {
+  /// What errors of the outputs of units do that read at a place.
+  private func readers(of place: Tap.Place) throws -> SharedReaders? {
     let readers = StreamReaders(inputs)
-    let units = mlp.units(at: place)
-    // What goes back to a latent first is read there.
-    guard mlp.latent == nil || place == .input, readers.count(for: units.map(\.down), of: layer)
+    let units = mlp.units.indices.filter { mlp.inputPlace(of: $0) == place }
+    guard units.contains(where: mlp.writesToStream),
+      !inputs.measures, readers.count(for: units.flatMap { mlp.unit($0).linears }, of: layer)
     else { return nil }
-    return try readers.factor(
+    let moments = try readers.moments(
       behind: [mlp.strand(at: place)?.behind, branch.postNorm].compactMap(\.self))
+    return SharedReaders(moments: moments, factor: moments.factor())
   }
 
   private func position(_ unit: Int, of group: Range<Int>, block: Int) -> RunPosition {
@@ -108,13 +109,17 @@ struct Experts {
   ) throws {
     let units = mlp.units
     let weights = weights
+    let all = statistics.flatMap(\.all)
     if block > 0 {
       let first = inputs.results.resumption.statisticsUnit
       let written = (first..<max(first, group.lowerBound)).filter { taps.contains(hidden($0)) }
       try inputs.states.restore(
-        statistics.map(\.sums), passingOver: written.map { units[$0].down.inputs })
+        all,
+        passingOver: written.flatMap {
+          UnitStatistics.kinds(inputs, layer, branch, unit: $0).map(\.kind)
+        })
     }
-    inputs.states.noteRoom(for: statistics.map(\.sums))
+    inputs.states.noteRoom(for: all)
     var tokens = try expertTokens(shares, from: block)
     let states = try inputs.states.read(.readByTokens(of: part), part)
     try inputs.forEachBlock(from: block) { index in
@@ -142,10 +147,10 @@ struct Experts {
           } else {
             .all
           }
-        each.sums.add(
+        each.add(
           seen, of: read[mlp.inputPlace(of: each.unit)] ?? input,
           scaledBy: expert.flatMap { expert in scores.map { $0.column(expert, backend) } },
-          through: units[each.unit], weights: weights, backend: backend)
+          weights: weights, backend: backend)
         for linear in units[each.unit].readers { weights.letGo(linear) }
       }
       tokens.pass(routed, count: input.rows)
@@ -154,13 +159,12 @@ struct Experts {
       let isDue = index + 1 == inputs.blocks.count && group.count > 1 && !inputs.keeps
       try inputs.results.commitIfDue(
         position(group.lowerBound, of: group, block: index + 1), [],
-        statistics: statistics.map(\.sums), keepsStatistics: false, isDue: isDue)
+        statistics: all, keepsStatistics: false, isDue: isDue)
     }
     if !backend.computes, group.count > 1, !inputs.keeps, inputs.stage == .whole {
       // The commit that is due after the last block.
       _ = try inputs.states.save(
-        statistics.map(\.sums),
-        for: position(group.lowerBound, of: group, block: inputs.blocks.count))
+        all, for: position(group.lowerBound, of: group, block: inputs.blocks.count))
     }
   }
 
@@ -175,6 +179,7 @@ struct Experts {
     return groups + [
       spec.up.outputs, spec.up.hasBias ? 1 : 0, unit < mlp.alwaysOn.count ? 0 : 1,
       taps.contains(hidden(unit)) ? 1 : 0,
+      UnitStatistics.kinds(inputs, layer, branch, unit: unit).count,
     ]
   }
 
@@ -194,8 +199,8 @@ struct Experts {
     let shape = { (batch: Range<Int>) in batch.map { alike($0, mlp.unit($0)) } }
     let pages = !backend.computes && isGathered ? pagesLeft(of: group) : Array(group)
     try backend.forEach(of: batches, alike: shape) { batch in
-      var sums = batch.map { unit in
-        left.firstIndex { $0.unit == unit }.map { left.remove(at: $0).sums }
+      var statistics = batch.map { unit in
+        left.firstIndex { $0.unit == unit }.map { left.remove(at: $0) }
       }
       let units = batch.map { pages[$0 - group.lowerBound] }
       // Those that are known by another one bring their own down projections.
@@ -207,8 +212,9 @@ struct Experts {
         var alike: [LinearsReadAlike] = []
         for (place, unit) in units.enumerated() {
           let spec = mlp.unit(unit)
+          let sums = statistics[place]?.sums
           let found = try smooth(
-            unit, sums[place], shares, under: inputSmoothings[number], in: inputs)
+            unit, sums, shares, under: inputSmoothings[number], in: inputs)
           let applied = inputSmoothings[number] + (found.map { [$0.applied] } ?? [])
           let smoothed = SmoothedWeights(weights, applied)
           if let proof {
@@ -217,18 +223,23 @@ struct Experts {
           }
           let isLast = number + 1 == rounds.count
           let downRounding = try inputs.rounding(
-            sums[place], at: hidden(unit), under: applied, of: layer, keeping: !isLast)
-          if isLast { sums[place] = nil }
+            sums, at: hidden(unit), under: applied, of: layer, keeping: !isLast)
           let largest = try inputs.largestWeights(
             of: [spec.readers, [spec.down]], from: smoothed)
           let read = mlp.inputPlace(of: unit)
-          let outputs = shared.outputs[read].map { [spec.down.name: $0] } ?? [:]
+          let readers = mlp.writesToStream(unit) ? shared.readers[read] : nil
+          let outputs =
+            statistics[place]?.outputs(
+              of: spec, under: readers?.moments, weights: weights, smoothedBy: found?.applied.scale,
+              backend: backend) ?? [:]
+          if isLast { statistics[place] = nil }
           alike += [
             LinearsReadAlike(
               spec.readers, smoothed, by: shared.inputs[read]?[number] ?? .nearest,
-              largest: largest, after: found?.chosen.map { [$0] } ?? []),
+              largest: largest, outputs: outputs, after: found?.chosen.map { [$0] } ?? []),
             LinearsReadAlike(
-              [spec.down], smoothed, by: downRounding, largest: largest, outputs: outputs),
+              [spec.down], smoothed, by: downRounding, largest: largest,
+              outputs: readers.map { [spec.down.name: $0.factor] } ?? [:]),
           ]
         }
         try inputs.write(alike, layer: layer)
@@ -264,15 +275,25 @@ struct Experts {
   /// Units of a group whose Linears are rounded in one loop. Threads that find no tile left wait for the last ones: with
   /// eight tiles for each that is not long, but a unit has only a few. A power of two, so that tiles often come out even.
   private func roundedTogether(_ group: Range<Int>) -> Int {
-    let rows =
-      inputs.output.method.needsGram
-      ? Rounding.compensatedRows(backend.engine) : Rounding.nearest.tileRows
-    let tiles = mlp.unit(group.upperBound - 1).linears.reduce(0) {
-      $0 + ($1.outputs + rows - 1) / rows
+    let unit = mlp.unit(group.upperBound - 1)
+    let tiles = unit.linears.reduce(0) { sum, linear in
+      let rows = tileRows(of: linear, in: unit)
+      return sum + (linear.outputs + rows - 1) / rows
     }
     var units = 1
     while units * max(1, tiles) < 8 * backend.threads { units *= 2 }
     return units
+  }
+
+  private func tileRows(of linear: LinearSpec, in unit: UnitSpec) -> Int {
+    if !inputs.output.method.needsGram { return Rounding.nearest.tileRows }
+    let block =
+      linear == unit.down
+      ? StreamMoments.blockSize(linear.outputs) : StreamMoments.unitBlockSize(unit.down.inputs)
+    if let block, StreamReaders(inputs).count(for: [linear], of: layer) {
+      return OutputFactor.taskRows(size: block)
+    }
+    return Rounding.compensatedRows(backend.engine)
   }
 
   /// The smoothing of what a unit's down projection reads, where there is one.
@@ -330,11 +351,10 @@ struct SharedRounding {
   /// How what reads an input of units is rounded, in each round.
   var inputs: [Tap.Place: [ChosenRounding]] = [:]
   /// What errors of their outputs do, where these are compensated.
-  var outputs: [Tap.Place: OutputFactor] = [:]
+  var readers: [Tap.Place: SharedReaders] = [:]
 }
 
-/// What the down projection of a unit reads.
-private struct UnitStatistics {
-  let unit: Int
-  let sums: ActivationStatistics
+struct SharedReaders {
+  let moments: StreamMoments
+  let factor: OutputFactor
 }

@@ -33,15 +33,8 @@ struct OutputGradients {
   private static func probed(
     _ inputs: StepInputs, _ layer: LayerSpec, _ part: LayerPart
   ) -> [(linear: LinearSpec, size: Int)] {
-    // A pass that measures has no use for them, and one that comes after it finds them kept.
-    let isAsked =
-      inputs.output.method.compensatesOutputs && (!inputs.measures || inputs.keeps)
-      && inputs.stage != .states
-      && layer.index < inputs.calibratedLayers
-    return (isAsked ? part.sequence?.mixer.probed ?? [] : []).filter { linear, _ in
-      inputs.output.fates[linear.weight] == .packed
-        && inputs.quantized(linear).quantizer.roundsRowsInTurn
-    }
+    let probed = inputs.gathersGradients(of: layer) ? part.sequence?.mixer.probed ?? [] : []
+    return probed.filter { linear, _ in inputs.roundsRowsInTurn(linear) }
   }
 
   /// What is gathered of a part, by name.
@@ -74,15 +67,26 @@ struct OutputGradients {
 
   var all: [ActivationStatistics] { sums.flatMap(\.self) }
 
+  var isEmpty: Bool { probed.isEmpty }
+
   /// What the probes of all blocks are made with.
-  func probes(weights: any SourceWeights) -> [Matrix] {
-    guard let mixer, !probed.isEmpty else { return [] }
-    return OutputProbe.factors(of: mixer, weights: weights, backend: inputs.backend)
+  ///
+  /// - Parameter stream: what errors of the output projection do; nil for all alike.
+  func probes(before stream: StreamMoments?, weights: any SourceWeights) -> [Matrix] {
+    guard let mixer, !isEmpty else { return [] }
+    guard let stream, mixer.output.outputs == inputs.spec.hiddenSize else {
+      return OutputProbe.factors(of: mixer, weights: weights, backend: inputs.backend)
+    }
+    return OutputProbe.factors(
+      of: mixer,
+      from: stream.moments(
+        before: weights.weight(mixer.output), block: mixer.output.inputs / mixer.heads),
+      backend: inputs.backend)
   }
 
   /// The probe of a block of tokens; nil where nothing is probed.
   func probe(of block: Int, with probes: [Matrix]) -> OutputProbe? {
-    guard let mixer, !probed.isEmpty else { return nil }
+    guard let mixer, !isEmpty else { return nil }
     let tokens = inputs.blocks[block].count
     for ((linear, size), sums) in zip(probed, sums) {
       inputs.backend.ledger.note(
@@ -116,5 +120,19 @@ struct OutputGradients {
         statistics, size: size, smoothedBy: scale, backend: inputs.backend.exact)
     }
     return result
+  }
+}
+
+extension StepInputs {
+  /// Whether gradients at the outputs of a layer's Linears are looked at. A pass that measures has no use for them, and one
+  /// that comes after it finds them kept.
+  func gathersGradients(of layer: LayerSpec) -> Bool {
+    output.method.compensatesOutputs && (!measures || keeps) && stage != .states
+      && layer.index < calibratedLayers
+  }
+
+  /// Whether a Linear is rounded one row after the other.
+  func roundsRowsInTurn(_ linear: LinearSpec) -> Bool {
+    output.fates[linear.weight] == .packed && quantized(linear).quantizer.roundsRowsInTurn
   }
 }

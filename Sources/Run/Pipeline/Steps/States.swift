@@ -272,14 +272,13 @@ struct StateFiles {
 
   /// Fills statistics from the file that the last commit speaks of.
   ///
-  /// - Parameter passedOver: those that the file begins with and nobody needs any more: whether they have Gram matrices
-  ///   is what `statistics` have, and channels are their own.
-  func restore(_ statistics: [ActivationStatistics], passingOver passedOver: [Int] = []) throws {
-    guard let first = statistics.first else { return }
+  /// - Parameter passedOver: those that the file begins with and nobody needs any more.
+  func restore(
+    _ statistics: [ActivationStatistics], passingOver passedOver: [StatisticsKind] = []
+  ) throws {
+    if statistics.isEmpty { return }
     guard let name = resumption().statistics else { throw ScratchLost.unspoken("statistics") }
-    try restore(
-      statistics, from: name,
-      at: passedOver.reduce(0) { $0 + 1 + first.storedBlocks(channels: $1) })
+    try restore(statistics, from: name, at: passedOver.reduce(0) { $0 + $1.storedBlocks })
   }
 
   private func restore(

@@ -117,7 +117,7 @@ struct StepInputs {
   func newStatistics(_ kind: StatisticsKind) -> ActivationStatistics {
     ActivationStatistics(
       channels: kind.channels, withGram: kind.withGram, withLargest: kind.withLargest,
-      withMagnitudes: kind.withMagnitudes, backend: backend)
+      withMagnitudes: kind.withMagnitudes, block: kind.block, backend: backend)
   }
 
   /// What a run asks of an activation.

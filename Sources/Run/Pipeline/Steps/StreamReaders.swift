@@ -22,20 +22,21 @@ struct StreamReaders {
   /// Tokens that are looked at.
   private static let mostTokens = 8192
 
-  /// Whether some Linears of a layer that write to the stream are rounded under what reads it.
+  /// Whether some Linears of a layer are rounded under what reads the stream, as it is known: they write to it, or to what
+  /// a Linear reads that does.
   func count(for linears: [LinearSpec], of layer: LayerSpec) -> Bool {
-    inputs.output.method.compensatesOutputs && !inputs.measures && inputs.stage != .states
-      && layer.index < inputs.calibratedLayers && StreamMoments.blockSize(channels) != nil
-      && linears.contains { linear in
-        linear.outputs == channels && inputs.output.fates[linear.weight] == .packed
-          && inputs.quantized(linear).quantizer.roundsRowsInTurn
-      }
+    isKnown(in: layer) && linears.contains(where: inputs.roundsRowsInTurn)
   }
 
-  /// What errors of a Linear's outputs do.
+  /// Whether errors in a layer are weighed by what reads the stream.
+  func isKnown(in layer: LayerSpec) -> Bool {
+    inputs.gathersGradients(of: layer) && StreamMoments.blockSize(channels) != nil
+  }
+
+  /// What errors of the stream do that come through some norms.
   ///
-  /// - Parameter norms: between these outputs and the stream.
-  func factor(behind norms: [NormSpec]) throws -> OutputFactor {
+  /// - Parameter norms: between the outputs of a Linear and the stream.
+  func moments(behind norms: [NormSpec]) throws -> StreamMoments {
     let weights = inputs.weights
     let moments = StreamMoments(
       channels: channels, block: StreamMoments.blockSize(channels) ?? channels, backend: backend)
@@ -65,7 +66,8 @@ struct StreamReaders {
       }
       weights.letGo(router.linear)
     }
-    return moments.factor()
+    moments.complete()
+    return moments
   }
 
   /// Every router of the model, with the norm before it. Prediction layers change no byte of the others.
