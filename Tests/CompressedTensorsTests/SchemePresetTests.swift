@@ -100,6 +100,25 @@ import TestSupport
     }
   }
 
+  /// FP8 beside what is no W4AFP8, whatever has it.
+  @Test func `packed integers beside floats are loaded in groups of 128 alone`() throws {
+    let preset = try SchemePreset.written("W4AFP8")
+    func problem(_ size: Int?, bits: Int = 4, inputs: QuantizationArguments? = nil) -> String? {
+      var scheme = preset
+      scheme.weights = QuantizationArguments(
+        bits: bits, type: .int, strategy: size == nil ? .channel : .group, groupSize: size)
+      if let inputs { scheme.inputActivations = inputs }
+      return CompressionFormats.loadingProblem(scheme, forExperts: false)
+    }
+    #expect(problem(128) == nil)
+    for size in [32, 64, 256, nil] { #expect(problem(size)?.contains("groups of 128") == true) }
+    #expect(problem(128, bits: 8)?.contains("W4AFP8") == true)
+    let others = try ["MXFP8", "FP8"].map {
+      try #require(SchemePreset.written($0).inputActivations)
+    }
+    for inputs in others { #expect(problem(128, inputs: inputs)?.contains("W4AFP8") == true) }
+  }
+
   @Test func `a scheme is called by its preset with any group size`() {
     #expect(IntegerScheme(.w4a16, groupSize: 32).scheme.name == "W4A16")
     #expect(IntegerScheme(.w4a16, groupSize: 32).scheme.words == "W4A16 in groups of 32")

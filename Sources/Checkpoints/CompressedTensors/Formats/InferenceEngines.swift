@@ -33,15 +33,26 @@ extension CompressionFormats {
         "integers beside quantized activations are loaded in format \(PackQuantized.formatName), or a byte each: of 8 "
         + "bits with a scale for each row, or of 4, beside activations in 8"
     }
+    if isPacked, inputs.type == .float, !isW4AFP8(weights, inputs) {
+      return
+        "packed integers beside activations in floats are loaded as W4AFP8 is: 4 bits in groups of 128 without zero points, "
+        + "beside activations in FP8 with a scale for each token"
+    }
     if forExperts, isPacked, inputs.type == .int {
       return
         "its experts take no packed integers beside activations in integers; take experts=W8A8, or experts=W4AFP8"
         + (weights.bits == 4 && inputs.bits == 8
           ? "; on a CPU also 4 bits with a byte each, `format: int-quantized` in a recipe" : "")
     }
-    if forExperts, isPacked, weights.bits != 4 {
-      return "its experts take integers of 4 bits beside activations in floats; take experts=W4AFP8"
-    }
     return nil
+  }
+
+  /// Source: vLLM 0.33 `_is_fp8_w4a8`, and the groups that `CompressedTensorsW4A8Fp8` and its experts take.
+  private static func isW4AFP8(
+    _ weights: QuantizationArguments, _ inputs: QuantizationArguments
+  ) -> Bool {
+    weights.bits == 4 && weights.strategy == .group && weights.groupSize == 128
+      && weights.isSymmetric && inputs.bits == 8 && inputs.strategy == .token
+      && inputs.dynamic == .always && inputs.isSymmetric
   }
 }
