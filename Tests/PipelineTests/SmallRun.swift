@@ -5,6 +5,7 @@ import CompressedTensors
 import Pipeline
 import Planning
 import Quantization
+import Safetensors
 import SystemIO
 import Testing
 import TestSupport
@@ -19,6 +20,26 @@ enum SmallRun {
     options.data.selection.samples = 8
     options.schemes = [IntegerScheme(.w4a16, groupSize: 32).scheme]
     return options
+  }
+
+  /// A model with the tensors changed whose names end in `suffix`, in one shard.
+  static func copy(
+    _ model: String, to folder: String, changing suffix: String, _ change: (inout [Float]) -> Void
+  ) throws {
+    try FileSystem.createFolder(folder)
+    for name in try FileSystem.list(model) where !name.contains("safetensors") {
+      try replaceFile("\(folder)/\(name)", with: FileSystem.readFile("\(model)/\(name)"))
+    }
+    let tensors = try ShardedModel(folder: model).tensors.map { tensor in
+      if !tensor.name.hasSuffix(suffix) {
+        return LooseTensor(
+          name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, bytes: tensor.bytes)
+      }
+      var values = tensor.floats
+      change(&values)
+      return LooseTensor(tensor.name, tensor.shape, values, as: tensor.dtype)
+    }
+    try LooseTensor.write(tensors, to: folder + "/model.safetensors")
   }
 
   static func run(

@@ -9,30 +9,11 @@ import Testing
 import TestSupport
 
 @Suite struct StreamReadersTests {
-  /// The model of the small run with one tensor changed.
-  private func copy(
-    to folder: String, changing name: String, _ change: (inout [Float]) -> Void
-  ) throws {
-    try FileSystem.createFolder(folder)
-    try replaceFile(
-      folder + "/config.json", with: FileSystem.readFile(SmallRun.model + "/config.json"))
-    let tensors = try ShardedModel(folder: SmallRun.model).tensors.map { tensor in
-      if tensor.name != name {
-        return LooseTensor(
-          name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, bytes: tensor.bytes)
-      }
-      var values = tensor.floats
-      change(&values)
-      return LooseTensor(name, tensor.shape, values, as: tensor.dtype)
-    }
-    try LooseTensor.write(tensors, to: folder + "/model.safetensors")
-  }
-
   /// Names of Linears whose codes differ where a tensor of the source does, without their layers and experts.
   private func changed(by name: String, rounding: RoundingMethod) throws -> Set<String> {
     try withTemporaryFolder { folder in
       // Some channels are read much more than others.
-      try copy(to: folder + "/model", changing: name) { values in
+      try SmallRun.copy(SmallRun.model, to: folder + "/model", changing: name) { values in
         for index in values.indices where index % 64 < 16 { values[index] *= 8 }
       }
       let codes = try [SmallRun.model, folder + "/model"].enumerated().map { number, model in

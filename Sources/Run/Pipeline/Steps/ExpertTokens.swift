@@ -24,6 +24,9 @@ struct ExpertTokens {
   private let tokens: Int
   private let shares: [ExpertShare]
   private let samples: [TokenSample]
+  /// Of each expert, whether it may leave tokens out. Then its tokens are gathered in small parts, also where the router
+  /// sends so many to it that none is left out: no plan knows that.
+  private let chooses: [Bool]
   /// Tokens of the blocks that came before, and how many of them were sent to each expert.
   private var passed: (tokens: Int, routed: [Int])
 
@@ -40,12 +43,14 @@ struct ExpertTokens {
     weighting = options.weighting
     self.tokens = tokens
     self.shares = shares
+    let wanted = experts.map {
+      options.expertTokens.count(channels: $0.down.inputs, of: tokens)
+    }
     samples = shares.enumerated().map { expert, share in
       TokenSample(
-        tokens: tokens, own: share.tokens,
-        wanted: options.expertTokens.count(channels: experts[expert].down.inputs, of: tokens),
-        layer: layer, expert: expert)
+        tokens: tokens, own: share.tokens, wanted: wanted[expert], layer: layer, expert: expert)
     }
+    chooses = wanted.map { $0 != nil }
     self.passed = (passed, routed)
   }
 
@@ -62,7 +67,7 @@ struct ExpertTokens {
     let weights = weighting.weights(
       tokens: count, routed: routed, meanSquare: shares[expert].squares / Double(tokens),
       others: sample.weight)
-    if sample.isWhole { return SeenTokens(rows: nil, weights: weights) }
+    if !chooses[expert] { return SeenTokens(rows: nil, weights: weights) }
     var isSeen = [Bool](repeating: false, count: count)
     for (token, _) in routed { isSeen[token] = true }
     let others = isSeen.indices.filter { !isSeen[$0] }
@@ -76,7 +81,7 @@ struct ExpertTokens {
 
   /// As many of a block as of all tokens.
   private func evenly(_ sample: TokenSample, _ expert: Int, count: Int) -> SeenTokens {
-    if sample.isWhole { return .all }
+    if !chooses[expert] { return .all }
     let all = (shares[expert].tokens + sample.count) * count
     return SeenTokens(rows: Array(0..<max(1, (all + tokens - 1) / tokens)), weights: nil)
   }
