@@ -5,6 +5,7 @@ import JSON
 import Models
 import Pipeline
 import Planning
+import Quantization
 import SystemIO
 import Testing
 import TestSupport
