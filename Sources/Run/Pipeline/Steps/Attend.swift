@@ -79,7 +79,6 @@ struct Attend {
   private func readers(of gradients: OutputGradients) throws -> StreamMoments? {
     let readers = StreamReaders(inputs)
     guard let branch = part.sequence, branch.mixer.output.outputs == inputs.spec.hiddenSize,
-      inputs.gathersGradients(of: layer), StreamMoments.blockSize(inputs.spec.hiddenSize) != nil,
       readers.isKnown(in: layer),
       !gradients.isEmpty || inputs.roundsRowsInTurn(branch.mixer.output)
     else { return nil }
