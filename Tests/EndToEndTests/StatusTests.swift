@@ -84,8 +84,9 @@ private let options = [
         let watch = try Program(
           ["status", "--watch", output],
           environment: ["TERM=xterm", "NO_COLOR=1", "LC_ALL=C.UTF-8"], errors: terminal.path)
-        // Before the first layer the source is checked, and a run that is halted may have told no more than that.
-        let bar = #/\d+ %  [━╸─]+  (layer \d of 0-3  [a-z]+|check)/#
+        // Before the first layer the source is checked, and a run that is halted may have told no more than that, or
+        // so much that it knows when it ends.
+        let bar = #/\d+ %  [━╸─]+  (ETA [0-9][^━]*?  )?(layer \d of 0-3  [a-z]+|check)/#
         func last() -> Substring { terminal.text.suffix(400) }
         for _ in 0..<20_000 {
           if last().contains(bar) { break }
