@@ -30,6 +30,23 @@ import Testing
     #expect(sum == LoopTimes(tasks: [4: 5, 1: 3, 7: 2], outside: 1.5))
   }
 
+  @Test func `items that are done side by side share the threads`() {
+    var sum = LoopTimes(outside: 1)
+    // Five items of two seconds, three at once: a loop of two tasks, and half a second before it.
+    let item = LoopTimes(tasks: [2: 1.5], outside: 0.5)
+    sum.add(Array(repeating: item, count: 5), together: 3)
+    #expect(sum.processorSeconds == 11 && sum.sideBySideSeconds == 10)
+    #expect(sum.seconds(threads: 1) == 11)
+    // Two at once, one thread each.
+    #expect(sum.seconds(threads: 2) == 7 && sum.serialSeconds(threads: 2) == 3)
+    #expect(sum.seconds(threads: 3) == 5 && sum.serialSeconds(threads: 3) == 3)
+    // Three at once, two threads each, which are both busy in the loop.
+    #expect(sum.seconds(threads: 6) == 3.5)
+    #expect(sum.serialSeconds(threads: 6) == 1 + 0.5 + 1.25)
+    // One thread too many is idle all the time.
+    #expect(sum.serialSeconds(threads: 7) == 3.5)
+  }
+
   /// Takes some time of the processor.
   private func work() -> Double {
     var sum = 0.0

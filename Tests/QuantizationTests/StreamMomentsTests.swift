@@ -93,7 +93,7 @@ import TestSupport
       channels: inputs, withGram: true, block: size, backend: backend)
     statistics.add(multiplied, backend: backend)
     let found = statistics.gradientMoments(
-      behind: stream.moments(before: weight, block: size), backend: backend)
+      behind: stream.moments(before: weight, block: size, backend: backend), backend: backend)
     #expect(found.count == inputs / size)
     func a(_ i: Int, _ j: Int) -> Double {
       i / 16 == j / 16 ? unsafe Double(stream.blocks[i / 16].row(i % 16)[j % 16]) : 0

@@ -91,7 +91,7 @@ def serial(model, data, threads, budget, samples):
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder:
         lines = benching("serial", model, data, f"{folder}/out", threads, int(size(budget)), samples, SEQUENCE, *counts)
     steps = [json.loads(line) for line in lines.splitlines()]
-    processor = {step["step"]: step["outside"] + sum(step["loops"].values()) for step in steps}
+    processor = {step["step"]: step["processor"] for step in steps}
     whole = sum(processor.values())
     for step in steps:
         name = step["step"]
@@ -100,6 +100,7 @@ def serial(model, data, threads, budget, samples):
         yield f"{name}, processor time", processor[name], "s"
         yield f"{name}, {threads} threads, time on the clock", step["seconds"], "s"
         yield f"{name}, between loops", 100 * step["outside"] / processor[name], "% of its processor time"
+        yield f"{name}, side by side", 100 * step["side_by_side"] / processor[name], "% of its processor time"
         few = sum(seconds for count, seconds in step["loops"].items() if int(count) < max(counts))
         yield f"{name}, in loops of fewer than {max(counts)} tasks", 100 * few / processor[name], "% of its processor time"
         for count in counts:

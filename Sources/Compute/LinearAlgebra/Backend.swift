@@ -83,7 +83,9 @@ package struct Backend: Sendable {
 
   private func loop(_ count: Int, _ body: @Sendable (Int) -> Void) {
     if count == 0 { return }
-    let isTimed = ledger.loops.begin()
+    // Of this thread: others that help do not know for whom.
+    let loops = ledger.loops
+    let isTimed = loops.begin()
     let next = Atomic<Int>(0)
     @Sendable func work(_: Int) {
       let start = isTimed ? LoopWatch.now : 0
@@ -92,7 +94,7 @@ package struct Backend: Sendable {
         if index >= count { break }
         body(index)
       }
-      if isTimed { ledger.loops.add(since: start) }
+      if isTimed { loops.add(since: start) }
     }
     let workers = min(threads, count)
     if workers == 1 {
@@ -100,7 +102,7 @@ package struct Backend: Sendable {
     } else {
       DispatchQueue.concurrentPerform(iterations: workers, execute: work)
     }
-    if isTimed { ledger.loops.end(tasks: count) }
+    if isTimed { loops.end(tasks: count) }
   }
 
   /// The results of `body` in index order; none where only shapes are known.
@@ -116,6 +118,77 @@ package struct Backend: Sendable {
         unsafe (values.baseAddress! + index).initialize(to: body(index))
       }
       initialized = count
+    }
+  }
+
+  // MARK: Side by side
+
+  /// How many items are worked on at once, where there are so many.
+  package func together(_ count: Int) -> Int { min(threads, max(1, count)) }
+
+  /// The results of `body` for every item, in order. As many items as there are threads are worked on at once, each with
+  /// its share of them: for work whose own loops are too short to keep all threads busy.
+  ///
+  /// What items write into the ledger stands there in their order. The first error of an item is thrown.
+  /// - Parameter body: takes an item and what it computes with. It changes nothing that other items read.
+  package func sideBySide<Item, Value>(
+    _ items: [Item], _ body: (Item, Backend) throws -> Value
+  ) throws -> [Value] {
+    let count = together(items.count)
+    let each = with(threads: threads / count)
+    var results: [Value] = []
+    if !computes || count == 1 {
+      for item in items {
+        try ledger.sideBySide(count) { results.append(try body(item, each)) }
+      }
+      return results
+    }
+    let drafts = items.map { _ in LedgerDraft(ledger) }
+    let places = Slots<Result<Value, any Error>>(items.count)
+    let times = Slots<LoopTimes>(items.count)
+    let loops = ledger.loops
+    let isTimed = loops.begin()
+    withoutActuallyEscaping(body) { body in
+      nonisolated(unsafe) let work = { (index: Int) in Result { try body(items[index], each) } }
+      let next = Atomic<Int>(0)
+      let all = items.count
+      DispatchQueue.concurrentPerform(iterations: count) { _ in
+        while true {
+          let index = next.wrappingAdd(1, ordering: .relaxed).oldValue
+          if index >= all { break }
+          drafts[index].take {
+            if isTimed { drafts[index].loops.start() }
+            places[index] = unsafe work(index)
+            if isTimed { times[index] = drafts[index].loops.take() }
+          }
+        }
+      }
+    }
+    if isTimed { loops.end(items.indices.compactMap { times[$0] }, together: count) }
+    for (index, draft) in drafts.enumerated() {
+      try ledger.sideBySide(count) {
+        draft.enter()
+        if let result = places[index] { results.append(try result.get()) }
+      }
+    }
+    return results
+  }
+
+  /// Calls `body` for every item, several at once. Where only shapes are known, for those alone that `forEach` takes.
+  ///
+  /// - Parameter leavesPages: whether every item may leave pages of its own mapped.
+  package func sideBySide<Item, Key: Equatable>(
+    _ items: [Item], alike key: (Item) -> Key, leavesPages: Bool,
+    _ body: (Item, Backend) throws -> Void
+  ) throws {
+    if computes {
+      _ = try sideBySide(items) { try body($0, $1) } as [Void]
+      return
+    }
+    let count = together(items.count)
+    let each = with(threads: threads / count)
+    try forEach(of: items, alike: key, leavesPages: leavesPages) { item in
+      try ledger.sideBySide(count) { try body(item, each) }
     }
   }
 
@@ -171,6 +244,26 @@ package struct Backend: Sendable {
       }
       start = end
     }
+  }
+}
+
+/// A place for each of some values, which threads fill without waiting for each other.
+@safe private final class Slots<Value>: @unchecked Sendable {
+  private let values: UnsafeMutableBufferPointer<Value?>
+
+  init(_ count: Int) {
+    unsafe values = .allocate(capacity: count)
+    unsafe values.initialize(repeating: nil)
+  }
+
+  deinit {
+    unsafe values.deinitialize()
+    unsafe values.deallocate()
+  }
+
+  subscript(_ index: Int) -> Value? {
+    get { unsafe values[index] }
+    set { unsafe values[index] = newValue }
   }
 }
 

@@ -94,6 +94,31 @@ package final class Ledger: Sendable {
         atPeak = held
       }
     }
+
+    /// Counts `others` items beside one that is over.
+    ///
+    /// - Parameters:
+    ///   - start: what was held when it began.
+    ///   - most: what was held when it had most.
+    fileprivate mutating func note(_ others: Int, beside most: Balance, since start: Balance) {
+      var all = most
+      for (name, bytes) in most.held {
+        // What an item leaves, those before it have left, too.
+        let before = start.held[name] ?? 0
+        let more = bytes - max(before, held[name] ?? 0)
+        if more > 0 { all.add(name, others * more) }
+      }
+      if all.bytes > peak {
+        peak = all.bytes
+        atPeak = all.held
+      }
+    }
+  }
+
+  /// An item that stands for some that are at work at once.
+  private struct Item {
+    let start: [Pool: Balance]
+    var most: [Pool: Balance]
   }
 
   private struct State {
@@ -107,23 +132,34 @@ package final class Ledger: Sendable {
     var times = 1.0
     /// What is given back when all that is held together ends.
     var returns: [(name: String, bytes: Int, pool: Pool)]?
+    var item: Item?
+
+    mutating func add(_ name: String, _ bytes: Int, to pool: Pool) {
+      var balance = pools[pool] ?? Balance()
+      balance.add(name, bytes)
+      pools[pool] = balance
+      if let item, balance.bytes > item.most[pool]?.bytes ?? 0 { self.item?.most[pool] = balance }
+    }
   }
 
   private let state = Mutex(State())
 
+  private let ownLoops = LoopWatch()
+
   /// Loops that are begun with this book.
-  package let loops = LoopWatch()
+  package var loops: LoopWatch { draft?.loops ?? ownLoops }
 
   package init() {}
 
   // MARK: Writing
 
   package func take(_ name: String, _ bytes: Int, from pool: Pool) {
-    if bytes == 0 { return }
-    state.withLock { $0.pools[pool, default: Balance()].add(name, bytes) }
+    if bytes == 0 || isDrafted({ $0.take(name, bytes, from: pool) }) { return }
+    state.withLock { $0.add(name, bytes, to: pool) }
   }
 
   package func giveBack(_ name: String, _ bytes: Int, to pool: Pool) {
+    if isDrafted({ $0.giveBack(name, bytes, to: pool) }) { return }
     let isLater = state.withLock { $0.returns?.append((name, bytes, pool)) != nil }
     if !isLater { take(name, -bytes, from: pool) }
   }
@@ -141,16 +177,18 @@ package final class Ledger: Sendable {
 
   /// Pages that stay mapped until they are let go of by the same key.
   package func map(_ key: String, _ bytes: Int, as name: String) {
+    if isDrafted({ $0.map(key, bytes, as: name) }) { return }
     state.withLock { state in
       if state.mappings[key] != nil { return }
       state.mappings[key] = (name, bytes)
-      state.pools[.mapped, default: Balance()].add(name, bytes)
+      state.add(name, bytes, to: .mapped)
     }
   }
 
   /// Reads pages of the source. The kernel's cache has them for whoever reads them again before they are let go of by the
   /// same key.
   package func read(_ key: String, _ bytes: Int) {
+    if isDrafted({ $0.read(key, bytes) }) { return }
     state.withLock { state in
       if state.read[key] != nil { return }
       let counted = Double(bytes) * state.times
@@ -161,10 +199,11 @@ package final class Ledger: Sendable {
 
   /// Lets go of what was read by this key, and of its pages where they stay mapped.
   package func letGo(_ key: String) {
+    if isDrafted({ $0.letGo(key) }) { return }
     state.withLock { state in
       state.read[key] = nil
       guard let pages = state.mappings.removeValue(forKey: key) else { return }
-      state.pools[.mapped, default: Balance()].add(pages.name, -pages.bytes)
+      state.add(pages.name, -pages.bytes, to: .mapped)
     }
   }
 
@@ -172,7 +211,7 @@ package final class Ledger: Sendable {
     state.withLock { state in
       state.read = [:]
       for pages in state.mappings.values {
-        state.pools[.mapped, default: Balance()].add(pages.name, -pages.bytes)
+        state.add(pages.name, -pages.bytes, to: .mapped)
       }
       state.mappings = [:]
     }
@@ -194,7 +233,7 @@ package final class Ledger: Sendable {
       let new = state.mappings.filter { before[$0.key] == nil }
       for (key, pages) in new {
         state.mappings[key]?.bytes *= count - 1
-        state.pools[.mapped, default: Balance()].add(pages.name, (count - 2) * pages.bytes)
+        state.add(pages.name, (count - 2) * pages.bytes, to: .mapped)
       }
       return new.keys.sorted()
     }
@@ -210,6 +249,7 @@ package final class Ledger: Sendable {
   }
 
   package func note(_ operation: Operation, times: Double = 1) {
+    if isDrafted({ $0.note(operation, times: times) }) { return }
     state.withLock { state in
       let count = times * state.times
       state.operations[operation, default: 0] += count
@@ -218,6 +258,7 @@ package final class Ledger: Sendable {
   }
 
   package func note(_ traffic: Traffic, bytes: Int) {
+    if isDrafted({ $0.note(traffic, bytes: bytes) }) { return }
     state.withLock { $0.traffic[traffic, default: 0] += Double(bytes) * $0.times }
   }
 
@@ -249,6 +290,35 @@ package final class Ledger: Sendable {
       return before
     }
     defer { state.withLock { $0.times = before } }
+    try body()
+  }
+
+  // MARK: Work side by side
+
+  private var draft: LedgerDraft? { LedgerDraft.current.flatMap { $0.isOf(self) ? $0 : nil } }
+
+  private func isDrafted(_ entry: @escaping @Sendable (Ledger) -> Void) -> Bool {
+    guard let draft else { return false }
+    draft.add(entry)
+    return true
+  }
+
+  /// Counts what `body` holds for `count` items that are at work at once, each like this one. What it leaves is counted
+  /// once.
+  package func sideBySide<Failure: Error>(
+    _ count: Int, _ body: () throws(Failure) -> Void
+  ) throws(Failure) {
+    if count <= 1 { return try body() }
+    state.withLock { $0.item = Item(start: $0.pools, most: $0.pools) }
+    defer {
+      state.withLock { state in
+        guard let item = state.item else { return }
+        state.item = nil
+        for (pool, most) in item.most {
+          state.pools[pool]?.note(count - 1, beside: most, since: item.start[pool] ?? Balance())
+        }
+      }
+    }
     try body()
   }
 

@@ -106,7 +106,10 @@ package struct StreamMoments {
   /// - Parameters:
   ///   - weight: W, `[channels, inputs]`.
   ///   - size: whole blocks of it are the inputs.
-  package func moments(before weight: any WeightRows, block size: Int) -> [Matrix] {
+  package func moments(
+    before weight: any WeightRows, block size: Int, backend: Backend
+  ) -> [Matrix] {
+    let backend = backend.exact
     let parts = ranges(of: weight.columns, by: size)
     let results = parts.map { part in
       backend.matrix("readers of inputs", rows: part.count, columns: part.count)
@@ -117,7 +120,7 @@ package struct StreamMoments {
       for some in ranges(of: parts.count, by: max(1, Self.mostInputs / size)) {
         add(
           block, at: first, columns: parts[some], of: weight, to: Array(results[some]),
-          isFirst: number == 0)
+          isFirst: number == 0, backend)
       }
       first += block.rows
     }
@@ -131,7 +134,7 @@ package struct StreamMoments {
   private func add(
     _ block: Matrix, at first: Int, columns parts: ArraySlice<Range<Int>>,
     of weight: any WeightRows,
-    to results: [Matrix], isFirst: Bool
+    to results: [Matrix], isFirst: Bool, _ backend: Backend
   ) {
     let (parts, start) = (Array(parts), parts.first?.lowerBound ?? 0)
     let count = parts.reduce(0) { $0 + $1.count }

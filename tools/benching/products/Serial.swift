@@ -2,8 +2,8 @@
 //
 //     benching serial MODEL IDS OUTPUT THREADS MEMORY SAMPLES LENGTH COUNT…
 //
-// One JSON object for each step: processor seconds of its loops by their number of tasks, of what lies between them, and
-// seconds on the clock; for each COUNT of threads, seconds predicted, and those in which some of them have nothing to do.
+// One JSON object for each step: processor seconds, those of its loops by their number of tasks, of what lies between them
+// and of what was done side by side, with loops of its own, and seconds on the clock; for each COUNT of threads, seconds predicted, and those in which some of them have nothing to do.
 
 import Calibration
 import LinearAlgebra
@@ -32,7 +32,8 @@ func reportSerial(_ words: [String]) throws {
       #""\#(threads)": [\#(loops.seconds(threads: threads)), \#(loops.serialSeconds(threads: threads))]"#
     }
     print(
-      #"{"step": "\#(step.rawValue)", "seconds": \#(wall), "outside": \#(loops.outside), "#
+      #"{"step": "\#(step.rawValue)", "seconds": \#(wall), "processor": \#(loops.processorSeconds), "#
+        + #""outside": \#(loops.outside), "side_by_side": \#(loops.sideBySideSeconds), "#
         + #""loops": {\#(tasks.joined(separator: ", "))}, "threads": {\#(counts.joined(separator: ", "))}}"#
     )
   }

@@ -42,7 +42,6 @@ struct Attend {
       inputs.stage == .states ? [] : inputs.output.taps[layer.index].filter { Self.sees($0, part) }
     let statistics = taps.map { inputs.gatheredStatistics($0, of: layer) }
     let gradients = OutputGradients(inputs, layer, part)
-    let readers = try readers(of: gradients)
     if layer.index < inputs.calibratedLayers {
       // How large the states are that the part's branches add to.
       let stream =
@@ -53,7 +52,7 @@ struct Attend {
         + (stream.map { [named($0)] } ?? [])
       if block == 0, backend.computes { try kept?.check() }
       if try kept?.restoreAttend(all) != true {
-        let probes = gradients.probes(before: readers, weights: weights)
+        let probes = try probes(of: gradients, weights: weights)
         try pass(taps, statistics, gradients, probes, stream, from: block, weights: weights)
         try kept?.saveAttend(all)
       } else if kept?.needsPass == true {
@@ -68,26 +67,32 @@ struct Attend {
       }
     }
 
-    if inputs.stage != .states { try round(taps, statistics, gradients, readers) }
+    if inputs.stage != .states { try round(taps, statistics, gradients) }
     if let mixer = part.sequence?.mixer {
       inputs.weights.release(mixer.linears + mixer.deciding.map(\.linear))
     }
     inputs.weights.release(part.tokens?.mixer.deciding ?? [])
   }
 
-  /// What errors of the branch along the sequence do behind it; nil where nobody asks.
-  private func readers(of gradients: OutputGradients) throws -> StreamMoments? {
+  /// What gradients are gathered with. The readers of the stream are gone during the pass over the tokens, which is where
+  /// a small budget ends: they are made again for rounding.
+  private func probes(
+    of gradients: OutputGradients, weights: any SourceWeights
+  ) throws -> [Matrix] {
+    try gradients.isEmpty ? [] : gradients.probes(before: readers(), weights: weights)
+  }
+
+  /// What errors of the branch along the sequence do behind it; nil where that is not known.
+  private func readers() throws -> StreamMoments? {
     let readers = StreamReaders(inputs)
     guard let branch = part.sequence, branch.mixer.output.outputs == inputs.spec.hiddenSize,
-      readers.isKnown(in: layer),
-      !gradients.isEmpty || inputs.roundsRowsInTurn(branch.mixer.output)
+      readers.isKnown(in: layer)
     else { return nil }
     return try readers.moments(behind: [branch.postNorm].compactMap(\.self))
   }
 
   private func round(
-    _ taps: [Tap], _ statistics: [ActivationStatistics], _ gradients: OutputGradients,
-    _ readers: StreamMoments?
+    _ taps: [Tap], _ statistics: [ActivationStatistics], _ gradients: OutputGradients
   ) throws {
     // Search and rounding use Gram matrices up.
     let tokensInputs = Self.tokensInputs(part)
@@ -98,7 +103,7 @@ struct Attend {
     let rounds = inputs.rounds
     for (number, round) in rounds.enumerated() {
       try Attend(inputs: round, layer: layer, part: part)
-        .round(taps, statistics, gradients, readers, keeping: number + 1 < rounds.count)
+        .round(taps, statistics, gradients, keeping: number + 1 < rounds.count)
     }
   }
 
@@ -107,7 +112,7 @@ struct Attend {
   /// - Parameter keeping: whether the statistics stay for another round.
   private func round(
     _ taps: [Tap], _ statistics: [ActivationStatistics], _ gradients: OutputGradients,
-    _ readers: StreamMoments?, keeping: Bool
+    keeping: Bool
   ) throws {
     let weights = weights
     var applied: [AppliedSmoothing] = []
@@ -134,7 +139,7 @@ struct Attend {
     }
     try writeTensors(
       SmoothedWeights(weights, applied), applied, taps, statistics,
-      inputs.measures ? [:] : factors(gradients, readers, under: applied), keeping: keeping)
+      inputs.measures ? [:] : factors(gradients, under: applied), keeping: keeping)
     inputs.results.noteMemory()
     if let branch = part.sequence, !applied.isEmpty, !inputs.measures {
       try Proof(inputs, layer, part).prove(branch)
@@ -143,10 +148,12 @@ struct Attend {
 
   /// By name, what errors of the outputs of Linears do.
   private func factors(
-    _ gradients: OutputGradients, _ readers: StreamMoments?, under applied: [AppliedSmoothing]
-  ) -> [String: OutputFactor] {
+    _ gradients: OutputGradients, under applied: [AppliedSmoothing]
+  ) throws -> [String: OutputFactor] {
     var result = gradients.factors(under: applied)
-    if let readers, let output = part.sequence?.mixer.output, inputs.roundsRowsInTurn(output) {
+    if let output = part.sequence?.mixer.output, inputs.roundsRowsInTurn(output),
+      let readers = try readers()
+    {
       result[output.name] = readers.factor()
     }
     return result

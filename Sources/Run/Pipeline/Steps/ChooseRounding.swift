@@ -10,6 +10,8 @@ struct ChosenRounding {
   var rounding: Rounding
   /// The largest magnitude of what they read, where a scale for it is stored.
   var largestInput: Float = 0
+  /// What there is to tell of it before it is used.
+  var warning: RunWarning?
   /// λ over the mean of the Gram matrix's diagonal, where there is one.
   var damping: Double? {
     if case .compensated(let factors) = rounding { factors.damping } else { nil }
@@ -46,12 +48,17 @@ extension StepInputs {
             damping: options.damping, keeping: keeping, backend: backend))
         return result
       } catch {
-        results.warn(.notFactored(layer: layer.index, linear: layer.readers(at: tap)[0].name))
+        result.warning = .notFactored(layer: layer.index, linear: layer.readers(at: tap)[0].name)
       }
     }
     let moments = statistics.meanSquare
     result.rounding = .clip(scale.map { zip(moments, $0).map { $0 / ($1 * $1) } } ?? moments)
     return result
+  }
+
+  func tell(_ rounding: inout ChosenRounding) {
+    if let warning = rounding.warning { results.warn(warning) }
+    rounding.warning = nil
   }
 
   /// For all Linears that read an input of the units of a part's branch on tokens: one for each of `rounds`.
@@ -68,8 +75,11 @@ extension StepInputs {
     }
     return try zip(rounds, applied).enumerated().map { number, each in
       let (round, applied) = each
-      return try round.rounding(
+      var result = try round.rounding(
         statistics, at: tap, under: applied, of: layer, keeping: number + 1 < rounds.count)
+      // Once for all units.
+      tell(&result)
+      return result
     }
   }
 }

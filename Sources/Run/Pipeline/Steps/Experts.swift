@@ -137,9 +137,10 @@ struct Experts {
         router.scalesInputs
           ? router.scores(input, weights: inputs.weights, backend: backend) : nil
       }
-      backend.forEach(
-        of: statistics, alike: { alike($0.unit, units[$0.unit]) }, leavesPages: true
-      ) { each in
+      // An expert's own loops are short: it sees few tokens, and its Gram matrix has few tiles.
+      try backend.sideBySide(
+        statistics, alike: { alike($0.unit, units[$0.unit]) }, leavesPages: true
+      ) { each, backend in
         let expert = expert(each.unit)
         let seen: SeenTokens =
           if let expert, !routed.isEmpty {
@@ -199,55 +200,30 @@ struct Experts {
     let shape = { (batch: Range<Int>) in batch.map { alike($0, mlp.unit($0)) } }
     let pages = !backend.computes && isGathered ? pagesLeft(of: group) : Array(group)
     try backend.forEach(of: batches, alike: shape) { batch in
-      var statistics = batch.map { unit in
-        left.firstIndex { $0.unit == unit }.map { left.remove(at: $0) }
+      let units = batch.map { unit in
+        UnitInWork(
+          pages[unit - group.lowerBound],
+          left.firstIndex { $0.unit == unit }.map { left.remove(at: $0) })
       }
-      let units = batch.map { pages[$0 - group.lowerBound] }
       // Those that are known by another one bring their own down projections.
-      for (unit, known) in zip(batch, units) where unit != known {
+      for (unit, known) in zip(batch, units) where unit != known.number {
         let down = weights.weight(mlp.unit(unit).down)
         down.noteReading(down.rows, tileRows: WeightTile.rows, backend: backend)
       }
       for (number, inputs) in rounds.enumerated() {
-        var alike: [LinearsReadAlike] = []
-        for (place, unit) in units.enumerated() {
-          let spec = mlp.unit(unit)
-          let sums = statistics[place]?.sums
-          let found = try smooth(
-            unit, sums, shares, under: inputSmoothings[number], in: inputs)
-          let applied = inputSmoothings[number] + (found.map { [$0.applied] } ?? [])
-          let smoothed = SmoothedWeights(weights, applied)
-          if let proof {
-            try Proof(inputs, layer, part).prove(
-              unit, of: branch, smoothed, against: weights, on: proof)
-          }
-          let isLast = number + 1 == rounds.count
-          let downRounding = try inputs.rounding(
-            sums, at: hidden(unit), under: applied, of: layer, keeping: !isLast)
-          let largest = try inputs.largestWeights(
-            of: [spec.readers, [spec.down]], from: smoothed)
-          let read = mlp.inputPlace(of: unit)
-          let readers = mlp.writesToStream(unit) ? shared.readers[read] : nil
-          let outputs =
-            statistics[place]?.outputs(
-              of: spec, under: readers?.moments, weights: weights, smoothedBy: found?.applied.scale,
-              backend: backend) ?? [:]
-          if isLast { statistics[place] = nil }
-          alike += [
-            LinearsReadAlike(
-              spec.readers, smoothed, by: shared.inputs[read]?[number] ?? .nearest,
-              largest: largest, outputs: outputs, after: found?.chosen.map { [$0] } ?? []),
-            LinearsReadAlike(
-              [spec.down], smoothed, by: downRounding, largest: largest,
-              outputs: readers.map { [spec.down.name: $0.factor] } ?? [:]),
-          ]
+        let alike = try backend.sideBySide(units) { unit, backend in
+          var inputs = inputs
+          inputs.backend = backend
+          return try prepare(
+            unit, shares, under: inputSmoothings[number], shared, proof: proof, in: inputs,
+            round: number)
         }
-        try inputs.write(alike, layer: layer)
+        try inputs.write(alike.flatMap(\.self), layer: layer)
       }
       for (unit, known) in zip(batch, units) {
         let linears = mlp.unit(unit).linears
         inputs.weights.release(linears)
-        if unit != known { inputs.weights.release(mlp.unit(known).linears) }
+        if unit != known.number { inputs.weights.release(mlp.unit(known.number).linears) }
         inputs.results.noteUnit(layer: layer.index)
         try inputs.results.recordChecksums(of: unit + 1 < batch.upperBound ? linears : nil)
       }
@@ -257,6 +233,48 @@ struct Experts {
           statistics: [], keepsStatistics: !left.isEmpty && !inputs.keeps, isDue: false)
       }
     }
+  }
+
+  /// How the Linears of a unit are rounded, once its smoothing is found and proven. Others may be at work beside it.
+  ///
+  /// - Parameters:
+  ///   - unit: its statistics are used up in the last of the rounds.
+  ///   - inputSmoothings: of what the unit reads.
+  ///   - proof: tokens to prove smoothings on; nil for none.
+  ///   - inputs: of the round.
+  private func prepare(
+    _ unit: UnitInWork, _ shares: [ExpertShare], under inputSmoothings: [AppliedSmoothing],
+    _ shared: SharedRounding, proof: Matrix?, in inputs: StepInputs, round: Int
+  ) throws -> [LinearsReadAlike] {
+    let (number, backend) = (unit.number, inputs.backend)
+    let spec = mlp.unit(number)
+    let sums = unit.statistics?.sums
+    let found = try smooth(number, sums, shares, under: inputSmoothings, in: inputs)
+    let applied = inputSmoothings + (found.map { [$0.applied] } ?? [])
+    let smoothed = SmoothedWeights(weights, applied)
+    if let proof {
+      try Proof(inputs, layer, part).prove(
+        number, of: branch, smoothed, against: weights, on: proof)
+    }
+    let isLast = inputs.trial == nil || round + 1 == self.inputs.trials.count
+    let downRounding = try inputs.rounding(
+      sums, at: hidden(number), under: applied, of: layer, keeping: !isLast)
+    let largest = try inputs.largestWeights(of: [spec.readers, [spec.down]], from: smoothed)
+    let read = mlp.inputPlace(of: number)
+    let readers = mlp.writesToStream(number) ? shared.readers[read] : nil
+    let outputs =
+      unit.statistics?.outputs(
+        of: spec, under: readers?.moments, weights: weights, smoothedBy: found?.applied.scale,
+        backend: backend) ?? [:]
+    if isLast { unit.statistics = nil }
+    return [
+      LinearsReadAlike(
+        spec.readers, smoothed, by: shared.inputs[read]?[round] ?? .nearest, largest: largest,
+        outputs: outputs, after: found?.chosen.map { [$0] } ?? []),
+      LinearsReadAlike(
+        [spec.down], smoothed, by: downRounding, largest: largest,
+        outputs: readers.map { [spec.down.name: $0.factor] } ?? [:]),
+    ]
   }
 
   /// For each unit of a group, the one by which pages are known where only shapes are: gathering leaves those of the readers
@@ -272,17 +290,16 @@ struct Experts {
     return result
   }
 
-  /// Units of a group whose Linears are rounded in one loop. Threads that find no tile left wait for the last ones: with
-  /// eight tiles for each that is not long, but a unit has only a few. A power of two, so that tiles often come out even.
+  /// Units of a group that are prepared side by side, and whose Linears are rounded in one loop: one for each thread, or
+  /// more, so that each has eight tiles at least. Threads that find no tile left wait for the last ones, and with eight
+  /// for each that is not long.
   private func roundedTogether(_ group: Range<Int>) -> Int {
     let unit = mlp.unit(group.upperBound - 1)
     let tiles = unit.linears.reduce(0) { sum, linear in
       let rows = tileRows(of: linear, in: unit)
       return sum + (linear.outputs + rows - 1) / rows
     }
-    var units = 1
-    while units * max(1, tiles) < 8 * backend.threads { units *= 2 }
-    return units
+    return backend.threads * ((7 + max(1, tiles)) / max(1, tiles))
   }
 
   private func tileRows(of linear: LinearSpec, in unit: UnitSpec) -> Int {
@@ -343,6 +360,18 @@ extension Matrix {
   /// Empty where only shapes are known.
   fileprivate func column(_ column: Int, _ backend: Backend) -> [Float] {
     backend.computes ? (0..<rows).map { unsafe row($0)[column] } : []
+  }
+}
+
+/// A unit on its way from statistics to codes.
+private final class UnitInWork {
+  /// Of the unit, or of one like it where only shapes are known.
+  let number: Int
+  var statistics: UnitStatistics?
+
+  init(_ number: Int, _ statistics: UnitStatistics?) {
+    self.number = number
+    self.statistics = statistics
   }
 }
 

@@ -80,7 +80,8 @@ struct OutputGradients {
     return OutputProbe.factors(
       of: mixer,
       from: stream.moments(
-        before: weights.weight(mixer.output), block: mixer.output.inputs / mixer.heads),
+        before: weights.weight(mixer.output), block: mixer.output.inputs / mixer.heads,
+        backend: inputs.backend),
       backend: inputs.backend)
   }
 

@@ -39,7 +39,7 @@ struct StepInputs {
   let passes: Passes
   /// Layers that the calibration tokens run through.
   let calibratedLayers: Int
-  let backend: Backend
+  var backend: Backend
   let weights: any SourceWeights
   /// Hidden states and statistics between steps.
   var states: StateFiles

@@ -113,7 +113,8 @@ struct UnitStatistics {
     guard let stream, !slopes.isEmpty, let block = StreamMoments.unitBlockSize(spec.down.inputs)
     else { return [:] }
     let backend = backend.exact
-    let behind = stream.moments(before: weights.weight(spec.down), block: block)
+    let behind = stream.moments(
+      before: weights.weight(spec.down), block: block, backend: backend)
     let moments = slopes.map { $0.gradientMoments(behind: behind, backend: backend) }
     func factor(_ moments: [Matrix], _ scale: [Float]?) -> OutputFactor {
       OutputFactor(moments: moments, smoothedBy: scale, backend: backend)

@@ -94,6 +94,7 @@ extension StepInputs {
       }, backend: backend, write: writing)
     var errors = zip(packed, rounded).map { ($0.linear.name, $1) }[...]
     for each in alike {
+      if let warning = each.rounding.warning { results.warn(warning) }
       for smoothing in each.smoothings { try results.note(smoothing, layer: layer.index) }
       for linear in each.linears {
         if let (name, result) = errors.first, name == linear.name {
