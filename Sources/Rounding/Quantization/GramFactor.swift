@@ -38,7 +38,7 @@ package final class GramFactor: @unchecked Sendable {
     /// Rᵀ below its diagonal's blocks, and G + λI.
     case packed(factor: PackedSquare, gram: PackedSquare)
     /// `[n, n]`: above the diagonal and on it R, in `order`; below it G, in the order of the channels.
-    case floats(Matrix)
+    case tiled(TiledSquare)
   }
 
   /// Columns that are rounded between two products.
@@ -120,7 +120,7 @@ package final class GramFactor: @unchecked Sendable {
           gram,
           corners.filter { $0.key % PackedColumns.unit == 0 }.sorted { $0.key < $1.key }[0].value,
           backend)
-      case .f32: .floats(gram)
+      case .f32: .tiled(TiledSquare(gram, backend: backend))
       }
     self.channels = channels
     self.order = order

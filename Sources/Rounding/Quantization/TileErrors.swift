@@ -1,5 +1,6 @@
 // The rounding errors of a tile, as its products with R and G read them.
 
+internal import CKernels
 internal import LinearAlgebra
 internal import Tensors
 
@@ -59,11 +60,10 @@ final class TileErrors {
     switch (kept, factor.operands) {
     case (.packed(_, let all), .packed(let packed, _)):
       unsafe all.multiply(block, of: packed, terms: block.lowerBound, into: c)
-    case (.floats(let errors), .floats(let matrix)):
-      unsafe Gemm.product(
-        transposeA: true, rows: block.count, columns: width, inner: block.lowerBound,
-        a: matrix.base + block.lowerBound, aStride: matrix.columns, b: errors.base, bStride: width,
-        c: c, cStride: width)
+    case (.floats(let errors), .tiled(let matrix)):
+      unsafe matrix.multiply(
+        block, terms: 0..<block.lowerBound, transposed: true, by: errors.base, columns: width,
+        add: false, into: c)
     default: preconditionFailure("errors and factor in two engines")
     }
   }
@@ -78,29 +78,17 @@ final class TileErrors {
     switch (kept, factor.operands) {
     case (.packed(_, let all), .packed(_, let gram)):
       unsafe all.multiply(group, of: gram, terms: factor.channels.count, into: c)
-    case (.floats(let errors), .floats(let matrix)):
-      let n = matrix.columns
-      func add(
-        _ inner: Range<Int>, _ a: UnsafePointer<Float>, _ stride: Int, transposed: Bool, adds: Bool
-      ) {
-        unsafe Gemm.product(
-          transposeA: transposed, rows: group.count, columns: width, inner: inner.count, a: a,
-          aStride: stride, b: errors.row(inner.lowerBound), bStride: width, add: adds, c: c,
-          cStride: width)
-      }
-      // The corner, G's rows left of it, G's columns below it.
-      unsafe add(
-        group, factor.corner(of: group, refining: refined), group.count, transposed: false,
-        adds: false)
-      if group.lowerBound > 0 {
-        unsafe add(
-          0..<group.lowerBound, matrix.row(group.lowerBound), n, transposed: false, adds: true)
-      }
-      if group.upperBound < n {
-        unsafe add(
-          group.upperBound..<n, matrix.row(group.upperBound) + group.lowerBound, n,
-          transposed: true, adds: true)
-      }
+    case (.floats(let errors), .tiled(let matrix)):
+      // G's rows left of the corner, the corner, G's columns below it.
+      unsafe matrix.multiply(
+        group, terms: 0..<group.lowerBound, transposed: false, by: errors.base, columns: width,
+        add: false, into: c)
+      unsafe sluice_multiply_tile(
+        factor.corner(of: group, refining: refined), group.count, 1, nil, group.count, group.count,
+        errors.row(group.lowerBound), width, group.lowerBound > 0 ? 1 : 0, c)
+      unsafe matrix.multiply(
+        group, terms: group.upperBound..<factor.channels.count, transposed: true, by: errors.base,
+        columns: width, add: true, into: c)
     default: preconditionFailure("errors and factor in two engines")
     }
   }

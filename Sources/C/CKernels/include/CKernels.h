@@ -239,4 +239,16 @@ void sluice_pack_column_panels(const float *x, size_t columns, size_t depth, siz
 void sluice_multiply_packed(const uint16_t *a, const uint16_t *b, size_t rows, size_t columns, size_t depth, int add,
                             float *c, size_t stride);
 
+// ---- tiles.c
+
+enum {
+    SLUICE_TILE = 64, // rows and columns of a tile that lies in the nearest cache
+};
+
+// c[i][r] = the sum over k of a[i * row_stride + k * term_stride] b[k][r], or c += it where `add`; one of the strides is 1. b
+// and c have `columns` columns, a multiple of 16. Terms are added in order, each by a fused multiplication and addition.
+// next: as many elements in one piece, which will be read next; NULL where that is not known.
+void sluice_multiply_tile(const float *a, size_t row_stride, size_t term_stride, const float *next, size_t rows,
+                          size_t terms, const float *b, size_t columns, int add, float *c);
+
 #endif

@@ -167,7 +167,7 @@ package struct RunState: Sendable, Equatable {
     position = .copy
   }
 
-  private static let format = 10
+  private static let format = 11
 
   /// Makes this state the truth, durably. All that it speaks of must be durable already.
   package func commit(to path: String) throws {
