@@ -97,7 +97,27 @@ private let hasLauncher =
       if ranks > 2 { #expect(try FileSystem.list(own) == []) }
       let status = try Program.run(["status", folder + "/out"])
       #expect(status.stdout.contains("\(ranks) ranks"), "\(status)")
+      // The last lines of the run and its report speak of all ranks.
+      let report = try JSONValue.parse(FileSystem.readFile(folder + "/out/.sluice/report.json"))
+      let all = try #require(report.object?["cost"]?.object?["processor_seconds"]?.double)
+      let told = try #require(processorSeconds(toldIn: outcome.stdout + outcome.stderr))
+      #expect(abs(told - all) < 0.2 * all, "\(told) s told, \(all) s in the report")
     }
+  }
+
+  /// `1 min 2 s of processor time` in seconds.
+  private func processorSeconds(toldIn text: String) -> Double? {
+    guard let line = text.split(separator: "\n").first(where: { $0.hasPrefix("done: ") }),
+      let words = line.split(separator: ", ").last?.split(separator: " ")
+    else { return nil }
+    let units = ["ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0]
+    var sum: Double?
+    for (number, unit) in zip(words, words.dropFirst()) {
+      if let value = Double(number), let unit = units[String(unit)] {
+        sum = (sum ?? 0) + value * unit
+      }
+    }
+    return sum
   }
 
   /// Any rank, at any time; then the same command with another number of ranks, or alone.

@@ -124,7 +124,7 @@ package struct Backend: Sendable {
   // MARK: Side by side
 
   /// How many items are worked on at once, where there are so many.
-  package func together(_ count: Int) -> Int { min(threads, max(1, count)) }
+  private func together(_ count: Int) -> Int { min(threads, max(1, count)) }
 
   /// The results of `body` for every item, in order. As many items as there are threads are worked on at once, each with
   /// its share of them: for work whose own loops are too short to keep all threads busy.

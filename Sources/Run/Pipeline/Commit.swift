@@ -429,7 +429,7 @@ final class Commit: StepResults, StepMeter {
       output: folder.path, report: folder.reportPage, sourceBytes: plan.run.sourceBytes,
       outputBytes: plan.run.outputBytes, scratchBytes: largestScratch, steps: peaks,
       plan: plan.run, budget: plan.options.memory, wallSeconds: seconds,
-      processorSeconds: processorSeconds())
+      processorSeconds: others.values.reduce(processorSeconds()) { $0 + $1.processorSeconds })
   }
 
   // MARK: Reporting

@@ -63,6 +63,7 @@ package struct RunSummary: Sendable, Equatable {
   package let plan: RunPlan
   package let budget: Int
   package let wallSeconds: Double
+  /// Of all ranks.
   package let processorSeconds: Double
 }
 
