@@ -23,9 +23,7 @@ import TestSupport
     return options
   }
 
-  /// The run itself stops where a buffer goes beyond the plan; here it must also come near. Tiles of several Linears are
-  /// rounded in one loop, and items are worked on side by side: where other work keeps a thread waiting, the largest of
-  /// them never meet. `LedgerTests` hold the plan to the run exactly.
+  /// The run itself stops where a buffer goes beyond the plan; here it must also come near.
   @Test(arguments: [SmoothingLoss.diagonal, .gram], [0, 60, 70, 200])
   func buffersAreWhatWasPlanned(loss: SmoothingLoss, mebibytes: Int) throws {
     try withTemporaryFolder { folder in
@@ -37,7 +35,7 @@ import TestSupport
       for step in summary.steps where step.step != .load && step.step != .check {
         let planned = summary.plan.step(step.step).bufferBytes
         #expect(step.bufferBytes <= planned, "\(step.step)")
-        #expect(Double(step.bufferBytes) >= 0.6 * Double(planned), "\(step.step)")
+        #expect(Double(step.bufferBytes) >= 0.9 * Double(planned), "\(step.step)")
       }
     }
   }
@@ -55,7 +53,8 @@ import TestSupport
       for step in summary.steps where step.step != .load && step.step != .check {
         let planned = summary.plan.step(step.step).bufferBytes
         #expect(step.bufferBytes <= planned, "\(step.step)")
-        #expect(Double(step.bufferBytes) >= 0.6 * Double(planned), "\(step.step)")
+        let least = samples > 2 ? 0.9 : 0.6
+        #expect(Double(step.bufferBytes) >= least * Double(planned), "\(step.step)")
       }
     }
   }
