@@ -246,21 +246,17 @@ struct Attend {
     let largest = try inputs.largestWeights(
       of: fused + linears.filter { alone.contains($0.name) }.map { [$0] }, from: weights)
     var written = Set(part.units.flatMap(\.linears).flatMap { [$0.weight, $0.bias] })
-    // All in one loop: the Linears of one tap have too few tiles for many threads.
-    var rounded: [LinearsReadAlike] = []
     for tap in layer.taps where tap.branch == part.sequence?.number {
       let rounding = try inputs.rounding(
         taps.firstIndex(of: tap).map { statistics[$0] }, at: tap, under: applied, of: layer,
         keeping: keeping)
       let readers = layer.readers(at: tap)
-      rounded.append(
-        LinearsReadAlike(readers, weights, by: rounding, largest: largest, outputs: outputs))
+      try inputs.write(
+        [LinearsReadAlike(readers, weights, by: rounding, largest: largest, outputs: outputs)],
+        layer: layer)
       written.formUnion(readers.flatMap { [$0.weight, $0.bias] })
       inputs.results.noteMemory()
     }
-    try inputs.write(rounded, layer: layer)
-    rounded = []
-    inputs.results.noteMemory()
     for claim in part.claims where !written.contains(claim.name) {
       try inputs.write(claim.name, linear: claim.linear, from: weights, layer: layer)
     }
