@@ -8,7 +8,8 @@ private let width = 2 * Int(SLUICE_TILE_STRIP)
 
 private func rounding(_ group: Int, symmetric: Bool = true, bits: Int32 = 4) -> sluice_rounding {
   sluice_rounding(
-    numbers: Int32(SLUICE_INTEGERS), bits: bits, group: Int32(group), symmetric: symmetric ? 1 : 0,
+    numbers: Int32(SLUICE_INTEGERS), bits: bits, group: Int32(group), before: 0,
+    symmetric: symmetric ? 1 : 0,
     scale_type: Int32(SLUICE_SCALE_BF16), weight_type: Int32(SLUICE_SCALE_BF16), global_scale: 0)
 }
 

@@ -29,7 +29,8 @@ private struct Floats: CustomTestStringConvertible, Sendable {
     group: Int = 32, scale: Int = Int(SLUICE_SCALE_F32), globalScale: Float = 0
   ) -> sluice_rounding {
     sluice_rounding(
-      numbers: Int32(kind), bits: 0, group: Int32(group), symmetric: 1, scale_type: Int32(scale),
+      numbers: Int32(kind), bits: 0, group: Int32(group), before: 0, symmetric: 1,
+      scale_type: Int32(scale),
       weight_type: Int32(SLUICE_SCALE_BF16), global_scale: globalScale)
   }
 

@@ -25,7 +25,7 @@ private struct Rounding: CustomTestStringConvertible, Sendable {
 
   var kernel: sluice_rounding {
     sluice_rounding(
-      numbers: Int32(SLUICE_INTEGERS), bits: Int32(bits), group: Int32(group),
+      numbers: Int32(SLUICE_INTEGERS), bits: Int32(bits), group: Int32(group), before: 0,
       symmetric: isSymmetric ? 1 : 0, scale_type: Int32(type), weight_type: Int32(type),
       global_scale: 0)
   }
@@ -152,7 +152,8 @@ private struct Rounding: CustomTestStringConvertible, Sendable {
           var (codes, zeros) = ([Int8](repeating: 99, count: 64), [Int8](repeating: 99, count: 2))
           var scales: [Float] = [99, 99]
           let rounding = sluice_rounding(
-            numbers: Int32(SLUICE_INTEGERS), bits: 4, group: 32, symmetric: 0, scale_type: 0,
+            numbers: Int32(SLUICE_INTEGERS), bits: 4, group: 32, before: 0, symmetric: 0,
+            scale_type: 0,
             weight_type: 0, global_scale: 0)
           let found = unsafe sluice_quantize_row(w, 64, rounding, &codes, &scales, &zeros)
           #expect(found == position, "\(name)")

@@ -145,7 +145,7 @@ import TestSupport
       width, columns, factor.base, columns, order.map(UInt32.init), w, scales, zeros,
       sluice_rounding(
         numbers: Int32(SLUICE_INTEGERS), bits: 4, group: Int32(group),
-        symmetric: name == "symmetric" ? 1 : 0, scale_type: Int32(SLUICE_SCALE_F32),
+        before: 0, symmetric: name == "symmetric" ? 1 : 0, scale_type: Int32(SLUICE_SCALE_F32),
         weight_type: Int32(SLUICE_SCALE_F32), global_scale: 0), &sums, &errors, &codes, &loss)
     let found = (0..<rows * columns).map { index in
       let (row, column) = (index / columns, index % columns)

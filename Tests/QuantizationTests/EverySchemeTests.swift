@@ -91,6 +91,58 @@ import TestSupport
     #expect(abs(found.errors.nearest - plainSum) < 0.02 * plainSum)
   }
 
+  /// Wide activations are cut by their width alone: a part may begin and end within a group.
+  @Test(arguments: all, [Engine.f32, .bf16])
+  func `rounding in parts tells the error that its codes make`(
+    arguments: QuantizationArguments, engine: Engine
+  ) throws {
+    if !engine.isAvailable { return }
+    let (rows, columns, part) = (70, 640, 224)
+    var generator = SeededGenerator(seed: 103)
+    let weight = generator.matrix(rows, columns)
+    // Groups of sizes that differ, so that a neighbour's scale would not do.
+    for row in 0..<rows {
+      for column in 0..<columns {
+        unsafe weight.row(row)[column] *= Float(1 + column / 8 * 7 % 5)
+      }
+    }
+    func statistics() -> ActivationStatistics {
+      var generator = SeededGenerator(seed: 104)
+      let x = generator.matrix(800, columns)
+      for row in 0..<x.rows {
+        for channel in 0..<columns {
+          unsafe x.row(row)[channel] += 0.7 * x.row(row)[channel / 8 * 8]
+        }
+      }
+      let result = ActivationStatistics(channels: columns, withGram: true, block: part)
+      result.add(x, backend: backend)
+      return result
+    }
+    let gram = Matrix(zeros: columns, columns)
+    for (channels, moments) in zip(ranges(of: columns, by: part), statistics().grams()) {
+      for (row, channel) in channels.enumerated() {
+        unsafe (gram.row(channel) + channels.lowerBound)
+          .update(from: moments.row(row), count: channels.count)
+      }
+    }
+    let quantizer = WeightQuantizer(arguments, columns: columns, dtype: .bf16)
+    let whole = try quantizer.whole(weight, backend: backend)
+    let rounding = Rounding.compensated(
+      try statistics().factors(
+        smoothedBy: nil, refining: [quantizer.refinedColumns], damping: 0.005,
+        backend: Backend(threads: 2, engine: engine)))
+    let plain = try quantizer.round(weight, rows: 0..<rows, knowing: whole)
+    let found = try quantizer.round(weight, rows: 0..<rows, by: rounding, knowing: whole)
+    let (before, after) = (
+      errors(values(plain, quantizer), weight, gram), errors(values(found, quantizer), weight, gram)
+    )
+    let (sum, plainSum) = (after.reduce(0, +), before.reduce(0, +))
+    #expect(sum < 0.9 * plainSum, "\(sum / plainSum)")
+    #expect(zip(after, before).allSatisfy { $0 <= $1 * 1.02 })
+    #expect(abs(found.errors.chosen - sum) < 0.02 * sum)
+    #expect(abs(found.errors.nearest - plainSum) < 0.02 * plainSum)
+  }
+
   @Test(arguments: all)
   func `what was rounded passes for a rounding of its source`(
     arguments: QuantizationArguments

@@ -112,6 +112,17 @@ import TestSupport
     #expect(better.errors.chosen <= better.errors.nearest)
   }
 
+  /// Zero points are packed along rows: a task that began within a word would write over its neighbour's.
+  @Test func `a task's rows fill whole words of any number of bits`() {
+    for size in 1...512 {
+      let rows = OutputFactor.taskRows(size: size)
+      #expect(rows > 0 && rows % size == 0 && rows % 32 == 0, "\(size): \(rows)")
+    }
+    #expect(
+      [32, 64, 96, 128, 256, 512].map { OutputFactor.taskRows(size: $0) }
+        == [512, 512, 480, 512, 512, 512])
+  }
+
   @Test func `outputs with nothing in common are rounded as if each were alone`() throws {
     let each = try makeCase(blocks: 2, size: 16, channels: 64, shared: 0)
     // No gradients at all: nothing is known of the outputs.

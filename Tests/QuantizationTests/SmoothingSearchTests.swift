@@ -285,6 +285,33 @@ import Transformer
     #expect(shared.losses == alone.losses)
   }
 
+  /// The squares of such a row are 0 in float32.
+  @Test(arguments: ["NVFP4A16", "FP8", "FP8_BLOCK"])
+  func `a row as good as zero does not spoil the search`(preset: String) throws {
+    let (x, weights) = example()
+    let quantizer = WeightQuantizer(try Self.weights(preset), columns: 64, dtype: .bf16)
+    var generator = SeededGenerator(seed: 64)
+    let producer = generator.matrix(64, 64)
+    for column in 0..<64 { unsafe producer.row(11)[column] *= 1e-30 }
+    var readers = SharedColumns(columns: 64)
+    var search = SmoothingSearch(statistics: statistics(x), loss: .diagonal)
+    for weight in weights {
+      readers.add(weight, backend: backend)
+      try search.addMagnitude(of: weight, in: quantizer, backend: backend)
+    }
+    search.fixCandidates()
+    for weight in weights {
+      search.addErrors(
+        of: weight, in: quantizer, sharing: quantizer.needsLargest ? readers : nil,
+        backend: backend)
+    }
+    let before = search.best
+    try search.addLosses(
+      ofProducer: producer, in: quantizer, beside: 3, readers: readers, backend: backend)
+    #expect(search.losses.allSatisfy { $0.isFinite })
+    #expect(search.best == before)
+  }
+
   @Test func `columns of several weights are the same for any threads`() {
     var generator = SeededGenerator(seed: 63)
     let weights = [generator.matrix(1100, 64), generator.matrix(5, 64)]

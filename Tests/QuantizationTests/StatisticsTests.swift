@@ -71,6 +71,11 @@ import TestSupport
     let odd = ActivationStatistics.gramRanges(20000)
     #expect(odd.count == 10 && odd.dropLast().allSatisfy { $0.count == 2048 })
     #expect(odd.last == 18432..<20000)
+    // Where a part of as many channels as the others would end within a group of 256.
+    for channels in stride(from: 8448, through: 40_000, by: 256) {
+      let parts = ActivationStatistics.gramRanges(channels)
+      #expect(parts.allSatisfy { $0.lowerBound % 256 == 0 && $0.count <= 2048 }, "\(channels)")
+    }
   }
 
   @Test func statisticsDoNotDependOnThreads() throws {

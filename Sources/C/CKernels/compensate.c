@@ -10,6 +10,11 @@ enum { STRIP = SLUICE_TILE_STRIP };
 
 enum { LANES = 16 };
 
+// The group of a tile's column, counted from the group of its first column.
+BODY size_t group_of(uint32_t column, struct sluice_rounding rounding) {
+    return (column + (size_t)rounding.before) / (size_t)rounding.group;
+}
+
 // acc[k][r] += step[r] factor[k] for all columns of a group. Most steps are none: what a vector of them leaves as it is
 // is not touched.
 BODY void spread_steps(const float *restrict step, const float *restrict factor, size_t count, size_t rows,
@@ -71,7 +76,7 @@ BODY void compensate_block(size_t rows, size_t count, const float *restrict fact
     for (size_t start = 0; start < rows; start += STRIP) {
         take_near(acc + start, rows, count, near);
         for (size_t j = 0; j < count; j++) {
-            size_t place = columns[j] * rows + start, group = columns[j] / (size_t)rounding.group * rows + start;
+            size_t place = columns[j] * rows + start, group = group_of(columns[j], rounding) * rows + start;
             const float *row = factor + j * stride;
             float pivot = row[j], inverse = 1 / pivot;
             float *here = d + j * rows + start;
@@ -108,7 +113,7 @@ enum { TOGETHER = 4 };
 // in registers.
 BODY void correlate_steps(size_t rows, size_t count, const float *restrict gram, const float *restrict steps,
                           float *restrict products) {
-// A fit of scales, whose last bits are rounded away: no code is decided by them.
+// No other program has these sums to be held against, and a run never mixes instruction sets.
 #pragma STDC FP_CONTRACT ON
     float sums[TOGETHER][STRIP] = {{0}};
     for (size_t k = 0; k < count; k++)
@@ -209,7 +214,7 @@ BODY void column_errors(size_t rows, size_t count, const uint32_t *restrict colu
                         float *restrict d, int is_float) {
     struct numbers numbers = numbers_of(rounding, is_float);
     for (size_t j = 0; j < count; j++) {
-        size_t place = columns[j] * rows, group = columns[j] / (size_t)rounding.group * rows;
+        size_t place = columns[j] * rows, group = group_of(columns[j], rounding) * rows;
         for (size_t r = 0; r < rows; r++) {
             float scale = scales[group + r], zero = zero_points[group + r];
             float number = nearest_number(over_scale(w[place + r], scale, zero, numbers), numbers);

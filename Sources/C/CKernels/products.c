@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-enum { PAIRS = SLUICE_DEPTH / 2, LANES = 16 };
+enum { LANES = 16 };
 
 BODY size_t padded(size_t depth) { return (depth + 31) / 32 * 32; }
 

@@ -56,8 +56,8 @@ package final class ActivationStatistics {
   package static func gramRanges(_ channels: Int) -> [Range<Int>] {
     if channels <= widestWhole { return [0..<channels] }
     let parts = (channels + widestBlock - 1) / widestBlock
-    // Whole groups of any size.
-    return ranges(of: channels, by: (channels / parts + 127) / 128 * 128)
+    // Whole groups of every usual size.
+    return ranges(of: channels, by: (channels / parts + 255) / 256 * 256)
   }
 
   private static let widestWhole = 8192

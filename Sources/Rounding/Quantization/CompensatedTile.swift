@@ -109,11 +109,15 @@ struct CompensatedTile {
 /// The columns of a tile that one factor covers.
 private final class TilePart {
   private let factor: GramFactor
-  private let kernel: sluice_rounding
+  private var kernel: sluice_rounding
   private let rows: Int
   private let width: Int
   private let count: Int
   private let group: Int
+  /// Columns of the first group that lie in the part before.
+  private let before: Int
+  /// Whether no part follows.
+  private let isLast: Bool
   /// Columns that are refined together, and whether their scale may change.
   private let refined: Int
   private let fitsScales: Bool
@@ -136,6 +140,9 @@ private final class TilePart {
     rows = values.rows
     count = factor.channels.count
     group = Int(kernel.group)
+    before = factor.channels.lowerBound % group
+    self.kernel.before = Int32(before)
+    isLast = factor.channels.upperBound == values.columns
     refined = quantizer.refinedColumns
     fitsScales = quantizer.fitsScales
     columns = Matrix("rows being rounded", rows: count, columns: width, from: memory)
@@ -205,8 +212,11 @@ private final class TilePart {
       errors.takeOver(columns)
       for _ in 0..<CompensatedTile.refinements {
         for columns in LinearAlgebra.ranges(of: count, by: refined) {
-          let offset = columns.lowerBound / group * width
-          unsafe refine(columns, scales + offset, zeroPoints + offset, &total)
+          let first = (before + columns.lowerBound) / group
+          // Codes of two groups stay as they are.
+          guard first == (before + columns.upperBound - 1) / group else { continue }
+          unsafe refine(
+            columns, scales + first * width, zeroPoints + first * width, &total)
         }
       }
     }
@@ -236,17 +246,19 @@ private final class TilePart {
     }
   }
 
-  /// One group, or a part of one, all others left as they are. `columns` holds the errors.
+  /// One group, or a part of one, all others left as they are. `columns` holds the errors. A scale stays where codes of
+  /// another part have it, too.
   private func refine(
     _ part: Range<Int>, _ scales: UnsafeMutablePointer<Float>, _ zeroPoints: UnsafePointer<Float>,
     _ total: inout [Double]
   ) {
     let first = part.lowerBound
+    let isWhole = before == 0 && (part.count == group || isLast)
     unsafe errors.correlations(of: part, refining: refined, under: factor, into: sums.base)
     var change = [Float](repeating: 0, count: width)
     unsafe sluice_refine_group(
-      width, part.count, factor.corner(of: part, refining: refined), kernel, fitsScales ? 1 : 0,
-      scales, zeroPoints, codesBase + first * width, sums.base,
+      width, part.count, factor.corner(of: part, refining: refined), kernel,
+      fitsScales && isWhole ? 1 : 0, scales, zeroPoints, codesBase + first * width, sums.base,
       columns.base + first * width, &change, work.base)
     // Errors are packed in units that may be wider than a group.
     let unit = PackedColumns.unit

@@ -21,7 +21,7 @@ extension WeightQuantizer {
     and outputs: OutputFactor, knowing whole: WholeWeight = .unneeded,
     from budget: MemoryBudget = Matrix.unlimited
   ) throws(NonFiniteWeight) -> QuantizedRows {
-    let values = try finite(weight, rows, from: budget)
+    let values = try weight.finite(rows, from: budget)
     let kernel = kernel(globalScale: whole.globalScale, signed: true)
     var result = QuantizedRows(
       rows: values.rows, columns: values.columns, groups: groups(of: values.columns),

@@ -71,10 +71,15 @@ package struct OutputFactor: Sendable {
   /// Rows that one task rounds; a function of the shape alone.
   package var taskRows: Int { Self.taskRows(size: size) }
 
-  /// Of blocks of `size` outputs.
+  /// Of blocks of `size` outputs: whole bytes and words of what is packed along rows, whatever its bits.
   static package func taskRows(size: Int) -> Int {
-    max(1, Int(SLUICE_TILE_STRIP) / together(size)) * size
+    let fitting = (1...packedRows).first { $0 * size % packedRows == 0 } ?? packedRows
+    let blocks = Int(SLUICE_TILE_STRIP) / together(size)
+    return max(1, blocks / fitting) * fitting * size
   }
+
+  /// Rows whose packed numbers fill whole 32-bit words, of any number of bits.
+  private static let packedRows = 32
 
   /// Rows of a step.
   func stepRows(_ rows: Int) -> Int { min(rows / size, blocksTogether) * together }

@@ -146,7 +146,7 @@ extension WeightQuantizer {
     knowing whole: WholeWeight = .unneeded, measuring: Bool = false,
     from budget: MemoryBudget = Matrix.unlimited
   ) throws(NonFiniteWeight) -> QuantizedRows {
-    let values = try finite(weight, rows, from: budget)
+    let values = try weight.finite(rows, from: budget)
     var result = QuantizedRows(
       rows: values.rows, columns: values.columns, groups: groups(of: values.columns),
       globalScale: whole.globalScale)
@@ -188,12 +188,36 @@ extension WeightQuantizer {
     }
     return result
   }
+}
 
-  /// Rows of `weight` in float32.
-  func finite(
-    _ weight: any WeightRows, _ rows: Range<Int>, from budget: MemoryBudget
-  ) throws(NonFiniteWeight) -> Matrix {
-    let values = weight.matrix(rows, from: budget)
+extension Backend {
+  /// What `body` makes of every tile of a weight, in their order; it takes the rows and the number of the first one.
+  ///
+  /// - Throws: `NonFiniteWeight` at the first NaN or infinity.
+  func mapTiles<Value: Sendable>(
+    of weight: any WeightRows, by tileRows: Int, _ body: @Sendable (Matrix, _ first: Int) -> Value
+  ) throws(NonFiniteWeight) -> [Value] {
+    let tiles = ranges(of: weight.rows, by: tileRows)
+    weight.noteReading(weight.rows, tileRows: tileRows, backend: self)
+    ledger.note(Operation(.elements, [weight.rows * weight.columns]))
+    let tile = TaskBuffer("weight tiles", floats: min(tileRows, weight.rows) * weight.columns)
+    let parts = map(tiles.count, each: [tile]) { index -> Result<Value, NonFiniteWeight> in
+      Result { () throws(NonFiniteWeight) -> Value in
+        body(try weight.finite(tiles[index], from: memory), tiles[index].lowerBound)
+      }
+    }
+    var result: [Value] = []
+    for part in parts { result.append(try part.get()) }
+    return result
+  }
+}
+
+extension WeightRows {
+  /// Rows in float32.
+  ///
+  /// - Throws: `NonFiniteWeight` at the first NaN or infinity.
+  func finite(_ rows: Range<Int>, from budget: MemoryBudget) throws(NonFiniteWeight) -> Matrix {
+    let values = matrix(rows, from: budget)
     if let bad = values.firstNonFinite {
       throw NonFiniteWeight(
         row: rows.lowerBound + bad / values.columns, column: bad % values.columns)

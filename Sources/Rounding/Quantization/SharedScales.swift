@@ -118,7 +118,8 @@ extension SmoothingSearch {
           if !lossy[candidate].rows.contains(row) { return 0 }
           unsafe lossy[candidate].error(
             of: values, row, rows.columns, divisor: candidates[candidate][row], into: &error)
-          return unsafe max(0, square(error) - plain) / size
+          // Squares of numbers that are as good as zero are zero.
+          return unsafe size > 0 ? max(0, square(error) - plain) / size : 0
         }
         return (row, excess)
       }
@@ -134,31 +135,17 @@ extension SmoothingSearch {
   private func sizes(
     of weight: any WeightRows, in quantizer: WeightQuantizer, _ backend: Backend
   ) throws(NonFiniteWeight) -> [RowSizes] {
-    let tiles = ranges(of: weight.rows, by: Self.tileRows)
     let groups = quantizer.groups(of: weight.columns)
-    weight.noteReading(weight.rows, tileRows: Self.tileRows, backend: backend)
-    backend.ledger.note(Operation(.elements, [weight.rows * weight.columns]))
-    let parts = backend.map(tiles.count, each: [Self.tile(of: weight)]) {
-      index -> Result<[RowSizes], NonFiniteWeight> in
-      let rows = weight.matrix(tiles[index], from: backend.memory)
-      if let bad = rows.firstNonFinite {
-        return .failure(
-          NonFiniteWeight(
-            row: tiles[index].lowerBound + bad / rows.columns, column: bad % rows.columns))
+    return try backend.mapTiles(of: weight, by: Self.tileRows) { rows, _ in
+      (0..<rows.rows).map { row in
+        var magnitudes = [Float](repeating: 0, count: groups)
+        unsafe sluice_group_magnitudes(
+          rows.row(row), rows.columns, quantizer.groupSize, &magnitudes)
+        return RowSizes(
+          largest: magnitudes.max() ?? 0,
+          leastGroup: magnitudes.filter { $0 > 0 }.min() ?? .infinity)
       }
-      return .success(
-        (0..<rows.rows).map { row in
-          var magnitudes = [Float](repeating: 0, count: groups)
-          unsafe sluice_group_magnitudes(
-            rows.row(row), rows.columns, quantizer.groupSize, &magnitudes)
-          return RowSizes(
-            largest: magnitudes.max() ?? 0,
-            leastGroup: magnitudes.filter { $0 > 0 }.min() ?? .infinity)
-        })
-    }
-    var result: [RowSizes] = []
-    for part in parts { result += try part.get() }
-    return result
+    }.flatMap { $0 }
   }
 
   /// The rows of a weight that one candidate makes too small, and how they are rounded then.

@@ -105,27 +105,16 @@ package struct SmoothingSearch {
   package mutating func addMagnitude(
     of weight: any WeightRows, in quantizer: WeightQuantizer, backend: Backend
   ) throws(NonFiniteWeight) {
-    let tiles = ranges(of: weight.rows, by: Self.tileRows)
     let group = quantizer.groupSize
-    weight.noteReading(weight.rows, tileRows: Self.tileRows, backend: backend)
-    backend.ledger.note(Operation(.elements, [weight.rows * weight.columns]))
-    let parts = backend.map(tiles.count, each: [Self.tile(of: weight)]) {
-      index -> Result<[Double], NonFiniteWeight> in
-      let rows = weight.matrix(tiles[index], from: backend.memory)
-      let bad = unsafe sluice_first_nonfinite(rows.base, rows.count)
-      if bad < rows.count {
-        return .failure(
-          NonFiniteWeight(
-            row: tiles[index].lowerBound + bad / rows.columns, column: bad % rows.columns))
-      }
+    let parts = try backend.mapTiles(of: weight, by: Self.tileRows) { rows, _ in
       var sums = [Double](repeating: 0, count: rows.columns)
       for row in 0..<rows.rows {
         unsafe sluice_add_relative_magnitude(rows.row(row), rows.columns, group, &sums)
       }
-      return .success(sums)
+      return sums
     }
     for part in parts {
-      for (channel, sum) in try part.get().enumerated() { magnitude[channel] += sum }
+      for (channel, sum) in part.enumerated() { magnitude[channel] += sum }
     }
     rows += weight.rows
   }

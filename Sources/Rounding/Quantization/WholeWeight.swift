@@ -72,33 +72,21 @@ extension WeightQuantizer {
   private func magnitudes(
     _ weight: any WeightRows, _ backend: Backend
   ) throws(NonFiniteWeight) -> [Float] {
-    let tiles = ranges(of: weight.rows, by: Self.rowsAtATime)
     let groups = groups(of: weight.columns)
-    weight.noteReading(weight.rows, tileRows: Self.rowsAtATime, backend: backend)
-    backend.ledger.note(Operation(.elements, [weight.rows * weight.columns]))
-    let tile = TaskBuffer(
-      "weight tiles", floats: min(Self.rowsAtATime, weight.rows) * weight.columns)
     let blocks = rowsTogether == 1 ? 1 : (weight.rows - 1) / rowsTogether + 1
-    let parts = backend.map(tiles.count, each: [tile]) {
-      index -> Result<[Int: [Float]], NonFiniteWeight> in
-      let rows = weight.matrix(tiles[index], from: backend.memory)
-      if let bad = rows.firstNonFinite {
-        return .failure(
-          NonFiniteWeight(
-            row: tiles[index].lowerBound + bad / rows.columns, column: bad % rows.columns))
-      }
+    let parts = try backend.mapTiles(of: weight, by: Self.rowsAtATime) { rows, first in
       var largest: [Int: [Float]] = [:]
       for row in 0..<rows.rows {
-        let block = blocks == 1 ? 0 : (tiles[index].lowerBound + row) / rowsTogether
+        let block = blocks == 1 ? 0 : (first + row) / rowsTogether
         unsafe sluice_group_magnitudes(
           rows.row(row), rows.columns, groupSize,
           &largest[block, default: [Float](repeating: 0, count: groups)])
       }
-      return .success(largest)
+      return largest
     }
     var result = [Float](repeating: 0, count: blocks * groups)
     for part in parts {
-      for (block, largest) in try part.get() {
+      for (block, largest) in part {
         for group in 0..<groups {
           result[block * groups + group] = max(result[block * groups + group], largest[group])
         }

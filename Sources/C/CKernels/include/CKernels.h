@@ -1,7 +1,7 @@
 // The whole C surface: single-threaded kernels over plain arrays.
 //
 // Every kernel has one body, compiled for three instruction sets (portable, AVX2, AVX-512) and chosen at run time; those
-// of products.c have a portable body and one for AVX512_BF16.
+// of products.c have a portable body and one for AVX512_BF16, those of tiles.c one by hand for each.
 // Lengths count elements. Pointers may be unaligned; outputs do not alias inputs unless said so. No kernel
 // allocates, starts threads or does I/O. Letters: rows x cols matrices are row-major.
 #ifndef SLUICE_CKERNELS_H
@@ -134,6 +134,7 @@ struct sluice_rounding {
     int32_t numbers;      // SLUICE_INTEGERS or floats
     int32_t bits;         // of integers, 2 to 8
     int32_t group;        // columns that share a scale; the last group of a row may be shorter
+    int32_t before;       // columns of the first group that lie before a tile's first column; tiles of whole rows have none
     int32_t symmetric;    // 0: with zero points, integers only; 2: where ranges are searched, also with negative scales
     int32_t scale_type;   // SLUICE_SCALE_*: the type that scales are stored in, and rounded to before use
     int32_t weight_type;  // SLUICE_SCALE_F32, _BF16 or _F16: what the range of a group of floats is computed in

@@ -114,8 +114,8 @@ package struct WeightQuantizer: Sendable, Hashable {
     }
     return sluice_rounding(
       numbers: Int32(kind), bits: Int32(bits), group: Int32(groupSize),
-      symmetric: numbers.hasZeroPoints ? 0 : signed && signsScales ? 2 : 1, scale_type: scaleType,
-      weight_type: type(weightType), global_scale: globalScale ?? 0)
+      before: 0, symmetric: numbers.hasZeroPoints ? 0 : signed && signsScales ? 2 : 1,
+      scale_type: scaleType, weight_type: type(weightType), global_scale: globalScale ?? 0)
   }
 
   /// What codes of one row stand for.

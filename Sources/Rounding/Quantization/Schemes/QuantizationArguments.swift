@@ -146,6 +146,9 @@ extension QuantizationArguments {
   /// Fields that are never left out beside a model; the rest may follow from them.
   package static let storedAlways = ["num_bits"]
 
+  /// Columns or rows that may share a scale: more than any weight has.
+  fileprivate static let sizes = 1...(1 << 24)
+
   /// Names of an observer that are the same without data.
   private static let plainObservers = ["minmax", "memoryless_minmax", "static_minmax"]
 
@@ -171,7 +174,7 @@ extension QuantizationArguments {
     let type = try reader.choice("type", NumberType.self) ?? .int
     let isSymmetric = try reader.bool("symmetric") ?? true
     let given = try reader.choice("strategy", Strategy.self)
-    let size = try reader.int("group_size", in: -1...(1 << 24))
+    let size = try reader.int("group_size", in: -1...Self.sizes.upperBound)
     let groupSize = size.flatMap { $0 > 0 ? $0 : nil }
     let block = try reader.block("block_structure")
     let dynamic = try reader.dynamic("dynamic")
@@ -335,22 +338,17 @@ private struct FieldReader<Node: ArgumentNode> {
 
   /// `[rows, columns]`, or `rowsxcolumns` of old files.
   func block(_ key: String) throws(ArgumentProblem) -> QuantizationArguments.Block? {
-    let sizes: [Int]
+    let sizes: [Int?]
     switch value(key) {
     case .null: return nil
-    case .list(let values):
-      sizes = values.compactMap { if case .int(let size) = $0 { size } else { nil } }
-      if sizes.count != values.count { break }
-      if sizes.count == 2, sizes.allSatisfy({ 1...(1 << 40) ~= $0 }) {
-        return QuantizationArguments.Block(rows: sizes[0], columns: sizes[1])
-      }
+    case .list(let values): sizes = values.map { if case .int(let size) = $0 { size } else { nil } }
     case .text(let text):
-      let parts = text.split(separator: "x", omittingEmptySubsequences: false).map { Int($0) }
-      if parts.count == 2, let rows = parts[0], let columns = parts[1], rows > 0, columns > 0 {
-        return QuantizationArguments.Block(rows: rows, columns: columns)
-      }
-    default: break
+      sizes = text.split(separator: "x", omittingEmptySubsequences: false).map { Int($0) }
+    default: sizes = []
     }
-    throw ArgumentProblem([key], expected: "two sizes such as [128,128]")
+    guard sizes.count == 2, let rows = sizes[0], let columns = sizes[1],
+      QuantizationArguments.sizes.contains(rows), QuantizationArguments.sizes.contains(columns)
+    else { throw ArgumentProblem([key], expected: "two sizes such as [128,128]") }
+    return QuantizationArguments.Block(rows: rows, columns: columns)
   }
 }
