@@ -20,6 +20,7 @@ private func parse(_ text: String) throws -> JSONValue {
   /// 100,000 times the same: more than 1 MiB of memory for each, and less than 64 MiB for all.
   @Test(arguments: [
     "0", "1.5", "\"\"", "\"\\n\"", "[]", "{}", "[0]", "{\"a\":0}", "\"sixteen letters!\"",
+    "1.000000000000000000",
   ])
   func aValueThatTakesMoreMemoryThanItMayIsRefused(value: String) throws {
     let list = Array("[\(repeatElement(value, count: 100_000).joined(separator: ","))]".utf8)
@@ -31,6 +32,12 @@ private func parse(_ text: String) throws -> JSONValue {
     #expect(throws: JSONError.self) {
       try JSONValue.parse(Array("{\(keys)}".utf8), limit: 4 << 20)
     }
+  }
+
+  @Test func theTextOfALongNumberCounts() throws {
+    let number = Array("1.\(String(repeating: "0", count: 200_000))".utf8)
+    #expect(throws: JSONError.self) { try JSONValue.parse(number, limit: 150_000) }
+    #expect(try JSONValue.parse(number, limit: 2_000_000).double == 1)
   }
 
   @Test func aLongTextCountsWithAllThatItGrowsThrough() throws {

@@ -77,4 +77,9 @@ import Testing
     #expect(JSONObject([("a", 1), ("b", 2)]) != JSONObject([("b", 2), ("a", 1)]))
     #expect(JSONObject([("a", 1)]) == JSONObject([("a", 1)]))
   }
+
+  @Test func keysOfOneSpellingAreEqualByTheirBytes() {
+    // One letter with its accent, and a letter and an accent behind it.
+    #expect(JSONObject([("\u{e9}", 1)]) != JSONObject([("e\u{301}", 1)]))
+  }
 }

@@ -30,20 +30,23 @@ import TestSupport
     for (glob, name) in [
       ("*", ""), ("a*c", "abc"), ("a*c", "ac"), ("?b", "ab"), ("[a-c]x", "bx"), ("[!a-c]x", "dx"),
       ("*.*.x", "a.b.c.x"), ("**", "a"), ("*a*b*", "xaxbx"), ("é*", "école"), ("a*a", "aba"),
+      ("[]a]", "]"), ("[!]a]x", "bx"), ("[!!]", "a"),
     ] {
       #expect(try #require(Glob(glob)).matches(name), "\(glob) \(name)")
     }
     for (glob, name) in [
       ("", "a"), ("a", ""), ("a*c", "abcd"), ("?", ""), ("[a-c]", "d"), ("a*a", "a"), ("*b", "abc"),
+      ("[!]a]x", "]x"), ("[!]a]x", "ax"), ("[!!]", "!"),
     ] {
       #expect(try !#require(Glob(glob)).matches(name), "\(glob) \(name)")
     }
-    #expect(Glob("a[b") == nil)
+    for open in ["a[b", "[]", "[!]", "[!", "["] { #expect(Glob(open) == nil, "\(open)") }
   }
 
   @Test func `a glob as an expression means nothing else`() throws {
     for (glob, expression) in [
       ("a.b", #"a\.b"#), ("*.x?", #".*\.x."#), ("[!a-c]", "[^a-c]"), ("[-!]", #"[\-!]"#),
+      ("[!]a]", #"[^\]a]"#),
       ("[[]a", #"[\[]a"#), ("é(|)$^+{}", #"é\(\|\)\$\^\+\{\}"#), ("**", ".*"),
     ] {
       #expect(try #require(Glob(glob)).expression == expression, "\(glob)")

@@ -20,7 +20,6 @@ import TestSupport
       #expect(file.byteCount == byteCount)
       #expect(file.path == "\(folder)/file")
       for range in [0..<byteCount, 0..<0, byteCount..<byteCount, byteCount / 3..<byteCount] {
-        file.willNeed(range)
         unsafe file.withBytes { #expect(unsafe $0.elementsEqual(content)) }
         file.release(range)
         unsafe file.withBytes { #expect(unsafe $0.elementsEqual(content)) }
@@ -72,7 +71,6 @@ import TestSupport
       let file = try MappedFile(path: "\(folder)/empty")
       #expect(file.byteCount == 0)
       unsafe file.withBytes { #expect(unsafe $0.isEmpty) }
-      file.willNeed(0..<0)
       file.release(0..<0)
     }
   }

@@ -57,6 +57,8 @@ internal import Glibc
     /// Calls of the engine for this text, and the processor time of this thread when it began.
     private var calls = 0
     private var started = 0.0
+    /// Processor time of searches that took more than the first tries, of names.
+    private var spent = 0.0
 
     package enum Kind: Sendable {
       /// A text at a time, of any size.
@@ -92,9 +94,21 @@ internal import Glibc
     /// The engine counts tries, not the bytes that each of them looks at. So a text is also given up where it takes far
     /// longer than with any sound expression.
     fileprivate func checkTime() throws(Problem) {
+      if kind == .names { return }
       calls += 1
       if calls % 256 != 0 { return }
       if Self.processorSeconds() - started > Self.mostSeconds { throw .endless }
+    }
+
+    /// Names come one by one, with other work between them: only their searches count, and a search that ends within the
+    /// first tries takes no time to speak of.
+    fileprivate func timed<R>(_ isLong: Bool, _ body: () -> R) throws(Problem) -> R {
+      if kind == .text || !isLong { return body() }
+      let begun = Self.processorSeconds()
+      let result = body()
+      spent += Self.processorSeconds() - begun
+      if spent > Self.mostSeconds { throw .endless }
+      return result
     }
 
     private static let mostSeconds = 30.0
@@ -140,12 +154,13 @@ internal import Glibc
         try search.checkTime()
         unsafe onig_set_retry_limit_in_match_of_match_param(bounds, CUnsignedLong(tries))
         unsafe onig_set_retry_limit_in_search_of_match_param(bounds, CUnsignedLong(tries))
-        let found =
+        let found = try search.timed(tries > Self.firstTries) {
           unsafe isAnchored
-          ? onig_match_with_param(
-            regex, base, end, base + start, region, ONIG_OPTION_NONE, bounds)
-          : onig_search_with_param(
-            regex, base, end, base + start, end, region, ONIG_OPTION_NONE, bounds)
+            ? onig_match_with_param(
+              regex, base, end, base + start, region, ONIG_OPTION_NONE, bounds)
+            : onig_search_with_param(
+              regex, base, end, base + start, end, region, ONIG_OPTION_NONE, bounds)
+        }
         switch found {
         case 0...:
           let end = unsafe Int(region.pointee.end[0])

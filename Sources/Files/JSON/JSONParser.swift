@@ -84,6 +84,11 @@ private struct Parser: ~Escapable {
     }
   }
 
+  /// A text of so many bytes; a short one takes no memory of its own.
+  private mutating func spendText(_ bytes: Int) throws(JSONError) {
+    if bytes > 16 { try spend(bytes + Self.headerBytes) }
+  }
+
   mutating func document() throws(JSONError) -> JSONValue {
     skipByteOrderMark()
     skipSpace()
@@ -219,6 +224,7 @@ private struct Parser: ~Escapable {
     if isInteger, fits, !(negative && magnitude == 0) {
       return JSONNumber(negative ? -magnitude : magnitude)
     }
+    try spendText(position - start)
     return JSONNumber(checkedLiteral: try text(start..<position))
   }
 
@@ -247,7 +253,7 @@ private struct Parser: ~Escapable {
       case UInt8(ascii: "\""):
         let run = try text(runStart..<position)
         position += 1
-        if position - quote > 16 { try spend(position - quote + Self.headerBytes) }
+        try spendText(position - quote)
         return result.isEmpty ? run : result + run
       case UInt8(ascii: "\\"):
         // A text that grows is copied: what was there counts again.

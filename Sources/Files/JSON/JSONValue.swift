@@ -213,6 +213,7 @@ package struct JSONObject: Sendable, Equatable {
   }
 
   package static func == (left: JSONObject, right: JSONObject) -> Bool {
-    left.keys == right.keys && left.values == right.values
+    left.keys.elementsEqual(right.keys) { Key(text: $0) == Key(text: $1) }
+      && left.values == right.values
   }
 }

@@ -10,6 +10,14 @@ extension JSONValue {
     writer.write(self)
     return String(decoding: writer.output, as: UTF8.self)
   }
+
+  /// The value as it stands in a message: of a long one the beginning.
+  package var shortText: String { JSONValue.shortened(serialized()) }
+
+  /// `text`, or the beginning of it where it is longer than a line of a message should be.
+  package static func shortened(_ text: String) -> String {
+    text.count > 120 ? text.prefix(117) + "..." : text
+  }
 }
 
 private struct Writer {

@@ -8,17 +8,20 @@ package enum FileSystem {
 
   /// The content of a file; also of those in /proc, whose size reads 0.
   ///
-  /// - Parameter limit: bytes; a file that holds more is refused before it is read.
+  /// - Parameters:
+  ///   - limit: bytes; a file that holds more is refused before it is read.
+  ///   - isLimitOfMemory: whether more memory would raise it.
   package static func readFile(
-    _ path: String, limit: Int = .max
+    _ path: String, limit: Int = .max, isLimitOfMemory: Bool = false
   ) throws(SystemError) -> [UInt8] {
+    let tooLarge = SystemError(path: path, limit: limit, isLimitOfMemory: isLimitOfMemory)
     let descriptor = try Descriptor(path, O_RDONLY)
     let byteCount = Int(try descriptor.status().st_size)
-    if byteCount > limit { throw SystemError(path: path, limit: limit) }
+    if byteCount > limit { throw tooLarge }
     var content: [UInt8] = []
     content.reserveCapacity(byteCount)
     try unsafe forEachBlock(of: descriptor) { block throws(SystemError) in
-      if block.count > limit - content.count { throw SystemError(path: path, limit: limit) }
+      if block.count > limit - content.count { throw tooLarge }
       unsafe content.append(contentsOf: block)
     }
     return content

@@ -25,7 +25,9 @@ package struct Glob: Sendable {
         parts.append(.anyRun)
       case UInt8(ascii: "?"): parts.append(.anyOne)
       case UInt8(ascii: "["):
-        guard let end = rest.dropFirst().firstIndex(of: UInt8(ascii: "]")) else { return nil }
+        // The first member may be a `]`.
+        let members = rest.first == UInt8(ascii: "!") ? rest.dropFirst() : rest
+        guard let end = members.dropFirst().firstIndex(of: UInt8(ascii: "]")) else { return nil }
         parts.append(Self.set(rest[rest.startIndex..<end]))
         rest = rest[(end + 1)...]
       default: parts.append(.one(byte))

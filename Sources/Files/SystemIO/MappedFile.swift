@@ -133,13 +133,5 @@ package final class MappedFile: Sendable {
     return range.lowerBound / Self.pageSize * Self.pageSize..<range.upperBound
   }
 
-  /// Asks the kernel to start reading `range`; returns at once.
-  package func willNeed(_ range: Range<Int>) {
-    precondition(range.lowerBound >= 0 && range.upperBound <= byteCount, "range beyond the file")
-    let lower = range.lowerBound / Self.pageSize * Self.pageSize
-    guard !range.isEmpty, let base = unsafe base else { return }
-    unsafe madvise(base + lower, range.upperBound - lower, MADV_WILLNEED)
-  }
-
   private static let pageSize = Int(sysconf(Int32(_SC_PAGESIZE)))
 }

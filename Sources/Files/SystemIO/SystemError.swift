@@ -13,6 +13,8 @@ package struct SystemError: Error, CustomStringConvertible, Equatable {
   package let found: FileKind?
   /// How many bytes the file may hold, where it holds more.
   package let limit: Int?
+  /// Whether that many because of the memory that there is.
+  package let isLimitOfMemory: Bool
 
   package init(path: String, call: String, code: Int32) {
     self.path = path
@@ -20,6 +22,7 @@ package struct SystemError: Error, CustomStringConvertible, Equatable {
     self.code = code
     found = nil
     limit = nil
+    isLimitOfMemory = false
   }
 
   /// Something that is no regular file, where one is needed.
@@ -29,16 +32,21 @@ package struct SystemError: Error, CustomStringConvertible, Equatable {
     code = found == .folder ? EISDIR : ENODEV
     self.found = found
     limit = nil
+    isLimitOfMemory = false
   }
 
   /// A file that holds more than may be read of it at once.
-  package init(path: String, limit: Int) {
+  package init(path: String, limit: Int, isLimitOfMemory: Bool = false) {
     self.path = path
     call = "read"
     code = EFBIG
     found = nil
     self.limit = limit
+    self.isLimitOfMemory = isLimitOfMemory
   }
+
+  /// Whether nothing stands at the path.
+  package var isMissing: Bool { code == ENOENT }
 
   package var description: String {
     if let found {
@@ -48,8 +56,8 @@ package struct SystemError: Error, CustomStringConvertible, Equatable {
     }
     if let limit {
       return
-        "\(path): expected a file of at most \(limit >> 20) MiB, found more; put the right file there, "
-        + "or raise --memory if it is that"
+        "\(path): expected a file of at most \(limit >> 20) MiB, found more; put the right file there"
+        + (isLimitOfMemory ? ", or raise --memory if it is that" : "")
     }
     let reason = unsafe String(cString: strerror(code))
     return "\(path): \(call) failed: \(reason)" + (wayOut.map { "; \($0)" } ?? "")
@@ -67,6 +75,11 @@ package struct SystemError: Error, CustomStringConvertible, Equatable {
     case EMFILE: "raise the limit with `ulimit -n`"
     case EFBIG: "raise the limit with `ulimit -f`, or choose a file system for larger files"
     case ENOMEM: "raise the limit with `ulimit -v`, or free some memory"
+    // The words of mappings.c, which meets the same where the file is mapped.
+    case EIO: "check the disk and give the same command again"
+    case ESTALE:
+      "another file was put in its place, or the network file system lost it; put it back and give "
+        + "the same command again"
     default: nil
     }
   }
