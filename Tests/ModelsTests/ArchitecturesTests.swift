@@ -129,6 +129,208 @@ private let cases = fixtures(in: "forward")
     }
   }
 
+  @Test func `every spelling of the number of prediction layers is counted`() throws {
+    for (name, key) in [
+      ("published-mtp-bf16", "num_nextn_predict_layers"), ("published-mtp-bf16", "num_mtp_layers"),
+      ("minimax-m2-partial", "num_mtp_modules"), ("qwen35-moe-fused", "mtp_num_hidden_layers"),
+    ] {
+      var config = try config(name)
+      config["num_nextn_predict_layers"] = nil
+      config[key] = .number(JSONNumber(1 << 26))
+      #expect(
+        throws: ConfigError.tooMany(
+          file: "config.json", key: key, count: 1 << 26, layers: 1, tensors: 0)
+      ) { try describe(config) }
+    }
+  }
+
+  /// They are as good as one large number.
+  @Test func `numbers in a list are held within what is believed`() throws {
+    let large = JSONNumber(9_000_000_000_000_000_000)
+    func filled(_ name: String, _ keys: [String]) throws -> JSONObject {
+      var config = try config(name)
+      let layers = try #require(config["num_hidden_layers"]?.int)
+      for key in keys { config[key] = .array(Array(repeating: .number(large), count: layers)) }
+      return config
+    }
+    let experts = try filled("hunyuan-v1-moe-lists", ["num_experts"])
+    let error = #expect(throws: ConfigError.self) { try describe(experts) }
+    guard case .tooMany(_, "num_experts", 9_000_000_000_000_000_000, _, 0)? = error else {
+      Issue.record("\(String(describing: error))")
+      return
+    }
+    for (name, key) in [
+      ("laguna-heads", "num_attention_heads_per_layer"), ("hunyuan-v1-moe-lists", "moe_topk"),
+      ("hunyuan-v1-moe-lists", "moe_intermediate_size"),
+    ] {
+      let config = try filled(name, [key])
+      let error = #expect(throws: ConfigError.self) { try describe(config) }
+      guard case .wrongType(_, key, "a list of whole numbers of at most 67108864", _)? = error
+      else {
+        Issue.record("\(String(describing: error))")
+        continue
+      }
+    }
+  }
+
+  // MARK: What is assumed where nothing is said
+
+  /// Heads of keys and values, and groups and scales of experts, of the classes in transformers.
+  @Test func `an absent key is what transformers makes of it`() throws {
+    func firstRouter(_ name: String, without keys: [String]) throws -> RouterSpec {
+      var config = try config(name)
+      for key in keys { config.text[key] = nil }
+      // Enough for eight groups of two.
+      if config.text["n_routed_experts"] != nil { config.text["n_routed_experts"] = 16 }
+      return try #require(
+        describe(config).layers.flatMap(\.mlps).compactMap(\.router).first)
+    }
+    let keys = ["n_group", "num_expert_group", "topk_group", "routed_scaling_factor"]
+    for (name, groups, chosen, scale) in [
+      ("deepseek-v3-kimi-k2", 8, 4, 2.5), ("kimi-k25-yarn", 8, 4, 2.5),
+      ("deepseek-v32-yarn-groups", 8, 4, 2.5), ("glm-moe-dsa-shared-indexers", 1, 1, 2.5),
+      ("published-qk-norm", 1, 1, 1), ("glm4-moe-lite-published", 1, 1, 1.8),
+      ("exaone-moe-windows", 1, 1, 2.5), ("kimi-linear-published", 1, 1, 2.446),
+      ("sarvam-moe-published", 1, 1, 2.5), ("sarvam-mla-published", 1, 1, 2.5),
+    ] as [(String, Int, Int, Float)] {
+      let router = try firstRouter(name, without: keys)
+      #expect(router.groups == groups && router.chosenGroups == chosen, "\(name)")
+      #expect(router.scalingFactor == scale, "\(name)")
+    }
+    let router = try firstRouter("hy-v3-published", without: ["router_scaling_factor"])
+    #expect(router.scalingFactor == 2.826)
+    for (name, key) in [
+      ("ling2-published", "n_group"), ("ling2-published", "routed_scaling_factor"),
+      ("deepseek-v2-groups", "topk_group"), ("minimax-m3-images", "rotary_dim"),
+    ] {
+      var config = try config(name)
+      config.text[key] = nil
+      if key == "rotary_dim" { config.text["partial_rotary_factor"] = nil }
+      let named = config.textPrefix + key
+      #expect(throws: ConfigError.missing(file: "config.json", key: named)) { try describe(config) }
+    }
+  }
+
+  @Test func `heads of keys and values that nobody counts are those of the class`() throws {
+    for (name, count) in [
+      ("gpt-oss-published", 8), ("llama4-published", 8), ("minimax-text01-published", 8),
+      ("phimoe-published", 8), ("dots1-window", 32), ("exaone4-windows", 32),
+      ("exaone-moe-windows", 32),
+    ] {
+      var config = try config(name)
+      func found() throws -> Int {
+        for part in try describe(config).layers.flatMap(\.parts) {
+          if case .groupedQuery(let spec)? = part.sequence?.mixer { return spec.keyValueHeads }
+        }
+        return 0
+      }
+      config["num_attention_heads"] = 64
+      config["num_key_value_heads"] = nil
+      #expect(try found() == count, "\(name)")
+      config["num_key_value_heads"] = .null
+      #expect(try found() == 64, "\(name)")
+    }
+  }
+
+  // MARK: Shares of a head
+
+  /// 30 of 88 dimensions are 29.99… of them where the share is a Double.
+  @Test(arguments: [
+    "minimax-m2-partial", "minimax-m3-images", "minimax-text01-published", "ling2-published",
+  ])
+  func `rotated dimensions are taken as a whole number, or refused`(name: String) throws {
+    func rotated(_ dimensions: Int, of width: Int, share: JSONValue? = nil) throws -> Int? {
+      var config = try config(name)
+      config.text["head_dim"] = .number(JSONNumber(width))
+      config.text["rotary_dim"] = .number(JSONNumber(dimensions))
+      config.text["partial_rotary_factor"] = share
+      for part in try describe(config).layers.flatMap(\.parts) {
+        if case .groupedQuery(let spec)? = part.sequence?.mixer { return spec.rotary.dimensions }
+      }
+      return nil
+    }
+    for (dimensions, width) in [(30, 88), (60, 104), (8, 16), (16, 16)] {
+      #expect(try rotated(dimensions, of: width) == dimensions)
+    }
+    for dimensions in [7, 18] {
+      let error = #expect(throws: ConfigError.self) { try rotated(dimensions, of: 16) }
+      guard case .implausible(_, let key, _, "\(dimensions)")? = error,
+        key.hasSuffix("rotary_dim")
+      else {
+        Issue.record("\(String(describing: error))")
+        continue
+      }
+    }
+    if name == "minimax-text01-published" { return }
+    let half = JSONValue.number(JSONNumber(literal: "0.5"))
+    #expect(try rotated(8, of: 16, share: half) == 8)
+    #expect(throws: ConfigError.self) { try rotated(4, of: 16, share: half) }
+  }
+
+  // MARK: Layers with experts
+
+  @Test func `layers that a text numbers are read with blanks, and refused where one is no number`()
+    throws
+  {
+    var config = try config("step35-limits")
+    let plain = try describe(config)
+    for same in ["1, 2", " 1 ,2 ", "1,2,", "2,1"] {
+      config["moe_layers_enum"] = .string(same)
+      #expect(try describe(config) == plain, "\(same)")
+    }
+    for wrong in ["1, two", "1 2", "1;2"] {
+      config["moe_layers_enum"] = .string(wrong)
+      #expect(
+        throws: ConfigError.implausible(
+          file: "config.json", key: "moe_layers_enum",
+          expected: "a text of whole numbers between commas", found: "\"\(wrong)\"")
+      ) { try describe(config) }
+    }
+  }
+
+  @Test func `a model without shared experts claims none`() throws {
+    let layers = try describe(config("ernie45-moe-routed-alone")).layers
+    #expect(layers.flatMap(\.mlps).contains { $0.router != nil && $0.alwaysOn.isEmpty })
+    var config = try config("published-qk-norm")
+    config["n_shared_experts"] = 0
+    let claims = try describe(config).claims
+    #expect(!claims.contains { $0.name.contains("shared_experts") })
+  }
+
+  @Test func `another choice of experts by name is refused`() throws {
+    var config = try config("ernie45-moe-tied")
+    let plain = try describe(config)
+    config["moe_gate"] = "topk_fused"
+    #expect(try describe(config) == plain)
+    config["moe_gate"] = "sinkhorn"
+    #expect(
+      throws: ConfigError.unsupported(
+        file: "config.json", key: "moe_gate", expected: "topk or topk_fused", found: "sinkhorn")
+    ) { try describe(config) }
+  }
+
+  /// transformers and vLLM read neither key of the first files: what they say must be what is assumed without them.
+  @Test func `the first files of K-EXAONE may name no other layers with experts`() throws {
+    var config = try config("exaone-moe-first")
+    let plain = try describe(config)
+    #expect(plain.architecture == "ExaoneMoEForCausalLM")
+    #expect(plain.layers.map { $0.routers.isEmpty } == [true, false, false])
+    config["is_moe_layer"] = [0, 1, 1]
+    #expect(try describe(config) == plain)
+    for (key, value) in [
+      ("is_moe_layer", [false, true]), ("is_moe_layer", [true, true, true]),
+      ("first_last_k_dense_replace", 2),
+    ] as [(String, JSONValue)] {
+      var other = config
+      other[key] = value
+      let error = #expect(throws: ConfigError.self) { try describe(other) }
+      guard case .implausible(_, key, _, _)? = error else {
+        Issue.record("\(String(describing: error))")
+        continue
+      }
+    }
+  }
+
   @Test func countsThatTheCheckpointHasTensorsForAreBelieved() throws {
     var config = try config("llama-plain")
     config["num_hidden_layers"] = 2000
@@ -175,7 +377,7 @@ private let cases = fixtures(in: "forward")
     var config = try config("qwen3-next-published")
     config["linear_num_value_heads"] = 5
     #expect(
-      throws: ConfigError.unsupported(
+      throws: ConfigError.implausible(
         file: "config.json", key: "linear_num_value_heads", expected: "a multiple of 2 key heads",
         found: "5")
     ) { try describe(config) }
@@ -221,13 +423,13 @@ private let cases = fixtures(in: "forward")
     var config = try config("nemotron-h-published")
     config["num_hidden_layers"] = 7
     #expect(
-      throws: ConfigError.unsupported(
+      throws: ConfigError.implausible(
         file: "config.json", key: "num_hidden_layers", expected: "6", found: "7")
     ) { try describe(config) }
     config["num_hidden_layers"] = 6
     config["layers_block_type"] = .array(Array(repeating: "mamba", count: 6))
     #expect(
-      throws: ConfigError.unsupported(
+      throws: ConfigError.implausible(
         file: "config.json", key: "layers_block_type",
         expected: "the layers of `hybrid_override_pattern`", found: "others")
     ) { try describe(config) }
@@ -272,7 +474,7 @@ private let cases = fixtures(in: "forward")
       var config = try config(name)
       config[key] = .number(JSONNumber(value))
       #expect(
-        throws: ConfigError.unsupported(
+        throws: ConfigError.implausible(
           file: "config.json", key: key, expected: expected, found: "\(value)")
       ) { try describe(config) }
     }
@@ -339,7 +541,7 @@ private let cases = fixtures(in: "forward")
       nested["full_attn_layers"] = .array(lists.1.map { .number(JSONNumber($0)) })
       config["linear_attn_config"] = .object(nested)
       let error = #expect(throws: ConfigError.self) { try describe(config) }
-      guard case .unsupported(_, "linear_attn_config.kda_layers", _, _) = error else {
+      guard case .implausible(_, "linear_attn_config.kda_layers", _, _) = error else {
         Issue.record("\(String(describing: error))")
         continue
       }
@@ -378,7 +580,7 @@ private let cases = fixtures(in: "forward")
         ("use_sliding_window", true), ("sliding_window", 16), ("layer_types", kinds),
       ]) == [16, nil, 16])
     #expect(
-      throws: ConfigError.unsupported(
+      throws: ConfigError.implausible(
         file: "config.json", key: "use_sliding_window",
         expected: "true where `layer_types` has sliding_attention", found: "false")
     ) { try windows([("sliding_window", 16), ("layer_types", kinds)]) }
@@ -388,7 +590,14 @@ private let cases = fixtures(in: "forward")
         expected: "3 times full_attention or sliding_attention, one a layer",
         found: "[\"chunked_attention\"]")
     ) { try windows([("layer_types", ["chunked_attention"])]) }
+    #expect(
+      throws: ConfigError.implausible(
+        file: "config.json", key: "layer_types",
+        expected: "3 times full_attention or sliding_attention, one a layer",
+        found: "[\"full_attention\"]")
+    ) { try windows([("layer_types", ["full_attention"])]) }
   }
+
   @Test func `prediction layers have experts, too, and are counted with them`() throws {
     var config = try config("published-mtp-bf16")
     config["num_hidden_layers"] = 2

@@ -38,6 +38,10 @@ import Transformer
     .unsupported(file: "config.json", key: key, expected: expected, found: found)
   }
 
+  private func implausible(_ key: String, _ expected: String, _ found: String) -> ConfigError {
+    .implausible(file: "config.json", key: key, expected: expected, found: found)
+  }
+
   private func rope(_ entries: [(String, JSONValue)]) -> JSONValue { .object(JSONObject(entries)) }
 
   private func number(_ literal: String) -> JSONValue { .number(JSONNumber(literal: literal)) }
@@ -184,10 +188,10 @@ import Transformer
 
   @Test func bothPlacesOfARotarySettingMustAgree() throws {
     try expect(
-      unsupported("rope_theta", "500.0 as in `rope_parameters`", "1000000.0"),
+      implausible("rope_theta", "500.0 as in `rope_parameters`", "1000000.0"),
       with: [("rope_parameters", rope([("rope_theta", 500), ("rope_type", "default")]))])
     try expect(
-      unsupported("partial_rotary_factor", "0.25 as in `rope_parameters`", "0.5"),
+      implausible("partial_rotary_factor", "0.25 as in `rope_parameters`", "0.5"),
       with: [
         (
           "rope_parameters",
@@ -208,13 +212,13 @@ import Transformer
       .missing(file: "config.json", key: "rope_scaling.factor"),
       with: [("rope_scaling", rope([("type", "linear")]))])
     try expect(
-      unsupported("num_key_value_heads", "a divisor of 4 attention heads", "3"),
+      implausible("num_key_value_heads", "a divisor of 4 attention heads", "3"),
       with: [("num_key_value_heads", 3)])
     try expect(
-      unsupported("partial_rotary_factor", "an even number of rotated dimensions of 16", "0.2"),
+      implausible("partial_rotary_factor", "an even number of rotated dimensions of 16", "0.2"),
       with: [("partial_rotary_factor", number("0.2"))])
     try expect(
-      unsupported("partial_rotary_factor", "an even number of rotated dimensions of 16", "2.0"),
+      implausible("partial_rotary_factor", "an even number of rotated dimensions of 16", "2.0"),
       with: [("partial_rotary_factor", 2)])
   }
 
@@ -225,7 +229,7 @@ import Transformer
       ("num_experts_per_tok", .number(JSONNumber(k))),
     ])
     let error = #expect(throws: ConfigError.self) { try describe(config) }
-    guard case .unsupported(_, "num_experts_per_tok", _, "\(k)") = error else {
+    guard case .implausible(_, "num_experts_per_tok", _, "\(k)") = error else {
       Issue.record("\(String(describing: error))")
       return
     }
@@ -281,6 +285,10 @@ import Transformer
     #expect(
       "\(ConfigError.missing(file: "m/config.json", key: "vocab_size"))"
         == "m/config.json: `vocab_size` is missing; compare the file with the published one")
+    #expect(
+      "\(implausible("num_key_value_heads", "a divisor of 4 attention heads", "3"))"
+        == "config.json: `num_key_value_heads` is 3 where a divisor of 4 attention heads is expected; "
+        + "compare the file with the published one")
     #expect(
       "\(ConfigError.unknownArchitecture(file: "c", found: "X", known: ["A", "B"], nearest: "A"))"
         == "c: unknown architecture X (nearest: A, B); its tensors are named like those of A: where the two compute "

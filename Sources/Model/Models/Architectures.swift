@@ -97,6 +97,11 @@ package enum Architectures {
       feedForward: "sigmoid router in groups, shared experts",
       describe: exaoneMoe),
     Architecture(
+      name: "ExaoneMoEForCausalLM", models: "K-EXAONE 236B-A23B as published first",
+      attention: "grouped queries, norms of heads, windows by layer",
+      feedForward: "sigmoid router in groups, shared experts",
+      describe: exaoneMoe),
+    Architecture(
       name: "FlexOlmoForCausalLM", models: "FlexOlmo-7x7B",
       attention: "grouped queries, norms of all heads, norm behind it",
       feedForward: "softmax router, norm behind it",
@@ -422,11 +427,17 @@ package enum Architectures {
     _ config: JSONObject, prefix: String, file: String, tensors: () -> [String]
   ) throws(ConfigError) {
     // Prediction layers have the experts of the others.
-    let predicting = ["num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers"]
+    let predicting = [
+      "num_nextn_predict_layers", "num_mtp_layers", "num_mtp_modules", "mtp_num_hidden_layers",
+    ]
     // Some files name the kind of each layer instead of their number.
     let naming = ["layers_block_type", "hybrid_override_pattern"]
+    // A list may have a number for each layer.
     func count(_ key: String) -> Int? {
-      config[key].flatMap { $0.int ?? $0.array?.count ?? $0.string?.count }
+      config[key].flatMap { value in
+        value.int ?? value.array.map { $0.compactMap(\.int).max() ?? $0.count }
+          ?? value.string?.count
+      }
     }
     func most(_ keys: [String]) -> Int {
       keys.map { (0...1 << 48).contains(count($0) ?? 0) ? count($0) ?? 0 : 0 }.max() ?? 0

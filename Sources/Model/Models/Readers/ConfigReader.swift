@@ -7,6 +7,8 @@ package enum ConfigError: Error, CustomStringConvertible, Equatable {
   case missing(file: String, key: String)
   case wrongType(file: String, key: String, expected: String, found: String)
   case unsupported(file: String, key: String, expected: String, found: String)
+  /// A number or a list that others in the file contradict.
+  case implausible(file: String, key: String, expected: String, found: String)
   case tooMany(file: String, key: String, count: Int, layers: Int, tensors: Int)
   case conflict(file: String, first: String, second: String, values: String)
   case unknownKeys(file: String, architecture: String, entries: [String])
@@ -21,6 +23,8 @@ package enum ConfigError: Error, CustomStringConvertible, Equatable {
     case .unsupported(let file, let key, let expected, let found):
       "\(file): `\(key)` is \(found), but only \(expected) is supported; take a model without it, or "
         + "ask for it: what it changes in the forward pass is not guessed"
+    case .implausible(let file, let key, let expected, let found):
+      "\(file): `\(key)` is \(found) where \(expected) is expected; compare the file with the published one"
     case .tooMany(let file, let key, let count, let layers, let tensors):
       "\(file): `\(key)` is \(count)\(layers > 1 ? " in each of \(layers) layers" : ""), "
         + (tensors > 0
@@ -238,10 +242,19 @@ package struct ConfigReader {
 
   /// A list of whole numbers; empty where the key is absent or null.
   package mutating func ints(_ name: String) throws(ConfigError) -> [Int] {
-    try read([name], "a list of whole numbers", default: []) {
+    try read([name], "a list of whole numbers of at most \(Self.largest)", default: []) {
       guard let items = $0.array else { return nil }
-      let numbers = items.compactMap(\.int)
+      let numbers = items.compactMap(\.int).filter { (-Self.largest...Self.largest).contains($0) }
       return numbers.count == items.count ? numbers : nil
+    }
+  }
+
+  /// A list of true or false, or of numbers that are false where they are 0; empty where the key is absent or null.
+  mutating func flags(_ name: String) throws(ConfigError) -> [Bool] {
+    try read([name], "a list of true or false", default: []) {
+      guard let items = $0.array else { return nil }
+      let flags = items.compactMap { $0.bool ?? $0.int.map { $0 != 0 } }
+      return flags.count == items.count ? flags : nil
     }
   }
 
@@ -266,12 +279,12 @@ package struct ConfigReader {
     guard let found = try value([name]) else { return nil }
     var kinds = found.value.array?.map { $0.string ?? "" } ?? []
     if kinds.count == count + further { kinds.removeLast(further) }
-    guard kinds.count == count, kinds.allSatisfy({ values[$0] != nil }) else {
-      throw .unsupported(
-        file: file, key: prefix + name,
-        expected:
-          "\(count) times \(values.keys.sorted().joined(separator: " or ")), one a layer",
-        found: found.value.serialized())
+    let expected = "\(count) times \(values.keys.sorted().joined(separator: " or ")), one a layer"
+    guard kinds.allSatisfy({ values[$0] != nil }) else {
+      throw unsupported(name, expected: expected, found: found.value.serialized())
+    }
+    if kinds.count != count {
+      throw implausible(name, expected: expected, found: found.value.serialized())
     }
     return kinds.compactMap { values[$0] }
   }
@@ -291,13 +304,13 @@ package struct ConfigReader {
     let numbers = try ints(other)
     let counted = numbers.map { $0 == 1 }
     if numbers.isEmpty { return listed ?? (0..<layers).map(assumed) }
-    guard numbers.count == layers, numbers.allSatisfy({ [0, 1].contains($0) }),
-      listed == nil || listed == counted
-    else {
-      throw unsupported(
-        other,
-        expected: "\(layers) times 0 or 1, one a layer"
-          + (listed == nil ? "" : ", as `\(name)` says"), found: "\(numbers)")
+    let expected =
+      "\(layers) times 0 or 1, one a layer" + (listed == nil ? "" : ", as `\(name)` says")
+    if !Set(numbers).isSubset(of: [0, 1]) {
+      throw unsupported(other, expected: expected, found: "\(numbers)")
+    }
+    guard numbers.count == layers, listed == nil || listed == counted else {
+      throw implausible(other, expected: expected, found: "\(numbers)")
     }
     return counted
   }
@@ -369,6 +382,13 @@ package struct ConfigReader {
     }
   }
 
+  /// Refuses every number but the one that follows from other keys; a key that is absent or null passes.
+  mutating func require(_ name: String, toFollow expected: Int) throws(ConfigError) {
+    if let found = try value([name]), !found.value.isSame(as: .number(JSONNumber(expected))) {
+      throw implausible(name, expected: "\(expected)", found: found.value.serialized())
+    }
+  }
+
   /// A nested object, read with a reader of its own. Further names are spellings of the same key.
   package mutating func object(_ names: String...) throws(ConfigError) -> ConfigReader? {
     guard let found = try value(names) else { return nil }
@@ -386,6 +406,10 @@ package struct ConfigReader {
 
   package func unsupported(_ key: String, expected: String, found: String) -> ConfigError {
     .unsupported(file: file, key: prefix + key, expected: expected, found: found)
+  }
+
+  package func implausible(_ key: String, expected: String, found: String) -> ConfigError {
+    .implausible(file: file, key: prefix + key, expected: expected, found: found)
   }
 
   /// A key that others read and this description does not: passed over at any value, with a note.

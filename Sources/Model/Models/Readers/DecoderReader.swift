@@ -223,7 +223,7 @@ extension ConfigReader {
     guard experts % groups == 0, experts / groups >= least, chosenGroups <= groups,
       perToken <= chosenGroups * (experts / groups)
     else {
-      throw unsupported(
+      throw implausible(
         key,
         expected: groups == 1
           ? "a choice of \(experts) experts"

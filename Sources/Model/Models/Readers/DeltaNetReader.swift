@@ -28,7 +28,7 @@ struct DeltaNetReader {
     valueDimension = try config.int("linear_value_head_dim", default: 128)
     taps = try config.int("linear_conv_kernel_dim", default: 4)
     if valueHeads % keyHeads != 0 {
-      throw config.unsupported(
+      throw config.implausible(
         "linear_num_value_heads", expected: "a multiple of \(keyHeads) key heads",
         found: "\(valueHeads)")
     }

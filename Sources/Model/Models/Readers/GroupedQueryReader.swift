@@ -70,22 +70,26 @@ struct GroupedQueryReader {
   private var localRotary: RotarySpec?
 
   /// - Parameters:
-  ///   - keyValueHeads: where nothing is said.
+  ///   - keyValueHeads: where nothing is said; null means as many as queries have then.
   ///   - headDimension: where nothing is said; hidden size over heads where that is nil.
   ///   - keys: of the file that the two are.
   ///   - rotary: of the whole head, or the share that the file names; nil where heads do not turn.
   ///   - share: of a head that is rotated where nothing is said.
+  ///   - rotated: what `rotary_dim` says.
   init(
     _ config: inout ConfigReader, _ decoder: DecoderReader, keyValueHeads assumed: Int? = nil,
     headDimension fallback: Int? = nil,
     keys: (heads: String, width: String) = ("num_key_value_heads", "head_dim"),
-    _ rotary: RotaryReader?, share: Double = 1, order: RotarySpec.Order = .halves
+    _ rotary: RotaryReader?, share: Double = 1, rotated: Int? = nil,
+    order: RotarySpec.Order = .halves
   ) throws(ConfigError) {
-    let shared = try config.int(keys.heads, default: assumed)
+    let isNamed = config.names(keys.heads)
+    let shared = try config.int(
+      keys.heads, default: assumed.map { isNamed ? decoder.heads : $0 })
     let width = try config.int(keys.width, default: fallback ?? decoder.hidden / decoder.heads)
     try self.init(
       config, decoder, keyValueHeads: shared, headDimension: width, key: keys.heads, rotary,
-      share: share, order: order)
+      share: share, rotated: rotated, order: order)
   }
 
   /// With sizes that its caller has read.
@@ -94,23 +98,22 @@ struct GroupedQueryReader {
   init(
     _ config: ConfigReader, _ decoder: DecoderReader, keyValueHeads: Int, headDimension: Int,
     key: String = "num_key_value_heads", _ rotary: RotaryReader?, share: Double = 1,
-    order: RotarySpec.Order = .halves
+    rotated: Int? = nil, order: RotarySpec.Order = .halves
   ) throws(ConfigError) {
     self.decoder = decoder
     self.keyValueHeads = keyValueHeads
     self.headDimension = headDimension
     if decoder.heads % keyValueHeads != 0 {
-      throw config.unsupported(
+      throw config.implausible(
         key, expected: "a divisor of \(decoder.heads) attention heads", found: "\(keyValueHeads)")
     }
     self.rotary =
-      try rotary?.spec(config, headDimension: headDimension, share: share, order: order)
+      try rotary?.spec(
+        config, headDimension: headDimension, share: share, rotated: rotated, order: order)
       ?? Self.still
   }
 
   private static let still = RotarySpec(dimensions: 0, theta: 1)
-
-  var rotatedDimensions: Int { rotary.dimensions }
 
   /// Whether all four projections have biases, by the one key that says so.
   mutating func readBiases(
@@ -130,7 +133,7 @@ struct GroupedQueryReader {
   /// Refuses heads of a layer that do not share keys and values evenly.
   func check(_ heads: [Int], key: String, _ config: ConfigReader) throws(ConfigError) {
     if let uneven = heads.first(where: { $0 < 1 || $0 % keyValueHeads != 0 }) {
-      throw config.unsupported(
+      throw config.implausible(
         key, expected: "multiples of \(keyValueHeads) key-value heads", found: "\(uneven)")
     }
   }

@@ -50,10 +50,7 @@ struct LatentReader {
       try turns
       ? Self.rotation(&config, interleaves: interleaves, rotated: rotated, plain: plain)
       : (RotarySpec(dimensions: rotated, theta: 1), 1 / Float(plain + rotated).squareRoot())
-    func require(_ key: String, _ value: Int) throws(ConfigError) {
-      try config.require(key, toBe: .number(JSONNumber(value)))
-    }
-    try require("num_key_value_heads", decoder.heads)
+    try config.require("num_key_value_heads", toFollow: decoder.heads)
     // What transformers 5 writes beside them; where heads are sparse, it reads over another value.
     if isSparse {
       config.ignore("head_dim", "indexer_rope_interleave")
@@ -63,9 +60,9 @@ struct LatentReader {
       )
       if queryRank == nil { throw config.missing("q_lora_rank") }
     } else if turns, namesRotated {
-      try require("head_dim", rotated)
+      try config.require("head_dim", toFollow: rotated)
     }
-    try require("qk_head_dim", plain + rotated)
+    try config.require("qk_head_dim", toFollow: plain + rotated)
   }
 
   private static func rotation(

@@ -31,14 +31,14 @@ struct RotaryReader {
       (scaling, mscale) = try Self.scaling(&rope, positions: positions, trained: trained)
       let nestedTheta = try rope.positiveIfPresent("rope_theta")
       if let theta, let nestedTheta, theta != nestedTheta {
-        throw config.unsupported(
+        throw config.implausible(
           "rope_theta", expected: "\(nestedTheta) as in `rope_parameters`", found: "\(theta)")
       }
       theta = nestedTheta ?? theta
       if isPartial {
         let nestedShare = try rope.positiveIfPresent("partial_rotary_factor")
         if let share, let nestedShare, share != nestedShare {
-          throw config.unsupported(
+          throw config.implausible(
             "partial_rotary_factor", expected: "\(nestedShare) as in `rope_parameters`",
             found: "\(share)")
         }
@@ -151,6 +151,9 @@ struct RotaryReader {
     return (try reader(false, scaling), try reader(true, .none))
   }
 
+  /// Whether the file says which share of a head turns.
+  var namesShare: Bool { share != nil }
+
   private init(theta: Double, share: Double? = nil, _ scaling: RotaryScaling = .none) {
     self.theta = theta
     self.share = share
@@ -161,21 +164,29 @@ struct RotaryReader {
   /// - Parameters:
   ///   - headDimension: of which all, or the share that the file names, are rotated.
   ///   - share: where nothing is said.
+  ///   - rotated: how many are, as `rotary_dim` says; the share that the file names must agree.
   func spec(
-    _ config: ConfigReader, headDimension: Int, share fallback: Double = 1,
+    _ config: ConfigReader, headDimension: Int, share fallback: Double = 1, rotated: Int? = nil,
     order: RotarySpec.Order = .halves
   ) throws(ConfigError) -> RotarySpec {
-    let share = share ?? fallback
-    let dimensions = Int(saturating: Double(headDimension) * share)
+    let byShare = Int(saturating: Double(headDimension) * (share ?? fallback))
+    // As it is: a share that is made of it may come to one dimension less.
+    let dimensions = share == nil ? rotated ?? byShare : byShare
+    if let rotated, rotated != dimensions {
+      throw config.implausible(
+        "rotary_dim", expected: "\(dimensions) as `partial_rotary_factor` says",
+        found: "\(rotated)")
+    }
     guard dimensions % 2 == 0, dimensions <= headDimension, dimensions > 0 else {
-      throw config.unsupported(
-        "partial_rotary_factor",
-        expected: "an even number of rotated dimensions of \(headDimension)", found: "\(share)")
+      throw config.implausible(
+        rotated == nil ? "partial_rotary_factor" : "rotary_dim",
+        expected: "an even number of rotated dimensions of \(headDimension)",
+        found: rotated.map { "\($0)" } ?? "\(share ?? fallback)")
     }
     if case .longrope(let longrope) = scaling {
       for (name, factors) in [("short_factor", longrope.short), ("long_factor", longrope.long)]
       where factors.count != dimensions / 2 {
-        throw config.unsupported(
+        throw config.implausible(
           "rope_scaling.\(name)",
           expected: "a list of \(dimensions / 2), one for each pair of dimensions,",
           found: "a list of \(factors.count)")
@@ -274,7 +285,7 @@ private struct ScalingReader {
       try rope.positive("low_freq_factor"), try rope.positive("high_freq_factor")
     )
     if high < low {
-      throw rope.unsupported(
+      throw rope.implausible(
         "high_freq_factor", expected: "at least `low_freq_factor`, \(low),", found: "\(high)")
     }
     let scaling = Llama3Scaling(
@@ -297,7 +308,7 @@ private struct ScalingReader {
   private mutating func proportional() throws(ConfigError) -> (RotaryScaling, Double) {
     let share = try rope.positiveIfPresent("partial_rotary_factor") ?? 1
     if share > 1 {
-      throw rope.unsupported("partial_rotary_factor", expected: "at most 1", found: "\(share)")
+      throw rope.implausible("partial_rotary_factor", expected: "at most 1", found: "\(share)")
     }
     let factor = try rope.positiveIfPresent("factor") ?? 1
     return (.proportional(share: share, factor: factor), 1)
@@ -307,7 +318,7 @@ private struct ScalingReader {
     let original = try originalPositions()
     let factor = try factor(over: original)
     if factor > 1, original == 1 {
-      throw rope.unsupported(
+      throw rope.implausible(
         "original_max_position_embeddings", expected: "more than 1", found: "\(original)")
     }
     let own =

@@ -4,7 +4,8 @@ internal import JSON
 internal import Transformer
 
 struct SharedExpertsReader {
-  private let isSparse: [Bool]
+  /// Whether each layer has experts.
+  let isSparse: [Bool]
   private let denseSize: Int
   private let expertSize: Int
   private let experts: Int
@@ -21,7 +22,7 @@ struct SharedExpertsReader {
   struct Spelling {
     var experts = ["n_routed_experts", "num_local_experts", "num_experts"]
     var expertSize = ["moe_intermediate_size"]
-    /// Empty where there are none.
+    /// Empty where no model of the class has any.
     var shared = ["n_shared_experts"]
     /// The width of each of them; nil where it is that of the others.
     var sharedSize: String?
@@ -39,6 +40,13 @@ struct SharedExpertsReader {
     var projections: (gate: String?, up: String, down: String) = (
       "gate_proj", "up_proj", "down_proj"
     )
+  }
+
+  /// What the class in transformers has where nothing is said; nil asks for the key.
+  struct Assumed {
+    var groups: Int? = 1
+    var chosenGroups: Int? = 1
+    var scalingFactor: Double? = 1
   }
 
   /// How experts are chosen.
@@ -61,12 +69,13 @@ struct SharedExpertsReader {
   /// - Parameters:
   ///   - firstSparse: layers before it are dense, where nothing is said.
   ///   - isGrouped: whether groups are looked at.
+  ///   - assumed: of groups and weights, where nothing is said.
   ///   - isListed: whether the architecture knows `mlp_layer_types`.
   ///   - sparse: which layers have experts, where its caller has read it.
   init(
     _ config: inout ConfigReader, layers: Int, _ choice: Choice, firstSparse fallback: Int? = nil,
-    isGrouped: Bool = true, isListed: Bool = false, sparse: [Bool]? = nil,
-    spelling: Spelling = Spelling()
+    isGrouped: Bool = true, assuming assumed: Assumed = Assumed(), isListed: Bool = false,
+    sparse: [Bool]? = nil, spelling: Spelling = Spelling()
   ) throws(ConfigError) {
     self.choice = choice
     self.spelling = spelling
@@ -81,18 +90,19 @@ struct SharedExpertsReader {
     denseSize = isSparse.contains(false) ? try config.int("intermediate_size") : 0
     expertSize = try config.int(spelling.expertSize)
     experts = try config.int(spelling.experts)
-    let shared = spelling.shared.isEmpty ? 0 : try config.int(spelling.shared)
+    let shared = spelling.shared.isEmpty ? 0 : try config.int(spelling.shared, atLeast: 0)
     let size = expertSize
     let own = try spelling.sharedSize.map { key throws(ConfigError) in
       try config.int(key, default: size)
     }
     sharedSize = shared * (own ?? size)
     perToken = try config.int(spelling.perToken)
-    let groups = try config.int(spelling.groups, default: 1)
-    let chosenGroups = try config.int("topk_group", default: 1)
+    let groups = try config.int(spelling.groups, default: assumed.groups)
+    let chosenGroups = try config.int("topk_group", default: assumed.chosenGroups)
     self.groups = isGrouped ? groups : 1
     self.chosenGroups = isGrouped ? chosenGroups : 1
-    scalingFactor = Float(try config.positive(spelling.scalingFactor, default: 1))
+    scalingFactor = Float(
+      try config.positive(spelling.scalingFactor, default: assumed.scalingFactor))
     try config.checkChoice(
       of: perToken, from: experts, groups: self.groups, chosenGroups: self.chosenGroups,
       atLeastInGroup: choice.groupScore == .best ? 1 : 2)
@@ -111,7 +121,7 @@ struct SharedExpertsReader {
     guard let first = first ?? fallback else { throw config.missing(key) }
     let counted = (0..<count).map { $0 >= first }
     if let listed, listed != counted {
-      throw config.unsupported(
+      throw config.implausible(
         "mlp_layer_types", expected: "\(first) dense layers as `\(key)` says",
         found: "another order")
     }

@@ -51,7 +51,7 @@ struct StateSpaceReader {
       headDimension = try config.int(spelling.headDimension, default: 64)
     }
     if let width, heads * headDimension != width {
-      throw config.unsupported(
+      throw config.implausible(
         spelling.headDimension[0], expected: "\(width) channels over \(heads) heads",
         found: "\(headDimension)")
     }
@@ -61,7 +61,7 @@ struct StateSpaceReader {
     bias = try config.bool(spelling.bias, default: false)
     convolutionHasBias = try config.bool(spelling.convolutionHasBias, default: true)
     if heads % groups != 0 {
-      throw config.unsupported(
+      throw config.implausible(
         spelling.groups[0], expected: "a divisor of \(heads) heads", found: "\(groups)")
     }
   }

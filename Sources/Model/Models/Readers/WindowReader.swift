@@ -40,7 +40,7 @@ struct WindowReader {
       return
     }
     guard isUsed, let window else {
-      throw config.unsupported(
+      throw config.implausible(
         isUsed ? "sliding_window" : "use_sliding_window",
         expected: isUsed ? "a number of tokens" : "true where `layer_types` has sliding_attention",
         found: isUsed ? "null" : "false")

@@ -8,7 +8,7 @@ internal import Transformer
 func exaone4(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let decoder = try DecoderReader(&config)
   var attention = try GroupedQueryReader(
-    &config, decoder, keyValueHeads: decoder.heads, RotaryReader(&config))
+    &config, decoder, keyValueHeads: 32, RotaryReader(&config))
   attention.norms = .ofEachHead
   let windows = try WindowReader.exaone(&config, layers: decoder.layerCount)
   attention.turnsLocallyOnly = windows.contains { $0 != nil }

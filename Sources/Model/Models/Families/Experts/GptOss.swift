@@ -13,7 +13,7 @@ func gptOss(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
     throw config.missing("rope_scaling")
   }
   var attention = try GroupedQueryReader(
-    &config, decoder, keyValueHeads: decoder.heads, headDimension: 64,
+    &config, decoder, keyValueHeads: 8, headDimension: 64,
     RotaryReader(&config, theta: 150_000))
   try attention.readBiases(&config, default: true)
   attention.sinks = "sinks"

@@ -9,17 +9,10 @@ internal import Transformer
 func miniMaxM2(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let decoder = try DecoderReader(&config)
   let rotary = try RotaryReader(&config, theta: 5_000_000, isPartial: true)
-  let head = try config.int("head_dim", default: 128)
   let rotated = try config.intIfPresent("rotary_dim")
   var attention = try GroupedQueryReader(
-    &config, decoder, headDimension: head, rotary,
-    share: rotated.map { Double($0) / Double(head) } ?? 1)
+    &config, decoder, headDimension: 128, rotary, rotated: rotated)
   attention.norms = .ofAllHeads
-  if let rotated, attention.rotatedDimensions != rotated {
-    throw config.unsupported(
-      "rotary_dim", expected: "\(attention.rotatedDimensions) as `partial_rotary_factor` says",
-      found: "\(rotated)")
-  }
   try config.require("use_qk_norm", toBe: true)
   try config.require("qk_norm_type", toBe: "per_layer")
   try config.require("use_routing_bias", toBe: true)

@@ -11,7 +11,7 @@ func phiMoE(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   decoder.normKind = .deviation(hasBias: true)
   decoder.headHasBias = try config.bool("lm_head_bias", default: false)
   var attention = try GroupedQueryReader(
-    &config, decoder, keyValueHeads: decoder.heads, RotaryReader(&config, theta: 1_000_000))
+    &config, decoder, keyValueHeads: 8, RotaryReader(&config, theta: 1_000_000))
   try attention.readBiases(&config)
   let window = try config.intIfPresent("sliding_window")
   try config.require("num_experts_per_tok", toBe: 2)

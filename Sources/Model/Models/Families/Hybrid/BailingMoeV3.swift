@@ -40,7 +40,10 @@ func bailingMoeV3(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec
     throw config.unsupported(key, expected: "null or 0 for every layer", found: "limits")
   }
   config.ignore("rotary_dim", "partial_rotary_factor", "rope_type", "model_max_length")
-  let experts = try bailingExperts(&config, decoder, correction: "mlp.gate.expert_bias")
+  let experts = try bailingExperts(
+    &config, decoder,
+    assuming: SharedExpertsReader.Assumed(groups: 8, chosenGroups: 4, scalingFactor: 2.5),
+    correction: "mlp.gate.expert_bias")
   let predictionLayers = try config.predictionLayers()
   return decoder.model(predictionLayers: predictionLayers) { names in
     names.layer(

@@ -10,8 +10,7 @@ func jamba(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let decoder = try DecoderReader(
     &config, activation: .silu, normOffset: 0, isTied: false,
     spelling: DecoderReader.Spelling(finalNorm: "final_layernorm"))
-  let attention = try GroupedQueryReader(
-    &config, decoder, keyValueHeads: 8, keys: ("num_key_value_heads", "head_dim"), nil)
+  let attention = try GroupedQueryReader(&config, decoder, keyValueHeads: 8, nil)
   let isAttention = try turns(&config, "attn_layer", decoder.layerCount, period: 8, offset: 4)
   let isSparse = try turns(&config, "expert_layer", decoder.layerCount, period: 2, offset: 1)
   // What follows from them.
@@ -48,7 +47,7 @@ private func turns(
   let period = try config.int("\(key)_period", default: period)
   let offset = try config.int("\(key)_offset", atLeast: 0, default: offset)
   if offset >= period {
-    throw config.unsupported(
+    throw config.implausible(
       "\(key)_offset", expected: "less than `\(key)_period`, \(period),", found: "\(offset)")
   }
   return (0..<count).map { $0 % period == offset }

@@ -21,7 +21,7 @@ func kimiLinear(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
     SharedExpertsReader.Choice(
       scoring: .sigmoid, groupScore: .sumOfTwoBest, hasCorrection: true,
       normalizes: try config.bool("moe_renormalize", "norm_topk_prob", default: true)),
-    firstSparse: 1, isListed: true,
+    firstSparse: 1, assuming: SharedExpertsReader.Assumed(scalingFactor: 2.446), isListed: true,
     spelling: SharedExpertsReader.Spelling(
       experts: ["num_experts", "num_local_experts"],
       shared: ["num_shared_experts", "n_shared_experts"],
@@ -80,13 +80,14 @@ private struct ChannelDeltaNetReader {
     let full = Set(try nested.ints("full_attn_layers"))
     if delta.isEmpty, full.isEmpty { return nil }
     guard delta.isDisjoint(with: full), delta.union(full) == Set(1...count) else {
-      throw nested.unsupported(
+      throw nested.implausible(
         "kda_layers", expected: "with `full_attn_layers` each of \(count) layers once",
         found: "other layers")
     }
     let numbered = (1...count).map(delta.contains)
     if let listed, listed != numbered {
-      throw nested.unsupported("kda_layers", expected: "as `layer_types`", found: "other layers")
+      throw nested.implausible(
+        "kda_layers", expected: "the layers of `layer_types`", found: "other layers")
     }
     return numbered
   }

@@ -40,7 +40,7 @@ func lfm2(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
     "block_use_xavier_init", "conv_dim", "conv_dim_out", "conv_use_xavier_init")
   try config.require("block_use_swiglu", toBe: true)
   try config.require("use_pos_enc", toBe: true)
-  try config.require("num_heads", toBe: .number(JSONNumber(decoder.heads)))
+  try config.require("num_heads", toFollow: decoder.heads)
   let count = decoder.layerCount
   let attending = config.hasList("full_attn_idxs") ? try config.ints("full_attn_idxs") : nil
   config.ignore("full_attn_idxs")

@@ -13,9 +13,8 @@ func miniMax(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let head = try config.int("head_dim", default: decoder.hidden / decoder.heads)
   let rotated = try config.intIfPresent("rotary_dim")
   let attention = try GroupedQueryReader(
-    &config, decoder, keyValueHeads: decoder.heads, headDimension: head,
-    RotaryReader(&config, theta: 1_000_000),
-    share: rotated.map { Double($0) / Double(head) } ?? 1)
+    &config, decoder, keyValueHeads: 8, headDimension: head,
+    RotaryReader(&config, theta: 1_000_000), rotated: rotated)
   let isFull = try config.eachLayer(
     count, "layer_types", of: ["full_attention": true, "linear_attention": false],
     or: "attn_type_list"

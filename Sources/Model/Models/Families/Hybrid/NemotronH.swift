@@ -26,8 +26,7 @@ func nemotronH(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
       epsilon: ["layer_norm_epsilon", "norm_eps", "rms_norm_eps"], embedding: "embeddings",
       finalNorm: "norm_f"))
   var attention = try GroupedQueryReader(
-    &config, decoder, keyValueHeads: 8, headDimension: 128,
-    keys: ("num_key_value_heads", "head_dim"), nil)
+    &config, decoder, keyValueHeads: 8, headDimension: 128, nil)
   attention.spelling.module = "mixer"
   // Nothing turns, whatever they say; and none of the published models has a window.
   config.ignore("rope_theta", "partial_rotary_factor", "attention_head_dim")
@@ -92,10 +91,10 @@ private func nemotronLayers(
       ?? spelled, !layers.isEmpty
   else { throw config.missing("hybrid_override_pattern") }
   if let spelled, spelled != layers {
-    throw config.unsupported(
+    throw config.implausible(
       key, expected: "the layers of `hybrid_override_pattern`", found: "others")
   }
-  try config.require("num_hidden_layers", toBe: .number(JSONNumber(layers.count)))
+  try config.require("num_hidden_layers", toFollow: layers.count)
   return layers
 }
 

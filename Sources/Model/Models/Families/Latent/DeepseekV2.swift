@@ -15,7 +15,9 @@ func deepseekV2(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
     &config, layers: decoder.layerCount,
     SharedExpertsReader.Choice(
       scoring: .softmax, groupScore: .best, hasCorrection: false, normalizes: false),
-    firstSparse: 0, isGrouped: isGrouped)
+    firstSparse: 0, isGrouped: isGrouped,
+    assuming: isGrouped
+      ? SharedExpertsReader.Assumed(groups: nil, chosenGroups: nil) : SharedExpertsReader.Assumed())
   try config.require("scoring_func", toBe: "softmax")
   // transformers passes over it, vLLM does not.
   try config.require("norm_topk_prob", toBe: false)

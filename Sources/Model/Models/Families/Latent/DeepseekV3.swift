@@ -10,7 +10,8 @@ func deepseekV3(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let attention = try LatentReader(&config, decoder, interleaves: true)
   let choice = try SharedExpertsReader.Choice.corrected(&config)
   let experts = try SharedExpertsReader(
-    &config, layers: decoder.layerCount, choice)
+    &config, layers: decoder.layerCount, choice,
+    assuming: SharedExpertsReader.Assumed(groups: 8, chosenGroups: 4, scalingFactor: 2.5))
   let predictionLayers = try config.predictionLayers()
   return decoder.model(predictionLayers: predictionLayers, chain: .behindItsHead) { names in
     names.layer(attention.attention(names), experts.mlp(names, hidden: decoder.hidden))

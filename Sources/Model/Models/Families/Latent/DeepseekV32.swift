@@ -8,11 +8,16 @@ internal import JSON
 internal import Transformer
 
 func deepseekV32(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
-  try deepseekV32(&config) { _, layers in Array(repeating: true, count: layers) }
+  try deepseekV32(
+    &config,
+    assuming: SharedExpertsReader.Assumed(groups: 8, chosenGroups: 4, scalingFactor: 2.5)
+  ) { _, layers in Array(repeating: true, count: layers) }
 }
 
 func glmMoeDsa(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
-  try deepseekV32(&config) { config, layers throws(ConfigError) in
+  try deepseekV32(
+    &config, assuming: SharedExpertsReader.Assumed(scalingFactor: 2.5)
+  ) { config, layers throws(ConfigError) in
     // How prediction layers choose, and where the list comes from.
     config.ignore("index_share_for_mtp_iteration")
     let frequency = try config.int("index_topk_freq", atLeast: 0, default: 1)
@@ -24,16 +29,19 @@ func glmMoeDsa(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   }
 }
 
-/// - Parameter indexes: whether each layer has an indexer of its own.
+/// - Parameters:
+///   - assumed: of experts, where nothing is said.
+///   - indexes: whether each layer has an indexer of its own.
 private func deepseekV32(
-  _ config: inout ConfigReader,
+  _ config: inout ConfigReader, assuming assumed: SharedExpertsReader.Assumed,
   indexes: (inout ConfigReader, Int) throws(ConfigError) -> [Bool]
 ) throws(ConfigError) -> ModelSpec {
   let decoder = try DecoderReader(&config)
   let attention = try LatentReader(&config, decoder, interleaves: nil, isSparse: true)
   let choice = try SharedExpertsReader.Choice.corrected(&config)
   let experts = try SharedExpertsReader(
-    &config, layers: decoder.layerCount, choice, firstSparse: 3, isListed: true)
+    &config, layers: decoder.layerCount, choice, firstSparse: 3, assuming: assumed,
+    isListed: true)
   _ = try config.choices(
     "layer_types", count: decoder.layerCount, of: ["deepseek_sparse_attention": ()])
   let indexes = try indexes(&config, decoder.layerCount)

@@ -10,7 +10,8 @@ func glm4MoeLite(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec 
   let attention = try LatentReader(&config, decoder, interleaves: true)
   let choice = try SharedExpertsReader.Choice.corrected(&config)
   let experts = try SharedExpertsReader(
-    &config, layers: decoder.layerCount, choice, firstSparse: 1, isListed: true)
+    &config, layers: decoder.layerCount, choice, firstSparse: 1,
+    assuming: SharedExpertsReader.Assumed(scalingFactor: 1.8), isListed: true)
   let predictionLayers = try config.predictionLayers()
   return decoder.model(predictionLayers: predictionLayers, chain: .asTheyAre) { names in
     names.layer(attention.attention(names), experts.mlp(names, hidden: decoder.hidden))

@@ -12,7 +12,8 @@ func sarvamMLA(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let attention = try LatentReader(&config, decoder, interleaves: true, namesRotated: false)
   try config.require("moe_router_enable_expert_bias", toBe: true)
   let experts = try bailingExperts(
-    &config, decoder, correction: "mlp.gate.e_score_correction_bias")
+    &config, decoder, assuming: sarvamAssumed,
+    correction: "mlp.gate.e_score_correction_bias")
   let predictionLayers = try config.predictionLayers()
   return decoder.model(predictionLayers: predictionLayers) { names in
     names.layer(attention.attention(names), experts.mlp(names, hidden: decoder.hidden))

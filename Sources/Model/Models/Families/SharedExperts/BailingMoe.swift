@@ -7,30 +7,30 @@ internal import JSON
 internal import Transformer
 
 func bailingMoeV2(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
-  try bailingMoe(&config, theta: nil)
+  // transformers has no such class: nothing is assumed.
+  try bailingMoe(
+    &config, theta: nil,
+    assuming: SharedExpertsReader.Assumed(groups: nil, chosenGroups: nil, scalingFactor: nil))
 }
 
 func sarvamMoE(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
-  try bailingMoe(&config, theta: 8_000_000)
+  try bailingMoe(&config, theta: 8_000_000, assuming: sarvamAssumed)
 }
 
-/// - Parameter theta: where nothing is said.
+/// Of both of Sarvam's classes.
+let sarvamAssumed = SharedExpertsReader.Assumed(scalingFactor: 2.5)
+
+/// - Parameters:
+///   - theta: where nothing is said.
+///   - assumed: of experts, where nothing is said.
 private func bailingMoe(
-  _ config: inout ConfigReader, theta: Double?
+  _ config: inout ConfigReader, theta: Double?, assuming assumed: SharedExpertsReader.Assumed
 ) throws(ConfigError) -> ModelSpec {
   let decoder = try DecoderReader(
     &config, spelling: DecoderReader.Spelling(embedding: "word_embeddings"))
-  let head = try config.int("head_dim", default: decoder.hidden / decoder.heads)
   let rotated = try config.intIfPresent("rotary_dim")
   var attention = try GroupedQueryReader(
-    &config, decoder, headDimension: head,
-    RotaryReader(&config, theta: theta, isPartial: true),
-    share: rotated.map { Double($0) / Double(head) } ?? 1)
-  if let rotated, attention.rotatedDimensions != rotated {
-    throw config.unsupported(
-      "rotary_dim", expected: "\(attention.rotatedDimensions) as `partial_rotary_factor` says",
-      found: "\(rotated)")
-  }
+    &config, decoder, RotaryReader(&config, theta: theta, isPartial: true), rotated: rotated)
   attention.isJoined = true
   attention.bias = try config.bool("use_qkv_bias", "attention_bias", default: false)
   attention.norms = try config.bool("use_qk_norm", default: true) ? .ofEachHead : .none
@@ -44,7 +44,7 @@ private func bailingMoe(
     try config.require(key, toBe: false)
   }
   let experts = try bailingExperts(
-    &config, decoder, correction: "mlp.gate.expert_bias")
+    &config, decoder, assuming: assumed, correction: "mlp.gate.expert_bias")
   let predictionLayers = try config.predictionLayers()
   return decoder.model(predictionLayers: predictionLayers) { names in
     names.layer(attention.attention(names), experts.mlp(names, hidden: decoder.hidden))
@@ -53,14 +53,17 @@ private func bailingMoe(
 
 /// Experts as Ling's and Sarvam's models spell them.
 ///
-/// - Parameter correction: the tensor that is added to scores.
+/// - Parameters:
+///   - assumed: where nothing is said.
+///   - correction: the tensor that is added to scores.
 func bailingExperts(
-  _ config: inout ConfigReader, _ decoder: DecoderReader, correction: String
+  _ config: inout ConfigReader, _ decoder: DecoderReader,
+  assuming assumed: SharedExpertsReader.Assumed, correction: String
 ) throws(ConfigError) -> SharedExpertsReader {
   try config.require("score_function", toBe: "sigmoid")
   let choice = try SharedExpertsReader.Choice.corrected(&config)
   return try SharedExpertsReader(
-    &config, layers: decoder.layerCount, choice, firstSparse: 1,
+    &config, layers: decoder.layerCount, choice, firstSparse: 1, assuming: assumed,
     spelling: SharedExpertsReader.Spelling(
       experts: ["num_experts", "n_routed_experts", "num_local_experts"],
       shared: ["num_shared_experts", "n_shared_experts"],

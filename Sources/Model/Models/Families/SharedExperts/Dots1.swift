@@ -8,7 +8,7 @@ internal import Transformer
 func dots1(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let decoder = try DecoderReader(&config)
   var attention = try GroupedQueryReader(
-    &config, decoder, keyValueHeads: decoder.heads, RotaryReader(&config))
+    &config, decoder, keyValueHeads: 32, RotaryReader(&config))
   try attention.readBiases(&config)
   attention.norms = .ofEachHead
   let limit = try config.int("max_window_layers", atLeast: 0, default: 62)

@@ -1,7 +1,7 @@
 // Ernie4_5_MoeForCausalLM: ERNIE 4.5 21B-A3B, 300B-A47B.
 //
 // Source: transformers 5.17 modeling_ernie4_5_moe.py and configuration_ernie4_5_moe.py; config.json of
-// baidu/ERNIE-4.5-21B-A3B-PT.
+// baidu/ERNIE-4.5-21B-A3B-PT and ERNIE-4.5-300B-A47B-PT.
 
 internal import JSON
 internal import Transformer
@@ -20,7 +20,8 @@ func ernie45Moe(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let sparse = (0..<count).map {
     ($0 + 1) % step == 0 && $0 >= first && $0 <= (last < 0 ? count - 1 : last)
   }
-  try config.require("moe_gate", toBe: "topk")
+  // Two programs for one choice, of which neither transformers nor vLLM reads the name.
+  _ = try config.choice("moe_gate", of: ["topk": false, "topk_fused": true], default: "topk")
   try config.require("moe_use_aux_free", toBe: true)
   // Keeps a sum of weights from being nothing.
   config.ignore("moe_norm_min", "moe_capacity")

@@ -22,7 +22,8 @@ func hyV3(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
     &config, layers: decoder.layerCount,
     SharedExpertsReader.Choice(
       scoring: .sigmoid, groupScore: .best, hasCorrection: true, normalizes: true),
-    firstSparse: 1, isGrouped: false, isListed: true,
+    firstSparse: 1, isGrouped: false,
+    assuming: SharedExpertsReader.Assumed(scalingFactor: 2.826), isListed: true,
     spelling: SharedExpertsReader.Spelling(
       experts: ["num_experts", "num_local_experts"],
       expertSize: ["moe_intermediate_size", "expert_hidden_dim"], shared: ["num_shared_experts"],

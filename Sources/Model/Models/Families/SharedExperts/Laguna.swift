@@ -23,7 +23,7 @@ func laguna(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let listed = try config.ints("num_attention_heads_per_layer")
   let heads = listed.isEmpty ? Array(repeating: decoder.heads, count: layers) : listed
   if heads.count != layers {
-    throw config.unsupported(
+    throw config.implausible(
       "num_attention_heads_per_layer", expected: "\(layers) numbers, one a layer",
       found: "\(heads.count)")
   }

@@ -9,7 +9,7 @@ internal import Transformer
 func llama4(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
   let decoder = try DecoderReader(&config)
   var attention = try GroupedQueryReader(
-    &config, decoder, keyValueHeads: decoder.heads, headDimension: 128,
+    &config, decoder, keyValueHeads: 8, headDimension: 128,
     RotaryReader(&config, theta: 500_000), order: .pairs)
   try attention.readBiases(&config)
   if try config.bool("use_qk_norm", default: true) {

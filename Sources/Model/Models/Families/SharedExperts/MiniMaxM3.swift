@@ -19,8 +19,7 @@ func miniMaxM3(_ config: inout ConfigReader) throws(ConfigError) -> ModelSpec {
     decoder.layerCount, "mlp_layer_types", of: ["dense": false, "sparse": true],
     or: "moe_layer_freq"
   ) { _ in true }
-  try config.require(
-    "first_k_dense_replace", toBe: .number(JSONNumber(sparse.firstIndex(of: true) ?? 0)))
+  try config.require("first_k_dense_replace", toFollow: sparse.firstIndex(of: true) ?? 0)
   let denseSize = try config.int("dense_intermediate_size", default: 12288)
   let size = try config.int("intermediate_size")
   try config.require("moe_intermediate_size", toBe: .number(JSONNumber(size)))
@@ -63,14 +62,11 @@ private struct MiniMaxM3Attention {
     let rotary = try RotaryReader(&config, theta: 5_000_000, isPartial: true)
     let head = try config.int("head_dim", default: 128)
     let rotated = try config.intIfPresent("rotary_dim")
+    // Where neither key is there, transformers turns whole heads, and vLLM half of each.
+    if rotated == nil, !rotary.namesShare { throw config.missing("rotary_dim") }
     attention = try GroupedQueryReader(
       config, decoder, keyValueHeads: try config.int("num_key_value_heads", default: 4),
-      headDimension: head, rotary, share: rotated.map { Double($0) / Double(head) } ?? 1)
-    if let rotated, attention.rotatedDimensions != rotated {
-      throw config.unsupported(
-        "rotary_dim", expected: "\(attention.rotatedDimensions) as `partial_rotary_factor` says",
-        found: "\(rotated)")
-    }
+      headDimension: head, rotary, rotated: rotated)
     attention.norms = .ofEachHead
     try config.require("use_qk_norm", toBe: true)
     try config.require("qk_norm_type", toBe: "per_head")
@@ -95,7 +91,7 @@ private struct MiniMaxM3Attention {
       try sparse.require("use_sparse_attention", toBe: true)
       let numbers = try sparse.ints("sparse_attention_freq")
       if numbers.count != layers || !Set(numbers).isSubset(of: [0, 1]) {
-        throw sparse.unsupported(
+        throw sparse.implausible(
           "sparse_attention_freq", expected: "\(layers) times 0 or 1, one a layer",
           found: "\(numbers)")
       }
@@ -112,7 +108,7 @@ private struct MiniMaxM3Attention {
       try config.finish(sparse)
     }
     if let listed, let counted, listed != counted {
-      throw config.unsupported(
+      throw config.implausible(
         "layer_types", expected: "what `sparse_attention_freq` says", found: "other layers")
     }
     indexes = listed ?? counted ?? Array(repeating: false, count: layers)

@@ -124,7 +124,7 @@ private struct Step3p5MLP {
     func limits(_ key: String) throws(ConfigError) -> [Double] {
       let found = try config.limits(key)
       guard found.isEmpty || [layers, layers + further].contains(found.count) else {
-        throw config.unsupported(
+        throw config.implausible(
           key, expected: "a list of \(layers), one a layer,", found: "a list of \(found.count)")
       }
       return found.isEmpty ? Array(repeating: 0, count: layers) : found
@@ -163,7 +163,17 @@ extension ConfigReader {
       "mlp_layer_types", count: layers, further: further, of: ["dense": false, "sparse": true])
     var sparse = Set(3..<max(3, layers))
     if isText("moe_layers_enum") {
-      sparse = Set(try text("moe_layers_enum").split(separator: ",").compactMap { Int($0) })
+      let listing = try text("moe_layers_enum")
+      // As transformers reads it: blanks around numbers, and nothing between commas, are as good.
+      let pieces = listing.split(separator: ",").map { $0.split(whereSeparator: \.isWhitespace) }
+        .filter { !$0.isEmpty }
+      let numbers = pieces.compactMap { $0.count == 1 ? Int($0[0]) : nil }
+      if numbers.count != pieces.count {
+        throw implausible(
+          "moe_layers_enum", expected: "a text of whole numbers between commas",
+          found: "\"\(listing)\"")
+      }
+      sparse = Set(numbers)
     } else if hasList("moe_layers_enum") {
       sparse = Set(try ints("moe_layers_enum"))
     }
