@@ -105,9 +105,21 @@ import TestSupport
 
   @Test func malformedFilesAreNamed() throws {
     for text in ["[]", "{", #"{"chat_template": 5}"#, #"{"chat_template": [{"name": "x"}]}"#] {
-      #expect(throws: ChatTemplateFilesError.self, "\(text)") {
+      let error = #expect(throws: ChatTemplateFilesError.self, "\(text)") {
         try withFolder(["tokenizer_config.json": text]) { _ in }
       }
+      #expect(error?.description.hasSuffix("; download it again") == true, "\(text)")
+    }
+  }
+
+  @Test func `a template that was given and is no text names the option`() throws {
+    try withTemporaryFolder { folder in
+      try replaceFile("\(folder)/t.jinja", with: [0xFF])
+      let error = #expect(throws: ChatTemplateFilesError.self) {
+        try ChatTemplateFiles.template(file: "\(folder)/t.jinja")
+      }
+      let wayOut = "; give another template with `--chat-template`"
+      #expect(error?.description.hasSuffix(wayOut) == true)
     }
   }
 }

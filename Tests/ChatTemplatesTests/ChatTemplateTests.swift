@@ -16,20 +16,24 @@ import Testing
   @Test func anErrorNamesTemplateLineAndConstruct() {
     #expect(
       error("a\n{% if true %}\n{{ x.y }}{% endif %}")
-        == "test.jinja line 3 in `.y`: 'x' is undefined")
+        == "test.jinja line 3 in `.y`: 'x' is undefined; give another template with `--chat-template`"
+    )
     #expect(
       error("{% for x in 5 %}{% endfor %}")
-        == "test.jinja line 1 in {% for %}: 'int' object is not iterable")
+        == "test.jinja line 1 in {% for %}: 'int' object is not iterable; "
+        + "give another template with `--chat-template`")
     #expect(
       error("\n\n{{ range|tojson }}")
-        == "test.jinja line 3 in filter `tojson`: object of type type is not JSON serializable")
+        == "test.jinja line 3 in filter `tojson`: object of type type is not JSON serializable; "
+        + "give another template with `--chat-template`")
   }
 
   @Test func aMalformedTemplateSaysSo() {
     #expect(
       error("{% if x %}\n{% endfor %}")
         == "test.jinja line 2 in {% if %}: the template is malformed: unknown tag `endfor`; "
-        + "expected `elif` or `else` or `endif`")
+        + "expected `elif` or `else` or `endif`; "
+        + "download it again, or give another template with `--chat-template`")
   }
 
   @Test func aRefusedChatIsACaseOfItsOwn() {
@@ -39,7 +43,8 @@ import Testing
     }
     #expect(
       error("{{ raise_exception('no system role') }}")
-        == "test.jinja line 1 in {{ }}: the template refuses this chat: no system role")
+        == "test.jinja line 1 in {{ }}: the template refuses this chat: no system role; "
+        + "leave the chat out, or give another template with `--chat-template`")
   }
 
   @Test func theSandboxRefusesChangesAndPrivateAttributes() {
@@ -59,6 +64,35 @@ import Testing
       render("{{ v }} {{ v|tojson }}", [("v", value)])
         == "[1, 1.0, 1000.0, 12345678901234567890, inf, 0, -0.0, 0.1] "
         + "[1, 1.0, 1000.0, 12345678901234567890, Infinity, 0, -0.0, 0.1]")
+  }
+
+  /// Judged by Python 3.11.
+  @Test(arguments: [
+    (
+      "3 in r, 3.0 in r, 2.5 in r, 9 in r, 10 in r, -3 in r",
+      "(True, True, False, True, False, False)"
+    ),
+    (
+      "true in range(2), false in r, true in r, 'a' in r, none in r",
+      "(True, True, False, False, False)"
+    ),
+    ("4 in down, 9 in down, -1 in down, 5 in down", "(True, True, False, False)"),
+    ("r.index(6), down.index(4), r.index(9.0), range(2).index(true)", "(2, 1, 3, 1)"),
+    ("r.count(6), r.count(7), down.count(-1), range(0).count(0)", "(1, 0, 0, 0)"),
+    (
+      "2**62 in w, -2**63 in w, 2**63 in w, 2**70 in w, 1e300 in w, 1 in w",
+      "(True, True, False, False, False, False)"
+    ),
+    ("6 in r[1:3], 9 in r[1:3], 6 in r[::2], 3 in r[::2]", "(True, False, True, False)"),
+  ])
+  func `a range holds what Python's does`(_ expression: String, _ expected: String) throws {
+    let ranges =
+      "{% set r = range(0, 10, 3) %}{% set down = range(9, -1, -5) %}{% set w = range(-2**63, 2**63 - 1, 2**62) %}"
+    #expect(try render("\(ranges){{ (\(expression)) }}") == expected)
+  }
+
+  @Test func `what a range does not hold has no place in it`() {
+    #expect(error("{{ range(5).index(7) }}").contains(": 7 is not in range; "))
   }
 
   @Test func rendersDoNotShareState() throws {

@@ -110,6 +110,35 @@ import Testing
     }
   }
 
+  /// Each value holds the one before it, where no list or dict shows it.
+  @Test(arguments: [
+    "[1] | map('default', ns.x)", "[1] | select('eq', ns.x)", "[1] | selectattr(ns.x)",
+    "[1] | unique(attribute=ns.x)", "namespace(v=[ns.x.v])",
+  ])
+  func `what lazy filters and namespaces hold counts as depth`(_ step: String) {
+    #expect(
+      isTooLarge(
+        "{% set ns = namespace(x=namespace(v=1)) %}{% for i in range(100000) %}{% set ns.x = \(step) %}{% endfor %}"
+      ))
+  }
+
+  @Test func `what a macro is given counts as depth`() {
+    let (open, close) = (String(repeating: "[", count: 60), String(repeating: "]", count: 60))
+    let deep = error("{% macro f(x) %}{{ f(\(open)x\(close)) }}{% endmacro %}{{ f(1) }}")
+    #expect(deep?.message == "values nested too deep")
+  }
+
+  /// A filter of a loop holds its scope, and with it the loop before.
+  @Test(arguments: [
+    "{% set before = ns.x %}{% for j in [1] if true %}{% set ns.x = loop %}{% endfor %}",
+    "{% for j in [1] %}{% if loop.changed(ns.x) %}{% set ns.x = loop %}{% endif %}{% endfor %}",
+  ])
+  func `a loop that has ended holds nothing`(_ round: String) throws {
+    let (start, end) = ("{% set ns = namespace() %}{% for i in range(", ") %}\(round){% endfor %}")
+    #expect(error("\(start)50000\(end)") == nil)
+    #expect(try render("\(start)2\(end){{ ns.x.length }}{{ ns.x.index }}") == "11")
+  }
+
   /// Little text that asks for much work: each ends in an error or at once.
   @Test(arguments: [
     "strftime_now('%Y' * 100000)", "strftime_now('%c' * 1000000)", "'x'.zfill(-2**63)",
@@ -133,10 +162,28 @@ import Testing
     "'a' * 10000000", "('a' * 60000000)|length", "('a' * 1000000).upper()|length",
     "('a' * 1000000)|list|length", "(10**19000) // (10**9000)", "'%s' * 1000000",
     "('a' * 1000000)|reverse", "('a' * 1000000) == ('a' * 1000000 + 'b')",
-    "('a' * 1000000)|map('upper')|list|length",
+    "('a' * 1000000)|map('upper')|list|length", "range(100000)|sum", "range(100000)|last",
+    "99999 in range(100000)", "range(100000).index(99999)", "range(100000).count(1)",
+    "([range(100000)] * 1000)|map('list')|list|length",
   ])
   func workThatIsRepeatedEnds(_ expression: String) {
     #expect(isTooLarge("{% for i in range(100000) %}{% set x = \(expression) %}{% endfor %}"))
+  }
+
+  /// What is kept in a variable shows little of its size.
+  @Test(arguments: [
+    "a is eq b", "[a]|select('in', [b])|list|length", "1 in {1: a}.values()",
+    "{1: a}.values() is sameas b",
+  ])
+  func `work inside of values that are kept ends`(_ expression: String) {
+    let kept = "{% set a = ['a' * 1000000] %}{% set b = ['a' * 1000000] %}"
+    #expect(
+      isTooLarge("\(kept){% for i in range(100000) %}{% set x = \(expression) %}{% endfor %}"))
+  }
+
+  @Test func `many keywords are no endless search for equal ones`() {
+    let keywords = "{% set d = {}.fromkeys(range(20000)|map('string'), 1) %}"
+    #expect(error("\(keywords){{ dict(**d)|length }}") == nil)
   }
 
   @Test func `a long chat may have more work done`() throws {

@@ -62,6 +62,7 @@ private func failure(
     ("rows", "a name without ending; convert the rows to JSON lines"),
     ("a.jsonl.xz", "`.jsonl.xz`; convert the rows to JSON lines"),
     ("a.arrow", "`.arrow`; load the folder with `datasets` and save it with `to_parquet`"),
+    ("a.jsonl.zst.gz", "`.zst.gz`; it is packed twice; unpack it once"),
     ("a.parquet.zst", "`.parquet.zst`; unpack it first, parquet packs its own pages"),
   ])
   func unknownEndingIsRefusedByName(name: String, end: String) throws {

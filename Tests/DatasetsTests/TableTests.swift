@@ -47,7 +47,7 @@ import TestSupport
       #expect(
         problems == [
           nil, "has 1 fields, the first row 2", "has 3 fields, the first row 2", nil,
-          "ends within quotes",
+          "the quote that opens in line 6 is not closed, which takes in the rest of the file",
         ])
       #expect(try rows[3].get()["n"] == .null)
       try replaceFile(path, with: Array("text\n".utf8) + [0xFF, 0x0A])
@@ -58,7 +58,10 @@ import TestSupport
 
   @Test(arguments: [
     ("", "no row with names of columns"), ("a,a\n1,2\n", "two columns are called `a`"),
-    ("\"a", "ends within quotes"),
+    (
+      "\"a",
+      "the quote that opens in line 1 is not closed, which takes in the rest of the file"
+    ),
   ])
   func `a table without names is damaged`(text: String, problem: String) throws {
     try withTemporaryFolder { folder in
@@ -70,13 +73,54 @@ import TestSupport
     }
   }
 
+  @Test func `a table with more columns than any has is damaged, and is so at once`() throws {
+    try withTemporaryFolder { folder in
+      let path = "\(folder)/a.csv"
+      func columns(_ count: Int) throws -> [String] {
+        let names = (0..<count).map { "c\($0)" }.joined(separator: ",")
+        try replaceFile(path, with: Array(names.utf8))
+        return try Dataset(path: path).columns
+      }
+      let most = try columns(10_000)
+      #expect(most.last == "c9999")
+      for count in [10_001, 300_000] {
+        #expect(
+          throws: DatasetError.damaged(
+            file: path, place: "row 1", problem: "has more than 10000 fields")
+        ) { try columns(count) }
+      }
+    }
+  }
+
+  /// Closed quotes before it, in this row and in others, may hold ends of lines, and blank lines are no rows.
+  @Test func `a quote that is not closed is named by row and line`() throws {
+    try withTemporaryFolder { folder in
+      let path = "\(folder)/a.csv"
+      let text = "text,n\n\"a\nb\",1\n\n\"c\n\"\"\",\"2\n" + String(repeating: "d,3\n", count: 1000)
+      try replaceFile(path, with: Array(text.utf8))
+      let reader = try Dataset(path: path).makeReader()
+      #expect(try reader.next()?.value.get()["n"] == "1")
+      let row = try #require(try reader.next())
+      #expect(row.line == 2)
+      let problem = #expect(throws: RowProblem.self) { try row.value.get() }
+      #expect(
+        problem?.problem
+          == "the quote that opens in line 6 is not closed, which takes in the rest of the file")
+      #expect(try reader.next() == nil)
+    }
+  }
+
   @Test func `a row without an end stops at the memory there is`() throws {
     try withTemporaryFolder { folder in
       let path = "\(folder)/a.csv"
       try replaceFile(path, with: Array("text\n\"".utf8) + [UInt8](repeating: 0x61, count: 4 << 20))
       let dataset = try Dataset(path: path, room: Room(bytes: 8 << 20))
       let reader = dataset.makeReader()
-      #expect(throws: DatasetError.self) { try reader.next() }
+      let error = #expect(throws: DatasetError.self) { try reader.next() }
+      #expect(
+        error?.description
+          == "\(path): row 1: the quote that opens in line 2 is not closed: expected a row of at most 1 MiB, "
+          + "found more; close the quote, or raise --memory")
     }
   }
 }

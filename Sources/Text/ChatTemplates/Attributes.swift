@@ -91,7 +91,7 @@ private func pythonAttribute(of value: Value, named name: String) throws(Fault) 
         cycler.position = 0
         return .none
       }
-    case "items": return .tuple(Elements(cycler.items))
+    case "items": return .tuple(cycler.items)
     case "pos": return .int(cycler.position)
     default: return nil
     }
@@ -101,7 +101,13 @@ private func pythonAttribute(of value: Value, named name: String) throws(Fault) 
     case "stop": return .int(range.stop)
     case "step": return .int(range.step)
     case "count", "index":
-      return sequenceMethod(name, Elements((0..<range.count).map { .int(range[$0]) }))
+      return method(name) { arguments throws(Fault) in
+        let bound = try arguments.bound(to: ["value"], required: 1, positionalOnly: true, of: name)
+        let found = range.index(of: bound[0]!)
+        if name == "count" { return .int(found == nil ? 0 : 1) }
+        guard let index = found else { throw .failed("\(try bound[0]!.repr()) is not in range") }
+        return .int(index)
+      }
     default: return nil
     }
   case .float(let number):

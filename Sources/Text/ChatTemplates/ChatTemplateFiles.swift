@@ -8,7 +8,7 @@ package enum ChatTemplateFilesError: Error, Sendable {
   case none(folder: String)
   /// There are templates, but not the one asked for, or none to take without asking.
   case noSuchTemplate(folder: String, wanted: String?, available: [String])
-  case malformed(file: String, problem: String)
+  case malformed(file: String, problem: String, wayOut: String = "download it again")
 }
 
 extension ChatTemplateFilesError: CustomStringConvertible {
@@ -22,7 +22,7 @@ extension ChatTemplateFilesError: CustomStringConvertible {
     case .noSuchTemplate(let folder, nil, let available):
       "\(folder): several chat templates and no default, there are \(Self.list(available)); "
         + "choose one with `--chat-template`"
-    case .malformed(let file, let problem): "\(file): \(problem)"
+    case .malformed(let file, let problem, let wayOut): "\(file): \(problem); \(wayOut)"
     }
   }
 
@@ -81,7 +81,8 @@ package struct ChatTemplateFiles: Sendable {
 
   /// A template given as a file of its own.
   package static func template(file: String) throws -> ChatTemplate {
-    try ChatTemplate(try text(of: file), name: file)
+    try ChatTemplate(
+      try text(of: file, wayOut: "give another template with `--chat-template`"), name: file)
   }
 
   // MARK: Templates
@@ -167,12 +168,16 @@ package struct ChatTemplateFiles: Sendable {
 
   // MARK: Files
 
-  private static func text(of file: String) throws -> String {
+  /// A folder is read whole, so that a template beside it does not help where it has a file that cannot be read.
+  private static func text(
+    of file: String, wayOut: String = "download it again"
+  ) throws -> String {
     let bytes = try FileSystem.readFile(file, limit: FileSystem.smallFile)
     do {
       return String(copying: try UTF8Span(validating: bytes.span))
     } catch {
-      throw ChatTemplateFilesError.malformed(file: file, problem: "the template is not UTF-8")
+      throw ChatTemplateFilesError.malformed(
+        file: file, problem: "the template is not UTF-8", wayOut: wayOut)
     }
   }
 

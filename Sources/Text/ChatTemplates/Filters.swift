@@ -144,7 +144,7 @@ extension Interpreter {
     var step: ((Value) throws(Fault) -> Value)?
     var source: ValueIterator?
     return .iterator(
-      ValueIterator(of: value) { [unowned self] () throws(Fault) -> Value? in
+      ValueIterator(of: [value] + arguments.values) { [unowned self] () throws(Fault) -> Value? in
         if source == nil {
           guard try value.isTrue() else { return nil }
           step = try mapping(arguments)
@@ -152,7 +152,10 @@ extension Interpreter {
         }
         guard let element = try source!.next() else { return nil }
         try countStep()
-        return try step!(element)
+        try countWork(element.width)
+        let result = try step!(element)
+        try countWork(result.width)
+        return result
       })
   }
 
@@ -186,7 +189,7 @@ extension Interpreter {
     var condition: ((Value) throws(Fault) -> Bool)?
     let keeps = filter == .select || filter == .selectattr
     return .iterator(
-      ValueIterator(of: value) { [unowned self] () throws(Fault) -> Value? in
+      ValueIterator(of: [value] + arguments.values) { [unowned self] () throws(Fault) -> Value? in
         if source == nil {
           guard try value.isTrue() else { return nil }
           condition = try self.condition(filter, arguments)
@@ -194,6 +197,7 @@ extension Interpreter {
         }
         while let element = try source!.next() {
           try countStep()
+          try countWork(element.width)
           if try condition!(element) == keeps { return element }
         }
         return nil
@@ -219,8 +223,8 @@ extension Interpreter {
       throw .failed("no test named \(try name.repr())")
     }
     let rest = CallArguments(positional: Array(positional), keywords: arguments.keywords)
-    return { element throws(Fault) in
-      try holds(test, try read?.value(of: element) ?? element, rest)
+    return { [unowned self] element throws(Fault) in
+      try passes(test, try read?.value(of: element) ?? element, rest)
     }
   }
 }
@@ -386,7 +390,7 @@ private func wordCount(_ text: String) -> Int {
 private func items(of value: Value) -> Value {
   var index = 0
   return .iterator(
-    ValueIterator(of: value) { () throws(Fault) -> Value? in
+    ValueIterator(of: [value]) { () throws(Fault) -> Value? in
       if value.isUndefined { return nil }
       guard case .dict(let mapping) = value else {
         throw .failed("can only get item pairs from a mapping")
@@ -458,7 +462,7 @@ private func uniqued(_ value: Value, _ bound: [Value?]) throws(Fault) -> Value {
   var source: ValueIterator?
   let seen = Mapping()
   return .iterator(
-    ValueIterator(of: value) { () throws(Fault) -> Value? in
+    ValueIterator(of: [value] + bound.compactMap { $0 }) { () throws(Fault) -> Value? in
       if source == nil { source = try requireIterator(over: value) }
       while let element = try source!.next() {
         let found = try getter.value(of: element)

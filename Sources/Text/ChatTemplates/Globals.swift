@@ -18,7 +18,7 @@ extension Interpreter {
       .dict(try mapping(from: arguments, of: "dict"))
     }
     function("namespace", isType: true) { [unowned self] arguments throws(Fault) in
-      .namespace(makeNamespace(try mapping(from: arguments, of: "namespace")))
+      .namespace(try makeNamespace(mapping(from: arguments, of: "namespace")))
     }
     function("joiner", isType: true) { arguments throws(Fault) in
       let bound = try arguments.bound(to: ["sep"], of: "joiner")

@@ -88,7 +88,8 @@ final class Interpreter {
     return output
   }
 
-  func makeNamespace(_ attributes: Mapping) -> Namespace {
+  func makeNamespace(_ attributes: Mapping) throws(Fault) -> Namespace {
+    try checkDepth(attributes.depth)
     let namespace = Namespace()
     namespace.attributes = attributes
     namespaces.append(namespace)
@@ -109,6 +110,11 @@ final class Interpreter {
       throw Fault(.tooLarge, "more than \(mostWork) bytes of work in a render")
     }
     work = sum
+  }
+
+  /// Of what a variable or a namespace is to hold.
+  private func checkDepth(_ depth: Int) throws(Fault) {
+    guard depth <= Limits.valueDepth else { throw Fault(.tooLarge, "values nested too deep") }
   }
 
   // MARK: Statements
@@ -185,6 +191,7 @@ final class Interpreter {
 
   private func write(_ text: String) throws(Fault) {
     try checkText(output.utf8.count + text.utf8.count)
+    try countWork(text.utf8.count)
     output += text
   }
 
@@ -220,7 +227,7 @@ final class Interpreter {
   }
 
   private func assign(_ target: Target, _ value: Value, _ scope: Scope) throws(Fault) {
-    guard value.depth <= Limits.valueDepth else { throw Fault(.tooLarge, "values nested too deep") }
+    try checkDepth(value.depth)
     switch target {
     case .name(let symbol): scope.set(symbol, value)
     case .attribute(let symbol, let name):
@@ -261,7 +268,7 @@ final class Interpreter {
         .string(try recursed(loop, over: inner, scope, depth0: depth0 + 1))
       }
     }
-    defer { state.recurse = nil }
+    defer { state.end() }
     // Jinja2 notes at the end of a round that there was one: `break` and `continue` skip that,
     // and `else` runs although the loop did.
     var isComplete = false
@@ -283,7 +290,7 @@ final class Interpreter {
   ) throws(Fault) -> LoopState {
     let source = try requireIterator(over: values)
     guard let filter = loop.filter else {
-      return LoopState(source, over: values, count: try values.length(), depth0: depth0)
+      return LoopState(source, count: try values.length(), depth0: depth0)
     }
     let filtered = ValueIterator { [unowned self] () throws(Fault) -> Value? in
       while let value = try source.next() {
@@ -294,7 +301,7 @@ final class Interpreter {
       }
       return nil
     }
-    return LoopState(filtered, over: values, count: nil, depth0: depth0)
+    return LoopState(filtered, count: nil, depth0: depth0)
   }
 
   // MARK: Calls
@@ -317,6 +324,7 @@ final class Interpreter {
   private func call(_ function: MacroFunction, _ arguments: CallArguments) throws(Fault) -> String {
     try countStep()
     guard !stack.isExhausted else { throw tooDeep }
+    for value in arguments.values { try checkDepth(value.depth) }
     guard let defining = function.scope else { return "" }
     let macro = function.macro
     let scope = Scope(parent: defining)
@@ -386,9 +394,10 @@ final class Interpreter {
       guard case .dict(let mapping) = value else {
         throw .failed("argument after ** must be a mapping, not \(value.typeName)")
       }
+      var names = Set(values.keywords.map { TextKey(text: $0.name) })
       for (key, value) in zip(mapping.keys, mapping.values) {
         guard let name = key.text else { throw .failed("keywords must be strings") }
-        guard !values.keywords.contains(where: { sameText($0.name, name) }) else {
+        guard names.insert(TextKey(text: name)).inserted else {
           throw .failed("got multiple values for keyword argument \(quoted(name))")
         }
         values.keywords.append((name, value))
@@ -456,7 +465,7 @@ final class Interpreter {
         throw .failed("no test named `\(name)`")
       }
       let value = try evaluate(operand, scope)
-      return .bool(try holds(test, value, try evaluate(arguments, scope)))
+      return .bool(try passes(test, value, try evaluate(arguments, scope)))
     case .call(let callee, let arguments):
       let function = try evaluate(callee, scope)
       return try call(function, try evaluate(arguments, scope))

@@ -58,7 +58,14 @@ extension TemplateError: CustomStringConvertible {
       case .refused: "not allowed in a template: \(message)"
       case .tooLarge: "\(message); a template that needs more is not supported"
       }
-    return "\(place.template) line \(place.line)\(construct): \(what)"
+    let before =
+      switch self {
+      case .syntax: "download it again, or "
+      case .raised: "leave the chat out, or "
+      case .undefined, .refused, .failed, .tooLarge: ""
+      }
+    return "\(place.template) line \(place.line)\(construct): \(what); "
+      + "\(before)give another template with `--chat-template`"
   }
 }
 

@@ -23,9 +23,27 @@ enum Test: String {
     default: nil
     }
   }
+
+  /// Whether it may look at all that a value holds.
+  fileprivate var looksInside: Bool {
+    comparison != nil || self == .sameas || self == .lower || self == .upper
+  }
 }
 
-func holds(_ test: Test, _ value: Value, _ arguments: CallArguments) throws(Fault) -> Bool {
+extension Interpreter {
+  func passes(
+    _ test: Test, _ value: Value, _ arguments: CallArguments
+  ) throws(Fault) -> Bool {
+    if test.looksInside {
+      for value in [value] + arguments.values { try countWork(value.weight) }
+    }
+    return try holds(test, value, arguments)
+  }
+}
+
+private func holds(
+  _ test: Test, _ value: Value, _ arguments: CallArguments
+) throws(Fault) -> Bool {
   if let comparison = test.comparison {
     let bound = try arguments.bound(to: ["other"], required: 1, of: test.rawValue)
     return try compare(comparison, value, bound[0]!)

@@ -12,6 +12,9 @@ final class CSVRows: RowSource {
   /// What the columns are called.
   private(set) var columns: [String] = []
   private var row = 0
+  /// The line in which the row that was read last begins, and the one behind its end.
+  private var firstLine = 1
+  private var nextLine = 1
 
   init(_ file: DatasetFile, _ room: Room, delimiter: UInt8) throws(DatasetError) {
     stream = try ByteStream(file, room)
@@ -25,7 +28,8 @@ final class CSVRows: RowSource {
     case .failure(let problem):
       throw .damaged(file: stream.path, place: "row 1", problem: problem.problem)
     }
-    for (index, name) in names.enumerated() where names[..<index].contains(name) {
+    var known: Set<String> = []
+    for name in names where !known.insert(name).inserted {
       throw .damaged(
         file: stream.path, place: "row 1", problem: "two columns are called `\(name)`")
     }
@@ -70,6 +74,9 @@ final class CSVRows: RowSource {
   }
 
   private func nextRange() throws(DatasetError) -> Range<Int>? {
+    firstLine = nextLine
+    var line = firstLine
+    var quoteLine = line
     var place = Place.fieldStart
     var searched = 0
     while true {
@@ -78,21 +85,33 @@ final class CSVRows: RowSource {
         var index = start + searched
         while index < bytes.count {
           let byte = bytes[index]
-          if byte == UInt8(ascii: "\n"), place != .quoted { return index }
+          if byte == UInt8(ascii: "\n") {
+            line += 1
+            if place != .quoted { return index }
+          }
+          let before = place
           advance(&place, byte)
+          if before == .fieldStart, place == .quoted { quoteLine = line }
           index += 1
         }
         return nil
       }
       if let end {
         stream.position = end + 1
+        nextLine = line
         let hasReturn = end > start && stream.buffer[end - 1] == UInt8(ascii: "\r")
         return start..<(hasReturn ? end - 1 : end)
       }
       searched = stream.buffer.count - start
       if searched > stream.room.rowBytes {
-        throw .rowTooLong(
-          file: stream.path, place: "row \(row + 1)", limit: stream.room.rowBytes)
+        let (file, limit) = (stream.path, stream.room.rowBytes)
+        if place == .quoted {
+          throw .unsupported(
+            file: file, what: "row \(row + 1): \(Self.unclosed(quoteLine))",
+            expected: "a row of at most \(limit >> 20) MiB", found: "more",
+            wayOut: "close the quote, or raise --memory")
+        }
+        throw .rowTooLong(file: file, place: "row \(row + 1)", limit: limit)
       }
       if try !stream.more() {
         // The last row may lack its end. `more` has moved it to the front.
@@ -101,6 +120,10 @@ final class CSVRows: RowSource {
         return 0..<searched
       }
     }
+  }
+
+  private static func unclosed(_ line: Int) -> String {
+    "the quote that opens in line \(line) is not closed"
   }
 
   private func advance(_ place: inout Place, _ byte: UInt8) {
@@ -118,9 +141,14 @@ final class CSVRows: RowSource {
     var fields: [String?] = []
     var field: [UInt8] = []
     var wasQuoted = false
+    var line = firstLine
+    var quoteLine = line
     var place = Place.fieldStart
     let problem = stream.withBytes { bytes -> RowProblem? in
       func end() -> RowProblem? {
+        if fields.count == Dataset.mostColumns {
+          return RowProblem(problem: "has more than \(Dataset.mostColumns) fields")
+        }
         if field.isEmpty, !wasQuoted {
           fields.append(nil)
         } else if let text = String(validating: field, as: UTF8.self) {
@@ -133,16 +161,20 @@ final class CSVRows: RowSource {
       }
       for index in range {
         let byte = bytes[index]
+        if byte == UInt8(ascii: "\n") { line += 1 }
         let before = place
         advance(&place, byte)
         switch (before, place) {
-        case (.fieldStart, .quoted): wasQuoted = true
+        case (.fieldStart, .quoted): (wasQuoted, quoteLine) = (true, line)
         case (.quoted, .afterQuote): break
         case (_, .fieldStart): if let problem = end() { return problem }
         default: field.append(byte)
         }
       }
-      if place == .quoted { return RowProblem(problem: "ends within quotes") }
+      if place == .quoted {
+        return RowProblem(
+          problem: Self.unclosed(quoteLine) + ", which takes in the rest of the file")
+      }
       return end()
     }
     return problem.map { .failure($0) } ?? .success(fields)

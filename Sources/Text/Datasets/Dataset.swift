@@ -15,7 +15,7 @@ package struct Dataset: Sendable {
   /// How many rows of a file of JSON lines are looked at to learn its columns.
   private static let sampledRows = 100
   /// No table has more columns. A file with more was made to exhaust memory.
-  private static let mostColumns = 10_000
+  static let mostColumns = 10_000
 
   private let files: [DatasetFile]
   /// How much of it may be in memory at once.

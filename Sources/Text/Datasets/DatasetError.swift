@@ -52,6 +52,8 @@ package enum DatasetError: Error, CustomStringConvertible, Equatable {
     switch ending {
     case "`.arrow`": "load the folder with `datasets` and save it with `to_parquet`"
     case "`.parquet.gz`", "`.parquet.zst`": "unpack it first, parquet packs its own pages"
+    case "`.zst.gz`", "`.gz.zst`", "`.gz.gz`", "`.zst.zst`":
+      "it is packed twice; unpack it once"
     default: "convert the rows to JSON lines"
     }
   }

@@ -26,8 +26,8 @@ struct DatasetFile: Sendable, Equatable {
   init?(path: String) {
     var name = Self.name(of: path)
     var packing = Packing.none
-    for (ending, kind) in [(".gz", Packing.gzip), (".zst", Packing.zstd)]
-    where name.hasSuffix(ending) {
+    let packings = [(".gz", Packing.gzip), (".zst", Packing.zstd)]
+    if let (ending, kind) = packings.first(where: { name.hasSuffix($0.0) }) {
       name.removeLast(ending.count)
       packing = kind
     }

@@ -43,24 +43,35 @@ enum StandardInput {
   }
 
   /// A file that goes with the process.
-  private static func nameless() throws(SystemError) -> Int32 {
-    let folder = unsafe getenv("TMPDIR").map { unsafe String(cString: $0) } ?? ""
-    let path = (folder.isEmpty ? P_tmpdir : folder) + "/sluice-stdin-XXXXXX"
-    var template = Array(path.utf8CString)
+  private static func nameless() throws(DatasetError) -> Int32 {
+    var template = Array("\(folder)/sluice-stdin-XXXXXX".utf8CString)
     let descriptor = unsafe mkstemp(&template)
-    if descriptor < 0 { throw SystemError(path: path, call: "mkstemp", code: errno) }
-    if unsafe unlink(template) != 0 { throw SystemError(path: path, call: "unlink", code: errno) }
+    if descriptor < 0 { throw noCopy(errno) }
+    if unsafe unlink(template) != 0 { throw noCopy(errno) }
     return descriptor
   }
 
-  private static func write(_ bytes: ArraySlice<UInt8>, to file: Int32) throws(SystemError) {
+  /// Where that file is.
+  private static var folder: String {
+    let named = unsafe getenv("TMPDIR").map { unsafe String(cString: $0) } ?? ""
+    return named.isEmpty ? P_tmpdir : named
+  }
+
+  private static func noCopy(_ code: Int32) -> DatasetError {
+    let reason = unsafe String(cString: strerror(code))
+    return .unsupported(
+      file: name, what: "its copy in \(folder)", expected: "a file that takes all of it",
+      found: reason, wayOut: "name another folder in TMPDIR, or make room in this one")
+  }
+
+  private static func write(_ bytes: ArraySlice<UInt8>, to file: Int32) throws(DatasetError) {
     var rest = bytes
     while !rest.isEmpty {
       let written = unsafe rest.withUnsafeBytes {
         unsafe Glibc.write(file, $0.baseAddress, $0.count)
       }
       if written < 0, errno == EINTR { continue }
-      if written < 0 { throw SystemError(path: name, call: "write", code: errno) }
+      if written < 0 { throw noCopy(errno) }
       rest = rest.dropFirst(written)
     }
   }

@@ -232,10 +232,7 @@ func isMember(_ value: Value, of container: Value) throws(Fault) -> Bool {
     return contains(text, part)
   case .dict(let mapping): return try mapping.get(value) != nil
   case .view(let view): return try contains(view, value)
-  case .range(let range):
-    guard numericOrder(value, .int(0)) != nil else { return false }
-    for index in 0..<range.count where try isEqual(value, .int(range[index])) { return true }
-    return false
+  case .range(let range): return range.index(of: value) != nil
   default:
     guard let iterator = try iterator(over: container) else {
       throw .failed("argument of type '\(container.typeName)' is not iterable")

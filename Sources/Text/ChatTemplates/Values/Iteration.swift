@@ -102,15 +102,13 @@ func mapping(from arguments: CallArguments, of function: String) throws(Fault) -
 
 /// `loop` in the body of a `for`: looks one value ahead where the template asks.
 final class LoopState {
-  private let iterator: () throws(Fault) -> Value?
+  private var iterator: (() throws(Fault) -> Value?)?
   private var known: Int?
   private var ahead: Value?
   private var drained: [Value]?
   private var drainedIndex = 0
   private var lastChanged: [Value]?
   let depth0: Int
-  /// How deep the values looped over are, as `Value.depth`.
-  let depth: Int
   private(set) var index0 = -1
   private(set) var current: Value?
   private(set) var previous: Value?
@@ -118,8 +116,7 @@ final class LoopState {
   var recurse: ((Value) throws(Fault) -> Value)?
 
   /// - Parameter count: nil where only walking tells it.
-  init(_ iterator: ValueIterator, over values: Value, count: Int?, depth0: Int) {
-    depth = 1 + values.depth
+  init(_ iterator: ValueIterator, count: Int?, depth0: Int) {
     self.iterator = { () throws(Fault) -> Value? in try iterator.next() }
     known = count
     self.depth0 = depth0
@@ -164,8 +161,23 @@ final class LoopState {
     return true
   }
 
+  /// Lets go of all that the loop holds. A template may keep `loop` where the next loop finds it, and that one's where
+  /// the third does: releasing a long chain of them would take all of the stack.
+  func end() {
+    iterator = nil
+    recurse = nil
+    ahead = nil
+    drained = nil
+    lastChanged = nil
+    current = nil
+    previous = nil
+  }
+
   private func pull() throws(Fault) -> Value? {
-    guard let drained else { return try iterator() }
+    guard let drained else {
+      guard let iterator else { return nil }
+      return try iterator()
+    }
     guard drainedIndex < drained.count else { return nil }
     defer { drainedIndex += 1 }
     return drained[drainedIndex]

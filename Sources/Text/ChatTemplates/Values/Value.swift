@@ -68,10 +68,11 @@ enum Value {
     case .view(let view): view.mapping.depth + 1
     case .iterator(let iterator): iterator.depth
     case .function(let function): function.depth
-    case .loop(let loop): loop.depth
-    case .cycler(let cycler): Elements(cycler.items).depth
-    // Namespaces and macros are taken apart by the interpreter.
-    case .undefined, .none, .bool, .integer, .float, .string, .markup, .range, .namespace, .macro: 0
+    case .cycler(let cycler): cycler.items.depth
+    // Namespaces and macros are taken apart by the interpreter, and a loop when it ends.
+    case .undefined, .none, .bool, .integer, .float, .string, .markup, .range, .namespace, .macro,
+      .loop:
+      0
     }
   }
 
@@ -81,6 +82,9 @@ enum Value {
     case .string(let text), .markup(let text): heavier(text.utf8.count, Self.size)
     case .list(let elements), .tuple(let elements): heavier(elements.weight, Self.size)
     case .dict(let mapping): heavier(mapping.weight, Self.size)
+    case .view(let view): heavier(view.mapping.weight, Self.size)
+    // As the list of its numbers: walking both takes as long.
+    case .range(let range): heavier(range.count * Self.size, Self.size)
     default: Self.size
     }
   }
@@ -91,6 +95,8 @@ enum Value {
     case .string(let text), .markup(let text): text.utf8.count
     case .list(let elements), .tuple(let elements): elements.count * Self.size
     case .dict(let mapping): mapping.count * Self.size
+    case .view(let view): view.mapping.count * Self.size
+    case .range(let range): range.count * Self.size
     // Division takes as long as both numbers multiplied.
     case .integer(let integer) where integer.int == nil:
       (integer.bitWidth / 32) * (integer.bitWidth / 32)
@@ -251,6 +257,19 @@ struct PythonRange: Equatable {
 
   /// - Parameter index: within `count`.
   subscript(index: Int) -> Int { start &+ index &* step }
+
+  /// Where the value stands; whole floats and booleans count as the integers that they equal.
+  func index(of value: Value) -> Int? {
+    var integer = value.integer
+    if case .float(let float) = value, float == float.rounded() {
+      integer = BigInteger(truncating: float)
+    }
+    guard let number = integer?.int else { return nil }
+    let isInside = step > 0 ? start <= number && number < stop : stop < number && number <= start
+    let distance = UInt(bitPattern: step > 0 ? number &- start : start &- number)
+    guard isInside, distance.isMultiple(of: step.magnitude) else { return nil }
+    return Int(distance / step.magnitude)
+  }
 }
 
 /// An ordered dict. Filled once, then shared and never changed: the sandbox sees to that.
@@ -345,15 +364,15 @@ final class ValueIterator {
   private var isFinished = false
   let depth: Int
 
-  /// - Parameter source: what the values come from.
-  init(of source: Value? = nil, _ body: @escaping () throws(Fault) -> Value?) {
+  /// - Parameter held: all that the body holds: what the values come from, and what is done to them.
+  init(of held: [Value] = [], _ body: @escaping () throws(Fault) -> Value?) {
     self.body = body
-    depth = 1 + (source?.depth ?? 0)
+    depth = 1 + held.reduce(0) { max($0, $1.depth) }
   }
 
   convenience init(_ elements: [Value]) {
     var index = 0
-    self.init(of: .list(Elements(elements))) { () throws(Fault) -> Value? in
+    self.init(of: elements) { () throws(Fault) -> Value? in
       guard index < elements.count else { return nil }
       defer { index += 1 }
       return elements[index]
@@ -403,11 +422,11 @@ final class Function {
 
 /// `cycler(…)`
 final class Cycler {
-  let items: [Value]
+  let items: Elements
   var position = 0
 
   init(_ items: [Value]) {
-    self.items = items
+    self.items = Elements(items)
   }
 
   var current: Value { items[position] }
@@ -422,6 +441,9 @@ final class Cycler {
 struct CallArguments {
   var positional: [Value] = []
   var keywords: [(name: String, value: Value)] = []
+
+  /// All of them, in the order of the call.
+  var values: [Value] { positional + keywords.map { $0.value } }
 
   /// One value, or nil, for each parameter in order.
   ///
