@@ -84,7 +84,8 @@ let wings: [(folder: String, targets: [Target])] = [
       .target(
         name: "Recipes",
         dependencies: [
-          "CompressedTensors", "Quantization", "SystemIO", .product(name: "Yams", package: "Yams"),
+          "CompressedTensors", "JSON", "Quantization", "SystemIO",
+          .product(name: "Yams", package: "Yams"),
         ]),
     ]
   ),

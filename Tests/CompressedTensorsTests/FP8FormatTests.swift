@@ -133,6 +133,36 @@ import TestSupport
     #expect(refusedKey(edited(block, path, value)) == key)
   }
 
+  /// Sums and products of such sizes would stop the program.
+  @Test(
+    arguments: [
+      "9223372036854775807x128", "128x9223372036854775807", "0x128", "16777217x1", "128", "x",
+      "1x2x3",
+      [1_099_511_627_776, 128], [128, 33_554_432], [128],
+    ] as [JSONValue])
+  func `a block of a size that no weight has is refused`(size: JSONValue) throws {
+    let block = try #require(
+      try FP8Source("awq/dense-first", .compressedBlocks).config["quantization_config"])
+    let weights = ["config_groups", "group_0", "weights", "block_structure"]
+    #expect(throws: Never.self) {
+      try FP8Format(edited(block, weights, "128x64"), file: "some/config.json")
+    }
+    let error = #expect(throws: QuantizationConfigError.self) {
+      try FP8Format(edited(block, weights, size), file: "some/config.json")
+    }
+    #expect(error?.description.contains("two sizes such as [128,128]") == true, "\(error as Any)")
+  }
+
+  @Test func `a long value is told by its beginning`() throws {
+    let block = try #require(
+      try FP8Source("awq/dense-first", .channel).config["quantization_config"])
+    let list = JSONValue.array(Array(repeating: 1, count: 100_000))
+    let error = #expect(throws: QuantizationConfigError.self) {
+      try FP8Format(edited(block, ["ignore"], list), file: "some/config.json")
+    }
+    #expect(error.map { $0.description.utf8.count < 400 } == true)
+  }
+
   @Test func theErrorSaysWhatIsThereAndWhatToDo() throws {
     let error = #expect(throws: QuantizationConfigError.self) {
       try format(#"{"quant_method":"fp8","activation_scheme":"static"}"#)

@@ -19,6 +19,7 @@ import Testing
     .invalidJSON(file: "f", JSONError(offset: 17, problem: "expected a digit")),
     .invalidMetadata(file: "f", key: nil, found: "array"),
     .invalidMetadata(file: "f", key: "k", found: "number"),
+    .cut(file: "f", expected: 16, found: 15),
     .duplicateName(file: "f", tensor: "a"),
     .entryNotAnObject(file: "f", tensor: "a", found: "array"),
     .missingKey(file: "f", tensor: "a", key: "dtype"),

@@ -128,7 +128,8 @@ import TestSupport
       try replaceFile(index, with: Array("{\"x\":[\(zeros)0],\"weight_map\":{}}".utf8))
       let error = SafetensorsError.takesTooMuch(file: index, part: "index", room: 16 << 20)
       #expect(throws: error) { try ShardedModel(folder: folder, room: 16 << 20) }
-      let tooLong = SafetensorsError.system(SystemError(path: index, limit: 1 << 19))
+      let tooLong = SafetensorsError.system(
+        SystemError(path: index, limit: 1 << 19, isLimitOfMemory: true))
       #expect(throws: tooLong) { try ShardedModel(folder: folder, room: 1 << 20) }
     }
   }
@@ -187,6 +188,31 @@ import TestSupport
       try FileSystem.createFolder("\(folder)/z.safetensors")
       let error = SystemError(path: "\(folder)/z.safetensors", found: .folder)
       #expect(throws: SafetensorsError.system(error)) { try ShardedModel(folder: folder) }
+    }
+  }
+
+  /// What is mapped ends the process with the same words: `aShardCutUnderARunEndsItWithItsName`.
+  @Test func readingOfAShardThatWasCutNamesItAndBothSizes() throws {
+    try withModel(index: [("a", "x.safetensors"), ("b", "x.safetensors"), ("c", "y.safetensors")]) {
+      folder in
+      let path = "\(folder)/x.safetensors"
+      let model = try ShardedModel(folder: folder)
+      let whole = try FileSystem.fileSize(path)
+      // Their bytes lie in the order b, a.
+      try #require(unsafe truncate(path, whole - 1) == 0)
+      var byte: [UInt8] = [0]
+      func read(_ name: String) throws {
+        let tensor = try #require(model[name])
+        try unsafe byte.withUnsafeMutableBytes { try unsafe tensor.read(bytes: 0..<1, into: $0) }
+      }
+      try read("b")
+      try read("c")
+      let cut = SafetensorsError.cut(file: path, expected: whole, found: whole - 1)
+      let error = #expect(throws: cut) { try read("a") }
+      #expect(
+        error?.description
+          == "\(path): it was cut while it was read (\(whole - 1) bytes, expected \(whole)); "
+          + "put the whole file back and give the same command again")
     }
   }
 

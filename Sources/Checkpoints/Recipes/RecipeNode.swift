@@ -1,5 +1,6 @@
 // YAML as the reader wants it: every value with its line, no tag resolved, nothing executed.
 
+internal import JSON
 internal import Quantization
 internal import SystemIO
 internal import Yams
@@ -207,8 +208,7 @@ struct RecipeNode {
       case .map(let entries):
         "{\(entries.map { "\($0.key): \($0.value.text)" }.joined(separator: ", "))}"
       }
-    let whole = (tag.map { "\($0) " } ?? "") + text
-    return whole.count > 120 ? whole.prefix(117) + "..." : whole
+    return JSONValue.shortened((tag.map { "\($0) " } ?? "") + text)
   }
 }
 

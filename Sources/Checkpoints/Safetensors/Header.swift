@@ -151,16 +151,16 @@ private struct EntryReader {
       throw .missingKey(file: file, tensor: name, key: "data_offsets")
     }
     guard let dtype = dtypeValue.string.flatMap(DType.init(rawValue:)) else {
-      throw .unknownDType(file: file, tensor: name, found: dtypeValue.serialized())
+      throw .unknownDType(file: file, tensor: name, found: dtypeValue.shortText)
     }
     guard let shape = Self.naturals(shapeValue) else {
       let count = shapeValue.array?.count ?? 0
       throw .invalidShape(
         file: file, tensor: name,
-        found: count > Self.mostDimensions ? "\(count) values" : shapeValue.serialized())
+        found: count > Self.mostDimensions ? "\(count) values" : shapeValue.shortText)
     }
     guard let offsets = Self.naturals(offsetsValue), offsets.count == 2 else {
-      throw .invalidOffsets(file: file, tensor: name, found: offsetsValue.serialized())
+      throw .invalidOffsets(file: file, tensor: name, found: offsetsValue.shortText)
     }
     let (begin, end) = (offsets[0], offsets[1])
     guard begin <= end else {
@@ -174,7 +174,7 @@ private struct EntryReader {
       throw .sizeOverflow(file: file, tensor: name, dtype: dtype, shape: shape)
     }
     guard shape.allSatisfy({ $0 <= Self.largestDimension }) else {
-      throw .invalidShape(file: file, tensor: name, found: shapeValue.serialized())
+      throw .invalidShape(file: file, tensor: name, found: shapeValue.shortText)
     }
     guard end - begin == expected else {
       throw .sizeMismatch(

@@ -28,7 +28,8 @@ package struct ModelSurvey: Sendable {
     if present.isEmpty { throw .noModel(folder: folder) }
     var notes = Notes()
     let hasIndex = names.contains(Self.indexFile)
-    let weightMap = hasIndex ? notes.weightMap(folder) : nil
+    let index = hasIndex ? notes.index(folder) : nil
+    let weightMap = index?.weightMap
     if !hasIndex, present != ["model.safetensors"] {
       notes.add(Self.indexFile, "is missing, and without it only `model.safetensors` is read")
     }
@@ -52,12 +53,7 @@ package struct ModelSurvey: Sendable {
     model = ShardedModel(folder: folder, readable: files)
     problems = notes.problems
     lost = notes.lost
-    metadata =
-      hasIndex
-      ? (try? JSONValue.parse(
-        FileSystem.readFile("\(folder)/\(Self.indexFile)", limit: Header.standardRoom / 2),
-        limit: Header.standardRoom / 2))?
-        .object?["metadata"]?.object : nil
+    metadata = index?.metadata
   }
 
   /// Without the path that the problem's subject tells.
@@ -78,15 +74,15 @@ private struct Notes {
     lost.formUnion(tensors)
   }
 
-  mutating func weightMap(_ folder: String) -> JSONObject? {
+  mutating func index(_ folder: String) -> (weightMap: JSONObject, metadata: JSONObject?)? {
     let path = "\(folder)/\(ModelSurvey.indexFile)"
     do {
-      let map = try ShardedModel.readWeightMap(path)
-      for (tensor, shard) in map.entries
+      let index = try ShardedModel.readIndex(path)
+      for (tensor, shard) in index.weightMap.entries
       where !(shard.string.map(ShardedModel.isPlainFileName) ?? false) {
-        add(ModelSurvey.indexFile, "lists `\(tensor)` in \(shard.serialized()), which is no shard")
+        add(ModelSurvey.indexFile, "lists `\(tensor)` in \(shard.shortText), which is no shard")
       }
-      return map
+      return index
     } catch {
       add(ModelSurvey.indexFile, ModelSurvey.text(error, path: path))
       return nil

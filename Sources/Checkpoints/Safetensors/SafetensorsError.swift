@@ -14,6 +14,7 @@ package enum SafetensorsError: Error, Equatable {
   case headerNotAnObject(file: String, firstByte: UInt8?)
   case invalidJSON(file: String, JSONError)
   case invalidMetadata(file: String, key: String?, found: String)
+  case cut(file: String, expected: Int, found: Int)
 
   // One tensor in a header.
   case duplicateName(file: String, tensor: String)
@@ -88,6 +89,10 @@ extension SafetensorsError: CustomStringConvertible {
       let subject = key.map { "the value of `\($0)` in `__metadata__`" } ?? "`__metadata__`"
       let expected = key == nil ? "an object" : "a string"
       return "\(file): \(subject) is of kind \(found), expected \(expected); \(Self.rewrite)"
+    // The words of mappings.c, which meets the same where the file is mapped.
+    case .cut(let file, let expected, let found):
+      return "\(file): it was cut while it was read (\(found) bytes, expected \(expected)); "
+        + "put the whole file back and give the same command again"
 
     case .duplicateName(let file, let tensor):
       return "\(file): name `\(tensor)` appears twice; \(Self.rewrite)"
@@ -155,15 +160,15 @@ extension SafetensorsError: CustomStringConvertible {
         + "download both and the index again"
 
     case .shardSizeDiffers(let file, let expected, let found):
-      return
-        "\(file): expected \(expected) bytes, found \(found); start over with sluice quantize --restart"
+      return "\(file): expected \(expected) bytes, found \(found); \(Self.startOver)"
     case .shardHeaderDiffers(let file):
-      return
-        "\(file): header is not the one this run would write; start over with sluice quantize --restart"
+      return "\(file): header is not the one this run would write; \(Self.startOver)"
     }
   }
 
   private static let rewrite = "download the file again or have its author write it anew"
+  /// As all that a run left says it; those words stand in a layer above.
+  private static let startOver = "start over by giving the command with --restart"
 
   /// Up to five of the names, and how many there are.
   private static func some(_ names: [String], _ noun: String) -> String {

@@ -44,17 +44,17 @@ package struct StoredTensor: Sendable {
   }
 
   /// Reads part of the tensor, counted from its first byte, without mapping it.
+  ///
+  /// - Throws: `SafetensorsError.cut` where the file was cut since it was opened.
   package func read(
     bytes: Range<Int>, into buffer: UnsafeMutableRawBufferPointer
   ) throws(SafetensorsError) {
     precondition(bytes.lowerBound >= 0 && bytes.upperBound <= byteCount, "range beyond the tensor")
     let place = range.lowerBound + bytes.lowerBound..<range.lowerBound + bytes.upperBound
-    let isWhole = try withSystemErrors { () throws(SystemError) in
-      try unsafe file.read(place, into: buffer)
+    let found: Int? = try withSystemErrors { () throws(SystemError) in
+      try unsafe file.read(place, into: buffer) ? nil : FileSystem.fileSize(file.path)
     }
-    if !isWhole {
-      throw .shardSizeDiffers(file: file.path, expected: file.byteCount, found: place.lowerBound)
-    }
+    if let found { throw .cut(file: file.path, expected: file.byteCount, found: found) }
   }
 
   /// Where the bytes of this tensor and of another of its size begin to differ; nil where they are the same. Reads

@@ -120,8 +120,14 @@ package final class ShardedModel: Sendable {
   static func readWeightMap(
     _ index: String, room: Int = Header.standardRoom
   ) throws(SafetensorsError) -> JSONObject {
+    try readIndex(index, room: room).weightMap
+  }
+
+  static func readIndex(
+    _ index: String, room: Int = Header.standardRoom
+  ) throws(SafetensorsError) -> (weightMap: JSONObject, metadata: JSONObject?) {
     let bytes = try withSystemErrors { () throws(SystemError) in
-      try FileSystem.readFile(index, limit: room / 2)
+      try FileSystem.readFile(index, limit: room / 2, isLimitOfMemory: true)
     }
     let json: JSONValue
     do {
@@ -135,7 +141,7 @@ package final class ShardedModel: Sendable {
     guard let weightMap = weightMap?.object else {
       throw .missingWeightMap(file: index, found: weightMap?.kind ?? "nothing")
     }
-    return weightMap
+    return (weightMap, json.object?["metadata"]?.object)
   }
 
   /// An index must not lead out of its folder.

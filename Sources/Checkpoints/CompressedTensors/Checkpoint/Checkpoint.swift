@@ -132,8 +132,7 @@ package struct Checkpoint: Sendable {
   /// Whether no output has a tensor: one that belongs to the way in which this checkpoint stores a weight, the scales of
   /// FP8 weights and of their activations, or a head that is the embedding once more.
   package func isLeftOut(_ tensor: String) -> Bool {
-    fp8.map { $0.module(scaledBy: tensor) != nil || $0.isActivationScale(tensor) } == true
-      || tensor == redundantHead
+    fp8?.isAbout(tensor) == true || tensor == redundantHead
   }
 
   /// What its owner should know.

@@ -170,8 +170,8 @@ package struct CheckpointConfig: Sendable {
       found != .null
     else { return }
     throw QuantizationConfigError(
-      file: path, key: "quant_algo", expected: "null", found: found.serialized(),
-      format: "ModelOpt's \(found.string ?? found.serialized())")
+      file: path, key: "quant_algo", expected: "null", found: found.shortText,
+      format: "ModelOpt's \(found.string ?? found.shortText)")
   }
 
   /// What the `quantization_config` of an output says; nil where there is none.

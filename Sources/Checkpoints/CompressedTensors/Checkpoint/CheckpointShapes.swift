@@ -64,12 +64,15 @@ package struct CheckpointShapes: Sendable {
       // A plain head, where the index has it; what is quantized has scales.
       listing.tensors.map { $0.contains(name) && !$0.contains(name + "_scale") } ?? false
     }
+    let ignored = try IgnoredModules(fp8?.ignore ?? [], file: config.file)
     let linears = Set(spec.layers.flatMap(\.linears).map(\.weight))
     let corrections = Set(spec.layers.flatMap(\.routers).compactMap(\.correctionBias))
     var tensors: [TensorSpec] = []
-    func add(_ name: String, _ shape: [Int], as dtype: DType? = nil, isLinear: Bool) {
+    func add(
+      _ name: String, _ shape: [Int], as dtype: DType? = nil, isLinear: Bool
+    ) throws(IgnorePatternError) {
       guard let fp8, isLinear, dtype == nil, let module = ParameterName.module(ofWeight: name),
-        !fp8.ignore.contains(module)
+        try ignored.pattern(matching: module) == nil
       else {
         tensors.append(TensorSpec(name: name, dtype: dtype ?? config.dtype, shape: shape))
         return
@@ -85,11 +88,11 @@ package struct CheckpointShapes: Sendable {
       guard let codec = schemes?.stored(linear)?.codec else { continue }
       coded[linear.weight] = codec.pages
       codes[linear.weight] = codec.tensors
-      add(linear.weight, [linear.outputs, linear.inputs], as: config.dtype, isLinear: true)
+      try add(linear.weight, [linear.outputs, linear.inputs], as: config.dtype, isLinear: true)
     }
     for each in spec.expectations(schemes) where each.module == nil {
       let type: DType? = corrections.contains(each.name) ? .f32 : each.dtype
-      add(each.name, each.shape, as: type, isLinear: linears.contains(each.name))
+      try add(each.name, each.shape, as: type, isLinear: linears.contains(each.name))
     }
     let known = Set(tensors.map(\.name)).union(spec.expectations(schemes).map(\.name))
     var places: [String: StoredPlace] = [:]
@@ -125,8 +128,8 @@ package struct CheckpointShapes: Sendable {
         missing: expected.filter { !listed.contains($0) })
       let unknown = listed.filter {
         !known.contains($0) && !spec.passesThrough($0) && $0 != spec.redundantHead
-          && fp8?.module(scaledBy: $0) == nil && fp8?.isActivationScale($0) != true
-          && !Self.isActivationScale($0, coded, schemes)
+          && fp8?.isAbout($0) != true
+          && !CompressionFormats.isActivationScale($0, schemes) { coded[$0] != nil }
       }
       if !unknown.isEmpty {
         throw CheckpointError.unclaimed(
@@ -136,10 +139,10 @@ package struct CheckpointShapes: Sendable {
     var added = Set(tensors.map(\.name))
     for claim in spec.predictionClaims
     where listed?.contains(claim.name) != false && added.insert(claim.name).inserted {
-      add(claim.name, claim.shape, isLinear: claim.linear != nil)
+      try add(claim.name, claim.shape, isLinear: claim.linear != nil)
     }
     let head = spec.redundantHead.flatMap { listed?.contains($0) == true ? $0 : nil }
-    if let head { add(head, [spec.vocabularySize, spec.hiddenSize], isLinear: false) }
+    if let head { try add(head, [spec.vocabularySize, spec.hiddenSize], isLinear: false) }
     let own = tensors.flatMap { tensor in
       codes[tensor.name] ?? (places[tensor.name] == nil ? [tensor] : [])
     }
@@ -148,7 +151,8 @@ package struct CheckpointShapes: Sendable {
       redundantHead: head, tensors: tensors,
       stored: (own + shared).sorted { $0.name < $1.name }, coded: coded,
       activationScales: listed?.count {
-        Self.isActivationScale($0, coded, schemes) || fp8?.isActivationScale($0) == true
+        CompressionFormats.isActivationScale($0, schemes) { coded[$0] != nil }
+          || fp8?.isActivationScale($0) == true
       } ?? 0, places: places,
       notes: [Self.note(listing)] + spec.notes.map(\.description))
   }
@@ -233,18 +237,7 @@ package struct CheckpointShapes: Sendable {
   /// Whether no output has a tensor: one that belongs to the way in which weights are stored here, or a head that is the
   /// embedding once more.
   package func isLeftOut(_ tensor: String) -> Bool {
-    fp8.map { $0.module(scaledBy: tensor) != nil || $0.isActivationScale(tensor) } == true
-      || tensor == redundantHead
-  }
-
-  private static func isActivationScale(
-    _ name: String, _ coded: [String: (bytes: Int, rowBytes: Int)], _ schemes: LinearSchemes?
-  ) -> Bool {
-    if schemes?.cache != nil, CacheScheme.isScale(name) { return true }
-    return CompressionFormats.activationParts.contains { part in
-      name.hasSuffix(part)
-        && coded[ParameterName.weight(of: String(name.dropLast(part.count)))] != nil
-    }
+    fp8?.isAbout(tensor) == true || tensor == redundantHead
   }
 
   /// The pages of a weight that is stored as codes, FP8 among them; nil for another.
@@ -260,9 +253,7 @@ package struct CheckpointShapes: Sendable {
   /// Bytes of a Linear's weight, scales included.
   package func byteCount(_ linear: LinearSpec) -> Int {
     if let coded = coded[linear.weight] { return coded.bytes }
-    return CompressionFormats.weightParts.reduce(0) {
-      $0 + (self[linear.parameter($1.suffix)]?.byteCount ?? 0)
-    }
+    return CompressionFormats.storedBytes(of: linear) { self[$0]?.byteCount }
   }
 
   /// Bytes that are mapped where all of some weights are read: others that lie between their numbers count.

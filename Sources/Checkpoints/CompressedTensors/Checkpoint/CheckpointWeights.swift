@@ -218,11 +218,7 @@ package struct CheckpointWeights: SourceWeights {
 
   /// Whether a tensor is the scale of activations that a quantized Linear reads, or of keys and values.
   package func isActivationScale(_ name: String) -> Bool {
-    if schemes?.cache != nil, CacheScheme.isScale(name) { return true }
-    return CompressionFormats.activationParts.contains { part in
-      name.hasSuffix(part)
-        && coded[ParameterName.weight(of: String(name.dropLast(part.count)))] != nil
-    }
+    CompressionFormats.isActivationScale(name, schemes) { coded[$0] != nil }
   }
 
   /// A parameter by its name in the model; nil where the checkpoint has none.
@@ -292,7 +288,7 @@ package struct CheckpointWeights: SourceWeights {
       let value = tensor.byteCount == tensor.dtype.byteWidth ? tensor.firstNumber : .nan
       if !(value > 0 && value.isFinite) {
         return .wrong(
-          file: tensor.file.path, tensor: tensor.name, found: "\(tensor.shape) with \(value)")
+          file: tensor.file.path, tensor: tensor.name, found: "\(tensor.text) of \(value)")
       }
     }
     return nil

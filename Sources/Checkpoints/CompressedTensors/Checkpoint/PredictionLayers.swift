@@ -60,7 +60,8 @@ extension CheckpointShapes {
       let found = tensor(claim.name)
       guard found.shape == claim.shape, found.dtype.isWeight || found.dtype == .f8E4M3 else {
         throw CheckpointError.wrongShape(
-          file: folder, tensor: claim.name, expected: "BF16, F16 or F32 \(claim.shape)",
+          file: folder, tensor: claim.name,
+          expected: "BF16, F16, F32 or F8_E4M3 \(claim.shape)",
           found: "\(found.dtype.rawValue) \(found.shape)")
       }
     }

@@ -63,24 +63,6 @@ package struct StoredParameter: Sendable {
   /// The parameter as a tensor by itself; nil where its numbers lie apart.
   package var tensor: StoredTensor? { coded == nil && extent.shape == shape ? extent : nil }
 
-  /// Bytes from the first number of some rows to the last; nil where every row spans all of it.
-  package func tileBytes(rows: Int) -> Int? {
-    if let coded { return rows * coded.rowBytes }
-    guard let place else {
-      return shape.isEmpty ? byteCount : rows * (byteCount / max(1, shape[0]))
-    }
-    return place.isByRows ? place.span(rows: rows) * dtype.byteWidth : nil
-  }
-
-  /// Bytes that are mapped where all of some are read; what lies between their numbers is there once.
-  package static func mappedBytes(_ parameters: [StoredParameter]) -> Int {
-    let shared = parameters.compactMap { each in
-      each.place.map { (place: $0, width: each.dtype.byteWidth) }
-    }
-    return StoredPlace.mappedBytes(shared)
-      + parameters.reduce(0) { $0 + ($1.place == nil ? $1.byteCount : 0) }
-  }
-
   /// Where a number of a weight lies in what is stored.
   package func origin(row: Int, column: Int) -> (tensor: StoredTensor, row: Int, column: Int) {
     guard let place else { return (piece, row, column) }

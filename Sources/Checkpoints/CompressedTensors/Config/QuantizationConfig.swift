@@ -210,7 +210,7 @@ extension QuantizationConfigError {
   fileprivate init(problem: ArgumentProblem, of node: JSONValue, file: String) {
     self.init(
       file: file, key: problem.path.joined(separator: "."), expected: problem.expected ?? "null",
-      found: node.node(at: problem.path.dropFirst())?.serialized() ?? "missing")
+      found: node.node(at: problem.path.dropFirst())?.shortText ?? "missing")
   }
 
   fileprivate init(problem: ArgumentProblem, in node: JSONValue, file: String) {
@@ -219,7 +219,7 @@ extension QuantizationConfigError {
     let key = (problem.path.count > 1 ? [] : ["config_groups"]) + problem.path
     self.init(
       file: file, key: key.joined(separator: "."), expected: problem.expected ?? "null",
-      found: node.node(at: problem.path)?.serialized() ?? "missing")
+      found: node.node(at: problem.path)?.shortText ?? "missing")
   }
 }
 

@@ -24,7 +24,7 @@ struct QuantizationKeys {
 
   func refusal(_ key: String, _ expected: String) -> QuantizationConfigError {
     QuantizationConfigError(
-      file: file, key: key, expected: expected, found: object[key]?.serialized() ?? "missing")
+      file: file, key: key, expected: expected, found: object[key]?.shortText ?? "missing")
   }
 
   mutating func require(

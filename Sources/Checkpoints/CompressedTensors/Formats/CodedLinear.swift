@@ -266,6 +266,7 @@ extension CodeLayout {
 extension StoredTensor {
   /// Of a weight type.
   var firstNumber: Float {
+    guard dtype.isScale, byteCount >= dtype.byteWidth else { return .nan }
     var value: Float = 0
     unsafe withBytes { unsafe dtype.decode($0.baseAddress!, count: 1, into: &value) }
     return value

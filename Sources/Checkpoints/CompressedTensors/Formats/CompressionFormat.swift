@@ -128,6 +128,19 @@ package enum CompressionFormats {
     "." + $0
   }
 
+  /// Whether a tensor is the scale of activations that a quantized Linear reads, or of keys and values.
+  ///
+  /// - Parameter isCoded: whether a weight is stored as codes.
+  static func isActivationScale(
+    _ name: String, _ schemes: LinearSchemes?, isCoded: (_ weight: String) -> Bool
+  ) -> Bool {
+    if schemes?.cache != nil, CacheScheme.isScale(name) { return true }
+    return activationParts.contains { part in
+      name.hasSuffix(part)
+        && isCoded(ParameterName.weight(of: String(name.dropLast(part.count))))
+    }
+  }
+
   /// What `format` says of an output whose Linears are stored in more than one.
   static let mixed = "mixed-precision"
 

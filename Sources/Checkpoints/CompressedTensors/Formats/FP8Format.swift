@@ -131,6 +131,11 @@ package struct FP8Format: Sendable, Equatable {
       || cache != nil && CacheScheme.isScale(tensor)
   }
 
+  /// Whether a tensor says how a weight, what a Linear reads, or keys and values are scaled, and is none of the output.
+  func isAbout(_ tensor: String) -> Bool {
+    module(scaledBy: tensor) != nil || isActivationScale(tensor)
+  }
+
   /// What an engine makes of the input of a module `[T, columns]`; nil where it takes it as it is.
   ///
   /// - Parameter tensor: finds a stored number; without, the file has another.
