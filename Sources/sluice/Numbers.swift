@@ -2,14 +2,13 @@
 
 internal import Glibc
 internal import JSON
+internal import Reporting
 internal import SystemIO
 
 /// Four significant digits.
 func rounded(_ value: Double) -> String {
   if value == 0 || !value.isFinite { return "\(value)" }
-  let exponent = Int(saturating: log10(abs(value)).rounded(.down))
-  let factor = pow(10, Double(3 - exponent))
-  let result = (value * factor).rounded() / factor
+  let result = significant(value, digits: 4)
   return result == result.rounded() && abs(result) < 1e15
     ? "\(Int(saturating: result))" : "\(result)"
 }

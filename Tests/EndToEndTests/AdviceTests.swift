@@ -1,5 +1,6 @@
 // What a message advises can be done: its flags are those of the command that says it, or of one that it names.
 
+import JSON
 import SystemIO
 import Testing
 import TestSupport
@@ -37,6 +38,18 @@ import TestSupport
       let known = try help(command)
       #expect(known.contains(flag), "\(command): \(said)", sourceLocation: sourceLocation)
     }
+  }
+
+  @Test func `the command that plan prints has no flag that only plan has`() throws {
+    let own = try help("plan").subtracting(try help("quantize"))
+    let values = ["--hosts": "2", "--within": "100d"]
+    let given = own.sorted().flatMap { flag in [flag] + (values[flag].map { [$0] } ?? []) }
+    let run = [fixtureModel, "--calibration", fixtureCalibration]
+    let outcome = try Program.run(["plan"] + run + given)
+    #expect(outcome.end == .exit(0), "\(outcome)")
+    let best = try JSONValue.parse(Array(outcome.stdout.utf8)).object?["best_within"]?.object
+    let words = try #require(best?["command"]?.array).compactMap(\.string)
+    #expect(Array(words.dropFirst()) == ["quantize"] + run + ["--output", "OUT"])
   }
 
   @Test func `errors advise flags that their command has`() throws {

@@ -82,6 +82,37 @@ import TestSupport
     }
   }
 
+  /// Alike on both sides, so that its numbers are looked at.
+  @Test func `a tensor of another shape than its scheme asks for is compared as it is stored`()
+    throws
+  {
+    try withTemporaryFolder { folder in
+      let outputs = ["\(folder)/one", "\(folder)/other"]
+      let name = "model.layers.1.mlp.experts.1.up_proj.weight_packed"
+      for (number, output) in outputs.enumerated() {
+        try quantize(
+          fixturePath("awq/dense-first"), to: output, ["--no-smoothing", "--group-size", "32"])
+        let model = try ShardedModel(folder: output)
+        let place = try #require(model[name]).file.path
+        let tensors = model.tensors.map { tensor in
+          tensor.name == name
+            ? LooseTensor(
+              name: name, dtype: tensor.dtype, shape: [1, 1], bytes: [UInt8(number), 0, 0, 0])
+            : LooseTensor(
+              name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, bytes: tensor.bytes)
+        }
+        try LooseTensor.write(tensors, to: place)
+      }
+      let (outcome, found) = try compare(outputs[0], outputs[1])
+      #expect(outcome.end == .exit(1), "\(outcome)")
+      let others = try #require(found["other_tensors"]?.array).compactMap(\.object)
+      #expect(others.map { $0["name"]?.string } == [name])
+      #expect(others.first?["count"]?.int == 1 && others.first?["differing"]?.int == 1)
+      let codes = try #require(found["codes"]?.array).compactMap(\.object)
+      #expect(!codes.isEmpty && codes.allSatisfy { $0["differing"]?.int == 0 })
+    }
+  }
+
   @Test func `what cannot be compared is refused`() throws {
     expectRefusal(
       try Program.run(["compare", fixtureModel, "/no/such"]), ["/no/such", "no such folder"])

@@ -73,7 +73,7 @@ import TestSupport
     #expect(refusal.end == .exit(1))
     let words = refusal.stderr.split(separator: " ").map(String.init)
     let place = try #require(words.firstIndex(of: "to"))
-    let smallest = String(words[place + 1].prefix { $0 != "," })
+    let smallest = String(words[place + 1].prefix { $0 != "," && !$0.isNewline })
     let outcome = try evaluate(["--memory", smallest, "--json"])
     #expect(outcome.end == .exit(0), "\(outcome)")
     #expect(!outcome.stderr.contains("warning: the peak"), "\(outcome)")

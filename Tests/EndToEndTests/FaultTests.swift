@@ -259,6 +259,23 @@ private let options = [
     for (path, bytes) in files { try expectUnused(damage(bytes), as: path, "\(damage)") }
   }
 
+  /// What is there is as good as it was.
+  @Test(arguments: ["checksums.txt", "choices.jsonl"])
+  func aFileThatTheSystemFailsToOpenIsNotCalledChanged(name: String) throws {
+    let reference = try Self.reference.get().files
+    try Self.withOutput { output in
+      try Self.put(try Self.stopped.get(), into: output)
+      let failed = try Self.run(output, ["SLUICE_FAULT=fail open 1 \(EIO) /.sluice/\(name)"])
+      expectRefusal(
+        failed,
+        ["/.sluice/\(name): open failed: Input/output error; check the disk and give the same"])
+      #expect(!failed.stderr.contains("--restart"), "\(failed)")
+      let second = try Program.run(Self.command(output))
+      #expect(second.end == .exit(0), "\(second)")
+      #expect(differences(try result(output), reference) == [])
+    }
+  }
+
   /// In the last tensor that was committed.
   @Test(arguments: ["model-0", "smoothing."])
   func aCommittedTensorThatChangedIsNeverUsed(part: String) throws {

@@ -195,6 +195,10 @@ private let mayChangeUser =
   @Test(arguments: [
     ["--samples", "9223372036854775807"],
     ["--samples", "9223372036854775807", "--shuffle-seed", "1"],
+    [
+      "--calibration", "\(fixtureCalibration),\(fixtureCalibration)", "--samples",
+      "9223372036854775807",
+    ],
     ["--samples", "0"], ["--samples", "-1"], ["--samples", "9223372036854775808"],
     ["--sequence-length", "9223372036854775807"], ["--sequence-length", "1"],
     ["--shuffle-seed", "18446744073709551615"], ["--memory", "1e400"], ["--memory", "nan"],

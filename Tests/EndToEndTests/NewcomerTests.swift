@@ -594,6 +594,22 @@ private func expectUsageError(
     #expect(outcome.stderr.contains(named), "\(outcome)")
   }
 
+  @Test(arguments: [("none", "No such file or directory"), (".", "File too large")])
+  func `a folder that cannot take what stdin gives is named`(
+    part: String, reason: String
+  ) throws {
+    try withTemporaryFolder { home in
+      let folder = "\(home)/\(part)"
+      try write([UInt8](repeating: 0x61, count: 1 << 20), to: "\(home)/rows")
+      let outcome = try Program.run(
+        ["inspect", "-", "--model", fixtureModel], environment: ["TMPDIR=\(folder)"],
+        script: "ulimit -f 64; exec \"$@\" < \(home)/rows")
+      expectRefusal(
+        outcome,
+        ["stdin: its copy in \(folder): ", "found \(reason); name another folder in TMPDIR"])
+    }
+  }
+
   @Test func `a path that was mistyped is no name of a data set`() throws {
     try withTemporaryFolder { home in
       try FileSystem.createFolder("\(home)/data")

@@ -91,9 +91,15 @@ private let hasLauncher =
     try withTemporaryFolder { folder in
       let own = folder + "/own"
       let local = ranks == 2 ? [] : ["--local-scratch", own]
-      let outcome = try start(ranks, command(folder + "/out", local)).wait()
+      let tokens = folder + "/tokens.jsonl"
+      let outcome = try start(
+        ranks, command(folder + "/out", local + ["--save-tokens", tokens])
+      ).wait()
       #expect(outcome.end == .exit(0), "\(outcome)")
       try expectSame(folder + "/out")
+      // By one of them, whole.
+      let rows = try FileSystem.readFile(tokens).split(separator: UInt8(ascii: "\n"))
+      #expect(rows.count == 12)
       if ranks > 2 { #expect(try FileSystem.list(own) == []) }
       let status = try Program.run(["status", folder + "/out"])
       #expect(status.stdout.contains("\(ranks) ranks"), "\(status)")

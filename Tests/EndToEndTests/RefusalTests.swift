@@ -360,6 +360,9 @@ func expectRefusal(
     ["quantize", fixtureModel, "--output", "out", "--memory", "much"],
     ["quantize", fixtureModel, "--output", "out", "--scheme", "W2"],
     ["quantize", fixtureModel, "--output", "out", "--smoothing"],
+    ["quantize", fixtureModel, "--output", "out", "--samples", "1000000001"],
+    ["plan", fixtureModel, "--sequence-length", "9223372036854775807"],
+    ["evaluate", fixtureModel, "--text", fixtureCalibration, "--samples", "0"],
     ["verify"],
   ])
   func usageErrorsExitWith64(arguments: [String]) throws {

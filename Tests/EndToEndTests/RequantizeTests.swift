@@ -43,6 +43,27 @@ import TestSupport
     }
   }
 
+  /// Not of the run that made the old one: `sluice quantize --restart` would remove that.
+  @Test func `a new output that was damaged is begun anew by the command that makes it`() throws {
+    try withTemporaryFolder { folder in
+      let output = folder + "/out"
+      try quantize(to: output)
+      let work = folder + "/.out.requantize/out/.sluice"
+      try FileSystem.createFolder(work)
+      try write("{}".utf8, to: work + "/state.json")
+      let change = ["requantize", output, "--scheme", "W8A16", "--memory", "256MiB"]
+      expectRefusal(
+        try Program.run(change),
+        [
+          ".out.requantize/out/.sluice/state.json",
+          "start over by giving the command with --restart",
+        ])
+      #expect(FileSystem.exists(output + "/config.json"))
+      let again = try Program.run(change + ["--restart"])
+      #expect(again.end == .exit(0), "\(again)")
+    }
+  }
+
   @Test func `prediction layers are quantized later, and every event is in the Guide`() throws {
     try withTemporaryFolder { folder in
       let rows = (0..<12).map { row in

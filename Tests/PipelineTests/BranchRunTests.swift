@@ -72,6 +72,24 @@ enum Dealing: CaseIterable {
     }
   }
 
+  @Test func `tokens end in front of a layer of several parts of which nothing is rounded`()
+    throws
+  {
+    try withTemporaryFolder { folder in
+      var options = SmallRun.options(folder + "/out")
+      options.ignore = ["model.layers.0.mlp.*", "model.layers.1.*"]
+      var checkpoint = try Checkpoint(folder: options.model)
+      let branches = checkpoint.spec.layers.flatMap(\.branches)
+      checkpoint.spec.layers = [Array(branches.prefix(1)), Array(branches.dropFirst())]
+        .enumerated().map { LayerSpec(index: $0, branches: $1) }
+      #expect(checkpoint.spec.layers.map(\.parts.count) == [1, 2])
+      let plan = try QuantizePlan(options, checkpoint: checkpoint)
+      #expect(plan.run.calibratedLayers == 1)
+      try QuantizeModel(plan) { _ in }.run()
+      #expect(FileSystem.exists(options.output + "/config.json"))
+    }
+  }
+
   /// What both branches read is needed until both are added.
   @Test func `a run over branches side by side goes on from every commit`() throws {
     try withTemporaryFolder { folder in

@@ -198,6 +198,32 @@ import TestSupport
     }
   }
 
+  // MARK: What is kept of it
+
+  /// Two that end together would each replace what the other one wrote.
+  @Test func `an evaluation is added to an output when no other process writes there`() throws {
+    try withTemporaryFolder { folder in
+      let output = folder + "/out"
+      try SmallRun.run(SmallRun.options(output))
+      let options = EvaluateOptions(
+        models: [output], reference: nil,
+        data: CalibrationSource(
+          path: SmallRun.calibration, selection: RowSelection(samples: 2, sequenceLength: 100)),
+        memory: 256 << 20, threads: 2, scratch: folder + "/scratch")
+      let result = try EvaluateModel(options).run()
+      var lock = try FileLock(path: output + "/.sluice/lock")
+      try #require(lock != nil)
+      let error = #expect(throws: EvaluationNotKept(path: output)) {
+        try EvaluationFile.add(result, of: output, options)
+      }
+      #expect("\(try #require(error))".contains("another process is writing there"))
+      #expect(!EvaluationFile.holds(options, of: output))
+      lock = nil
+      #expect(try EvaluationFile.add(result, of: output, options) != nil)
+      #expect(EvaluationFile.holds(options, of: output))
+    }
+  }
+
   // MARK: What is refused
 
   @Test func `weights that are not numbers are told by checkpoint and position`() throws {

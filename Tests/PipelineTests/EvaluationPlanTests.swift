@@ -4,6 +4,7 @@ import Calibration
 import Glibc
 import Pipeline
 import Planning
+import SystemIO
 import Testing
 import TestSupport
 
@@ -50,6 +51,22 @@ import TestSupport
     let smallest = try #require(error).smallest
     #expect(throws: BudgetTooSmall.self) { try summary(memory: smallest - 1) }
     #expect(try summary(memory: smallest).plan.budget == smallest)
+  }
+
+  @Test func `where the tokenizer takes most, the way out is to spell nothing`() throws {
+    try withCopiedFixture("rtn/bf16/W4A16") { model in
+      // For all that is known before it is read, each comma stands between two tokens.
+      let commas = [UInt8](repeating: UInt8(ascii: ","), count: 400_000)
+      try replaceFile(model + "/tokenizer.json", with: commas)
+      try replaceFile(model + "/ids.jsonl", with: Array("{\"input_ids\":[1,2,3]}\n".utf8))
+      let options = EvaluateOptions(
+        models: [model], reference: nil,
+        data: CalibrationSource(
+          path: model + "/ids.jsonl", selection: RowSelection(samples: 1, sequenceLength: 10)),
+        memory: 64 << 20, threads: 1, scratch: model + "/scratch")
+      let error = #expect(throws: BudgetTooSmall.self) { try EvaluateModel(options) }
+      #expect(error?.step == "text" && error?.remedies == ["give --worst 0"])
+    }
   }
 
   /// Log-probabilities by the definition.

@@ -193,6 +193,49 @@ private enum Change: String, CaseIterable {
     }
   }
 
+  /// A commit in such a step has no statistics: they are kept, or nobody needs them.
+  @Test(arguments: ["attend-1.zst", "units-all-1.zst"])
+  func `a step that was cut begins again where what was kept for it is lost`(name: String) throws {
+    try withTemporaryFolder { folder in
+      // A block of tokens for each row.
+      let rows = (0..<3).map { row in "{\"input_ids\":\((0..<700).map { ($0 * (row + 3)) % 96 })}" }
+      try replaceFile(folder + "/rows.jsonl", with: Array(rows.joined(separator: "\n").utf8))
+      func long(_ name: String, keeps: Bool = true) -> QuantizeOptions {
+        var result = options(folder, name, keeps: keeps)
+        result.data.path = folder + "/rows.jsonl"
+        result.data.selection.samples = 3
+        // Units are rounded a few at a time.
+        result.threads = 1
+        return result
+      }
+      try run(long("first"))
+      var cut = long("cut")
+      cut.expertWeighting = .all
+      var plain = long("plain", keeps: false)
+      plain.expertWeighting = .all
+      let expected = try run(plain)
+      let path = "\(folder)/kept/\(name)"
+      var isLost = false
+      var interruptions = 0
+      try SmallRun.runInterrupted(cut) { _ in
+        interruptions += 1
+        try #require(interruptions < 100)
+        let state = try RunState(readingFrom: cut.output + "/.sluice/state.json")
+        let isCut =
+          switch state.position {
+          case .attend(_, _, let block): name.hasPrefix("attend") && block > 0
+          case .experts(_, _, _, _, let block): name.hasPrefix("units") && block > 0
+          default: false
+          }
+        if isLost || !isCut || state.statistics != nil { return }
+        try FileSystem.remove(path)
+        isLost = true
+      }
+      #expect(isLost)
+      #expect(try SmallRun.contents(cut.output, card: false) == expected)
+    }
+  }
+
   // MARK: Other work, and damage
 
   private func refusal(_ options: QuantizeOptions) throws -> String {
@@ -303,6 +346,17 @@ private enum Change: String, CaseIterable {
       } else {
         #expect(try run(again) == expected)
       }
+    }
+  }
+
+  /// Files that a kill leaves.
+  @Test(arguments: ["kept.json.tmp", "source-checksums.txt.tmp"])
+  func `a folder whose beginning was cut short is used`(name: String) throws {
+    try withTemporaryFolder { folder in
+      let expected = try run(options(folder, "plain", keeps: false))
+      try FileSystem.createFolder(folder + "/kept")
+      try replaceFile("\(folder)/kept/\(name)", with: [1])
+      #expect(try run(options(folder, "out")) == expected)
     }
   }
 

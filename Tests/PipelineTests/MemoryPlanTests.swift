@@ -4,6 +4,8 @@ internal import Calibration
 import Pipeline
 import Planning
 import Quantization
+import Safetensors
+import SystemIO
 import Testing
 import TestSupport
 
@@ -87,6 +89,60 @@ import TestSupport
       let planned = Double(summary.plan.scratchBytes)
       #expect(abs(Double(summary.scratchBytes) - planned) < 0.1 * planned)
     }
+  }
+
+  @Test func theRefusalNamesOnlyWhatMakesItsStepSmaller() throws {
+    var options = fixture("", loss: .gram)
+    options.memory = 1 << 20
+    func remedies() throws -> [String] {
+      try #require(#expect(throws: BudgetTooSmall.self) { try QuantizePlan(options) }).remedies
+    }
+    #expect(try remedies() == ["lower --sequence-length", "use fewer --threads"])
+    options.threads = 1
+    #expect(try remedies() == ["lower --sequence-length"])
+    // Without calibration there are no sequences.
+    options.smooths = false
+    options.rounding = .nearest
+    #expect(try remedies() == [])
+  }
+
+  @Test func scratchHasRoomForGradientsWhereACommitCutsAttention() throws {
+    try withTemporaryFolder { folder in
+      // So many tokens that a commit is due before their end.
+      let row = "{\"input_ids\":\((0..<4000).map { $0 % 96 })}"
+      let rows = Array(repeating: row, count: 5).joined(separator: "\n")
+      try replaceFile(folder + "/rows.jsonl", with: Array(rows.utf8))
+      var options = SmallRun.options(folder + "/out")
+      options.data.path = folder + "/rows.jsonl"
+      options.data.selection.samples = 5
+      options.data.selection.sequenceLength = 4000
+      options.memory = 1 << 30
+      let withGradients = try QuantizePlan(options).run.scratchBytes
+      options.rounding = .fast
+      #expect(try QuantizePlan(options).run.scratchBytes < withGradients)
+    }
+  }
+
+  /// A layer's experts are read by the search in front of them, by their own rounding, and for the next layer.
+  @Test func comparisonsWithChecksumsArePlanned() throws {
+    let tensors = try ShardedModel(folder: SmallRun.model).tensors
+    func bytes(_ isMeant: (String) -> Bool) -> Int {
+      tensors.reduce(0) { $0 + (isMeant($1.name) ? $1.byteCount : 0) }
+    }
+    let layers = bytes { $0.hasPrefix("model.layers.") }
+    let units = bytes { $0.contains(".mlp.") && $0.hasSuffix("_proj.weight") }
+    var options = SmallRun.options("")
+    let plan = try QuantizePlan(options).run
+    for (step, least) in [RunStep.attend: layers, .experts: units, .advance: layers] {
+      let compared = plan.comparedBytes[step] ?? 0
+      #expect(compared >= least && Double(compared) < 1.1 * Double(least), "\(step)")
+    }
+    #expect(plan.comparedBytes[.check] == bytes { $0 == "lm_head.weight" })
+    #expect(plan.checkedSourceBytes > 3 * layers && plan.sourceReadBytes > plan.checkedSourceBytes)
+    // Without a search.
+    options.smooths = false
+    let plain = try QuantizePlan(options).run
+    #expect(plain.comparedBytes[.attend] ?? 0 < layers - units / 2)
   }
 
   @Test func theRefusalNamesAMemoryThatWorks() throws {

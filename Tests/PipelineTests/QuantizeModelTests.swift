@@ -3,6 +3,7 @@
 import Calibration
 import CompressedTensors
 import Glibc
+import JSON
 import Models
 import Pipeline
 import Planning
@@ -92,6 +93,143 @@ import Transformer
       options.restarts = true
       try SmallRun.run(options)
       #expect(FileSystem.exists(options.output + "/config.json"))
+    }
+  }
+
+  /// Stops before the first step.
+  private func stop(_ options: QuantizeOptions) throws {
+    let interruption = Interruption()
+    #expect(throws: Interrupted.self) {
+      try QuantizeModel(QuantizePlan(options), interruption: interruption) { event in
+        if case .progress = event { interruption.request() }
+      }.run()
+    }
+  }
+
+  @Test func `a state that names another's folder for scratch is refused, and nothing there goes`()
+    throws
+  {
+    try withTemporaryFolder { folder in
+      var options = SmallRun.options(folder + "/out")
+      try stop(options)
+      let photo = folder + "/photos/1.jpg"
+      try FileSystem.createFolder(folder + "/photos")
+      try replaceFile(photo, with: [1])
+      let path = options.output + "/.sluice/state.json"
+      var state = try RunState(readingFrom: path)
+      state.scratch = folder + "/photos"
+      try state.commit(to: path)
+      let error = #expect(throws: RunStateError.self) { try SmallRun.run(options) }
+      let text = "\(try #require(error))"
+      #expect(text.contains("/photos for scratch") && text.contains("--restart"))
+      options.restarts = true
+      try SmallRun.run(options)
+      #expect(try FileSystem.readFile(photo) == [1])
+    }
+  }
+
+  @Test func `a list of files that leads out of the output changes nothing there`() throws {
+    try withTemporaryFolder { folder in
+      var options = SmallRun.options(folder + "/outputs/out")
+      options.model = folder + "/models/model"
+      try FileSystem.createFolder(options.model)
+      for name in try FileSystem.list(SmallRun.model) where !name.hasPrefix("golden") {
+        try FileSystem.copyFile(
+          from: SmallRun.model + "/" + name, to: options.model + "/" + name)
+      }
+      try SmallRun.run(options)
+      // A file beside the model, as one that the output lacks.
+      try replaceFile(folder + "/models/letter.txt", with: [65])
+      let files = options.output + "/.sluice/files.txt"
+      let line = "\(Checksum([65]).text) \"../letter.txt\"\n"
+      let lines = try FileSystem.readFile(files) + Array(line.utf8)
+      try replaceFile(files, with: lines)
+      let path = options.output + "/.sluice/state.json"
+      var state = try RunState(readingFrom: path)
+      state.files = JournalMark(byteCount: lines.count, checksum: Checksum(lines).text)
+      try state.commit(to: path)
+      try SmallRun.run(options)
+      #expect(!FileSystem.exists(folder + "/outputs/letter.txt"))
+    }
+  }
+
+  @Test(arguments: [1, 2])
+  func `a place in a state that no commit leaves is refused`(end: Int) throws {
+    try withTemporaryFolder { folder in
+      let options = SmallRun.options(folder + "/out")
+      try stop(options)
+      let path = options.output + "/.sluice/state.json"
+      var state = try RunState(readingFrom: path)
+      state.position = .experts(layer: 1, part: 0, unit: 2, end: end, block: 1)
+      try state.commit(to: path)
+      let error = #expect(throws: RunStateError.self) { try SmallRun.run(options) }
+      #expect("\(try #require(error))".contains("a place that this model does not have"))
+    }
+  }
+
+  @Test func `a scratch folder that is gone is asked for, and none is made in its place`() throws {
+    try withTemporaryFolder { folder in
+      var options = SmallRun.options(folder + "/whole")
+      try SmallRun.run(options)
+      options.output = folder + "/out"
+      options.scratch = folder + "/disk"
+      let interruption = Interruption()
+      #expect(throws: Interrupted.self) {
+        try QuantizeModel(QuantizePlan(options), interruption: interruption) { event in
+          if case .progress(let progress) = event, progress.layer != nil { interruption.request() }
+        }.run()
+      }
+      let disk = FileSystem.resolved(folder) + "/disk"
+      let name = try #require(FileSystem.list(disk).first)
+      let scratch = "\(disk)/\(name)"
+      try FileSystem.move(scratch, to: folder + "/away")
+      let error = #expect(throws: OutputFolderError.scratchGone(path: scratch)) {
+        try SmallRun.run(options)
+      }
+      #expect("\(try #require(error))".contains("mount its disk or put the folder back"))
+      #expect(try FileSystem.list(disk) == [])
+      try FileSystem.move(folder + "/away", to: scratch)
+      try SmallRun.run(options)
+      #expect(try SmallRun.contents(folder + "/whole") == SmallRun.contents(options.output))
+    }
+  }
+
+  @Test func `a state of another version is told by its format, and a restart clears up`() throws {
+    try withTemporaryFolder { folder in
+      var options = SmallRun.options(folder + "/out")
+      options.scratch = folder + "/disk"
+      try stop(options)
+      let path = options.output + "/.sluice/state.json"
+      var state = try #require(JSONValue.parse(FileSystem.readFile(path)).object)
+      state["format"] = .int(3)
+      state["crc32"] = nil
+      let text = JSONValue.object(state).serialized()
+      state["crc32"] = .string(Checksum(Array(text.utf8)).text)
+      try replaceFile(path, with: Array(JSONValue.object(state).serialized().utf8))
+      let error = #expect(throws: RunStateError.self) { try SmallRun.run(options) }
+      let told = "\(try #require(error))"
+      #expect(told.contains("in format 3, expected ") && told.contains("--restart"))
+      #expect(told.hasSuffix("a finished output is whole as it is"))
+      options.restarts = true
+      options.scratch = nil
+      try SmallRun.run(options)
+      #expect(try FileSystem.list(folder + "/disk") == [])
+    }
+  }
+
+  @Test func `a record that changes under a run is told with the way out`() throws {
+    try withTemporaryFolder { folder in
+      let options = SmallRun.options(folder + "/out")
+      let error = #expect(throws: RunStateError.self) {
+        try SmallRun.run(options) { event in
+          if case .layerFinished = event {
+            try? replaceFile(options.output + "/.sluice/files.txt", with: [1])
+          }
+        }
+      }
+      let text = "\(try #require(error))"
+      #expect(text.contains("files.txt does not hold what was written to it"))
+      #expect(text.hasSuffix("; start over by giving the command with --restart"))
     }
   }
 

@@ -249,6 +249,24 @@ import TestSupport
     }
   }
 
+  /// What the layer behind it begins with.
+  @Test func `kept states behind a layer that is taken over are made again where they are damaged`()
+    throws
+  {
+    try withTemporaryFolder { folder in
+      try SmallRun.run(options(folder, "out"))
+      let states = folder + "/kept/hidden-1.zst"
+      var bytes = try FileSystem.readFile(states)
+      bytes[bytes.count / 2] ^= 4
+      try replaceFile(states, with: bytes)
+      let error = try #require(
+        #expect(throws: KeptError.self) { try requantize(folder, layer1) })
+      #expect("\(error)".contains("hidden-1.zst: not as it was kept, and removed"))
+      #expect(try requantize(folder, layer1) == [])
+      #expect(try SmallRun.contents(folder + "/out") == expected(folder, layer1))
+    }
+  }
+
   @Test func `an old output that was damaged is not taken over`() throws {
     try withTemporaryFolder { folder in
       try SmallRun.run(options(folder, "out"))

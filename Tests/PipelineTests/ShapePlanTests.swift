@@ -120,6 +120,29 @@ import Transformer
     }
   }
 
+  @Test(arguments: [".*self_attn.*", "model.layers.0.mlp.down_proj"])
+  func `what an FP8 source leaves as it is is told before the files are there`(
+    ignored: String
+  ) throws {
+    let isExpression = ignored.contains("*")
+    try withoutWeights("forward/qwen3-moe-fp8-channel") { folder in
+      let path = folder + "/config.json"
+      var config = try #require(JSONValue.parse(FileSystem.readFile(path)).object)
+      var quantization = try #require(config["quantization_config"]?.object)
+      quantization["ignore"] = [.string((isExpression ? "re:" : "") + ignored)]
+      config["quantization_config"] = .object(quantization)
+      try replaceFile(path, with: Array(JSONValue.object(config).serialized().utf8))
+      let told = try shapes(folder)
+      for linear in told.spec.layers.flatMap(\.linears) {
+        let stays =
+          isExpression ? linear.name.contains("self_attn") : linear.name == ignored
+        #expect((told.tensor(linear.weight).dtype != .f8E4M3) == stays, "\(linear.name)")
+      }
+    } removing: {
+      $0.hasSuffix(".index.json")
+    }
+  }
+
   @Test func `an index that lacks a tensor, or has one too many, is refused before a download`()
     throws
   {

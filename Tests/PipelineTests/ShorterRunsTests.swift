@@ -55,6 +55,16 @@ import TestSupport
     }
   }
 
+  @Test func `each of many hosts needs no more memory than one of two`() throws {
+    try withTemporaryFolder { folder in
+      let plan = try QuantizePlan(options(samples: 8))
+      let runs = try ShorterRuns([plan], loading: 0, folder: folder)
+      // Were all of their processes on one, each would need more than 4 GiB.
+      let hosts = try HostsEstimate([plan], hosts: 4096, runs, loading: 0)
+      #expect(hosts.points.map(\.hosts) == (0...12).map { 1 << $0 })
+    }
+  }
+
   @Test func `a run without data has nothing to propose`() throws {
     try withTemporaryFolder { folder in
       var options = options()

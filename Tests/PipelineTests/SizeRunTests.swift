@@ -318,6 +318,19 @@ import Transformer
     }
   }
 
+  @Test func `a restart keeps measurements that the system fails to read`() throws {
+    try withTemporaryFolder { folder in
+      var options = try middle(folder + "/out")
+      try QuantizeModel(SizedRun(options).measuring) { _ in }.run()
+      let path = options.output + "/.sluice/measurements.json"
+      // No one reads a folder as a file, whatever rights he has.
+      try FileSystem.move(path, to: folder + "/away.json")
+      try FileSystem.createFolder(path)
+      options.restarts = true
+      #expect(throws: SystemError.self) { try SizedRun(options) }
+    }
+  }
+
   @Test func `a source with other numbers than those that were measured is refused`() throws {
     try withTemporaryFolder { folder in
       try withCopiedFixture("awq/dense-first") { model in

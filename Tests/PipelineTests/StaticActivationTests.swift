@@ -124,6 +124,25 @@ import TestSupport
     }
   }
 
+  @Test(arguments: [DType.f64, .i64, .u8])
+  func `an evaluation refuses stored numbers of a type that scales never have`(type: DType) throws {
+    try withTemporaryFolder { folder in
+      let fp8 = try SchemePreset.written("FP8")
+      let output = try SpoiledOutput(in: folder) { $0.schemes = [fp8] }
+      let scale = "model.layers.1.self_attn.o_proj.input_scale"
+      for shard in try output.shards {
+        try output.rewrite(shard) { tensors in
+          for index in tensors.indices where tensors[index].name == scale {
+            tensors[index].dtype = type
+            tensors[index].bytes = [UInt8](repeating: 1, count: type.byteWidth)
+          }
+        }
+      }
+      let error = #expect(throws: ActivationProblem.self) { try evaluate(output) }
+      #expect(error.map { "\($0)".contains("`\(scale)` is \(type.rawValue) [1]") } == true)
+    }
+  }
+
   @Test(arguments: [("num_bits", JSONValue.int(9)), ("strategy", "channel")])
   func `an evaluation refuses activations that it does not know`(
     key: String, value: JSONValue

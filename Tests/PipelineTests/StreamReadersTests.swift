@@ -1,6 +1,8 @@
 // What reads the residual stream decides on the codes of what errors reach it from.
 
+import Glibc
 import Pipeline
+import Planning
 import Quantization
 import Safetensors
 import SystemIO
@@ -39,6 +41,56 @@ import TestSupport
       try changed(by: "lm_head.weight", rounding: .compensated) == [
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
       ])
+  }
+
+  /// What a run says where a byte of its source becomes another one while the first layer is in work.
+  private func error(changing name: String, in folder: String) throws -> SourceChanged {
+    let model = folder + "/model"
+    try SmallRun.copy(SmallRun.model, to: model, changing: "no tensor") { _ in }
+    let tensor = try #require(ShardedModel(folder: model)[name])
+    let bytes = [tensor.bytes[0] ^ 1]
+    // In place: a new file would be another one.
+    let file = unsafe open(tensor.file.path, O_WRONLY | O_CLOEXEC, 0)
+    defer { close(file) }
+    var options = SmallRun.options(folder + "/out")
+    options.model = model
+    var written = 0
+    return try #require(
+      #expect(throws: SourceChanged.self) {
+        try SmallRun.run(options) { event in
+          guard case .progress(let progress) = event, progress.step == .attend, written == 0 else {
+            return
+          }
+          written = unsafe pwrite(file, bytes, 1, tensor.range.lowerBound)
+        }
+      })
+  }
+
+  @Test(arguments: ["mlp.gate.weight", "post_attention_layernorm.weight"])
+  func `a layer whose rounding read other bytes of a later one is not committed`(
+    name: String
+  ) throws {
+    try withTemporaryFolder { folder in
+      let error = try error(changing: "model.layers.1.\(name)", in: folder)
+      guard case .tensor(_, "model.layers.1.\(name)", _, _) = error else {
+        Issue.record("\(error)")
+        return
+      }
+      let state = try RunState(readingFrom: folder + "/out/.sluice/state.json")
+      #expect(state.position == .attend(layer: 0, part: 0, block: 0))
+    }
+  }
+
+  @Test func `a head that changed ends the run before its output is whole`() throws {
+    try withTemporaryFolder { folder in
+      let error = try error(changing: "lm_head.weight", in: folder)
+      guard case .readThroughout(_, "lm_head.weight", _, _) = error else {
+        Issue.record("\(error)")
+        return
+      }
+      #expect("\(error)".contains("every layer") && "\(error)".contains("--restart"))
+      #expect(!FileSystem.exists(folder + "/out/config.json"))
+    }
   }
 
   @Test func `rows that do not make up for each other do not ask who reads them`() throws {

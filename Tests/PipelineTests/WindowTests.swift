@@ -85,6 +85,23 @@ private final class ThreadRanks: Ranks {
   func end(_ code: Int32) {}
 }
 
+/// Says one thing as rank 0 would.
+private final class SayingRanks: Ranks {
+  let rank = 0
+  let count = 2
+  private let message: [UInt8]
+
+  init(_ message: String) { self.message = Array(message.utf8) }
+
+  func gather(_ value: [UInt8]) -> [[UInt8]] { [message, []] }
+  func answer(_ body: (@Sendable (Int, [UInt8]) -> [UInt8])?) {}
+  func ask(_ question: [UInt8]) -> [UInt8] { [] }
+  func tell(_ number: Double) {}
+  var told: [Double] { [] }
+  func finish() {}
+  func end(_ code: Int32) {}
+}
+
 @Suite struct WindowTests {
   /// Runs with several ranks in this process, and gives the errors of all.
   private func run(_ options: QuantizeOptions, ranks count: Int) async throws {
@@ -233,6 +250,39 @@ private final class ThreadRanks: Ranks {
         "\(error)".contains("rank 1 on ") && "\(error)".contains("all ranks need the same")
       }
       _ = ranks.gather([])
+    }
+  }
+
+  @Test func `a following rank has the words of rank 0 for what it meets`() throws {
+    try withTemporaryFolder { folder in
+      var options = SmallRun.options("\(folder)/out")
+      try SmallRun.run(options)
+      options.ranks = 2
+      let plan = try QuantizePlan(options)
+      let scratch = "\(folder)/scratch"
+      try FileSystem.createFolder(scratch)
+      let states = "{\"scratch\":\"\(scratch)\",\"pieces\":{},\"layer\":0,\"part\":0}"
+      func problem() throws -> String {
+        let error = #expect(throws: RankStopped.self) {
+          try FollowingRank(
+            plan, ranks: SayingRanks(states), interruption: Interruption(), report: { _ in }
+          ).run()
+        }
+        return try #require(error).description
+      }
+      let goesOn = "the same command goes on"
+      // The states that the part reads.
+      let gone = try problem()
+      #expect(gone.contains("the file is gone") && gone.hasSuffix("--restart"), "\(gone)")
+      #expect(!gone.contains(goesOn))
+      let checksums = options.output + "/.sluice/source-checksums.txt"
+      try replaceFile(checksums, with: Array("00000000 nothing\n".utf8))
+      let changed = try problem()
+      #expect(changed.contains("does not hold") && changed.hasSuffix("--restart"), "\(changed)")
+      #expect(!changed.contains(goesOn))
+      try FileSystem.remove(checksums)
+      let failed = try problem()
+      #expect(failed.contains("open failed") && failed.contains(goesOn), "\(failed)")
     }
   }
 

@@ -329,6 +329,28 @@ private let fixture = Result {
     #expect(text.contains("choices.jsonl: line 2") && text.contains(named), "\(text)")
   }
 
+  @Test func `where there are no groups, none is a measure of thin data`() throws {
+    var made = report(try choices("{\"layer\":0,\"routing\":[9,11,280]}\n"))
+    #expect(made.thinExperts.map(\.expert) == [0, 1])
+    #expect(made.html.contains("means fewer than 32 tokens of an expert's own (the group size) or"))
+    made.subject.groupSize = nil
+    #expect(made.thinExperts.map(\.expert) == [0])
+    #expect(made.html.contains("means less than a tenth of the even share. It is no fault"))
+    made.subject.settings = [Setting("--scheme", "FP8")]
+    #expect(made.subject.schemeWords == "FP8")
+  }
+
+  @Test func `large numbers have three digits that count, and then naughts`() throws {
+    var report = try fixture.get()
+    report.evaluations = [
+      EvaluationRecord(
+        reference: nil, data: "texts.jsonl", samples: 1, sequenceLength: 8, packs: false,
+        sequences: 1, tokens: 8, nll: 16.2491, referenceNLL: nil, divergence: nil)
+    ]
+    let cells = try Markup(report.html).all("td").map(\.text)
+    #expect(cells.contains("11\u{202F}400\u{202F}000"), "\(cells)")
+  }
+
   @Test func `an even router and one that knows a single expert`() {
     let even = RoutingBalance(LayerRouting(layer: 0, tokens: [500, 500, 500, 500]), groupSize: 128)
     #expect(abs(even.effectiveExperts - 4) < 1e-12)

@@ -16,6 +16,9 @@ import Testing
     #expect(
       command("sluice plan GLM --within=12h -o out --ignore plan")
         == "sluice quantize GLM -o out --ignore plan")
+    #expect(
+      command("sluice plan GLM --hosts 2 --within 100h --threads 4 --hosts=3")
+        == "sluice quantize GLM --threads 4 --output OUT")
     #expect(command("sluice plan plan --output=out") == "sluice quantize plan --output=out")
   }
 

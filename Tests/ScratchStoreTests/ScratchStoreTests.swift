@@ -1,5 +1,6 @@
 // What is written comes back, and what was damaged does not.
 
+import Glibc
 import LinearAlgebra
 import ScratchStore
 import SystemIO
@@ -227,6 +228,19 @@ extension ScratchReader {
   @Test func aMissingFileIsRefusedWithTheWayOut() throws {
     try withTemporaryFolder { folder in
       #expect(throws: ScratchError.self) { try ScratchReader(path: folder + "/no") }
+    }
+  }
+
+  /// It may well be whole.
+  @Test func `a file that the system fails to open is not called damaged`() throws {
+    try withTemporaryFolder { folder in
+      try replaceFile(folder + "/file", with: [])
+      let path = folder + "/file/scratch"
+      #expect(throws: SystemError(path: path, call: "open", code: ENOTDIR)) {
+        try ScratchReader(path: path)
+      }
+      let error = ScratchError.system(SystemError(path: path, call: "read", code: EIO))
+      #expect(error.description.contains("read failed: Input/output error; check the disk"))
     }
   }
 }

@@ -73,7 +73,7 @@ final class Commit: StepResults, StepMeter {
       files = try Journal(path: folder.files, committed: state.files)
       sourceChecksums = try SourceChecksums(
         sourceJournal.committed, of: plan, path: folder.sourceChecksums)
-    } catch  where resumed {
+    } catch let error where resumed && Self.tellsOfChange(error) {
       throw RunStateError.filesChanged(path: folder.state, problem: "\(error)")
     }
     if !resumed {
@@ -100,6 +100,16 @@ final class Commit: StepResults, StepMeter {
       budget: plan.options.memory)
     shareBefore = state.history.passShare ?? 0
     (layerLosses, layerErrors) = choices.ratios(layer: state.position.layer)
+  }
+
+  /// Whether a file of the output is not as the state has it. Where the system fails, it may well be.
+  private static func tellsOfChange(_ error: any Error) -> Bool {
+    switch error {
+    case SafetensorsError.shardSizeDiffers, SafetensorsError.shardHeaderDiffers: true
+    case SafetensorsError.system(let error): error.isMissing
+    case let error as SystemError: error.isMissing
+    default: error is JournalChanged
+    }
   }
 
   var position: RunPosition { state.position }
@@ -133,17 +143,7 @@ final class Commit: StepResults, StepMeter {
 
   /// What the user is told of an error.
   func telling(_ error: any Error) -> any Error {
-    let known: (any Error)? =
-      switch error {
-      case let error as ScratchError: RunStateError.scratchChanged(error)
-      case ScratchLost.unspoken(let name):
-        RunStateError.damaged(path: folder.state, problem: "it does not speak of \(name)")
-      case ScratchLost.short(let path, let bytes):
-        RunStateError.filesChanged(
-          path: folder.state, problem: "\(path): less than \(bytes) bytes")
-      default: nil
-      }
-    return StoppedRun.telling(known ?? error, share: state.history.share)
+    StoppedRun.telling(error, state: folder.state, share: state.history.share)
   }
 
   // MARK: Commits

@@ -2,6 +2,7 @@
 
 internal import Planning
 internal import Safetensors
+internal import ScratchStore
 import Synchronization
 internal import SystemIO
 
@@ -33,10 +34,23 @@ package struct StoppedRun: Error, CustomStringConvertible {
       "\(error); what was done until the last commit\(done) is kept, and the same command goes on from there"
   }
 
-  /// What the user is told of an error: of those that are not the run's own also that its work is kept.
-  static func telling(_ error: any Error, share: Double?) -> any Error {
-    let isSystem =
-      if case SafetensorsError.system = error { true } else { error is SystemError }
-    return isSystem ? StoppedRun(error: error, share: share) : error
+  /// What the user is told of an error of a run's work: of files that do not hold what was written that starting over is
+  /// the way out, and of a failure of the system that the work is kept.
+  ///
+  /// - Parameter state: the file that says what was written.
+  static func telling(_ error: any Error, state: String, share: Double?) -> any Error {
+    switch error {
+    case ScratchError.system(let error): StoppedRun(error: error, share: share)
+    case SafetensorsError.system(let error): StoppedRun(error: error, share: share)
+    case let error as SystemError: StoppedRun(error: error, share: share)
+    case let error as ScratchError: RunStateError.scratchChanged(error)
+    case ScratchLost.unspoken(let name):
+      RunStateError.damaged(path: state, problem: "it does not speak of \(name)")
+    case ScratchLost.short(let path, let bytes):
+      RunStateError.filesChanged(path: state, problem: "\(path): less than \(bytes) bytes")
+    case let error as JournalChanged:
+      RunStateError.filesChanged(path: state, problem: "\(error)")
+    default: error
+    }
   }
 }

@@ -52,6 +52,8 @@ package struct QuantizeOptions: Sendable {
   package var threads: Int
   /// Processes that share the work.
   package var ranks = 1
+  /// How many of them are on one host; nil where that may be all.
+  package var ranksOfHost: Int?
   /// Layers whose states are made together; nil for one, or with several processes twice as many as these.
   package var window: Int?
   /// What multiplies large matrices; nil for the best one that the CPU and the weights allow.

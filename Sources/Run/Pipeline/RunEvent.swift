@@ -9,10 +9,10 @@ package import Reporting
 internal import Transformer
 internal import Quantization
 
-/// How far a run is. Work counts floating-point operations, or bytes while copying.
+/// How far a run is. Work counts floating-point operations.
 package struct RunProgress: Sendable, Equatable {
   package let step: RunStep
-  /// From 0; nil while copying.
+  /// From 0; nil where the step is of no layer, as copying and checking are.
   package let layer: Int?
   package let layers: LayerCount
   package let tokensDone: Int

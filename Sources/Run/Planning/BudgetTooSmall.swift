@@ -10,12 +10,12 @@ package struct BudgetTooSmall: Error, CustomStringConvertible, Equatable {
   package let consumer: MemoryUse
   /// What all steps need.
   package let enough: Int
-  /// What else makes the work smaller.
+  /// What else makes the step smaller.
   package let remedies: [String]
 
   package init(
     budget: Int, smallest: Int, step: String, consumer: MemoryUse, enough: Int,
-    remedies: [String] = ["lower --sequence-length", "use fewer --threads"]
+    remedies: [String]
   ) {
     self.budget = budget
     self.smallest = smallest

@@ -13,7 +13,7 @@ package enum ResidentModel {
   /// What is kept of a source tensor and the output tensors it becomes: names, shapes, places. Measured on the 44,691
   /// tensors of GLM-4.7's shapes.
   private static let tensorBytes = 4 << 10
-  /// With MPI, and for each process of the job. Measured: 6 to 11 MiB more with 2 to 4 ranks of one machine.
+  /// With MPI, and for each process of the job on one machine. Measured: 6 to 11 MiB more with 2 to 4 ranks there.
   private static let (mpiBytes, rankBytes) = (16 << 20, 1 << 20)
   /// Code that reads recipes and their patterns, and nothing else. Measured: 3.9 MiB.
   private static let recipeBytes = 4 << 20
@@ -39,8 +39,10 @@ package enum ResidentModel {
   }
 
   /// What MPI takes in each of several processes: its library, and what processes of one machine share.
-  package static func ranks(_ count: Int) -> MemoryUse {
-    MemoryUse("MPI", count > 1 ? mpiBytes + count * rankBytes : 0)
+  ///
+  /// - Parameter ofHost: how many of the processes are on one machine.
+  package static func ranks(_ count: Int, ofHost: Int) -> MemoryUse {
+    MemoryUse("MPI", count > 1 ? mpiBytes + ofHost * rankBytes : 0)
   }
 
   package static func recipe(isRead: Bool) -> MemoryUse {

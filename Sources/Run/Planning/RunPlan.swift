@@ -27,6 +27,10 @@ package func percentText(_ share: Double) -> String {
   share.isFinite ? "\(Int(min(max(share, 0), 1) * 100)) %" : "? %"
 }
 
+/// The way out where what a run left cannot be gone on with. `quantize` and `requantize` have the flag, and other commands
+/// that read such a folder say the same.
+package let startOverText = "start over by giving the command with --restart"
+
 /// The plan of a run: `sluice plan` prints it, `sluice quantize` follows it.
 package struct RunPlan: Sendable, Equatable {
   package let budget: Int
@@ -58,7 +62,9 @@ package struct RunPlan: Sendable, Equatable {
   package let uses: [RunStep: StepUse]
   /// Arithmetic of the run if every expert saw all tokens.
   package let operationsOfAllTokens: Double
-  /// Bytes of source tensors that are mapped over the whole run; what is mapped again counts again.
+  /// Bytes of the source that are compared with their checksums, by the step behind which that is.
+  package let comparedBytes: [RunStep: Int]
+  /// Bytes of source tensors that are read over the whole run; what is read again counts again.
   package let sourceReadBytes: Int
 
   package var unitsPerGroup: Int { passes.unitsPerGroup }
@@ -66,6 +72,8 @@ package struct RunPlan: Sendable, Equatable {
   package var holdsAttention: Bool { passes.holdsAttention }
   package var blocksPerPass: Int { passes.blocksPerPass }
   package var peakBytes: Int { steps.map(\.bytes).max() ?? 0 }
+  /// Bytes of the source that are read for their checksums: to find these, and to compare them.
+  package var checkedSourceBytes: Int { sourceBytes + comparedBytes.values.reduce(0, +) }
   package var operations: Double { steps.reduce(0) { $0 + $1.operations } }
 
   package func step(_ step: RunStep) -> StepPlan<RunStep> {
@@ -83,7 +91,7 @@ package struct RunPlan: Sendable, Equatable {
     tokens: Int, longestSequence: Int, calibratedLayers: Int, window: Int, sourceBytes: Int,
     outputBytes: Int, scratchBytes: Int, largestUnitCount: Int, otherTokens: Int?,
     weightPasses: Int, uses: [RunStep: StepUse], operationsOfAllTokens: Double,
-    sourceReadBytes: Int
+    comparedBytes: [RunStep: Int], sourceReadBytes: Int
   ) {
     self.budget = budget
     self.smallestBudget = smallestBudget
@@ -102,6 +110,7 @@ package struct RunPlan: Sendable, Equatable {
     self.weightPasses = weightPasses
     self.uses = uses
     self.operationsOfAllTokens = operationsOfAllTokens
+    self.comparedBytes = comparedBytes
     self.sourceReadBytes = sourceReadBytes
   }
 }
@@ -128,7 +137,7 @@ extension RunPlan {
     if needed > budget, tokenizerBytes > 0 {
       throw BudgetTooSmall(
         budget: budget, smallest: needed, step: RunStep.load.rawValue, consumer: tokenizer,
-        enough: max(needed, later(needed)))
+        enough: max(needed, later(needed)), remedies: ["take data with `input_ids`"])
     }
     return max(0, budget - needed - ResidentModel.names(tensors).bytes)
   }

@@ -1,6 +1,7 @@
 // What a run decided about data, scales and Linears: all lines of choices.jsonl.
 
 internal import JSON
+internal import Planning
 
 /// A record that is not what a run writes.
 package enum ChoicesError: Error, CustomStringConvertible, Equatable {
@@ -9,7 +10,7 @@ package enum ChoicesError: Error, CustomStringConvertible, Equatable {
   package var description: String {
     switch self {
     case .badLine(let file, let line, let problem):
-      "\(file): line \(line): \(problem); the record of this run is damaged, start over with sluice quantize --restart"
+      "\(file): line \(line): \(problem); the record of this run is damaged; \(startOverText)"
     }
   }
 }

@@ -13,10 +13,20 @@ func figure(_ value: Double) -> String {
   if value == 0 { return "0" }
   let exponent = Int(saturating: log10(abs(value)).rounded(.down))
   if exponent < -6 { return "< 0.000001" }
-  let factor = pow(10, Double(2 - exponent))
-  let rounded = (value * factor).rounded() / factor
+  let rounded = significant(value, digits: 3)
   if rounded == rounded.rounded(), abs(rounded) < 1e15 { return whole(Int(saturating: rounded)) }
   return abs(rounded) < 1e-4 ? plain(rounded) : "\(rounded)"
+}
+
+/// The value with so many digits that count.
+///
+/// - Parameter value: finite, and not 0.
+package func significant(_ value: Double, digits: Int) -> Double {
+  let places = digits - 1 - Int(saturating: log10(abs(value)).rounded(.down))
+  // A power of ten below 1 is not exact, and would show in the digits behind.
+  let power = pow(10, Double(abs(places)))
+  return places < 0
+    ? (value / power).rounded() * power : (value * power).rounded() / power
 }
 
 /// A number below 1 without an exponent.

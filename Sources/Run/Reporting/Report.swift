@@ -33,8 +33,8 @@ package struct Subject: Sendable, Equatable {
   /// Bytes of all tensors.
   package var sourceBytes: Int
   package var outputBytes: Int
-  /// Columns that share a scale; the largest where schemes differ.
-  package var groupSize: Int
+  /// Columns that share a scale; the largest where schemes differ, nil where none has groups.
+  package var groupSize: Int?
   /// The layers that are quantized, `layers 3-91`; empty where that is not known.
   package var quantized: String
   /// What stays as it is, and why.
@@ -53,7 +53,7 @@ package struct Subject: Sendable, Equatable {
   package init(
     model: String, modelName: String? = nil, modelPath: String? = nil, output: String,
     architecture: String, layers: LayerCount, sourceBytes: Int,
-    outputBytes: Int, groupSize: Int, quantized: String = "", left: [String] = [],
+    outputBytes: Int, groupSize: Int?, quantized: String = "", left: [String] = [],
     settings: [Setting], command: [String], version: String = "", processor: String = "",
     lastCommit: Int, progress: Progress
   ) {
@@ -100,9 +100,9 @@ package enum Progress: Sendable, Equatable {
 package struct Cost: Sendable, Equatable {
   package var processes: Int
   package var processorSeconds: Double
-  /// Threads and memory of the last process.
   /// Processes that shared the work at last.
   package var ranks: Int
+  /// Threads and memory of the last process.
   package var threads: Int
   package var budgetBytes: Int
   /// The most that lay in scratch.

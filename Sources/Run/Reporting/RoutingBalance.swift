@@ -9,15 +9,16 @@ package struct RoutingBalance: Sendable, Equatable {
   package let tokens: [Int]
   /// What each would get of an even spread: T K / E.
   package let evenShare: Double
-  /// An expert with fewer tokens has thin data: the group size, or a tenth of the even share, whichever is more.
+  /// An expert with fewer tokens has thin data: the group size, where there are groups, or a tenth of the even share,
+  /// whichever is more.
   package let thinLimit: Double
 
-  package init(_ routing: LayerRouting, groupSize: Int) {
+  package init(_ routing: LayerRouting, groupSize: Int?) {
     layer = routing.layer
     tokens = routing.tokens
     evenShare =
       tokens.isEmpty ? 0 : Double(tokens.reduce(0, +)) / Double(tokens.count)
-    thinLimit = max(Double(groupSize), evenShare / 10)
+    thinLimit = max(Double(groupSize ?? 0), evenShare / 10)
   }
 
   package func isThin(_ expert: Int) -> Bool { Double(tokens[expert]) < thinLimit }

@@ -12,7 +12,7 @@ extension Subject {
     guard let value = setting("--scheme") else { return nil }
     let words = Self.schemeText(value)
     let isOne = !words.contains(",") && !words.contains(" ")
-    let groups = setting("--group-size") ?? (groupSize > 0 ? "\(groupSize)" : "none")
+    let groups = setting("--group-size") ?? groupSize.map { "\($0)" } ?? "none"
     return words + (isOne && groups != "none" ? " in groups of \(groups)" : "")
   }
 

@@ -12,6 +12,10 @@ package func shellText(_ words: [String]) -> String {
   }.joined(separator: " ")
 }
 
+/// What only `sluice plan` takes: options with a value, and flags.
+private let plannersOptions: Set = ["--within", "--hosts"]
+private let plannersFlags: Set = ["--json"]
+
 /// The command that does what a command of `sluice plan` plans.
 ///
 /// - Parameters:
@@ -19,7 +23,7 @@ package func shellText(_ words: [String]) -> String {
 ///   - flags: that take the place of those in it, each with its value: `--samples 128`.
 package func runCommand(planned words: [String], with flags: [String]) -> [String] {
   let added = flags.map { $0.split(separator: " ").map(String.init) }
-  let replaced = Set(added.compactMap(\.first) + ["--within"])
+  let replaced = plannersOptions.union(added.compactMap(\.first))
   var result: [String] = []
   var rest = words[...]
   while let word = rest.popFirst() {
@@ -28,7 +32,7 @@ package func runCommand(planned words: [String], with flags: [String]) -> [Strin
       if name == word { _ = rest.popFirst() }
     } else if word == "plan", result.count == 1 {
       result.append("quantize")
-    } else if word != "--json" {
+    } else if !plannersFlags.contains(word) {
       result.append(word)
     }
   }

@@ -10,12 +10,16 @@ package import LinearAlgebra
 package import SystemIO
 package import Tensors
 
-/// A scratch file that does not hold what was written to it. What to do is for those to say who wrote it.
+/// What stands between a scratch file and its reader.
 package enum ScratchError: Error, CustomStringConvertible, Equatable {
+  /// The system failed, and the file may well be whole.
+  case system(SystemError)
+  /// It does not hold what was written to it. What to do is for those to say who wrote it.
   case corrupt(path: String, block: Int, problem: String)
 
   package var description: String {
     switch self {
+    case .system(let error): error.description
     case .corrupt(let path, let block, let problem):
       "\(path): block \(block) is damaged (\(problem))"
     }
@@ -130,11 +134,12 @@ package final class ScratchWriter {
     backend.ledger.note(.scratchWritten, bytes: rows * columns * width)
     backend.ledger.note(Operation(.strips, [rows * columns, width]))
     let strip = TaskBuffer("strips of scratch", byteCount: sizes.writeStripBytes)
-    let lengths = backend.map(strips.count, each: [strip]) { index -> Result<Int, ZstdError> in
+    let (path, block) = (file?.path ?? "", blocks)
+    let lengths = backend.map(strips.count, each: [strip]) { index -> Result<Int, ScratchError> in
       let bytes = strips[index].count * width
       let buffer = Buffer(
         "strips of scratch", byteCount: sizes.writeStripBytes, from: backend.memory)
-      return Result { () throws(ZstdError) in
+      return Result { () throws(ZstdError) -> Int in
         let values = unsafe buffer.bytes.baseAddress!
         let planes = unsafe values + bytes
         unsafe encode(strips[index], values)
@@ -143,7 +148,7 @@ package final class ScratchWriter {
           UnsafeRawBufferPointer(start: planes, count: bytes),
           into: UnsafeMutableRawBufferPointer(
             rebasing: frames.bytes[index * slot..<(index + 1) * slot]))
-      }
+      }.mapError { $0.told(of: path, block: block) }
     }
     guard let file else {
       blocks += 1
@@ -203,11 +208,16 @@ package final class ScratchReader {
     blocks = []
   }
 
-  package init(path: String) throws {
-    guard FileSystem.exists(path) else {
+  private static func open(_ path: String) throws -> MappedFile {
+    do {
+      return try MappedFile(path: path)
+    } catch let error where error.isMissing {
       throw ScratchError.corrupt(path: path, block: 0, problem: "the file is gone")
     }
-    let file = try MappedFile(path: path)
+  }
+
+  package init(path: String) throws {
+    let file = try Self.open(path)
     var blocks: [Block] = []
     var offset = 0
     while offset < file.byteCount {
@@ -315,10 +325,12 @@ package final class ScratchReader {
     if index + 1 < blocks.count, let next = blocks[index + 1].frames.first {
       file.prefetch(next.lowerBound..<blocks[index + 1].frames.last!.upperBound)
     }
-    let bound = sizes.slotBytes
-    let problems = backend.map(strips.count, each: [each]) { strip -> String? in
+    let (bound, path) = (sizes.slotBytes, file.path)
+    let problems = backend.map(strips.count, each: [each]) { strip -> ScratchError? in
       let frame = block.frames[strip]
-      if frame.count > bound { return "a frame of \(frame.count) bytes" }
+      if frame.count > bound {
+        return .corrupt(path: path, block: index, problem: "a frame of \(frame.count) bytes")
+      }
       let bytes = strips[strip].count * width
       let buffer = Buffer(
         "strips of scratch", byteCount: sizes.readStripBytes, from: backend.memory)
@@ -326,13 +338,9 @@ package final class ScratchReader {
       let compressed = unsafe UnsafeMutableRawBufferPointer(
         rebasing: buffer.bytes[
           buffer.bytes.count - bound..<buffer.bytes.count - bound + frame.count])
-      do {
-        guard try unsafe file.read(frame, into: compressed) else { return "cut short" }
-        try unsafe ZstdFrame.decompress(UnsafeRawBufferPointer(compressed), into: planes)
-      } catch let error as ZstdError {
-        return error.problem
-      } catch {
-        return "\(error)"
+      if let problem = unsafe Self.fill(planes, from: frame, of: file, by: compressed, block: index)
+      {
+        return problem
       }
       // The compressed bytes have done their work.
       let values = unsafe buffer.bytes.baseAddress! + sizes.stripBytes
@@ -340,6 +348,26 @@ package final class ScratchReader {
       unsafe decode(strips[strip], values)
       return nil
     }
-    if let problem = problems.compactMap({ $0 }).first { throw damaged(problem) }
+    if let problem = problems.compactMap({ $0 }).first { throw problem }
+  }
+
+  /// Reads a frame into `compressed`, and what it holds into `planes`.
+  private static func fill(
+    _ planes: UnsafeMutableRawBufferPointer, from frame: Range<Int>, of file: MappedFile,
+    by compressed: UnsafeMutableRawBufferPointer, block: Int
+  ) -> ScratchError? {
+    let isWhole: Bool
+    do {
+      isWhole = try unsafe file.read(frame, into: compressed)
+    } catch {
+      return .system(error)
+    }
+    if !isWhole { return .corrupt(path: file.path, block: block, problem: "cut short") }
+    do {
+      try unsafe ZstdFrame.decompress(UnsafeRawBufferPointer(compressed), into: planes)
+    } catch {
+      return error.told(of: file.path, block: block)
+    }
+    return nil
   }
 }

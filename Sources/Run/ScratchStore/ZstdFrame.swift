@@ -1,10 +1,22 @@
 // One zstd frame in, one out, with a content checksum.
 
 internal import CZstd
+internal import Glibc
+internal import SystemIO
 
-/// What zstd says of bytes it cannot take.
-struct ZstdError: Error {
-  let problem: String
+/// Why zstd did not do its work.
+enum ZstdError: Error {
+  case noMemory
+  /// What it says of bytes it cannot take.
+  case unusable(String)
+
+  /// What is told of the file that the bytes are for, or from: too little memory is no damage.
+  func told(of path: String, block: Int) -> ScratchError {
+    switch self {
+    case .noMemory: .system(SystemError(path: path, call: "zstd", code: ENOMEM))
+    case .unusable(let problem): .corrupt(path: path, block: block, problem: problem)
+    }
+  }
 }
 
 enum ZstdFrame {
@@ -19,7 +31,7 @@ enum ZstdFrame {
   static func compress(
     _ bytes: UnsafeRawBufferPointer, into frame: UnsafeMutableRawBufferPointer
   ) throws(ZstdError) -> Int {
-    guard let context = unsafe ZSTD_createCCtx() else { throw ZstdError(problem: "out of memory") }
+    guard let context = unsafe ZSTD_createCCtx() else { throw .noMemory }
     defer { unsafe ZSTD_freeCCtx(context) }
     unsafe ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, level)
     unsafe ZSTD_CCtx_setParameter(context, ZSTD_c_checksumFlag, 1)
@@ -37,13 +49,13 @@ enum ZstdFrame {
       result.baseAddress, result.count, frame.baseAddress, frame.count)
     try check(size)
     if size != result.count {
-      throw ZstdError(problem: "\(size) bytes inside instead of \(result.count)")
+      throw .unusable("\(size) bytes inside instead of \(result.count)")
     }
   }
 
   private static func check(_ code: Int) throws(ZstdError) {
-    if ZSTD_isError(code) != 0 {
-      throw ZstdError(problem: unsafe String(cString: ZSTD_getErrorName(code)))
-    }
+    if ZSTD_isError(code) == 0 { return }
+    if ZSTD_getErrorCode(code) == ZSTD_error_memory_allocation { throw .noMemory }
+    throw .unusable(unsafe String(cString: ZSTD_getErrorName(code)))
   }
 }

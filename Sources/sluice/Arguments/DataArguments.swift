@@ -68,13 +68,18 @@ struct DataArguments: ParsableArguments {
       valueName: "file"), completion: .file(extensions: ["jsonl"]))
   var savedTokens: String?
 
+  /// More than anyone has; sums and products of such numbers do not overflow.
+  private static let most = 1_000_000_000
+
   func validate() throws {
     if let savedTokens, !savedTokens.hasSuffix(".jsonl") {
       throw ValidationError(
         "--save-tokens '\(savedTokens)' does not end in .jsonl, by which it is known as data again")
     }
-    if samples < 1 { throw ValidationError("--samples is at least 1") }
-    if sequenceLength < 1 { throw ValidationError("--sequence-length is at least 1") }
+    for (flag, number) in [("--samples", samples), ("--sequence-length", sequenceLength)]
+    where number < 1 || number > Self.most {
+      throw ValidationError("\(flag) is 1 to \(Self.most) (found \(number))")
+    }
     for argument in templateArguments where !argument.dropFirst().contains("=") {
       throw ValidationError("--template-arg '\(argument)' is not of the form key=value")
     }

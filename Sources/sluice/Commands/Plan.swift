@@ -2,6 +2,7 @@
 
 import ArgumentParser
 internal import CompressedTensors
+internal import Glibc
 internal import JSON
 internal import LinearAlgebra
 internal import Models
@@ -89,9 +90,7 @@ struct Plan: ParsableCommand {
     }
     try checkLimits(threads: options.threads)
     LiveLine.say("planning: timing what this machine can do")
-    let runs = try ShorterRuns(
-      sized?.passes ?? [plan], loading: loading,
-      folder: FileSystem.existing(options.scratch ?? output ?? temporaryFolder))
+    let runs = try timed(sized?.passes ?? [plan], writing: plan, loading: loading)
     let proposals = try Proposals(runs, within: within?.seconds)
     let shared = try hosts.map {
       try HostsEstimate(sized?.passes ?? [plan], hosts: $0, runs, loading: loading)
@@ -112,6 +111,20 @@ struct Plan: ParsableCommand {
     }
     if output != nil { try OutputFolder.checkSpace(plan) }
     try proposals.check()
+  }
+
+  private func timed(
+    _ passes: [QuantizePlan], writing plan: QuantizePlan, loading: Double
+  ) throws -> ShorterRuns {
+    do {
+      return try ShorterRuns(
+        passes, loading: loading,
+        folder: FileSystem.existing(plan.options.scratch ?? output ?? temporaryFolder))
+    } catch let error as SystemError where error.code == ENOSPC && output != nil {
+      // A disk without room to be timed has none for the run: what that needs tells more.
+      try OutputFolder.checkSpace(plan)
+      throw error
+    }
   }
 
   /// A plan for a machine with more cores.

@@ -96,6 +96,8 @@ struct Quantize: ParsableCommand {
     let progress = ProgressLine(memory: options.memory, threads: options.threads)
     let ranks = try Launcher.start()
     options.ranks = ranks.count
+    // All of them read the same tokens, and would write them under one name.
+    if ranks.rank > 0 { options.data.savedTokens = nil }
     // The first rank speaks for all; of the others, warnings are heard.
     let show: (RunEvent) -> Void = { event in
       if ranks.rank == 0 { return progress.show(event) }

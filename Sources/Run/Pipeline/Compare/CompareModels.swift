@@ -38,10 +38,11 @@ package struct CompareModels {
 
     func scheme(_ linear: LinearSpec) -> QuantizationScheme? { schemes?[linear] }
 
-    /// The tensor with the codes of a Linear and the bits of a code, where it is quantized.
+    /// The tensor with the codes of a Linear and the bits of a code, where it is quantized. One of another type or shape
+    /// than its scheme asks for holds something else: numbers would be looked for behind its end.
     func codes(_ linear: LinearSpec) -> (tensor: StoredTensor, width: Int)? {
-      guard let codec = schemes?.stored(linear)?.codec,
-        let tensor = codec.tensors.first.flatMap({ model[$0.name] })
+      guard let codec = schemes?.stored(linear)?.codec, let spec = codec.tensors.first,
+        let tensor = model[spec.name], tensor.dtype == spec.dtype, tensor.shape == spec.shape
       else { return nil }
       return (tensor, codec.codeWidth)
     }

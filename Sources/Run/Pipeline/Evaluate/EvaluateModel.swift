@@ -162,6 +162,8 @@ package final class EvaluateModel {
   package func runAll() throws -> [Evaluation] {
     do {
       return try evaluate()
+    } catch ScratchError.system(let error) {
+      throw error
     } catch let error as ScratchError {
       throw EvaluationError.scratchChanged(error)
     }

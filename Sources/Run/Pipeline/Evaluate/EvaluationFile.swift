@@ -2,15 +2,29 @@
 
 internal import Calibration
 internal import CompressedTensors
+internal import Glibc
 internal import JSON
 internal import Reporting
 internal import SystemIO
+
+/// An output that another process writes to when an evaluation of it ends.
+package struct EvaluationNotKept: Error, CustomStringConvertible, Equatable {
+  package let path: String
+
+  package init(path: String) { self.path = path }
+
+  package var description: String {
+    "\(path): another process is writing there; wait for its end, and give the same command again"
+  }
+}
 
 /// The file is news: one that cannot be read is as good as none.
 package enum EvaluationFile {
   private static let format = 1
   /// Older ones are forgotten.
   private static let most = 20
+  /// Another evaluation that ends at the same moment is done with the file in less.
+  private static let patience = 1.0
 
   static func read(_ folder: OutputFolder) -> [EvaluationRecord] {
     guard let bytes = try? FileSystem.readFile(folder.evaluations, limit: FileSystem.smallFile),
@@ -27,17 +41,31 @@ package enum EvaluationFile {
   ) throws -> String? {
     guard let status = try? RunStatus(output: model), status.phase == .finished else { return nil }
     let folder = OutputFolder(path: model)
+    let lock = try lock(folder)
+    return try withExtendedLifetime(lock) { try add(EvaluationRecord(evaluation, options), folder) }
+  }
+
+  private static func lock(_ folder: OutputFolder) throws -> FileLock {
+    let clock = Clock()
+    while true {
+      if let lock = try FileLock(path: folder.lock) { return lock }
+      if clock.seconds > patience { throw EvaluationNotKept(path: folder.path) }
+      usleep(20_000)
+    }
+  }
+
+  private static func add(_ record: EvaluationRecord, _ folder: OutputFolder) throws -> String {
     // One that somebody wrote by hand is left alone.
     let hasOwnCard = try ModelCard(folder)?.isIn(folder) ?? false
-    let record = EvaluationRecord(evaluation, options)
     let others = read(folder).filter { !record.replaces($0) }
     let all = (others + [record]).suffix(most)
     let json: JSONValue = ["format": .int(format), "evaluations": .array(all.map(\.json))]
     try replaceFile(
       folder.evaluations, with: Array((json.serialized(indent: 2) + "\n").utf8))
-    let page = try RunReport.remake(output: model).page
+    let report = try RunReport(output: folder.path)
+    try report.write()
     if hasOwnCard { try ModelCard(folder)?.write(to: folder) }
-    return page
+    return report.page
   }
 
   /// Whether an output was measured like this.

@@ -173,8 +173,14 @@ struct EvaluationPlanner {
   func plan(budget: Int) throws(BudgetTooSmall) -> EvaluationPlan {
     let smallest = plans(layerBlocks: 1, headBlocks: 1).plans
     let refusal = BudgetTooSmall(smallest, budget: budget) { step in
-      ["lower --sequence-length", "use fewer --threads"]
-        + (step == .text ? ["do without --worst"] : [])
+      let fewer = threads > 1 ? ["use fewer --threads"] : []
+      return switch step {
+      // What it takes was measured.
+      case .load: []
+      case .layers, .head: ["lower --sequence-length"] + fewer
+      // Some are spelled unless none are asked for.
+      case .text: ["give --worst 0"] + fewer
+      }
     }
     if let refusal { throw refusal }
     func most(_ bytes: (Int) -> Int) -> Int {

@@ -6,6 +6,7 @@ internal import CompressedTensors
 internal import LinearAlgebra
 internal import Models
 internal import Planning
+internal import Quantization
 internal import Safetensors
 internal import SystemIO
 internal import Tensors
@@ -63,6 +64,12 @@ extension Commit {
   func checkUsed(until next: RunPosition) throws {
     try sourceChecksums.check(
       plan.tensorsRead(from: state.position, until: next), of: plan, backend: backend)
+    if next != .finish { return }
+    do {
+      try sourceChecksums.check(plan.sourceReads.throughout, of: plan, backend: backend)
+    } catch SourceChanged.tensor(let file, let tensor, let before, let now) {
+      throw SourceChanged.readThroughout(file: file, tensor: tensor, before: before, now: now)
+    }
   }
 
   /// All tensors in the order in which they lie, some at a time.
@@ -137,17 +144,14 @@ struct SourceChecksums {
 }
 
 extension QuantizePlan {
-  /// Names of the tensors that a prediction layer behind a part is joined by.
-  func tensorsJoining(afterPart part: Int, of layer: Int) -> [String] {
-    guard let entrance = spec.layers.entrance(afterPart: part, of: layer) else { return [] }
-    return entrance.claims.map(\.name) + [spec.embedding]
+  var sourceReads: SourceReads {
+    SourceReads(
+      spec: spec, output: output, trials: trials, keeps: kept != nil,
+      calibratedLayers: run.calibratedLayers)
   }
 
   /// Names of the tensors that the work between two positions reads.
   func tensorsRead(from position: RunPosition, until next: RunPosition) -> [String] {
-    func names(_ units: some Sequence<UnitSpec>) -> [String] {
-      units.flatMap(\.linears).flatMap { $0.hasBias ? [$0.weight, $0.bias] : [$0.weight] }
-    }
     switch position {
     case .copy:
       if next == .copy { return [] }
@@ -157,32 +161,100 @@ extension QuantizePlan {
         output.fates[$0] == .copied || output.fates[$0] == .decoded || ends.contains($0)
       }
     case .attend(let layer, 0, 0) where reused?.layers.contains(layer) == true: return []
-    case .attend(let layer, let part, _):
-      // A window begins: nothing was read yet.
-      if case .forward = next { return [] }
-      let part = spec.layers[layer].parts[part]
-      let units = Set(names(part.units))
-      // The search at the end reads the units, too.
-      let isCut = if case .attend(layer, part.index, _) = next { true } else { false }
-      let input = part.tokens?.tap(.input)
-      let searches = rounded.contains { output in
-        output.smoothings[layer].contains { input.map($0.taps.contains) == true }
-      }
-      return part.claims.map(\.name).filter { !units.contains($0) || searches && !isCut }
-        + (part.tokens == nil ? tensorsJoining(afterPart: part.index, of: layer) : [])
-    case .experts(let layer, let part, let unit, _, _):
-      let part = spec.layers[layer].parts[part]
-      let units = part.units
-      let end =
-        if case .experts(_, _, let unit, let end, _) = next { max(unit, end) } else { units.count }
-      return names(units[unit..<max(unit, end)]) + (part.tokens?.preNorm?.parameters ?? [])
-    case .advance(let layer, let part, _):
-      let goesOn = part + 1 < spec.layers[layer].parts.count || layer + 1 < run.calibratedLayers
-      let reads = goesOn || !output.smoothings[layer].isEmpty
-      return (reads ? spec.layers[layer].parts[part].claims.map(\.name) : [])
-        + (goesOn ? tensorsJoining(afterPart: part, of: layer) : [])
+    case .attend, .experts, .advance: return sourceReads.names(from: position, until: next)
     // Every rank looks at what it read.
     case .forward, .window, .finish, .done: return []
     }
+  }
+}
+
+/// What the work on layers reads of the source. A run holds it against checksums, and a plan counts what that takes.
+struct SourceReads {
+  let spec: ModelSpec
+  let output: OutputPlan
+  /// What a pass that measures takes in the output's place.
+  let trials: [OutputPlan]
+  /// Whether states and statistics are kept for other runs.
+  let keeps: Bool
+  let calibratedLayers: Int
+
+  /// Names of the tensors that the work on a part between two positions reads.
+  func names(from position: RunPosition, until next: RunPosition) -> [String] {
+    switch position {
+    case .attend(let layer, let index, _):
+      // A window begins: nothing was read yet.
+      if case .forward = next { return [] }
+      let part = spec.layers[layer].parts[index]
+      // The search at the end reads the units, too.
+      let isCut = if case .attend(layer, index, _) = next { true } else { false }
+      let input = part.tokens?.tap(.input)
+      let searches = (trials.isEmpty ? [output] : trials).contains { output in
+        output.smoothings[layer].contains { input.map($0.taps.contains) == true }
+      }
+      let units: Set<String> = searches && !isCut ? [] : Set(Self.names(of: part.units))
+      return part.claims.map(\.name).filter { !units.contains($0) }
+        + (part.tokens == nil ? joining(behind: part) : [])
+        + (part.sequence == nil ? [] : readers(in: layer))
+    case .experts(let layer, let index, let unit, _, _):
+      let part = spec.layers[layer].parts[index]
+      let units = part.units
+      let end =
+        if case .experts(_, _, let unit, let end, _) = next { max(unit, end) } else { units.count }
+      return Self.names(of: units[unit..<max(unit, end)]) + besideUnits(of: part)
+    case .advance(let layer, let index, _):
+      let part = spec.layers[layer].parts[index]
+      let reads = goesOn(behind: part) || !output.smoothings[layer].isEmpty
+      return (reads ? part.claims.map(\.name) : []) + joining(behind: part)
+    case .copy, .forward, .window, .finish, .done: return []
+    }
+  }
+
+  /// Names of what makes the states behind a part.
+  func namesOfStates(behind part: LayerPart) -> [String] {
+    part.claims.map(\.name) + joining(behind: part)
+  }
+
+  /// Names of what a group of units reads beside its own tensors: what stands before and behind them.
+  func besideUnits(of part: LayerPart) -> [String] {
+    guard let branch = part.tokens else { return [] }
+    let mlp = branch.mixer
+    let norms = [branch.preNorm, branch.postNorm].compactMap(\.self) + mlp.norms
+    return norms.flatMap(\.parameters) + Self.names(of: mlp.deciding) + mlp.vectors.map(\.name)
+      + readers(in: part.layer)
+  }
+
+  /// Names of what the rounding of every layer reads and that is too large to be looked at after each: it is held against
+  /// its checksum once, at the end.
+  var throughout: [String] { looksAtReaders(in: 0) ? [spec.head.weight] : [] }
+
+  /// Whether calibration tokens go on behind a part.
+  func goesOn(behind part: LayerPart) -> Bool {
+    spec.layers.next(after: part, calibrated: calibratedLayers) != nil
+  }
+
+  /// What a prediction layer behind a part is joined by, where tokens go on to it.
+  private func joining(behind part: LayerPart) -> [String] {
+    guard goesOn(behind: part),
+      let entrance = spec.layers.entrance(afterPart: part.index, of: part.layer)
+    else { return [] }
+    return entrance.claims.map(\.name) + [spec.embedding]
+  }
+
+  private func looksAtReaders(in layer: Int) -> Bool {
+    layer < calibratedLayers && output.looksAtReaders(measures: !trials.isEmpty, keeps: keeps)
+      && StreamMoments.blockSize(spec.hiddenSize) != nil
+  }
+
+  /// What reads the stream, of any layer, but the head.
+  private func readers(in layer: Int) -> [String] {
+    looksAtReaders(in: layer) ? StreamReaders.names(in: spec) : []
+  }
+
+  private static func names(of units: some Sequence<UnitSpec>) -> [String] {
+    names(of: units.flatMap(\.linears))
+  }
+
+  private static func names(of linears: [LinearSpec]) -> [String] {
+    linears.flatMap { $0.hasBias ? [$0.weight, $0.bias] : [$0.weight] }
   }
 }

@@ -16,7 +16,7 @@ package struct TensorChanged: Error, CustomStringConvertible, Equatable {
 
   package var description: String {
     "\(file): `\(tensor)` has the checksum \(found), written was \(written); something else wrote "
-      + "there, or the disk is failing: check it, and start over with sluice quantize --restart"
+      + "there, or the disk is failing: check it, and \(startOverText)"
   }
 }
 
@@ -104,18 +104,14 @@ extension StoredTensor {
 
   /// The checksum of what the file holds now, without mapping it.
   ///
-  /// - Throws: `SourceChanged.size` where the file ends before.
-  func checksumOfFile() throws -> Checksum {
+  /// - Throws: `SafetensorsError.cut` where the file was cut since it was opened.
+  func checksumOfFile() throws(SafetensorsError) -> Checksum {
     let window = CheckpointWeights.releasedTile
     let buffer = Buffer(
       "a window", byteCount: min(window, max(1, byteCount)), from: Matrix.unlimited)
     var checksum = Checksum()
     for part in ranges(of: byteCount, by: window) {
-      let place = range.lowerBound + part.lowerBound..<range.lowerBound + part.upperBound
-      if try unsafe !file.read(place, into: buffer.bytes) {
-        throw SourceChanged.size(
-          file: file.path, before: file.byteCount, now: try FileSystem.fileSize(file.path))
-      }
+      try unsafe read(bytes: part, into: buffer.bytes)
       unsafe checksum.add(UnsafeRawBufferPointer(rebasing: buffer.bytes[..<part.count]))
     }
     return checksum

@@ -2,7 +2,6 @@
 // the same to the byte for the same run.
 
 internal import CompressedTensors
-internal import Glibc
 internal import JSON
 internal import Planning
 internal import Reporting
@@ -209,8 +208,7 @@ struct ModelCard {
   /// Four digits that count.
   private static func digits(_ value: Double) -> String {
     if value == 0 || !value.isFinite { return "\(value)" }
-    let scale = pow(10, 3 - log10(abs(value)).rounded(.down))
-    return "\((value * scale).rounded() / scale)"
+    return "\(significant(value, digits: 4))"
   }
 }
 

@@ -13,6 +13,7 @@ package enum OutputFolderError: Error, CustomStringConvertible, Equatable {
   case noSpace(path: String, needed: Int, free: Int)
   case sideFileGone(path: String, source: String)
   case folderInPlace(path: String)
+  case scratchGone(path: String)
 
   package var description: String {
     switch self {
@@ -33,6 +34,9 @@ package enum OutputFolderError: Error, CustomStringConvertible, Equatable {
     case .sideFileGone(let path, let source):
       "\(path): is gone or was changed, and \(source) is not the file that it was copied from; put either of them "
         + "back, or start over with --restart"
+    case .scratchGone(let path):
+      "\(path): the scratch folder is gone that this run goes on from; mount its disk or put the folder back, and give "
+        + "the same command; or \(startOverText)"
     }
   }
 }
@@ -158,17 +162,19 @@ package struct OutputFolder {
   private func clear() throws {
     if FileSystem.exists(state) { try renameFile(state, to: beginning) } else { try begin() }
     var made = [Self.config, Self.index, Self.recipe]
-    made += ((try? sideFiles(FileSystem.readFile(files))) ?? []).map(\.path).filter {
-      // What a damaged file lists must not lead out of the folder.
-      !$0.isEmpty && !$0.split(separator: "/").contains("..")
-    }
+    made += ((try? sideFiles(FileSystem.readFile(files))) ?? []).map(\.path)
     made += try FileSystem.list(path).filter {
       $0.hasPrefix("model-") && $0.hasSuffix(".safetensors")
     }
     for name in made { try FileSystem.remove(path + "/" + name) }
-    if let old = try? RunState(readingFrom: beginning) {
-      if isScratch(old.scratch) { try FileSystem.remove(old.scratch) }
-      if old.history.card != nil { try FileSystem.remove("\(path)/\(ModelCard.file)") }
+    // Of another version, too.
+    if let old = SealedFile.readAnyFormat(beginning) {
+      if let scratch = old["scratch"]?.string, isScratch(scratch) {
+        try FileSystem.remove(scratch)
+      }
+      if old["history"]?.object?["card"]?.object != nil {
+        try FileSystem.remove("\(path)/\(ModelCard.file)")
+      }
     }
     for path in try FileSystem.list(work).map({ work + "/" + $0 })
     where path != lock && path != beginning && path != measurements {
@@ -191,18 +197,43 @@ package struct OutputFolder {
     return FileSystem.resolved(asked) + "/" + Self.scratchPrefix + name.text
   }
 
+  /// The folder for hidden states by what a state says of it.
+  private func folder(_ scratch: String) -> String {
+    scratch.isEmpty ? work + "/scratch" : scratch
+  }
+
+  /// What a state will say of it.
+  ///
+  /// - Parameters:
+  ///   - asked: where the user wants it; where none is named it stays where it was.
+  ///   - held: what the state says now.
+  private func wantedScratch(_ asked: String?, held: String) -> String {
+    asked.map(scratchFolder(in:)) ?? held
+  }
+
   /// The folder for hidden states, made; what a run left elsewhere is moved there first.
   ///
   /// - Parameter asked: where the user wants it; where none is named it stays where it was, or lies in the output.
-  /// - Throws: `OutputFolderError.noSpace` where output or scratch will not fit.
+  /// - Throws: `RunStateError.damaged` where the state names a folder that no run made: its files would be removed.
+  ///   `OutputFolderError.scratchGone`, and `.noSpace` where output or scratch will not fit.
   func openScratch(
     _ asked: String?, plan: QuantizePlan, state: inout RunState, resumed: Bool
   ) throws -> String {
-    let wanted = asked.map(scratchFolder(in:)) ?? state.scratch
-    func folder(_ text: String) -> String { text.isEmpty ? work + "/scratch" : text }
+    if !state.scratch.isEmpty, !isScratch(state.scratch) {
+      throw RunStateError.damaged(
+        path: self.state,
+        problem: "it names \(state.scratch) for scratch, and no run makes a folder of that name")
+    }
+    let wanted = wantedScratch(asked, held: state.scratch)
     if state.position == .done { return folder(state.scratch) }
+    // On a disk that is not mounted, an empty folder would make a damage of it.
+    if resumed, let layer = state.position.layer, layer < plan.run.calibratedLayers,
+      !FileSystem.exists(folder(state.scratch))
+    {
+      throw OutputFolderError.scratchGone(path: folder(state.scratch))
+    }
     let isMoved = resumed && folder(wanted) != folder(state.scratch)
-    try checkSpace(plan, scratch: folder(wanted), resumed: resumed, isMoved: isMoved)
+    try checkSpace(plan, asked, held: state.scratch, resumed: resumed)
     try FileSystem.createFolder(folder(wanted))
     if isMoved {
       for file in try FileSystem.list(folder(state.scratch)) {
@@ -225,18 +256,23 @@ package struct OutputFolder {
   /// - Throws: `OutputFolderError.noSpace`.
   package static func checkSpace(_ plan: QuantizePlan) throws {
     let folder = OutputFolder(path: plan.options.output)
-    try folder.checkSpace(
-      plan, scratch: plan.options.scratch ?? folder.path,
-      resumed: FileSystem.exists(folder.state) && !plan.options.restarts)
+    let state = plan.options.restarts ? nil : (try? RunState(readingFrom: folder.state))
+    let held = state.flatMap { folder.isScratch($0.scratch) ? $0.scratch : nil } ?? ""
+    try folder.checkSpace(plan, plan.options.scratch, held: held, resumed: state != nil)
   }
 
   /// Shards are reserved when a run begins; scratch grows on the way.
-  func checkSpace(
-    _ plan: QuantizePlan, scratch: String, resumed: Bool, isMoved: Bool = false
+  ///
+  /// - Parameters:
+  ///   - asked: where the user wants scratch.
+  ///   - held: what the state says of scratch. What lies there counts where it stays there.
+  private func checkSpace(
+    _ plan: QuantizePlan, _ asked: String?, held: String, resumed: Bool
   ) throws {
+    let scratch = folder(wantedScratch(asked, held: held))
+    let isThere = resumed && scratch == folder(held)
     let output = resumed ? 0 : plan.outputFileBytes
-    let held = resumed && !isMoved ? FileSystem.folderSize(scratch) : 0
-    let states = max(0, plan.run.scratchBytes - held)
+    let states = max(0, plan.run.scratchBytes - (isThere ? FileSystem.folderSize(scratch) : 0))
     try checkSpace(plan.keptSummary, output: output, scratch: (scratch, states))
     if try FileSystem.device(of: path) == FileSystem.device(of: scratch) {
       try Self.check(path, output + states)
@@ -305,10 +341,14 @@ package struct OutputFolder {
     Checksums.line(JSONValue.string(name).serialized(), checksum)
   }
 
-  /// What lines tell of.
+  /// What lines tell of, but for what leads out of the folder: no run wrote that.
   func sideFiles(_ lines: [UInt8]) -> [(path: String, checksum: String)] {
-    Checksums(lines: lines).entries.compactMap { name, checksum in
-      (try? JSONValue.parse(Array(name.utf8)))?.string.map { ($0, String(checksum)) }
+    Checksums(lines: lines).entries.compactMap {
+      name, checksum -> (path: String, checksum: String)? in
+      guard let path = (try? JSONValue.parse(Array(name.utf8)))?.string, !path.isEmpty,
+        !path.split(separator: "/").contains("..")
+      else { return nil }
+      return (path, String(checksum))
     }
   }
 

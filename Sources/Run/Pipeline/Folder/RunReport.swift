@@ -3,7 +3,6 @@
 internal import CompressedTensors
 internal import JSON
 internal import Planning
-internal import Quantization
 package import Reporting
 internal import SystemIO
 
@@ -106,7 +105,7 @@ extension Subject {
       modelPath: FileSystem.resolved(path), output: FileSystem.resolved(output),
       architecture: history.architecture,
       layers: history.layers, sourceBytes: history.sourceBytes, outputBytes: history.outputBytes,
-      groupSize: state.inputs.groupSizes.max() ?? SchemePreset.groupSize,
+      groupSize: state.inputs.groupSizes.max(),
       quantized: history.coverage?.quantized ?? "", left: history.coverage?.left.map(\.text) ?? [],
       settings: settings,
       command: status.record?.command ?? [], version: history.version,

@@ -3,6 +3,7 @@
 internal import CompressedTensors
 internal import JSON
 internal import Models
+internal import Planning
 package import ScratchStore
 internal import SystemIO
 internal import Transformer
@@ -10,6 +11,8 @@ internal import Transformer
 /// A state that this run cannot go on from.
 package enum RunStateError: Error, CustomStringConvertible, Equatable {
   case damaged(path: String, problem: String)
+  /// One of another version of Sluice.
+  case otherFormat(path: String, found: Int, expected: Int)
   /// An output file is not as the run left it.
   case filesChanged(path: String, problem: String)
   case otherOptions(path: String, option: String, written: String, asked: String)
@@ -19,14 +22,15 @@ package enum RunStateError: Error, CustomStringConvertible, Equatable {
 
   package var description: String {
     switch self {
-    case .damaged(let path, let problem):
-      // Other commands read states, too.
-      "\(path): \(problem); start over with sluice quantize --restart"
+    case .damaged(let path, let problem): "\(path): \(problem); \(startOverText)"
+    case .otherFormat(let path, let found, let expected):
+      "\(path): written by another version of Sluice, in format \(found), expected \(expected); go on with the "
+        + "version that wrote it, or \(startOverText); a finished output is whole as it is"
     case .filesChanged(let path, let problem):
       // What is wrong with a shard says so itself.
       "\(path) speaks of files that are gone or changed: \(problem)"
-        + (problem.hasSuffix("--restart") ? "" : "; start over with sluice quantize --restart")
-    case .scratchChanged(let error): "\(error); start over with sluice quantize --restart"
+        + (problem.hasSuffix(startOverText) ? "" : "; \(startOverText)")
+    case .scratchChanged(let error): "\(error); \(startOverText)"
     case .otherOptions(let path, let option, let written, let asked):
       "\(path) was written with \(option) \(written)"
         + (option == RunInputs.expertTokensFlag && written == "all" ? " (once the default)" : "")
@@ -167,7 +171,7 @@ package struct RunState: Sendable, Equatable {
     position = .copy
   }
 
-  private static let format = 11
+  private static let format = 12
 
   /// Makes this state the truth, durably. All that it speaks of must be durable already.
   package func commit(to path: String) throws {
@@ -198,7 +202,9 @@ package struct RunState: Sendable, Equatable {
 
   package init(readingFrom path: String) throws {
     func damaged(_ problem: String) -> RunStateError { .damaged(path: path, problem: problem) }
-    let object = try SealedFile.read(path, format: Self.format, damaged: damaged)
+    let object = try SealedFile.read(
+      path, format: Self.format, damaged: damaged,
+      otherFormat: { .otherFormat(path: path, found: $0, expected: Self.format) })
     func mark(_ key: String) -> JournalMark? {
       guard let mark = object[key]?.object, let bytes = mark["bytes"]?.size,
         let checksum = mark["crc32"]?.string
@@ -268,7 +274,7 @@ extension RunState {
         part(layer, index)?.tokens != nil && block <= plan.blocks.count
       case .experts(let layer, let index, let unit, let end, let block):
         part(layer, index).map { unit < $0.units.count && end <= $0.units.count } ?? false
-          && block <= plan.blocks.count
+          && block <= plan.blocks.count && (block == 0 || unit < end)
       case .forward(let first, let end, let layer, let index):
         first <= layer && first < end && end <= plan.spec.layers.count
           && (part(layer, index) != nil || layer == end && index == 0)

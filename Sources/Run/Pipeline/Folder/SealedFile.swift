@@ -16,8 +16,10 @@ enum SealedFile {
   /// - Parameters:
   ///   - format: what `format` must be.
   ///   - damaged: the error for a problem with what the file holds.
+  ///   - otherFormat: the error for another format, where that has its own way out.
   static func read<Problem: Error>(
-    _ path: String, format: Int, damaged: (String) -> Problem
+    _ path: String, format: Int, damaged: (String) -> Problem,
+    otherFormat: ((Int) -> Problem)? = nil
   ) throws -> JSONObject {
     let value: JSONValue
     do {
@@ -25,16 +27,30 @@ enum SealedFile {
     } catch let error as JSONError {
       throw damaged("\(error)")
     }
-    var object = value.object ?? JSONObject()
-    guard object["format"]?.int == format else {
-      throw damaged("written by another version of Sluice")
+    let object = value.object ?? JSONObject()
+    guard let found = object["format"]?.int else { throw damaged("it names no format") }
+    if found != format {
+      throw otherFormat?(found)
+        ?? damaged(
+          "written by another version of Sluice, in format \(found), expected \(format)")
     }
-    let written = object["crc32"]?.string
-    object["crc32"] = nil
-    guard written == checksum(of: object) else {
+    guard let content = content(of: object) else {
       throw damaged("not as it was written: its checksum differs")
     }
-    return object
+    return content
+  }
+
+  /// What was written, in whatever format; nil where it is not as it was written.
+  static func readAnyFormat(_ path: String) -> JSONObject? {
+    (try? JSONValue.parse(FileSystem.readFile(path)))?.object.flatMap(content)
+  }
+
+  /// What stands before the checksum; nil where that is another one.
+  private static func content(of object: JSONObject) -> JSONObject? {
+    var object = object
+    let written = object["crc32"]?.string
+    object["crc32"] = nil
+    return written == checksum(of: object) ? object : nil
   }
 
   private static func checksum(of object: JSONObject) -> String {

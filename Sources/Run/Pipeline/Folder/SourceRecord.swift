@@ -2,6 +2,7 @@
 // run began.
 
 internal import JSON
+internal import Planning
 internal import Safetensors
 package import SystemIO
 
@@ -61,6 +62,8 @@ package enum SourceChanged: Error, CustomStringConvertible, Equatable {
   case size(file: String, before: Int, now: Int)
   case header(file: String)
   case tensor(file: String, tensor: String, before: String, now: String)
+  /// One that the work on every layer reads, so that nothing tells what came of it.
+  case readThroughout(file: String, tensor: String, before: String, now: String)
 
   package var description: String {
     switch self {
@@ -75,6 +78,9 @@ package enum SourceChanged: Error, CustomStringConvertible, Equatable {
     case .tensor(let file, let tensor, let before, let now):
       "\(file): `\(tensor)` is not what it was when the run began (checksum \(now), expected "
         + "\(before)); \(Self.wayOut)"
+    case .readThroughout(let file, let tensor, let before, let now):
+      "\(file): `\(tensor)` is not what it was when the run began (checksum \(now), expected "
+        + "\(before)), and every layer was rounded by it; put the file back as it was, and \(startOverText)"
     }
   }
 

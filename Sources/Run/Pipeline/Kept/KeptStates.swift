@@ -122,7 +122,9 @@ final class KeptStates: Sendable {
         damaged += problems
       }
     } else if FileSystem.exists(folder) {
-      let own = [Self.lockName, Self.checksumsName, temporaryPath(of: Self.mainName)]
+      let own =
+        [Self.lockName, Self.checksumsName]
+        + [Self.mainName, Self.checksumsName].map(temporaryPath)
       if try FileSystem.list(folder).contains(where: { !own.contains($0) }) {
         throw KeptError.foreign(path: folder)
       }
@@ -316,7 +318,7 @@ private struct Main {
   /// What of the checksums of the source's tensors was written.
   let mark: JournalMark
 
-  private static let format = 2
+  private static let format = 3
 
   init(inputs: RunInputs, source: [SourceFile], digest: String, mark: JournalMark) {
     self.inputs = inputs

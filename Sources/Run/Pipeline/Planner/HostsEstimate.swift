@@ -43,6 +43,7 @@ package struct HostsEstimate: Sendable {
       for (number, plan) in plans.enumerated() {
         var options = plan.options
         options.ranks = hosts
+        options.ranksOfHost = 1
         let shared = try QuantizePlan(plan, with: options)
         let loading = number == 0 ? loading : 0
         let times = try [plan, shared].map {
@@ -88,7 +89,7 @@ package struct HostsEstimate: Sendable {
   private static func bytes(_ plan: QuantizePlan, hosts: Int) -> Double {
     let run = plan.run
     func traffic(_ step: RunStep, _ kind: Traffic) -> Double { run.uses[step]?.traffic[kind] ?? 0 }
-    var sum = 2 * Double(run.sourceBytes) + 2 * Double(run.outputBytes)
+    var sum = Double(run.checkedSourceBytes) + 2 * Double(run.outputBytes)
     for step in RunStep.allCases {
       sum += traffic(step, .scratchRead) + traffic(step, .scratchWritten)
       // States are made with all weights on every host, for fewer tokens each.

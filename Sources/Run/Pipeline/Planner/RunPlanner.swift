@@ -208,7 +208,7 @@ struct RunPlanner {
       }
     case .attend:
       forEachPart { layer, part, count in
-        if makesStatesFirst, leavesStates(part, of: layer) {
+        if makesStatesFirst, sourceReads.goesOn(behind: part) {
           add(times: count, .states) {
             try Attend(inputs: $0, layer: layer, part: part).run(from: 0)
           }
@@ -234,7 +234,7 @@ struct RunPlanner {
         }
         if !makesStatesFirst { return add(times: count) { try advance($0).run(from: 0) } }
         add(times: count, .rounding) { try advance($0).prove() }
-        if leavesStates(part, of: layer) {
+        if sourceReads.goesOn(behind: part) {
           add(times: count, .states) { try advance($0).run(from: 0) }
         }
       }
@@ -242,10 +242,41 @@ struct RunPlanner {
     return use
   }
 
-  /// Whether calibration tokens go on behind a part of a layer.
-  private func leavesStates(_ part: LayerPart, of layer: LayerSpec) -> Bool {
-    layer.index < calibratedLayers
-      && (part.index + 1 < layer.parts.count || layer.index + 1 < calibratedLayers)
+  private var sourceReads: SourceReads {
+    SourceReads(
+      spec: source.spec, output: output, trials: trials, keeps: kept != nil,
+      calibratedLayers: calibratedLayers)
+  }
+
+  /// Bytes of the source that are compared with their checksums, by the step behind which that is.
+  private func comparedBytes(_ passes: Passes) -> [RunStep: Int] {
+    func bytes(_ names: [String]) -> Int {
+      names.reduce(0) { sum, name in
+        sum + (source.isCoded(name) ? source.mappedBytes(name) : source.tensor(name).byteCount)
+      }
+    }
+    let reads = sourceReads
+    var result: [RunStep: Int] = [.check: bytes(reads.throughout)]
+    result[.copy] = bytes(trials.isEmpty ? copied.map(\.name) : [source.spec.embedding])
+    forEachPart { _, part, count in
+      func add(_ step: RunStep, _ bytes: Int) { result[step, default: 0] += Int(count) * bytes }
+      let (layer, index) = (part.layer, part.index)
+      add(
+        .attend,
+        bytes(reads.names(from: .attend(layer: layer, part: index, block: 0), until: .finish)))
+      if makesStatesFirst, reads.goesOn(behind: part) {
+        add(.attend, bytes(reads.namesOfStates(behind: part)))
+      }
+      if part.tokens == nil { return }
+      let groups = ranges(of: part.units.count, by: passes.unitsPerGroup).count
+      let units = reads.names(
+        from: .experts(layer: layer, part: index, unit: 0, end: 0, block: 0), until: .finish)
+      add(.experts, bytes(units) + max(0, groups - 1) * bytes(reads.besideUnits(of: part)))
+      add(
+        .advance,
+        bytes(reads.names(from: .advance(layer: layer, part: index, block: 0), until: .finish)))
+    }
+    return result
   }
 
   /// - Parameter body: takes a layer, a part of it, and how many layers are like it.
@@ -279,7 +310,8 @@ struct RunPlanner {
   private var always: [MemoryUse] {
     [
       ResidentModel.process, ResidentModel.names(source.tensors.count),
-      ResidentModel.tokens(tokens), ResidentModel.ranks(options.ranks),
+      ResidentModel.tokens(tokens),
+      ResidentModel.ranks(options.ranks, ofHost: options.ranksOfHost ?? options.ranks),
       ResidentModel.recipe(isRead: options.recipe != nil),
       MemoryUse("plans of the choices", choices * source.tensors.count * Self.planBytes),
       MemoryUse(
@@ -353,8 +385,12 @@ struct RunPlanner {
   /// - Throws: `BudgetTooSmall` with the smallest budget that would do.
   func plan(budget: Int) throws(BudgetTooSmall) -> RunPlan {
     let smallest = steps(.smallest, largestBlocks).plans
-    let refusal = BudgetTooSmall(smallest, budget: budget) { _ in
-      ["lower --sequence-length", "use fewer --threads"]
+    let refusal = BudgetTooSmall(smallest, budget: budget) { step in
+      // What it takes was measured.
+      if step == .load { return [] }
+      let isOfTokens = step != .check && !blocks.isEmpty
+      return (isOfTokens ? ["lower --sequence-length"] : [])
+        + (options.threads > 1 ? ["use fewer --threads"] : [])
     }
     if let refusal { throw refusal }
     let units = mlps.map(\.units.count).max() ?? 1
@@ -371,6 +407,7 @@ struct RunPlanner {
       }, commitsOften: commitsOften
     ).best
     let (plans, uses) = steps(passes, blocks, budget: budget)
+    let compared = comparedBytes(passes)
     return RunPlan(
       budget: budget, smallestBudget: smallest.map(\.bytes).max() ?? 0, steps: plans,
       passes: passes, engine: engine,
@@ -381,8 +418,9 @@ struct RunPlanner {
       weightPasses: calibratedLayers > 1
         ? (blocks.count + passes.blocksPerPass - 1) / passes.blocksPerPass : 0,
       uses: uses, operationsOfAllTokens: operationsOfAllTokens(passes, uses),
-      // Beside what steps read: once for their checksums, and once for those to be compared.
-      sourceReadBytes: 2 * source.totalBytes
+      comparedBytes: compared,
+      // Beside what steps read: once for their checksums, and each time that these are compared.
+      sourceReadBytes: source.totalBytes + compared.values.reduce(0, +)
         + Int(uses.values.reduce(0) { $0 + ($1.traffic[.source] ?? 0) }))
   }
 
@@ -439,14 +477,14 @@ struct RunPlanner {
   }
 
   /// Two generations of hidden states, and a third where branches are side by side; with Gram matrices, what one step
-  /// leaves to the next, those of a group, and those of attention where a commit cuts it.
+  /// leaves to the next, those of a group, and those of attention and its gradients where a commit cuts it.
   private func scratchBytes(_ passes: Passes) -> Int {
     if calibratedLayers == 0 { return 0 }
     let states = stateBytes
-    let two = layers.contains { $0.layer.parts.contains(where: \.isParallel) } ? 3 : 2
+    let atOnce = layers.contains { $0.layer.parts.contains(where: \.isParallel) } ? 3 : 2
     let generations =
       makesStatesFirst
-      ? window * (layers.map(\.layer.parts.count).max() ?? 1) + 1 + two * options.ranks : two
+      ? window * (layers.map(\.layer.parts.count).max() ?? 1) + 1 + atOnce * options.ranks : atOnce
     if !options.gathersGrams { return generations * states }
     func matrix(_ count: Int) -> Int {
       let numbers = count * (count + min(count, Gemm.gramTile(count))) / 2
@@ -469,18 +507,23 @@ struct RunPlanner {
           .prefix(passes.unitsPerGroup)
         return units.count > 1 ? units.reduce(0) { $0 + stored($1.down.inputs) + slopes($1) } : 0
       }.max() ?? 0
-    let attention =
-      layers.flatMap { layer, _ in
-        layer.parts.map { part in
-          output.taps[layer.index].filter {
-            Attend.sees($0, part) && !layer.readers(at: $0).isEmpty
-          }
-          .reduce(0) { $0 + stored(layer.channels(at: $1)) }
+    let inputs = inputs(passes, blocks, options, Ledger())
+    func attention(_ layer: LayerSpec, _ part: LayerPart) -> Int {
+      let taps = output.taps[layer.index].filter {
+        Attend.sees($0, part) && !layer.readers(at: $0).isEmpty
+      }
+      let gradients = OutputGradients.kinds(inputs, layer, part).map(\.kind)
+      return taps.reduce(0) { $0 + stored(layer.channels(at: $1)) }
+        + gradients.reduce(0) { sum, kind in
+          let size = kind.block ?? kind.channels
+          return sum + kind.channels / size * matrix(size)
         }
-      }.max() ?? 0
-    let isCut = tokens > Self.uncutTokens
+    }
+    let cut =
+      tokens > Self.uncutTokens
+      ? layers.flatMap { layer, _ in layer.parts.map { attention(layer, $0) } }.max() ?? 0 : 0
     return max(
-      generations * states + max(input, isCut ? attention : 0),
+      generations * states + max(input, cut),
       (generations - 1) * states + input + group)
   }
 }

@@ -57,12 +57,12 @@ package struct TimeEstimate: Sendable, Equatable {
     seconds[.load] = loading
     // What does not stay in the kernel's cache is read again each time.
     let isCached = run.sourceBytes < MachineShare().availableBytes
-    let read = Double(isCached ? run.sourceBytes : run.sourceReadBytes) * reading.secondsPerByte
-    seconds[.experts, default: 0] += read
+    let mapped = isCached ? run.sourceBytes : run.sourceReadBytes - run.checkedSourceBytes
+    seconds[.experts, default: 0] += Double(mapped) * reading.secondsPerByte
     // Read from the kernel's cache or the disk, as the source was, at the speed of a checksum at most.
     let checked = max(reading.secondsPerByte, 1e-9 / Double(plan.options.threads))
-    seconds[.check, default: 0] +=
-      Double(run.outputBytes + 2 * run.sourceBytes) * checked
+    seconds[.check, default: 0] += Double(run.outputBytes + run.sourceBytes) * checked
+    for (step, bytes) in run.comparedBytes { seconds[step, default: 0] += Double(bytes) * checked }
   }
 
   private static func commits(_ plan: QuantizePlan) -> [RunStep: Int] {

@@ -136,6 +136,9 @@ extension Commit {
   func takeOver(_ layer: LayerSpec) throws {
     guard let reused = plan.reused else { preconditionFailure("nothing to take over") }
     begin(.copy)
+    // The layer behind it begins with these, and no step makes them here.
+    let next = layer.index + 1
+    if next < plan.run.calibratedLayers { try plan.kept?.check([.hidden], next, 0) }
     let old = try oldOutput ?? OldOutput(reused.output)
     oldOutput = old
     let names =
@@ -168,10 +171,8 @@ extension Commit {
     }
     for line in old.choices(of: layer.index) { try note(taken: line) }
     noteMemory()
-    let layers = plan.spec.layers
     try commit(
-      layer.index + 1 == layers.count ? .finish : .attend(layer: layer.index + 1, part: 0, block: 0)
-    )
+      next == plan.spec.layers.count ? .finish : .attend(layer: next, part: 0, block: 0))
     tell(.layerTakenOver(layer: layer.index, layers: plan.layers))
   }
 }

@@ -130,7 +130,7 @@ package enum SizeError: Error, CustomStringConvertible, Equatable {
       "\(path) has measurements of \(measured.joined(separator: ", ")), not of \(choices.joined(separator: ", ")); "
         + "take --choices from these, another --output, or --restart to measure anew"
     case .damaged(let path, let problem):
-      "\(path): \(problem); start over with sluice quantize --restart, which measures anew"
+      "\(path): \(problem); \(startOverText), which measures anew"
     case .folderHasRun(let path, let flag):
       "\(path) speaks of a run that has no measurements for \(flag); use another --output, or --restart to start over"
     case .sourceChanged(let path):

@@ -95,9 +95,14 @@ package struct SizedRun {
       let found = try Measurements(readingFrom: folder.measurements)
       try check(found, plan, path: folder.measurements)
       return found
-    } catch  where options.restarts {
+    } catch let error where options.restarts && Self.isOvercome(error) {
       return nil
     }
+  }
+
+  /// Whether measuring anew helps. Where the system fails, what was measured may well be whole.
+  private static func isOvercome(_ error: any Error) -> Bool {
+    error is SizeError || error is RunStateError || error is SourceChanged
   }
 
   /// Refuses measurements of other work.

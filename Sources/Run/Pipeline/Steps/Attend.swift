@@ -53,7 +53,10 @@ struct Attend {
       if block == 0, backend.computes { try kept?.check() }
       if try kept?.restoreAttend(all) != true {
         let probes = try probes(of: gradients, weights: weights)
-        try pass(taps, statistics, gradients, probes, stream, from: block, weights: weights)
+        // What was kept when the pass was cut may be gone, and no commit has it.
+        let isLost = !all.isEmpty && inputs.results.resumption.statistics == nil
+        try pass(
+          taps, statistics, gradients, probes, stream, from: isLost ? 0 : block, weights: weights)
         try kept?.saveAttend(all)
       } else if kept?.needsPass == true {
         try pass([], [], nil, [], nil, from: block, weights: weights)

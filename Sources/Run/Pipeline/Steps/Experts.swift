@@ -110,6 +110,8 @@ struct Experts {
     let units = mlp.units
     let weights = weights
     let all = statistics.flatMap(\.all)
+    // What was kept when the group was cut may be gone, and no commit has it.
+    let block = inputs.results.resumption.statistics == nil ? 0 : block
     if block > 0 {
       let first = inputs.results.resumption.statisticsUnit
       let written = (first..<max(first, group.lowerBound)).filter { taps.contains(hidden($0)) }

@@ -124,11 +124,18 @@ struct OutputGradients {
   }
 }
 
+extension OutputPlan {
+  /// Whether it is looked at what errors of outputs do behind them. A pass that measures has no use for that, and one that
+  /// comes after it finds it kept.
+  func looksAtReaders(measures: Bool, keeps: Bool) -> Bool {
+    method.compensatesOutputs && (!measures || keeps)
+  }
+}
+
 extension StepInputs {
-  /// Whether gradients at the outputs of a layer's Linears are looked at. A pass that measures has no use for them, and one
-  /// that comes after it finds them kept.
+  /// Whether gradients at the outputs of a layer's Linears are looked at.
   func gathersGradients(of layer: LayerSpec) -> Bool {
-    output.method.compensatesOutputs && (!measures || keeps) && stage != .states
+    output.looksAtReaders(measures: measures, keeps: keeps) && stage != .states
       && layer.index < calibratedLayers
   }
 

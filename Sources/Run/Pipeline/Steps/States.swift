@@ -122,9 +122,13 @@ struct StateFiles {
     guard let bytes = resumption().appended[name] else {
       throw ScratchLost.unspoken(name)
     }
-    guard FileSystem.exists(path), try FileSystem.fileSize(path) >= bytes else {
-      throw ScratchLost.short(path: path, bytes: bytes)
+    let found: Int
+    do {
+      found = try FileSystem.fileSize(path)
+    } catch let error where error.isMissing {
+      found = 0
     }
+    guard found >= bytes else { throw ScratchLost.short(path: path, bytes: bytes) }
     return writer(
       try ScratchWriter(
         continuing: path, dtype: type(kind), blocks: block, byteCount: bytes))

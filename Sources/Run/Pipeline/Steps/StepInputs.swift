@@ -83,8 +83,7 @@ struct StepInputs {
 
   /// The part that calibration tokens go on to.
   func next(after part: LayerPart) -> (layer: Int, part: Int)? {
-    if part.index + 1 < layers[part.layer].parts.count { return (part.layer, part.index + 1) }
-    return part.layer + 1 < calibratedLayers ? (part.layer + 1, 0) : nil
+    layers.next(after: part, calibrated: calibratedLayers)
   }
 
   /// What the layer behind a part reads of a block: its states, or what the entrance of a prediction layer makes of them.
@@ -149,6 +148,15 @@ struct StepInputs {
 }
 
 extension [LayerSpec] {
+  /// The part that calibration tokens go on to behind another one; nil where they end there.
+  ///
+  /// - Parameter calibrated: how many layers they run through.
+  func next(after part: LayerPart, calibrated: Int) -> (layer: Int, part: Int)? {
+    if part.layer >= calibrated { return nil }
+    if part.index + 1 < self[part.layer].parts.count { return (part.layer, part.index + 1) }
+    return part.layer + 1 < calibrated ? (part.layer + 1, 0) : nil
+  }
+
   /// What stands before the layer that begins behind a part of another.
   func entrance(afterPart part: Int, of layer: Int) -> Entrance? {
     part + 1 == self[layer].parts.count && layer + 1 < count ? self[layer + 1].entrance : nil

@@ -54,7 +54,7 @@ struct StreamReaders {
       try weights.embed(
         Array(tokens[$0]), inputs.spec.head.weight, columns: channels, backend: backend)
     }
-    let routers = routers
+    let routers = Self.routers(of: inputs.spec)
     for (router, norm) in routers {
       let (weight, experts) = (weights.weight(router.linear), router.linear.outputs)
       let own = gains([norm?.gains(weights), router.norm.map { weights.vector($0.gains) }])
@@ -71,11 +71,19 @@ struct StreamReaders {
   }
 
   /// Every router of the model, with the norm before it. Prediction layers change no byte of the others.
-  private var routers: [(RouterSpec, NormSpec?)] {
-    inputs.layers.filter { $0.entrance == nil }.flatMap(\.parts).compactMap(\.tokens).compactMap {
+  private static func routers(of spec: ModelSpec) -> [(RouterSpec, NormSpec?)] {
+    spec.layers.filter { $0.entrance == nil }.flatMap(\.parts).compactMap(\.tokens).compactMap {
       branch in
       branch.mixer.router.map { ($0, branch.preNorm) }
-    }.filter { router, _ in router.linear.inputs == channels }
+    }.filter { router, _ in router.linear.inputs == spec.hiddenSize }
+  }
+
+  /// Names of all tensors that tell what reads the stream, but for the head, which is large.
+  static func names(in spec: ModelSpec) -> [String] {
+    spec.finalNorm.parameters
+      + routers(of: spec).flatMap { router, norm in
+        [router.linear.weight] + (norm?.parameters ?? []) + (router.norm.map { [$0.gains] } ?? [])
+      }
   }
 
   /// Tokens of the calibration from all over it, each as often as it comes.

@@ -44,12 +44,12 @@ package final class FollowingRank {
     do {
       try work()
     } catch {
-      let problem = RankStopped(rank: ranks.rank, host: FileSystem.hostName(), error: error)
-      if !(error is Interrupted) {
-        try? ReservedNote(path: folder.ending).write("\(problem)")
-        throw problem
-      }
-      throw error
+      if error is Interrupted { throw error }
+      let problem = RankStopped(
+        rank: ranks.rank, host: FileSystem.hostName(),
+        error: StoppedRun.telling(error, state: folder.state, share: nil))
+      try? ReservedNote(path: folder.ending).write("\(problem)")
+      throw problem
     }
   }
 
@@ -98,9 +98,7 @@ package struct RankStopped: Error, CustomStringConvertible {
   let host: String
   let error: any Error
 
-  package var description: String {
-    "rank \(rank) on \(host): \(error); what was durable is kept, and the same command goes on"
-  }
+  package var description: String { "rank \(rank) on \(host): \(error)" }
 }
 
 /// Memory of a rank, and how much arithmetic it did.

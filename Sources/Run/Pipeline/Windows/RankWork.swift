@@ -115,8 +115,7 @@ final class RankWork {
       let name = StatePiece(first: share.lowerBound, of: next).fileName
       written[name] = try FileSystem.fileSize("\(scratch)/\(name)")
     }
-    let read =
-      part.claims.map(\.name) + plan.tensorsJoining(afterPart: part.index, of: part.layer)
+    let read = plan.sourceReads.namesOfStates(behind: part)
     try source().check(
       read.indices.filter { $0 % count == rank }.map { read[$0] }, of: plan, backend: backend)
     weights.releaseAll()

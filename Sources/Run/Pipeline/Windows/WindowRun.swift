@@ -33,10 +33,9 @@ struct WindowRun {
 
   /// The states that the part behind a part of a layer reads, or the window's tasks where all states are there.
   func makeStates(first: Int, end: Int, layer: Int, part: Int) throws {
-    let isNeeded =
-      layer < plan.run.calibratedLayers
-      && (part + 1 < plan.spec.layers[layer].parts.count || layer + 1 < plan.run.calibratedLayers)
-    if layer == end || !isNeeded { return try commit.commit(.window(first: first, end: end)) }
+    guard layer < end, plan.sourceReads.goesOn(behind: plan.spec.layers[layer].parts[part]) else {
+      return try commit.commit(.window(first: first, end: end))
+    }
     let spec = plan.spec.layers[layer].parts[part]
     try tell(.states(layer: layer, part: part))
     let mine = try work.makeStates(

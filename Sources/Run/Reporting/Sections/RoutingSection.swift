@@ -27,14 +27,20 @@ extension Report {
 
   /// Said where thin data alarms.
   private var explanation: HTML {
-    """
-    <p class="note"><strong>Thin data</strong> means fewer than \(subject.groupSize) tokens of an expert's own (the group \
-    size) or less than a tenth of the even share, whichever is more. It is no fault of the output: statistics rest on \
-    tokens of all the data, whether the router sends them to an expert or not. But those that a thin expert will meet are rare \
-    among them, so that its scales fit them less well. More calibration data (<code>--samples</code>), or data that is \
-    more like what the model will be asked, helps.</p>
+    let limit: HTML =
+      subject.groupSize.map { size -> HTML in
+        """
+        fewer than \(size) tokens of an expert's own (the group size) or less than a tenth of the even share, \
+        whichever is more
+        """
+      } ?? "less than a tenth of the even share"
+    return """
+      <p class="note"><strong>Thin data</strong> means \(limit). It is no fault of the output: statistics rest on \
+      tokens of all the data, whether the router sends them to an expert or not. But those that a thin expert will meet are rare \
+      among them, so that its scales fit them less well. More calibration data (<code>--samples</code>), or data that is \
+      more like what the model will be asked, helps.</p>
 
-    """
+      """
   }
 
   private func finding(thin: Int, unrouted: Int, experts: Int) -> String {
