@@ -123,7 +123,7 @@ import Testing
   }
 
   @Test func `what a macro is given counts as depth`() {
-    let (open, close) = (String(repeating: "[", count: 60), String(repeating: "]", count: 60))
+    let (open, close) = (String(repeating: "[", count: 25), String(repeating: "]", count: 25))
     let deep = error("{% macro f(x) %}{{ f(\(open)x\(close)) }}{% endmacro %}{{ f(1) }}")
     #expect(deep?.message == "values nested too deep")
   }

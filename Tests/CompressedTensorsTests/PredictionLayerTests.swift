@@ -96,7 +96,7 @@ import Transformer
     try withTensors(change) { folder in
       #expect(
         throws: CheckpointError.wrongShape(
-          file: folder, tensor: norm, expected: "BF16, F16 or F32 [32]", found: "BF16 [2]")
+          file: folder, tensor: norm, expected: "BF16, F16, F32 or F8_E4M3 [32]", found: "BF16 [2]")
       ) { try predicting(folder) }
     }
   }

@@ -56,7 +56,7 @@ import TestSupport
         try Program.run(change),
         [
           ".out.requantize/out/.sluice/state.json",
-          "start over by giving the command with --restart",
+          "sluice requantize --restart where that makes it",
         ])
       #expect(FileSystem.exists(output + "/config.json"))
       let again = try Program.run(change + ["--restart"])

@@ -229,7 +229,7 @@ import Transformer
       }
       let text = "\(try #require(error))"
       #expect(text.contains("files.txt does not hold what was written to it"))
-      #expect(text.hasSuffix("; start over by giving the command with --restart"))
+      #expect(text.hasSuffix("; \(startOverText)"))
     }
   }
 

@@ -168,7 +168,8 @@ extension SafetensorsError: CustomStringConvertible {
 
   private static let rewrite = "download the file again or have its author write it anew"
   /// As all that a run left says it; those words stand in a layer above.
-  private static let startOver = "start over by giving the command with --restart"
+  private static let startOver =
+    "start over with sluice quantize --restart (sluice requantize --restart where that makes it)"
 
   /// Up to five of the names, and how many there are.
   private static func some(_ names: [String], _ noun: String) -> String {

@@ -29,7 +29,8 @@ package func percentText(_ share: Double) -> String {
 
 /// The way out where what a run left cannot be gone on with. `quantize` and `requantize` have the flag, and other commands
 /// that read such a folder say the same.
-package let startOverText = "start over by giving the command with --restart"
+package let startOverText =
+  "start over with sluice quantize --restart (sluice requantize --restart where that makes it)"
 
 /// The plan of a run: `sluice plan` prints it, `sluice quantize` follows it.
 package struct RunPlan: Sendable, Equatable {
