@@ -273,12 +273,12 @@ private final class SayingRanks: Ranks {
       let goesOn = "the same command goes on"
       // The states that the part reads.
       let gone = try problem()
-      #expect(gone.contains("the file is gone") && gone.hasSuffix("--restart"), "\(gone)")
+      #expect(gone.contains("the file is gone") && gone.hasSuffix(startOverText), "\(gone)")
       #expect(!gone.contains(goesOn))
       let checksums = options.output + "/.sluice/source-checksums.txt"
       try replaceFile(checksums, with: Array("00000000 nothing\n".utf8))
       let changed = try problem()
-      #expect(changed.contains("does not hold") && changed.hasSuffix("--restart"), "\(changed)")
+      #expect(changed.contains("does not hold") && changed.hasSuffix(startOverText), "\(changed)")
       #expect(!changed.contains(goesOn))
       try FileSystem.remove(checksums)
       let failed = try problem()
