@@ -63,7 +63,7 @@ private func command(_ output: String, _ more: [String] = []) -> [String] {
   }
 
   /// Instants from before the first file to after the last, as parts of an uninterrupted run.
-  @Test(arguments: (0..<13).map { Double($0) / 12 })
+  @Test(arguments: (0..<25).map { Double($0) / 24 })
   func aKilledRunGoesOnToTheSameBytes(part: Double) throws {
     let reference = try Self.reference.get()
     try withTemporaryFolder { folder in

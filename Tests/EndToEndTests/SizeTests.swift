@@ -44,7 +44,7 @@ private let sized = options + ["--target-size", "5MB"]
     #expect(outcome.messages.count { $0.hasPrefix("data: ") } == 1)
   }
 
-  @Test(arguments: (0..<7).map { Double($0) / 6 })
+  @Test(arguments: (0..<12).map { Double($0) / 11 })
   func `a killed run goes on to the same bytes`(part: Double) throws {
     let reference = try Self.reference.get()
     try withTemporaryFolder { folder in

@@ -45,7 +45,7 @@ import Tokenization
       return
     }
     var random = SeededGenerator(seed: 11)
-    for round in 0..<30 {
+    for round in 0..<60 {
       let text = text(&random, parts: 40 + round)
       for special in [false, true] {
         let whole = try tokenizer.encode(text, addSpecialTokens: special)
