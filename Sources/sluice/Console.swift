@@ -177,6 +177,14 @@ enum Console {
     return TerminalText.wrapped(line, columns: columns(of: descriptor)).joined(separator: "\n")
   }
 
+  /// Until a descriptor takes more.
+  ///
+  /// - Returns: whether it can be asked.
+  private static func waits(for descriptor: Int32) -> Bool {
+    var place = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+    return unsafe poll(&place, 1, -1) >= 0 || errno == EINTR
+  }
+
   /// - Returns: 0, or the errno of what failed.
   private static func write(_ text: String, to descriptor: Int32) -> Int32 {
     var rest = Array(text.utf8)[...]
@@ -187,6 +195,8 @@ enum Console {
       if written < 0 {
         let code = errno
         if code == EINTR { continue }
+        // Whoever else has the terminal or the pipe may have made it so that writes do not wait.
+        if code == EAGAIN, waits(for: descriptor) { continue }
         return code
       }
       rest = rest.dropFirst(written)

@@ -1,7 +1,6 @@
 // An evaluation as a command runs it: its progress told, its hidden states taken away, its results kept beside outputs.
 
 internal import CompressedTensors
-internal import Dispatch
 internal import Glibc
 internal import JSON
 internal import Pipeline
@@ -14,14 +13,21 @@ struct MeasuredModels {
   let results: [Evaluation]
   private let bytes: [Int]
 
-  /// - Parameter isAlone: whether the process did nothing else before.
-  init(_ options: EvaluateOptions, isAlone: Bool) throws {
-    let cleanup = ScratchCleanup(options.scratch)
+  /// - Parameters:
+  ///   - run: the signals of the run that comes before this; nil where the process did nothing else.
+  ///   - whereStopped: tells what is left where a signal ends it.
+  init(
+    _ options: EvaluateOptions, after run: StopSignals? = nil,
+    whereStopped: @escaping @Sendable () -> Void = { Console.news("stopped") }
+  ) throws {
+    // A terminal or a pager that goes away must not leave hidden states behind.
+    signal(SIGPIPE, SIG_IGN)
+    let cleanup = ScratchCleanup(options.scratch, run, whereStopped)
     defer { cleanup.stop() }
     let line = EvaluationLine(memory: options.memory, threads: options.threads)
     do {
       let model = try EvaluateModel(
-        options, residentPeak: { isAlone ? ResidentMemory.current().peakBytes : 0 },
+        options, residentPeak: { run == nil ? ResidentMemory.current().peakBytes : 0 },
         report: line.show)
       results = try model.runAll()
       bytes = model.modelBytes
@@ -63,7 +69,7 @@ struct MeasuredModels {
         "; reference \(HubCache.name(of: reference)): NLL \(number(first.all.referenceNLL)), perplexity "
         + number(first.all.referencePerplexity)
     }
-    let width = 2 + max(5, names.map(\.count).max() ?? 0)
+    let width = 2 + max(5, names.map(\.columns).max() ?? 0)
     let cells =
       [
         ["size", "perplexity"]
@@ -99,19 +105,22 @@ private final class ScratchCleanup {
   private let signals: StopSignals
   private let isStopping: Interruption
 
-  init(_ folder: String) {
+  init(
+    _ folder: String, _ signals: StopSignals?, _ whereStopped: @escaping @Sendable () -> Void
+  ) {
     let isStopping = Interruption()
     self.isStopping = isStopping
-    // A queue of its own, as all others may be at work.
-    signals = StopSignals(on: DispatchQueue(label: "signals")) { _ in
+    let handler: StopSignals.Handler = { _ in
       isStopping.request()
       // A file, or the folder itself, may be made in between.
       while (try? FileSystem.remove(folder)) == nil {}
       usleep(50_000)
       while (try? FileSystem.remove(folder)) == nil {}
-      Console.news("stopped")
+      whereStopped()
       Glibc.exit(130)
     }
+    signals?.handle(handler)
+    self.signals = signals ?? StopSignals(handler)
   }
 
   func stop() { signals.stop() }

@@ -1,4 +1,4 @@
-// What to do with an output that is done: check it, measure it, serve it.
+// What to do next: go on with a run, or with an output that is done check it, measure it, serve it.
 
 internal import JSON
 internal import Pipeline
@@ -41,3 +41,6 @@ struct NextSteps {
     for step in steps { Console.error(command: shellText(step.words)) }
   }
 }
+
+/// The words of this command, to be given again: without what would start over.
+var goingOn: [String] { CommandLine.arguments.filter { $0 != "--restart" } }

@@ -37,7 +37,7 @@ struct ProgressMoment {
     for (detail, longest, shortest) in Self.bars {
       let gap = detail == .short ? " " : "  "
       let words = words(detail)
-      let taken = ([percent.text, ""] + words).reduce(0) { $0 + $1.count + gap.count } - gap.count
+      let taken = ([percent.text, ""] + words).reduce(0) { $0 + $1.columns + gap.count } - gap.count
       if room - taken < shortest { continue }
       let bar = cells.bar(share, width: min(longest, room - taken))
       return [percent, Piece(gap)] + bar + words.map { Piece(gap + $0) }
@@ -129,7 +129,7 @@ func fitting(_ parts: [String], columns: Int) -> String {
   var line = ""
   for part in parts {
     let longer = line.isEmpty ? part : line + "  " + part
-    if longer.count > columns { break }
+    if longer.columns > columns { break }
     line = longer
   }
   return line

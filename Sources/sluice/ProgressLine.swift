@@ -8,11 +8,17 @@ internal import Reporting
 internal import SystemIO
 
 /// What became of the rows of a data set, and what to be warned of.
-func dataLines(_ data: DataSummary) -> (news: [String], warnings: [String]) {
+///
+/// - Parameter isAgain: whether they are those that an output was made with, and no option names others.
+func dataLines(
+  _ data: DataSummary, isAgain: Bool = false
+) -> (news: [String], warnings: [String]) {
   var lines: [String] = []
   var warnings: [String] = []
   if data.path == nil {
-    lines.append("note: calibrating with the built-in chats; --calibration DATA takes your own")
+    lines.append(
+      "note: calibrating with the built-in chats"
+        + (isAgain ? ", as the output was" : "; --calibration DATA takes your own"))
   }
   var text = "data: \(counted(data.sequences, "sequence")), \(counted(data.tokens, "token"))"
   if data.cutRows > 0 {
@@ -69,6 +75,8 @@ private func checkText(_ what: RunCheck) -> String {
 final class ProgressLine {
   private let memory: Int
   private let threads: Int
+  /// Whether a finished output is made again.
+  private let isAgain: Bool
   private var liveLine = LiveLine()
   private var saidLegend = false
   /// Of passes that follow each other, each has a word of its own for what is the same.
@@ -79,9 +87,10 @@ final class ProgressLine {
   /// Whether inference engines load what is written.
   private(set) var isServed = true
 
-  init(memory: Int, threads: Int) {
+  init(memory: Int, threads: Int, isAgain: Bool = false) {
     self.memory = memory
     self.threads = threads
+    self.isAgain = isAgain
   }
 
   func show(_ event: RunEvent) {
@@ -98,7 +107,7 @@ final class ProgressLine {
           + "\(bytesText(memory)), planned peak \(bytesText(plan.peakBytes)); \(counted(threads, "thread")), "
           + "\(plan.engine.name), \(CPU.instructionSet)")
     case .dataLoaded(let data):
-      let (news, warnings) = dataLines(data)
+      let (news, warnings) = dataLines(data, isAgain: isAgain)
       for text in news { once(text) }
       for text in warnings { warn(text) }
     case .covers(let coverage): for text in coverage.lines { once(text) }

@@ -49,7 +49,7 @@ enum TerminalText {
   /// A line cut at words, so that each part fits. Parts after the first stand below the last column of a table, or two
   /// columns in. What stands in backticks stays together: it may be a command.
   static func wrapped(_ line: String, columns: Int) -> [String] {
-    if line.count <= columns || columns < narrowest { return [line] }
+    if line.columns <= columns || columns < narrowest { return [line] }
     var start = 0
     var (spaces, column) = (0, 0)
     for character in line {
@@ -59,7 +59,7 @@ enum TerminalText {
         if spaces > 1 || column == spaces { start = column }
         spaces = 0
       }
-      column += 1
+      column += String(character).columns
     }
     // Narrower than this, nothing can be read.
     if start == 0 || columns - start < 20 { start = 2 }
@@ -68,7 +68,7 @@ enum TerminalText {
     var (lines, current): ([String], String) = ([], words[0])
     for word in words.dropFirst() {
       let longer = current + " " + word
-      if longer.count <= columns || current.allSatisfy({ $0 == " " }) {
+      if longer.columns <= columns || current.allSatisfy({ $0 == " " }) {
         current = longer
       } else {
         lines.append(current)

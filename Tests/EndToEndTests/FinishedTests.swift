@@ -11,11 +11,7 @@ private let options = quickly + ["--max-shard-size", "2MB"]
   private static let finished = Result {
     try withTemporaryFolder { folder in
       try quantize(to: "\(folder)/out", options)
-      var files: [String: [UInt8]] = [:]
-      for case (let path, let bytes?) in try contents("\(folder)/out") {
-        files[String(path.dropFirst("\(folder)/out/".count))] = bytes
-      }
-      return files
+      return try outputFiles("\(folder)/out")
     }
   }
 
@@ -30,8 +26,7 @@ private let options = quickly + ["--max-shard-size", "2MB"]
   ) throws {
     try withTemporaryFolder { folder in
       let output = "\(folder)/out"
-      try FileSystem.createFolder("\(output)/.sluice")
-      for (path, bytes) in try Self.finished.get() { try write(bytes, to: "\(output)/\(path)") }
+      try writeOutput(Self.finished.get(), to: output)
       var bytes = try #require(try Self.finished.get()[name])
       switch damage {
       case .changed: bytes[bytes.count - 2] ^= 1
@@ -136,8 +131,7 @@ private let options = quickly + ["--max-shard-size", "2MB"]
   func `status and inspect say which file of an output is gone`(name: String) throws {
     try withTemporaryFolder { folder in
       let output = "\(folder)/out"
-      try FileSystem.createFolder("\(output)/.sluice")
-      for (path, bytes) in try Self.finished.get() { try write(bytes, to: "\(output)/\(path)") }
+      try writeOutput(Self.finished.get(), to: output)
       let whole = try Program.run(["status", output])
       #expect(whole.end == .exit(0) && !whole.stdout.contains("gone"), "\(whole)")
       try FileSystem.remove("\(output)/\(name)")
@@ -154,8 +148,7 @@ private let options = quickly + ["--max-shard-size", "2MB"]
   func `a folder in the place of a file is refused as that`(name: String) throws {
     try withTemporaryFolder { folder in
       let output = "\(folder)/out"
-      try FileSystem.createFolder("\(output)/.sluice")
-      for (path, bytes) in try Self.finished.get() { try write(bytes, to: "\(output)/\(path)") }
+      try writeOutput(Self.finished.get(), to: output)
       try FileSystem.remove("\(output)/\(name)")
       try FileSystem.createFolder("\(output)/\(name)")
       let again = try Program.run(["quantize", fixtureModel, "--output", output] + options)

@@ -35,6 +35,35 @@ func quantize(
   return outcome
 }
 
+/// A finished run with `quickly` and no other option: made once, for every test that needs none of its own.
+enum QuickRun {
+  static let made = Result {
+    try withTemporaryFolder { folder in
+      let output = "\(folder)/out"
+      let outcome = try quantize(to: output)
+      return (
+        outcome: outcome, result: try result(output), output: try outputFiles(output),
+        records: try FileSystem.list("\(output)/.sluice")
+      )
+    }
+  }
+}
+
+/// Every file of an output by its path in it.
+func outputFiles(_ output: String) throws -> [String: [UInt8]] {
+  var files: [String: [UInt8]] = [:]
+  for case (let path, let bytes?) in try contents(output) {
+    files[String(path.dropFirst("\(output)/".count))] = bytes
+  }
+  return files
+}
+
+/// Writes an output anew, in a folder of its own.
+func writeOutput(_ files: [String: [UInt8]], to output: String) throws {
+  try FileSystem.createFolder("\(output)/.sluice")
+  for (path, bytes) in files { try write(bytes, to: "\(output)/\(path)") }
+}
+
 /// Every file of a result by its path: all that is for the user, and the records beside it.
 func result(_ output: String) throws -> [String: [UInt8]] {
   var files: [String: [UInt8]] = [:]

@@ -86,22 +86,40 @@ import TestSupport
     }
   }
 
-  @Test(arguments: ["FP8_BLOCK", "NVFP4A16"], [0.4, 0.7])
+  private static let killed = ["FP8_BLOCK", "NVFP4A16"]
+
+  /// An uninterrupted run and the milliseconds that it took.
+  private struct Whole {
+    let preset: String
+    let milliseconds: Double
+    let files: [String: [UInt8]]
+
+    init(_ preset: String) throws {
+      self.preset = preset
+      (milliseconds, files) = try withTemporaryFolder { folder in
+        let start = ContinuousClock.now
+        try quantize(to: "\(folder)/out", ["--scheme", preset] + FormatRunTests.options)
+        let time = ContinuousClock.now - start
+        return (time / .milliseconds(1), try result("\(folder)/out"))
+      }
+    }
+  }
+
+  private static let wholes = Result { try killed.map { try Whole($0) } }
+
+  @Test(arguments: killed, [0.4, 0.7])
   func `a killed run goes on to the same scales of whole weights`(
     preset: String, part: Double
   ) throws {
+    let whole = try #require(Self.wholes.get().first { $0.preset == preset })
     try withTemporaryFolder { folder in
-      let command = { (output: String) in
+      let output = "\(folder)/out"
+      let command =
         ["quantize", fixtureModel, "--output", output, "--scheme", preset] + Self.options
-      }
-      let start = ContinuousClock.now
-      let whole = try Program.run(command("\(folder)/whole"))
-      #expect(whole.end == .exit(0), "\(whole)")
-      let milliseconds = (.now - start) / .milliseconds(1)
-      _ = try Program(command("\(folder)/cut")).kill(after: part * milliseconds)
-      let second = try Program.run(command("\(folder)/cut"))
+      _ = try Program(command).kill(after: part * whole.milliseconds)
+      let second = try Program.run(command)
       #expect(second.end == .exit(0), "\(second)")
-      #expect(differences(try result("\(folder)/whole"), try result("\(folder)/cut")) == [])
+      #expect(differences(whole.files, try result(output)) == [])
     }
   }
 

@@ -37,9 +37,8 @@ struct FullDiskTests {
   @Test func aDiskThatFillsUpStopsTheRunAndSpaceLetsItGoOn() throws {
     try withDisk(megabytes: 64) { disk in
       let output = "\(disk)/out"
-      let program = try Program(["quantize", fixtureModel, "--output", output] + options)
-      try program.waitForFirstLayer()
-      program.send(SIGSTOP)
+      let program = try Program.halted(
+        ["quantize", fixtureModel, "--output", output] + options, output: output)
       try fill("\(disk)/filler")
       program.send(SIGCONT)
       let stopped = try program.wait()
@@ -67,8 +66,8 @@ struct FullDiskTests {
   @Test func aPlanOfAStoppedRunMissesTheRoomThatItsScratchStillNeeds() throws {
     try withDisk(megabytes: 64) { disk in
       let output = "\(disk)/out"
-      let program = try Program(["quantize", fixtureModel, "--output", output] + options)
-      try program.waitForFirstLayer()
+      let program = try Program.halted(
+        ["quantize", fixtureModel, "--output", output] + options, output: output)
       program.send(SIGKILL)
       _ = try program.wait()
       let scratch = "\(output)/.sluice/scratch"

@@ -112,7 +112,7 @@ private let mayChangeUser =
   @Test func `so are those of an output`() throws {
     try withTemporaryFolder { folder in
       let output = "\(folder)/out"
-      try quantize(to: output)
+      try writeOutput(QuickRun.made.get().output, to: output)
       for arguments in [["verify", output], ["status", output], ["report", output, "--json"]] {
         let outcome = try Program.run(arguments, script: "exec \"$@\" >/dev/full")
         expectRefusal(outcome, ["standard output: write failed"])
@@ -301,8 +301,8 @@ private let mayChangeUser =
   func `records at their ends`(file: String, entry: String) throws {
     try withTemporaryFolder { folder in
       let output = "\(folder)/out"
-      let program = try Program(["quantize", fixtureModel, "--output", output] + quickly)
-      try program.waitForFirstLayer()
+      let program = try Program.halted(
+        ["quantize", fixtureModel, "--output", output] + quickly, output: output)
       program.send(SIGKILL)
       _ = try program.wait()
       let path = "\(output)/.sluice/\(file)"

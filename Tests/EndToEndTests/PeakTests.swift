@@ -1,5 +1,6 @@
 // Memory from the first byte: whatever the data and the model hold, the peak stays within --memory.
 
+import JSON
 import SystemIO
 import Testing
 import TestSupport
@@ -56,6 +57,33 @@ import TestSupport
           "quantize", fixtureModel, "--output", "\(folder)/out", "--threads", "1", "--samples", "8",
           "--sequence-length", "128", "--calibration", fixturePath(data),
         ] + recipe)
+    }
+  }
+
+  /// Nothing of the model, of the process and of what is too small to be planned may be forgotten: here is no room for it.
+  @Test(arguments: [
+    (1, ["--samples", "24"]), (2, ["--samples", "4", "--sequence-length", "256"]),
+    (2, ["--samples", "24"]), (4, ["--samples", "4", "--sequence-length", "256"]),
+  ])
+  func `no step takes more than its plan in the smallest memory that works`(
+    threads: Int, data: [String]
+  ) throws {
+    try withTemporaryFolder { folder in
+      let arguments =
+        ["quantize", fixtureModel, "--output", "\(folder)/out", "--threads", "\(threads)"] + data
+      let refused = try Program.run(arguments + ["--memory", "1MiB"])
+      let advice = try #require(
+        refused.stderr.firstMatch(of: #/raise --memory to ([0-9.]+MiB)/#), "\(refused)")
+      let run = try Program.run(
+        arguments + ["--memory", String(advice.output.1), "--log", "json"])
+      #expect(run.end == .exit(0) && !run.stderr.contains("over the budget"), "\(run)")
+      let line = try #require(run.stderr.split(separator: "\n").first { $0.contains("\"finished\"") })
+      let steps = try #require(try JSONValue.parse(Array(line.utf8)).object?["steps"]?.array)
+      #expect(steps.count >= 5)
+      for step in steps.compactMap(\.object) {
+        let (peak, planned) = (step["peak_bytes"]?.size ?? .max, step["planned_bytes"]?.size ?? 0)
+        #expect(peak <= planned, "\(step["step"]?.string ?? ""): \(peak >> 10) of \(planned >> 10) KiB")
+      }
     }
   }
 

@@ -61,17 +61,67 @@ final class Program {
 
   func send(_ signal: Int32) { _ = Glibc.kill(pid, signal) }
 
+  /// Whether the process has ended; its end is left for `wait`.
+  var hasEnded: Bool {
+    var information = unsafe siginfo_t()
+    unsafe waitid(P_PID, id_t(pid), &information, WEXITED | WNOHANG | WNOWAIT)
+    return unsafe information.si_signo != 0
+  }
+
+  /// Halts the process until SIGCONT comes, or its end.
+  ///
+  /// SIGSTOP alone is only asked for: a thread on another core goes on for a while.
+  func halt() {
+    send(SIGSTOP)
+    var information = unsafe siginfo_t()
+    while unsafe waitid(P_PID, id_t(pid), &information, WSTOPPED | WEXITED | WNOWAIT) < 0,
+      errno == EINTR
+    {}
+  }
+
+  /// Waits until `condition` holds or the process has ended.
+  ///
+  /// - Returns: whether it holds. The limit is for a program that hangs, not for one that is slow.
+  @discardableResult
+  func waitUntil(_ condition: () throws -> Bool) throws -> Bool {
+    let start = ContinuousClock.now
+    while ContinuousClock.now - start < .seconds(600) {
+      // What was done before the end counts.
+      let hasEnded = hasEnded
+      if try condition() { return true }
+      if hasEnded { return false }
+      usleep(1000)
+    }
+    return false
+  }
+
   /// What was written to stderr so far.
   var stderr: String { get throws { try text("stderr") } }
 
   /// Until quantize or evaluate has told that layer 0 is done.
   func waitForFirstLayer() throws {
-    for _ in 0..<60_000 {
+    let isDone = try waitUntil {
       let told = try stderr
-      if told.contains("\nlayer 0 of ") || told.contains(": layer 0 of ") { return }
-      usleep(1000)
+      return told.contains("\nlayer 0 of ") || told.contains(": layer 0 of ")
     }
-    Issue.record("no layer in a minute")
+    let told = try stderr
+    if !isDone { Issue.record("no layer was done: \(told)") }
+  }
+
+  /// A quantize or evaluate of the fixture model that was halted when its first layer was done, with another one to do.
+  ///
+  /// - Parameter output: a folder that the program writes, and nobody else.
+  static func halted(_ arguments: [String], output: String? = nil) throws -> Program {
+    while true {
+      let program = try Program(arguments)
+      try program.waitForFirstLayer()
+      program.halt()
+      if try !program.stderr.contains("layer 2 of ") { return program }
+      // On a busy machine it may be further, or over, before the signal comes: then once more.
+      program.send(SIGKILL)
+      _ = try program.wait()
+      if let output { try FileSystem.remove(output) }
+    }
   }
 
   func wait() throws -> Outcome {
@@ -85,10 +135,18 @@ final class Program {
       stderr: FileSystem.exists("\(folder)/stderr") ? try text("stderr") : "")
   }
 
+  /// Waits, and reads a terminal until the end: it holds little.
+  func wait(reading terminal: Terminal) throws -> Outcome {
+    try waitUntil {
+      _ = terminal.text
+      return false
+    }
+    return try wait()
+  }
+
   /// Waits, and looks at the kernel's mark of the peak of memory (VmHWM) until the end.
   func waitForPeak() throws -> (outcome: Outcome, peakBytes: Int) {
     var peak = 0
-    var information = unsafe siginfo_t()
     repeat {
       let status = (try? FileSystem.readFile("/proc/\(pid)/status")) ?? []
       for line in String(decoding: status, as: UTF8.self).split(separator: "\n")
@@ -96,10 +154,7 @@ final class Program {
         peak = max(peak, (Int(line.filter(\.isNumber)) ?? 0) << 10)
       }
       usleep(500)
-      unsafe information.si_signo = 0
-      // Left as it is, for `wait`.
-      unsafe waitid(P_PID, id_t(pid), &information, WEXITED | WNOHANG | WNOWAIT)
-    } while unsafe information.si_signo == 0
+    } while !hasEnded
     return (try wait(), peak)
   }
 

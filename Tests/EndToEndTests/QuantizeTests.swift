@@ -47,42 +47,38 @@ import TestSupport
   }
 
   @Test func everySmoothingAndEveryLinearIsOnRecord() throws {
-    try withTemporaryFolder { folder in
-      let output = "\(folder)/out"
-      try quantize(to: output)
-      let text = String(
-        decoding: try FileSystem.readFile("\(output)/.sluice/choices.jsonl"), as: UTF8.self)
-      var linears: [String: String] = [:]
-      var smoothings: Set<String> = []
-      for line in text.split(separator: "\n") {
-        let object = try #require(try JSONValue.parse(Array(line.utf8)).object)
-        if let name = object["linear"]?.string {
-          #expect(linears.updateValue(object["fate"]?.string ?? "", forKey: name) == nil)
-        } else if let data = object["data"]?.object {
-          #expect(data["tokens"]?.int ?? 0 > 0)
-        } else if let tokens = object["routing"]?.array {
-          #expect(tokens.count == 8)
-        } else {
-          let name = try #require(object["smoothing"]?.string)
-          #expect(smoothings.insert(name).inserted)
-          let before = try #require(object["loss_before"]?.double)
-          let after = try #require(object["loss_after"]?.double)
-          #expect(after <= before, "\(name)")
-        }
+    let choices = try #require(QuickRun.made.get().output[".sluice/choices.jsonl"])
+    let text = String(decoding: choices, as: UTF8.self)
+    var linears: [String: String] = [:]
+    var smoothings: Set<String> = []
+    for line in text.split(separator: "\n") {
+      let object = try #require(try JSONValue.parse(Array(line.utf8)).object)
+      if let name = object["linear"]?.string {
+        #expect(linears.updateValue(object["fate"]?.string ?? "", forKey: name) == nil)
+      } else if let data = object["data"]?.object {
+        #expect(data["tokens"]?.int ?? 0 > 0)
+      } else if let tokens = object["routing"]?.array {
+        #expect(tokens.count == 8)
+      } else {
+        let name = try #require(object["smoothing"]?.string)
+        #expect(smoothings.insert(name).inserted)
+        let before = try #require(object["loss_before"]?.double)
+        let after = try #require(object["loss_after"]?.double)
+        #expect(after <= before, "\(name)")
       }
-      let source = try ShardedModel(folder: fixtureModel)
-      let layers = source.tensors.map(\.name).filter { $0.hasPrefix("model.layers.") }
-      let projections = layers.filter {
-        $0.hasSuffix("_proj.weight") && !$0.hasPrefix("model.layers.4.")
-      }
-      for projection in projections {
-        #expect(linears[String(projection.dropLast(".weight".count))] == "packed", "\(projection)")
-      }
-      #expect(linears.values.count { $0 == "packed" } == projections.count)
-      // Both norms of a layer, and up to down of every MLP: one dense, three with 8 experts and a shared one.
-      let ups = projections.count { $0.hasSuffix("up_proj.weight") }
-      #expect(smoothings.count == 2 * 4 + ups)
     }
+    let source = try ShardedModel(folder: fixtureModel)
+    let layers = source.tensors.map(\.name).filter { $0.hasPrefix("model.layers.") }
+    let projections = layers.filter {
+      $0.hasSuffix("_proj.weight") && !$0.hasPrefix("model.layers.4.")
+    }
+    for projection in projections {
+      #expect(linears[String(projection.dropLast(".weight".count))] == "packed", "\(projection)")
+    }
+    #expect(linears.values.count { $0 == "packed" } == projections.count)
+    // Both norms of a layer, and up to down of every MLP: one dense, three with 8 experts and a shared one.
+    let ups = projections.count { $0.hasSuffix("up_proj.weight") }
+    #expect(smoothings.count == 2 * 4 + ups)
   }
 
   @Test func whatIsNotQuantizedStaysTheSameToTheByte() throws {
@@ -113,14 +109,10 @@ import TestSupport
   }
 
   @Test func filesBesideTheWeightsComeAlong() throws {
-    try withTemporaryFolder { folder in
-      let output = "\(folder)/out"
-      try quantize(to: output)
-      for name in try FileSystem.list(fixtureModel)
-      where !name.contains("safetensors") && name != "config.json" {
-        let copy = try FileSystem.readFile("\(output)/\(name)")
-        #expect(try copy == FileSystem.readFile("\(fixtureModel)/\(name)"), "\(name)")
-      }
+    let output = try QuickRun.made.get().output
+    for name in try FileSystem.list(fixtureModel)
+    where !name.contains("safetensors") && name != "config.json" {
+      #expect(try output[name] == FileSystem.readFile("\(fixtureModel)/\(name)"), "\(name)")
     }
   }
 

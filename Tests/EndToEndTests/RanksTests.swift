@@ -77,13 +77,23 @@ private let hasLauncher =
   }
 
   /// Until a task of a window is done.
-  private func waitForTask(_ output: String) {
-    for _ in 0..<60_000 {
+  private func waitForTask(_ output: String, of job: Program) throws {
+    let isDone = try job.waitUntil {
       let names = (try? FileSystem.list(output + "/.sluice/tasks")) ?? []
-      if names.contains(where: { $0.hasSuffix(".json") }) { return }
+      return names.contains { $0.hasSuffix(".json") }
+    }
+    let told = try job.stderr
+    if !isDone { Issue.record("no task was done: \(told)") }
+  }
+
+  /// Halts a rank and waits for that by its state: it is no child of this process.
+  private func halt(_ process: pid_t) {
+    kill(process, SIGSTOP)
+    while let bytes = try? FileSystem.readFile("/proc/\(process)/stat") {
+      let text = String(decoding: bytes, as: UTF8.self)
+      if text.contains(") T ") || text.contains(") Z ") { return }
       usleep(1000)
     }
-    Issue.record("no task in a minute")
   }
 
   @Test(arguments: [2, 4])
@@ -147,7 +157,7 @@ private let hasLauncher =
     try withTemporaryFolder { folder in
       let output = folder + "/out"
       let job = try start(2, command(output))
-      waitForTask(output)
+      try waitForTask(output, of: job)
       job.send(SIGKILL)
       _ = try job.wait()
       for _ in 0..<200 where try !ranks(of: output).isEmpty { usleep(100_000) }
@@ -162,9 +172,9 @@ private let hasLauncher =
     try withTemporaryFolder { folder in
       let output = folder + "/out"
       let job = try start(2, command(output, ["--samples", "48"]))
-      waitForTask(output)
+      try waitForTask(output, of: job)
       let hanging = try #require(try ranks(of: output)[1])
-      kill(hanging, SIGSTOP)
+      halt(hanging)
       let outcome = try job.wait()
       kill(hanging, SIGKILL)
       #expect(outcome.end != .exit(0))
@@ -177,10 +187,15 @@ private let hasLauncher =
     try withTemporaryFolder { folder in
       let output = folder + "/out"
       let job = try start(2, command(output, ["--samples", "48"]))
-      waitForTask(output)
+      try waitForTask(output, of: job)
+      // Else the first job may end, and give the lock back, before the second asks for it.
+      let halted = try Array(ranks(of: output).values)
+      for process in halted { halt(process) }
+      #expect(halted.count == 2)
       let second = try start(2, command(output, ["--samples", "48"])).wait()
       #expect(second.end != .exit(0))
       #expect(second.stderr.contains("another process is writing there"), "\(second)")
+      for process in halted { kill(process, SIGCONT) }
       job.send(SIGTERM)
       _ = try job.wait()
     }

@@ -157,8 +157,7 @@ func expectRefusal(
       let second = try Program.run(run)
       #expect(second.end == .exit(0), "\(second)")
       #expect(second.stderr.contains("going on"))
-      try quantize(to: "\(folder)/straight")
-      #expect(differencesBesideCard(try result(output), try result("\(folder)/straight")) == [])
+      #expect(differencesBesideCard(try result(output), try QuickRun.made.get().result) == [])
     }
   }
 
@@ -297,7 +296,7 @@ func expectRefusal(
     try withTemporaryFolder { folder in
       let output = "\(folder)/out"
       let run = ["quantize", fixtureModel, "--output", output] + quickly
-      try quantize(to: output)
+      try writeOutput(QuickRun.made.get().output, to: output)
       let whole = try result(output)
       try FileSystem.remove("\(output)/.sluice/state.json")
       let before = try contents(output)

@@ -196,9 +196,9 @@ private func command(_ output: String, _ more: [String] = []) -> [String] {
       try write(try FileSystem.readFile(fixtureCalibration), to: data)
       let run =
         ["quantize", model.path, "--output", output] + options + ["--calibration", data]
-      let program = try Program(run)
-      try program.waitForFirstLayer()
+      let program = try Program.halted(run, output: output)
       program.send(SIGINT)
+      program.send(SIGCONT)
       try #require(try program.wait().end == .exit(130))
 
       let config = try FileSystem.readFile("\(model.path)/config.json")

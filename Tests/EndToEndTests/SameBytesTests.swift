@@ -18,6 +18,14 @@ private let options = [
     }
   }
 
+  private static let float32 = Result {
+    try withTemporaryFolder { folder in
+      let own = options + ["--engine", "f32", "--threads", "2", "--memory", "512MiB"]
+      try quantize(to: "\(folder)/out", own)
+      return try result("\(folder)/out")
+    }
+  }
+
   /// The amount that the refusal of a tiny budget tells the user to take, as it stands there.
   private func smallestMemory(_ options: [String]) throws -> String {
     try withTemporaryFolder { folder in
@@ -45,23 +53,21 @@ private let options = [
   @Test(arguments: [("1", "smallest"), ("3", "256MiB")])
   func nothingChangesInFloat32Either(threads: String, memory: String) throws {
     try withTemporaryFolder { folder in
-      let own = options + ["--engine", "f32"]
-      try quantize(to: "\(folder)/one", own + ["--threads", "2", "--memory", "512MiB"])
-      let more = own + ["--threads", threads]
-      let memory = memory == "smallest" ? try smallestMemory(more) : memory
-      let run = try quantize(to: "\(folder)/two", more + ["--memory", memory])
+      let output = "\(folder)/out"
+      let own = options + ["--engine", "f32", "--threads", threads]
+      let memory = memory == "smallest" ? try smallestMemory(own) : memory
+      let run = try quantize(to: output, own + ["--memory", memory])
       #expect(run.stderr.contains(Engine.f32.name))
-      let first = try result("\(folder)/one")
-      #expect(differences(first, try result("\(folder)/two")) == [])
+      let first = try Self.float32.get()
+      #expect(differences(first, try result(output)) == [])
       let differs = differences(first, try Self.reference.get()) != []
       #expect(differs == (Engine.best == .bf16))
     }
   }
 
   /// The products of the proof are then larger than those of the run; a plan that forgets them traps.
-  @Test(arguments: ["bf16", "f32"], ["1", "2", "8"])
+  @Test(arguments: Engine.allCases.filter(\.isAvailable).map(\.rawValue), ["1", "2", "8"])
   func aHandfulOfTokensFitsItsPlan(engine: String, threads: String) throws {
-    if Engine(rawValue: engine)?.isAvailable != true { return }
     try withTemporaryFolder { folder in
       try write("{\"input_ids\": [1, 2, 3]}\n".utf8, to: "\(folder)/ids.jsonl")
       try quantize(

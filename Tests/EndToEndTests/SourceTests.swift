@@ -31,22 +31,9 @@ private let options = [
 
   /// Calls `body` with a run that was halted, as a whole, when its first layer was done.
   private func withHaltedRun(_ body: (_ folder: String, Program) throws -> Void) throws {
-    while true {
-      let isHalted = try withTemporaryFolder { folder in
-        try copyModel(to: "\(folder)/model")
-        let program = try Program(command(folder))
-        try program.waitForFirstLayer()
-        program.send(SIGSTOP)
-        // On a busy machine the run may be over before the signal comes: then once more.
-        if FileSystem.exists("\(folder)/out/config.json") {
-          program.send(SIGCONT)
-          _ = try program.wait()
-          return false
-        }
-        try body(folder, program)
-        return true
-      }
-      if isHalted { return }
+    try withTemporaryFolder { folder in
+      try copyModel(to: "\(folder)/model")
+      try body(folder, Program.halted(command(folder), output: "\(folder)/out"))
     }
   }
 
@@ -214,11 +201,9 @@ private let options = [
       if task == "evaluate" {
         halted.send(SIGKILL)
         _ = try halted.wait()
-        program = try Program([
+        program = try Program.halted([
           "evaluate", "\(folder)/model", "--text", fixtureCalibration, "--samples", "64",
         ])
-        try program.waitForFirstLayer()
-        program.send(SIGSTOP)
       }
       let shards = try FileSystem.list("\(folder)/model").filter { $0.hasSuffix(".safetensors") }
         .map { "\(folder)/model/\($0)" }

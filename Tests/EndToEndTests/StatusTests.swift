@@ -19,20 +19,10 @@ private let options = [
 
   /// A run that was halted after its first layer, as a whole.
   private func withHaltedRun(_ output: String, _ body: (Program) throws -> Void) throws {
-    while true {
-      let program = try Program(["quantize", fixtureModel, "--output", output] + options)
-      try program.waitForFirstLayer()
-      program.send(SIGSTOP)
-      // On a busy machine the run may be over before the signal comes: then once more.
-      if FileSystem.exists("\(output)/config.json") {
-        program.send(SIGCONT)
-        _ = try program.wait()
-        try FileSystem.remove(output)
-        continue
-      }
-      defer { program.send(SIGKILL) }
-      return try body(program)
-    }
+    let program = try Program.halted(
+      ["quantize", fixtureModel, "--output", output] + options, output: output)
+    defer { program.send(SIGKILL) }
+    try body(program)
   }
 
   @Test func aRunIsFollowedFromOutsideAlsoAfterItsDeath() throws {
@@ -88,24 +78,12 @@ private let options = [
         // so much that it knows when it ends.
         let bar = #/\d+ %  [━╸─]+  (ETA [0-9][^━]*?  )?(layer \d of 0-3  [a-z]+|check)/#
         func last() -> Substring { terminal.text.suffix(400) }
-        for _ in 0..<20_000 {
-          if last().contains(bar) { break }
-          usleep(1000)
-        }
+        try watch.waitUntil { last().contains(bar) }
         #expect(last().contains(bar), "\(last())")
         program.send(SIGCONT)
-        // A terminal holds little: it is read until the run has ended and the watch has seen it.
-        for _ in 0..<60_000 {
-          if FileSystem.exists("\(output)/.sluice/report.json") { break }
-          _ = terminal.text
-          usleep(1000)
-        }
-        #expect(try program.wait().end == .exit(0))
-        for _ in 0..<2000 {
-          _ = terminal.text
-          usleep(1000)
-        }
-        let outcome = try watch.wait()
+        // Until the run has ended, and then until the watch has seen it.
+        #expect(try program.wait(reading: terminal).end == .exit(0))
+        let outcome = try watch.wait(reading: terminal)
         #expect(outcome.end == .exit(0) && outcome.stdout.contains("\(output): finished"))
       }
       try FileSystem.remove(output)

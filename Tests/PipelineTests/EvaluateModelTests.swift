@@ -152,6 +152,9 @@ import TestSupport
     try withTemporaryFolder { folder in
       var options = QuantizeOptions(
         model: ours, output: folder + "/out", memory: 256 << 20, threads: 2)
+      // Without a path the rounding would be calibrated on all of the built-in chats.
+      options.data.path = fixturePath("calibration.jsonl")
+      options.data.selection.samples = 8
       options.smooths = false
       try SmallRun.run(options)
       let expected = try evaluate(options.output, reference: model, ids: ids)

@@ -58,6 +58,14 @@ private enum Change: String, CaseIterable {
     return try SmallRun.contents(options.output, card: false)
   }
 
+  /// What a run with the usual options writes that keeps nothing.
+  private static let plain = Result {
+    try withTemporaryFolder { folder in
+      let tests = KeptStatesTests()
+      return try tests.run(tests.options(folder, "plain", keeps: false))
+    }
+  }
+
   /// Every file of a folder but the lock.
   private func files(_ folder: String) throws -> [String: [UInt8]] {
     var result: [String: [UInt8]] = [:]
@@ -72,7 +80,7 @@ private enum Change: String, CaseIterable {
     change: Change
   ) throws {
     try withTemporaryFolder { folder in
-      let plain = try run(options(folder, "plain", keeps: false))
+      let plain = try Self.plain.get()
       #expect(try run(options(folder, "first")) == plain)
       var other = options(folder, "other", keeps: false)
       change.apply(to: &other)
@@ -123,7 +131,7 @@ private enum Change: String, CaseIterable {
     throws
   {
     try withTemporaryFolder { folder in
-      let expected = try run(options(folder, "plain", keeps: false))
+      let expected = try Self.plain.get()
       var kept: [String: [UInt8]] = [:]
       for (number, threads) in [1, 3].enumerated() {
         var options = options(folder, "\(number)")
@@ -145,7 +153,7 @@ private enum Change: String, CaseIterable {
 
   @Test func `runs that are cut at every commit keep the same, and find it`() throws {
     try withTemporaryFolder { folder in
-      let expected = try run(options(folder, "plain", keeps: false))
+      let expected = try Self.plain.get()
       var whole = options(folder, "whole")
       whole.keptStates = folder + "/kept-whole"
       try run(whole)
@@ -175,7 +183,7 @@ private enum Change: String, CaseIterable {
   @Test(arguments: [2, 4, 6, 9])
   func `a run goes on behind another one that went further in the same folder`(cuts: Int) throws {
     try withTemporaryFolder { folder in
-      let expected = try run(options(folder, "plain", keeps: false))
+      let expected = try Self.plain.get()
       var first = options(folder, "first")
       first.memory = try QuantizePlan(first).run.smallestBudget
       for _ in 0..<cuts {
@@ -353,7 +361,7 @@ private enum Change: String, CaseIterable {
   @Test(arguments: ["kept.json.tmp", "source-checksums.txt.tmp"])
   func `a folder whose beginning was cut short is used`(name: String) throws {
     try withTemporaryFolder { folder in
-      let expected = try run(options(folder, "plain", keeps: false))
+      let expected = try Self.plain.get()
       try FileSystem.createFolder(folder + "/kept")
       try replaceFile("\(folder)/kept/\(name)", with: [1])
       #expect(try run(options(folder, "out")) == expected)

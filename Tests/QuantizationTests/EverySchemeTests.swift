@@ -23,6 +23,9 @@ import TestSupport
         block: QuantizationArguments.Block(rows: 24, columns: 40)),
     ]
 
+  /// Those that this CPU has.
+  private static let engines = [Engine.f32, .bf16].filter(\.isAvailable)
+
   private let backend = Backend(threads: 2)
 
   /// tr(D G Dᵀ) by rows, in Double.
@@ -53,11 +56,10 @@ import TestSupport
     return result
   }
 
-  @Test(arguments: all, [Engine.f32, .bf16])
+  @Test(arguments: all, engines)
   func `compensated rounding is better than to nearest, and no row is worse`(
     arguments: QuantizationArguments, engine: Engine
   ) throws {
-    if !engine.isAvailable { return }
     let (rows, columns) = (70, arguments.strategy == .channel ? 384 : 256)
     var generator = SeededGenerator(seed: 101)
     let weight = generator.matrix(rows, columns)
@@ -107,11 +109,10 @@ import TestSupport
   }
 
   /// Wide activations are cut by their width alone: a part may begin and end within a group.
-  @Test(arguments: all, [Engine.f32, .bf16])
+  @Test(arguments: all, engines)
   func `rounding in parts tells the error that its codes make`(
     arguments: QuantizationArguments, engine: Engine
   ) throws {
-    if !engine.isAvailable { return }
     let (rows, columns, part) = (70, 640, 224)
     var generator = SeededGenerator(seed: 103)
     let weight = generator.matrix(rows, columns)

@@ -1,5 +1,6 @@
 // Buffers are counted, reused and refused.
 
+import Synchronization
 import Tensors
 import Testing
 
@@ -40,6 +41,49 @@ import Testing
       #expect(matrix.values.allSatisfy { $0 == 1 })
     }
     #expect(budget.peak == 4 << 20)
+  }
+
+  /// One thread alone stands for two that come to meet.
+  @Test(arguments: [1, 2, 3, 8])
+  func `tasks count as if the largest of them were at work together`(together: Int) {
+    let budget = MemoryBudget(limit: 64 << 20)
+    let held = Matrix("held", rows: 512, columns: 1024, from: budget)
+    let sizes = [1, 4, 2, 3, 0]
+    let uses = TaskUses(of: budget)
+    for size in sizes {
+      uses.count {
+        _ = Matrix("first", rows: size * 256, columns: 1024, from: budget)
+        // Of a loop within a task.
+        let inner = TaskUses(of: budget)
+        for _ in 0..<size {
+          inner.count { _ = Matrix("second", rows: 256, columns: 1024, from: budget) }
+        }
+        inner.end(together: size)
+      }
+    }
+    #expect(budget.peak == 6 << 20)
+    uses.end(together: together)
+    let largest = sizes.sorted(by: >).prefix(together).reduce(0, +)
+    #expect(budget.peak == (2 + largest) << 20)
+    budget.setLimit(64 << 20)
+    #expect(budget.peak == 2 << 20)
+    withExtendedLifetime(held) {}
+  }
+
+  @Test func `what tasks leave is held behind them`() {
+    let budget = MemoryBudget()
+    let kept = Mutex<[Matrix]>([])
+    let uses = TaskUses(of: budget)
+    for _ in 0..<3 {
+      uses.count {
+        let left = Matrix("left", rows: 256, columns: 1024, from: budget)
+        kept.withLock { $0.append(left) }
+      }
+    }
+    uses.end(together: 2)
+    let other = Matrix("other", rows: 256, columns: 1024, from: budget)
+    #expect(budget.peak == 4 << 20)
+    withExtendedLifetime((kept.withLock { $0 }, other)) {}
   }
 
   @Test func `a buffer beyond the plan is told by its name`() throws {

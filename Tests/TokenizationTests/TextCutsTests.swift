@@ -38,12 +38,14 @@ import Tokenization
     return text
   }
 
-  @Test(
-    arguments: fixtures(in: "tokenizers").filter { $0.hasSuffix(".json") && !$0.contains(".ids.") })
+  /// Every tokenizer there: strings.json holds texts, and files of .ids.json hold their ids.
+  private static let files = fixtures(in: "tokenizers").filter {
+    $0.hasSuffix(".json") && !$0.contains(".ids.") && $0 != "strings.json"
+  }
+
+  @Test(arguments: files)
   func partsHaveTheIDsOfTheWhole(file: String) throws {
-    guard let tokenizer = try? Tokenizer(tokenizerJSON: fixturePath("tokenizers/\(file)")) else {
-      return
-    }
+    let tokenizer = try Tokenizer(tokenizerJSON: fixturePath("tokenizers/\(file)"))
     var random = SeededGenerator(seed: 11)
     for round in 0..<60 {
       let text = text(&random, parts: 40 + round)

@@ -86,13 +86,14 @@ package struct Backend: Sendable {
     // Of this thread: others that help do not know for whom.
     let loops = ledger.loops
     let isTimed = loops.begin()
+    let uses = TaskUses(of: memory)
     let next = Atomic<Int>(0)
     @Sendable func work(_: Int) {
       let start = isTimed ? LoopWatch.now : 0
       while true {
         let index = next.wrappingAdd(1, ordering: .relaxed).oldValue
         if index >= count { break }
-        body(index)
+        uses.count { body(index) }
       }
       if isTimed { loops.add(since: start) }
     }
@@ -102,6 +103,7 @@ package struct Backend: Sendable {
     } else {
       DispatchQueue.concurrentPerform(iterations: workers, execute: work)
     }
+    uses.end(together: workers)
     if isTimed { loops.end(tasks: count) }
   }
 
@@ -148,6 +150,7 @@ package struct Backend: Sendable {
     let times = Slots<LoopTimes>(items.count)
     let loops = ledger.loops
     let isTimed = loops.begin()
+    let uses = TaskUses(of: memory)
     withoutActuallyEscaping(body) { body in
       nonisolated(unsafe) let work = { (index: Int) in Result { try body(items[index], each) } }
       let next = Atomic<Int>(0)
@@ -156,14 +159,17 @@ package struct Backend: Sendable {
         while true {
           let index = next.wrappingAdd(1, ordering: .relaxed).oldValue
           if index >= all { break }
-          drafts[index].take {
-            if isTimed { drafts[index].loops.start() }
-            places[index] = unsafe work(index)
-            if isTimed { times[index] = drafts[index].loops.take() }
+          uses.count {
+            drafts[index].take {
+              if isTimed { drafts[index].loops.start() }
+              places[index] = unsafe work(index)
+              if isTimed { times[index] = drafts[index].loops.take() }
+            }
           }
         }
       }
     }
+    uses.end(together: count)
     if isTimed { loops.end(items.indices.compactMap { times[$0] }, together: count) }
     for (index, draft) in drafts.enumerated() {
       try ledger.sideBySide(count) {

@@ -17,6 +17,8 @@ package final class MemoryBudget: Sendable {
     var names: [String: Int] = [:]
     var used = 0
     var peak = 0
+    /// Outside of loops, and what their tasks come to.
+    var together = BufferUse()
     /// Given back and still mapped, oldest first.
     var idle: [(address: UInt, count: Int)] = []
     var idleBytes = 0
@@ -50,8 +52,9 @@ package final class MemoryBudget: Sendable {
     return (bytes + unit - 1) / unit * unit
   }
 
-  /// The most that was in use at a time since the last `setLimit`.
-  package var peak: Int { state.withLock { $0.peak } }
+  /// The most that was in use at a time since the last `setLimit`; or would have been, had all threads of a loop been at
+  /// their largest task at once. So it is the same on a machine where other work keeps a thread waiting.
+  package var peak: Int { state.withLock { max($0.peak, $0.together.peak) } }
 
   /// The first buffer that went beyond the limit, where one did.
   package var unplanned: UnplannedBuffer? { state.withLock { $0.unplanned } }
@@ -66,6 +69,7 @@ package final class MemoryBudget: Sendable {
       state.limit = limit
       state.kept = kept
       state.peak = state.used
+      state.together = BufferUse(state.used)
       Self.dropIdle(&state)
     }
   }
@@ -82,6 +86,7 @@ package final class MemoryBudget: Sendable {
       state.names[name, default: 0] += bytes
       state.used += bytes
       state.peak = max(state.peak, state.used)
+      count(bytes, &state)
       if let index = state.idle.firstIndex(where: { $0.count == bytes }) {
         state.idleBytes -= bytes
         return unsafe UnsafeMutableRawPointer(bitPattern: state.idle.remove(at: index).address)!
@@ -95,11 +100,25 @@ package final class MemoryBudget: Sendable {
     let address = UInt(bitPattern: base)
     state.withLock { state in
       state.used -= bytes
+      count(-bytes, &state)
       let left = (state.names[name] ?? 0) - bytes
       state.names[name] = left > 0 ? left : nil
       state.idle.append((address, bytes))
       state.idleBytes += bytes
       Self.dropIdle(&state)
+    }
+  }
+
+  /// Counts bytes for the task that this thread is at, or for none.
+  private func count(_ bytes: Int, _ state: inout State) {
+    if let task = TaskUse.current(of: self) { task.add(bytes) } else { state.together.add(bytes) }
+  }
+
+  func add(_ tasks: [BufferUse], together: Int) {
+    if let task = TaskUse.current(of: self) {
+      task.add(tasks, together: together)
+    } else {
+      state.withLock { $0.together.add(tasks, together: together) }
     }
   }
 

@@ -26,6 +26,7 @@ package struct Tokenizer: Sendable {
   /// templates know.
   package let namedTokens: [String: String]
   private let workspaces = WorkspacePool()
+  let foundCuts = FoundCuts()
 
   init(_ parts: TokenizerParts) throws(TokenizerError) {
     try Bounds.check(parts)

@@ -11,18 +11,21 @@ enum YesOrNo: String, Choice {
 }
 
 struct DataArguments: ParsableArguments {
+  private static let usualSamples = 512
+  private static let usualLength = 2048
+
   @Option(help: ArgumentHelp("Rows to use, from the first.", valueName: "n"))
-  var samples = 512
+  var samples = DataArguments.usualSamples
 
   @Option(
     name: .customLong("sequence-length"),
     help: ArgumentHelp("Tokens of a row to use, from the first.", valueName: "n"))
-  var sequenceLength = 2048
+  var sequenceLength = DataArguments.usualLength
 
   @Option(
     name: .customLong("text-column"),
     help: ArgumentHelp(
-      "Column with plain text. Known without: messages, conversations, text, input_ids.",
+      "The column with plain text. Found without this: messages, conversations, text, input_ids.",
       valueName: "name"))
   var textColumn: String?
 
@@ -67,6 +70,23 @@ struct DataArguments: ParsableArguments {
       "Write the token ids that are used to this file, as data that can be given again.",
       valueName: "file"), completion: .file(extensions: ["jsonl"]))
   var savedTokens: String?
+
+  /// The first flag that does not say the default, for commands that may have no data; nil for none.
+  var firstFlag: String? {
+    let flags = [
+      ("--samples", samples != Self.usualSamples),
+      ("--sequence-length", sequenceLength != Self.usualLength),
+      ("--text-column", textColumn != nil),
+      ("--pack", pack),
+      ("--shuffle-seed", shuffleSeed != nil),
+      ("--chat-template", chatTemplate != nil),
+      ("--template-arg", !templateArguments.isEmpty),
+      ("--template-date", templateDate != nil),
+      ("--add-special-tokens", addSpecialTokens != nil),
+      ("--save-tokens", savedTokens != nil),
+    ]
+    return flags.first { $0.1 }?.0
+  }
 
   /// More than anyone has; sums and products of such numbers do not overflow.
   private static let most = 1_000_000_000

@@ -15,6 +15,8 @@ enum DataNameError: Error, CustomStringConvertible {
   case openBracket(name: String)
   /// Nothing beside a comma.
   case noName(text: String)
+  /// Nothing before a bracket.
+  case onlyBrackets(text: String)
   case noShare(name: String)
   case badShare(name: String, found: String)
   case shares(text: String, sum: Double)
@@ -30,13 +32,15 @@ enum DataNameError: Error, CustomStringConvertible {
         + list(splits.map { shellText(["\(name)[\($0)]"]) })
     case .noSuchSplit(let name, let split, let splits, let command):
       "\(name): no set of rows is called `\(split)` (found \(splits.isEmpty ? "none" : list(splits)))"
-        + (command.map { "; download it with `\($0)`" } ?? "; name one of these")
+        + (command.map { "; download it with `\($0)`" }
+          ?? (splits.isEmpty ? "; there are no files of rows in it" : "; name one of these"))
     case .badBrackets(let name, let found):
       "\(name): expected a set of rows such as [train], rows such as [:512] or [100:200], or both in this order, "
         + "found [\(found)]"
     case .openBracket(let name):
       "\(name): a bracket has no partner; a set of rows and rows stand as in data[train][:512]"
     case .noName(let text): "\(text): expected a name before and behind each comma, found none"
+    case .onlyBrackets(let text): "\(text): expected a name before the bracket, found none"
     case .noShare(let name):
       "\(name): has no share, and other data has; give each its own, such as \(name):0.5"
     case .badShare(let name, let found):
@@ -129,6 +133,7 @@ private func rows(_ text: String) throws -> NamedRows {
       throw DataNameError.badBrackets(name: name, found: inside)
     }
   }
+  if name.isEmpty { throw DataNameError.onlyBrackets(text: text) }
   let found = try path(of: name, split: split)
   return NamedRows(
     path: found, name: name == "-" ? "stdin" : name + (split.map { "[\($0)]" } ?? ""), rows: range)

@@ -10,23 +10,36 @@ enum LogForm: String, Choice {
 }
 
 struct LogArguments: ParsableArguments {
-  @Flag(name: .shortAndLong, help: "Tell warnings and errors alone.")
+  @Flag(name: .shortAndLong, help: "Show only warnings and errors.")
   var quiet = false
-
-  @Flag(name: .shortAndLong, help: "Tell what every step takes, too.")
-  var verbose = false
 
   @Option(
     help: ArgumentHelp(
-      "How news are told on stderr: text, or json, which is one event a line.", valueName: "form"))
+      "How news is written to stderr: text, or json, which is one event a line.",
+      valueName: "form"))
   var log: LogForm = .text
 
+  /// From here on.
+  func begin() { begin(isVerbose: false) }
+
+  fileprivate func begin(isVerbose: Bool) {
+    Console.set(log, quiet ? .quiet : isVerbose ? .verbose : .usual)
+  }
+}
+
+/// Likewise, for commands whose steps can be told.
+struct RunLogArguments: ParsableArguments {
+  @OptionGroup var usual: LogArguments
+
+  @Flag(name: .shortAndLong, help: "Also show what each step takes.")
+  var verbose = false
+
   func validate() throws {
-    if quiet, verbose {
+    if usual.quiet, verbose {
       throw ValidationError("--quiet and --verbose say the opposite; leave one of them out")
     }
   }
 
   /// From here on.
-  func begin() { Console.set(log, quiet ? .quiet : verbose ? .verbose : .usual) }
+  func begin() { usual.begin(isVerbose: verbose) }
 }

@@ -120,9 +120,9 @@ struct QuantizeArguments: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
-      An llm-compressor recipe, YAML or JSON: scheme, ignore, kv_cache_scheme, and AWQ's mappings, \
-      duo_scaling and n_grid. --scheme, --group-size, --ignore, --kv-cache and --no-smoothing \
-      replace what it says.
+      An llm-compressor recipe, YAML or JSON: scheme, ignore, kv_cache_scheme, the mappings of AWQ and SmoothQuant, \
+      duo_scaling, n_grid, and GPTQ's dampening_frac. --scheme, --target-size, --target-bits, --group-size, --ignore, \
+      --kv-cache, --no-smoothing, --rounding and --damping replace what it says.
       """, valueName: "file"), completion: .file(extensions: ["yaml", "yml", "json"]))
   var recipe: String?
 
@@ -131,7 +131,7 @@ struct QuantizeArguments: ParsableArguments {
       """
       What weights become: \(CompressionFormats.presets.map(\.name).joined(separator: ", ")), or TARGET=SCHEME for \
       some (repeatable), where TARGET is attention, dense, shared, experts, lm_head, embed_tokens, or \
-      a pattern as of --ignore. Default: \(SchemePreset.usual).
+      a pattern as for --ignore. Default: \(SchemePreset.usual).
       """, valueName: "scheme"), completion: .presets(), transform: SchemeArgument.init)
   var scheme: [SchemeArgument] = []
 
@@ -168,7 +168,7 @@ struct QuantizeArguments: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
-      What the weights of multi-token-prediction layers become, as of --scheme, in the classes that vLLM loads so. \
+      What the weights of multi-token-prediction layers become, as for --scheme, in the classes that vLLM loads so. \
       Default: they stay as they are.
       """, valueName: "scheme"), completion: .presets(), transform: SchemePreset.written)
   var mtp: QuantizationScheme?
@@ -231,8 +231,9 @@ struct QuantizeArguments: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
-      What multiplies activations with weights: auto, bf16 (needs a CPU with AVX512_BF16, and \
-      weights in bfloat16) or f32 (OpenBLAS). Default: auto, bf16 where that is possible.
+      What multiplies activations with weights: auto, bf16 (weights in bfloat16 and FP8 are multiplied in bfloat16, all \
+      others in float32; needs a CPU with AVX512_BF16) or f32 (float32 throughout, OpenBLAS). Default: auto, which is \
+      bf16 where the CPU and the weights allow it.
       """, valueName: "engine"))
   var engine: EngineChoice = .auto
 
@@ -246,8 +247,8 @@ struct QuantizeArguments: ParsableArguments {
     name: .customLong("local-scratch"),
     help: ArgumentHelp(
       """
-      Folder on a disk of this host, for what one of several processes (mpirun) alone reads. Default: with all other \
-      scratch.
+      With several processes (mpirun): a folder on this host's own disk for what only one process reads. Default: in \
+      --scratch.
       """, valueName: "folder"), completion: .directory)
   var localScratch: String?
 
@@ -263,8 +264,8 @@ struct QuantizeArguments: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
-      Layers whose states are made first, all of them in scratch, before the work on any. Changes no byte. Default: 1; \
-      with several processes (mpirun) two for each; with --keep-states all are there anyway.
+      How many layers get their input states (kept in scratch) before any of them is quantized. Changes no byte. \
+      Default: 1; with several processes (mpirun) two for each; with --keep-states all are there anyway.
       """, valueName: "layers"))
   var window: Int?
 
@@ -283,7 +284,7 @@ struct QuantizeArguments: ParsableArguments {
     if scheme.count(where: { $0.target == nil }) > 1 {
       throw ValidationError("--scheme is given twice for all Linears; write TARGET=SCHEME for some")
     }
-    try size.check(againstScheme: !scheme.isEmpty, recipe: recipe != nil)
+    try size.check(againstScheme: !scheme.isEmpty)
     if size.isAsked, mtp != nil {
       throw ValidationError(
         "--mtp does not go with a size yet, which is for the layers of the model alone; leave one of them out"
@@ -304,23 +305,24 @@ struct QuantizeArguments: ParsableArguments {
     options.data = try data.source(calibration)
     if let recipe {
       var replaced: Set<Recipe.Part> = ignore.isEmpty ? [] : [.ignore]
-      if !scheme.isEmpty { replaced.insert(.scheme) }
+      if !scheme.isEmpty || size.isAsked { replaced.insert(.scheme) }
       if cache != nil { replaced.insert(.cache) }
       options.follow(try Recipe(path: recipe, replaced: replaced), file: recipe)
     }
-    if !scheme.isEmpty { options.schemes = schemes(instead: options.schemes) }
-    if !scheme.isEmpty { options.schemesAreFromRecipe = false }
-    options.isGroupSizeNamed = groupSize != nil || recipe != nil
-    options.predictions = mtp?.grouped(
-      by: options.schemes.first?.weights?.groupSize ?? SchemePreset.groupSize)
+    // A recipe of formats whose groups are their own names no size for other schemes.
+    let namesSize = recipe != nil && options.schemes.contains(where: \.hasFreeGroups)
+    options.isGroupSizeNamed = groupSize != nil || namesSize
     options.size = try size.wish()
+    if namesSize { options.size = options.size?.grouped(by: Self.groupSize(of: options.schemes)) }
+    if !scheme.isEmpty { options.schemes = schemes(instead: options.schemes) }
+    if !scheme.isEmpty || size.isAsked { options.schemesAreFromRecipe = false }
+    options.predictions = mtp?.grouped(by: Self.groupSize(of: options.schemes))
     if let groupSize {
       if options.size == nil {
-        options.schemes = try grouped(options.schemes, by: groupSize.size)
-        options.predictions = options.predictions?.grouped(by: groupSize.size)
-      } else {
-        options.schemes = options.schemes.map { $0.grouped(by: groupSize.size) }
+        try checkGroups(of: options.schemes + (options.predictions.map { [$0] } ?? []))
       }
+      options.schemes = options.schemes.map { $0.grouped(by: groupSize.size) }
+      options.predictions = options.predictions?.grouped(by: groupSize.size)
       options.size = options.size?.grouped(by: groupSize.size)
     }
     options.acceptedKeys = keys.accepted
@@ -355,18 +357,24 @@ struct QuantizeArguments: ParsableArguments {
   }
 }
 
+extension QuantizationScheme {
+  /// Whether the size of its groups can be chosen, and is not a part of its format.
+  fileprivate var hasFreeGroups: Bool { grouped(by: 1) != self }
+}
+
 extension QuantizeArguments {
-  private func grouped(
-    _ schemes: [QuantizationScheme], by size: Int
-  ) throws -> [QuantizationScheme] {
-    // No scheme of groups has this size.
-    guard schemes.contains(where: { $0.grouped(by: 1) != $0 }) else {
-      let names = schemes.map(\.name).joined(separator: ", ")
-      throw ValidationError(
-        "--group-size changes nothing of \(names): how many weights share a scale belongs to the scheme; leave it out"
-      )
-    }
-    return schemes.map { $0.grouped(by: size) }
+  /// The size that other schemes take over from these.
+  private static func groupSize(of schemes: [QuantizationScheme]) -> Int {
+    schemes.first(where: \.hasFreeGroups)?.weights?.groupSize ?? SchemePreset.groupSize
+  }
+
+  /// Refuses a size where no scheme leaves it free.
+  private func checkGroups(of schemes: [QuantizationScheme]) throws {
+    if schemes.contains(where: \.hasFreeGroups) { return }
+    let names = schemes.map(\.name).joined(separator: ", ")
+    throw ValidationError(
+      "--group-size changes nothing of \(names): how many weights share a scale belongs to the scheme; leave it out"
+    )
   }
 
   /// What `--scheme` says, in groups of the size that a recipe has.
@@ -374,9 +382,26 @@ extension QuantizeArguments {
     let usual = SchemePreset.named(SchemePreset.usual)?.scheme
     let all = scheme.first { $0.target == nil }?.scheme ?? usual
     let targeted = scheme.compactMap { each in each.target.map { each.scheme.targeting([$0]) } }
-    let size = of.first?.weights?.groupSize ?? SchemePreset.groupSize
+    let size = Self.groupSize(of: of)
     return ((all.map { [$0] } ?? []) + targeted).map { $0.grouped(by: size) }
   }
+}
+
+extension QuantizeArguments {
+  /// Tells of flags that the others take all effect from.
+  func warnOfUnused(_ plan: QuantizePlan) {
+    if damping != nil { warnOfDamping(plan.options.rounding) }
+    if calibration != nil, plan.run.tokens == 0 {
+      Console.warning(
+        "--calibration is not read: rounding to nearest without smoothing needs none")
+    }
+  }
+}
+
+/// Where `--damping` is given, and may have no effect.
+func warnOfDamping(_ rounding: RoundingMethod) {
+  if rounding.needsGram { return }
+  Console.warning("--damping is for --rounding compensated and fast; it changes nothing here")
 }
 
 /// The folder of a model as the user typed it, or of its hub id, with its weights.

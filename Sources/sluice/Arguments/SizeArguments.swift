@@ -48,17 +48,12 @@ struct SizeArguments: ParsableArguments {
 
   private var flag: String { targetSize == nil ? "--target-bits" : "--target-size" }
 
-  /// Refuses what says schemes in another way.
-  func check(againstScheme hasScheme: Bool, recipe: Bool) throws {
-    if !isAsked { return }
-    if hasScheme {
+  /// Refuses a flag that says schemes in another way. Those of a recipe are replaced.
+  func check(againstScheme hasScheme: Bool) throws {
+    if isAsked, hasScheme {
       throw ValidationError(
         "\(flag) chooses the schemes, and --scheme names them; leave one of them out, or give --choices"
       )
-    }
-    if recipe {
-      throw ValidationError(
-        "\(flag) chooses the schemes, and --recipe names them; leave one of them out")
     }
   }
 

@@ -127,18 +127,22 @@ struct Words {
   }
 }
 
-/// Says what is wrong with a number where the parser's message does not.
+/// Says what is wrong with a value where the parser's message does not.
 func explained(_ message: String) -> String {
   let lines = message.split(separator: "\n", maxSplits: 1, omittingEmptySubsequences: false)
   guard let first = lines.first,
-    let match = first.firstMatch(of: #/The value '(.*)' is invalid for '--[a-z-]+ <([a-z]+)>'$/#)
+    let match = first.firstMatch(of: #/The value '(.*)' is invalid for '--([a-z-]+) <([a-z]+)>'$/#)
   else { return message }
-  let isWhole = match.output.2 == "n"
   let isTooLarge = match.output.1.allSatisfy { $0.isASCII && $0.isNumber }
   let reason =
-    isTooLarge
-    ? "the number is too large"
-    : isWhole ? "expected a whole number, such as 128" : "expected a number, such as 0.01"
+    switch (match.output.2, match.output.3) {
+    case _ where isTooLarge: "the number is too large"
+    case ("layers", _): "expected layers such as 40-59 or 0,2,40-59"
+    case ("group-size", _): "expected \(GroupSizeArgument.words)"
+    case ("window", _): "expected a whole number, such as 4"
+    case (_, "n"): "expected a whole number, such as 128"
+    default: "expected a number, such as 0.01"
+    }
   return first + ": \(reason)" + (lines.count > 1 ? "\n" + lines[1] : "")
 }
 

@@ -92,7 +92,7 @@ struct Evaluate: ParsableCommand {
     options.worst = worst
     options.acceptedKeys = keys.accepted
     try checkLimits(threads: options.threads)
-    let measured = try MeasuredModels(options, isAlone: true)
+    let measured = try MeasuredModels(options)
     json ? Console.out(measured.json.serialized(indent: 2)) : Console.show(measured.text)
   }
 }

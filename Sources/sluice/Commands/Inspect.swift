@@ -61,6 +61,22 @@ struct Inspect: ParsableCommand {
         architectures
           ? "--architectures takes no path" : "give a model folder, a file, or --architectures")
     }
+    if architectures {
+      let others: [String?] = [
+        model.map { _ in "--model" }, keys.names.isEmpty ? nil : "--accept-config-key",
+        tensors ? "--tensors" : nil, data.firstFlag,
+      ]
+      if let other = others.compactMap({ $0 }).first {
+        throw ValidationError("\(other) does not go with --architectures; leave one of them out")
+      }
+    }
+    if model != nil, tensors {
+      throw ValidationError(
+        "--tensors is for a model, and --model shows a data set; leave one of them out")
+    }
+    if model == nil, let flag = data.firstFlag {
+      throw ValidationError("\(flag) is for a data set; add --model MODEL")
+    }
   }
 
   func run() throws {

@@ -17,8 +17,9 @@ struct Plan: ParsableCommand {
     discussion: """
       Takes the flags of sluice quantize and computes the plan that it would follow, from shapes \
       alone. The time rests on a few seconds of measurement on this machine, on numbers made for \
-      it; nothing is left on disk. Exit code 1 where memory or disk space will not do. With more \
-      --threads than there are cores it is the plan of a larger machine, whose cores are as fast.
+      it; nothing is left on disk. With --save-tokens it writes that file. Exit code 1 where memory \
+      or disk space will not do. With more --threads than there are cores it is the plan of a larger \
+      machine, whose cores are as fast.
 
       Works before the weights are downloaded, too, with config.json alone, and better with the \
       index and the tokenizer beside it: then everything but the time is told.
@@ -55,8 +56,9 @@ struct Plan: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Say what up to so many hosts like this one make of the time, and where more of them stop to help.",
-      valueName: "n"))
+      """
+      Estimate the time with up to this many hosts like this one, and say from how many on more of them hardly help.
+      """, valueName: "n"))
   var hosts: Int?
 
   @Flag(help: "Print JSON.")
@@ -79,7 +81,7 @@ struct Plan: ParsableCommand {
       ? nil : SizedRun(options, isWhole: false, residentPeak: peak)
     let plan = try sized?.writing ?? QuantizePlan(ofWhatIsHere: options, residentPeak: peak)
     let loading = seconds(ContinuousClock.now - started)
-    if let (news, warnings) = plan.data.map(dataLines) {
+    if let (news, warnings) = plan.data.map({ dataLines($0) }) {
       for line in news { Console.news(line) }
       for line in warnings { Console.warning(line) }
     }
@@ -88,6 +90,7 @@ struct Plan: ParsableCommand {
     where said.insert("\(warning)").inserted {
       Console.error("warning: \(warning)")
     }
+    arguments.warnOfUnused(plan)
     try checkLimits(threads: options.threads)
     LiveLine.say("planning: timing what this machine can do")
     let runs = try timed(sized?.passes ?? [plan], writing: plan, loading: loading)

@@ -57,12 +57,12 @@ struct Quantize: ParsableCommand {
     name: .customLong("evaluate-on"),
     help: ArgumentHelp(
       """
-      When all is done, measure the distance to the model on this data, for the report and the model card. What says \
-      which rows are used holds for it, too.
+      When all is done, measure the distance to the model on this data, for the report and the model card. --samples \
+      and the other data flags hold for it, too.
       """, valueName: "data"), completion: .file())
   var evaluateOn: String?
 
-  @OptionGroup var log: LogArguments
+  @OptionGroup var log: RunLogArguments
 
   func validate() throws {
     if evaluateOn != nil, arguments.data.sequenceLength < 2 {
@@ -105,22 +105,35 @@ struct Quantize: ParsableCommand {
     }
     if options.size != nil {
       let run = try SizedRun(options) { ResidentMemory.current().peakBytes }
+      if ranks.rank == 0 { arguments.warnOfUnused(run.writing) }
       try checkLimits(threads: options.threads, bytes: run.peakBytes)
       try run.run(ranks: ranks, command: goingOn, interruption: interruption, report: show)
     } else {
       let plan = try QuantizePlan(options) { ResidentMemory.current().peakBytes }
+      if ranks.rank == 0 { arguments.warnOfUnused(plan) }
       try checkLimits(threads: options.threads, bytes: plan.run.peakBytes)
       try plan.run(ranks: ranks, command: goingOn, interruption: interruption, report: show)
     }
-    signals.stop()
+    if !measures { signals.stop() }
     ranks.finish()
     if ranks.rank > 0 { return }
     if let evaluation, measures {
+      let whereStopped: @Sendable () -> Void = { [output = options.output, command = goingOn] in
+        Console.news("\(output) is finished; only measuring it is left")
+        Console.stopped(command)
+      }
+      // Asked for after the last commit of the run.
+      if interruption.isRequested {
+        whereStopped()
+        throw ExitCode(130)
+      }
       do {
-        Console.show(try MeasuredModels(evaluation, isAlone: false).text)
+        let measured = try MeasuredModels(
+          evaluation, after: signals, whereStopped: whereStopped)
+        Console.show(measured.text)
       } catch {
         Console.news(
-          "\(options.output) is done and only not measured; the same command measures it")
+          "\(options.output) is finished, but not measured; the same command measures it")
         throw error
       }
     }

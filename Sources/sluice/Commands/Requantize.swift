@@ -57,8 +57,8 @@ struct Requantize: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       """
-      As of sluice quantize: PRESET, or TARGET=PRESET for some (repeatable). Replaces all schemes, and groups are the \
-      usual ones where --group-size names no others.
+      As for sluice quantize: PRESET, or TARGET=PRESET for some (repeatable). Replaces all schemes. Groups are those of \
+      the recipe, if there was one, and else the usual ones; --group-size names others.
       """, valueName: "scheme"), completion: .presets(), transform: SchemeArgument.init)
   var scheme: [SchemeArgument] = []
 
@@ -89,7 +89,7 @@ struct Requantize: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "What the weights of multi-token-prediction layers become, as of sluice quantize.",
+      "What the weights of multi-token-prediction layers become, as for sluice quantize.",
       valueName: "scheme"), completion: .presets(), transform: SchemePreset.written)
   var mtp: QuantizationScheme?
 
@@ -131,7 +131,7 @@ struct Requantize: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Folder for what lies between two steps. Default: beside the new output.",
+      "Folder for hidden states during the run. Default: beside the new output.",
       valueName: "folder"), completion: .directory)
   var scratch: String?
 
@@ -141,7 +141,7 @@ struct Requantize: ParsableCommand {
   @Flag(help: "Forget a new output that was begun, and start over.")
   var restart = false
 
-  @OptionGroup var log: LogArguments
+  @OptionGroup var log: RunLogArguments
 
   private static let changes = [
     "--scheme", "--target-size", "--target-bits", "--group-size", "--kv-cache", "--ignore", "--mtp",
@@ -168,7 +168,7 @@ struct Requantize: ParsableCommand {
         "--layers says where --scheme holds; give --group-size and --ignore in a command of their own"
       )
     }
-    if !scheme.isEmpty { try size.check(againstScheme: true, recipe: false) }
+    if !scheme.isEmpty { try size.check(againstScheme: true) }
     if scheme.count(where: { $0.target == nil }) > 1 {
       throw ValidationError("--scheme is given twice for all Linears; write TARGET=SCHEME for some")
     }
@@ -209,6 +209,33 @@ struct Requantize: ParsableCommand {
   private var words: [String] {
     var words = Array(CommandLine.arguments.dropFirst())
     words.removeAll { ["--restart", "--anew"].contains($0) }
+    return words
+  }
+
+  private static let pathFlags = ["--keep-states", "--scratch"]
+  private static let flagsWithoutValue = ["--anew", "--restart", "--quiet", "--verbose"]
+
+  /// The words that go on with this run from any folder: `options` enters another one, which the record of the run names.
+  ///
+  /// - Parameter output: without links.
+  private func wayOn(to output: String) -> [String] {
+    var words = goingOn
+    // A name without a slash is looked for in PATH.
+    if let program = words.first, program.contains("/") { words[0] = FileSystem.resolved(program) }
+    // What stands before it is the name of this command.
+    var before = ""
+    for (place, word) in words.enumerated().dropFirst(2) {
+      if Self.pathFlags.contains(before) {
+        words[place] = FileSystem.resolved(word)
+      } else if let flag = Self.pathFlags.first(where: { word.hasPrefix("\($0)=") }) {
+        words[place] = "\(flag)=\(FileSystem.resolved(String(word.dropFirst(flag.count + 1))))"
+      } else if word == self.output, !before.hasPrefix("--") || before.contains("=")
+        || Self.flagsWithoutValue.contains(before)
+      {
+        words[place] = output
+      }
+      before = word
+    }
     return words
   }
 
@@ -263,21 +290,24 @@ struct Requantize: ParsableCommand {
     log.begin()
     let here = RunRequest(folder: RunRequest.currentFolder, words: [])
     let output = try Requantization(self.output)
+    let command = wayOn(to: output.output)
     let options = try options(output)
-    if let kept = options.keptStates {
-      if !FileSystem.exists(kept) {
+    if damping != nil { warnOfDamping(options.rounding) }
+    if let kept = options.keptStates, !FileSystem.exists(kept) {
+      if let keptStates {
+        Console.news("\(keptStates) is new: all is calibrated, and the states are kept there")
+      } else {
         Console.warning("\(kept) is gone, where states were kept; all is calibrated again")
       }
-    } else {
+    } else if options.keptStates == nil {
       Console.news("no states were kept, so all is calibrated again; --keep-states keeps them")
     }
-    // Said with the folder that is entered now.
-    let command = goingOn.map { $0 == self.output ? output.output : $0 }
     signal(SIGPIPE, SIG_IGN)
     let interruption = Interruption()
     let signals = StopSignals(requesting: interruption)
     defer { signals.stop() }
-    let progress = ProgressLine(memory: options.memory, threads: options.threads)
+    let progress = ProgressLine(
+      memory: options.memory, threads: options.threads, isAgain: true)
     let sized =
       try options.size == nil ? nil : SizedRun(options) { ResidentMemory.current().peakBytes }
     let plan = try sized?.writing ?? QuantizePlan(options) { ResidentMemory.current().peakBytes }
@@ -301,8 +331,9 @@ struct Requantize: ParsableCommand {
     } else {
       try QuantizeModel(plan, command: command, interruption: interruption, report: show).run()
     }
-    signals.stop()
+    // No signal ends the program while folders change places.
     try output.replace()
+    signals.stop()
     try here.enter()
     NextSteps(
       output: self.output, model: options.model, isMeasured: false, isServed: progress.isServed

@@ -87,7 +87,12 @@ struct Sluice: ParsableCommand {
     if let problem = words.problem(isUsageError: isUsageError) { leave(with: problem) }
     let text = isUsageError ? explained(fullMessage(for: error)) : fullMessage(for: error)
     if code != .success {
-      if !text.isEmpty { Console.error(lines: text) }
+      if Console.form == .json, !text.isEmpty {
+        // Found while the command works, so that whoever reads events waits for one.
+        Console.failure(message(for: error))
+      } else if !text.isEmpty {
+        Console.error(lines: text)
+      }
       Glibc.exit(code.rawValue)
     }
     if !text.isEmpty { Console.out(text) }

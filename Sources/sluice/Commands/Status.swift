@@ -6,6 +6,7 @@ internal import JSON
 internal import Pipeline
 internal import Planning
 internal import Reporting
+internal import SystemIO
 
 struct Status: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -118,7 +119,24 @@ struct Status: ParsableCommand {
         lines.append("to go on     give the command of that run again")
       }
     }
+    if let another {
+      let command = TerminalText.escaped(
+        shellText(["sluice", "status", another]), keepsLines: false)
+      lines.append("another one is being made: \(command)")
+    }
     return lines.joined(separator: "\n")
+  }
+
+  /// The folder where sluice requantize makes what will take this one's place; nil where there is none.
+  private var another: String? {
+    let output = trimmed(output)
+    // It lies beside what a link leads to.
+    let real = FileSystem.resolved(output)
+    let place = ".\(FileSystem.name(real)).requantize/\(FileSystem.name(real))"
+    let typed = output.contains("/") ? "\(FileSystem.parent(output))/\(place)" : place
+    return [typed, "\(FileSystem.parent(real))/\(place)"].first {
+      FileSystem.exists("\($0)/.sluice")
+    }
   }
 
   private static let noReason = "it was killed, or the machine went down: it left no word"
@@ -156,6 +174,3 @@ struct Status: ParsableCommand {
     return .object(object)
   }
 }
-
-/// The words of this command, to be given again: without what would start over.
-var goingOn: [String] { CommandLine.arguments.filter { $0 != "--restart" } }

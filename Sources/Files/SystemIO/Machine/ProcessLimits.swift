@@ -40,6 +40,7 @@ package enum ProcessLimits {
 
   /// Call first of all.
   package static func prepare() throws(Problem) {
+    openStandardStreams()
     // Without /proc the program does not even know its arguments.
     if unsafe access("/proc/self/status", R_OK) != 0 { throw .noProc }
     // A write beyond `ulimit -f` is then an error like that of a full disk.
@@ -54,6 +55,15 @@ package enum ProcessLimits {
     unsafe pthread_attr_setstacksize(&attributes, min(stack, usualStack))
     unsafe pthread_setattr_default_np(&attributes)
     unsafe pthread_attr_destroy(&attributes)
+  }
+
+  /// A file that is opened takes the lowest number that is free. Where a shell closed one of the standard streams, that
+  /// would be its number, and news would go into the file. What stands there instead is opened the other way round, so that
+  /// its use fails as that of a closed stream does.
+  private static func openStandardStreams() {
+    for number in STDIN_FILENO...STDERR_FILENO where fcntl(number, F_GETFD) < 0 {
+      _ = unsafe open("/dev/null", number == STDIN_FILENO ? O_WRONLY : O_RDONLY)
+    }
   }
 
   /// How many files may be open at a time.

@@ -406,7 +406,8 @@ struct Lexer {
         if kind.isASCII {
           result.append(kind)
         } else {
-          result.append(contentsOf: backslashEscape(kind).dropFirst())
+          // One by one: appending a sequence copies all that is there.
+          for scalar in backslashEscape(kind).dropFirst() { result.append(scalar) }
         }
       }
     }

@@ -96,69 +96,71 @@ func isPythonNumeric(_ scalar: Unicode.Scalar) -> Bool {
 
 // MARK: Case
 
+// Mappings are appended as strings: `append(contentsOf:)` of a view of scalars copies all that is there.
+
 func uppercased(_ text: String) -> String {
   String(text.unicodeScalars.flatMap { $0.properties.uppercaseMapping.unicodeScalars })
 }
 
 func lowercased(_ text: String) -> String {
   let scalars = Scalars(text.unicodeScalars)
-  var result = String.UnicodeScalarView()
-  for index in scalars.indices { result.append(contentsOf: lowercase(scalars, index)) }
-  return String(result)
+  var result = ""
+  for index in scalars.indices { result += lowercase(scalars, index) }
+  return result
 }
 
 /// The first letter as in a title, the rest small: `str.capitalize`.
 func capitalized(_ text: String) -> String {
   let scalars = Scalars(text.unicodeScalars)
   guard let first = scalars.first else { return text }
-  var result = String.UnicodeScalarView()
-  result.append(contentsOf: first.properties.titlecaseMapping.unicodeScalars)
+  var result = ""
+  result += first.properties.titlecaseMapping
   for index in scalars.indices.dropFirst() {
-    result.append(contentsOf: lowercase(scalars, index))
+    result += lowercase(scalars, index)
   }
-  return String(result)
+  return result
 }
 
 /// `str.title`: a letter is large after anything that has no case, apostrophes included.
 func titlecased(_ text: String) -> String {
   let scalars = Scalars(text.unicodeScalars)
-  var result = String.UnicodeScalarView()
+  var result = ""
   var afterCased = false
   for (index, scalar) in scalars.enumerated() {
     if afterCased {
-      result.append(contentsOf: lowercase(scalars, index))
+      result += lowercase(scalars, index)
     } else {
-      result.append(contentsOf: scalar.properties.titlecaseMapping.unicodeScalars)
+      result += scalar.properties.titlecaseMapping
     }
     afterCased = scalar.properties.isCased
   }
-  return String(result)
+  return result
 }
 
 func swappedCase(_ text: String) -> String {
   let scalars = Scalars(text.unicodeScalars)
-  var result = String.UnicodeScalarView()
+  var result = ""
   for (index, scalar) in scalars.enumerated() {
     if scalar.properties.isUppercase {
-      result.append(contentsOf: lowercase(scalars, index))
+      result += lowercase(scalars, index)
     } else if scalar.properties.isLowercase {
-      result.append(contentsOf: scalar.properties.uppercaseMapping.unicodeScalars)
+      result += scalar.properties.uppercaseMapping
     } else {
-      result.append(scalar)
+      result.unicodeScalars.append(scalar)
     }
   }
-  return String(result)
+  return result
 }
 
 /// A sigma that ends a word has a small form of its own.
 /// Source: Unicode 3.13, Final_Sigma, as CPython's `handle_capital_sigma`.
-private func lowercase(_ scalars: Scalars, _ index: Int) -> String.UnicodeScalarView {
+private func lowercase(_ scalars: Scalars, _ index: Int) -> String {
   let scalar = scalars[index]
-  guard scalar == "\u{3A3}" else { return scalar.properties.lowercaseMapping.unicodeScalars }
+  guard scalar == "\u{3A3}" else { return scalar.properties.lowercaseMapping }
   let before = scalars[..<index].last { !$0.properties.isCaseIgnorable }
   let after = scalars[(index + 1)...].first { !$0.properties.isCaseIgnorable }
   let isFinal = before?.properties.isCased == true && after?.properties.isCased != true
-  return (isFinal ? "\u{3C2}" : "\u{3C3}").unicodeScalars
+  return isFinal ? "\u{3C2}" : "\u{3C3}"
 }
 
 // MARK: Strip, split, search
@@ -350,40 +352,40 @@ func backslashEscape(_ scalar: Unicode.Scalar) -> String.UnicodeScalarView {
 func quoted(_ text: String) -> String {
   let quote: Unicode.Scalar =
     text.utf8.contains(UInt8(ascii: "'")) && !text.utf8.contains(UInt8(ascii: "\"")) ? "\"" : "'"
-  var result = String.UnicodeScalarView()
-  result.append(quote)
+  var result = ""
+  result.unicodeScalars.append(quote)
   for scalar in text.unicodeScalars {
     switch scalar {
     case quote, "\\":
-      result.append("\\")
-      result.append(scalar)
-    case "\n": result.append(contentsOf: "\\n".unicodeScalars)
-    case "\r": result.append(contentsOf: "\\r".unicodeScalars)
-    case "\t": result.append(contentsOf: "\\t".unicodeScalars)
+      result += "\\"
+      result.unicodeScalars.append(scalar)
+    case "\n": result += "\\n"
+    case "\r": result += "\\r"
+    case "\t": result += "\\t"
     default:
       if isPythonPrintable(scalar) {
-        result.append(scalar)
+        result.unicodeScalars.append(scalar)
       } else {
-        result.append(contentsOf: backslashEscape(scalar))
+        result += String(backslashEscape(scalar))
       }
     }
   }
-  result.append(quote)
-  return String(result)
+  result.unicodeScalars.append(quote)
+  return result
 }
 
 /// MarkupSafe's `escape`.
 func htmlEscaped(_ text: String) -> String {
-  var result = String.UnicodeScalarView()
+  var result = ""
   for scalar in text.unicodeScalars {
     switch scalar {
-    case "&": result.append(contentsOf: "&amp;".unicodeScalars)
-    case "<": result.append(contentsOf: "&lt;".unicodeScalars)
-    case ">": result.append(contentsOf: "&gt;".unicodeScalars)
-    case "'": result.append(contentsOf: "&#39;".unicodeScalars)
-    case "\"": result.append(contentsOf: "&#34;".unicodeScalars)
-    default: result.append(scalar)
+    case "&": result += "&amp;"
+    case "<": result += "&lt;"
+    case ">": result += "&gt;"
+    case "'": result += "&#39;"
+    case "\"": result += "&#34;"
+    default: result.unicodeScalars.append(scalar)
     }
   }
-  return String(result)
+  return result
 }

@@ -100,13 +100,13 @@ package struct TemplateDate: Sendable, Equatable {
     guard format.count <= Self.longestFormat else {
       throw Fault(.tooLarge, "a date format of more than \(Self.longestFormat) characters")
     }
-    var result = String.UnicodeScalarView()
+    var result = ""
     var position = 0
     while position < format.count {
       let start = position
       position += 1
       guard format[start] == "%" else {
-        result.append(format[start])
+        result.unicodeScalars.append(format[start])
         continue
       }
       var flag: Unicode.Scalar?
@@ -115,18 +115,18 @@ package struct TemplateDate: Sendable, Equatable {
         position += 1
       }
       guard position < format.count else {
-        result.append(contentsOf: format[start...])
+        result += String(format[start...])
         break
       }
       position += 1
       if let text = try field(format[position - 1], flag) {
-        result.append(contentsOf: text.unicodeScalars)
+        result += text
       } else {
         // glibc leaves what it does not know.
-        result.append(contentsOf: format[start..<position])
+        result += String(format[start..<position])
       }
     }
-    return String(result)
+    return result
   }
 
   private func field(_ code: Unicode.Scalar, _ flag: Unicode.Scalar?) throws(Fault) -> String? {

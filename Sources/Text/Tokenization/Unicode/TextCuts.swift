@@ -1,6 +1,7 @@
 // Where a text can be cut so that its parts have the ids that they have in the whole, and the ids of its beginning.
 
 internal import Expressions
+internal import Synchronization
 
 /// A text that must be tokenized at one go, and is too long for that.
 package struct UncutText: Error, Equatable {
@@ -41,6 +42,22 @@ struct TextCuts {
   }
 }
 
+/// The cuts of one tokenizer, once they have been found.
+///
+/// Finding them takes longer than tokenizing a part does: every atom of an expression is compiled for it.
+final class FoundCuts: Sendable {
+  private let cuts = Mutex<TextCuts?>(nil)
+
+  func find(_ tokenizer: Tokenizer) -> TextCuts {
+    cuts.withLock { cuts in
+      if let cuts { return cuts }
+      let found = TextCuts(tokenizer)
+      cuts = found
+      return found
+    }
+  }
+}
+
 extension UInt8 {
   fileprivate static let letters = (0..<128 as Range<UInt8>).filter(\.isLetter)
 
@@ -68,7 +85,7 @@ extension Tokenizer {
   ) throws -> [Int32]? {
     let bytes = text.utf8.span
     let slices = slices?.cut(bytes)
-    let cuts = slices == nil && bytes.count > partBytes ? TextCuts(self) : nil
+    let cuts = slices == nil && bytes.count > partBytes ? foundCuts.find(self) : nil
     var ids: [Int32] = []
     var start = 0
     var slice = 0
