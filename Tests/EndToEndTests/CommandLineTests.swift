@@ -167,7 +167,7 @@ import TestSupport
       program.send(SIGCONT)
       let stopped = try program.wait()
       #expect(stopped.end == .exit(130), "\(stopped)")
-      #expect(stopped.stderr.contains("is finished, but not measured"), "\(stopped)")
+      #expect(stopped.stderr.contains("is finished; only measuring it is left"), "\(stopped)")
       let left = try FileSystem.list("\(output)/.sluice")
       #expect(!left.contains { $0.hasPrefix("sluice-evaluate-") }, "\(left)")
       let again = try Program.run(command)

@@ -216,7 +216,7 @@ private func tools() throws -> [String] {
 
   @Test func `the guide lists the columns of data that are known by name`() throws {
     let help = try #require(help["quantize"]).split { $0.isWhitespace }.joined(separator: " ")
-    let known = try #require(help.firstMatch(of: /Known without: ([^.]+)\./)).1
+    let known = try #require(help.firstMatch(of: /Found without this: ([^.]+)\./)).1
     #expect(
       try firstColumn(part("columns", of: page("Guide"))).sorted()
         == known.split(separator: ", ").map(String.init).sorted())

@@ -26,9 +26,19 @@ import TestSupport
     }
   }
 
+  /// A folder on a disk, wherever temporary files are: files in memory count otherwise and stay in memory.
+  private func withFolderOnDisk(
+    isolation: isolated (any Actor)? = #isolation, _ body: (String) async throws -> Void
+  ) async throws {
+    let folder = "/var/tmp/sluice-test-\(getpid())-\(UInt32.random(in: 0...UInt32.max))"
+    try FileSystem.createFolder(folder)
+    defer { try? FileSystem.remove(folder) }
+    try await body(folder)
+  }
+
   /// In a process of its own: in this one other tests map and release files at the same time.
   @Test func releaseGivesMemoryBack() async throws {
-    try await withTemporaryFolder { folder in
+    try await withFolderOnDisk { folder in
       try replaceFile("\(folder)/file", with: [UInt8](repeating: 7, count: 32 << 20))
       await #expect(processExitsWith: .success) { [folder = folder as String] in
         let file = try MappedFile(path: "\(folder)/file")
@@ -46,8 +56,8 @@ import TestSupport
     }
   }
 
-  @Test func pagesThatAreOnlyPartlyInTheRangeStay() throws {
-    try withTemporaryFolder { folder in
+  @Test func pagesThatAreOnlyPartlyInTheRangeStay() async throws {
+    try await withFolderOnDisk { folder in
       let page = Int(sysconf(Int32(_SC_PAGESIZE)))
       try replaceFile("\(folder)/file", with: pattern(4 * page))
       let file = try MappedFile(path: "\(folder)/file")
@@ -60,7 +70,7 @@ import TestSupport
         }
       }
       file.release(0..<4 * page)
-      // Dropping clean pages from the cache is advice; tmpfs, for one, does not follow it.
+      // Dropping clean pages from the cache is advice, which some file systems do not follow.
       guard resident() == [false, false, false, false] else { return }
       unsafe file.withBytes { #expect(unsafe $0.elementsEqual(pattern(4 * page))) }
       file.release(1..<3 * page + 1)

@@ -48,23 +48,24 @@ import Testing
   func `tasks count as if the largest of them were at work together`(together: Int) {
     let budget = MemoryBudget(limit: 64 << 20)
     let held = Matrix("held", rows: 512, columns: 1024, from: budget)
+    // In pieces of 2 MiB.
     let sizes = [1, 4, 2, 3, 0]
     let uses = TaskUses(of: budget)
     for size in sizes {
       uses.count {
-        _ = Matrix("first", rows: size * 256, columns: 1024, from: budget)
+        _ = Matrix("first", rows: size * 512, columns: 1024, from: budget)
         // Of a loop within a task.
         let inner = TaskUses(of: budget)
         for _ in 0..<size {
-          inner.count { _ = Matrix("second", rows: 256, columns: 1024, from: budget) }
+          inner.count { _ = Matrix("second", rows: 512, columns: 1024, from: budget) }
         }
         inner.end(together: size)
       }
     }
-    #expect(budget.peak == 6 << 20)
+    #expect(budget.peak == 10 << 20)
     uses.end(together: together)
     let largest = sizes.sorted(by: >).prefix(together).reduce(0, +)
-    #expect(budget.peak == (2 + largest) << 20)
+    #expect(budget.peak == (2 + 2 * largest) << 20)
     budget.setLimit(64 << 20)
     #expect(budget.peak == 2 << 20)
     withExtendedLifetime(held) {}
