@@ -64,6 +64,31 @@ import TestSupport
     }
   }
 
+  /// `--restart` of the command that changes it would leave its state as it is.
+  @Test func `an output whose state is damaged is made again by the command that made it`() throws {
+    let made = try QuickRun.made.get()
+    try withTemporaryFolder { folder in
+      let output = folder + "/out"
+      try writeOutput(made.output, to: output)
+      let change = ["requantize", output, "--scheme", "W8A16", "--memory", "256MiB"]
+      for (state, problem) in [
+        ("{}", "it names no format"), ("{\"format\":1}", "written by another version of Sluice"),
+      ] {
+        try write(state.utf8, to: output + "/.sluice/state.json")
+        for words in [change, change + ["--restart"]] {
+          let outcome = try Program.run(words)
+          expectRefusal(
+            outcome,
+            ["out/.sluice/state.json: \(problem)", "again with sluice quantize --restart"])
+          #expect(!outcome.stderr.contains("requantize --restart"), "\(outcome)")
+        }
+      }
+      try quantize(to: output, quickly + ["--restart"])
+      let changed = try Program.run(change)
+      #expect(changed.end == .exit(0), "\(changed)")
+    }
+  }
+
   @Test func `prediction layers are quantized later, and every event is in the Guide`() throws {
     try withTemporaryFolder { folder in
       let rows = (0..<12).map { row in

@@ -2,6 +2,7 @@
 
 import Calibration
 import CompressedTensors
+import Glibc
 import Pipeline
 import Planning
 import Quantization
@@ -340,6 +341,21 @@ private enum Change: String, CaseIterable {
       // Whole again.
       let summary = try #require(QuantizePlan(options(folder, "third")).keptSummary)
       #expect(summary.wholeLayers == summary.layers)
+    }
+  }
+
+  /// It may well be whole.
+  @Test func `a file that the system fails to open is not called damaged`() throws {
+    try withTemporaryFolder { folder in
+      try run(options(folder, "first"))
+      let model = try QuantizeModel(QuantizePlan(options(folder, "again"))) { _ in }
+      let path = folder + "/kept/hidden-0.zst"
+      try FileSystem.remove(path)
+      // It leads to itself.
+      try #require(unsafe symlink(path, path) == 0)
+      let error = try #require(#expect(throws: StoppedRun.self) { try model.run() })
+      #expect("\(error)".contains("/kept/hidden-0.zst: open failed: "), "\(error)")
+      #expect(FileSystem.isLink(path))
     }
   }
 

@@ -262,13 +262,3 @@ extension QuantizePlan {
     }
   }
 }
-
-/// Seconds since it was made.
-struct Clock {
-  private let start = ContinuousClock.now
-
-  var seconds: Double {
-    let elapsed = ContinuousClock.now - start
-    return Double(elapsed.components.seconds) + Double(elapsed.components.attoseconds) * 1e-18
-  }
-}

@@ -1,36 +1,6 @@
 // What a run will need: memory by step, disk, arithmetic, and the sizes of its passes.
 
-internal import JSON
 package import LinearAlgebra
-
-/// "1.5 GiB" for people; three significant digits, rounded up.
-package func bytesText(_ bytes: Int) -> String {
-  var value = Double(bytes)
-  var unit = "B"
-  for next in ["KiB", "MiB", "GiB", "TiB"] where value >= 1000 {
-    value /= 1024
-    unit = next
-  }
-  let digits = value < 10 ? 100.0 : value < 100 ? 10.0 : 1.0
-  let rounded = (value * digits).rounded(.up) / digits
-  return (rounded == rounded.rounded() ? "\(Int(saturating: rounded))" : "\(rounded)") + " " + unit
-}
-
-/// A budget to advise, as it is typed: a little more than `bytes`, since what loading takes is measured, and differs by a
-/// few hundred kilobytes from one process to the next.
-package func budgetText(_ bytes: Int) -> String {
-  bytesText(bytes + max(bytes / 50, 1 << 20)).replacing(" ", with: "")
-}
-
-/// A share of one as whole percent, rounded down: 100 % is said when all is done.
-package func percentText(_ share: Double) -> String {
-  share.isFinite ? "\(Int(min(max(share, 0), 1) * 100)) %" : "? %"
-}
-
-/// The way out where what a run left cannot be gone on with. `quantize` and `requantize` have the flag, and other commands
-/// that read such a folder say the same.
-package let startOverText =
-  "start over with sluice quantize --restart (sluice requantize --restart where that makes it)"
 
 /// The plan of a run: `sluice plan` prints it, `sluice quantize` follows it.
 package struct RunPlan: Sendable, Equatable {
@@ -141,27 +111,5 @@ extension RunPlan {
         enough: max(needed, later(needed)), remedies: ["take data with `input_ids`"])
     }
     return max(0, budget - needed - ResidentModel.names(tensors).bytes)
-  }
-}
-
-/// How a run spends its memory: what it does at once, and what it keeps mapped. No choice here changes a byte.
-package struct Passes: Sendable, Hashable {
-  /// Units (experts) whose statistics are gathered in one pass over the hidden states.
-  package var unitsPerGroup: Int
-  /// Whether the weights of a group stay mapped until they are written; otherwise every block maps them again.
-  package var holdsExperts: Bool
-  /// Whether the weights of a layer's attention stay mapped.
-  package var holdsAttention: Bool
-  /// Blocks of tokens that go through a layer's experts together at its end: each pass maps the experts again.
-  package var blocksPerPass: Int
-
-  package static let smallest = Passes(
-    unitsPerGroup: 1, holdsExperts: false, holdsAttention: false, blocksPerPass: 1)
-
-  package init(unitsPerGroup: Int, holdsExperts: Bool, holdsAttention: Bool, blocksPerPass: Int) {
-    self.unitsPerGroup = unitsPerGroup
-    self.holdsExperts = holdsExperts
-    self.holdsAttention = holdsAttention
-    self.blocksPerPass = blocksPerPass
   }
 }

@@ -1,6 +1,5 @@
 // The weights of a checkpoint by name, plain, FP8 or quantized, decoded from the mapping when a product needs them.
 
-internal import CKernels
 package import LinearAlgebra
 package import Models
 package import Safetensors
@@ -8,108 +7,6 @@ internal import Quantization
 internal import SystemIO
 package import Tensors
 package import Transformer
-
-extension StoredTensor {
-  /// Lets a tile go that was just decoded: what is mapped at a time is a tile for each thread, however large the
-  /// weight. Small tiles stay until their Linear is released; giving them back costs more than they hold.
-  func releaseTile(bytes: Range<Int>) {
-    if bytes.count >= CheckpointWeights.releasedTile { release(bytes: bytes) }
-  }
-
-  /// Lets go of rows of a weight that were just read, or only of what the kernel mapped beside it where the weight is
-  /// held.
-  func letGo(rows range: Range<Int>, isHeld: Bool) {
-    if isHeld {
-      // Its neighbours may be no one's to hold, and there are as many as held weights.
-      if range.lowerBound == 0 || range.upperBound == shape[0] { releaseAround() }
-      return
-    }
-    let rowBytes = shape[1] * dtype.byteWidth
-    releaseTile(bytes: range.lowerBound * rowBytes..<range.upperBound * rowBytes)
-  }
-}
-
-/// A mapped bf16, f16 or f32 weight.
-package struct StoredWeight: WeightRows {
-  package let tensor: StoredTensor
-  /// Whether what was decoded stays mapped, for the next time.
-  private let isHeld: Bool
-
-  package init(_ tensor: StoredTensor, isHeld: Bool = false) {
-    precondition(tensor.shape.count == 2 && tensor.dtype.isWeight, "\(tensor.name) is no weight")
-    self.tensor = tensor
-    self.isHeld = isHeld
-  }
-
-  package var rows: Int { tensor.shape[0] }
-  package var columns: Int { tensor.shape[1] }
-
-  package func decode(_ range: Range<Int>, into result: UnsafeMutablePointer<Float>) {
-    let rowBytes = columns * tensor.dtype.byteWidth
-    unsafe tensor.withBytes { bytes in
-      guard let base = bytes.baseAddress else { return }
-      unsafe tensor.dtype.decode(
-        base + range.lowerBound * rowBytes, count: range.count * columns, into: result)
-    }
-    tensor.letGo(rows: range, isHeld: isHeld)
-  }
-
-  package func noteReading(_ count: Int, tileRows: Int, backend: Backend) {
-    WeightPages(
-      key: WeightPages.key(ofTensor: tensor.name), bytes: tensor.byteCount, rows: rows,
-      tileBytes: { $0 * columns * tensor.dtype.byteWidth }, isHeld: isHeld
-    ).noteReading(count, tileRows: tileRows, backend: backend)
-  }
-
-  package var isBF16: Bool { tensor.dtype == .bf16 }
-
-  package func withBF16(
-    _ range: Range<Int>, columns part: Range<Int>,
-    _ body: (UnsafePointer<UInt16>, _ stride: Int) -> Void
-  ) {
-    precondition(isBF16, "\(tensor.name) is \(tensor.dtype)")
-    unsafe tensor.withBytes { bytes in
-      guard let base = bytes.baseAddress else { return }
-      let first = range.lowerBound * columns + part.lowerBound
-      unsafe body((base + first * 2).assumingMemoryBound(to: UInt16.self), columns)
-    }
-    if part.upperBound == columns { tensor.letGo(rows: range, isHeld: isHeld) }
-  }
-}
-
-/// Inputs of Linears, or keys and values, that cannot be computed as an inference engine computes them.
-package enum ActivationProblem: Error, CustomStringConvertible, Equatable {
-  case unknown(module: String, words: String)
-  case missing(module: String)
-  case wrong(file: String, tensor: String, found: String)
-  /// Scales of a cache.
-  case missingCache(tensor: String)
-  case wrongCache(file: String, tensor: String, problem: String)
-  /// Attention that keeps no keys and values.
-  case otherCache(module: String)
-
-  package var description: String {
-    switch self {
-    case .unknown(let module, let words):
-      "config.json: `\(module)` has `input_activations` of \(words), which no engine is known to compute; take "
-        + "`input_activations` out of `quantization_config` to evaluate the weights alone"
-    case .missing(let module):
-      "`\(module)` has static `input_activations`, and no tensor holds their scale; quantize the model again, or "
-        + "download it again"
-    case .wrong(let file, let tensor, let found):
-      "\(file): `\(tensor)` is \(found), expected one number above 0; quantize the model again, or download the file again"
-    case .missingCache(let tensor):
-      "config.json has a `kv_cache_scheme`, and there is no tensor `\(tensor)`; quantize the model again with "
-        + "--kv-cache, or download it again"
-    case .wrongCache(let file, let tensor, let problem):
-      "\(file): `\(tensor)` \(problem), expected numbers above 0; quantize the model again, or download the file "
-        + "again"
-    case .otherCache(let module):
-      "config.json has a `kv_cache_scheme`, but the attention of `\(module)` keeps no keys and values; take it out of "
-        + "`quantization_config` to evaluate the weights alone"
-    }
-  }
-}
 
 /// All weights of an opened checkpoint.
 package struct CheckpointWeights: SourceWeights {

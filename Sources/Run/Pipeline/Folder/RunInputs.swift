@@ -9,7 +9,6 @@ internal import Planning
 internal import Quantization
 internal import Recipes
 internal import Reporting
-internal import SystemIO
 internal import Transformer
 
 package struct RunInputs: Sendable, Equatable {
@@ -257,16 +256,4 @@ extension QuantizePlan {
     digest.add(text)
     return "\(text.prefix(200))… [\(digest.text)]"
   }
-}
-
-/// Tells inputs apart that changed by accident.
-struct Digest {
-  private var hash = FNV1a<UInt64>()
-
-  mutating func add(_ text: String) {
-    hash.add(text.utf8)
-    hash.add(0)
-  }
-
-  var text: String { String(hash.value, radix: 16) }
 }

@@ -3,52 +3,10 @@
 
 internal import JSON
 internal import Models
-internal import Planning
 internal import Safetensors
 internal import Synchronization
 internal import SystemIO
 internal import Transformer
-
-/// Kept states that a run must not touch, or that belong to other work.
-package enum KeptError: Error, CustomStringConvertible, Equatable {
-  case foreign(path: String)
-  case inside(path: String, folder: String, what: String)
-  case inUse(path: String)
-  case severalProcesses(count: Int)
-  case damaged(path: String, problem: String)
-  case otherOption(path: String, option: String, kept: String, asked: String)
-  case otherTokens(path: String, data: String, model: String)
-  case otherSource(path: String, model: String, problem: String)
-  case fileDamaged(path: String)
-  case noSpace(path: String, needed: Int, free: Int)
-
-  package var description: String {
-    switch self {
-    case .foreign(let path):
-      "\(path): not empty, and no states that Sluice kept; choose a new or empty folder for --keep-states"
-    case .inside(let path, let folder, let what):
-      "\(path): lies in the folder of the \(what), \(folder); choose another --keep-states"
-    case .inUse(let path):
-      "\(path): another run keeps its states there; wait for it or stop it first, or choose another --keep-states"
-    case .severalProcesses(let count):
-      "--keep-states is for one process (found \(count)); leave one of them out"
-    case .damaged(let path, let problem):
-      "\(path): \(problem); choose another --keep-states, or remove the folder: then all of it is made again"
-    case .otherOption(let path, let option, let kept, let asked):
-      "\(path) was kept with \(option) \(kept), this run has \(asked); use the same, or another --keep-states"
-    case .otherTokens(let path, let data, let model):
-      "\(path) was kept with other calibration tokens, though all flags are the same: \(data), or the tokenizer or chat "
-        + "template in \(model), has changed; put it back, or use another --keep-states"
-    case .otherSource(let path, let model, let problem):
-      "\(path) was kept of other weights than those in \(model) (\(problem)); put them back, or use another --keep-states"
-    case .fileDamaged(let path):
-      "\(path): not as it was kept, and removed; give the same command again: what is missing is made again"
-    case .noSpace(let path, let needed, let free):
-      "\(path): \(bytesText(needed)) are needed for kept states, \(bytesText(free)) are free; free some space, use "
-        + "fewer --samples, or choose another --keep-states"
-    }
-  }
-}
 
 /// What is kept in a folder, as far as it is known to be whole. A run that is killed at any moment leaves it true: a file is
 /// durable before the folder speaks of it.
@@ -240,18 +198,26 @@ final class KeptStates: Sendable {
 
   /// Looks at every byte of a part's files.
   ///
-  /// - Throws: `KeptError.fileDamaged` where one is not as it was kept: it is forgotten, durably.
+  /// - Throws: `KeptError.fileDamaged` where one is not as it was kept: it is forgotten, durably. `SystemError` where the
+  ///   system fails to read one: it may well be whole.
   func check(_ kinds: [Kind], _ layer: Int, _ part: Int) throws {
     for kind in kinds {
       guard let file = file(kind, layer, part) else { continue }
       let path = path(kind, layer, part)
-      let found =
-        FileSystem.exists(path) ? try FileSystem.checksum(path, of: 0..<file.byteCount) : nil
-      if found == file.checksum { continue }
+      if try Self.checksum(path, byteCount: file.byteCount) == file.checksum { continue }
       set(nil, Self.name(kind, layer, part))
       try write(StateFiles.place(layer, part))
       try FileSystem.remove(path)
       throw KeptError.fileDamaged(path: path)
+    }
+  }
+
+  /// Of the first bytes of a file; nil where it is gone or has fewer.
+  private static func checksum(_ path: String, byteCount: Int) throws -> Checksum? {
+    do {
+      return try FileSystem.checksum(path, of: 0..<byteCount)
+    } catch let error where error.isMissing {
+      return nil
     }
   }
 

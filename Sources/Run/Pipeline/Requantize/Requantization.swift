@@ -1,9 +1,7 @@
 // A finished output under other options: made beside it, and then put in its place.
 
 internal import CompressedTensors
-package import Quantization
 internal import SystemIO
-internal import Transformer
 
 /// What a run was asked for, in the words of command lines: the one that made its output, and those that changed it since.
 package struct RunRequest: Sendable, Equatable {
@@ -31,6 +29,10 @@ package enum RequantizeError: Error, CustomStringConvertible, Equatable {
   case notInPlace(path: String, problem: String)
   case unfinished(path: String)
   case noRequest(path: String)
+  /// The state of its run. `--restart` of this command forgets a new output, and no old one.
+  case damaged(path: String, problem: String)
+  /// That of another version of Sluice.
+  case otherFormat(path: String, found: Int, expected: Int)
   case noSuchLayers(asked: String, last: Int)
 
   package var description: String {
@@ -44,59 +46,14 @@ package enum RequantizeError: Error, CustomStringConvertible, Equatable {
     case .noRequest(let path):
       "\(path): the run does not say what it was asked for, as one of an earlier version; give its flags to sluice "
         + "quantize, with another --output"
+    case .damaged(let path, let problem):
+      "\(path): \(problem); make the output again with sluice quantize --restart, then change it"
+    case .otherFormat(let path, let found, let expected):
+      "\(path): written by another version of Sluice, in format \(found), expected \(expected); change the output with "
+        + "the version that wrote it, or make it again with sluice quantize --restart; it is whole as it is"
     case .noSuchLayers(let asked, let last):
       "--layers \(asked): the model has the layers 0 to \(last)"
     }
-  }
-}
-
-/// A scheme for some layers.
-package struct LayerScheme: Sendable, Equatable {
-  package let layers: [ClosedRange<Int>]
-  /// As they were typed.
-  package let text: String
-  package let scheme: QuantizationScheme
-
-  package init(layers: [ClosedRange<Int>], text: String, scheme: QuantizationScheme) {
-    self.layers = layers
-    self.text = text
-    self.scheme = scheme
-  }
-
-  /// Schemes in which these layers have this one, and all others what they had.
-  func apply(
-    to groups: [QuantizationScheme], of spec: [LayerSpec]
-  ) throws(RequantizeError) -> [QuantizationScheme] {
-    let known = spec.indices
-    guard layers.allSatisfy({ known.contains($0.lowerBound) && known.contains($0.upperBound) })
-    else { throw .noSuchLayers(asked: text, last: spec.count - 1) }
-    let numbers = spec.indices.filter { index in layers.contains { $0.contains(index) } }
-    var prefixes: [String: [Int]] = [:]
-    for number in numbers {
-      guard let name = spec[number].linears.first?.name else { continue }
-      prefixes[Self.prefix(of: name, layer: number), default: []].append(number)
-    }
-    let patterns = prefixes.sorted { $0.key < $1.key }.map { prefix, numbers in
-      prefix.replacing(".", with: "\\.")
-        + "(" + numbers.map(String.init).joined(separator: "|") + ")\\..*"
-    }
-    let outside = patterns.map { "(?!\($0))" }.joined()
-    let own = Set(numbers.flatMap { spec[$0].linears.map(\.name) })
-    let others = groups.compactMap { group -> QuantizationScheme? in
-      let targets = group.targets.compactMap { target -> String? in
-        if target.hasPrefix("re:") { return "re:\(outside)\(target.dropFirst(3))" }
-        return own.contains(target) ? nil : target
-      }
-      return targets.isEmpty ? nil : group.targeting(targets)
-    }
-    return others + [scheme.targeting(patterns.map { "re:\($0)" })]
-  }
-
-  /// `model.layers.` of `model.layers.3.mlp.down_proj`.
-  private static func prefix(of name: String, layer: Int) -> String {
-    let parts = name.split(separator: ".")
-    let place = parts.firstIndex(of: "\(layer)") ?? 0
-    return parts[..<place].map { "\($0)." }.joined()
   }
 }
 
@@ -138,6 +95,10 @@ package struct Requantization {
       status = try RunStatus(output: self.output)
     } catch let error as NoRun {
       throw RequantizeError.noOutput(path: output, problem: error.problem)
+    } catch RunStateError.damaged(let path, let problem) {
+      throw RequantizeError.damaged(path: path, problem: problem)
+    } catch RunStateError.otherFormat(let path, let found, let expected) {
+      throw RequantizeError.otherFormat(path: path, found: found, expected: expected)
     }
     if status.phase != .finished { throw RequantizeError.unfinished(path: output) }
     let folder = OutputFolder(path: self.output)

@@ -348,6 +348,12 @@ func backslashEscape(_ scalar: Unicode.Scalar) -> String.UnicodeScalarView {
   return "\\\(letter)\(padding)\(digits)".unicodeScalars
 }
 
+/// Text in which all that is not ASCII is escaped.
+func asciiOnly(_ text: String) -> String {
+  String(
+    text.unicodeScalars.flatMap { $0.isASCII ? String($0).unicodeScalars : backslashEscape($0) })
+}
+
 /// A string as Python's `repr` writes it.
 func quoted(_ text: String) -> String {
   let quote: Unicode.Scalar =

@@ -201,7 +201,7 @@ extension Value {
 }
 
 /// The sum, which stays where it is at the end of what `Int` holds.
-private func heavier(_ a: Int, _ b: Int) -> Int {
+func heavier(_ a: Int, _ b: Int) -> Int {
   let (sum, overflow) = a.addingReportingOverflow(b)
   return overflow ? .max : sum
 }
@@ -272,92 +272,6 @@ struct PythonRange: Equatable {
   }
 }
 
-/// An ordered dict. Filled once, then shared and never changed: the sandbox sees to that.
-final class Mapping {
-  private(set) var keys: [Value]
-  private(set) var values: [Value]
-  private(set) var depth = 1
-  private(set) var weight = 0
-  /// Positions by key, made when there are too many keys to look through.
-  private var positions: [HashedKey: Int] = [:]
-  private static let scannedKeys = 8
-
-  init(capacity: Int = 0) {
-    keys = []
-    values = []
-    keys.reserveCapacity(capacity)
-    values.reserveCapacity(capacity)
-  }
-
-  var count: Int { keys.count }
-
-  /// For a key known to be new.
-  func append(_ key: Value, _ value: Value) {
-    keys.append(key)
-    values.append(value)
-    depth = max(depth, key.depth + 1, value.depth + 1)
-    weight = heavier(weight, heavier(key.weight, value.weight))
-    if keys.count > Self.scannedKeys + 1 {
-      positions[HashedKey(value: key)] = keys.count - 1
-    } else if keys.count == Self.scannedKeys + 1 {
-      for (index, key) in keys.enumerated() { positions[HashedKey(value: key)] = index }
-    }
-  }
-
-  /// A known key keeps its place and its first spelling, as in Python.
-  func set(_ key: Value, _ value: Value) throws(Fault) {
-    try requireHashable(key)
-    if let position = position(of: key) {
-      values[position] = value
-      depth = max(depth, value.depth + 1)
-      weight = heavier(weight, value.weight)
-    } else {
-      append(key, value)
-    }
-  }
-
-  func get(_ key: Value) throws(Fault) -> Value? {
-    try requireHashable(key)
-    return position(of: key).map { values[$0] }
-  }
-
-  func get(_ key: String) -> Value? {
-    if keys.count <= Self.scannedKeys {
-      for (index, other) in keys.enumerated() {
-        if let text = other.text, sameText(text, key) { return values[index] }
-      }
-      return nil
-    }
-    return positions[HashedKey(value: .string(key))].map { values[$0] }
-  }
-
-  private func position(of key: Value) -> Int? {
-    if keys.count <= Self.scannedKeys {
-      let wanted = HashedKey(value: key)
-      return keys.firstIndex { HashedKey(value: $0) == wanted }
-    }
-    return positions[HashedKey(value: key)]
-  }
-}
-
-/// What `keys()`, `values()` and `items()` return.
-struct MappingView {
-  enum Part: String {
-    case keys, values, items
-  }
-
-  let mapping: Mapping
-  let part: Part
-
-  func element(_ index: Int) -> Value {
-    switch part {
-    case .keys: mapping.keys[index]
-    case .values: mapping.values[index]
-    case .items: .tuple([mapping.keys[index], mapping.values[index]])
-    }
-  }
-}
-
 /// A generator: gives each value once.
 final class ValueIterator {
   private let body: () throws(Fault) -> Value?
@@ -401,25 +315,6 @@ final class Namespace {
   }
 }
 
-/// A function of the environment or a method bound to its object.
-final class Function {
-  let name: String
-  /// `dict`, `range`, `namespace`…: classes, which print differently.
-  let isType: Bool
-  let depth: Int
-  let call: (CallArguments) throws(Fault) -> Value
-
-  init(
-    _ name: String, isType: Bool = false, of owner: Value? = nil,
-    _ call: @escaping (CallArguments) throws(Fault) -> Value
-  ) {
-    self.name = name
-    self.isType = isType
-    depth = 1 + (owner?.depth ?? 0)
-    self.call = call
-  }
-}
-
 /// `cycler(…)`
 final class Cycler {
   let items: Elements
@@ -434,42 +329,5 @@ final class Cycler {
   func next() -> Value {
     defer { position = (position + 1) % items.count }
     return current
-  }
-}
-
-/// The values a call was made with.
-struct CallArguments {
-  var positional: [Value] = []
-  var keywords: [(name: String, value: Value)] = []
-
-  /// All of them, in the order of the call.
-  var values: [Value] { positional + keywords.map { $0.value } }
-
-  /// One value, or nil, for each parameter in order.
-  ///
-  /// - Parameters:
-  ///   - required: how many of the parameters must be given.
-  ///   - positionalOnly: whether, as in many of Python's methods, names are not accepted.
-  func bound(
-    to parameters: [String], required: Int = 0, positionalOnly: Bool = false, of function: String
-  ) throws(Fault) -> [Value?] {
-    guard positional.count <= parameters.count else {
-      throw .failed(
-        "`\(function)` takes at most \(parameters.count) arguments (\(positional.count) given)")
-    }
-    var values = positional.map { Optional($0) }
-    values += Array(repeating: nil, count: parameters.count - positional.count)
-    for (name, value) in keywords {
-      guard !positionalOnly, let index = parameters.firstIndex(where: { sameText($0, name) })
-      else { throw .failed("`\(function)` has no argument named `\(name)`") }
-      guard values[index] == nil else {
-        throw .failed("`\(function)` got more than one value for `\(name)`")
-      }
-      values[index] = value
-    }
-    for index in 0..<required where values[index] == nil {
-      throw .failed("`\(function)` lacks its argument `\(parameters[index])`")
-    }
-    return values
   }
 }

@@ -60,3 +60,13 @@ enum CodeLayout: Sendable, Equatable {
     }
   }
 }
+
+extension CodeLayout {
+  /// Of a code.
+  var bits: Int {
+    switch self {
+    case .bytes: 8
+    case .packedBytes(let bits), .words(let bits): bits
+    }
+  }
+}
