@@ -64,8 +64,9 @@ import TestSupport
     }
   }
 
-  /// `--restart` of the command that changes it would leave its state as it is.
-  @Test func `an output whose state is damaged is made again by the command that made it`() throws {
+  /// `--restart` of the command that changes it would leave its state as it is, and that of the one that made it would
+  /// remove an output that may be whole.
+  @Test func `an output whose state is damaged is made again beside it`() throws {
     let made = try QuickRun.made.get()
     try withTemporaryFolder { folder in
       let output = folder + "/out"
@@ -79,12 +80,14 @@ import TestSupport
           let outcome = try Program.run(words)
           expectRefusal(
             outcome,
-            ["out/.sluice/state.json: \(problem)", "again with sluice quantize --restart"])
-          #expect(!outcome.stderr.contains("requantize --restart"), "\(outcome)")
+            ["out/.sluice/state.json: \(problem)", "again in another folder with sluice quantize"])
+          #expect(!outcome.stderr.contains("--restart"), "\(outcome)")
         }
       }
-      try quantize(to: output, quickly + ["--restart"])
-      let changed = try Program.run(change)
+      // What it advises.
+      try quantize(to: folder + "/another", quickly)
+      let changed = try Program.run(
+        ["requantize", folder + "/another", "--scheme", "W8A16", "--memory", "256MiB"])
       #expect(changed.end == .exit(0), "\(changed)")
     }
   }

@@ -47,10 +47,11 @@ package enum RequantizeError: Error, CustomStringConvertible, Equatable {
       "\(path): the run does not say what it was asked for, as one of an earlier version; give its flags to sluice "
         + "quantize, with another --output"
     case .damaged(let path, let problem):
-      "\(path): \(problem); make the output again with sluice quantize --restart, then change it"
+      "\(path): \(problem); the output itself may be whole (sluice verify tells); to change it, make it again in another "
+        + "folder with sluice quantize"
     case .otherFormat(let path, let found, let expected):
       "\(path): written by another version of Sluice, in format \(found), expected \(expected); change the output with "
-        + "the version that wrote it, or make it again with sluice quantize --restart; it is whole as it is"
+        + "the version that wrote it, or make it again in another folder with sluice quantize; it is whole as it is"
     case .noSuchLayers(let asked, let last):
       "--layers \(asked): the model has the layers 0 to \(last)"
     }
