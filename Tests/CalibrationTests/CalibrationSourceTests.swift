@@ -73,6 +73,16 @@ import TestSupport
     #expect("\(error!)".contains("the columns are `body`, `id`; name the one with text"))
   }
 
+  @Test func `a text with a run of millions of characters is one row`() throws {
+    let run = String(repeating: " ", count: 3_000_000)
+    let data = try load("{\"text\":\"Hi\"}\n{\"text\":\"a\(run)b\"}\n{\"text\":\"Hi\"}\n")
+    #expect(data.sequences == [try ids("Hi"), try ids("Hi")])
+    #expect(data.failedRows.count == 1)
+    #expect(data.failedRows[0].place.hasSuffix("data.jsonl: line 2"))
+    #expect(data.failedRows[0].problem.contains("tokenizer.json: the tokenizer's regular expression"))
+    #expect(data.failedRows[0].problem.contains("more than 2 million places to come back to"))
+  }
+
   // MARK: Choice
 
   @Test func `rows are cut and counted`() throws {

@@ -58,6 +58,11 @@ import Testing
     #expect(throws: Expression.Problem.endless) { try matches(of: expression, in: text) }
   }
 
+  @Test func `a run of millions of characters is told from a search for ever`() {
+    let text = String(repeating: " ", count: 3_000_000) + "x"
+    #expect(throws: Expression.Problem.longRun) { try matches(of: "\\s+(?!\\S)", in: text) }
+  }
+
   /// Each search alone is short of the bound, but there is one for every character.
   @Test func `many searches of one text end`() {
     let expression = "(?:a|b|ab)*c|."

@@ -50,7 +50,9 @@ import Tokenization
       let error = #expect(throws: TokenizerError.self) {
         try tokenizer.encode(String(repeating: "a", count: 10_000), addSpecialTokens: false)
       }
-      #expect(error?.description.contains("normalizers make more than") == true)
+      #expect(
+        error?.description.contains("tokenizer.json: the tokenizer's normalizers make more than")
+          == true)
     }
     // A sound one may make a text longer.
     let spelled = try load(["normalizer": replace(#"{"String": "b"}"#, by: "aaaaaaaaaa")])
@@ -65,9 +67,9 @@ import Tokenization
       try tokenizer.encode(String(repeating: "a", count: 100_000), addSpecialTokens: false)
     }
     #expect(
-      error?.description.hasPrefix(
-        "the tokenizer's regular expression `\(expression)` cannot be used on a text: it tries")
-        == true)
+      error?.description.contains(
+        "tokenizer.json: the tokenizer's regular expression `\(expression)` cannot be used on a text: "
+          + "it tries") == true, "\(String(describing: error))")
   }
 
   /// What all pieces of a text may take counts together.
@@ -171,5 +173,76 @@ import Tokenization
       let ids = try tokenizer.encode(text, addSpecialTokens: false)
       #expect(ids.first == 0 && ids.last == 1 && ids.contains(3))
     }
+  }
+
+  /// Each is short in its file.
+  @Test func `an added token that normalizers make long is refused`() {
+    let token =
+      #"[{"id": 3, "content": "ac", "single_word": false, "lstrip": false, "rstrip": false, "#
+      + #""normalized": true, "special": false}]"#
+    let longer = replace(#"{"String": "a"}"#, by: String(repeating: "b", count: 60_000))
+    let error = #expect(throws: TokenizerError.self) {
+      try load(["normalizer": longer, "added_tokens": token])
+    }
+    #expect(
+      error?.description.contains(
+        "tokenizer.json: the tokenizer's normalizers make 60001 bytes of the added token `ac`, more "
+          + "than 1024") == true, "\(String(describing: error))")
+  }
+
+  @Test func `memory is told of a file however it is written`() throws {
+    func memory(_ text: String) throws -> Int {
+      try withTemporaryFolder { folder in
+        try replaceFile("\(folder)/tokenizer.json", with: Array(text.utf8))
+        return try Tokenizer.memory(folder: folder)
+      }
+    }
+    func unigram(_ type: String) -> String {
+      #"{"type": "\#(type)", "vocab": "\#(String(repeating: "a", count: 10_000))"}"#
+    }
+    let plain = try memory(unigram("Unigram"))
+    for type in [#"\u0055nigram"#, #"Unigra\u006d"#, #"Unigra\u006D"#] {
+      #expect(try memory(unigram(type)) >= plain, "\(type)")
+    }
+    #expect(try memory(unigram(#"BPE \u00e9"#)) < plain / 2)
+    for bracket in ["[", #"{"a":"#] {
+      let nested = String(repeating: bracket, count: 10_000)
+      #expect(try memory(nested) >= 96 * 10_000 + 4 * nested.utf8.count)
+    }
+  }
+
+  /// A model of byte pairs that merges pairs of 2000 tokens, given by their ids.
+  private func merging(_ pairs: [(left: Int, right: Int)]) -> String {
+    let letters = Array("abcdefghijklmnopqrstuvwxyz")
+    func name(_ id: Int) -> String {
+      String([letters[id / 676], letters[id / 26 % 26], letters[id % 26]])
+    }
+    var vocabulary = (0..<2000).map { "\"\(name($0))\": \($0)" }
+    for (index, pair) in pairs.enumerated() {
+      vocabulary.append("\"\(name(pair.left))\(name(pair.right))\": \(2000 + index)")
+    }
+    let merges = pairs.map { "\"\(name($0.left)) \(name($0.right))\"" }
+    return
+      #"{"type": "BPE", "vocab": {\#(vocabulary.joined(separator: ", "))}, "#
+      + #""merges": [\#(merges.joined(separator: ", "))]}"#
+  }
+
+  /// The pairs would lie in a hundredth of the table if its hash was the product with the golden ratio.
+  @Test func `keys that were chosen for their places take no quadratic time`() throws {
+    var crowded: [(left: Int, right: Int)] = []
+    var spread: [(left: Int, right: Int)] = []
+    for left in 0..<2000 {
+      for right in 0..<2000 {
+        let product = (UInt64(left) << 32 | UInt64(right)) &* 0x9E37_79B9_7F4A_7C15
+        let place = (product >> 32) & (1 << 17 - 1)
+        if place < 1300 { crowded.append((left, right)) }
+        if place % 100 == 0 { spread.append((left, right)) }
+      }
+    }
+    let (crowdedModel, spreadModel) = (merging(crowded), merging(spread))
+    let clock = ContinuousClock()
+    let usual = try clock.measure { _ = try load(["model": spreadModel]) }
+    let chosen = try clock.measure { _ = try load(["model": crowdedModel]) }
+    #expect(chosen < usual * 5 + .seconds(1))
   }
 }

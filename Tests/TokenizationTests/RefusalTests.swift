@@ -155,7 +155,8 @@ private func templateJSON(_ single: String) -> String {
     #expect(
       problem(["added_tokens": "[\(token("<x>", 3)), \(token("<y>", 7))]"])
         == "$.added_tokens[1].id: `<y>` declares id 7, but the tokenizers package gives it 4; "
-        + "ids in this file mean nothing until they agree")
+        + "ids in this file mean nothing until they agree; save the tokenizer again with "
+        + "`AutoTokenizer.from_pretrained(MODEL).save_pretrained(MODEL)`")
     #expect(
       problem(["added_tokens": "[\(token("ab", 3))]"])
         .hasPrefix(
@@ -182,7 +183,8 @@ private func templateJSON(_ single: String) -> String {
     let added = token("x", 3).replacing(#""normalized": false"#, with: #""normalized": true"#)
     #expect(
       problem(["normalizer": erase, "added_tokens": "[\(added)]"])
-        == "nothing is left of the added token `x` when it is normalized")
+        == "nothing is left of the added token `x` when it is normalized; save the tokenizer again "
+        + "without it")
   }
 
   @Test(arguments: [
@@ -190,6 +192,9 @@ private func templateJSON(_ single: String) -> String {
     (#"\\p{Greek_Extended}"#, "property `Greek_Extended` is not supported"),
     (#"\\pL"#, #"`\p` without a name in braces"#), (#"[[:alpha:]]"#, "POSIX brackets"),
     (#"\\X"#, #"`\X` is not supported"#),
+    ("(?W:a)", "the options `D`, `P` and `W` are not supported"),
+    ("(?i-mP:a)|(?iD)a", "the options `D`, `P` and `W` are not supported"),
+    ("a(?P)b", "the options `D`, `P` and `W` are not supported"),
   ])
   func regex(pattern: String, expected: String) {
     #expect(

@@ -122,4 +122,58 @@ import Tokenization
       #expect((ids == whole) == (wanted == .max))
     }
   }
+
+  private static let letters =
+    #"{"type": "BPE", "unk_token": "<unk>", "vocab": {"<unk>": 0, "▁": 1, "a": 2, "b": 3, "c": 4, "e": 5, "o": 6, "#
+    + #""r": 7, "s": 8, "u": 9, "Ġ": 10, " ": 11}, "merges": []}"#
+  private static let prepended =
+    #"{"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, "#
+    + #"{"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]}"#
+  private static let metaspace =
+    #"{"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": true}"#
+
+  private func check(
+    _ text: String, _ expected: [Int32], added: String = "", normalizer: String = "null",
+    preTokenizers: String = ""
+  ) throws {
+    let json =
+      #"{"version": "1.0", "added_tokens": [\#(added)], "normalizer": \#(normalizer), "pre_tokenizer": "#
+      + #"{"type": "Sequence", "pretokenizers": [\#(preTokenizers)]}, "model": \#(Self.letters)}"#
+    let tokenizer = try withTemporaryFolder { folder in
+      try replaceFile("\(folder)/tokenizer.json", with: Array(json.utf8))
+      return try Tokenizer(tokenizerJSON: "\(folder)/tokenizer.json")
+    }
+    #expect(try tokenizer.encode(text, addSpecialTokens: false) == expected)
+    let parts = try tokenizer.encodeBeginning(
+      text, isWhole: true, atLeast: .max, room: .max, addSpecialTokens: false, partBytes: 1)
+    #expect(parts == expected)
+  }
+
+  /// The ids are from tokenizers 0.23.3.
+  private static let atBlanks: [(String, String, [Int32])] = [
+    (" ", "ab oc", [2, 3, 12, 1, 6, 4]), (" o", "ab oc", [2, 3, 12, 1, 4]),
+    ("@user", "ab@user ob", [2, 3, 12, 1, 1, 6, 3]),
+  ]
+
+  @Test(arguments: atBlanks)
+  func `a token next to a blank that a prefix stands for is not cut off from it`(
+    content: String, text: String, expected: [Int32]
+  ) throws {
+    let token =
+      #"{"id": 12, "content": "\#(content)", "single_word": false, "lstrip": false, "rstrip": false, "#
+      + #""normalized": false, "special": false}"#
+    try check(text, [1] + expected, added: token, normalizer: Self.prepended)
+  }
+
+  /// The ids are from tokenizers 0.23.3.
+  @Test func `what is done to the first piece alone is not done at a cut`() throws {
+    let byteLevel =
+      #"{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}"#
+    try check("ab ba", [1, 2, 3, 10, 3, 2], preTokenizers: "\(byteLevel), \(Self.metaspace)")
+    let split =
+      #"{"type": "Split", "pattern": {"String": " "}, "behavior": "Isolated", "invert": false}"#
+    try check(
+      "ab ba", [1, 1, 2, 3, 1, 3, 2], normalizer: #"{"type": "Prepend", "prepend": " "}"#,
+      preTokenizers: "\(split), \(Self.metaspace)")
+  }
 }

@@ -16,12 +16,17 @@ internal import Glibc
     case malformed(String)
     /// The search was given up: nested repetitions can try for ever.
     case endless
+    /// A greedy repetition keeps a place to come back to for every character of a run, and a run had too many.
+    case longRun
 
     package var text: String {
       switch self {
       case .malformed(let text): text
       case .endless:
         "it tries too many ways to match; repetitions inside of repetitions, such as `(.+)+`, do that"
+      case .longRun:
+        "a run of characters in it, such as letters or blanks, goes on for too long: it would keep "
+          + "more than 2 million places to come back to"
       }
     }
   }
@@ -171,7 +176,7 @@ internal import Glibc
           search.left -= tries
           if search.left <= 0 || tries >= search.most { throw .endless }
           tries = min(tries * 8, max(search.left, Self.firstTries))
-        case ONIGERR_MATCH_STACK_LIMIT_OVER: throw .endless
+        case ONIGERR_MATCH_STACK_LIMIT_OVER: throw .longRun
         default: throw .malformed(unsafe Self.message(found, nil))
         }
       }

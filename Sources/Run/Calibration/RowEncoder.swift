@@ -130,11 +130,17 @@ package struct RowEncoder: Sendable {
   ) throws -> EncodedRow? {
     guard let tokenizer else { preconditionFailure("text without a tokenizer") }
     let isLong = !isWhole || text.utf8.count > Self.longText
-    guard
-      let ids = try tokenizer.encodeBeginning(
+    let beginning: [Int32]?
+    do {
+      beginning = try tokenizer.encodeBeginning(
         text, isWhole: isWhole, atLeast: isLong ? wanted : .max, room: room,
         addSpecialTokens: addsSpecialTokens)
-    else { return nil }
+    } catch let error as TokenizerError {
+      // The text is at fault; others have no such run.
+      if case .longRun = error { throw UnusableRow(problem: "\(error)") }
+      throw error
+    }
+    guard let ids = beginning else { return nil }
     if let high = ids.first(where: { $0 >= vocabularySize }) {
       throw UnusableRow(
         problem:

@@ -11,7 +11,7 @@ enum Bounds {
   /// Bytes of an expression, its sets of characters written out.
   static let expressionBytes = 4 << 20
   /// Bytes of an added token, or of a literal that is looked for: each byte of a text is compared with so many.
-  private static let literal = 1024
+  static let literal = 1024
   /// What a precompiled table may make of a character: no published one has more than 33.
   static let replacementBytes = 128
 
@@ -25,10 +25,23 @@ enum Bounds {
     }
   }
 
+  /// Every byte of a text is compared with so many, however short the token was before the normalizers made it longer.
+  static func check(
+    _ content: [UInt8], normalized token: AddedToken
+  ) throws(TokenizerError) {
+    if content.count > literal {
+      throw .tooLarge(
+        path: nil,
+        problem: "the tokenizer's normalizers make \(content.count) bytes of the added token "
+          + "\(quoted(token.content)), more than \(literal)")
+    }
+  }
+
   static func check(_ parts: TokenizerParts) throws(TokenizerError) {
     let decoders = parts.decoders ?? []
     if let token = parts.addedTokens.tokens.first(where: { $0.content.count > literal }) {
       throw .tooLarge(
+        path: nil,
         problem: "the tokenizer's added token \(token.id) has \(token.content.count) bytes, more "
           + "than \(literal)")
     }
@@ -36,6 +49,7 @@ enum Bounds {
       let token = parts.vocabulary.tokens.first(where: { $0.text.count > literal })
     {
       throw .tooLarge(
+        path: nil,
         problem: "the tokenizer's token \(token.id) has \(token.text.count) bytes, more than "
           + "\(literal)")
     }
@@ -45,6 +59,7 @@ enum Bounds {
     for case .replace(let delimiter, _) in decoders { delimiters.append(delimiter) }
     for case .literal(let text) in delimiters where text.count > literal {
       throw .tooLarge(
+        path: nil,
         problem: "the tokenizer looks for a text of \(text.count) bytes, more than \(literal)")
     }
   }

@@ -15,19 +15,34 @@ enum Normalizer: Sendable {
       if CanonicalComposition.isUnchanged(pieces.text) { return }
       try pieces.rewrite { text, piece, result in
         CanonicalComposition.compose(text, piece.range, into: &result)
+        // A head that was cut short need not end where a character does.
+        if (1..<Int(UInt16.max)).contains(piece.headBytes) {
+          let start = piece.range.lowerBound
+          let end = min(start + piece.headBytes, piece.range.upperBound)
+          var head: [UInt8] = []
+          CanonicalComposition.compose(text, start..<end, into: &head)
+          piece.headBytes = head.count
+        }
       }
     case .prepend(let prefix):
       try pieces.rewrite { text, piece, result in
         result += prefix
         result += text[piece.range]
+        if piece.headBytes > 0 { piece.headBytes += prefix.count }
       }
     case .precompiled(let charsmap):
       try pieces.rewrite { text, piece, result in
+        let start = result.count
         charsmap.normalize(text, piece.range, into: &result)
+        if piece.headBytes > 0, start < result.count {
+          piece.headBytes = min(scalarLength(result[start]), result.count - start)
+        }
       }
     case .strip(let left, let right):
       try pieces.rewrite { text, piece, result in
-        result += text[Self.stripped(text, piece.range, left: left, right: right)]
+        let kept = Self.stripped(text, piece.range, left: left, right: right)
+        result += text[kept]
+        piece.headBytes -= kept.lowerBound - piece.range.lowerBound
       }
     case .replace(let delimiter, let replacement):
       let before = pieces
@@ -36,13 +51,22 @@ enum Normalizer: Sendable {
         try delimiter.findMatches(
           in: text, piece.range, scratch.region, into: &scratch.matches)
         try before.checkLength(result.count + scratch.matches.count * replacement.count)
-        var end = piece.range.lowerBound
+        let start = piece.range.lowerBound
+        let headEnd = start + piece.headBytes
+        var head = 0
+        var end = start
         for match in scratch.matches {
           result += text[end..<match.lowerBound]
           result += replacement
+          head += max(0, min(match.lowerBound, headEnd) - end)
+          // The package: what replaces characters stands for the last of them, and what is put between two for the
+          // one before.
+          if max(match.upperBound - 1, start) < headEnd { head += replacement.count }
           end = match.upperBound
         }
         result += text[end..<piece.range.upperBound]
+        head += max(0, min(piece.range.upperBound, headEnd) - end)
+        piece.headBytes = head
       }
     }
   }

@@ -50,7 +50,10 @@ final class Pattern: Sendable {
           into: &matches)
       }
     } catch {
-      throw .unmatchable(expression: source, problem: error.text)
+      if error == .longRun {
+        throw .longRun(path: nil, expression: source, problem: error.text)
+      }
+      throw .unmatchable(path: nil, expression: source, problem: error.text)
     }
   }
 
@@ -122,7 +125,7 @@ private struct PatternRewriter {
         copy()
         if isInClass { depth -= 1 }
       case "(" where !isInClass:
-        openGroup()
+        try openGroup()
       case ")" where !isInClass:
         copy()
         if ignoresCase.count > 1 { ignoresCase.removeLast() }
@@ -134,16 +137,23 @@ private struct PatternRewriter {
 
   /// Reads the options of `(?i:…)`, which hold in the group, and of `(?i)`, which hold to the end
   /// of the group around it.
-  private mutating func openGroup() {
+  private mutating func openGroup() throws(Pattern.Problem) {
     var ignored = ignoresCase[ignoresCase.count - 1]
     var end = position + 1
     if end < source.count, source[end] == "?" {
       end += 1
       var turnsOn = true
+      // They hold for ASCII alone what is written out here as sets of all Unicode.
+      var hasASCIIOption = false
       while end < source.count, source[end] == "-" || source[end].properties.isAlphabetic {
         if source[end] == "-" { turnsOn = false }
         if source[end] == "i" { ignored = turnsOn }
+        if turnsOn, ["D", "P", "W"].contains(source[end]) { hasASCIIOption = true }
         end += 1
+      }
+      // `(?P<name>…)` is a group of another kind.
+      if hasASCIIOption, end < source.count, source[end] == ")" || source[end] == ":" {
+        throw Pattern.Problem(text: "the options `D`, `P` and `W` are not supported")
       }
       if end < source.count, source[end] == ")" {
         ignoresCase[ignoresCase.count - 1] = ignored
@@ -175,7 +185,7 @@ private struct PatternRewriter {
       write(UnicodeSets.decimal, negated: kind == "D")
     case "w", "W":
       position += 2
-      write(UnicodeSets.word, negated: kind == "W")
+      write(isInClass ? UnicodeSets.wordInBrackets : UnicodeSets.word, negated: kind == "W")
     case "b" where !isInClass, "B" where !isInClass:
       position += 2
       let word = Self.ranges(UnicodeSets.word)

@@ -33,12 +33,22 @@ enum PreTokenizer: Sendable {
       try splitter.split(&pieces, scratch)
     case .prefixSpace:
       try pieces.rewrite { text, piece, result in
-        if text[piece.range.lowerBound] != UInt8(ascii: " ") { result.append(UInt8(ascii: " ")) }
+        if text[piece.range.lowerBound] != UInt8(ascii: " ") {
+          result.append(UInt8(ascii: " "))
+          if piece.headBytes > 0 { piece.headBytes += 1 }
+        }
         result += text[piece.range]
       }
     case .spellBytes:
       try pieces.rewrite { text, piece, result in
-        for byte in text[piece.range] { append(ByteAlphabet.scalars[Int(byte)], to: &result) }
+        let start = result.count
+        let headEnd = piece.range.lowerBound + piece.headBytes
+        var head = 0
+        for index in piece.range {
+          append(ByteAlphabet.scalars[Int(text[index])], to: &result)
+          if index < headEnd { head = result.count - start }
+        }
+        piece.headBytes = head
       }
     case .metaspace(let metaspace):
       try metaspace.apply(&pieces, scratch)
@@ -50,13 +60,19 @@ extension PreTokenizer.Metaspace {
   fileprivate func apply(_ pieces: inout Pieces, _ scratch: SplitScratch) throws(TokenizerError) {
     try pieces.rewrite { text, piece, result in
       let start = result.count
-      for byte in text[piece.range] {
+      let headEnd = piece.range.lowerBound + piece.headBytes
+      var head = 0
+      for index in piece.range {
+        let byte = text[index]
         if byte == UInt8(ascii: " ") { result += replacement } else { result.append(byte) }
+        if index < headEnd { head = result.count - start }
       }
-      let takesPrefix = prefix == .always || (prefix == .first && piece.isFirst)
+      let takesPrefix = prefix == .always || (prefix == .first && head > 0)
       if takesPrefix, !result[start...].starts(with: replacement) {
         result.insert(contentsOf: replacement, at: start)
+        if head > 0 { head += replacement.count }
       }
+      piece.headBytes = head
     }
     if splits {
       try Splitter(delimiter: .literal(replacement), behavior: .mergedWithNext)

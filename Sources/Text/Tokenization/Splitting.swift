@@ -89,10 +89,7 @@ struct Splitter: Sendable {
     }
     func add(_ range: Range<Int>) {
       if range.isEmpty { return }
-      result.append(
-        Piece(
-          range: range, token: nil,
-          isFirst: piece.isFirst && range.lowerBound == piece.range.lowerBound))
+      result.append(piece.part(range))
     }
     var wasDelimiter = false
     switch behavior {

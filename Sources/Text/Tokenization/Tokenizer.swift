@@ -25,25 +25,26 @@ package struct Tokenizer: Sendable {
   /// Special tokens that the tokenizer has of itself, where no file beside it says otherwise, by the names that chat
   /// templates know.
   package let namedTokens: [String: String]
+  /// The file it was read from, for what is wrong with a text or an id.
+  private let path: String
   private let workspaces = WorkspacePool()
   let foundCuts = FoundCuts()
 
-  init(_ parts: TokenizerParts) throws(TokenizerError) {
-    try Bounds.check(parts)
+  /// - Parameter path: the file that the parts come from, which errors name.
+  init(_ parts: TokenizerParts, path: String) throws(TokenizerError) {
+    let patterns: [[UInt8]]
+    do throws(TokenizerError) {
+      try Bounds.check(parts)
+      patterns = try Self.normalizedContents(parts)
+    } catch {
+      throw error.naming(path)
+    }
+    self.path = path
     // Special tokens come first; that decides only between equal contents.
-    let added = parts.addedTokens.tokens
-    let ordered = added.filter(\.isSpecial) + added.filter { !$0.isSpecial }
+    let ordered = Self.ordered(parts.addedTokens)
     let raw = ordered.filter { !$0.isNormalized }
     rawTokens = AddedTokenMatcher(raw, patterns: raw.map(\.content))
     let normalized = ordered.filter(\.isNormalized)
-    var patterns: [[UInt8]] = []
-    let scratch = SplitScratch()
-    for token in normalized {
-      var content = Pieces(token.content)
-      for normalizer in parts.normalizers { try normalizer.normalize(&content, scratch) }
-      if content.text.isEmpty { throw .emptyToken(content: token.content) }
-      patterns.append(content.text)
-    }
     normalizedTokens = AddedTokenMatcher(normalized, patterns: patterns)
     normalizers = parts.normalizers
     preTokenizers = parts.preTokenizers
@@ -57,6 +58,26 @@ package struct Tokenizer: Sendable {
     for token in raw { contents[token.id] = token.content }
     for (token, pattern) in zip(normalized, patterns) { contents[token.id] = pattern }
     addedContents = contents
+  }
+
+  private static func ordered(_ added: AddedTokenList) -> [AddedToken] {
+    added.tokens.filter(\.isSpecial) + added.tokens.filter { !$0.isSpecial }
+  }
+
+  /// What the tokens that are looked for in normalized text are looked for by.
+  private static func normalizedContents(
+    _ parts: TokenizerParts
+  ) throws(TokenizerError) -> [[UInt8]] {
+    var patterns: [[UInt8]] = []
+    let scratch = SplitScratch()
+    for token in ordered(parts.addedTokens) where token.isNormalized {
+      var content = Pieces(token.content)
+      for normalizer in parts.normalizers { try normalizer.normalize(&content, scratch) }
+      if content.text.isEmpty { throw .emptyToken(path: nil, content: token.content) }
+      try Bounds.check(content.text, normalized: token)
+      patterns.append(content.text)
+    }
+    return patterns
   }
 
   /// How many tokens there are, added ones included.
@@ -80,12 +101,16 @@ package struct Tokenizer: Sendable {
     defer { workspaces.giveBack(workspace) }
     var ids: [Int32] = []
     let text = repaired(text)
-    if let slices {
-      for range in slices.cut(text.span) {
-        try encode(Array(text[range]), workspace, into: &ids)
+    do throws(TokenizerError) {
+      if let slices {
+        for range in slices.cut(text.span) {
+          try encode(Array(text[range]), workspace, into: &ids)
+        }
+      } else {
+        try encode(text, workspace, into: &ids)
       }
-    } else {
-      try encode(text, workspace, into: &ids)
+    } catch {
+      throw error.naming(path)
     }
     if addSpecialTokens {
       for processor in postProcessors { ids = processor.process(ids) }
@@ -125,7 +150,11 @@ package struct Tokenizer: Sendable {
     for (index, decoder) in decoders.enumerated() {
       // The package hands text from one to the next.
       if index > 0 { tokens = tokens.map(repaired) }
-      tokens = try decoder.decode(tokens)
+      do throws(TokenizerError) {
+        tokens = try decoder.decode(tokens)
+      } catch {
+        throw error.naming(path)
+      }
     }
     return Array(tokens.joined())
   }

@@ -13,11 +13,14 @@ package enum TokenizerError: Error, CustomStringConvertible, Equatable {
   case badSentencePiece(path: String, at: Int, problem: String)
   /// `name`: nil where no class is named.
   case unsupportedClass(path: String, name: String?)
-  case emptyToken(content: [UInt8])
-  case noTokenizer(folder: String, problem: String)
-  case unmatchable(expression: String, problem: String)
+  // A path that is nil is not known where the error is thrown; `naming` adds it where it is.
+  case emptyToken(path: String?, content: [UInt8])
+  case unmatchable(path: String?, expression: String, problem: String)
+  /// A text that the expression could match but for its length.
+  case longRun(path: String?, expression: String, problem: String)
   /// Beyond `Bounds`.
-  case tooLarge(problem: String)
+  case tooLarge(path: String?, problem: String)
+  case noTokenizer(folder: String, problem: String)
 
   package var description: String {
     switch self {
@@ -32,7 +35,8 @@ package enum TokenizerError: Error, CustomStringConvertible, Equatable {
       "\(path): \(at): the regular expression cannot be used: \(problem)"
     case .addedTokenID(let path, let at, let content, let declared, let computed):
       "\(path): \(at): `\(content)` declares id \(declared), but the tokenizers package gives it "
-        + "\(computed); ids in this file mean nothing until they agree"
+        + "\(computed); ids in this file mean nothing until they agree; save the tokenizer again with "
+        + "`AutoTokenizer.from_pretrained(MODEL).save_pretrained(MODEL)`"
     case .badLine(let path, let line, let problem): "\(path): line \(line): \(problem)"
     case .badSentencePiece(let path, let at, let problem):
       "\(path): at byte \(at): \(problem); it is no SentencePiece model, or damaged"
@@ -41,12 +45,33 @@ package enum TokenizerError: Error, CustomStringConvertible, Equatable {
         + (name.map { "reading it as transformers' `\($0)` does is not supported; " }
           ?? "no `tokenizer_class` in tokenizer_config.json says how to read it; name it there, or ")
         + "convert it to tokenizer.json with `AutoTokenizer.from_pretrained(MODEL).save_pretrained(MODEL)`"
-    case .emptyToken(let content):
-      "nothing is left of the added token \(quoted(content)) when it is normalized"
+    case .emptyToken(let path, let content):
+      Self.start(path)
+        + "nothing is left of the added token \(quoted(content)) when it is normalized; save the "
+        + "tokenizer again without it"
     case .noTokenizer(let folder, let problem): "\(folder): \(problem)"
-    case .unmatchable(let expression, let problem):
-      "the tokenizer's regular expression `\(expression)` cannot be used on a text: \(problem)"
-    case .tooLarge(let problem): problem
+    case .unmatchable(let path, let expression, let problem):
+      Self.start(path)
+        + "the tokenizer's regular expression `\(expression)` cannot be used on a text: \(problem)"
+    case .longRun(let path, let expression, let problem):
+      Self.start(path)
+        + "the tokenizer's regular expression `\(expression)` cannot be used on this text: \(problem)"
+    case .tooLarge(let path, let problem): Self.start(path) + problem
+    }
+  }
+
+  private static func start(_ path: String?) -> String { path.map { "\($0): " } ?? "" }
+
+  /// With the file that the tokenizer was read from, where none is named yet.
+  func naming(_ path: String) -> TokenizerError {
+    switch self {
+    case .emptyToken(nil, let content): .emptyToken(path: path, content: content)
+    case .unmatchable(nil, let expression, let problem):
+      .unmatchable(path: path, expression: expression, problem: problem)
+    case .longRun(nil, let expression, let problem):
+      .longRun(path: path, expression: expression, problem: problem)
+    case .tooLarge(nil, let problem): .tooLarge(path: path, problem: problem)
+    default: self
     }
   }
 }

@@ -14,8 +14,9 @@ extension Tokenizer {
     case .json, .vocabulary:
       let found = try Survey(path, UInt8(ascii: ","), word: "\"Unigram\"")
       let merges = file == .vocabulary ? try mergesMemory(folder) : 0
-      // Tokens of a unigram model are kept in a trie, byte by byte.
-      return 230 * found.count + (found.hasWord ? 48 : 4) * found.byteCount + merges
+      // Tokens of a unigram model are kept in a trie, byte by byte. A list in a list is a value without a comma.
+      return 230 * found.count + 96 * max(0, found.brackets - found.count)
+        + (found.hasWord ? 48 : 4) * found.byteCount + merges
     case .tekken:
       let found = try Survey(path, UInt8(ascii: "{"))
       return 640 * found.count + 4 * found.byteCount
@@ -36,9 +37,11 @@ extension Tokenizer {
   }
 }
 
-/// How often a byte stands in a file, and whether a word does.
+/// How often a byte and opening brackets stand in a file, and whether a word does or may: its letters can be spelled
+/// as escapes.
 private struct Survey {
   private(set) var count = 0
+  private(set) var brackets = 0
   private(set) var hasWord = false
   let byteCount: Int
 
@@ -55,12 +58,47 @@ private struct Survey {
     for start in stride(from: 0, to: byteCount, by: step) {
       let end = min(start + step, byteCount)
       // A word may lie across.
-      let wordEnd = min(end + wanted.count, byteCount)
+      let wordEnd = min(end + max(wanted.count, 6), byteCount)
       unsafe file.withBytes { bytes in
         for index in start..<end where unsafe bytes[index] == byte { count += 1 }
-        hasWord = unsafe hasWord || !wanted.isEmpty && bytes[start..<wordEnd].contains(wanted)
+        for index in start..<end where unsafe Self.isBracket(bytes[index]) { brackets += 1 }
+        if hasWord || wanted.isEmpty { return }
+        let part = unsafe bytes[start..<wordEnd]
+        hasWord = unsafe part.contains(wanted) || Self.hasEscape(of: wanted, in: part)
       }
       file.release(start..<end)
+    }
+  }
+
+  private static func isBracket(_ byte: UInt8) -> Bool {
+    byte == UInt8(ascii: "[") || byte == UInt8(ascii: "{")
+  }
+
+  /// Whether a letter of the word is spelled as `\u00` and two digits.
+  private static func hasEscape(
+    of word: [UInt8], in bytes: Slice<UnsafeRawBufferPointer>
+  ) -> Bool {
+    let start = Array("\\u00".utf8)
+    var index = unsafe bytes.startIndex
+    let last = unsafe bytes.endIndex - 6
+    while index <= last {
+      if unsafe bytes[index] == start[0], unsafe bytes[index..<(index + 4)].elementsEqual(start),
+        let high = unsafe digit(bytes[index + 4]), let low = unsafe digit(bytes[index + 5]),
+        (4..<8).contains(high), word.contains(high << 4 | low)
+      {
+        return true
+      }
+      index += 1
+    }
+    return false
+  }
+
+  private static func digit(_ byte: UInt8) -> UInt8? {
+    switch byte {
+    case UInt8(ascii: "0")...UInt8(ascii: "9"): byte - UInt8(ascii: "0")
+    case UInt8(ascii: "a")...UInt8(ascii: "f"): byte - UInt8(ascii: "a") + 10
+    case UInt8(ascii: "A")...UInt8(ascii: "F"): byte - UInt8(ascii: "A") + 10
+    default: nil
     }
   }
 }

@@ -17,6 +17,8 @@ struct MergeTable: Sendable {
   private static let free = UInt64.max
   private var entries: [Entry]
   private var count = 0
+  // Beside the entries: a look at a static variable costs more.
+  private let multiplier = HashSeed.multiplier
 
   init(reserving count: Int) {
     var size = 16
@@ -35,7 +37,7 @@ struct MergeTable: Sendable {
   @inline(__always)
   func find(_ left: Int32, _ right: Int32) -> Merge? {
     let pair = Self.pair(left, right)
-    var slot = Self.slot(pair, entries.count)
+    var slot = HashSeed.slot(pair, multiplier, entries.count)
     while true {
       let entry = entries[slot]
       if entry.pair == pair { return Merge(rank: entry.rank, id: entry.id) }
@@ -48,7 +50,7 @@ struct MergeTable: Sendable {
   mutating func set(_ left: Int32, _ right: Int32, _ merge: Merge) {
     precondition(count * 2 < entries.count, "more merges than were announced")
     let pair = Self.pair(left, right)
-    var slot = Self.slot(pair, entries.count)
+    var slot = HashSeed.slot(pair, multiplier, entries.count)
     while entries[slot].pair != Self.free, entries[slot].pair != pair {
       slot = (slot + 1) & (entries.count - 1)
     }
@@ -74,11 +76,6 @@ struct MergeTable: Sendable {
   @inline(__always)
   private static func pair(_ left: Int32, _ right: Int32) -> UInt64 {
     UInt64(UInt32(bitPattern: left)) << 32 | UInt64(UInt32(bitPattern: right))
-  }
-
-  @inline(__always)
-  private static func slot(_ pair: UInt64, _ size: Int) -> Int {
-    Int(truncatingIfNeeded: (pair &* 0x9E37_79B9_7F4A_7C15) >> 32) & (size - 1)
   }
 }
 

@@ -1,13 +1,14 @@
 // A hash table from byte strings to their number in order of arrival.
 
-internal import SystemIO
-
 struct ByteTable: Sendable {
   private var bytes: [UInt8] = []
   private var starts: [UInt32] = [0]
   private var hashes: [UInt32] = []
   /// Entry numbers, -1 where free; a power of two, at most half full.
   private var slots: [Int32] = []
+  // Beside the slots: a look at a static variable costs more.
+  private let start = HashSeed.start
+  private let multiplier = HashSeed.multiplier
 
   init(reserving count: Int = 0) {
     rehash(toHold: count)
@@ -17,7 +18,7 @@ struct ByteTable: Sendable {
 
   @inline(__always)
   func find(_ key: Span<UInt8>) -> Int? {
-    let hash = Self.hash(key)
+    let hash = self.hash(key)
     let mask = slots.count - 1
     var slot = Int(truncatingIfNeeded: hash) & mask
     while true {
@@ -35,7 +36,7 @@ struct ByteTable: Sendable {
     let entry = count
     for index in key.indices { bytes.append(key[index]) }
     starts.append(UInt32(bytes.count))
-    let hash = Self.hash(key)
+    let hash = self.hash(key)
     hashes.append(hash)
     place(entry, hash)
     return entry
@@ -74,11 +75,12 @@ struct ByteTable: Sendable {
     slots[slot] = Int32(entry)
   }
 
+  /// As FNV-1a, but with a start and a multiplier of this process: those of FNV are known to whoever writes a file.
   @inline(__always)
-  private static func hash(_ key: Span<UInt8>) -> UInt32 {
+  private func hash(_ key: Span<UInt8>) -> UInt32 {
+    var hash = start
+    for index in key.indices { hash = (hash ^ UInt64(key[index])) &* multiplier }
     // The high half is folded in: the table takes the low bits.
-    var hash = FNV1a<UInt64>()
-    for index in key.indices { hash.add(key[index]) }
-    return UInt32(truncatingIfNeeded: hash.value ^ hash.value >> 32)
+    return UInt32(truncatingIfNeeded: hash ^ hash >> 32)
   }
 }

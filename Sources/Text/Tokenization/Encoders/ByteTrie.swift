@@ -8,6 +8,8 @@ struct ByteTrie: Sendable {
   private var keys: [UInt64] = Array(repeating: free, count: 16)
   private var children: [Int32] = Array(repeating: -1, count: 16)
   private var count = 0
+  // Beside the keys: a look at a static variable costs more.
+  private let multiplier = HashSeed.multiplier
   /// The value of the string that ends at a node; -1 where none does.
   private var values: [Int32] = [-1]
   /// Children of the root by byte: most places of a text are left after one look here.
@@ -19,7 +21,7 @@ struct ByteTrie: Sendable {
   func child(_ node: Int32, _ byte: UInt8) -> Int32 {
     if node == Self.root { return first[Int(byte)] }
     let key = Self.key(node, byte)
-    var slot = Self.slot(key, keys.count)
+    var slot = HashSeed.slot(key, multiplier, keys.count)
     while true {
       if keys[slot] == key { return children[slot] }
       if keys[slot] == Self.free { return -1 }
@@ -57,7 +59,7 @@ struct ByteTrie: Sendable {
   }
 
   private mutating func place(_ key: UInt64, _ child: Int32) {
-    var slot = Self.slot(key, keys.count)
+    var slot = HashSeed.slot(key, multiplier, keys.count)
     while keys[slot] != Self.free { slot = (slot + 1) & (keys.count - 1) }
     keys[slot] = key
     children[slot] = child
@@ -66,10 +68,5 @@ struct ByteTrie: Sendable {
   @inline(__always)
   private static func key(_ node: Int32, _ byte: UInt8) -> UInt64 {
     UInt64(UInt32(bitPattern: node)) << 8 | UInt64(byte)
-  }
-
-  @inline(__always)
-  private static func slot(_ key: UInt64, _ size: Int) -> Int {
-    Int(truncatingIfNeeded: (key &* 0x9E37_79B9_7F4A_7C15) >> 32) & (size - 1)
   }
 }

@@ -5,8 +5,26 @@ struct Piece: Sendable {
   var range: Range<Int>
   /// The id of an added token; nil for text.
   var token: Int32?
-  /// Whether the text begins here; what follows a token or another piece does not.
-  var isFirst: Bool
+  // 16 bits leave a piece at 24 bytes; only a prefix of more than 64 KiB is cut short.
+  private var head: UInt16
+
+  /// How many bytes at its beginning come from the first character of the text as it was given; 0 where the piece does
+  /// not begin there. As in the package a prefix counts as a part of that character, and so does what replaces it.
+  var headBytes: Int {
+    get { Int(head) }
+    set { head = UInt16(clamping: newValue) }
+  }
+
+  init(range: Range<Int>, token: Int32? = nil, headBytes: Int = 0) {
+    self.range = range
+    self.token = token
+    head = UInt16(clamping: headBytes)
+  }
+
+  /// A part of it, as a piece of its own.
+  func part(_ range: Range<Int>) -> Piece {
+    Piece(range: range, headBytes: headBytes - (range.lowerBound - self.range.lowerBound))
+  }
 }
 
 struct Pieces: Sendable {
@@ -19,13 +37,16 @@ struct Pieces: Sendable {
   init(_ text: [UInt8]) {
     self.text = text
     mostBytes = Bounds.textBytes(text.count)
-    pieces = text.isEmpty ? [] : [Piece(range: 0..<text.count, token: nil, isFirst: true)]
+    pieces = text.first.map {
+      [Piece(range: 0..<text.count, headBytes: min(scalarLength($0), text.count))]
+    } ?? []
   }
 
-  /// Keeps the cuts and replaces the text: `body` appends what becomes of a piece of text.
+  /// Keeps the cuts and replaces the text: `body` appends what becomes of a piece of text, and sets how much of that is
+  /// its head.
   mutating func rewrite(
-    _ body: (_ text: [UInt8], _ piece: Piece, _ result: inout [UInt8]) throws(TokenizerError) ->
-      Void
+    _ body: (_ text: [UInt8], _ piece: inout Piece, _ result: inout [UInt8]) throws(TokenizerError)
+      -> Void
   ) throws(TokenizerError) {
     var result: [UInt8] = []
     result.reserveCapacity(text.count)
@@ -34,7 +55,7 @@ struct Pieces: Sendable {
     for var piece in pieces {
       if piece.token == nil {
         let start = result.count
-        try body(text, piece, &result)
+        try body(text, &piece, &result)
         try checkLength(result.count)
         piece.range = start..<result.count
         if piece.range.isEmpty { continue }
@@ -49,6 +70,7 @@ struct Pieces: Sendable {
   func checkLength(_ bytes: Int) throws(TokenizerError) {
     if bytes > mostBytes {
       throw .tooLarge(
+        path: nil,
         problem: "the tokenizer's normalizers make more than \(mostBytes) bytes of a text; such "
           + "normalizers are not supported")
     }

@@ -8,7 +8,7 @@ struct UnigramEncoder: Sendable {
   private let trie: ByteTrie
   private let unknown: Int32
   private let unknownScore: Double
-  /// The token of each byte, for what is not in the vocabulary; nil without byte fallback, or where a byte has none.
+  /// The token of each byte, for what is not in the vocabulary; -1 where a byte has none, nil without byte fallback.
   private let fallback: [Int32]?
 
   /// Working memory of one thread: of the best way to each place of the piece its score, where its last token starts,
@@ -28,7 +28,7 @@ struct UnigramEncoder: Sendable {
     self.unknown = unknown
     // The package: an unknown character costs ten more than the unlikeliest token.
     unknownScore = (scores.min() ?? 0) - 10
-    self.fallback = fallback.flatMap { $0.contains(-1) ? nil : $0 }
+    self.fallback = fallback
     var trie = ByteTrie()
     for (text, id) in tokens.tokens { trie.insert(text, id) }
     self.trie = trie
@@ -90,11 +90,18 @@ struct UnigramEncoder: Sendable {
     // Characters that are unknown one by one may be a token together.
     if let id = tokens.id(of: text) {
       ids.append(id)
-    } else if let fallback {
-      for index in text.indices.reversed() { ids.append(fallback[Int(text[index])]) }
-    } else {
-      ids.append(unknown)
+      return
     }
+    if let fallback {
+      // The package asks each unknown text anew whether all its bytes have tokens.
+      var all = true
+      for index in text.indices where fallback[Int(text[index])] < 0 { all = false }
+      if all {
+        for index in text.indices.reversed() { ids.append(fallback[Int(text[index])]) }
+        return
+      }
+    }
+    ids.append(unknown)
   }
 }
 

@@ -121,18 +121,13 @@ struct AddedTokenMatcher: Sendable {
       // An earlier token took the white space that this one consists of.
       if start >= end { continue }
       if done < start {
-        result.append(
-          Piece(range: done..<start, token: nil, isFirst: piece.isFirst && done == range.lowerBound)
-        )
+        result.append(piece.part(done..<start))
       }
-      result.append(Piece(range: start..<end, token: token.id, isFirst: false))
+      result.append(Piece(range: start..<end, token: token.id))
       done = end
     }
     if done < range.upperBound {
-      result.append(
-        Piece(
-          range: done..<range.upperBound, token: nil,
-          isFirst: piece.isFirst && done == range.lowerBound))
+      result.append(piece.part(done..<range.upperBound))
     }
   }
 

@@ -65,7 +65,7 @@ extension Tokenizer {
     parts.preTokenizers = [.pieces(of: Pattern(builtIn: pattern))]
     parts.decoders = [.byteLevel]
     parts.slices = slices
-    try self.init(parts)
+    try self.init(parts, path: ranks.path)
   }
 }
 
@@ -164,6 +164,7 @@ struct RankFile {
   /// No tokenizer has a longer token, and cutting it in two at every place takes the square of its length.
   static let longestToken = 1024
 
+  let path: String
   let tokens: [(text: [UInt8], id: Int32)]
 
   /// Whether the file begins like ranks.
@@ -224,6 +225,7 @@ struct RankFile {
         path: path, line: tokens.count, problem: "the file ends without a token of the byte \(byte)"
       )
     }
+    self.path = path
     self.tokens = tokens
   }
 

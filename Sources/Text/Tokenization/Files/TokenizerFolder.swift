@@ -43,7 +43,7 @@ extension Tokenizer {
       let settings = try TokenizerSettings(
         folder: folder, tokenizerJSON: parts.addedTokens.tokens)
       settings.addTokens(to: &parts)
-      try self.init(parts)
+      try self.init(parts, path: path)
     case .tekken, .sentencePiece, .vocabulary:
       let settings = try TokenizerSettings(folder: folder)
       let kind = try TokenizerClass(folder: folder, settings)
@@ -60,7 +60,7 @@ extension Tokenizer {
       }
       settings.addTokens(to: &parts)
       try settings.setPostProcessor(of: &parts)
-      try self.init(parts)
+      try self.init(parts, path: path)
     }
   }
 }

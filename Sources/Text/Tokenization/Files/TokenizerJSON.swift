@@ -6,7 +6,7 @@ extension Tokenizer {
   /// - Parameter path: a file as `tokenizers` writes it. Its truncation and padding do not count, nor does what lies
   ///   beside it.
   package init(tokenizerJSON path: String) throws(TokenizerError) {
-    try self.init(try TokenizerParts(tokenizerJSON: path))
+    try self.init(try TokenizerParts(tokenizerJSON: path), path: path)
   }
 }
 

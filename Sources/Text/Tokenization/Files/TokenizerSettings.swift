@@ -191,6 +191,7 @@ struct TokenizerSettings {
     guard let last = numbered.last?.id, last >= count else { return listed }
     guard last - count < Bounds.uncounted else {
       throw .tooLarge(
+        path: config?.file,
         problem:
           "a token of tokenizer_config.json has the id \(last), and the ranks before it end at \(count)"
       )

@@ -132,6 +132,13 @@ extension Tokenizer {
       case .prepend(let prefix):
         // It would come before every part: there it takes the place of the blank.
         guard [separator] == blank, prefix == image(of: blank) else { return false }
+        // A token that takes the blank needs it. Behind one that ends with the letter, the blank stays where the prefix
+        // is put before it. Only ASCII letters stand before a cut.
+        guard
+          !rawTokens.patterns.contains(where: {
+            $0.first == UInt8(ascii: " ") || ($0.last?.isLetter ?? false)
+          })
+        else { return false }
         let matchers = [rawTokens, normalizedTokens]
         guard !matchers.contains(where: \.findsTokensThatStartWithLetters) else { return false }
       case .replace(.literal(right), let replacement): right = replacement
@@ -156,8 +163,15 @@ extension Tokenizer {
       case .spellBytes:
         // Pieces that are not cut by now will not be known by their characters any more.
         guard isBoundary else { return false }
+        var spelled: [UInt8] = []
+        for byte in right { append(ByteAlphabet.scalars[Int(byte)], to: &spelled) }
+        right = spelled
       case .metaspace(let metaspace):
         guard right == blank else { return false }
+        // All that a prefix and the first character become is first: in every part, but only once in the whole.
+        guard metaspace.prefix != .first || !normalizers.contains(where: \.isPrepend) else {
+          return false
+        }
         right = metaspace.replacement
         if metaspace.splits { isBoundary = true }
       }

@@ -19,6 +19,11 @@ func scalar(in text: Span<UInt8>, at position: Int) -> (value: UInt32, end: Int)
   return ((first & 0x07) << 18 | second << 12 | third << 6 | fourth, position + 4)
 }
 
+/// How many bytes a scalar has, by its first.
+func scalarLength(_ lead: UInt8) -> Int {
+  lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4
+}
+
 /// Where the scalar that ends before `position` starts.
 func scalarStart(in text: [UInt8], before position: Int) -> Int {
   var start = position - 1

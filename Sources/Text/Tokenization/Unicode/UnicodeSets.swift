@@ -22,6 +22,21 @@ struct ScalarSet: Sendable {
     self.init(ranges: ranges)
   }
 
+  /// Without single scalars.
+  func subtracting(_ scalars: [UInt32]) -> ScalarSet {
+    var result = ranges
+    for scalar in scalars {
+      result = result.flatMap { range -> [ClosedRange<UInt32>] in
+        guard range.contains(scalar) else { return [range] }
+        var parts: [ClosedRange<UInt32>] = []
+        if range.lowerBound < scalar { parts.append(range.lowerBound...(scalar - 1)) }
+        if scalar < range.upperBound { parts.append((scalar + 1)...range.upperBound) }
+        return parts
+      }
+    }
+    return ScalarSet(ranges: result)
+  }
+
   func contains(_ scalar: UInt32) -> Bool {
     if scalar < 128 { return ascii[Int(scalar)] }
     var low = 0
@@ -36,6 +51,9 @@ struct ScalarSet: Sendable {
 
 enum UnicodeSets {
   static let word = ScalarSet(runs: UnicodeTables.word)
+  /// What `\w` is in brackets: the package's engine leaves six superscripts and fractions out there, which are word
+  /// characters to it everywhere else.
+  static let wordInBrackets = word.subtracting([0xB2, 0xB3, 0xB9, 0xBC, 0xBD, 0xBE])
   static let space = ScalarSet(runs: UnicodeTables.space)
   static let wordNextToToken = ScalarSet(runs: UnicodeTables.wordNextToToken)
   static let numeric = ScalarSet(runs: UnicodeTables.numeric)
@@ -52,18 +70,34 @@ enum UnicodeSets {
     var ranges: [String: [ClosedRange<UInt32>]] = [:]
     for (name, range) in categoryRuns() {
       ranges[name.lowercased(), default: []].append(range)
-      let major = name.prefix(1).lowercased()
-      // Neighbouring categories of one group make one range.
-      if let last = ranges[major]?.last, last.upperBound + 1 == range.lowerBound {
-        ranges[major]![ranges[major]!.count - 1] = last.lowerBound...range.upperBound
-      } else {
-        ranges[major, default: []].append(range)
+      var groups = [name.prefix(1).lowercased()]
+      if ["Lu", "Ll", "Lt"].contains(name) { groups.append("lc") }
+      for group in groups {
+        // Neighbouring categories of one group make one range.
+        if let last = ranges[group]?.last, last.upperBound + 1 == range.lowerBound {
+          ranges[group]![ranges[group]!.count - 1] = last.lowerBound...range.upperBound
+        } else {
+          ranges[group, default: []].append(range)
+        }
       }
     }
     var sets = ranges.mapValues(ScalarSet.init(ranges:))
+    // Source: Unicode's PropertyValueAliases.txt.
     let longNames = [
-      ("letter", "l"), ("mark", "m"), ("number", "n"), ("punctuation", "p"), ("symbol", "s"),
-      ("separator", "z"),
+      ("letter", "l"), ("casedletter", "lc"), ("uppercaseletter", "lu"), ("lowercaseletter", "ll"),
+      ("titlecaseletter", "lt"), ("modifierletter", "lm"), ("otherletter", "lo"),
+      ("mark", "m"), ("combiningmark", "m"), ("nonspacingmark", "mn"), ("spacingmark", "mc"),
+      ("enclosingmark", "me"),
+      ("number", "n"), ("decimalnumber", "nd"), ("letternumber", "nl"), ("othernumber", "no"),
+      ("punctuation", "p"), ("connectorpunctuation", "pc"), ("dashpunctuation", "pd"),
+      ("openpunctuation", "ps"), ("closepunctuation", "pe"), ("initialpunctuation", "pi"),
+      ("finalpunctuation", "pf"), ("otherpunctuation", "po"),
+      ("symbol", "s"), ("mathsymbol", "sm"), ("currencysymbol", "sc"), ("modifiersymbol", "sk"),
+      ("othersymbol", "so"),
+      ("separator", "z"), ("spaceseparator", "zs"), ("lineseparator", "zl"),
+      ("paragraphseparator", "zp"),
+      ("other", "c"), ("control", "cc"), ("format", "cf"), ("privateuse", "co"),
+      ("unassigned", "cn"),
     ]
     for (long, short) in longNames { sets[long] = sets[short] }
     for (name, runs) in UnicodeTables.scripts {
