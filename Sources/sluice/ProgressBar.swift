@@ -37,7 +37,8 @@ struct ProgressMoment {
     for (detail, longest, shortest) in Self.bars {
       let gap = detail == .short ? " " : "  "
       let words = words(detail)
-      let taken = ([percent.text, ""] + words).reduce(0) { $0 + $1.columns + gap.count } - gap.count
+      let taken =
+        ([percent.text, ""] + words).reduce(0) { $0 + $1.columns + gap.count } - gap.count
       if room - taken < shortest { continue }
       let bar = cells.bar(share, width: min(longest, room - taken))
       return [percent, Piece(gap)] + bar + words.map { Piece(gap + $0) }

@@ -79,7 +79,8 @@ import TestSupport
     #expect(data.sequences == [try ids("Hi"), try ids("Hi")])
     #expect(data.failedRows.count == 1)
     #expect(data.failedRows[0].place.hasSuffix("data.jsonl: line 2"))
-    #expect(data.failedRows[0].problem.contains("tokenizer.json: the tokenizer's regular expression"))
+    #expect(
+      data.failedRows[0].problem.contains("tokenizer.json: the tokenizer's regular expression"))
     #expect(data.failedRows[0].problem.contains("more than 2 million places to come back to"))
   }
 

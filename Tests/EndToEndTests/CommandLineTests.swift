@@ -138,7 +138,9 @@ import TestSupport
       let output = "\(folder)/out"
       try quantize(
         to: output,
-        quickly + ["--recipe", "\(folder)/r.yaml", "--target-bits", "6", "--choices", "W4A16,W8A16"]
+        quickly + [
+          "--recipe", "\(folder)/r.yaml", "--target-bits", "6", "--choices", "W4A16,W8A16",
+        ]
       )
       let inspect = try Program.run(["inspect", output])
       #expect(inspect.stdout.contains("in groups of 64"), "\(inspect)")

@@ -77,12 +77,14 @@ import TestSupport
       let run = try Program.run(
         arguments + ["--memory", String(advice.output.1), "--log", "json"])
       #expect(run.end == .exit(0) && !run.stderr.contains("over the budget"), "\(run)")
-      let line = try #require(run.stderr.split(separator: "\n").first { $0.contains("\"finished\"") })
+      let line = try #require(
+        run.stderr.split(separator: "\n").first { $0.contains("\"finished\"") })
       let steps = try #require(try JSONValue.parse(Array(line.utf8)).object?["steps"]?.array)
       #expect(steps.count >= 5)
       for step in steps.compactMap(\.object) {
         let (peak, planned) = (step["peak_bytes"]?.size ?? .max, step["planned_bytes"]?.size ?? 0)
-        #expect(peak <= planned, "\(step["step"]?.string ?? ""): \(peak >> 10) of \(planned >> 10) KiB")
+        #expect(
+          peak <= planned, "\(step["step"]?.string ?? ""): \(peak >> 10) of \(planned >> 10) KiB")
       }
     }
   }

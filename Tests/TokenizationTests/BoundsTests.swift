@@ -211,38 +211,23 @@ import Tokenization
     }
   }
 
-  /// A model of byte pairs that merges pairs of 2000 tokens, given by their ids.
-  private func merging(_ pairs: [(left: Int, right: Int)]) -> String {
-    let letters = Array("abcdefghijklmnopqrstuvwxyz")
-    func name(_ id: Int) -> String {
-      String([letters[id / 676], letters[id / 26 % 26], letters[id % 26]])
-    }
-    var vocabulary = (0..<2000).map { "\"\(name($0))\": \($0)" }
-    for (index, pair) in pairs.enumerated() {
-      vocabulary.append("\"\(name(pair.left))\(name(pair.right))\": \(2000 + index)")
-    }
-    let merges = pairs.map { "\"\(name($0.left)) \(name($0.right))\"" }
-    return
-      #"{"type": "BPE", "vocab": {\#(vocabulary.joined(separator: ", "))}, "#
-      + #""merges": [\#(merges.joined(separator: ", "))]}"#
-  }
-
-  /// The pairs would lie in a hundredth of the table if its hash was the product with the golden ratio.
-  @Test func `keys that were chosen for their places take no quadratic time`() throws {
-    var crowded: [(left: Int, right: Int)] = []
-    var spread: [(left: Int, right: Int)] = []
-    for left in 0..<2000 {
-      for right in 0..<2000 {
-        let product = (UInt64(left) << 32 | UInt64(right)) &* 0x9E37_79B9_7F4A_7C15
-        let place = (product >> 32) & (1 << 17 - 1)
-        if place < 1300 { crowded.append((left, right)) }
-        if place % 100 == 0 { spread.append((left, right)) }
+  /// With the golden ratio, which anyone can guess, all of them would lie in a hundredth of the table.
+  @Test(
+    arguments: [0xD6E8_FEB8_6659_FD93, 0xA076_1D64_78BD_642F, 0xE703_7ED1_A0B4_28DB] as [UInt64])
+  func `keys that were chosen for one multiplier spread out with another`(multiplier: UInt64) {
+    let (size, hundredth) = (1 << 17, 1 << 17 / 100)
+    var counts = [Int](repeating: 0, count: 101)
+    var all = 0
+    for left in 0..<2000 as Range<UInt64> {
+      for right in 0..<2000 as Range<UInt64> {
+        let key = left << 32 | right
+        if HashSeed.slot(key, 0x9E37_79B9_7F4A_7C15, size) >= hundredth { continue }
+        counts[HashSeed.slot(key, multiplier, size) / hundredth] += 1
+        all += 1
       }
     }
-    let (crowdedModel, spreadModel) = (merging(crowded), merging(spread))
-    let clock = ContinuousClock()
-    let usual = try clock.measure { _ = try load(["model": spreadModel]) }
-    let chosen = try clock.measure { _ = try load(["model": crowdedModel]) }
-    #expect(chosen < usual * 5 + .seconds(1))
+    #expect(all > 30_000)
+    #expect(counts.allSatisfy { $0 < all / 20 }, "\(counts)")
+    #expect(HashSeed.multiplier % 2 == 1)
   }
 }

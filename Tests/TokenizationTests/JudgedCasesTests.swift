@@ -7,7 +7,8 @@ import Tokenization
 
 @Suite struct JudgedCasesTests {
   private static let characters = [
-    "<unk>", "▁", "a", "b", "c", "1", "_", "\u{E9}", " ", "x", ".", "\u{C5}", "½", "²", "A", "-", "٣",
+    "<unk>", "▁", "a", "b", "c", "1", "_", "\u{E9}", " ", "x", ".", "\u{C5}", "½", "²", "A", "-",
+    "٣",
   ]
 
   /// A tokenizer of single characters.

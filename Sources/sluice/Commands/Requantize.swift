@@ -229,8 +229,9 @@ struct Requantize: ParsableCommand {
         words[place] = FileSystem.resolved(word)
       } else if let flag = Self.pathFlags.first(where: { word.hasPrefix("\($0)=") }) {
         words[place] = "\(flag)=\(FileSystem.resolved(String(word.dropFirst(flag.count + 1))))"
-      } else if word == self.output, !before.hasPrefix("--") || before.contains("=")
-        || Self.flagsWithoutValue.contains(before)
+      } else if word == self.output,
+        !before.hasPrefix("--") || before.contains("=")
+          || Self.flagsWithoutValue.contains(before)
       {
         words[place] = output
       }

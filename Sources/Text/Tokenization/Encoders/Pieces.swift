@@ -37,9 +37,10 @@ struct Pieces: Sendable {
   init(_ text: [UInt8]) {
     self.text = text
     mostBytes = Bounds.textBytes(text.count)
-    pieces = text.first.map {
-      [Piece(range: 0..<text.count, headBytes: min(scalarLength($0), text.count))]
-    } ?? []
+    pieces =
+      text.first.map {
+        [Piece(range: 0..<text.count, headBytes: min(scalarLength($0), text.count))]
+      } ?? []
   }
 
   /// Keeps the cuts and replaces the text: `body` appends what becomes of a piece of text, and sets how much of that is
