@@ -151,7 +151,7 @@ import Tokenization
 
   /// The ids are from tokenizers 0.23.3.
   private static let atBlanks: [(String, String, [Int32])] = [
-    (" ", "ab oc", [2, 3, 12, 1, 6, 4]), (" o", "ab oc", [2, 3, 12, 1, 4]),
+    (" ", "ab oc", [2, 3, 11, 1, 6, 4]), (" o", "ab oc", [2, 3, 12, 1, 4]),
     ("@user", "ab@user ob", [2, 3, 12, 1, 1, 6, 3]),
   ]
 
@@ -159,8 +159,10 @@ import Tokenization
   func `a token next to a blank that a prefix stands for is not cut off from it`(
     content: String, text: String, expected: [Int32]
   ) throws {
+    // The model knows the blank by itself.
+    let id = content == " " ? 11 : 12
     let token =
-      #"{"id": 12, "content": "\#(content)", "single_word": false, "lstrip": false, "rstrip": false, "#
+      #"{"id": \#(id), "content": "\#(content)", "single_word": false, "lstrip": false, "rstrip": false, "#
       + #""normalized": false, "special": false}"#
     try check(text, [1] + expected, added: token, normalizer: Self.prepended)
   }
