@@ -57,6 +57,12 @@ final class StopSignals {
   /// From here on, this is done.
   func handle(_ handler: @escaping Handler) { receiver.handle(handler) }
 
+  /// From here on, signals do nothing, a second one included.
+  func hold() {
+    receiver.handle { _ in }
+    for number in numbers { signal(number, SIG_IGN) }
+  }
+
   /// From here on, a signal ends the program.
   func stop() {
     for source in sources { source.cancel() }

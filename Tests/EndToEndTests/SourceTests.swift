@@ -203,6 +203,7 @@ private let options = [
         _ = try halted.wait()
         program = try Program.halted([
           "evaluate", "\(folder)/model", "--text", fixtureCalibration, "--samples", "64",
+          "--scratch", "\(folder)/scratch",
         ])
       }
       let shards = try FileSystem.list("\(folder)/model").filter { $0.hasSuffix(".safetensors") }

@@ -28,6 +28,16 @@ import Tokenization
     }
   }
 
+  /// A head ends within the mark that took its place.
+  @Test func `marks that change places at the beginning are composed again`() throws {
+    let twice = #"{"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "NFC"}]}"#
+    #expect(try ids("\u{301}\u{F71}a", normalizer: twice) == [0, 0, 2])
+    let metaspace =
+      #"{"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": true}"#
+    #expect(
+      try ids("\u{301}\u{F71}a", normalizer: twice, preTokenizer: metaspace) == [1, 0, 0, 2])
+  }
+
   private func removing(_ expression: String) -> String {
     #"{"type": "Split", "pattern": {"Regex": "\#(expression)"}, "behavior": "Removed", "invert": false}"#
   }

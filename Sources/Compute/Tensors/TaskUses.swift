@@ -15,10 +15,12 @@ struct BufferUse {
     peak = max(peak, bytes)
   }
 
-  /// Adds tasks of which so many are at work at once: at worst those that take most.
+  /// Adds tasks of which so many are at work at once. At worst those that take most come last, when all others have ended
+  /// and what they left is held.
   mutating func add(_ tasks: [BufferUse], together: Int) {
-    let most = tasks.map(\.peak).sorted(by: >).prefix(together).reduce(0, +)
-    peak = max(peak, bytes + most)
+    let left = tasks.reduce(0) { $0 + max(0, $1.bytes) }
+    let more = tasks.map { $0.peak - max(0, $0.bytes) }.sorted(by: >)
+    peak = max(peak, bytes + left + more.prefix(together).reduce(0, +))
     add(tasks.reduce(0) { $0 + $1.bytes })
   }
 }

@@ -15,10 +15,11 @@ enum Normalizer: Sendable {
       if CanonicalComposition.isUnchanged(pieces.text) { return }
       try pieces.rewrite { text, piece, result in
         CanonicalComposition.compose(text, piece.range, into: &result)
-        // A head that was cut short need not end where a character does.
-        if (1..<Int(UInt16.max)).contains(piece.headBytes) {
+        if piece.headBytes > 0 {
           let start = piece.range.lowerBound
-          let end = min(start + piece.headBytes, piece.range.upperBound)
+          var end = min(start + piece.headBytes, piece.range.upperBound)
+          // Marks that changed places, and a head that was cut short, can leave its end within a character.
+          while end < piece.range.upperBound, text[end] & 0xC0 == 0x80 { end += 1 }
           var head: [UInt8] = []
           CanonicalComposition.compose(text, start..<end, into: &head)
           piece.headBytes = head.count

@@ -309,14 +309,16 @@ struct QuantizeArguments: ParsableArguments {
       if cache != nil { replaced.insert(.cache) }
       options.follow(try Recipe(path: recipe, replaced: replaced), file: recipe)
     }
+    // Of the recipe, or the usual ones.
+    let groups = Self.groupSize(of: options.schemes)
     // A recipe of formats whose groups are their own names no size for other schemes.
     let namesSize = recipe != nil && options.schemes.contains(where: \.hasFreeGroups)
     options.isGroupSizeNamed = groupSize != nil || namesSize
     options.size = try size.wish()
-    if namesSize { options.size = options.size?.grouped(by: Self.groupSize(of: options.schemes)) }
-    if !scheme.isEmpty { options.schemes = schemes(instead: options.schemes) }
+    if namesSize { options.size = options.size?.grouped(by: groups) }
+    if !scheme.isEmpty { options.schemes = schemes(inGroupsOf: groups) }
     if !scheme.isEmpty || size.isAsked { options.schemesAreFromRecipe = false }
-    options.predictions = mtp?.grouped(by: Self.groupSize(of: options.schemes))
+    options.predictions = mtp?.grouped(by: groups)
     if let groupSize {
       if options.size == nil {
         try checkGroups(of: options.schemes + (options.predictions.map { [$0] } ?? []))
@@ -378,11 +380,10 @@ extension QuantizeArguments {
   }
 
   /// What `--scheme` says, in groups of the size that a recipe has.
-  private func schemes(instead of: [QuantizationScheme]) -> [QuantizationScheme] {
+  private func schemes(inGroupsOf size: Int) -> [QuantizationScheme] {
     let usual = SchemePreset.named(SchemePreset.usual)?.scheme
     let all = scheme.first { $0.target == nil }?.scheme ?? usual
     let targeted = scheme.compactMap { each in each.target.map { each.scheme.targeting([$0]) } }
-    let size = Self.groupSize(of: of)
     return ((all.map { [$0] } ?? []) + targeted).map { $0.grouped(by: size) }
   }
 }

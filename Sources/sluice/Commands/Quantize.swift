@@ -122,6 +122,10 @@ struct Quantize: ParsableCommand {
         Console.news("\(output) is finished; only measuring it is left")
         Console.stopped(command)
       }
+      signals.handle { _ in
+        whereStopped()
+        Glibc.exit(130)
+      }
       // Asked for after the last commit of the run.
       if interruption.isRequested {
         whereStopped()

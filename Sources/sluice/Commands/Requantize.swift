@@ -58,7 +58,7 @@ struct Requantize: ParsableCommand {
     help: ArgumentHelp(
       """
       As for sluice quantize: PRESET, or TARGET=PRESET for some (repeatable). Replaces all schemes. Groups are those of \
-      the recipe, if there was one, and else the usual ones; --group-size names others.
+      the recipe, if there was one, and else the usual ones, which --layers always takes; --group-size names others.
       """, valueName: "scheme"), completion: .presets(), transform: SchemeArgument.init)
   var scheme: [SchemeArgument] = []
 
@@ -230,7 +230,7 @@ struct Requantize: ParsableCommand {
       } else if let flag = Self.pathFlags.first(where: { word.hasPrefix("\($0)=") }) {
         words[place] = "\(flag)=\(FileSystem.resolved(String(word.dropFirst(flag.count + 1))))"
       } else if word == self.output,
-        !before.hasPrefix("--") || before.contains("=")
+        !before.hasPrefix("--") || before == "--" || before.contains("=")
           || Self.flagsWithoutValue.contains(before)
       {
         words[place] = output
@@ -333,6 +333,7 @@ struct Requantize: ParsableCommand {
       try QuantizeModel(plan, command: command, interruption: interruption, report: show).run()
     }
     // No signal ends the program while folders change places.
+    signals.hold()
     try output.replace()
     signals.stop()
     try here.enter()
