@@ -380,7 +380,10 @@ def judge(folder, config, names):
         written = more.written_shapes(config)
         wrong, told = lambda names: unwritten(written, names), (0, 3)
     else:
-        loader = Loader(Path(folder), architecture, more.WRAPPERS.get(architecture, {}).get("text"))
+        wrapper = more.WRAPPERS.get(architecture, {})
+        # A text model may have the name of another class in its own configuration.
+        text = wrapper.get("inside", {}).get("architectures", [wrapper.get("text")])[0]
+        loader = Loader(Path(folder), architecture, text)
         wrong = lambda names: amiss(loader, config, names) + predicting(Path(folder), config, names)
         # Where gates and up are one Linear, it may be left unquantized.
         told = (0, 1, 3) if loader.required.get("gate_up_proj") == ["gate_up_proj"] else (0, 1, 2, 3)
