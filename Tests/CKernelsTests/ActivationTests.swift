@@ -116,6 +116,52 @@ import TestSupport
     }
   }
 
+  @Test func `SiTU is a bounded gate times its sigmoid`() {
+    let x = (-4000...4000).map { Float($0) / 64 }
+    for beta: Float in [0.5, 4] {
+      forEachInstructionSet { name in
+        let found = KernelMemory(x, offset: 1)
+        unsafe sluice_situ(found.start, beta, x.count)
+        for (value, x) in zip(found.values, x) {
+          let expected = Double(beta) * tanh(Double(x) / Double(beta)) / (1 + exp(-Double(x)))
+          #expect(abs(Double(value) - expected) < 1e-6 * Double(beta), "\(name) \(x)")
+        }
+        #expect(found.guardsStand)
+      }
+    }
+  }
+
+  @Test func `mixed states are weighted by a softmax over what scores their norms`() {
+    var generator = SeededGenerator(seed: 17)
+    for (columns, offset) in lengthsAndOffsets where columns > 0 {
+      for states in [1, 2, 9] {
+        let x = generator.floats(states * columns)
+        let weight = generator.floats(columns).map { 3 * $0 }
+        let rows = (0..<states).map { x[$0 * columns..<($0 + 1) * columns].map(Double.init) }
+        let scores = rows.map { row in
+          let square = row.reduce(0) { $0 + $1 * $1 } / Double(columns)
+          return zip(row, weight).reduce(0) { $0 + $1.0 * Double($1.1) }
+            / (square + 1e-5).squareRoot()
+        }
+        let shares = scores.map { exp($0 - scores.max()!) }
+        let sum = shares.reduce(0, +)
+        let expected = (0..<columns).map { column in
+          zip(rows, shares).reduce(0) { $0 + $1.0[column] * $1.1 / sum }
+        }
+        forEachInstructionSet { name in
+          let result = KernelMemory([Float](repeating: 7, count: columns), offset: offset)
+          let room = KernelMemory([Float](repeating: 0, count: states), offset: offset)
+          unsafe sluice_mix_states(x, weight, 1e-5, states, columns, room.start, result.start)
+          // Scores grow with the row, and what is lost of one is lost of its exponential.
+          for (value, expected) in zip(result.values, expected) {
+            #expect(abs(Double(value) - expected) < 3e-5, "\(name) \(states) \(columns)")
+          }
+          #expect(result.guardsStand && room.guardsStand)
+        }
+      }
+    }
+  }
+
   @Test func `a softplus is the logarithm of one and an exponential`() {
     let x = (-4000...4000).map { Float($0) / 64 }
     forEachInstructionSet { name in

@@ -70,13 +70,14 @@ private let cases = fixtures(in: "forward")
     var config = try config(name)
     let key =
       ["hidden_activation", "mlp_hidden_act"].first { config.text[$0] != nil } ?? "hidden_act"
-    // Some files leave the usual one open.
+    // Some files leave the usual one open, and one class has two.
     let own = config.text[key] ?? "silu"
     config.text[key] = "gelu"
+    let hasTwo = name.hasPrefix("kimi-k3")
     #expect(
       throws: ConfigError.unsupported(
-        file: "config.json", key: config.textPrefix + key, expected: own.serialized(),
-        found: "\"gelu\"")
+        file: "config.json", key: config.textPrefix + key,
+        expected: hasTwo ? "silu or situ" : own.serialized(), found: hasTwo ? "gelu" : "\"gelu\"")
     ) { try describe(config) }
   }
 
@@ -549,6 +550,42 @@ private let cases = fixtures(in: "forward")
     // What Kimi K3 has beside it is other mathematics.
     nested["use_full_rank_gate"] = true
     config["linear_attn_config"] = .object(nested)
+    #expect(throws: ConfigError.self) { try describe(config) }
+  }
+
+  @Test func `branches of Kimi K3 read what the blocks before them left`() throws {
+    let spec = try describe(config("kimi-k3-published"))
+    let residuals = spec.layers.map { $0.branches.compactMap(\.residual) }
+    #expect(
+      residuals.map { $0.map(\.blocks) } == [[0, 1], [1, 1], [1, 2], [2, 2], [2, 3]])
+    #expect(
+      residuals.map { $0.map(\.closes) }
+        == [true, false, true, false, true].map { [$0, false] })
+    #expect(spec.exit?.blocks == 3)
+    #expect(spec.layers.map { $0.parts[0].statesBefore } == [1, 2, 2, 3, 3])
+    #expect(spec.layers.map { $0.parts[0].statesBetween } == [2, 2, 3, 3, 4])
+    // What scores states is never quantized, and the output says so.
+    #expect(spec.deciding.contains { $0.name == "language_model.model.output_attn_res_proj" })
+    for layer in spec.layers {
+      #expect(layer.deciding.count { $0.name.hasSuffix("_res_proj") } == 2)
+    }
+  }
+
+  @Test func `what Kimi K3 cannot be is refused`() throws {
+    for (key, value) in [
+      ("hidden_act", "gelu"), ("mla_use_nope", false), ("topk_method", "greedy"),
+      ("attn_res_block_size", 0), ("activation_situ_beta", -1), ("activation_situ_linear_beta", 0),
+      ("routed_expert_hidden_size", 0), ("moe_router_activation_func", "softmax"),
+      ("kda_beta", 2), ("moe_layer_freq", 2),
+    ] as [(String, JSONValue)] {
+      var config = try config("kimi-k3-published")
+      config.text[key] = value
+      #expect(throws: ConfigError.self, "\(key)") { try describe(config) }
+    }
+    var config = try config("kimi-k3-published")
+    var nested = try #require(config.text["linear_attn_config"]?.object)
+    nested["gate_lower_bound"] = 5
+    config.text["linear_attn_config"] = .object(nested)
     #expect(throws: ConfigError.self) { try describe(config) }
   }
 

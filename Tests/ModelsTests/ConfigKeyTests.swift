@@ -31,7 +31,7 @@ import TestSupport
     "cohere-published", "cohere2-published", "cohere2-moe-published", "ling2-published",
     "ling3-published", "minimax-hf-window", "minimax-m1-full-last", "minimax-text01-published",
     "phimoe-published", "sarvam-mla-published", "sarvam-moe-published",
-    "deepseek-moe-published", "mimo-published",
+    "deepseek-moe-published", "mimo-published", "kimi-k3-published",
   ]
 
   /// Keys of others that a class reads itself.

@@ -16,6 +16,7 @@ struct GrownModel {
     ("dense_intermediate_size", 96), ("share_expert_dim", 64),
     ("moe_latent_size", 32), ("moe_shared_expert_intermediate_size", 64),
     ("shared_intermediate_size", 64), ("block_ff_dim", 96), ("block_dim", 96),
+    ("routed_expert_hidden_size", 64),
   ]
   /// Widths of heads that do not make whole groups, and what becomes of them.
   private static let widths = [12: JSONValue.number(JSONNumber(16)), 33: .number(JSONNumber(16))]
@@ -35,6 +36,10 @@ struct GrownModel {
     }
     for key in ["head_dim", "v_head_dim"] {
       if let width = text[key]?.int.flatMap({ Self.widths[$0] }) { text[key] = width }
+    }
+    if var deltas = text["linear_attn_config"]?.object, deltas["num_heads"] == 6 {
+      deltas["num_heads"] = 8
+      text["linear_attn_config"] = .object(deltas)
     }
     // Heads of a state space that are as wide together as the states grew to.
     if let heads = text["mamba_n_heads"]?.int, text["mamba_d_head"]?.int != nil {

@@ -58,6 +58,7 @@ import TestSupport
     "qwen3-next-published", "qwen35-moe-fused", "gemma3-published", "gpt-oss-published",
     "llama4-published", "smollm3-tied", "nemotron-h-latent-listed", "granite-moe-hybrid-published",
     "lfm2-moe-published", "kimi-linear-published", "jamba-published",
+    "kimi-k3-published",
   ])
   func `a run of layers of several kinds does the operations of its plan`(name: String) throws {
     try withTemporaryFolder { model in

@@ -131,6 +131,7 @@ private final class SayingRanks: Ranks {
 
   private static let models = [
     "", "nemotron-h-latent-listed", "gemma3-published", "cohere2-moe-published",
+    "kimi-k3-published",
   ]
 
   private func options(_ model: String, in folder: String) throws -> QuantizeOptions {

@@ -13,7 +13,7 @@ import Testing
 import TestSupport
 
 private let wrappers = [
-  "glm4v-moe-half", "kimi-k25-yarn", "mistral3-head-dim", "qwen3-omni-thinker",
+  "glm4v-moe-half", "kimi-k25-yarn", "kimi-k3-published", "mistral3-head-dim", "qwen3-omni-thinker",
   "qwen3-vl-moe-fused", "qwen3-vl-tied", "qwen35-moe-images",
 ]
 

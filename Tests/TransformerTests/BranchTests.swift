@@ -97,6 +97,74 @@ import Transformer
     }
   }
 
+  /// Softmax over the scores of normed states, and what it makes of them, in Double.
+  private func mixed(_ states: [[Double]], _ residual: AttentionResidual, _ weights: RandomWeights)
+    -> [Double]
+  {
+    let gains = zip(residual.norm.gains(weights), weights.vector(residual.score.weight)).map {
+      Double($0) * Double($1)
+    }
+    let scores = states.map { state in
+      let square = state.reduce(0) { $0 + $1 * $1 } / Double(state.count)
+      return zip(state, gains).reduce(0) { $0 + $1.0 * $1.1 }
+        / (square + Double(residual.norm.epsilon)).squareRoot()
+    }
+    let shares = scores.map { exp($0 - scores.max()!) }
+    return (0..<Self.hidden).map { channel in
+      zip(states, shares).reduce(0) { $0 + $1.0[channel] * $1.1 } / shares.reduce(0, +)
+    }
+  }
+
+  /// Rows of states, to whose last something was added.
+  private func summed(_ x: Matrix, _ made: Matrix) -> [[Double]] {
+    zip(rows(x), rows(made)).map { x, made in
+      Array(x.dropLast(Self.hidden)) + zip(x.suffix(Self.hidden), made).map { $0 + $1 }
+    }
+  }
+
+  @Test func `branches that read a mix of states are added to the last, or begin another`() {
+    let score = LinearSpec("score", inputs: Self.hidden, outputs: 1)
+    let weights = RandomWeights(
+      mlp.deciding + mlp.units.flatMap(\.linears) + attention.linears, norms: [before, other],
+      vectors: [score.weight: Self.hidden])
+    var generator = SeededGenerator(seed: 66)
+    for (blocks, closes) in [(0, true), (1, false), (2, true), (3, false)] {
+      let residual = AttentionResidual(norm: other, score: score, blocks: blocks, closes: closes)
+      let x = generator.matrix(19, residual.states * Self.hidden)
+      let states = rows(x).map { row in
+        (0..<residual.states).map { state in
+          Array(row[state * Self.hidden..<(state + 1) * Self.hidden])
+        }
+      }
+      let read = Matrix(
+        rows: 19, columns: Self.hidden,
+        values: states.flatMap { mixed($0, residual, weights) }.map { Float($0) })
+      let normed = before.apply(to: read, weights: weights, backend: backend)
+      let branch = Branch(residual: residual, preNorm: before, attention)
+      let found = branch.apply(
+        to: x, sequences: [0..<11, 11..<19], weights: weights, backend: backend)
+      let made = Gemm.multiply(
+        attention.read(sequences: [0..<11, 11..<19], weights: weights, backend: backend) {
+          normed
+        }, by: weights.weight(attention.output), backend: backend)
+      let expected = closes ? zip(rows(x), rows(made)).map { $0 + $1 } : summed(x, made)
+      #expect(found.columns == x.columns + (closes ? Self.hidden : 0))
+      #expect(relativeError(found.values, expected.joined().map { Float($0) }) < 1e-5)
+      if closes { continue }
+      // In two blocks, whose states are added to in place.
+      let tokens = Branch(residual: residual, preNorm: before, mlp)
+      let parts = [x.prefix(7), x.gathered(Array(7..<19), into: "rest", backend: backend)]
+      tokens.add(to: parts, weights: weights, backend: backend)
+      let sums = Matrix(zeros: 19, Self.hidden)
+      mlp.add(
+        to: [sums], reading: [normed],
+        routings: mlp.route([normed], weights: weights, backend: backend), weights: weights,
+        backend: backend)
+      let added = summed(x, sums).joined().map { Float($0) }
+      #expect(relativeError(parts.flatMap(\.values), added) < 1e-5)
+    }
+  }
+
   @Test func `a norm before a mixer is smoothed with all its readers, one behind it never`() {
     for form in Self.forms {
       let layer = LayerSpec(

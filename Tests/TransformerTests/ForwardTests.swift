@@ -33,7 +33,17 @@ struct ForwardCase {
   }
 
   func hidden(_ layer: Int) throws -> Matrix {
-    try golden.matrix("hidden.\(layer)", columns: checkpoint.spec.hiddenSize)
+    let spec = checkpoint.spec
+    let states = layer < spec.layers.count ? spec.statesBefore(layer: layer) : spec.exit?.states
+    return try golden.matrix("hidden.\(layer)", columns: (states ?? 1) * spec.hiddenSize)
+  }
+
+  /// What the branch on tokens of a layer's first part may be added to: its input, unless a token has more states by then.
+  func fed(_ layer: LayerSpec) throws -> Matrix {
+    let x = try hidden(layer.index)
+    guard let sequence = layer.parts[0].sequence, sequence.residual != nil else { return x }
+    return sequence.apply(
+      to: x, sequences: sequences, weights: checkpoint.weights, backend: backend)
   }
 
   func run(_ layer: LayerSpec, _ x: Matrix, backend: Backend? = nil) -> Matrix {
@@ -65,8 +75,7 @@ struct ForwardCase {
     }
     #expect(relativeError(x.values, try model.hidden(spec.layers.count).values) < 1e-4)
 
-    let normed = spec.finalNorm.apply(
-      to: x, weights: model.checkpoint.weights, backend: model.backend)
+    let normed = model.checkpoint.weights.finish(x, of: spec, backend: model.backend)
     let logits = Gemm.multiply(
       normed, by: model.checkpoint.weights.weight(spec.head),
       bias: model.checkpoint.weights.bias(spec.head), backend: model.backend)
@@ -128,7 +137,7 @@ struct ForwardCase {
     let weights = model.checkpoint.weights
     for layer in model.checkpoint.spec.layers {
       guard let feeding = layer.parts[0].tokens else { continue }
-      let x = try model.hidden(layer.index)
+      let x = try model.fed(layer)
       let first = x.prefix(5)
       let rest = Matrix(
         rows: x.rows - 5, columns: x.columns, values: Array(x.values[first.count...]))

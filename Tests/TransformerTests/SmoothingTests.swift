@@ -43,8 +43,8 @@ import Transformer
         Gemm.multiply(read, by: weights.weight(branch.mixer.output), backend: backend).values
     }
     guard let branch = layer.parts[0].tokens else { return halves }
-    let input = branch.input(x, weights: weights, backend: backend)
-    let mlp = Matrix(zeros: x.rows, x.columns)
+    let input = branch.input(try model.fed(layer), weights: weights, backend: backend)
+    let mlp = Matrix(zeros: input.rows, input.columns)
     branch.mixer.add(
       to: [mlp], reading: [input],
       routings: branch.mixer.route([input], weights: weights, backend: backend), weights: weights,
@@ -119,7 +119,7 @@ import Transformer
       // A router with a norm of its own reads what no smoothing touches; so does what lies within a mixer.
       let mixer = layer.parts[0].sequence?.mixer
       var apart = layer.mlps.flatMap { $0.router?.norm == nil ? [] : $0.deciding }
-      apart += layer.mlps.compactMap(\.latent?.up)
+      apart += layer.mlps.compactMap(\.latent?.up) + layer.branches.compactMap(\.residual?.score)
       apart += mixer?.deciding.filter { $0.place == nil }.map(\.linear) ?? []
       let linears = layer.linears + layer.deciding.filter { !apart.contains($0) }
       let whole =
@@ -184,11 +184,14 @@ import Transformer
       let norms = layer.smoothings.filter { if case .norm = $0.producer { true } else { false } }
       let readers = Set(norms.flatMap(\.consumers).map(\.weight))
       let widths = Set(norms.map(\.channels))
-      // What has a norm of its own before it, or none, and what would scale a block of codes.
+      // What has a norm of its own before it, or none, what reads a latent, which may be as wide, and what would scale a
+      // block of codes.
       let inner = layer.parts.compactMap(\.sequence?.mixer).flatMap(\.deciding)
         .filter { $0.place == nil }.map(\.linear)
+      let inLatents = layer.mlps.filter { $0.latent != nil }.flatMap(\.routed).flatMap(\.readers)
       let apart =
-        (inner + layer.mlps.compactMap(\.latent?.up)
+        (inner + inLatents + layer.mlps.compactMap(\.latent?.up)
+        + layer.branches.compactMap(\.residual?.score)
         + layer.mlps.flatMap { $0.router?.norm == nil ? [] : $0.deciding }).map(\.weight)
       let hasStrands = layer.mlps.contains { $0.strands != nil }
       let plain = layer.branches

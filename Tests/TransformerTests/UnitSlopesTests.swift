@@ -74,6 +74,8 @@ import Transformer
       ("clamped_pairs", fused(.clampedPairs(alpha: 1.702, limit: 1.5), pairs)),
       ("clamped_pairs", apart(.clampedGates(alpha: 1.702, limit: 1.5))),
       ("clamped_silu", apart(.clampedSilu(limit: 1.5))),
+      ("situ", apart(.situ(beta: 1.5, upBeta: 2.5))),
+      ("situ_gates", apart(.situ(beta: 1.5, upBeta: nil))),
     ]
     for (name, (unit, weights)) in cases {
       for threads in [1, 3] {

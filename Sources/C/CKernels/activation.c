@@ -100,6 +100,15 @@ BODY void sluice_gelu_tanh_body(float *x, size_t count) {
 }
 VARIANTS(void, sluice_gelu_tanh, (float *x, size_t count), (x, count))
 
+// tanh(u) is 2 sigmoid(2u) - 1.
+BODY void sluice_situ_body(float *x, float beta, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        float bounded = beta * (2.0f / (1.0f + exponential(-2.0f * (x[i] / beta))) - 1.0f);
+        x[i] = bounded / (1.0f + exponential(-x[i]));
+    }
+}
+VARIANTS(void, sluice_situ, (float *x, float beta, size_t count), (x, beta, count))
+
 BODY void sluice_relu_squared_body(float *x, size_t count) {
     for (size_t i = 0; i < count; i++) x[i] = x[i] > 0 ? x[i] * x[i] : 0.0f;
 }
@@ -203,6 +212,37 @@ BODY void sluice_softmax_gradient_body(const float *restrict y, float scale, flo
 }
 VARIANTS(void, sluice_softmax_gradient, (const float *y, float scale, float *gradient, size_t count),
          (y, scale, gradient, count))
+
+BODY void sluice_mix_states_body(const float *x, const float *weight, float epsilon, size_t states, size_t cols,
+                                 float *restrict scores, float *restrict result) {
+    float largest = -INFINITY, sum = 0;
+    for (size_t s = 0; s < states; s++) {
+        const float *state = x + s * cols;
+        float squares[LANES] = {0}, products[LANES] = {0};
+        size_t c = 0;
+        for (; c + LANES <= cols; c += LANES)
+            for (int i = 0; i < LANES; i++) {
+                squares[i] += state[c + i] * state[c + i];
+                products[i] += state[c + i] * weight[c + i];
+            }
+        for (; c < cols; c++) {
+            squares[c % LANES] += state[c] * state[c];
+            products[c % LANES] += state[c] * weight[c];
+        }
+        scores[s] = sum_lanes(products) / sqrtf(sum_lanes(squares) / (float)cols + epsilon);
+        largest = scores[s] > largest ? scores[s] : largest;
+    }
+    for (size_t s = 0; s < states; s++) sum += scores[s] = exponential(scores[s] - largest);
+    for (size_t c = 0; c < cols; c++) result[c] = scores[0] / sum * x[c];
+    for (size_t s = 1; s < states; s++) {
+        float share = scores[s] / sum;
+        const float *state = x + s * cols;
+        for (size_t c = 0; c < cols; c++) result[c] += share * state[c];
+    }
+}
+VARIANTS(void, sluice_mix_states,
+         (const float *x, const float *weight, float epsilon, size_t states, size_t cols, float *scores, float *result),
+         (x, weight, epsilon, states, cols, scores, result))
 
 BODY void sluice_rotate_half_body(float *restrict x, const float *restrict cosine, const float *restrict sine,
                                   size_t half) {

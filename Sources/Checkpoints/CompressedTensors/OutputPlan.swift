@@ -168,7 +168,7 @@ package struct OutputPlan: Sendable {
         tensors += scheme.tensors(of: cache, dtype: stored.dtype.unscaled)
       }
     }
-    ignore += spec.layers.flatMap(\.deciding).flatMap(\.modules)
+    ignore += spec.deciding.flatMap(\.modules)
     for tensor in source.tensors where source.isLeftOut(tensor.name) {
       fates[tensor.name] = .dropped
     }

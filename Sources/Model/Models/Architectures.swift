@@ -174,6 +174,12 @@ package enum Architectures {
       attention: "latent", feedForward: "sigmoid router in groups, shared experts",
       in: .kimiK25, describe: deepseekV3),
     Architecture(
+      name: "KimiK3ForConditionalGeneration", models: "Kimi K3",
+      attention:
+        "delta nets with a decay for each channel; by layer latent, without positions, gates; attention residuals",
+      feedForward: "sigmoid router in groups, experts in a latent (SiTU), shared experts",
+      in: .kimiK3, describe: kimiK3),
+    Architecture(
       name: "KimiLinearForCausalLM", models: "Kimi-Linear-48B-A3B",
       attention: "delta nets with a decay for each channel; by layer latent, without positions",
       feedForward: "sigmoid router in groups, shared experts", describe: kimiLinear),

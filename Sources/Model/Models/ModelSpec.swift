@@ -18,6 +18,8 @@ package struct ModelSpec: Sendable, Equatable {
   package let finalNorm: NormSpec
   /// Reads the final norm, `[vocabulary, H]`. Its weight is the embedding's where the two are tied.
   package let head: LinearSpec
+  /// What makes one state of those behind the last layer, where a token has several: the final norm reads it.
+  package var exit: AttentionResidual?
   /// What embeddings are multiplied with.
   package var embeddingScale: Float = 1
   /// What logits are multiplied with.
@@ -81,6 +83,14 @@ package struct ModelSpec: Sendable, Equatable {
   /// As transformers calls it, also where it shares the embedding's weight.
   package var headName: String { names.head }
 
+  /// How many states of width H a token has before a layer.
+  package func statesBefore(layer: Int) -> Int { layers[layer].parts.first?.statesBefore ?? 1 }
+
+  /// Linears that decide on weights of units or of states, or on what is attended to.
+  package var deciding: [LinearSpec] {
+    layers.flatMap(\.deciding) + (exit.map { [$0.score] } ?? [])
+  }
+
   /// Everything that may be quantized.
   package var quantizable: [LinearSpec] { layers.flatMap(\.linears) + ends }
 }
@@ -104,6 +114,10 @@ extension LinearSpec {
     [TensorClaim(weight, [outputs, inputs], linear: quantizable ? self : nil)]
       + (hasBias ? [TensorClaim(bias, [outputs])] : [])
   }
+}
+
+extension AttentionResidual {
+  fileprivate var claims: [TensorClaim] { norm.claims + score.claims(quantizable: false) }
 }
 
 extension NormSpec {
@@ -177,7 +191,8 @@ extension LayerSpec {
       let others = taps.filter { $0.branch == branch.number && $0 != tap }
       let known = Set(
         (smoothing.consumers + others.flatMap { readers(at: $0) }
-          + branch.mixer.decidingElsewhere(than: tap.place)).map(\.weight))
+          + branch.mixer.decidingElsewhere(than: tap.place)
+          + (branch.residual.map { [$0.score] } ?? [])).map(\.weight))
       return branch.claims.filter {
         $0.shape.count == 2 && $0.shape[1] == norm.size && !known.contains($0.name)
       }.map(\.name)
@@ -187,7 +202,8 @@ extension LayerSpec {
 
 extension Branch<Mixer> {
   fileprivate var claims: [TensorClaim] {
-    (isBeside ? [] : preNorm?.claims ?? []) + mixer.claims + (postNorm?.claims ?? [])
+    (residual?.claims ?? []) + (isBeside ? [] : preNorm?.claims ?? []) + mixer.claims
+      + (postNorm?.claims ?? [])
       + (statesScale.map { [TensorClaim($0, [1])] } ?? [])
   }
 }
@@ -212,7 +228,7 @@ extension ModelSpec {
   /// Every tensor of the model but the passed-through ones, in the order of the forward pass.
   package var claims: [TensorClaim] {
     embeddingTable.claims(quantizable: true) + layers.flatMap(\.claims)
-      + finalNorm.claims
+      + (exit?.claims ?? []) + finalNorm.claims
       + (tiesEmbeddings ? [] : head.claims(quantizable: true))
   }
 

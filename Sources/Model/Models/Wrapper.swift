@@ -145,6 +145,13 @@ extension Wrapper {
       "use_unified_vision_chunk", "video_placeholder", "vision_config",
     ])
 
+  /// Source: config.json of moonshotai/Kimi-K3; names as vLLM loads them.
+  static let kimiK3 = Wrapper(
+    texts: ["kimi_linear"],
+    names: ModelNames(model: "language_model.model.", head: "language_model.lm_head"),
+    beside: ["vision_tower.", "mm_projector."],
+    keys: ["ignore_index", "image_placeholder", "vision_config"])
+
   /// Source: transformers 5.17, `MiniMaxM3VLConfig` and conversion_mapping.py; names as vLLM 0.33,
   /// `MiniMaxM3SparseForConditionalGeneration`, loads them.
   static let miniMaxM3 = Wrapper(

@@ -6,7 +6,8 @@ package import Tensors
 extension Branch {
   /// What the mixer reads, `[T, H]`: x itself where there is no norm before it.
   package func input(_ x: Matrix, weights: any LayerWeights, backend: Backend) -> Matrix {
-    preNorm?.apply(to: x, weights: weights, backend: backend) ?? x
+    let read = residual?.read(x, weights: weights, backend: backend) ?? x
+    return preNorm?.apply(to: read, weights: weights, backend: backend) ?? read
   }
 
   /// mixed = scale * postNorm(mixed).
@@ -32,7 +33,7 @@ extension Branch {
 }
 
 extension Branch<SequenceMixer> {
-  /// x plus the branch, `[T, H]`. `tap` sees the inputs of the mixer's Linears, `probe` gradients at their outputs.
+  /// x plus the branch, `[T, H]`, or the states that its residual makes. `tap` sees the inputs of the mixer's Linears, `probe` gradients at their outputs.
   ///
   /// - Parameter sequences: the rows of each sequence; positions count from the start of each.
   package func apply(
@@ -46,6 +47,7 @@ extension Branch<SequenceMixer> {
     let result = weights.apply(
       mixer.output, to: read, backend: backend, into: "hidden states of a block")
     finish(result, weights: weights, backend: backend)
+    if let residual { return residual.join(result, to: x, backend: backend) }
     result.add(carry(x, weights: weights, backend: backend), backend: backend)
     scaleStates(result, weights: weights, backend: backend)
     return result
@@ -66,8 +68,8 @@ extension Branch<MLPSpec> {
     // Units add to the states at once where these are read no more and the sum stays as it is.
     let isAtOnce =
       preNorm != nil && postNorm == nil && scale == 1 && statesScale == nil && carried == nil
-      && mixer.strands == nil
-    let results = isAtOnce ? blocks : blocks.map { backend.zeros("outputs of a branch", like: $0) }
+      && residual == nil && mixer.strands == nil
+    let results = isAtOnce ? blocks : inputs.map { backend.zeros("outputs of a branch", like: $0) }
     mixer.add(
       to: results, reading: inputs,
       routings: routings ?? mixer.route(inputs, weights: weights, backend: backend),
@@ -76,7 +78,11 @@ extension Branch<MLPSpec> {
     for (index, (block, result)) in zip(blocks, results).enumerated() {
       finish(result, weights: weights, backend: backend)
       if let carried { block.become(inputs[index], times: carried, backend: backend) }
-      block.add(result, backend: backend)
+      if let residual {
+        residual.add(result, to: block, backend: backend)
+      } else {
+        block.add(result, backend: backend)
+      }
       scaleStates(block, weights: weights, backend: backend)
     }
   }

@@ -91,9 +91,13 @@ package struct NormSpec: Sendable, Equatable {
 }
 
 /// x += scale * postNorm(mixer(preNorm(x))), without the norms that are nil; then x *= statesScale, where there is one.
+///
+/// With a residual, x are several states: preNorm reads a mix of them, and the branch is added to the last one.
 package struct Branch<Kind: Sendable & Equatable>: Sendable, Equatable {
   /// Among the branches of its layer.
   package private(set) var number = 0
+  /// Set where x are several states.
+  package let residual: AttentionResidual?
   package let preNorm: NormSpec?
   package let mixer: Kind
   package let postNorm: NormSpec?
@@ -106,9 +110,14 @@ package struct Branch<Kind: Sendable & Equatable>: Sendable, Equatable {
   package let isBeside: Bool
 
   package init(
-    preNorm: NormSpec?, _ mixer: Kind, postNorm: NormSpec? = nil, scale: Float = 1,
-    statesScale: String? = nil, carried: Float? = nil, isBeside: Bool = false
+    residual: AttentionResidual? = nil, preNorm: NormSpec?, _ mixer: Kind,
+    postNorm: NormSpec? = nil, scale: Float = 1, statesScale: String? = nil, carried: Float? = nil,
+    isBeside: Bool = false
   ) {
+    precondition(
+      residual == nil || preNorm != nil && statesScale == nil && carried == nil && !isBeside,
+      "a branch that reads a mix of states is added to the last of them")
+    self.residual = residual
     self.preNorm = preNorm
     self.mixer = mixer
     self.postNorm = postNorm
@@ -128,8 +137,8 @@ package struct Branch<Kind: Sendable & Equatable>: Sendable, Equatable {
   /// This branch as one of another kind.
   func map<Other>(_ mixer: Other) -> Branch<Other> {
     Branch<Other>(
-      preNorm: preNorm, mixer, postNorm: postNorm, scale: scale, statesScale: statesScale,
-      carried: carried, isBeside: isBeside
+      residual: residual, preNorm: preNorm, mixer, postNorm: postNorm, scale: scale,
+      statesScale: statesScale, carried: carried, isBeside: isBeside
     ).numbered(number)
   }
 
@@ -154,6 +163,12 @@ package struct LayerPart: Sendable, Equatable {
 
   /// Whether the branch on tokens reads what the one along the sequence does.
   package var isParallel: Bool { sequence != nil && tokens?.isBeside == true }
+
+  /// How many states of width H a token has before the part.
+  package var statesBefore: Int { (sequence?.residual ?? tokens?.residual)?.states ?? 1 }
+
+  /// How many it has between the part's branches.
+  package var statesBetween: Int { tokens?.residual?.states ?? statesBefore }
 }
 
 /// A decoder layer: residual branches, one after the other.
@@ -174,6 +189,10 @@ package struct LayerSpec: Sendable, Equatable {
         part.tokens?.isBeside != true
           || part.isParallel && part.sequence?.preNorm == part.tokens?.preNorm
       }, "a branch beside another one has its norm")
+    precondition(
+      parts.allSatisfy { part in
+        part.sequence == nil || (part.sequence?.residual == nil) == (part.tokens?.residual == nil)
+      }, "branches of a part read the same states")
     let norms = branches.filter { !$0.isBeside }.compactMap(\.preNorm)
     let all = self.branches
     smoothings = all.flatMap { branch in
@@ -222,8 +241,10 @@ package struct LayerSpec: Sendable, Equatable {
   /// Routed experts.
   package var experts: [UnitSpec] { mlps.flatMap(\.routed) }
 
-  /// Linears that decide on weights of units, or on what is attended to.
-  package var deciding: [LinearSpec] { branches.flatMap(\.mixer.deciding) }
+  /// Linears that decide on weights of units or of states, or on what is attended to.
+  package var deciding: [LinearSpec] {
+    branches.flatMap { ($0.residual.map { [$0.score] } ?? []) + $0.mixer.deciding }
+  }
 
   /// The most tokens of a sequence that are all attended to; nil where any number is.
   package var longestSequence: Int? {
@@ -235,6 +256,7 @@ package struct LayerSpec: Sendable, Equatable {
     branches.map { branch in
       [branch.preNorm, branch.postNorm].map { $0.map { "\($0.kind)" } ?? "-" }.joined()
         + (branch.isBeside ? "beside " : "") + (branch.carried == nil ? "" : "carried ")
+        + (branch.residual.map { "\($0.states) states \($0.closes) " } ?? "")
         + "\(branch.scale) \(branch.mixer.shape)"
     }.joined(separator: " ")
   }

@@ -55,6 +55,8 @@ void sluice_silu(float *x, size_t count);
 void sluice_gelu(float *x, size_t count);
 // x[i] = x[i] / 2 * (1 + tanh(sqrt(2 / pi) * (x[i] + 0.044715 x[i]^3))).
 void sluice_gelu_tanh(float *x, size_t count);
+// x[i] = beta * tanh(x[i] / beta) * sigmoid(x[i]).
+void sluice_situ(float *x, float beta, size_t count);
 // x[i] = max(x[i], 0)^2.
 void sluice_relu_squared(float *x, size_t count);
 // result[i] = (up + 1) * gate * sigmoid(alpha * gate) of x[2i], gate, at most `limit`, and x[2i + 1], up, within `limit` of 0.
@@ -75,6 +77,10 @@ void sluice_softmax(float *x, float scale, size_t count);
 void sluice_softmax_sink(float *x, float scale, float sink, size_t count);
 // From the gradient at y = softmax(scale * x), beside a sink or not, to that at x, in its place.
 void sluice_softmax_gradient(const float *y, float scale, float *gradient, size_t count);
+// result[c] = sum over states s of share[s] * x[s][c], where share is the softmax of the scores
+// sum over c of x[s][c] / sqrt(mean(x[s]^2) + epsilon) * weight[c]. `scores` has room for a number of each state.
+void sluice_mix_states(const float *x, const float *weight, float epsilon, size_t states, size_t cols, float *scores,
+                       float *result);
 // Rotates pairs (x[i], x[i + half]) by the angle whose cosine and sine are given, i < half.
 void sluice_rotate_half(float *x, const float *cosine, const float *sine, size_t half);
 // Rotates neighbours: x[2i] with x[2i + 1].

@@ -59,6 +59,13 @@ extension SourceWeights {
     if spec.embeddingScale != 1 { result.multiply(by: spec.embeddingScale, backend: backend) }
     return result
   }
+
+  /// What the head of a model reads of the states behind its last layer, `[tokens, H]`.
+  package func finish(_ states: Matrix, of spec: ModelSpec, backend: Backend) -> Matrix {
+    spec.finalNorm.apply(
+      to: spec.exit?.read(states, weights: self, backend: backend) ?? states, weights: self,
+      backend: backend)
+  }
 }
 
 /// The pages of a Linear's weight, for the ledger.

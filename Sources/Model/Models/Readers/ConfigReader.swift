@@ -104,6 +104,11 @@ package struct ConfigReader {
     }
   }
 
+  /// A finite number below zero, or nil where the key is absent or null.
+  mutating func negativeIfPresent(_ name: String) throws(ConfigError) -> Float? {
+    try value([name]) == nil ? nil : negative(name, default: 0)
+  }
+
   /// Whether a forward pass in float32 gets on with it: its square is finite, too.
   private static func isComputable(_ value: Double) -> Bool { abs(value) < 1e19 }
 

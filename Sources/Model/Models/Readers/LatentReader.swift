@@ -22,6 +22,9 @@ struct LatentReader {
     var output = "o_proj"
     /// Of what gates heads, where there is such.
     var gate: String?
+    /// Whether each number of a head has a gate of its own. vLLM 0.33 loads that with the latents then
+    /// (`fused_qkv_a_g_proj` in mla.py of its kimi_k3).
+    var gatesNumbers = false
   }
 
   /// transformers norms latents with this, whatever `rms_norm_eps` says.
@@ -122,7 +125,9 @@ struct LatentReader {
         output: linear(spelling.output, decoder.heads * value, hidden, bias: bias),
         heads: decoder.heads, plainDimension: plain, valueDimension: value, rotary: rotary,
         turns: turns, scale: scale,
-        gate: spelling.gate.map { linear($0, hidden, decoder.heads) },
+        gate: spelling.gate.map {
+          linear($0, hidden, decoder.heads * (spelling.gatesNumbers ? value : 1))
+        }, loadsGateAsOne: spelling.gatesNumbers,
         indexer: indexes ? indexer(names) : nil))
   }
 

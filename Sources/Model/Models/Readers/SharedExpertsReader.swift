@@ -128,7 +128,8 @@ struct SharedExpertsReader {
     return counted
   }
 
-  func mlp(_ names: LayerNames, hidden: Int) -> MLPSpec {
+  /// - Parameter latent: where routed experts read one.
+  func mlp(_ names: LayerNames, hidden: Int, latent: LatentExperts? = nil) -> MLPSpec {
     // Prediction layers have experts.
     if names.index < isSparse.count, !isSparse[names.index] {
       return MLPSpec(dense: names.mlp("mlp", denseSize))
@@ -144,7 +145,8 @@ struct SharedExpertsReader {
       alwaysOn: sharedSize == 0 ? [] : [names.mlp(spelling.sharedUnit, sharedSize)],
       routed: (0..<experts).map {
         names.mlp(
-          "\(spelling.routedUnits).\($0)", expertSize, projections: spelling.projections)
-      })
+          "\(spelling.routedUnits).\($0)", expertSize, inputs: latent?.up.inputs,
+          projections: spelling.projections)
+      }, latent: latent)
   }
 }

@@ -32,15 +32,19 @@ package struct LatentSpec: Sendable, Equatable {
   package let turns: Bool
   /// What scores are multiplied with.
   package let scale: Float
-  /// Of the mixer's input, to `[T, heads]`: what the output projection reads of a head is multiplied by its sigmoid.
+  /// Of the mixer's input, to `[T, heads]` or `[T, heads * valueDimension]`: what the output projection reads of a head, or
+  /// each number of it, is multiplied by the gate's sigmoid.
   package let gate: LinearSpec?
+  /// Whether inference engines load the gate with what makes latents.
+  package let loadsGateAsOne: Bool
   /// What chooses the tokens that are attended to where there are more than it may choose; none in most models.
   package let indexer: IndexerSpec?
 
   package init(
     query: Query, keyValueDown: LinearSpec, keyValueNorm: NormSpec, keyValueUp: LinearSpec,
     output: LinearSpec, heads: Int, plainDimension: Int, valueDimension: Int, rotary: RotarySpec,
-    turns: Bool = true, scale: Float, gate: LinearSpec? = nil, indexer: IndexerSpec? = nil
+    turns: Bool = true, scale: Float, gate: LinearSpec? = nil, loadsGateAsOne: Bool = false,
+    indexer: IndexerSpec? = nil
   ) {
     self.query = query
     self.keyValueDown = keyValueDown
@@ -54,6 +58,7 @@ package struct LatentSpec: Sendable, Equatable {
     self.turns = turns
     self.scale = scale
     self.gate = gate
+    self.loadsGateAsOne = loadsGateAsOne
     self.indexer = indexer
   }
 
@@ -77,13 +82,21 @@ package struct LatentSpec: Sendable, Equatable {
   /// What reads the mixer's input, and inference engines load as one.
   var loadedAsOne: [LinearSpec] {
     switch query {
-    case .latent(let down, _, _): [down, keyValueDown]
+    case .latent(let down, _, _): [down, keyValueDown] + (loadsGateAsOne ? gates : [])
     case .direct(let linear): [linear, keyValueDown]
     }
   }
 
+  private var gates: [LinearSpec] { gate.map { [$0] } ?? [] }
+
+  /// What reads the mixer's input.
+  private var readers: [LinearSpec] {
+    let together = loadedAsOne
+    return together + gates.filter { !together.contains($0) }
+  }
+
   var parts: [(place: Tap.Place, readers: [LinearSpec])] {
-    let input = (place: Tap.Place.input, readers: loadedAsOne + (gate.map { [$0] } ?? []))
+    let input = (place: Tap.Place.input, readers: readers)
     let others: [(place: Tap.Place, readers: [LinearSpec])] = [
       (.keyValueLatent, [keyValueUp]), (.output, [output]),
     ]
@@ -106,7 +119,7 @@ package struct LatentSpec: Sendable, Equatable {
 }
 
 /// Queries `[T, heads * headDimension]`, keys and values `[T, heads * (plain + value)]`, the rotated part of all keys
-/// `[T, rotary]`, and gates `[T, heads]`.
+/// `[T, rotary]`, and gates as `gate` makes them.
 struct LatentProjections {
   let queries: Matrix
   let keysAndValues: Matrix
@@ -222,9 +235,17 @@ extension LatentSpec {
           ) { tokens, result in
             signs.make(tokens, head: head, into: result, from: memory)
             guard let gates else { return }
+            let each = gates.columns / heads
             for (row, token) in tokens.enumerated() {
-              let share = unsafe 1 / (1 + exp(-gates.row(token)[head]))
-              unsafe sluice_scale(result.row(row), share, result.row(row), valueDimension)
+              let (gate, result) = unsafe (gates.row(token) + head * each, result.row(row))
+              if each == 1 {
+                let share = unsafe 1 / (1 + exp(-gate[0]))
+                unsafe sluice_scale(result, share, result, valueDimension)
+                continue
+              }
+              for channel in 0..<valueDimension {
+                unsafe result[channel] *= 1 / (1 + exp(-gate[channel]))
+              }
             }
           }
           .add(sequence, from: memory)

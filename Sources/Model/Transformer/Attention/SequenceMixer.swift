@@ -147,7 +147,7 @@ package enum SequenceMixer: Sendable, Equatable {
       indexer?.isLoadedWithKeys == true
         ? [] : indexer?.readers.map { ($0.place, $0.linear) } ?? []
     case .deltaNet(let spec): spec.deciding.map { (.input, $0) }
-    case .channelDeltaNet(let spec): spec.inner.map { (nil, $0) }
+    case .channelDeltaNet(let spec): spec.deciding
     case .selective(let spec): [(.input, spec.input)] + spec.inner.map { (nil, $0) }
     case .stateSpace, .shortConvolution, .lightning: []
     }
@@ -159,8 +159,7 @@ package enum SequenceMixer: Sendable, Equatable {
     case .groupedQuery, .stateSpace, .shortConvolution, .lightning: nil
     case .latent: indexer == nil ? nil : "indexers"
     case .deltaNet: "steps of delta nets"
-    case .channelDeltaNet(let spec):
-      spec.inner.isEmpty ? nil : "inner projections of delta nets"
+    case .channelDeltaNet(let spec): spec.leftOut
     case .selective: "Mamba"
     }
   }
@@ -188,7 +187,7 @@ package enum SequenceMixer: Sendable, Equatable {
     case .groupedQuery(let spec): [spec.loadedAsOne]
     case .latent(let spec): [spec.loadedAsOne]
     case .deltaNet(let spec): [spec.projections]
-    case .channelDeltaNet(let spec): [spec.projections]
+    case .channelDeltaNet(let spec): [spec.loadedAsOne]
     case .stateSpace, .selective, .shortConvolution, .lightning: []
     }
   }

@@ -18,6 +18,9 @@ package enum Activation: Sendable, Equatable {
   case clampedGates(alpha: Float, limit: Float)
   /// SiLU of the gate, at most `limit`, times up within `limit` of 0.
   case clampedSilu(limit: Float)
+  /// beta * tanh(gate / beta) * sigmoid(gate) times up, which is held within `upBeta` of 0 by tanh, too; nil for up as it
+  /// is.
+  case situ(beta: Float, upBeta: Float?)
 }
 
 /// A dense MLP, a shared expert or a routed one: down(activation(gate(x)) * up(x)), or down(activation(up(x))) without a
@@ -53,6 +56,7 @@ package struct UnitSpec: Sendable, Equatable {
   package var isLinearInUp: Bool {
     switch activation {
     case .silu, .gelu, .geluTanh, .reluSquared: gate != nil || upMakesGates
+    case .situ(_, let upBeta): gate != nil && upBeta == nil
     case .gatedHalves, .clampedPairs, .clampedGates, .clampedSilu: false
     }
   }
@@ -158,15 +162,17 @@ package struct Strand: Sendable, Equatable {
   }
 }
 
-/// Linears around the routed units of a mixer: up(sum of units(down(x))). They stay as they are.
+/// Linears around the routed units of a mixer: up(norm(sum of units(down(x)))). They stay as they are.
 package struct LatentExperts: Sendable, Equatable {
   /// To what the units read, `[T, latent]`.
   package let down: LinearSpec
-  /// Of the units' sum, `[T, latent]`.
+  /// Of the units' sum, `[T, latent]`; nil where `up` reads it as it is.
+  package let norm: NormSpec?
   package let up: LinearSpec
 
-  package init(down: LinearSpec, up: LinearSpec) {
+  package init(down: LinearSpec, norm: NormSpec? = nil, up: LinearSpec) {
     self.down = down
+    self.norm = norm
     self.up = up
   }
 }
@@ -214,7 +220,7 @@ package struct MLPSpec: Sendable, Equatable {
   /// Norms within the mixer.
   package var norms: [NormSpec] {
     strands.map { [$0.alwaysOn.before, $0.alwaysOn.behind, $0.routed.before, $0.routed.behind] }
-      ?? []
+      ?? latent?.norm.map { [$0] } ?? []
   }
 
   package var vectors: [VectorSpec] { router?.vectors ?? [] }

@@ -36,6 +36,7 @@ extension MLPSpec {
         to: sums, reading: latents, routings: routings, weights: weights, backend: backend,
         finished: finished)
       for (sum, result) in zip(sums, results) {
+        latent.norm?.apply(in: sum, weights: weights, backend: backend)
         result.add(
           weights.apply(latent.up, to: sum, backend: backend, into: "outputs of experts"),
           backend: backend)

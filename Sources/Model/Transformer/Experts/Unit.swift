@@ -1,7 +1,8 @@
 // One unit of a mixer on tokens: its projections and what it applies between them.
 //
 // Source: Shazeer, arXiv:2002.05202 (gated linear units); Hendrycks and Gimpel, arXiv:1606.08415 (GELU); So et al.,
-// arXiv:2109.08668 (squared ReLU); transformers `GptOssExperts` (clamped pairs), `GraniteMoeHybridMLP` (gated halves).
+// arXiv:2109.08668 (squared ReLU); transformers `GptOssExperts` (clamped pairs), `GraniteMoeHybridMLP` (gated halves);
+// llm-compressor 0.14, modeling_kimi_linear.py, `SituAndMul` (SiTU).
 
 internal import CKernels
 package import LinearAlgebra
@@ -20,6 +21,7 @@ extension Activation {
     case .clampedSilu(let limit):
       unsafe sluice_silu(x, count)
       unsafe sluice_clamp(x, -.infinity, limit, count)
+    case .situ(let beta, _): unsafe sluice_situ(x, beta, count)
     }
   }
 
@@ -34,6 +36,7 @@ extension Activation {
     }
     unsafe apply(in: gate, count: count)
     if case .clampedSilu(let limit) = self { unsafe sluice_clamp(up, -limit, limit, count) }
+    if case .situ(_, let upBeta?) = self { unsafe sluice_soft_cap(up, upBeta, count) }
     unsafe sluice_multiply(up, gate, up, count)
   }
 }

@@ -53,17 +53,20 @@ package struct ChannelDeltaNetSpec: Sendable, Equatable {
   package let norm: NormSpec
   package let heads: Int
   package let headDimension: Int
-  /// A tensor `[1, 1, heads, 1]` or `[heads]`: the logarithm of how fast each forgets.
+  /// A tensor `[1, 1, heads, 1]`, or `[heads]` or longer: the logarithm of how fast each forgets.
   package let decayRate: VectorSpec
   /// A tensor `[heads * headDimension]`, added to decays.
   package let decayBias: String
   /// Set where no channel forgets more than a share with a token: the logarithm of what is kept then.
   package let leastDecay: Float?
+  /// Whether what reads the mixer's input stays as it is, since inference engines load it in no other form.
+  package let keepsReaders: Bool
 
   package init(
     query: Projection, key: Projection, value: Projection, strength: LinearSpec, decay: Way,
     gate: Way, output: LinearSpec, norm: NormSpec, heads: Int, headDimension: Int,
-    decayRate: VectorSpec, decayBias: String, leastDecay: Float? = nil
+    decayRate: VectorSpec, decayBias: String, leastDecay: Float? = nil,
+    keepsReaders: Bool = false
   ) {
     self.query = query
     self.key = key
@@ -78,6 +81,7 @@ package struct ChannelDeltaNetSpec: Sendable, Equatable {
     self.decayRate = decayRate
     self.decayBias = decayBias
     self.leastDecay = leastDecay
+    self.keepsReaders = keepsReaders
   }
 
   var vectors: [VectorSpec] {
@@ -86,7 +90,14 @@ package struct ChannelDeltaNetSpec: Sendable, Equatable {
     ]
   }
 
-  /// What inference engines load as one.
+  /// What never is quantized, and where it reads.
+  var deciding: [(place: Tap.Place?, linear: LinearSpec)] {
+    (keepsReaders ? readers.map { (.input, $0) } : []) + inner.map { (nil, $0) }
+  }
+
+  /// What inference engines load as one, in any scheme.
+  var loadedAsOne: [LinearSpec] { keepsReaders ? [] : projections }
+
   var projections: [LinearSpec] {
     [query.linear, key.linear, value.linear, strength]
       + (decay.second == nil ? [] : [decay.first])
@@ -95,13 +106,19 @@ package struct ChannelDeltaNetSpec: Sendable, Equatable {
   /// The second halves of decays and gates, which stay as they are: no place shows what they read.
   var inner: [LinearSpec] { [decay.second, gate.second].compactMap(\.self) }
 
+  /// What `deciding` is called in lists of what stays as it is.
+  var leftOut: String? {
+    if keepsReaders { return "delta nets but their output projections" }
+    return inner.isEmpty ? nil : "inner projections of delta nets"
+  }
+
   /// What reads the mixer's input.
   var readers: [LinearSpec] {
     projections + (decay.second == nil ? [decay.first] : []) + [gate.first]
   }
 
   var parts: [(place: Tap.Place, readers: [LinearSpec])] {
-    [(.input, readers), (.output, [output])]
+    (keepsReaders ? [] : [(.input, readers)]) + [(.output, [output])]
   }
 }
 

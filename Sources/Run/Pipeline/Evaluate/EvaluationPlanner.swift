@@ -203,7 +203,15 @@ struct EvaluationPlanner {
 
   /// Two generations of one checkpoint's states in float32, beside the final ones of those before it.
   private var scratchBytes: Int {
-    let states = sources.map { tokens * $0.spec.hiddenSize * 4 }
-    return states.indices.map { 2 * states[$0] + states[..<$0].reduce(0, +) }.max() ?? 0
+    func states(_ source: CheckpointShapes, before layer: Int) -> Int {
+      tokens * source.spec.columns(before: layer) * 4
+    }
+    let two = sources.map { source in
+      source.spec.layers.indices.map {
+        states(source, before: $0) + states(source, before: $0 + 1)
+      }.max() ?? 0
+    }
+    let last = sources.map { states($0, before: $0.spec.layers.count) }
+    return two.indices.map { two[$0] + last[..<$0].reduce(0, +) }.max() ?? 0
   }
 }

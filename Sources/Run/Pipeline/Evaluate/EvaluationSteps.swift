@@ -42,7 +42,7 @@ struct EvaluationSteps {
   func states(_ checkpoint: Int, layer: Int) throws -> HiddenStates {
     try HiddenStates(
       path: path(checkpoint, layer: layer), dtype: .f32, blocks: blocks,
-      columns: models[checkpoint].spec.hiddenSize, backend: backend)
+      columns: models[checkpoint].spec.columns(before: layer), backend: backend)
   }
 
   private func writer(_ index: Int, layer: Int) throws -> ScratchWriter {
@@ -89,8 +89,7 @@ struct EvaluationSteps {
       }
       for block in results {
         try file.append(
-          isLast ? spec.finalNorm.apply(to: block, weights: weights, backend: backend) : block,
-          backend: backend)
+          isLast ? weights.finish(block, of: spec, backend: backend) : block, backend: backend)
       }
       progress()
     }
@@ -223,6 +222,13 @@ struct EvaluationSteps {
           model: model.row(row), reference: reference?.row(row), of: tokens, next: next[position])
       }
     }
+  }
+}
+
+extension ModelSpec {
+  /// Columns of the states in front of a layer, or, behind the last one, of what the head reads.
+  func columns(before layer: Int) -> Int {
+    layer < layers.count ? statesBefore(layer: layer) * hiddenSize : hiddenSize
   }
 }
 

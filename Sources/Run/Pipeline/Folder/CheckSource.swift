@@ -218,8 +218,10 @@ struct SourceReads {
   func besideUnits(of part: LayerPart) -> [String] {
     guard let branch = part.tokens else { return [] }
     let mlp = branch.mixer
-    let norms = [branch.preNorm, branch.postNorm].compactMap(\.self) + mlp.norms
-    return norms.flatMap(\.parameters) + Self.names(of: mlp.deciding) + mlp.vectors.map(\.name)
+    let norms =
+      [branch.residual?.norm, branch.preNorm, branch.postNorm].compactMap(\.self) + mlp.norms
+    let deciding = (branch.residual.map { [$0.score] } ?? []) + mlp.deciding
+    return norms.flatMap(\.parameters) + Self.names(of: deciding) + mlp.vectors.map(\.name)
       + readers(in: part.layer)
   }
 

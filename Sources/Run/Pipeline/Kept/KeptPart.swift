@@ -269,8 +269,8 @@ struct KeptPart {
       let (_, block) = file(.attend)?.find(Self.first) ?? shapes(Self.first)
     else { return nil }
     return try reader(.attend).read(
-      block, rows: inputs.states.firstCount, columns: inputs.spec.hiddenSize, dtype: .f32,
-      backend: backend, into: StateFiles.firstName)
+      block, rows: inputs.states.firstCount, columns: part.statesBetween * inputs.spec.hiddenSize,
+      dtype: .f32, backend: backend, into: StateFiles.firstName)
   }
 
   /// Where only shapes are known, it was kept by an earlier step.

@@ -83,14 +83,14 @@ extension KeptPart {
 extension KeptSummary {
   /// - Parameters:
   ///   - inputs: of the run, where only shapes are known.
-  ///   - stateBytes: of all tokens in front of one part.
+  ///   - stateBytes: of all tokens where each has one state.
   init(_ kept: KeptStates, _ inputs: StepInputs, stateBytes: Int) {
     folder = kept.folder
     heldBytes = FileSystem.folderSize(kept.folder)
     layers = inputs.calibratedLayers
     for layer in inputs.layers.prefix(inputs.calibratedLayers) {
       let parts = layer.parts.compactMap { inputs.kept(layer, $0) }
-      bytes += parts.reduce(0) { $0 + $1.byteCount + stateBytes }
+      bytes += parts.reduce(0) { $0 + $1.byteCount + $1.part.statesBefore * stateBytes }
       let missing = parts.map(\.missing)
       if missing.contains(where: \.units) {
         layersWithUnits += 1

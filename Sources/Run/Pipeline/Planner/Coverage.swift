@@ -110,6 +110,7 @@ package struct Coverage: Sendable, Equatable {
     if spec.layers.contains(where: { $0.mlps.contains { $0.latent != nil } }) {
       names.append("ways to latents of experts")
     }
+    if spec.exit != nil { names.append("scores of states") }
     let mixers = spec.layers.flatMap(\.parts).compactMap(\.sequence?.mixer)
     names += Set(mixers.compactMap(\.leftOut)).sorted()
     names.append("norms")

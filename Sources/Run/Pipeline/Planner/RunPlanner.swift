@@ -470,7 +470,7 @@ struct RunPlanner {
     }
   }
 
-  /// Hidden states of all tokens.
+  /// Hidden states of all tokens, where each has one.
   private var stateBytes: Int {
     let raw = tokens * source.spec.hiddenSize * source.stateType.byteWidth
     return Int(Double(raw) * (source.stateType == .bf16 ? Self.compression : 1))
@@ -480,7 +480,8 @@ struct RunPlanner {
   /// leaves to the next, those of a group, and those of attention and its gradients where a commit cuts it.
   private func scratchBytes(_ passes: Passes) -> Int {
     if calibratedLayers == 0 { return 0 }
-    let states = stateBytes
+    let widest = layers.flatMap(\.layer.parts).map { max($0.statesBefore, $0.statesBetween) }.max()
+    let states = (widest ?? 1) * stateBytes
     let atOnce = layers.contains { $0.layer.parts.contains(where: \.isParallel) } ? 3 : 2
     let generations =
       makesStatesFirst

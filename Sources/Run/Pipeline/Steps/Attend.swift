@@ -207,7 +207,8 @@ struct Attend {
           try part.tokens == nil ? inputs.entered(mixed, block: index, after: part) : mixed
         try results.file.append(states, backend: backend)
       }
-      stream?.add(mixed, backend: backend)
+      stream?.add(
+        part.tokens?.residual?.sum(of: mixed, backend: backend) ?? mixed, backend: backend)
       if let branch = part.tokens {
         if !part.isParallel { inputs.states.round(mixed) }
         let read = try part.isParallel ? states.read(index) : mixed

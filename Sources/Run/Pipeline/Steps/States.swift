@@ -151,7 +151,7 @@ struct StateFiles {
     if let kept { try synchronizeFolder(kept.folder) }
   }
 
-  /// - Parameter columns: of a block; nil for the hidden size.
+  /// - Parameter columns: of a block; nil for those of a part's states.
   func read(_ kind: StateKind, _ part: LayerPart, columns: Int? = nil) throws -> HiddenStates {
     let name = Self.name(kind, part)
     let all = pieces()
@@ -160,7 +160,7 @@ struct StateFiles {
     func states(_ files: [(first: Int, path: String)], offset: Int) throws -> HiddenStates {
       try HiddenStates(
         files: files, offset: offset, dtype: type(kind), blocks: blocks,
-        columns: columns ?? hidden, backend: backend)
+        columns: columns ?? Self.states(kind, part) * hidden, backend: backend)
     }
     if known.isEmpty {
       // Of this process, or whole; then a piece begins somewhere in it.
@@ -176,6 +176,11 @@ struct StateFiles {
       }
     }
     return try states(known.map { ($0.first, path($0.fileName)) }, offset: piece ?? 0)
+  }
+
+  /// How many states of a token lie in a file.
+  private static func states(_ kind: StateKind, _ part: LayerPart) -> Int {
+    kind == .attended ? part.statesBetween : part.statesBefore
   }
 
   /// The experts of each token, where a part has a router.

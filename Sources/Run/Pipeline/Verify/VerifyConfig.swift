@@ -14,12 +14,12 @@ extension VerifyModel {
     var findings: [Finding] = []
     let passed = survey.model.tensors.compactMap { spec.passedModule($0.name, shape: $0.shape) }
     let head = schemes[spec.head] == nil ? [spec.headName] : []
-    let plain = spec.layers.flatMap(\.deciding).map(\.name) + passed + head
+    let plain = spec.deciding.map(\.name) + passed + head
     for module in plain where !ignored.contains(module) {
       findings.append(Finding(subject: module, problem: "not quantized, but not in `ignore`"))
     }
     let modules = Set((spec.claims.map(\.name) + survey.model.tensors.map(\.name)).map(module))
-      .union(spec.layers.flatMap { $0.linears + $0.deciding }.flatMap(\.standsFor))
+      .union((spec.layers.flatMap(\.linears) + spec.deciding).flatMap(\.standsFor))
     for name in quantization.ignore where !modules.contains(name) && name != spec.headName {
       findings.append(
         Finding(subject: name, problem: "in `ignore`, but there is no such module"))
