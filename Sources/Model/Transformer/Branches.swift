@@ -33,7 +33,8 @@ extension Branch {
 }
 
 extension Branch<SequenceMixer> {
-  /// x plus the branch, `[T, H]`, or the states that its residual makes. `tap` sees the inputs of the mixer's Linears, `probe` gradients at their outputs.
+  /// x plus the branch, `[T, H]`, or the states that its residual makes. `tap` sees the inputs of the mixer's Linears,
+  /// `probe` gradients at their outputs.
   ///
   /// - Parameter sequences: the rows of each sequence; positions count from the start of each.
   package func apply(
