@@ -9,7 +9,7 @@ ATTENTION_READERS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "q_a_proj", "kv_a
                      "index_k_proj", "indexer.wk", "indexer.weights_proj", "b_proj", "f_a_proj", "g_a_proj",
                      "query_key_value", "f_proj", "output_gate")
 MLP_READERS = ("gate_proj", "up_proj", "gate_up_proj", "w1", "w3", "gate", "wg", "router", "shared_expert_gate", "layer",
-               "input_linear")
+               "input_linear", "routed_expert_down_proj")
 # Of Nemotron's layers, which have one mixer under one name.
 MIXER_READERS = ("in_proj", "q_proj", "k_proj", "v_proj", "up_proj", "gate", "fc1_latent_proj")
 
@@ -17,7 +17,8 @@ MIXER_READERS = ("in_proj", "q_proj", "k_proj", "v_proj", "up_proj", "gate", "fc
 def readers(producer, state):
     """Names of the weights that read what `producer` gives."""
     block, _, leaf = producer.rpartition(".")
-    has_latent = f"{block}.mixer.fc1_latent_proj.weight" in state
+    has_latent = any(f"{block}.{way}.weight" in state for way in (
+        "mixer.fc1_latent_proj", "block_sparse_moe.routed_expert_down_proj"))
     if leaf == "norm" and not block.endswith((".mixer", ".mamba", ".self_attn")):
         names = [name for name in state if name.startswith(block + ".mixer.") and name.endswith(".weight")
                  and name.split(".")[-2] in MIXER_READERS and not (has_latent and ".experts." in name)]
@@ -25,6 +26,8 @@ def readers(producer, state):
         names = [f"{block}.out_proj.weight"]
     elif leaf == "fc1_latent_proj":
         names = [name for name in state if name.startswith(block + ".experts.") and name.endswith(".up_proj.weight")]
+    elif leaf == "routed_expert_down_proj":
+        names = [name for name in state if name.startswith(block + ".experts.") and name.endswith((".w1.weight", ".w3.weight"))]
     elif leaf in ("input_layernorm", "operator_norm"):
         names = [f"{block}.{module}.{name}.weight" for module in ("self_attn", "attention") for name in ATTENTION_READERS]
         if f"{block}.post_attention_layernorm.weight" not in state:  # attention and MLP side by side
@@ -38,7 +41,8 @@ def readers(producer, state):
     elif leaf in ("post_attention_layernorm", "pre_feedforward_layernorm", "pre_mlp_layernorm", "ffn_norm", "pre_ff_layernorm"):
         names = [name for name in state if name.startswith(tuple(
                      f"{block}.{part}." for part in ("mlp", "block_sparse_moe", "feed_forward", "moe", "share_expert", "shared_mlp")))
-                 and (name.split(".")[-2] in MLP_READERS and name.endswith(".weight") or name.endswith(".w13_weight"))]
+                 and (name.split(".")[-2] in MLP_READERS and name.endswith(".weight") or name.endswith(".w13_weight"))
+                 and not (has_latent and ".experts." in name)]
     else:
         read = {"kv_a_layernorm": "kv_b_proj", "v_proj": "o_proj", "kv_b_proj": "o_proj",
                 "up_proj": "down_proj", "w3": "w2", "qkv_proj": "o_proj", "gate_up_proj": "down_proj", "query_key_value": "dense"}
